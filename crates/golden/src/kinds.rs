@@ -1,0 +1,89 @@
+//! The one list of all kinds of golden files: who runs them, and which configuration keys they may have.
+
+/// One kind of golden file.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// The `kind` in the file's metadata, or a name for JSON files.
+    pub name: &'static str,
+    /// The crate whose `golden` test runs it; `None` while the feature is not built.
+    pub owner: Option<&'static str>,
+    /// Every key that the file's `config` may have. Another one is an error: it would be silently ignored.
+    pub config_keys: &'static [&'static str],
+}
+
+const fn kind(name: &'static str, owner: Option<&'static str>, config_keys: &'static [&'static str]) -> Kind {
+    Kind { name, owner, config_keys }
+}
+
+const MODEL_KEYS: &[&str] = &[
+    "input_size",
+    "patch_size",
+    "in_channels",
+    "hidden_size",
+    "depth",
+    "num_heads",
+    "mlp_ratio",
+    "num_frames",
+    "class_dropout_prob",
+    "num_classes",
+    "learn_sigma",
+    "extras",
+    "images",
+    "variant",
+];
+
+const TRAIN_KEYS: &[&str] = &[
+    "input_size",
+    "patch_size",
+    "in_channels",
+    "hidden_size",
+    "depth",
+    "num_heads",
+    "mlp_ratio",
+    "num_frames",
+    "class_dropout_prob",
+    "num_classes",
+    "learn_sigma",
+    "extras",
+    "steps",
+    "accumulate",
+    "lr",
+    "betas",
+    "eps",
+    "weight_decay",
+    "clip_max_norm",
+    "ema_decay",
+    "loss",
+];
+
+/// All kinds, those of features that are not built yet included.
+pub const KINDS: &[Kind] = &[
+    kind("latte", Some("latte"), MODEL_KEYS),
+    kind("latte_joint", Some("latte"), MODEL_KEYS),
+    kind("train", Some("latte-train"), TRAIN_KEYS),
+    kind(
+        "sampler",
+        Some("latte"),
+        &["respacing", "sampler", "eta", "learn_sigma", "clip_denoised", "toy_model", "noise_schedule", "predict_xstart"],
+    ),
+    kind(
+        "loss",
+        Some("latte"),
+        &["noise_schedule", "toy_model", "learn_sigma", "use_kl", "predict_xstart", "rescale_learned_sigmas"],
+    ),
+    kind("respacing", Some("latte"), &[]),
+    kind("torch_rng", Some("latte"), &["note"]),
+    kind("transform", Some("latte-video"), &["size", "note"]),
+    kind("latte_t2v", None, &[]),
+    kind("vae", None, &[]),
+    kind("vae_temporal", None, &[]),
+    kind("t5", None, &[]),
+    kind("scheduler", None, &[]),
+    kind("tiny-latte-t2v", None, &[]),
+    kind("t2v_pipeline", None, &[]),
+    kind("tokens", None, &[]),
+    kind("inception_fid", None, &[]),
+    kind("i3d", None, &[]),
+    kind("detector_keys", None, &[]),
+    kind("set_metrics", None, &[]),
+];

@@ -1,0 +1,18 @@
+//! Reads the reference tensors that parity tests compare with.
+//!
+//! A golden file holds inputs, parameters and outputs that another program (the official PyTorch code, diffusers, torch)
+//! produced; `testdata/golden/README.md` gives the format. Each crate that owns kinds of golden files has one integration
+//! test named `golden` whose `main` is [`run`]: it goes through **every** file of [`directory`], so that further files
+//! can be tried without touching code:
+//!
+//! ```text
+//! LATTE_GOLDEN_DIR=/path/to/more cargo test --release --workspace --test golden
+//! ```
+
+mod case;
+mod kinds;
+mod runner;
+
+pub use case::{Array, Case, GoldenError};
+pub use kinds::{KINDS, Kind};
+pub use runner::{Check, directory, relative_error, run};

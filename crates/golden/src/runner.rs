@@ -1,0 +1,181 @@
+//! Goes through a directory of golden files and says how far each is from the reference.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::case::{Array, Case};
+use crate::kinds::{KINDS, Kind};
+
+/// One comparison of a golden file: what was compared, how far apart, how far is allowed.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// What was compared.
+    pub what: String,
+    /// Largest absolute difference ÷ largest absolute reference value.
+    pub error: f64,
+    /// The largest `error` that passes.
+    pub tolerance: f64,
+}
+
+impl Check {
+    /// Compares `ours` with `reference`; a different number of values, or a NaN, is an infinite error.
+    pub fn new(what: impl Into<String>, ours: &[f64], reference: &Array, tolerance: f64) -> Self {
+        Self { what: what.into(), error: relative_error(ours, &reference.values), tolerance }
+    }
+
+    /// As [`Check::new`] for `f32` results.
+    pub fn new_f32(what: impl Into<String>, ours: &[f32], reference: &Array, tolerance: f64) -> Self {
+        let ours: Vec<f64> = ours.iter().map(|&v| v as f64).collect();
+        Self::new(what, &ours, reference, tolerance)
+    }
+
+    fn passed(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+/// Largest absolute difference ÷ largest absolute value of `reference`; infinite if the lengths differ or a value is NaN.
+pub fn relative_error(ours: &[f64], reference: &[f64]) -> f64 {
+    if ours.len() != reference.len() {
+        return f64::INFINITY;
+    }
+    let scale = reference.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    let mut worst = 0.0_f64;
+    for (a, b) in ours.iter().zip(reference) {
+        let difference = (a - b).abs();
+        if difference.is_nan() {
+            return f64::INFINITY;
+        }
+        worst = worst.max(difference);
+    }
+    if worst == 0.0 { 0.0 } else { worst / scale }
+}
+
+/// Where the golden files lie: `LATTE_GOLDEN_DIR`, else `testdata/golden` of the workspace.
+pub fn directory() -> PathBuf {
+    std::env::var_os("LATTE_GOLDEN_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden"),
+        |dir| {
+            let dir = PathBuf::from(dir);
+            // Tests run in their package's folder; a relative path is meant from the workspace's.
+            if dir.is_absolute() { dir } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(dir) }
+        },
+    )
+}
+
+/// The `main` of a crate's `golden` test: runs `check` on each file whose kind `owner` owns, and prints a line per file.
+///
+/// A kind that no list knows, a configuration key outside its kind's list, and an empty directory are failures.
+/// `check` gets the path and the kind's name, and returns all its comparisons.
+pub fn run(owner: &str, check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dyn Error>>) -> ExitCode {
+    // A test runner that asks for the list of tests gets one name, so that `cargo nextest` can run this too.
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.iter().any(|a| a == "--list") {
+        if !args.iter().any(|a| a == "--ignored") {
+            say("golden: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let (mut passed, mut failed) = (0, 0);
+    match files(&directory()) {
+        Ok(files) => {
+            for path in files {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                match one(owner, &path, &check) {
+                    Ok(Outcome::OtherCrate) => {}
+                    Ok(Outcome::NotBuilt(kind)) => say(&format!("{name}: kind `{kind}` is not built yet: not run")),
+                    Ok(Outcome::Checked(checks)) => {
+                        let ok = !checks.is_empty() && checks.iter().all(Check::passed);
+                        if ok {
+                            passed += 1;
+                        } else {
+                            failed += 1;
+                        }
+                        let list: Vec<String> =
+                            checks.iter().map(|c| format!("{} {:.1e} (≤ {:.0e})", c.what, c.error, c.tolerance)).collect();
+                        say(&format!("{name}: {}: {}", if ok { "ok" } else { "FAILED" }, list.join(", ")));
+                    }
+                    Err(e) => {
+                        failed += 1;
+                        say(&format!("{name}: FAILED: {e}"));
+                    }
+                }
+            }
+        }
+        Err(e) => {
+            failed += 1;
+            say(&format!("FAILED: {e}"));
+        }
+    }
+    if passed + failed == 0 {
+        failed += 1;
+        say(&format!("FAILED: no golden file of {owner} in {}", directory().display()));
+    }
+    say(&format!("test result: {}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out", {
+        if failed == 0 { "ok" } else { "FAILED" }
+    }));
+    ExitCode::from(u8::from(failed > 0))
+}
+
+enum Outcome {
+    Checked(Vec<Check>),
+    OtherCrate,
+    NotBuilt(&'static str),
+}
+
+fn one(
+    owner: &str,
+    path: &Path,
+    check: &impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dyn Error>>,
+) -> Result<Outcome, Box<dyn Error>> {
+    let kind = kind_of(path)?;
+    match kind.owner {
+        None => Ok(Outcome::NotBuilt(kind.name)),
+        Some(other) if other != owner => Ok(Outcome::OtherCrate),
+        Some(_) => {
+            if path.extension().is_some_and(|e| e == "safetensors") {
+                let case = Case::read(path)?;
+                if let Some(key) = case.config.keys().find(|key| !kind.config_keys.contains(&key.as_str())) {
+                    return Err(format!("config key `{key}` is not known for kind `{}`", kind.name).into());
+                }
+            }
+            Ok(Outcome::Checked(check(path, kind.name)?))
+        }
+    }
+}
+
+fn kind_of(path: &Path) -> Result<&'static Kind, Box<dyn Error>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let kind = if path.is_dir() && name.starts_with("tiny-latte-t2v") {
+        "tiny-latte-t2v".to_string()
+    } else if name.starts_with("respacing") && name.ends_with(".json") {
+        "respacing".to_string()
+    } else if name.ends_with("_tokens.json") {
+        "tokens".to_string()
+    } else if name.ends_with("_keys.json") {
+        "detector_keys".to_string()
+    } else if name.ends_with(".safetensors") {
+        Case::read(path)?.kind
+    } else {
+        return Err("no golden file: neither a known JSON file nor .safetensors".into());
+    };
+    KINDS.iter().find(|k| k.name == kind).ok_or_else(|| format!("kind `{kind}` is not known").into())
+}
+
+fn files(directory: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let entries = std::fs::read_dir(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    let mut files = entries.map(|e| Ok(e?.path())).collect::<Result<Vec<_>, std::io::Error>>()?;
+    files.retain(|p| p.extension().is_none_or(|e| e != "md"));
+    files.sort();
+    if files.is_empty() {
+        return Err(format!("{} is empty", directory.display()).into());
+    }
+    Ok(files)
+}
+
+// `print!` would be captured, and a lint keeps it out of libraries.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -1,0 +1,3 @@
+//! The latte command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The operations of latent diffusion transformers, each with forward and backward.

@@ -1,0 +1,1 @@
+//! Trains latte models on video files.

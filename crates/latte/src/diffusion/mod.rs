@@ -1,0 +1,21 @@
+//! The diffusion process. Sees networks only as a [`Denoiser`].
+
+use candle_core::Tensor;
+
+use crate::Result;
+
+/// A network as diffusion and samplers see it. Conditions (class, text) are bound inside the implementation.
+pub trait Denoiser {
+    /// Predicts from noisy latents.
+    ///
+    /// # Shapes
+    ///
+    /// `x` is `[b, f, c, h, w]`, f32; `timesteps` has `b` entries on the original scale (0 ..= 999; samplers with continuous
+    /// noise levels pass fractions). Returns `[b, f, c, h, w]`, or `[b, f, 2c, h, w]` with the variance values behind the
+    /// prediction.
+    ///
+    /// # Errors
+    ///
+    /// If the shapes do not fit the network, or the device fails.
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor>;
+}

@@ -1,0 +1,55 @@
+//! What can go wrong in this crate.
+
+use std::path::PathBuf;
+
+/// The result of a fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration that describes no possible model, schedule or sampler.
+    #[error("{key}: {what}")]
+    Config {
+        /// The configuration key, or the command-line value, that is wrong.
+        key: String,
+        /// Expected, found, and what to do.
+        what: String,
+    },
+    /// A tensor of the wrong shape was handed in.
+    #[error("{name}: expected shape {expected}, got {got:?}")]
+    Shape {
+        /// Which tensor.
+        name: String,
+        /// The shape that was expected, in words or letters.
+        expected: String,
+        /// The shape that came.
+        got: Vec<usize>,
+    },
+    /// A weights file that does not fit the model or cannot be understood.
+    #[error("{path}: {what}")]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// The system could not read or write a file.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The tensor library failed (out of memory, a device error).
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn config(key: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Config { key: key.into(), what: what.into() }
+    }
+}

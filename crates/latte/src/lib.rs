@@ -1,0 +1,18 @@
+//! Latent diffusion transformers for video (Latte, arXiv 2401.03048): the science, and nothing else.
+//!
+//! This crate knows no optimiser, no video file and no HTTP. Pixels cross its border as `(&[u8], [f, h, w, 3])`.
+//!
+//! Shape letters, used in comments throughout: `b` batch, `f` frames, `c` channels, `h w` height and width, `n` tokens per
+//! frame, `d` hidden size, `l` text length; `t` is only ever the diffusion time.
+
+pub mod diffusion;
+pub mod guidance;
+pub mod model;
+pub mod noise;
+pub mod sampler;
+pub mod weights;
+
+mod error;
+
+pub use diffusion::Denoiser;
+pub use error::{Error, Result};
