@@ -20,6 +20,9 @@ pub enum Error {
     /// A parameter that the set does not hold.
     #[error("no parameter `{0}`")]
     MissingParameter(String),
+    /// A recomputed segment failed in the backward pass.
+    #[error("while recomputing: {0}")]
+    Recompute(Box<dyn std::error::Error + Send + Sync>),
     /// The tensor library failed (out of memory, a device error).
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -143,11 +143,14 @@ impl<'a> Tape<'a> {
     /// # Errors
     ///
     /// Those of `forward`.
-    pub fn segment(
+    pub fn segment<E>(
         &self,
         inputs: &[&Var],
-        forward: impl Fn(&Tape<'a>, &[Var]) -> Result<Var> + 'a,
-    ) -> Result<Var> {
+        forward: impl Fn(&Tape<'a>, &[Var]) -> std::result::Result<Var, E> + 'a,
+    ) -> std::result::Result<Var, E>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
         let inputs: Vec<Var> = inputs.iter().map(|&v| v.clone()).collect();
         if !(self.recompute && self.recording) {
             return forward(self, &inputs);
@@ -160,7 +163,7 @@ impl<'a> Tape<'a> {
                 .iter()
                 .map(|v| if v.target.is_wanted() { tape.input(v.tensor.clone()) } else { tape.constant(v.tensor.clone()) })
                 .collect();
-            let output = forward(&tape, &inner)?;
+            let output = forward(&tape, &inner).map_err(|e| Error::Recompute(Box::new(e)))?;
             let mut found = tape.backward(&output, gradient)?;
             for (outer, inner) in inputs.iter().zip(&inner) {
                 if let Target::Node(index) = inner.target
@@ -292,7 +295,7 @@ mod tests {
     fn two_layers<'a>(tape: &Tape<'a>, x: &Var, c: &Var, weights: &'a [Tensor; 2]) -> Result<Var> {
         let mut x = x.clone();
         for (i, weight) in weights.iter().enumerate() {
-            let layer = move |tape: &Tape<'a>, v: &[Var]| {
+            let layer = move |tape: &Tape<'a>, v: &[Var]| -> Result<Var> {
                 let y = linear_gelu(tape, &v[0], &tape.parameter(&format!("w{i}"), weight), None)?;
                 add(tape, &add(tape, &v[0], &y)?, &v[1])
             };
