@@ -49,6 +49,9 @@ pub enum Error {
         /// The newest checkpoint on disk.
         checkpoint: Option<PathBuf>,
     },
+    /// A trainable parameter got no gradient.
+    #[error("no gradient reached the parameter `{0}`: the network does not use it, or an operation cut its gradient")]
+    NoGradient(String),
     /// The system could not read or write a file.
     #[error("{path}: {source}")]
     Io {
@@ -60,6 +63,9 @@ pub enum Error {
     /// The model, the diffusion process or a weights file is wrong.
     #[error(transparent)]
     Latte(#[from] latte::Error),
+    /// An operation failed.
+    #[error(transparent)]
+    Ops(#[from] latte_ops::Error),
     /// The tensor library failed (out of memory, a device error).
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -6,13 +6,14 @@ use candle_core::Tensor;
 
 pub use pixels::Pixels;
 
+use crate::noise::TorchRng;
 use crate::{Error, Result};
 
 /// Turns pixels into the latents that diffusion works on, and latents into pixels.
 ///
 /// Each frame is encoded by itself. Implementations are shared between threads.
 pub trait Autoencoder: Send + Sync {
-    /// Pixels to latents, already scaled for diffusion.
+    /// Pixels to latents, already scaled for diffusion. Autoencoders that give a distribution draw from it with `rng`.
     ///
     /// # Shapes
     ///
@@ -22,7 +23,7 @@ pub trait Autoencoder: Send + Sync {
     /// # Errors
     ///
     /// If the shape is another one, a side is no multiple of `s`, or the device fails.
-    fn encode(&self, pixels: &Tensor) -> Result<Tensor>;
+    fn encode(&self, pixels: &Tensor, rng: &mut TorchRng) -> Result<Tensor>;
 
     /// Latents to pixels.
     ///

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use super::Autoencoder;
+use crate::noise::TorchRng;
 use crate::{Error, Result};
 
 /// The identity on pixels in `[-1, 1]`: three latent channels, no downsampling. For small frames it needs no weights at all.
@@ -10,7 +11,7 @@ use crate::{Error, Result};
 pub struct Pixels;
 
 impl Autoencoder for Pixels {
-    fn encode(&self, pixels: &Tensor) -> Result<Tensor> {
+    fn encode(&self, pixels: &Tensor, _rng: &mut TorchRng) -> Result<Tensor> {
         three_channels("pixels", pixels)?;
         Ok(pixels.clone())
     }
@@ -45,7 +46,7 @@ mod tests {
     #[test]
     fn pixels_come_back_as_they_went_in() {
         let x = Tensor::arange(0.0_f32, 48.0, &Device::Cpu).unwrap().reshape((1, 2, 3, 2, 4)).unwrap();
-        let latent = Pixels.encode(&x).unwrap();
+        let latent = Pixels.encode(&x, &mut TorchRng::new(0)).unwrap();
         let back = Pixels.decode(&latent).unwrap();
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!((latent.dims(), flat(&latent)), (x.dims(), flat(&x)));
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn another_channel_count_is_refused() {
         let x = Tensor::zeros((1, 2, 4, 2, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let e = Pixels.encode(&x).unwrap_err().to_string();
+        let e = Pixels.encode(&x, &mut TorchRng::new(0)).unwrap_err().to_string();
         assert_eq!(e, "pixels: expected shape [b, f, 3, h, w], got [1, 2, 4, 2, 2]");
         assert!(Pixels.decode(&x).is_err());
     }
