@@ -103,7 +103,12 @@ fn learning_sampler() {
     let dir = tempfile::tempdir().unwrap();
     run::write_videos(&dir.path().join("data"));
     // 4 times of 4 clips a step: the history fills up, and draws depend on losses, before the run is cut at step 15.
-    let learning = ["train.timestep_sampler=loss_second_moment", "diffusion.num_timesteps=4", "output.checkpoint_every=15"];
+    let learning = [
+        "train.timestep_sampler=loss_second_moment",
+        "diffusion.num_timesteps=4",
+        "diffusion.noise_schedule=squaredcos_cap_v2",
+        "output.checkpoint_every=15",
+    ];
     finish(dir.path(), "straight", &learning);
     // The learning rate depends on `max_steps`, so the run is cut by the stop flag instead.
     struct StopAt15<'a>(&'a AtomicBool);
