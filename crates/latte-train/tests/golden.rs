@@ -109,9 +109,8 @@ fn tensor(array: &Array) -> Result<Tensor> {
 }
 
 fn micro_batch(case: &Case, index: usize, labelled: bool) -> Result<MicroBatch> {
-    let integers = |name: &str| -> Result<Vec<usize>> {
-        Ok(case.tensor(name)?.slice(index).values.iter().map(|&v| v as usize).collect())
-    };
+    let integers =
+        |name: &str| -> Result<Vec<usize>> { Ok(case.tensor(name)?.slice(index).values.iter().map(|&v| v as usize).collect()) };
     Ok(MicroBatch {
         latents: tensor(&case.tensor("in.x0")?.slice(index))?, // [b, f, c, h, w]
         noise: tensor(&case.tensor("in.noise")?.slice(index))?,
@@ -136,8 +135,7 @@ fn train(path: &Path) -> Result<Vec<Check>> {
     let weights: Parameters =
         case.with_prefix("param.").map(|(name, array)| Ok((name.to_string(), tensor(array)?))).collect::<Result<_>>()?;
     stepper.model.check(&weights)?;
-    let trainable: Vec<String> =
-        stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
+    let trainable: Vec<String> = stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
     let mut state = TrainState::new(&weights, &trainable)?;
 
     let (steps, accumulate) = (config.count("steps")?, config.count("accumulate")?);
@@ -165,7 +163,11 @@ fn train(path: &Path) -> Result<Vec<Check>> {
                 let first = case.tensor(&format!("param.{name}"))?;
                 let keys = KeyBias { shrink, ema_decay, steps, first: &first.values };
                 check.error = keys.error_of_the_rest(&ours, &reference.values);
-                checks.push(keys.check(format!("{prefix}{name}[keys] distance from exact ÷ reference's"), &ours, &reference.values));
+                checks.push(keys.check(
+                    format!("{prefix}{name}[keys] distance from exact ÷ reference's"),
+                    &ours,
+                    &reference.values,
+                ));
             }
             if worst.as_ref().is_none_or(|w| check.error > w.error) {
                 worst = Some(check);
