@@ -18,7 +18,8 @@ ff "${source[@]}" -frames:v 70 "${x264[@]}" -x264-params open-gop=1:keyint=30:bf
 # 50 x 38: the coded size is 64 x 48, the rest is cropped.
 ff -f lavfi -i testsrc2=s=50x38:r=25 -frames:v 12 "${x264[@]}" -crf 24 h264_cropped.mp4
 ff "${source[@]}" -frames:v 12 "${x264[@]}" -crf 28 upright.mp4
-for degrees in 90 180 270; do ff -i upright.mp4 -c copy -metadata:s:v:0 rotate=$degrees "rotated_$degrees.mp4"; done
+# (This ffmpeg counts the tag counter-clockwise.)
+for degrees in 90 180 270; do ff -i upright.mp4 -c copy -metadata:s:v:0 rotate=$((360 - degrees)) "rotated_$degrees.mp4"; done
 rm upright.mp4
 # 10 frames at 25 per second, then 10 at a third of that.
 ff "${source[@]}" -vf "setpts='if(lt(N,10),N,10+(N-10)*3)/(25*TB)'" -frames:v 20 -fps_mode vfr "${x264[@]}" -crf 28 variable_rate.mp4
@@ -44,7 +45,7 @@ done
 
 # Cut off behind the index: the first frames are whole.
 ff "${source[@]}" -frames:v 30 "${x264[@]}" -crf 28 -movflags +faststart whole.mp4
-head -c 2600 whole.mp4 > truncated.mp4
+head -c 3000 whole.mp4 > truncated.mp4
 # Cut off before the index.
 head -c 4000 h264_bframes.mp4 > truncated_without_index.mp4
 head -c 3000 h264.mkv > truncated.mkv
