@@ -38,10 +38,63 @@ fn mp4_comes_back() {
     let back = video.all().unwrap();
     let difference = mean_difference(&clip, &back);
     assert!(difference < 2.5, "{difference}");
-    println!("{difference}");
     // The right frame, not merely a similar one.
     let one = video.frames(&[7]).unwrap();
     assert_eq!(one.pixels(), back.frame(7));
-    let neighbour = Clip::new(clip.frame(8).to_vec(), [1, 64, 96, 3], 8.0).unwrap();
-    assert!(mean_difference(&one, &neighbour) > 2.0 * mean_difference(&one, &Clip::new(clip.frame(7).to_vec(), [1, 64, 96, 3], 8.0).unwrap()));
+    let frame = |i: usize| Clip::new(clip.frame(i).to_vec(), [1, 64, 96, 3], 8.0).unwrap();
+    assert!(mean_difference(&one, &frame(8)) > 2.0 * mean_difference(&one, &frame(7)));
+}
+
+#[test]
+fn the_same_clip_gives_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = moving(5, 48, 64, 30000.0 / 1001.0);
+    let [a, b] = ["a.mp4", "b.mp4"].map(|name| {
+        encode::write_mp4(dir.path().join(name), &clip, &Mp4Options::default()).unwrap();
+        std::fs::read(dir.path().join(name)).unwrap()
+    });
+    assert_eq!(a, b);
+    let info = Video::open(dir.path().join("a.mp4"), Decoder::BuiltIn).unwrap().info().clone();
+    assert!((info.fps - 29.97).abs() < 0.01 && !info.variable_frame_rate, "{info}");
+}
+
+#[test]
+fn the_quantiser_trades_size_for_quality() {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = moving(10, 64, 64, 8.0);
+    let [fine, coarse] = [12, 40].map(|quantiser| {
+        let path = dir.path().join(format!("{quantiser}.mp4"));
+        encode::write_mp4(&path, &clip, &Mp4Options { quantiser, ..Mp4Options::default() }).unwrap();
+        let back = Video::open(&path, Decoder::BuiltIn).unwrap().all().unwrap();
+        (std::fs::metadata(&path).unwrap().len(), mean_difference(&clip, &back))
+    });
+    assert!(fine.0 > coarse.0 && fine.1 < coarse.1, "{fine:?} {coarse:?}");
+    for quantiser in [0, 52] {
+        let options = Mp4Options { quantiser, ..Mp4Options::default() };
+        assert!(encode::write_mp4(dir.path().join("no.mp4"), &clip, &options).is_err());
+    }
+}
+
+#[test]
+fn ffmpeg_reads_what_is_written_and_writes_what_is_read() {
+    if !latte_video::ffmpeg_is_available() {
+        println!("NOT RUN: ffmpeg is not found, so it neither reads nor writes here");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let clip = moving(20, 64, 96, 8.0);
+    for use_ffmpeg in [false, true] {
+        let path = dir.path().join(format!("{use_ffmpeg}.mp4"));
+        encode::write_mp4(&path, &clip, &Mp4Options { use_ffmpeg, ..Mp4Options::default() }).unwrap();
+        let ours = Video::open(&path, Decoder::BuiltIn).unwrap();
+        let theirs = Video::open(&path, Decoder::Ffmpeg).unwrap();
+        assert_eq!(ours.info().num_frames, 20);
+        assert_eq!(theirs.info().num_frames, 20);
+        assert!((theirs.info().fps - 8.0).abs() < 1e-3);
+        let (ours, theirs) = (ours.all().unwrap(), theirs.all().unwrap());
+        let largest = ours.pixels().iter().zip(theirs.pixels()).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(largest <= Some(2), "{largest:?}");
+        let difference = mean_difference(&clip, &ours);
+        assert!(difference < 2.5, "{use_ffmpeg}: {difference}");
+    }
 }

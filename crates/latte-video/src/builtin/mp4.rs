@@ -1,7 +1,7 @@
 //! mp4 and mov files, through `re_mp4`.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use re_mp4::{Mp4, StsdBoxContent, TrackKind};
@@ -13,7 +13,7 @@ use crate::{Error, Result, contain};
 pub(super) fn open(path: &Path) -> Result<Track> {
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
-    let mp4 = contain::run(|| Mp4::read(BufReader::new(&file), len).map_err(|e| e.to_string()))
+    let mp4 = contain::run(|| Mp4::read(Progress::new(BufReader::new(&file)), len).map_err(|e| e.to_string()))
         .map_err(|e| Error::damaged(path, format!("the mp4 index cannot be read: {e}")))?;
     let Some(track) = mp4.tracks().values().find(|t| t.kind == Some(TrackKind::Video)) else {
         let unknown = mp4.moov.traks.iter().find_map(|t| match &t.mdia.minf.stbl.stsd.contents {
@@ -102,4 +102,44 @@ fn edits(mp4: &Mp4, track: &re_mp4::Track) -> Vec<(i64, i64)> {
         shown.push((from, if length == 0 { i64::MAX } else { from.saturating_add(length) }));
     }
     shown
+}
+
+/// Ends the reading of a damaged index that sends the parser round in circles: it must get on through the file.
+struct Progress<R> {
+    inner: R,
+    position: u64,
+    furthest: u64,
+    idle: u32,
+}
+
+impl<R> Progress<R> {
+    /// An intact file takes a few steps between two boxes.
+    const MAX_IDLE: u32 = 10_000;
+
+    fn new(inner: R) -> Self {
+        Self { inner, position: 0, furthest: 0, idle: 0 }
+    }
+
+    fn step(&mut self, position: u64) -> io::Result<()> {
+        self.position = position;
+        self.idle = if position > self.furthest { 0 } else { self.idle + 1 };
+        self.furthest = self.furthest.max(position);
+        if self.idle > Self::MAX_IDLE { Err(io::Error::other("its boxes lead round in circles")) } else { Ok(()) }
+    }
+}
+
+impl<R: Read> Read for Progress<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.step(self.position + n as u64)?;
+        Ok(n)
+    }
+}
+
+impl<R: Seek> Seek for Progress<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = self.inner.seek(to)?;
+        self.step(position)?;
+        Ok(position)
+    }
 }
