@@ -1,1 +1,54 @@
-//! The operations of latent diffusion transformers, each with forward and backward.
+//! The operations of latent diffusion transformers, each with a forward and a backward function, and the tape that joins them.
+//!
+//! Every operation is a folder: `mod.rs` is the function that models call, `reference.rs` the plain formulation in tensor
+//! operations that faster kernels are tested against. This is the only crate that may hold device features or `unsafe`.
+//!
+//! Shape letters: `b` batch, `f` frames, `n` tokens per frame, `d` hidden size, `k` head size, `g` groups that share one
+//! conditioning vector (a multiple of `b`).
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use latte_ops::{Tape, linear};
+//!
+//! # fn main() -> latte_ops::Result<()> {
+//! let weight = Tensor::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?;
+//! let tape = Tape::recording();
+//! let x = tape.constant(Tensor::new(&[[1f32, 1.]], &Device::Cpu)?);
+//! let y = linear(&tape, &x, &tape.parameter("weight", &weight), None)?; // [1, 2]
+//! let gradients = tape.backward(&y, y.tensor().ones_like()?)?;
+//! assert_eq!(gradients.parameter("weight").unwrap().to_vec2::<f32>()?, [[1., 1.], [1., 1.]]);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod finite_difference;
+
+mod adamw_ema;
+mod attention;
+mod embedding;
+mod error;
+mod gated_residual;
+mod layer_norm;
+mod linear;
+mod modulated_layer_norm;
+mod parameters;
+mod precision;
+mod shape;
+mod silu;
+mod slices;
+mod tape;
+
+pub use adamw_ema::{AdamW, AdamWState, adamw_ema};
+pub use attention::{Attention, AttentionAxis, Rope, attention};
+pub use embedding::embedding;
+pub use error::{Error, Result};
+pub use gated_residual::gated_residual;
+pub use layer_norm::layer_norm;
+pub use linear::{linear, linear_gelu};
+pub use modulated_layer_norm::modulated_layer_norm;
+pub use parameters::Parameters;
+pub use precision::Precision;
+pub use shape::{add, concat, mean_axis, narrow, permute, repeat_rows, reshape};
+pub use silu::silu;
+pub use slices::{add_assign, global_norm, scale_assign};
+pub use tape::{Gradients, Tape, Var};

@@ -46,6 +46,9 @@ pub enum Error {
     /// The tensor library failed (out of memory, a device error).
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// An operation was given what it cannot take.
+    #[error(transparent)]
+    Ops(#[from] latte_ops::Error),
 }
 
 impl Error {

@@ -1,1 +1,131 @@
-//! (being written)
+//! Weights in safetensors files.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use latte_ops::Parameters;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// The metadata key under which a file says what it holds, as JSON.
+const DESCRIPTION: &str = "latte";
+
+/// Writes tensors (as f32) and a description of them. The file is complete or not there: it is written under another name,
+/// brought to the disk, then renamed.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn save(path: &Path, tensors: &Parameters, description: Option<&Value>) -> Result<()> {
+    let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            Ok((name, tensor.dims().to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        })
+        .collect::<Result<_>>()?;
+    let bad = |e: safetensors::SafeTensorError| Error::Weights { path: path.to_path_buf(), what: format!("cannot be written: {e}") };
+    let views = bytes
+        .iter()
+        .map(|(name, shape, data)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data).map_err(bad)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = description.map(|d| HashMap::from([(DESCRIPTION.to_string(), d.to_string())]));
+    let file = safetensors::serialize(views, metadata).map_err(bad)?;
+    write_atomically(path, &file)
+}
+
+/// Writes `bytes` under another name, brings them to the disk, then renames.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let io = |path: PathBuf| move |source| Error::Io { path, source };
+    let mut file = std::fs::File::create(&temporary).map_err(io(temporary.clone()))?;
+    std::io::Write::write_all(&mut file, bytes).map_err(io(temporary.clone()))?;
+    file.sync_all().map_err(io(temporary.clone()))?;
+    std::fs::rename(&temporary, path).map_err(io(path.to_path_buf()))
+}
+
+/// Reads all tensors, as f32, and the description if there is one.
+///
+/// # Errors
+///
+/// If the file cannot be read, is damaged, or holds tensors that are not of floats.
+pub fn load(path: &Path) -> Result<(Parameters, Option<Value>)> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let bad = |what: String| Error::Weights { path: path.to_path_buf(), what };
+    let file = safetensors::SafeTensors::deserialize(&bytes)
+        .map_err(|e| bad(format!("is no complete safetensors file ({e}); write or copy it again")))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+    let description = match header.metadata().as_ref().and_then(|m| m.get(DESCRIPTION)) {
+        Some(text) => Some(serde_json::from_str(text).map_err(|e| bad(format!("its description is no JSON: {e}")))?),
+        None => None,
+    };
+    let mut tensors = Parameters::new();
+    for (name, view) in file.iter() {
+        let dtype = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            Dtype::F64 => DType::F64,
+            other => return Err(bad(format!("tensor `{name}` holds {other:?}; expected f32, f16, bf16 or f64"))),
+        };
+        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+        tensors.insert(name, tensor.to_dtype(DType::F32)?);
+    }
+    Ok((tensors, description))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Result<Parameters> {
+        Ok([
+            ("a.weight".to_string(), Tensor::new(&[[1f32, f32::MIN_POSITIVE], [-0.0, 3.5]], &Device::Cpu)?),
+            ("b".to_string(), Tensor::new(2.5f32, &Device::Cpu)?),
+        ]
+        .into_iter()
+        .collect())
+    }
+
+    #[test]
+    fn tensors_and_description_come_back_bit_for_bit() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(|source| Error::Io { path: "temporary".into(), source })?;
+        let path = dir.path().join("x.safetensors");
+        let description = serde_json::json!({"kind": "test", "n": [1, 2]});
+        save(&path, &example()?, Some(&description))?;
+        let (tensors, found) = load(&path)?;
+        assert_eq!(found, Some(description));
+        assert_eq!(tensors.len(), 2);
+        let bits = |p: &Parameters| -> Result<Vec<u32>> {
+            Ok(p.get("a.weight")?.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
+        };
+        assert_eq!(bits(&tensors)?, bits(&example()?)?);
+        assert_eq!(tensors.get("b")?.dims(), [0usize; 0]);
+        assert_eq!(std::fs::read_dir(dir.path()).map(Iterator::count).ok(), Some(1), "no temporary file stays behind");
+        Ok(())
+    }
+
+    #[test]
+    fn a_damaged_file_is_one_clear_error() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(|source| Error::Io { path: "temporary".into(), source })?;
+        let path = dir.path().join("x.safetensors");
+        save(&path, &example()?, None)?;
+        let bytes = std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        for len in [0, 4, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..len]).map_err(|source| Error::Io { path: path.clone(), source })?;
+            let message = load(&path).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(message.contains("x.safetensors") && message.contains("safetensors file"), "{message}");
+        }
+        assert!(matches!(load(&dir.path().join("missing")), Err(Error::Io { .. })));
+        Ok(())
+    }
+}

@@ -1,1 +1,240 @@
-//! (being written)
+//! The Latte network: latents with noise in, predicted noise (and variance) out.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use latte::model::{Input, Latte, LatteConfig};
+//! use latte::noise::TorchRng;
+//! use latte_ops::Tape;
+//!
+//! # fn main() -> latte::Result<()> {
+//! let config = LatteConfig { input_size: [8, 12], num_frames: 4, hidden_size: 32, depth: 2, num_heads: 2, ..LatteConfig::preset("Latte-S/2")? };
+//! let model = Latte::new(config)?;
+//! let parameters = model.init(&mut TorchRng::new(0))?;
+//! let x = Tensor::zeros((1, 4, 4, 8, 12), DType::F32, &Device::Cpu)?; // [b, f, c, h, w]
+//! let y = model.forward(&Tape::inference(), &parameters, &Input::new(&x, &[500.0]))?;
+//! assert_eq!(y.dims(), [1, 4, 8, 8, 12]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod block;
+mod condition;
+mod config;
+mod denoiser;
+mod embed;
+mod final_layer;
+pub mod position;
+mod specification;
+
+use candle_core::Tensor;
+use latte_ops::{Parameters, Rope, Tape, Var, linear};
+
+pub use config::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
+pub use denoiser::LatteDenoiser;
+pub use specification::ParameterSpec;
+
+use crate::noise::TorchRng;
+use crate::{Error, Result};
+use block::{Block, BlockKind};
+
+/// The network's shape. Its weights are a [`Parameters`] that every call gets, so that weights and their moving average
+/// serve the same network.
+#[derive(Debug, Clone)]
+pub struct Latte {
+    config: LatteConfig,
+    specs: Vec<ParameterSpec>,
+}
+
+/// What the network reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'t> {
+    /// Noisy latents `[b, f + num_images, c, h, w]`: the clip, and behind it any number of single images (joint training,
+    /// §3.4 of the paper), which pass through spatial attention only.
+    pub x: &'t Tensor,
+    /// The diffusion time of each clip on the original scale, `[b]`; its images share it.
+    pub timesteps: &'t [f64],
+    /// The class of each clip, `[b]`; needed if and only if the model is conditioned on classes.
+    pub labels: Option<&'t [u32]>,
+    /// The class of each image, `[b · num_images]`; needed if and only if there are images and classes.
+    pub image_labels: Option<&'t [u32]>,
+    /// Text embeddings `[b, length, width]`; needed if and only if the model is conditioned on text.
+    pub text: Option<&'t Tensor>,
+    /// How many of the frames of `x`, at the end, are single images.
+    pub num_images: usize,
+}
+
+impl<'t> Input<'t> {
+    /// A clip without condition or images.
+    pub fn new(x: &'t Tensor, timesteps: &'t [f64]) -> Self {
+        Self { x, timesteps, labels: None, image_labels: None, text: None, num_images: 0 }
+    }
+}
+
+/// The sizes of one forward pass, in tokens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// Batch.
+    b: usize,
+    /// Token frames of the clip (after tubelets).
+    f: usize,
+    /// Single images.
+    images: usize,
+    /// Rows and columns of the token grid.
+    grid: [usize; 2],
+}
+
+/// The network's weights by name, on a tape.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weights<'p>(pub(crate) &'p Parameters);
+
+impl Weights<'_> {
+    /// The parameter called `name`.
+    pub(crate) fn get(&self, tape: &Tape<'_>, name: &str) -> Result<Var> {
+        Ok(tape.parameter(name, self.0.get(name)?))
+    }
+
+    /// The linear layer called `name`.
+    pub(crate) fn linear(&self, tape: &Tape<'_>, name: &str, x: &Var) -> Result<Var> {
+        let weight = self.get(tape, &format!("{name}.weight"))?;
+        let bias = self.get(tape, &format!("{name}.bias"))?;
+        Ok(linear(tape, x, &weight, Some(&bias))?)
+    }
+}
+
+impl Latte {
+    /// The network of `config`.
+    ///
+    /// # Errors
+    ///
+    /// If `config` describes none.
+    pub fn new(config: LatteConfig) -> Result<Self> {
+        config.validate()?;
+        let specs = specification::specification(&config);
+        Ok(Self { config, specs })
+    }
+
+    /// What the network is.
+    pub fn config(&self) -> &LatteConfig {
+        &self.config
+    }
+
+    /// All parameters, fixed positions included.
+    pub fn parameters(&self) -> &[ParameterSpec] {
+        &self.specs
+    }
+
+    /// How many values training changes.
+    pub fn num_trainable(&self) -> usize {
+        self.specs.iter().filter(|s| s.is_trainable()).map(ParameterSpec::num_values).sum()
+    }
+
+    /// Fresh weights by the official rules; with them the output is exactly 0.
+    ///
+    /// # Errors
+    ///
+    /// If memory runs out.
+    pub fn init(&self, rng: &mut TorchRng) -> Result<Parameters> {
+        specification::initialise(&self.config, &self.specs, rng)
+    }
+
+    /// Whether `parameters` are this network's: all there, none besides, each of its shape. Fixed positions may be missing or
+    /// of another shape, since they are computed where they do not fit.
+    ///
+    /// # Errors
+    ///
+    /// One that lists what is missing, unknown or of a wrong shape.
+    pub fn check(&self, parameters: &Parameters) -> std::result::Result<(), String> {
+        let mut wrong = Vec::new();
+        for spec in self.specs.iter().filter(|s| s.is_trainable()) {
+            match parameters.get(&spec.name) {
+                Err(_) => wrong.push(format!("`{}` is missing", spec.name)),
+                Ok(t) if t.dims() != spec.shape => {
+                    wrong.push(format!("`{}` should be {:?} but is {:?}", spec.name, spec.shape, t.dims()));
+                }
+                Ok(_) => {}
+            }
+        }
+        let known = |name: &str| self.specs.iter().any(|s| s.name == name) || name == "temp_embed";
+        wrong.extend(parameters.iter().filter(|(name, _)| !known(name)).map(|(name, _)| format!("`{name}` is not known")));
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let more = wrong.len().saturating_sub(5);
+        wrong.truncate(5);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Err(format!("the tensors do not fit the model: {}{more}", wrong.join(", ")))
+    }
+
+    /// Predicts.
+    ///
+    /// # Shapes
+    ///
+    /// See [`Input`]; gives `[b, f + num_images, out, h, w]` with `out` of [`LatteConfig::out_channels`].
+    ///
+    /// # Errors
+    ///
+    /// If the input does not fit the network, or `parameters` are not its own.
+    pub fn forward<'a>(&'a self, tape: &Tape<'a>, parameters: &'a Parameters, input: &Input<'_>) -> Result<Var> {
+        let sizes = self.sizes(input)?;
+        let weights = Weights(parameters);
+        let conditions = condition::embed(self, tape, weights, input, &sizes)?;
+        let mut x = embed::tokens(self, tape, weights, input, &sizes)?; // [b, f + images, n, d]
+        if let Some(tokens) = &conditions.tokens {
+            x = latte_ops::concat(tape, &[&x, tokens], 2)?; // [b, f + images, n + extra, d]
+        }
+        let positions = embed::temporal_positions(self, parameters, &sizes, input.x.device())?;
+        let rope = match self.config.temporal_position {
+            TemporalPosition::Absolute => None,
+            TemporalPosition::Rope => Some(Rope::new(sizes.f, self.config.head_size(), input.x.device())?),
+        };
+        for index in 0..self.config.depth {
+            let block = Block {
+                config: &self.config,
+                weights,
+                index,
+                kind: BlockKind::of(&self.config, index),
+                sizes,
+                // Added once, just before tokens first meet temporal attention.
+                positions: if index == BlockKind::first_temporal(&self.config) { positions.clone() } else { None },
+                rope: rope.clone(),
+            };
+            x = match &conditions.vectors {
+                None => tape.segment(&[&x], move |tape, v| block.run(tape, &v[0], None))?,
+                Some([clips, frames]) => tape.segment(&[&x, clips, frames], move |tape, v| {
+                    block.run(tape, &v[0], Some((&v[1], &v[2])))
+                })?,
+            };
+        }
+        final_layer::run(self, tape, weights, &x, &conditions, &sizes)
+    }
+
+    /// Checks the input and works out the sizes.
+    fn sizes(&self, input: &Input<'_>) -> Result<Sizes> {
+        let config = &self.config;
+        let (p, s) = (config.patch_size, config.frames_per_token());
+        let shape = |expected: String| Error::Shape { name: "x".into(), expected, got: input.x.dims().to_vec() };
+        let Ok((b, frames, c, h, w)) = input.x.dims5() else { return Err(shape("[b, f, c, h, w]".into())) };
+        if c != config.in_channels || h == 0 || w == 0 || !h.is_multiple_of(p) || !w.is_multiple_of(p) {
+            return Err(shape(format!("[b, f, {}, h, w] with h and w multiples of {p}", config.in_channels)));
+        }
+        if frames <= input.num_images || !(frames - input.num_images).is_multiple_of(s) {
+            return Err(shape(format!("a multiple of {s} frames before the {} images", input.num_images)));
+        }
+        if input.timesteps.len() != b {
+            return Err(Error::config("timesteps", format!("expected one for each of {b} clips, got {}", input.timesteps.len())));
+        }
+        Ok(Sizes { b, f: (frames - input.num_images) / s, images: input.num_images, grid: [h / p, w / p] })
+    }
+}
+
+impl Sizes {
+    /// Token frames of clip and images.
+    fn frames(&self) -> usize {
+        self.f + self.images
+    }
+
+    /// Tokens of a frame, without those of the condition.
+    fn n(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+}

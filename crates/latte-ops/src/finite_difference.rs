@@ -1,0 +1,92 @@
+//! Checks backward functions against finite differences. For tests, of this crate and of models built on it.
+
+use candle_core::{Device, Tensor};
+
+use crate::{Error, Result, Tape, Var};
+
+/// Values in [-1, 1) that depend only on `shape` and `seed`, for tests.
+///
+/// # Errors
+///
+/// If the device has no memory left.
+pub fn pseudo_random(shape: &[usize], seed: u64) -> Result<Tensor> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x1234_5678_9ABC_DEF1);
+    let values: Vec<f32> = (0..shape.iter().product::<usize>())
+        .map(|_| {
+            // xorshift64*: any decent generator would do.
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            let bits = state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40;
+            bits as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Compares, for every element of every input, the gradient of a weighted sum of `f`'s output with a central difference.
+///
+/// # Errors
+///
+/// If `f` fails, or a gradient is off by more than 1 % of the largest of its input (f32 differences are no better).
+pub fn check(inputs: &[Tensor], f: impl for<'a> Fn(&Tape<'a>, &[Var]) -> Result<Var>) -> Result<()> {
+    let tape = Tape::recording();
+    let vars: Vec<Var> = inputs.iter().map(|t| tape.input(t.clone())).collect();
+    let output = f(&tape, &vars)?;
+    // A weighted sum, since a plain one would hide mistakes that cancel.
+    let weights = pseudo_random(output.dims(), 99)?;
+    let gradients = tape.backward(&output, weights.clone())?;
+    for (which, input) in inputs.iter().enumerate() {
+        let ours = match gradients.input(&vars[which]) {
+            Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>()?,
+            None => vec![0.0; input.elem_count()],
+        };
+        if ours.len() != input.elem_count() {
+            return Err(Error::shape("finite_difference", format!("a gradient of {:?}", input.dims()), ours.len()));
+        }
+        let numeric = differences(inputs, which, &weights, &f)?;
+        compare(which, &ours, &numeric)?;
+    }
+    Ok(())
+}
+
+fn differences(
+    inputs: &[Tensor],
+    which: usize,
+    weights: &Tensor,
+    f: &impl for<'a> Fn(&Tape<'a>, &[Var]) -> Result<Var>,
+) -> Result<Vec<f64>> {
+    const STEP: f32 = 1.0 / 256.0;
+    let values = inputs[which].flatten_all()?.to_vec1::<f32>()?;
+    let loss = |values: &[f32]| -> Result<f64> {
+        let tape = Tape::inference();
+        let vars = inputs.iter().enumerate().map(|(i, t)| {
+            let tensor = if i == which { Tensor::from_slice(values, t.dims(), &Device::Cpu)? } else { t.clone() };
+            Ok(tape.constant(tensor))
+        });
+        let output = f(&tape, &vars.collect::<Result<Vec<_>>>()?)?;
+        let (output, weights) = (output.tensor().flatten_all()?.to_vec1::<f32>()?, weights.flatten_all()?.to_vec1::<f32>()?);
+        Ok(output.iter().zip(&weights).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum())
+    };
+    (0..values.len())
+        .map(|i| {
+            let mut moved = values.clone();
+            moved[i] = values[i] + STEP;
+            let above = loss(&moved)?;
+            moved[i] = values[i] - STEP;
+            Ok((above - loss(&moved)?) / f64::from(2.0 * STEP))
+        })
+        .collect()
+}
+
+fn compare(which: usize, ours: &[f32], numeric: &[f64]) -> Result<()> {
+    let scale = numeric.iter().fold(1e-3_f64, |m, v| m.max(v.abs()));
+    for (i, (a, b)) in ours.iter().zip(numeric).enumerate() {
+        let difference = (f64::from(*a) - b).abs();
+        if difference.is_nan() || difference > 0.01 * scale {
+            let got = format!("{a} at element {i} of input {which}");
+            return Err(Error::Shape { op: "finite_difference", expected: format!("a gradient near {b:.5}"), got });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! The residual connection with a gate.
+
+mod reference;
+
+use crate::modulated_layer_norm::check_groups;
+use crate::{Error, Result, Tape, Var};
+
+/// `x + gate · y` (adaLN-Zero, §3.3 of DiT).
+///
+/// # Shapes
+///
+/// `x` and `y` `[…, d]`; `gate` `[g, d]`. The rows of `x`, in order, fall into `g` equal groups that share one gate.
+///
+/// # Errors
+///
+/// If the shapes do not fit.
+pub fn gated_residual<'a>(tape: &Tape<'a>, x: &Var, gate: &Var, y: &Var) -> Result<Var> {
+    check_groups("gated_residual", x, gate)?;
+    if x.dims() != y.dims() {
+        return Err(Error::shape("gated_residual", format!("y of shape {:?}", x.dims()), y.dims()));
+    }
+    let value = reference::forward(x.tensor(), gate.tensor(), y.tensor())?;
+    let (gate_value, y_value) = (gate.tensor().clone(), y.tensor().clone());
+    let (x, gate, y) = (x.target(), gate.target(), y.target());
+    Ok(tape.record(value, &[&x.clone(), &gate.clone(), &y.clone()], move |gradient, gradients| {
+        let (gate_gradient, y_gradient) = reference::backward(&gate_value, &y_value, &gradient)?;
+        gradients.give(&gate, gate_gradient)?;
+        gradients.give(&y, y_gradient)?;
+        gradients.give(&x, gradient)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finite_difference::{check, pseudo_random};
+
+    #[test]
+    fn gradients_agree_with_finite_differences() -> Result<()> {
+        let inputs = [pseudo_random(&[2, 3, 5], 1)?, pseudo_random(&[2, 5], 2)?, pseudo_random(&[2, 3, 5], 3)?];
+        check(&inputs, |tape, v| gated_residual(tape, &v[0], &v[1], &v[2]))
+    }
+}

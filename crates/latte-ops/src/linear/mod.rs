@@ -1,0 +1,116 @@
+//! A linear layer, plain and followed by GELU.
+
+mod reference;
+
+use crate::{Error, Result, Tape, Var};
+
+/// `x · weightᵀ + bias`.
+///
+/// # Shapes
+///
+/// `x` `[…, in]`, `weight` `[out, in]`, `bias` `[out]`; gives `[…, out]`.
+///
+/// # Errors
+///
+/// If the shapes do not fit.
+pub fn linear<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
+    check_shapes("linear", x, weight, bias)?;
+    let precision = tape.precision();
+    let y = reference::forward(precision, x.tensor(), weight.tensor(), bias.map(Var::tensor))?;
+    let (x_value, weight_value) = (x.tensor().clone(), weight.tensor().clone());
+    let (x, weight, bias) = (x.target(), weight.target(), bias.map(Var::target));
+    let parents: Vec<_> = [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().cloned().collect();
+    Ok(tape.record(y, &parents.iter().collect::<Vec<_>>(), move |gradient, gradients| {
+        if x.is_wanted() {
+            gradients.give(&x, reference::backward_input(precision, &weight_value, &gradient)?)?;
+        }
+        if weight.is_wanted() {
+            gradients.give(&weight, reference::backward_weight(precision, &x_value, &gradient)?)?;
+        }
+        if let Some(bias) = bias {
+            gradients.give(&bias, reference::backward_bias(&gradient)?)?;
+        }
+        Ok(())
+    }))
+}
+
+/// `gelu(x · weightᵀ + bias)` with the tanh approximation of GELU.
+///
+/// # Shapes
+///
+/// As [`linear`].
+///
+/// # Errors
+///
+/// If the shapes do not fit.
+pub fn linear_gelu<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
+    let linear = linear(tape, x, weight, bias)?;
+    let (value, target) = (linear.tensor().clone(), linear.target());
+    Ok(tape.record(reference::gelu(&value)?, &[&linear.target()], move |gradient, gradients| {
+        gradients.give(&target, reference::backward_gelu(&value, &gradient)?)
+    }))
+}
+
+fn check_shapes(op: &'static str, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<()> {
+    let fits = match (x.dims(), weight.dims()) {
+        ([_, .., input], [out, weight_input]) => input == weight_input && bias.is_none_or(|b| b.dims() == [*out]),
+        _ => false,
+    };
+    if fits {
+        Ok(())
+    } else {
+        let got = (x.dims(), weight.dims(), bias.map(Var::dims));
+        Err(Error::shape(op, "x […, in], weight [out, in], bias [out]", got))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::Precision;
+    use crate::finite_difference::{check, pseudo_random};
+
+    #[test]
+    fn gradients_agree_with_finite_differences() -> Result<()> {
+        let inputs = [pseudo_random(&[2, 3, 5], 1)?, pseudo_random(&[4, 5], 2)?, pseudo_random(&[4], 3)?];
+        check(&inputs, |tape, v| linear(tape, &v[0], &v[1], Some(&v[2])))?;
+        check(&inputs, |tape, v| linear_gelu(tape, &v[0], &v[1], Some(&v[2])))?;
+        check(&inputs[..2], |tape, v| linear(tape, &v[0], &v[1], None))
+    }
+
+    #[test]
+    fn values_are_the_products_and_sums_by_hand() -> Result<()> {
+        let tape = Tape::inference();
+        let x = tape.constant(Tensor::new(&[[1f32, -2.]], &Device::Cpu)?);
+        let weight = tape.constant(Tensor::new(&[[3f32, 1.], [0.5, 2.]], &Device::Cpu)?);
+        let bias = tape.constant(Tensor::new(&[0.25f32, 1.], &Device::Cpu)?);
+        let y = linear(&tape, &x, &weight, Some(&bias))?;
+        assert_eq!(y.tensor().to_vec2::<f32>()?, [[1.25, -2.5]]);
+        let y = linear_gelu(&tape, &x, &weight, Some(&bias))?.tensor().to_vec2::<f32>()?;
+        // ½x(1 + tanh(√(2/π)(x + 0.044715x³))) of 1.25 and −2.5.
+        assert!((y[0][0] - 1.117_714_2).abs() < 1e-5 && (y[0][1] + 0.015_084_27).abs() < 1e-5, "{y:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn bf16_products_are_those_of_rounded_operands() -> Result<()> {
+        // 1 + 2^-9 rounds to 1 in bfloat16 (8 bits of precision).
+        let tape = Tape::inference().with_precision(Precision::Bf16);
+        let x = tape.constant(Tensor::new(&[[1f32 + 1. / 512.]], &Device::Cpu)?);
+        let y = linear(&tape, &x, &tape.constant(Tensor::new(&[[3f32]], &Device::Cpu)?), None)?;
+        assert_eq!(y.tensor().to_vec2::<f32>()?, [[3.]]);
+        Ok(())
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() -> Result<()> {
+        let tape = Tape::inference();
+        let x = tape.constant(pseudo_random(&[2, 3], 1)?);
+        let weight = tape.constant(pseudo_random(&[4, 5], 2)?);
+        let message = linear(&tape, &x, &weight, None).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.contains("[2, 3]") && message.contains("[4, 5]"), "{message}");
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! In-place work on the values of CPU tensors: sums of gradients, the global norm, the optimiser.
+//!
+//! Candle's own operations allocate a result each; these do not, and they use all threads.
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
+use rayon::prelude::*;
+
+use crate::{Error, Result};
+
+/// Values per piece of parallel work: large enough to hide the cost of a task, small enough for every cache.
+pub(crate) const CHUNK: usize = 16 * 1024;
+
+/// Calls `f` with the values of a contiguous f32 CPU tensor, for changing them in place.
+pub(crate) fn with_slice_mut<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> Result<R>) -> Result<R> {
+    struct Op<F, R> {
+        f: RefCell<Option<F>>,
+        result: RefCell<Option<Result<R>>>,
+    }
+    impl<R, F: FnOnce(&mut [f32]) -> Result<R>> InplaceOp1 for Op<F, R> {
+        fn name(&self) -> &'static str {
+            "in-place update"
+        }
+
+        fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+            let Some((start, end)) = layout.contiguous_offsets() else {
+                candle_core::bail!("an in-place update needs a contiguous tensor")
+            };
+            let CpuStorage::F32(values) = storage else { candle_core::bail!("an in-place update needs an f32 tensor") };
+            if let Some(f) = self.f.borrow_mut().take() {
+                *self.result.borrow_mut() = Some(f(&mut values[start..end]));
+            }
+            Ok(())
+        }
+    }
+    let op = Op { f: RefCell::new(Some(f)), result: RefCell::new(None) };
+    tensor.inplace_op1(&op)?;
+    op.result.into_inner().unwrap_or_else(|| Err(candle_core::Error::Msg("an in-place update did not run".into()).into()))
+}
+
+/// Calls `f` with the values of an f32 CPU tensor (copied first if they are not contiguous).
+pub(crate) fn with_slice<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
+        return Err(Error::shape("slice", "an f32 tensor on the CPU", tensor.dtype()));
+    };
+    let start = layout.start_offset();
+    Ok(f(&values[start..start + tensor.elem_count()]))
+}
+
+/// `target += source`, in place.
+///
+/// # Errors
+///
+/// If the shapes differ, or `target` is not a contiguous f32 tensor on the CPU.
+pub fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
+    if target.dims() != source.dims() {
+        return Err(Error::shape("add_assign", format!("{:?}", target.dims()), source.dims()));
+    }
+    with_slice_mut(target, |target| {
+        with_slice(source, |source| {
+            target.par_chunks_mut(CHUNK).zip(source.par_chunks(CHUNK)).for_each(|(target, source)| {
+                for (t, s) in target.iter_mut().zip(source) {
+                    *t += s;
+                }
+            });
+        })
+    })
+}
+
+/// `target *= factor`, in place.
+///
+/// # Errors
+///
+/// If `target` is not a contiguous f32 tensor on the CPU.
+pub fn scale_assign(target: &Tensor, factor: f32) -> Result<()> {
+    with_slice_mut(target, |target| {
+        target.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|v| *v *= factor));
+        Ok(())
+    })
+}
+
+/// The L2 norm of all values of all tensors together, summed in f64 in a fixed order.
+///
+/// # Errors
+///
+/// If a tensor is not f32 on the CPU.
+pub fn global_norm<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
+    let mut sum = 0.0;
+    for tensor in tensors {
+        sum += with_slice(tensor, |values| {
+            // Chunk sums are collected in order, so that the result does not depend on the number of threads.
+            let parts: Vec<f64> =
+                values.par_chunks(CHUNK).map(|c| c.iter().map(|&v| f64::from(v) * f64::from(v)).sum()).collect();
+            parts.iter().sum::<f64>()
+        })?;
+    }
+    Ok(sum.sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn add_assign_changes_the_target_only() -> Result<()> {
+        let target = Tensor::arange(0f32, 6., &Device::Cpu)?.reshape((2, 3))?;
+        let source = Tensor::arange(0f32, 6., &Device::Cpu)?.reshape((3, 2))?.t()?;
+        add_assign(&target, &source)?;
+        assert_eq!(target.to_vec2::<f32>()?, [[0., 3., 6.], [4., 7., 10.]]);
+        assert_eq!(source.to_vec2::<f32>()?, [[0., 2., 4.], [1., 3., 5.]]);
+        assert!(add_assign(&target, &Tensor::zeros(6, candle_core::DType::F32, &Device::Cpu)?).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn the_norm_of_several_tensors_is_that_of_their_values() -> Result<()> {
+        let a = Tensor::new(&[3f32, 0.], &Device::Cpu)?;
+        let b = Tensor::new(&[[0f32], [4.]], &Device::Cpu)?;
+        assert!((global_norm([&a, &b])? - 5.0).abs() < 1e-12);
+        scale_assign(&a, 2.0)?;
+        assert_eq!(a.to_vec1::<f32>()?, [6., 0.]);
+        Ok(())
+    }
+}

@@ -1,0 +1,287 @@
+//! The model as data: every choice of the paper is a field.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How spatial and temporal attention are stacked (the paper's variants 1 to 4, §3.1 of arXiv 2401.03048).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockLayout {
+    /// Variant 1, the released one: spatial and temporal blocks in turn.
+    #[default]
+    Interleaved,
+    /// Variant 2: all spatial blocks, then all temporal ones.
+    LateFusion,
+    /// Variant 3: spatial attention, temporal attention and one MLP in each block. The paper does not say how its three norms
+    /// are modulated; here both attentions share one (shift, scale, gate), which gives the paper's parameter count.
+    FactorisedAttention,
+    /// Variant 4: in each block, the first half of the heads attends within frames and the second half across frames.
+    /// Projecting each half and adding the results is one projection of the two side by side, and is done so.
+    SplitHeads,
+}
+
+/// How latent frames become tokens (§3.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PatchEmbedding {
+    /// Each frame by itself.
+    #[default]
+    UniformFrame,
+    /// Tubelets of several frames; a transposed convolution over time restores the frames at the output. The paper does not
+    /// give the kernel; here kernel and stride are the tubelet's length in time and 1 in space. A joint image is a tubelet
+    /// that stands still, and its output the mean over that tubelet.
+    CompressionFrame {
+        /// Frames per tubelet.
+        tubelet: usize,
+    },
+}
+
+/// How timestep and condition enter the blocks (§3.2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Injection {
+    /// Shift, scale and gate of every layer are computed from them (adaLN-Zero).
+    #[default]
+    SAdaln,
+    /// They are tokens beside those of every frame; norms have weights of their own and nothing is modulated.
+    AllTokens,
+}
+
+/// What the model is conditioned on besides the timestep.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
+    None,
+    /// A class label. With `dropout > 0` the table has one more row, `num_classes`: the null label of guidance.
+    Class {
+        /// How many classes.
+        num_classes: usize,
+        /// The probability that training replaces a label by the null label.
+        dropout: f64,
+    },
+    /// The embeddings of all tokens of a text, side by side, through one projection.
+    Text {
+        /// Tokens per text.
+        length: usize,
+        /// Values per token.
+        width: usize,
+    },
+}
+
+/// How temporal attention knows the order of frames (§3.2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemporalPosition {
+    /// A sine-cosine table is added to the tokens once, just before they first meet temporal attention.
+    #[default]
+    Absolute,
+    /// Queries and keys of temporal attention are rotated by the frame's index.
+    Rope,
+}
+
+/// A model, in full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatteConfig {
+    /// Height and width of a latent frame. Other sizes work too; this is the one of the stored positions.
+    pub input_size: [usize; 2],
+    /// Frames of a clip. Other numbers work too; this is the one of the stored positions.
+    pub num_frames: usize,
+    /// Channels of a latent.
+    pub in_channels: usize,
+    /// Height and width of a patch.
+    pub patch_size: usize,
+    /// Width of a token, `d`.
+    pub hidden_size: usize,
+    /// How many blocks.
+    pub depth: usize,
+    /// Heads per attention.
+    pub num_heads: usize,
+    /// Width of the MLP's hidden layer ÷ `hidden_size`.
+    pub mlp_ratio: f64,
+    /// How spatial and temporal attention are stacked.
+    pub block_layout: BlockLayout,
+    /// How latent frames become tokens.
+    pub patch_embedding: PatchEmbedding,
+    /// How timestep and condition enter the blocks.
+    pub injection: Injection,
+    /// What the model is conditioned on.
+    pub condition: Condition,
+    /// How temporal attention knows the order of frames.
+    pub temporal_position: TemporalPosition,
+    /// Whether the output has variance values behind the prediction.
+    pub learn_sigma: bool,
+}
+
+/// The named sizes: depth, hidden size, heads (Table 1 of the paper).
+const SIZES: [(&str, usize, usize, usize); 4] = [("S", 12, 384, 6), ("B", 12, 768, 12), ("L", 24, 1024, 16), ("XL", 28, 1152, 16)];
+const PATCH_SIZES: [usize; 3] = [2, 4, 8];
+
+impl LatteConfig {
+    /// The published model of this name, `Latte-{S,B,L,XL}/{2,4,8}` (`Latte-` may be left out): unconditional, 16 frames of
+    /// 256² pixels in the latents of an autoencoder that reduces by 8.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such name.
+    pub fn preset(name: &str) -> Result<Self> {
+        let found = name.strip_prefix("Latte-").unwrap_or(name).split_once('/').and_then(|(size, patch)| {
+            let size = SIZES.iter().find(|s| s.0 == size)?;
+            let patch = PATCH_SIZES.into_iter().find(|p| p.to_string() == patch)?;
+            Some((size, patch))
+        });
+        let Some((&(_, depth, hidden_size, num_heads), patch_size)) = found else {
+            return Err(Error::config("model", format!("there is no `{name}`; take Latte-{{S,B,L,XL}}/{{2,4,8}}, for example Latte-S/2")));
+        };
+        Ok(Self {
+            input_size: [32, 32],
+            num_frames: 16,
+            in_channels: 4,
+            patch_size,
+            hidden_size,
+            depth,
+            num_heads,
+            mlp_ratio: 4.0,
+            block_layout: BlockLayout::Interleaved,
+            patch_embedding: PatchEmbedding::UniformFrame,
+            injection: Injection::SAdaln,
+            condition: Condition::None,
+            temporal_position: TemporalPosition::Absolute,
+            learn_sigma: true,
+        })
+    }
+
+    /// The names of all presets.
+    pub fn preset_names() -> Vec<String> {
+        SIZES.iter().flat_map(|s| PATCH_SIZES.iter().map(move |p| format!("Latte-{}/{p}", s.0))).collect()
+    }
+
+    /// This model in another layout with as many parameters (within 1 % at XL): a block of `factorised_attention` holds 22 d²
+    /// weights where the others hold 18 d², so there are 9/11 as many of them (23 instead of 28 at XL).
+    #[must_use]
+    pub fn with_layout(self, block_layout: BlockLayout) -> Self {
+        let plain = if self.block_layout == BlockLayout::FactorisedAttention {
+            // Presets have even depth, and 22/18 of a rounded depth rounds back to it.
+            (self.depth as f64 * 11.0 / 9.0 / 2.0).round() as usize * 2
+        } else {
+            self.depth
+        };
+        let depth = match block_layout {
+            BlockLayout::FactorisedAttention => (plain as f64 * 9.0 / 11.0).round() as usize,
+            _ => plain,
+        };
+        Self { depth, block_layout, ..self }
+    }
+
+    /// Channels of the output: those of the latent, twice with learnt variance.
+    pub fn out_channels(&self) -> usize {
+        if self.learn_sigma { 2 * self.in_channels } else { self.in_channels }
+    }
+
+    /// Values per head.
+    pub fn head_size(&self) -> usize {
+        self.hidden_size / self.num_heads
+    }
+
+    /// Width of the MLP's hidden layer.
+    pub fn mlp_size(&self) -> usize {
+        (self.hidden_size as f64 * self.mlp_ratio) as usize
+    }
+
+    /// Frames per token: the tubelet's length, or 1.
+    pub fn frames_per_token(&self) -> usize {
+        match self.patch_embedding {
+            PatchEmbedding::UniformFrame => 1,
+            PatchEmbedding::CompressionFrame { tubelet } => tubelet,
+        }
+    }
+
+    /// The label that stands for no class, if the model has one.
+    pub fn null_label(&self) -> Option<u32> {
+        match self.condition {
+            Condition::Class { num_classes, dropout } if dropout > 0.0 => Some(num_classes as u32),
+            _ => None,
+        }
+    }
+
+    /// Whether this describes a model.
+    ///
+    /// # Errors
+    ///
+    /// One that names the first key that is wrong, what it is and what it may be.
+    pub fn validate(&self) -> Result<()> {
+        let positive = [
+            ("in_channels", self.in_channels),
+            ("patch_size", self.patch_size),
+            ("hidden_size", self.hidden_size),
+            ("depth", self.depth),
+            ("num_heads", self.num_heads),
+            ("num_frames", self.num_frames),
+            ("patch_embedding.tubelet", self.frames_per_token()),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(Error::config(key, "expected at least 1, got 0"));
+            }
+        }
+        self.validate_sizes()?;
+        if let Condition::Class { num_classes, dropout } = self.condition {
+            if num_classes == 0 {
+                return Err(Error::config("condition.class.num_classes", "expected at least 1, got 0"));
+            }
+            if !(0.0..=1.0).contains(&dropout) {
+                return Err(Error::config("condition.class.dropout", format!("expected a probability, got {dropout}")));
+            }
+        }
+        if let Condition::Text { length, width } = self.condition
+            && length * width == 0
+        {
+            return Err(Error::config("condition.text", "expected a length and a width of at least 1"));
+        }
+        Ok(())
+    }
+
+    fn validate_sizes(&self) -> Result<()> {
+        let Self { input_size: [h, w], patch_size, hidden_size, num_heads, .. } = *self;
+        if h == 0 || w == 0 || !h.is_multiple_of(patch_size) || !w.is_multiple_of(patch_size) {
+            return Err(Error::config("input_size", format!("expected multiples of patch_size = {patch_size}, got {h}×{w}")));
+        }
+        if !hidden_size.is_multiple_of(num_heads) {
+            return Err(Error::config("num_heads", format!("expected a divisor of hidden_size = {hidden_size}, got {num_heads}")));
+        }
+        if !hidden_size.is_multiple_of(4) {
+            return Err(Error::config(
+                "hidden_size",
+                format!("expected a multiple of 4 (positions need sine and cosine for rows and columns), got {hidden_size}"),
+            ));
+        }
+        if self.mlp_size() == 0 {
+            return Err(Error::config("mlp_ratio", format!("expected more than 1 / hidden_size, got {}", self.mlp_ratio)));
+        }
+        if self.temporal_position == TemporalPosition::Rope && !self.head_size().is_multiple_of(2) {
+            return Err(Error::config(
+                "temporal_position",
+                format!("rope turns pairs of values, but heads have {} (hidden_size / num_heads)", self.head_size()),
+            ));
+        }
+        let frames = self.frames_per_token();
+        if !self.num_frames.is_multiple_of(frames) {
+            return Err(Error::config(
+                "num_frames",
+                format!("expected a multiple of the tubelet's {frames} frames, got {}", self.num_frames),
+            ));
+        }
+        match self.block_layout {
+            BlockLayout::Interleaved | BlockLayout::LateFusion if !self.depth.is_multiple_of(2) => {
+                Err(Error::config("depth", format!("expected an even number (half of the blocks are temporal), got {}", self.depth)))
+            }
+            BlockLayout::SplitHeads if !num_heads.is_multiple_of(2) => {
+                Err(Error::config("num_heads", format!("expected an even number (split_heads halves them), got {num_heads}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}

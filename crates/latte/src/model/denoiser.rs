@@ -1,0 +1,30 @@
+//! The network as diffusion sees it, with its condition bound.
+
+use candle_core::Tensor;
+use latte_ops::{Parameters, Precision, Tape};
+
+use super::{Input, Latte};
+use crate::{Denoiser, Result};
+
+/// A network with weights and, if it is conditioned, the condition of every clip of the batch.
+#[derive(Debug, Clone)]
+pub struct LatteDenoiser<'m> {
+    /// The network.
+    pub model: &'m Latte,
+    /// Its weights.
+    pub parameters: &'m Parameters,
+    /// The class of each clip, for class-conditional models.
+    pub labels: Option<Vec<u32>>,
+    /// Text embeddings `[b, length, width]`, for text-conditional models.
+    pub text: Option<Tensor>,
+    /// In which precision products are formed.
+    pub precision: Precision,
+}
+
+impl Denoiser for LatteDenoiser<'_> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
+        let input = Input { labels: self.labels.as_deref(), text: self.text.as_ref(), ..Input::new(x, timesteps) };
+        let tape = Tape::inference().with_precision(self.precision);
+        Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().clone())
+    }
+}

@@ -1,0 +1,97 @@
+//! Fixed sine-cosine positions. Computed for the shape at hand, never assumed.
+
+use candle_core::{Device, Tensor};
+
+use crate::Result;
+
+/// `len` sines, then `len` cosines, of `position · 10000^(−k/len)`, worked out in f64.
+fn sines_and_cosines(position: usize, len: usize, out: &mut Vec<f32>) {
+    let angle = |k: usize| position as f64 * 10000f64.powf(-(k as f64) / len as f64);
+    out.extend((0..len).map(|k| angle(k).sin() as f32));
+    out.extend((0..len).map(|k| angle(k).cos() as f32));
+}
+
+/// Positions of a grid of tokens, row by row: the first half of the values holds the column, the second the row.
+///
+/// # Shapes
+///
+/// Gives `[rows · columns, d]`.
+///
+/// # Errors
+///
+/// If the device has no memory left.
+pub fn spatial(rows: usize, columns: usize, d: usize, device: &Device) -> Result<Tensor> {
+    let mut values = Vec::with_capacity(rows * columns * d);
+    for row in 0..rows {
+        for column in 0..columns {
+            sines_and_cosines(column, d / 4, &mut values);
+            sines_and_cosines(row, d / 4, &mut values);
+        }
+    }
+    Ok(Tensor::from_vec(values, (rows * columns, d), device)?)
+}
+
+/// Positions of frames.
+///
+/// # Shapes
+///
+/// Gives `[frames, d]`.
+///
+/// # Errors
+///
+/// If the device has no memory left.
+pub fn temporal(frames: usize, d: usize, device: &Device) -> Result<Tensor> {
+    let mut values = Vec::with_capacity(frames * d);
+    for frame in 0..frames {
+        sines_and_cosines(frame, d / 2, &mut values);
+    }
+    Ok(Tensor::from_vec(values, (frames, d), device)?)
+}
+
+/// Values in a timestep's sinusoid.
+pub(crate) const TIMESTEP_WIDTH: usize = 256;
+
+/// The sinusoid of timesteps: 128 cosines, then 128 sines, of `t · exp(−ln 10000 · k/128)`.
+///
+/// In f32 throughout, as the reference has it: the angle's rounding at large `t` is part of what weights were trained with.
+///
+/// # Errors
+///
+/// If the device has no memory left.
+pub(crate) fn timestep_sinusoid(timesteps: &[f64], device: &Device) -> Result<Tensor> {
+    const HALF: usize = TIMESTEP_WIDTH / 2;
+    let frequencies: Vec<f32> = (0..HALF).map(|k| ((-(10000f64.ln()) as f32) * k as f32 / HALF as f32).exp()).collect();
+    let mut values = Vec::with_capacity(timesteps.len() * TIMESTEP_WIDTH);
+    for &t in timesteps {
+        let t = t as f32;
+        values.extend(frequencies.iter().map(|f| (t * f).cos()));
+        values.extend(frequencies.iter().map(|f| (t * f).sin()));
+    }
+    Ok(Tensor::from_vec(values, (timesteps.len(), TIMESTEP_WIDTH), device)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_that_is_not_square_has_columns_first() -> Result<()> {
+        let p = spatial(2, 3, 8, &Device::Cpu)?.to_vec2::<f32>()?;
+        assert_eq!(p.len(), 6);
+        // Token 5 is row 1, column 2: sin 2, sin 0.02, cos 2, cos 0.02, sin 1, sin 0.01, …
+        let expected = [2f64.sin(), 0.02f64.sin(), 2f64.cos(), 0.02f64.cos(), 1f64.sin(), 0.01f64.sin(), 1f64.cos(), 0.01f64.cos()];
+        for (a, b) in p[5].iter().zip(expected) {
+            assert!((f64::from(*a) - b).abs() < 1e-7);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn frames_have_sines_first_and_timesteps_cosines() -> Result<()> {
+        let p = temporal(4, 4, &Device::Cpu)?.to_vec2::<f32>()?;
+        assert!((p[3][0] - 3f32.sin()).abs() < 1e-6 && (p[3][2] - 3f32.cos()).abs() < 1e-6);
+        let t = timestep_sinusoid(&[3.0], &Device::Cpu)?.to_vec2::<f32>()?;
+        assert!((t[0][0] - 3f32.cos()).abs() < 1e-6 && (t[0][128] - 3f32.sin()).abs() < 1e-6);
+        Ok(())
+    }
+}
