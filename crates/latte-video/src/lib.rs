@@ -1,1 +1,49 @@
 //! Video files in and out: decode, clip windows, transforms, encode.
+//!
+//! A video is a file (mp4, mkv, webm; with the `ffmpeg` program installed, everything that it reads) or a folder of
+//! image files. [`Video::open`] reads what it says about itself, [`ClipWindow`] picks frames, [`Video::frames`] decodes
+//! just those into a [`Clip`] of u8 RGB, [`transform`] makes floats of training size, and [`encode`] writes results.
+//! Nothing has to be installed: H.264, H.265 and VP9 are decoded, and H.264 is encoded, by this crate itself.
+//!
+//! Shape letters: `f` frames, `h` height, `w` width; a clip is `[f, h, w, 3]`, a transformed one `[f, 3, h, w]`.
+//!
+//! ```
+//! use latte_video::{Clip, ClipWindow, Decoder, FrameRule, Video, encode};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("grey.mp4");
+//! let clip = Clip::new(vec![128; 20 * 32 * 32 * 3], [20, 32, 32, 3], 8.0)?;
+//! encode::write_mp4(&path, &clip, &encode::Mp4Options::default())?;
+//!
+//! let video = Video::open(&path, Decoder::BuiltIn)?;
+//! let window = ClipWindow { num_frames: 4, frame_interval: 3, rule: FrameRule::ExactStride };
+//! let indices = window.indices(video.info().num_frames, 2)?;
+//! assert_eq!(indices, [2, 5, 8, 11]);
+//! let excerpt = video.frames(&indices)?;
+//! assert_eq!(excerpt.shape(), [4, 32, 32, 3]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod builtin;
+mod clip;
+mod colour;
+mod contain;
+mod error;
+mod ffmpeg;
+mod find;
+mod frame_folder;
+mod info;
+mod orientation;
+mod video;
+mod window;
+
+pub mod encode;
+pub mod transform;
+
+pub use clip::Clip;
+pub use error::{Error, Result};
+pub use ffmpeg::is_available as ffmpeg_is_available;
+pub use find::find_videos;
+pub use info::VideoInfo;
+pub use video::{Decoder, Video};
+pub use window::{ClipWindow, FrameRule};

@@ -1,0 +1,136 @@
+//! H.264, through `rust_h264`.
+
+use rust_h264::decoder::{ChromaFormat, Frame, OrderedDecoder};
+use rust_h264::nal::{NalUnit, NalUnitType, parse_annex_b, parse_avcc, parse_avcc_config, parse_sps_info};
+
+use super::PictureDecoder;
+use super::picture::{Picture, Samples, Sink, words};
+use crate::colour::Colour;
+
+/// What the container says before the first picture.
+#[derive(Debug, Clone)]
+pub(super) struct Config {
+    /// The `avcC` record: parameter sets, and how long the length fields are.
+    avcc: Vec<u8>,
+    length_size: usize,
+}
+
+impl Config {
+    /// Reads an `avcC` record.
+    pub(super) fn new(avcc: &[u8]) -> Result<Self, String> {
+        let length_size = parse_avcc_config(avcc)?.length_size;
+        Ok(Self { avcc: avcc.to_vec(), length_size })
+    }
+
+    /// Width and height of a frame, if the record holds a sequence parameter set.
+    pub(super) fn size(&self) -> Option<[usize; 2]> {
+        let config = parse_avcc_config(&self.avcc).ok()?;
+        let info = parse_sps_info(config.sps_nals.first()?).ok()?;
+        Some([info.width as usize, info.height as usize])
+    }
+
+    /// Whether decoding can begin at this sample: it holds an instantaneous-refresh picture.
+    pub(super) fn is_key(&self, sample: &[u8]) -> bool {
+        parse_avcc(sample, self.length_size).iter().any(|nal| nal.nal_unit_type == NalUnitType::SliceIdr)
+    }
+}
+
+pub(super) struct Decoder {
+    config: Config,
+    inner: OrderedDecoder<usize>,
+    colour: Colour,
+    is_started: bool,
+}
+
+impl Decoder {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, inner: OrderedDecoder::new(), colour: Colour::default(), is_started: false }
+    }
+
+    fn feed(&mut self, nal: &NalUnit<'_>, index: usize, sink: &mut Sink) -> Result<(), String> {
+        if nal.nal_unit_type == NalUnitType::Sps
+            && let Ok(info) = parse_sps_info(nal)
+        {
+            self.colour = Colour::from_codes(info.matrix, info.full_range);
+        }
+        let frames = self.inner.decode_nal_with_meta(nal, index).map_err(|e| e.to_string())?;
+        self.give(frames, sink)
+    }
+
+    fn give(&self, frames: Vec<(Frame, usize)>, sink: &mut Sink) -> Result<(), String> {
+        for (frame, index) in frames {
+            if sink.wants(index) {
+                sink.put(index, picture(frame), self.colour)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PictureDecoder for Decoder {
+    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
+        if !self.is_started {
+            self.is_started = true;
+            let avcc = self.config.avcc.clone();
+            let config = parse_avcc_config(&avcc)?;
+            for nal in config.sps_nals.iter().chain(&config.pps_nals) {
+                self.feed(nal, index, sink)?;
+            }
+        }
+        // Some muxers leave start codes in place of lengths.
+        let nals = if data.starts_with(&[0, 0, 0, 1]) && lengths_end_at(data, self.config.length_size).is_none() {
+            parse_annex_b(data)
+        } else {
+            lengths_end_at(data, self.config.length_size).ok_or("the lengths of its parts do not add up to its length")?;
+            parse_avcc(data, self.config.length_size)
+        };
+        for nal in &nals {
+            self.feed(nal, index, sink)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, sink: &mut Sink) -> Result<(), String> {
+        let frames = self.inner.flush_with_meta();
+        self.give(frames, sink)
+    }
+}
+
+/// `Some` if the length-prefixed parts fill `data` exactly.
+pub(super) fn lengths_end_at(data: &[u8], length_size: usize) -> Option<()> {
+    let mut rest = data;
+    while !rest.is_empty() {
+        let (length, after) = rest.split_at_checked(length_size)?;
+        let length = length.iter().fold(0_usize, |n, &b| n << 8 | b as usize);
+        rest = after.get(length..)?;
+    }
+    Some(())
+}
+
+fn picture(frame: Frame) -> Picture {
+    let (width, height) = (frame.width as usize, frame.height as usize);
+    let subsampling = match frame.chroma_format {
+        ChromaFormat::Yuv420 => [1, 1],
+        ChromaFormat::Yuv422 => [1, 0],
+    };
+    let depth = u32::from(frame.bit_depth);
+    let samples = if depth > 8 {
+        Samples::Words([words(&frame.y), words(&frame.u), words(&frame.v)])
+    } else {
+        Samples::Bytes([frame.y, frame.u, frame.v])
+    };
+    Picture { width, height, depth, subsampling, samples }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lengths_end_at;
+
+    #[test]
+    fn lengths_must_fill_the_sample() {
+        assert!(lengths_end_at(&[0, 0, 0, 2, 7, 7, 0, 0, 0, 1, 9], 4).is_some());
+        assert!(lengths_end_at(&[0, 0, 0, 2, 7, 7, 0, 0, 0, 2, 9], 4).is_none());
+        assert!(lengths_end_at(&[0, 0, 0], 4).is_none());
+        assert!(lengths_end_at(&[1, 9], 1).is_some());
+    }
+}

@@ -1,0 +1,168 @@
+//! H.265, through `rusty_h265`.
+
+use rusty_h265::nal::unescape;
+use rusty_h265::ps::{Sps, parse_sps};
+
+use super::PictureDecoder;
+use super::h264::lengths_end_at;
+use super::picture::{Picture, Samples, Sink};
+use crate::colour::Colour;
+
+const NAL_SPS: u8 = 33;
+
+/// What the container says before the first picture: the `hvcC` record.
+#[derive(Debug, Clone)]
+pub(super) struct Config {
+    length_size: usize,
+    /// Parameter sets, each a NAL unit without start code.
+    parameter_sets: Vec<Vec<u8>>,
+}
+
+impl Config {
+    /// Reads an `hvcC` record (ISO/IEC 14496-15, 8.3.3.1).
+    pub(super) fn new(hvcc: &[u8]) -> Result<Self, String> {
+        Self::parse(hvcc).ok_or_else(|| "the hvcC record is cut off".into())
+    }
+
+    fn parse(hvcc: &[u8]) -> Option<Self> {
+        let length_size = (hvcc.get(21)? & 3) as usize + 1;
+        let num_arrays = *hvcc.get(22)?;
+        let mut rest = hvcc.get(23..)?;
+        let mut parameter_sets = Vec::new();
+        for _ in 0..num_arrays {
+            let count = u16::from_be_bytes([*rest.get(1)?, *rest.get(2)?]);
+            rest = rest.get(3..)?;
+            for _ in 0..count {
+                let len = u16::from_be_bytes([*rest.first()?, *rest.get(1)?]) as usize;
+                parameter_sets.push(rest.get(2..2 + len)?.to_vec());
+                rest = &rest[2 + len..];
+            }
+        }
+        Some(Self { length_size, parameter_sets })
+    }
+
+    fn sps(&self) -> Option<Sps> {
+        self.parameter_sets.iter().find(|nal| nal_type(nal) == Some(NAL_SPS)).and_then(|nal| read_sps(nal))
+    }
+
+    /// Width and height of a frame, if the record holds a sequence parameter set.
+    pub(super) fn size(&self) -> Option<[usize; 2]> {
+        let sps = self.sps()?;
+        let (width, height) = sps.output_size();
+        Some([width as usize, height as usize])
+    }
+
+    /// Whether decoding can begin at this sample: it holds an intra random-access picture.
+    pub(super) fn is_key(&self, sample: &[u8]) -> bool {
+        split(sample, self.length_size).any(|nal| nal_type(nal).is_some_and(|t| (16..=23).contains(&t)))
+    }
+}
+
+pub(super) struct Decoder {
+    config: Config,
+    inner: rusty_h265::Decoder,
+    colour: Colour,
+    is_started: bool,
+}
+
+impl Decoder {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, inner: rusty_h265::Decoder::new(), colour: Colour::default(), is_started: false }
+    }
+
+    fn feed(&mut self, nal: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
+        if nal_type(nal) == Some(NAL_SPS)
+            && let Some(vui) = read_sps(nal).and_then(|sps| sps.vui)
+        {
+            self.colour = Colour::from_codes(vui.matrix_coeffs, vui.video_full_range_flag);
+        }
+        self.inner.push_nal(nal, Some(index as i64)).map_err(|e| e.to_string())?;
+        self.give(sink)
+    }
+
+    fn give(&mut self, sink: &mut Sink) -> Result<(), String> {
+        while let Ok(frame) = self.inner.next_frame() {
+            let index = frame.pts.and_then(|p| usize::try_from(p).ok()).ok_or("a picture came out that did not go in")?;
+            if sink.wants(index) {
+                sink.put(index, picture(&frame.picture)?, self.colour)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PictureDecoder for Decoder {
+    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
+        if !self.is_started {
+            self.is_started = true;
+            for nal in self.config.parameter_sets.clone() {
+                self.feed(&nal, index, sink)?;
+            }
+        }
+        let length_size = self.config.length_size;
+        lengths_end_at(data, length_size).ok_or("the lengths of its parts do not add up to its length")?;
+        for nal in split(data, length_size).filter(|nal| !nal.is_empty()) {
+            self.feed(nal, index, sink)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, sink: &mut Sink) -> Result<(), String> {
+        self.inner.flush();
+        self.give(sink)
+    }
+}
+
+fn nal_type(nal: &[u8]) -> Option<u8> {
+    nal.first().map(|b| b >> 1 & 0x3F)
+}
+
+fn read_sps(nal: &[u8]) -> Option<Sps> {
+    parse_sps(&unescape(nal.get(2..)?).data).ok()
+}
+
+/// The length-prefixed parts of a sample, up to the first that is cut off.
+fn split(data: &[u8], length_size: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_at_checked(length_size)?;
+        let length = length.iter().fold(0_usize, |n, &b| n << 8 | b as usize);
+        let (nal, after) = after.split_at_checked(length)?;
+        rest = after;
+        (length_size > 0).then_some(nal)
+    })
+}
+
+fn picture(p: &rusty_h265::Picture) -> Result<Picture, String> {
+    if p.bit_depth_luma != p.bit_depth_chroma && p.chroma_format_idc != 0 {
+        return Err("luma and chroma have different bit depths".into());
+    }
+    let (left, top, width, height) = p.crop;
+    let subsampling = match p.chroma_format_idc {
+        0 | 1 => [1_u32, 1_u32],
+        2 => [1, 0],
+        _ => [0, 0],
+    };
+    let depth = u32::from(p.bit_depth_luma);
+    let (chroma_width, chroma_height) = (width.div_ceil(1 << subsampling[0]), height.div_ceil(1 << subsampling[1]));
+    let cut = |plane: &rusty_h265::Plane, x: usize, y: usize, w: usize, h: usize| -> Option<Vec<u16>> {
+        let mut out = Vec::with_capacity(w * h);
+        for row in y..y + h {
+            let from = row * plane.stride + x;
+            out.extend_from_slice(plane.data.get(from..from + w)?);
+        }
+        Some(out)
+    };
+    let chroma = |i: usize| {
+        if p.chroma_format_idc == 0 {
+            Some(vec![1 << (depth - 1); chroma_width * chroma_height])
+        } else {
+            cut(&p.planes[i], left >> subsampling[0], top >> subsampling[1], chroma_width, chroma_height)
+        }
+    };
+    let luma = cut(&p.planes[0], left, top, width, height);
+    let (Some(y), Some(u), Some(v)) = (luma, chroma(1), chroma(2)) else {
+        return Err("the visible part of a picture lies outside of it".into());
+    };
+    Ok(Picture { width, height, depth, subsampling, samples: Samples::Words([y, u, v]) })
+}

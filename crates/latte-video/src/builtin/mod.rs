@@ -1,0 +1,287 @@
+//! The built-in decoder: mp4 and Matroska files with H.264, H.265 or VP9, in pure Rust.
+//!
+//! A container becomes a [`Track`]: where each coded picture lies, when it is shown, and whether decoding can begin
+//! there. [`BuiltIn::frames`] feeds the pictures from the last key frame on to the codec and keeps those asked for.
+
+mod boxes;
+mod h264;
+mod h265;
+mod matroska;
+mod mp4;
+mod picture;
+mod vp9;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use picture::{Picture, Sink};
+
+use crate::colour::Colour;
+use crate::info::is_variable;
+use crate::orientation::Orientation;
+use crate::{Error, Result, VideoInfo, contain};
+
+/// A coded picture in the file.
+#[derive(Debug, Clone)]
+struct Sample {
+    offset: u64,
+    size: u64,
+    /// When it is shown, in the track's units.
+    time: i64,
+    /// Decoding can begin here.
+    is_key: bool,
+    /// It is shown (an edit list may hide it).
+    is_shown: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Codec {
+    H264(h264::Config),
+    H265(h265::Config),
+    Vp9,
+}
+
+/// The video track of a file.
+#[derive(Debug)]
+struct Track {
+    container: &'static str,
+    codec: Codec,
+    /// In the order in which they are decoded.
+    samples: Vec<Sample>,
+    /// How many units of `Sample::time` make a second.
+    units_per_second: f64,
+    /// The rate by the container's own account.
+    fps: Option<f64>,
+    /// How much rounding the times may have, in their units.
+    time_tolerance: f64,
+    orientation: Orientation,
+    /// The colour description outside the bitstream.
+    colour: Colour,
+    /// Bytes that the container left out at the start of each sample.
+    sample_prefix: Vec<u8>,
+}
+
+/// A file opened by the built-in decoder.
+#[derive(Debug)]
+pub(crate) struct BuiltIn {
+    track: Track,
+    /// The samples that are shown, in order of presentation.
+    order: Vec<usize>,
+    info: VideoInfo,
+    /// Size of the stored frames, before rotation.
+    stored: [usize; 2],
+    decoded: AtomicU64,
+}
+
+/// A frame has at most this many pixels: 16384 × 8192, above the largest level of any codec here.
+const MAX_PIXELS: usize = 1 << 27;
+
+impl BuiltIn {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let track = match sniff(path)? {
+            Container::Mp4 => mp4::open(path)?,
+            Container::Matroska => matroska::open(path)?,
+        };
+        let mut order: Vec<usize> = (0..track.samples.len()).filter(|&s| track.samples[s].is_shown).collect();
+        // Stable: pictures shown at the same time stay in the order of decoding.
+        order.sort_by_key(|&s| track.samples[s].time);
+        if order.is_empty() {
+            return Err(Error::not_video(path, "the video track holds no frame"));
+        }
+        let times: Vec<f64> = order.iter().map(|&s| track.samples[s].time as f64).collect();
+        let variable = is_variable(&times, track.time_tolerance);
+        let length = (times[times.len() - 1] - times[0]) / track.units_per_second;
+        let average = (times.len() - 1) as f64 / length;
+        let fps = match track.fps {
+            Some(fps) if fps.is_finite() && fps > 0.0 && (!variable || !average.is_finite()) => fps,
+            _ if average.is_finite() && average > 0.0 => average,
+            _ => 25.0,
+        };
+        let mut this = Self {
+            order,
+            info: VideoInfo {
+                path: path.to_path_buf(),
+                container: track.container.into(),
+                codec: track.codec.name().into(),
+                width: 0,
+                height: 0,
+                rotation: track.orientation.rotation(),
+                fps,
+                num_frames: times.len(),
+                duration: length + 1.0 / fps,
+                variable_frame_rate: variable,
+                decoder: "built in",
+            },
+            track,
+            stored: [0, 0],
+            decoded: AtomicU64::new(0),
+        };
+        this.measure()?;
+        Ok(this)
+    }
+
+    pub(crate) fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+
+    pub(crate) fn pictures_decoded(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
+    }
+
+    /// Learns the size of a frame: from the parameter sets where there are some, else by decoding the first.
+    fn measure(&mut self) -> Result<()> {
+        let size = match &self.track.codec {
+            Codec::H264(config) => config.size(),
+            Codec::H265(config) => config.size(),
+            Codec::Vp9 => None,
+        };
+        self.stored = if let Some(size) = size {
+            size
+        } else {
+            let mut size = [0, 0];
+            self.decode(&self.order[..1], |_, picture, _| {
+                size = [picture.width, picture.height];
+                Ok(())
+            })?;
+            size
+        };
+        let [width, height] = self.stored;
+        if width == 0 || height == 0 || width.saturating_mul(height) > MAX_PIXELS {
+            return Err(Error::damaged(&self.info.path, format!("frames of {width} × {height} pixels are not possible")));
+        }
+        [self.info.width, self.info.height] = self.track.orientation.size(self.stored);
+        Ok(())
+    }
+
+    /// RGB pixels of the frames `indices` (ascending, no repeats), one after the other.
+    pub(crate) fn frames(&self, indices: &[usize]) -> Result<Vec<u8>> {
+        let wanted: Vec<usize> = indices.iter().map(|&i| self.order[i]).collect();
+        let frame_len = self.info.width * self.info.height * 3;
+        let place: BTreeMap<usize, usize> = wanted.iter().enumerate().map(|(place, &sample)| (sample, place)).collect();
+        let mut pixels = vec![0; wanted.len() * frame_len];
+        let mut stored = vec![0; frame_len];
+        self.decode(&wanted, |sample, picture, colour| {
+            let [width, height] = self.stored;
+            if [picture.width, picture.height] != self.stored {
+                let what = format!(
+                    "the frame size changes from {width} × {height} to {} × {} within the video; convert it with ffmpeg first",
+                    picture.width, picture.height
+                );
+                return Err(Error::unsupported(&self.info.path, what));
+            }
+            let out = &mut pixels[place[&sample] * frame_len..][..frame_len];
+            if self.track.orientation.is_upright() {
+                picture.write_rgb(colour, out);
+            } else {
+                picture.write_rgb(colour, &mut stored);
+                self.track.orientation.apply(&stored, self.stored, out);
+            }
+            Ok(())
+        })?;
+        Ok(pixels)
+    }
+
+    /// Decodes the samples `wanted` and hands each over once.
+    fn decode(&self, wanted: &[usize], mut take: impl FnMut(usize, &Picture, Colour) -> Result<()>) -> Result<()> {
+        let path = &self.info.path;
+        let mut left: std::collections::BTreeSet<usize> = wanted.iter().copied().collect();
+        let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let file_len = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
+        while let Some(&first) = left.iter().min_by_key(|&&s| (self.key_before(s), s)) {
+            let start = self.key_before(first);
+            let run: Vec<usize> = left.iter().copied().filter(|&s| self.key_before(s) == start).collect();
+            let end = run.iter().copied().max().unwrap_or(first);
+            let mut sink = Sink::new(run.iter().copied().collect());
+            let mut codec = self.track.codec.decoder();
+            for index in start..=end {
+                let data = self.read(&mut file, file_len, index)?;
+                self.decoded.fetch_add(1, Ordering::Relaxed);
+                contain::run(|| codec.push(&data, index, &mut sink))
+                    .map_err(|what| Error::damaged(path, format!("coded picture {index}: {what}")))?;
+                for (sample, picture, colour) in sink.take() {
+                    left.remove(&sample);
+                    take(sample, &picture, self.track.colour.overridden_by(colour))?;
+                }
+            }
+            contain::run(|| codec.finish(&mut sink)).map_err(|what| Error::damaged(path, what))?;
+            for (sample, picture, colour) in sink.take() {
+                left.remove(&sample);
+                take(sample, &picture, self.track.colour.overridden_by(colour))?;
+            }
+            if let Some(missing) = run.iter().find(|s| left.contains(s)) {
+                let frame = self.order.iter().position(|s| s == missing).unwrap_or_default();
+                return Err(Error::damaged(path, format!("the decoder gave no picture for frame {frame}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sample at which decoding of sample `s` must begin: the last key frame that is neither decoded nor shown later.
+    fn key_before(&self, s: usize) -> usize {
+        let samples = &self.track.samples;
+        (0..=s).rev().find(|&k| samples[k].is_key && samples[k].time <= samples[s].time).unwrap_or(0)
+    }
+
+    fn read(&self, file: &mut File, file_len: u64, index: usize) -> Result<Vec<u8>> {
+        let path = &self.info.path;
+        let sample = &self.track.samples[index];
+        if sample.offset.checked_add(sample.size).is_none_or(|end| end > file_len) {
+            let what = format!("coded picture {index} should lie at byte {}, the file has {file_len}", sample.offset);
+            return Err(Error::damaged(path, what));
+        }
+        let mut data = self.track.sample_prefix.clone();
+        file.seek(SeekFrom::Start(sample.offset)).map_err(|e| Error::io(path, e))?;
+        file.take(sample.size).read_to_end(&mut data).map_err(|e| Error::io(path, e))?;
+        Ok(data)
+    }
+}
+
+/// A decoder of one codec. Errors are in words; panics are caught by the caller.
+trait PictureDecoder {
+    /// Decodes the coded picture `index`, and gives out those that are complete.
+    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> std::result::Result<(), String>;
+
+    /// Gives out what is left.
+    fn finish(&mut self, sink: &mut Sink) -> std::result::Result<(), String>;
+}
+
+impl Codec {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::H264(_) => "h264",
+            Self::H265(_) => "hevc",
+            Self::Vp9 => "vp9",
+        }
+    }
+
+    fn decoder(&self) -> Box<dyn PictureDecoder> {
+        match self {
+            Self::H264(config) => Box::new(h264::Decoder::new(config.clone())),
+            Self::H265(config) => Box::new(h265::Decoder::new(config.clone())),
+            Self::Vp9 => Box::new(vp9::Decoder::new()),
+        }
+    }
+}
+
+enum Container {
+    Mp4,
+    Matroska,
+}
+
+fn sniff(path: &Path) -> Result<Container> {
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(12).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
+    if head.get(4..8) == Some(b"ftyp") {
+        Ok(Container::Mp4)
+    } else if head.starts_with(&[0x1A, 0x45, 0xDF, 0xA3]) {
+        Ok(Container::Matroska)
+    } else {
+        let hint = if crate::ffmpeg::is_available() { "" } else { "; install ffmpeg to read more formats" };
+        Err(Error::not_video(path, format!("the built-in decoder reads mp4, mov, mkv and webm files{hint}")))
+    }
+}

@@ -1,0 +1,107 @@
+//! Pixels of one excerpt of a video.
+
+use crate::{Error, Result};
+
+/// Pixels of one excerpt of a video: u8 RGB, row-major `[f, h, w, 3]`, shown at `fps` frames per second.
+#[derive(Clone, PartialEq)]
+pub struct Clip {
+    pixels: Vec<u8>,
+    shape: [usize; 4],
+    fps: f64,
+}
+
+impl Clip {
+    /// Wraps `pixels` of shape `[f, h, w, 3]`.
+    ///
+    /// # Errors
+    ///
+    /// If an axis is zero, the last axis is not 3, the number of pixels differs from the shape's, or `fps` is no
+    /// positive number.
+    pub fn new(pixels: Vec<u8>, shape: [usize; 4], fps: f64) -> Result<Self> {
+        let expected = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
+        if shape[3] != 3 || shape.contains(&0) {
+            return Err(Error::Shape(format!("a clip has shape [frames, height, width, 3] without zeros, got {shape:?}")));
+        }
+        if expected != Some(pixels.len()) {
+            return Err(Error::Shape(format!("a clip of shape {shape:?} does not have {} values", pixels.len())));
+        }
+        if !(fps.is_finite() && fps > 0.0) {
+            return Err(Error::Shape(format!("frames per second must be a positive number, got {fps}")));
+        }
+        Ok(Self { pixels, shape, fps })
+    }
+
+    /// All pixels, row-major `[f, h, w, 3]`.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// All pixels, without a copy.
+    pub fn into_pixels(self) -> Vec<u8> {
+        self.pixels
+    }
+
+    /// `[f, h, w, 3]`.
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// How many frames there are; at least one.
+    pub fn num_frames(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// Rows of a frame.
+    pub fn height(&self) -> usize {
+        self.shape[1]
+    }
+
+    /// Pixels of a row.
+    pub fn width(&self) -> usize {
+        self.shape[2]
+    }
+
+    /// Frames per second.
+    pub fn fps(&self) -> f64 {
+        self.fps
+    }
+
+    /// The pixels of frame `index`, row-major `[h, w, 3]`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such frame.
+    pub fn frame(&self, index: usize) -> &[u8] {
+        let len = self.shape[1] * self.shape[2] * 3;
+        &self.pixels[index * len..(index + 1) * len]
+    }
+}
+
+// The pixels themselves would fill the screen.
+impl std::fmt::Debug for Clip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clip").field("shape", &self.shape).field("fps", &self.fps).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_is_no_clip() {
+        assert!(Clip::new(vec![0; 12], [1, 2, 2, 3], 8.0).is_ok());
+        assert!(Clip::new(vec![0; 11], [1, 2, 2, 3], 8.0).is_err());
+        assert!(Clip::new(vec![0; 16], [1, 2, 2, 4], 8.0).is_err());
+        assert!(Clip::new(vec![], [0, 2, 2, 3], 8.0).is_err());
+        assert!(Clip::new(vec![0; 12], [1, 2, 2, 3], 0.0).is_err());
+        assert!(Clip::new(vec![0; 12], [1, 2, 2, 3], f64::NAN).is_err());
+        assert!(Clip::new(vec![0; 12], [usize::MAX, usize::MAX, 2, 3], 8.0).is_err());
+    }
+
+    #[test]
+    fn frame_is_the_right_slice() {
+        let clip = Clip::new((0..24).collect(), [2, 2, 2, 3], 8.0).unwrap();
+        assert_eq!(clip.frame(1), &(12..24).collect::<Vec<u8>>()[..]);
+    }
+}

@@ -1,0 +1,183 @@
+//! Y'CbCr and RGB.
+//!
+//! The way back from Y'CbCr does what ffmpeg's `-pix_fmt rgb24` does, so that both decoders give the same pixels: a colour
+//! matrix that the file does not name is BT.601 whatever the size, the range is limited unless the file says full, and
+//! each chroma sample colours all pixels that share it (no interpolation).
+
+/// How Y'CbCr is made from RGB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Matrix {
+    Identity,
+    Bt601,
+    Bt709,
+    Fcc,
+    Smpte240,
+    Bt2020,
+}
+
+impl Matrix {
+    /// The luma weights of red and blue (ITU-T H.273, table 4).
+    fn weights(self) -> (f64, f64) {
+        match self {
+            Self::Bt601 | Self::Identity => (0.299, 0.114),
+            Self::Bt709 => (0.2126, 0.0722),
+            Self::Fcc => (0.30, 0.11),
+            Self::Smpte240 => (0.212, 0.087),
+            Self::Bt2020 => (0.2627, 0.0593),
+        }
+    }
+}
+
+/// What a file says about its colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Colour {
+    pub(crate) matrix: Option<Matrix>,
+    pub(crate) full_range: Option<bool>,
+}
+
+impl Colour {
+    /// From the `matrix_coefficients` code of ITU-T H.273 and the range flag. A cleared flag may mean that nothing is said.
+    pub(crate) fn from_codes(matrix: u8, full_range: bool) -> Self {
+        let matrix = match matrix {
+            0 => Some(Matrix::Identity),
+            1 => Some(Matrix::Bt709),
+            4 => Some(Matrix::Fcc),
+            5 | 6 => Some(Matrix::Bt601),
+            7 => Some(Matrix::Smpte240),
+            9 | 10 => Some(Matrix::Bt2020),
+            _ => None,
+        };
+        Self { matrix, full_range: full_range.then_some(true) }
+    }
+
+    /// This, where `stronger` says nothing.
+    pub(crate) fn overridden_by(self, stronger: Self) -> Self {
+        Self { matrix: stronger.matrix.or(self.matrix), full_range: stronger.full_range.or(self.full_range) }
+    }
+}
+
+/// The planes of a picture, row-major without padding.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Planes<'a, T> {
+    pub(crate) data: [&'a [T]; 3],
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    /// Bits per sample.
+    pub(crate) depth: u32,
+    /// log2 of luma samples per chroma sample: [horizontally, vertically].
+    pub(crate) subsampling: [u32; 2],
+}
+
+const FRACTION: u32 = 16;
+
+/// Integer factors of the conversion, scaled by 2^16. With depths up to 12 bits nothing exceeds 31 bits.
+struct Factors {
+    luma: i32,
+    luma_offset: i32,
+    chroma_offset: i32,
+    red_from_cr: i32,
+    green_from_cb: i32,
+    green_from_cr: i32,
+    blue_from_cb: i32,
+    shift: u32,
+}
+
+impl Factors {
+    fn new(colour: Colour, depth: u32) -> Self {
+        let (kr, kb) = colour.matrix.unwrap_or(Matrix::Bt601).weights();
+        let kg = 1.0 - kr - kb;
+        let full = colour.full_range.unwrap_or(false);
+        let (luma, chroma) = if full { (1.0, 1.0) } else { (255.0 / 219.0, 255.0 / 224.0) };
+        let fixed = |v: f64| (v * f64::from(1_u32 << FRACTION)).round() as i32;
+        let cr = 2.0 * (1.0 - kr) * chroma;
+        let cb = 2.0 * (1.0 - kb) * chroma;
+        Self {
+            luma: fixed(luma),
+            luma_offset: if full { 0 } else { 16 << (depth - 8) },
+            chroma_offset: 128 << (depth - 8),
+            red_from_cr: fixed(cr),
+            green_from_cb: fixed(cb * kb / kg),
+            green_from_cr: fixed(cr * kr / kg),
+            blue_from_cb: fixed(cb),
+            shift: FRACTION + depth - 8,
+        }
+    }
+}
+
+/// Writes RGB, row-major `[h, w, 3]`.
+pub(crate) fn write_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: Colour, out: &mut [u8]) {
+    let [sub_x, sub_y] = planes.subsampling;
+    let chroma_width = planes.width.div_ceil(1 << sub_x);
+    let f = Factors::new(colour, planes.depth);
+    let half = 1_i32 << (f.shift - 1);
+    let byte = |v: i32| (v >> f.shift).clamp(0, 255) as u8;
+    // Contributions of one row of chroma to red, green and blue.
+    let mut tint = vec![[0_i32; 3]; chroma_width];
+    for (y, row) in out.chunks_exact_mut(planes.width * 3).enumerate() {
+        let luma = &planes.data[0][y * planes.width..(y + 1) * planes.width];
+        if colour.matrix == Some(Matrix::Identity) {
+            // G, B, R, all at luma's scale.
+            let at = (y >> sub_y) * chroma_width;
+            for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
+                let scaled = |v: T| byte((v.into() - f.luma_offset) * f.luma + half);
+                let chroma = at + (x >> sub_x);
+                pixel.copy_from_slice(&[scaled(planes.data[2][chroma]), scaled(luma[x]), scaled(planes.data[1][chroma])]);
+            }
+            continue;
+        }
+        if y % (1 << sub_y) == 0 {
+            let at = (y >> sub_y) * chroma_width;
+            let (cb, cr) = (&planes.data[1][at..at + chroma_width], &planes.data[2][at..at + chroma_width]);
+            for ((t, &cb), &cr) in tint.iter_mut().zip(cb).zip(cr) {
+                let (cb, cr) = (cb.into() - f.chroma_offset, cr.into() - f.chroma_offset);
+                *t = [f.red_from_cr * cr, -f.green_from_cb * cb - f.green_from_cr * cr, f.blue_from_cb * cb];
+            }
+        }
+        for (x, (pixel, &luma)) in row.chunks_exact_mut(3).zip(luma).enumerate() {
+            let luma = (luma.into() - f.luma_offset) * f.luma + half;
+            let [r, g, b] = tint[x >> sub_x];
+            pixel.copy_from_slice(&[byte(luma + r), byte(luma + g), byte(luma + b)]);
+        }
+    }
+}
+
+/// One frame in Y'CbCr 4:2:0, BT.601, limited range: planes of `[height, width]` and twice `[height/2, width/2]`.
+#[derive(Debug, Default)]
+pub(crate) struct Yuv420 {
+    pub(crate) y: Vec<u8>,
+    pub(crate) u: Vec<u8>,
+    pub(crate) v: Vec<u8>,
+}
+
+impl Yuv420 {
+    /// From RGB `[height, width, 3]`, both even. Rounded to nearest; chroma is the mean of each 2 × 2 pixels.
+    pub(crate) fn from_rgb(rgb: &[u8], width: usize, height: usize) -> Self {
+        let (kr, kb) = Matrix::Bt601.weights();
+        let kg = 1.0 - kr - kb;
+        let fixed = |v: f64| (v * f64::from(1_u32 << FRACTION)).round() as i32;
+        let half = 1 << (FRACTION - 1);
+        let luma = [kr, kg, kb].map(|k| fixed(k * 219.0 / 255.0));
+        let chroma = 112.0 / 255.0;
+        let cb = [-kr / (1.0 - kb) * chroma, -kg / (1.0 - kb) * chroma, chroma].map(fixed);
+        let cr = [chroma, -kg / (1.0 - kr) * chroma, -kb / (1.0 - kr) * chroma].map(fixed);
+        let dot = |k: [i32; 3], p: [i32; 3]| k[0] * p[0] + k[1] * p[1] + k[2] * p[2];
+        let pixel = |x: usize, y: usize| {
+            let at = (y * width + x) * 3;
+            [i32::from(rgb[at]), i32::from(rgb[at + 1]), i32::from(rgb[at + 2])]
+        };
+        let mut out = Self::default();
+        for y in 0..height {
+            out.y.extend((0..width).map(|x| (((dot(luma, pixel(x, y)) + half) >> FRACTION) + 16) as u8));
+        }
+        for y in (0..height).step_by(2) {
+            for x in (0..width).step_by(2) {
+                let four = [pixel(x, y), pixel(x + 1, y), pixel(x, y + 1), pixel(x + 1, y + 1)];
+                let sum = [0, 1, 2].map(|k| four.iter().map(|p| p[k]).sum::<i32>());
+                let mean = |k: [i32; 3]| (((dot(k, sum) + 2 * (1 << FRACTION)) >> (FRACTION + 2)) + 128) as u8;
+                out.u.push(mean(cb));
+                out.v.push(mean(cr));
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,43 @@
+//! Keeps a panic of a decoder, which a damaged file can cause, from ending the program or littering the terminal.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+
+thread_local! {
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `decode`; a panic becomes an error. What `decode` changes must not be used again after an error.
+///
+/// The first call wraps the process's panic hook: panics inside of `decode` are not printed, all others are as before.
+pub(crate) fn run<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = take_hook();
+        set_hook(Box::new(move |info| {
+            if !CONTAINED.get() {
+                print(info);
+            }
+        }));
+    });
+    let outer = CONTAINED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(decode));
+    CONTAINED.set(outer);
+    result.unwrap_or_else(|payload| {
+        let said = payload.downcast_ref::<&str>().map(ToString::to_string);
+        let said = said.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(format!("the decoder gave up ({said})"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_panic_becomes_an_error() {
+        assert_eq!(super::run(|| Ok(3)), Ok(3));
+        assert_eq!(super::run::<()>(|| Err("x".into())), Err("x".into()));
+        let said = super::run::<()>(|| panic!("index {}", 7)).unwrap_err();
+        assert!(said.contains("index 7"), "{said}");
+    }
+}

@@ -1,0 +1,37 @@
+//! Writes clips: mp4, gif, png frames, contact sheets.
+//!
+//! Every file is written under a temporary name in its folder and then renamed: an interrupted program leaves no half file.
+
+mod contact_sheet;
+mod font;
+mod gif;
+mod mp4;
+mod png;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+pub use contact_sheet::{Image, SheetRow, contact_sheet};
+pub use gif::write_gif;
+pub use mp4::{Mp4Options, write_mp4};
+pub use png::{write_png, write_png_frames};
+
+use crate::{Error, Result};
+
+/// A name beside `path` that no other process uses.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+}
+
+/// Writes `bytes` to a temporary file and renames it to `path`.
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = temporary(path);
+    let written =
+        fs::File::create(&temporary).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::io(path, e)
+    })
+}

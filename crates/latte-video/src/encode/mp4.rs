@@ -1,0 +1,178 @@
+//! mp4 with H.264.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use muxide::api::{MuxerBuilder, VideoCodec};
+use openh264::OpenH264API;
+use openh264::encoder::{
+    BitRate, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, Profile, QpRange, RateControlMode, VuiConfig,
+};
+use openh264::formats::YUVSlices;
+
+use super::{temporary, write_atomically};
+use crate::colour::Yuv420;
+use crate::{Clip, Error, Result, ffmpeg};
+
+/// How an mp4 is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mp4Options {
+    /// Encode with `ffmpeg -c:v libx264 -crf 5`, as the official samples were. An error if ffmpeg is not found.
+    pub use_ffmpeg: bool,
+    /// The quantiser of the built-in encoder, 0 (best) to 51. The default, 8, is about as good as `-crf 5`.
+    pub quantiser: u8,
+}
+
+impl Default for Mp4Options {
+    fn default() -> Self {
+        Self { use_ffmpeg: false, quantiser: 8 }
+    }
+}
+
+/// A key frame at least this often: seeking decodes no more frames than this.
+const KEY_FRAME_INTERVAL: u32 = 60;
+
+/// Writes `clip` as mp4: H.264 High, 4:2:0, BT.601 limited range (said so in the stream), which every browser plays.
+///
+/// H.264 in 4:2:0 has even sizes only: the last column or row of an odd size is written twice.
+///
+/// # Errors
+///
+/// If the file cannot be written, the clip is smaller than 16 × 16 or too large for H.264, or ffmpeg is asked for and
+/// missing.
+pub fn write_mp4(path: impl AsRef<Path>, clip: &Clip, options: &Mp4Options) -> Result<()> {
+    let path = path.as_ref();
+    let even = Even::new(clip);
+    if options.use_ffmpeg {
+        return write_with_ffmpeg(path, clip, &even);
+    }
+    if options.quantiser > 51 {
+        return Err(Error::encode(path, format!("the quantiser goes from 0 to 51, got {}", options.quantiser)));
+    }
+    let bytes = encode(clip, &even, options.quantiser).map_err(|what| Error::encode(path, what))?;
+    write_atomically(path, &bytes)
+}
+
+fn encode(clip: &Clip, even: &Even, quantiser: u8) -> std::result::Result<Vec<u8>, String> {
+    let (width, height) = (even.width, even.height);
+    if width < 16 || height < 16 {
+        return Err(format!("H.264 needs at least 16 × 16 pixels, the clip has {} × {}", clip.width(), clip.height()));
+    }
+    let config = EncoderConfig::new()
+        .profile(Profile::High)
+        .rate_control_mode(RateControlMode::Quality)
+        .bitrate(BitRate::from_bps(50_000_000))
+        .qp(QpRange::new(quantiser, quantiser))
+        .max_frame_rate(FrameRate::from_hz(clip.fps() as f32))
+        .skip_frames(false)
+        .adaptive_quantization(false)
+        .background_detection(false)
+        .scene_change_detect(false)
+        .intra_frame_period(IntraFramePeriod::from_num_frames(KEY_FRAME_INTERVAL))
+        // One thread: the same clip gives the same bytes on every machine.
+        .num_threads(1)
+        .vui(VuiConfig::bt601());
+    let mut encoder = Encoder::with_api_config(OpenH264API::from_source(), config).map_err(|e| e.to_string())?;
+    let mut bytes = Vec::new();
+    let video = u32::try_from(width).and_then(|w| u32::try_from(height).map(|h| (w, h))).map_err(|e| e.to_string())?;
+    let mut muxer =
+        MuxerBuilder::new(&mut bytes).video(VideoCodec::H264, video.0, video.1, clip.fps()).build().map_err(|e| e.to_string())?;
+    for index in 0..clip.num_frames() {
+        let yuv = Yuv420::from_rgb(&even.frame(clip, index), width, height);
+        let source = YUVSlices::new((&yuv.y, &yuv.u, &yuv.v), (width, height), (width, width / 2, width / 2));
+        let picture = encoder.encode(&source).map_err(|e| e.to_string())?;
+        let is_key = matches!(picture.frame_type(), FrameType::IDR | FrameType::I);
+        let data = picture.to_vec();
+        if data.is_empty() {
+            return Err(format!("the encoder left out frame {index}"));
+        }
+        muxer.write_video(index as f64 / clip.fps(), &data, is_key).map_err(|e| e.to_string())?;
+    }
+    muxer.finish().map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+/// The even size that holds a clip.
+struct Even {
+    width: usize,
+    height: usize,
+}
+
+impl Even {
+    fn new(clip: &Clip) -> Self {
+        Self { width: clip.width().next_multiple_of(2), height: clip.height().next_multiple_of(2) }
+    }
+
+    /// Frame `index`, its last column and row repeated where that makes the size even.
+    fn frame(&self, clip: &Clip, index: usize) -> Vec<u8> {
+        let row_len = clip.width() * 3;
+        let mut out = Vec::with_capacity(self.width * self.height * 3);
+        let rows: Vec<&[u8]> = clip.frame(index).chunks_exact(row_len).collect();
+        for y in 0..self.height {
+            let row = rows[y.min(rows.len() - 1)];
+            out.extend_from_slice(row);
+            if self.width > clip.width() {
+                out.extend_from_slice(&row[row_len - 3..]);
+            }
+        }
+        out
+    }
+}
+
+fn write_with_ffmpeg(path: &Path, clip: &Clip, even: &Even) -> Result<()> {
+    let program = ffmpeg::program("ffmpeg").ok_or_else(|| {
+        Error::ffmpeg(path, "ffmpeg is not found: install it, set LATTE_FFMPEG to it, or use the built-in encoder")
+    })?;
+    let partial = temporary(path);
+    let io = |e| Error::io(path, e);
+    let size = format!("{}x{}", even.width, even.height);
+    let mut child = Command::new(program)
+        .args([
+            "-nostdin",
+            "-v",
+            "error",
+            "-y",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-s",
+            &size,
+            "-r",
+            &clip.fps().to_string(),
+        ])
+        .args(["-i", "pipe:0", "-vf", "scale=out_color_matrix=bt601:out_range=tv:flags=accurate_rnd", "-pix_fmt", "yuv420p"])
+        .args(["-c:v", "libx264", "-crf", "5", "-colorspace", "smpte170m", "-color_range", "tv"])
+        .args(["-color_primaries", "smpte170m", "-color_trc", "smpte170m", "-movflags", "+faststart", "-f", "mp4"])
+        .arg(&partial)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(io)?;
+    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+    let listener = std::thread::spawn(move || {
+        let mut said = String::new();
+        if let Some(mut stderr) = stderr {
+            let _ = stderr.read_to_string(&mut said);
+        }
+        said
+    });
+    if let Some(mut stdin) = stdin {
+        for index in 0..clip.num_frames() {
+            // A broken pipe: ffmpeg has said why.
+            if stdin.write_all(&even.frame(clip, index)).is_err() {
+                break;
+            }
+        }
+    }
+    let status = child.wait().map_err(io)?;
+    let said = listener.join().unwrap_or_default();
+    if !status.success() {
+        let _ = fs::remove_file(&partial);
+        return Err(Error::ffmpeg(path, format!("ffmpeg could not encode it: {}", said.trim().replace('\n', "; "))));
+    }
+    fs::rename(&partial, path).map_err(io)
+}

@@ -1,0 +1,114 @@
+//! What can go wrong with video files, and how it is said.
+
+use std::path::{Path, PathBuf};
+
+/// The result of a fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system could not read or write a file.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no video, or of a format that nothing here recognises.
+    #[error("{path}: not a video that can be read here: {what}")]
+    NotVideo {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for, and what to do.
+        what: String,
+    },
+    /// The file is a video, but uses a codec or feature that the chosen decoder lacks.
+    #[error("{path}: {what}")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The feature, and what to do.
+        what: String,
+    },
+    /// The file is damaged or cut off.
+    #[error("{path}: damaged or cut off: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// A folder that is no frame folder, or whose frames do not belong together.
+    #[error("{path}: {what}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// A frame was asked for that the video does not have.
+    #[error("{path}: frame {index} was asked for, but the video has {total} frames (0 to {})", total.saturating_sub(1))]
+    FrameIndex {
+        /// The file.
+        path: PathBuf,
+        /// The frame asked for.
+        index: usize,
+        /// How many frames there are.
+        total: usize,
+    },
+    /// A clip window does not fit into a video.
+    #[error("{0}")]
+    Window(String),
+    /// Pixels, a shape, a size or a rate that cannot be.
+    #[error("{0}")]
+    Shape(String),
+    /// The `ffmpeg` or `ffprobe` program is missing or failed.
+    #[error("{path}: {what}")]
+    Ffmpeg {
+        /// The video, or the program.
+        path: PathBuf,
+        /// What happened, with the program's own words.
+        what: String,
+    },
+    /// A file could not be encoded.
+    #[error("{path}: cannot write this clip: {what}")]
+    Encode {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What went wrong.
+        what: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn not_video(path: &Path, what: impl Into<String>) -> Self {
+        Self::NotVideo { path: path.to_path_buf(), what: what.into() }
+    }
+
+    pub(crate) fn unsupported(path: &Path, what: impl Into<String>) -> Self {
+        Self::Unsupported { path: path.to_path_buf(), what: what.into() }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_path_buf(), what: what.into() }
+    }
+
+    pub(crate) fn folder(path: &Path, what: impl Into<String>) -> Self {
+        Self::Folder { path: path.to_path_buf(), what: what.into() }
+    }
+
+    pub(crate) fn ffmpeg(path: &Path, what: impl Into<String>) -> Self {
+        Self::Ffmpeg { path: path.to_path_buf(), what: what.into() }
+    }
+
+    pub(crate) fn encode(path: &Path, what: impl std::fmt::Display) -> Self {
+        Self::Encode { path: path.to_path_buf(), what: what.to_string() }
+    }
+}

@@ -1,0 +1,270 @@
+//! Decoding by the `ffmpeg` program, over a pipe: crashes and hostile files stay in another process.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::info::is_variable;
+use crate::{Error, Result, VideoInfo};
+
+/// Whether the `ffmpeg` and `ffprobe` programs are found: in the folder of, or at, `LATTE_FFMPEG`, else in `PATH`.
+pub fn is_available() -> bool {
+    program("ffmpeg").is_some() && program("ffprobe").is_some()
+}
+
+/// The full path of `ffmpeg` or `ffprobe`.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    if let Some(set) = std::env::var_os("LATTE_FFMPEG").filter(|v| !v.is_empty()) {
+        // Either the program or its folder; ffprobe lies beside it. Set to nothing of the kind, it switches ffmpeg off.
+        let set = PathBuf::from(set);
+        let folder = if set.is_dir() { set.as_path() } else { set.parent()? };
+        let path = if set.is_file() && name == "ffmpeg" { set.clone() } else { folder.join(name) };
+        return (set.exists() && path.is_file()).then_some(path);
+    }
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|dir| dir.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))).find(|p| p.is_file())
+}
+
+/// A file opened with ffprobe.
+#[derive(Debug)]
+pub(crate) struct Ffmpeg {
+    info: VideoInfo,
+    /// When each frame is shown, in seconds from the start of the file; `None` if the file does not say.
+    times: Option<Vec<f64>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Probe {
+    #[serde(default)]
+    streams: Vec<Stream>,
+    #[serde(default)]
+    packets: Vec<Packet>,
+    format: Option<Format>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stream {
+    codec_name: Option<String>,
+    width: Option<usize>,
+    height: Option<usize>,
+    avg_frame_rate: Option<String>,
+    r_frame_rate: Option<String>,
+    time_base: Option<String>,
+    #[serde(default)]
+    side_data_list: Vec<SideData>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SideData {
+    rotation: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Packet {
+    pts_time: Option<String>,
+    #[serde(default)]
+    flags: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Format {
+    format_name: Option<String>,
+    start_time: Option<String>,
+}
+
+impl Ffmpeg {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let probe = probe(path)?;
+        let Some(stream) = probe.streams.first() else {
+            return Err(Error::not_video(path, "ffprobe finds no video track in it"));
+        };
+        let (Some(width), Some(height)) = (stream.width.filter(|&w| w > 0), stream.height.filter(|&h| h > 0)) else {
+            return Err(Error::damaged(path, "ffprobe cannot tell the frame size"));
+        };
+        let shown: Vec<&Packet> = probe.packets.iter().filter(|p| !p.flags.contains('D')).collect();
+        if shown.is_empty() {
+            return Err(Error::not_video(path, "the video track holds no frame"));
+        }
+        let start = probe.format.as_ref().and_then(|f| number(f.start_time.as_deref())).unwrap_or(0.0);
+        let times: Option<Vec<f64>> = shown.iter().map(|p| number(p.pts_time.as_deref()).map(|t| t - start)).collect();
+        let times = times.map(|mut times| {
+            times.sort_by(f64::total_cmp);
+            times
+        });
+        let unit = stream.time_base.as_deref().and_then(ratio).unwrap_or(0.001);
+        let variable = times.as_ref().is_some_and(|t| is_variable(t, 0.0015_f64.max(unit * 1.5)));
+        let average =
+            times.as_ref().map(|t| (t.len() - 1) as f64 / (t[t.len() - 1] - t[0])).filter(|f| f.is_finite() && *f > 0.0);
+        let declared = [&stream.avg_frame_rate, &stream.r_frame_rate];
+        let declared = declared.into_iter().find_map(|r| r.as_deref().and_then(ratio).filter(|f| f.is_finite() && *f > 0.0));
+        let fps = if variable { average.or(declared) } else { declared.or(average) }.unwrap_or(25.0);
+        // ffprobe counts counter-clockwise.
+        let rotation = stream.side_data_list.iter().find_map(|s| s.rotation).unwrap_or(0.0);
+        let rotation = (-rotation).rem_euclid(360.0).round() as u32 % 360;
+        if !rotation.is_multiple_of(90) {
+            return Err(Error::unsupported(path, format!("it is to be turned by {rotation}°, which is no quarter turn")));
+        }
+        let (width, height) = if rotation % 180 == 90 { (height, width) } else { (width, height) };
+        let container = probe.format.and_then(|f| f.format_name).unwrap_or_default();
+        let container = container.split(',').next().unwrap_or_default();
+        let container = if container == "mov" { "mp4" } else { container };
+        let duration = times.as_ref().map_or(shown.len() as f64 / fps, |t| t[t.len() - 1] - t[0] + 1.0 / fps);
+        let info = VideoInfo {
+            path: path.to_path_buf(),
+            container: container.into(),
+            codec: stream.codec_name.clone().unwrap_or_default(),
+            width,
+            height,
+            rotation,
+            fps,
+            num_frames: shown.len(),
+            duration,
+            variable_frame_rate: variable,
+            decoder: "ffmpeg",
+        };
+        // Only these can be entered at a time exactly; others are decoded from the start.
+        let seeks = matches!(container, "mp4" | "matroska");
+        Ok(Self { times: times.filter(|_| seeks), info })
+    }
+
+    pub(crate) fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+
+    pub(crate) fn frames(&self, indices: &[usize]) -> Result<Vec<u8>> {
+        let path = &self.info.path;
+        let mut command = command(path, "ffmpeg")?;
+        command.args(["-nostdin", "-v", "error", "-threads", "1"]);
+        // Frames before the first wanted one that ffmpeg decodes and hands on.
+        let mut skipped = 0;
+        if let Some(times) = self.times.as_ref().filter(|_| indices[0] > 0) {
+            // Half way between the frame before and this one: rounding cannot hit the wrong one.
+            let first = indices[0];
+            let to = f64::midpoint(times[first - 1], times[first]);
+            if to > 0.0 {
+                command.args(["-ss", &format!("{to:.6}")]);
+                skipped = first;
+            }
+        }
+        command.arg("-i").arg(file_url(path)).args(["-map", "0:v:0", "-an", "-sn", "-dn"]);
+        let wanted: Vec<String> = ranges(indices, skipped).iter().map(|(a, b)| format!("between(n\\,{a}\\,{b})")).collect();
+        command.args(["-vf", &format!("select={}", wanted.join("+"))]);
+        command.args(passthrough()?);
+        command.args(["-frames:v", &indices.len().to_string(), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]);
+        let len = indices.len() * self.info.width * self.info.height * 3;
+        let (pixels, said) = run(path, command, len)?;
+        if pixels.len() != len {
+            let got = pixels.len() / (self.info.width * self.info.height * 3);
+            let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
+            let what = format!("ffmpeg gave {got} of the {} frames asked for, from frame {}{said}", indices.len(), indices[0]);
+            return Err(Error::damaged(path, what));
+        }
+        Ok(pixels)
+    }
+}
+
+/// Ascending indices as ranges from..=to, counted from `skipped`.
+fn ranges(indices: &[usize], skipped: usize) -> Vec<(usize, usize)> {
+    let mut out: Vec<(usize, usize)> = Vec::new();
+    for index in indices.iter().map(|i| i - skipped) {
+        match out.last_mut() {
+            Some((_, to)) if *to + 1 == index => *to = index,
+            _ => out.push((index, index)),
+        }
+    }
+    out
+}
+
+/// How this ffmpeg is told to neither drop nor repeat frames: `-fps_mode` since 5.1, `-vsync` until 8.
+fn passthrough() -> Result<[&'static str; 2]> {
+    static OLD: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    let old = if let Some(&old) = OLD.get() {
+        old
+    } else {
+        let mut command = command(Path::new("ffmpeg"), "ffmpeg")?;
+        command.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", "color=s=16x16:d=0.04", "-fps_mode", "passthrough"]);
+        command.args(["-f", "null", "-"]);
+        let (_, said) = run(Path::new("ffmpeg"), command, 0)?;
+        *OLD.get_or_init(|| said.contains("fps_mode"))
+    };
+    Ok(if old { ["-vsync", "0"] } else { ["-fps_mode", "passthrough"] })
+}
+
+fn command(path: &Path, name: &str) -> Result<Command> {
+    let program = program(name).ok_or_else(|| {
+        Error::ffmpeg(
+            path,
+            format!("{name} is not found: install ffmpeg, or set LATTE_FFMPEG to it, or use the built-in decoder"),
+        )
+    })?;
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command)
+}
+
+/// Runs `command` and returns what it wrote (room for `expected` bytes is made at once) and what it said.
+fn run(path: &Path, mut command: Command, expected: usize) -> Result<(Vec<u8>, String)> {
+    let mut child = command.spawn().map_err(|e| Error::io(path, e))?;
+    let (mut stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Both pipes must be emptied at once, or the program waits for ever.
+    let listener = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        if let Some(mut stderr) = stderr {
+            let _ = stderr.read_to_end(&mut said);
+        }
+        said
+    });
+    let mut written = Vec::with_capacity(expected);
+    let read = stdout.as_mut().map_or(Ok(0), |s| s.read_to_end(&mut written));
+    drop(stdout);
+    child.wait().map_err(|e| Error::io(path, e))?;
+    read.map_err(|e| Error::io(path, e))?;
+    let said = listener.join().unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    Ok((written, said.lines().map(str::trim).filter(|l| !l.is_empty()).take(3).collect::<Vec<_>>().join("; ")))
+}
+
+fn probe(path: &Path) -> Result<Probe> {
+    let mut command = command(path, "ffprobe")?;
+    command.args(["-v", "error", "-select_streams", "v:0", "-of", "json", "-show_entries"]);
+    command.arg(
+        "stream=codec_name,width,height,avg_frame_rate,r_frame_rate,time_base:stream_side_data=rotation:\
+         format=format_name,start_time:packet=pts_time,flags",
+    );
+    command.arg(file_url(path));
+    let (json, said) = run(path, command, 1 << 16)?;
+    let probe: Probe =
+        serde_json::from_slice(&json).map_err(|e| Error::ffmpeg(path, format!("ffprobe's answer is not clear: {e}")))?;
+    if probe.format.is_none() {
+        return Err(Error::not_video(path, if said.is_empty() { "ffprobe cannot read it".into() } else { said }));
+    }
+    Ok(probe)
+}
+
+/// The file by its full meaning: a name with a colon or a dash is no protocol and no option.
+fn file_url(path: &Path) -> std::ffi::OsString {
+    let mut url = std::ffi::OsString::from("file:");
+    url.push(path);
+    url
+}
+
+fn number(text: Option<&str>) -> Option<f64> {
+    text?.parse().ok().filter(|v: &f64| v.is_finite())
+}
+
+fn ratio(text: &str) -> Option<f64> {
+    let (a, b) = text.split_once('/')?;
+    Some(a.parse::<f64>().ok()? / b.parse::<f64>().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn neighbours_join_to_ranges() {
+        assert_eq!(ranges(&[3, 4, 5, 9, 11, 12], 3), [(0, 2), (6, 6), (8, 9)]);
+    }
+}

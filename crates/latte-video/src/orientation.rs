@@ -1,0 +1,97 @@
+//! How stored frames are turned and mirrored for display.
+
+/// One of the eight ways to lay a frame on its sides: where a stored column and a stored row go.
+///
+/// A pixel stored at (x, y) is shown at (a·x + c·y, b·x + d·y), moved so that the frame begins at (0, 0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Orientation {
+    a: i8,
+    b: i8,
+    c: i8,
+    d: i8,
+}
+
+impl Default for Orientation {
+    fn default() -> Self {
+        Self { a: 1, b: 0, c: 0, d: 1 }
+    }
+}
+
+impl Orientation {
+    /// From the left upper part `[a, b, c, d]` of an mp4 display matrix (ISO/IEC 14496-12, 6.2.2). Scale is ignored.
+    /// `None` if it is no multiple of a quarter turn.
+    pub(crate) fn from_matrix(matrix: [i32; 4]) -> Option<Self> {
+        let [a, b, c, d] = matrix.map(|v| v.signum() as i8);
+        match (a, b, c, d) {
+            (0, 0, 0, 0) => Some(Self::default()),
+            (_, 0, 0, _) if a != 0 && d != 0 => Some(Self { a, b, c, d }),
+            (0, _, _, 0) if b != 0 && c != 0 => Some(Self { a, b, c, d }),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_upright(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Degrees clockwise, mirroring aside.
+    pub(crate) fn rotation(self) -> u32 {
+        match (self.a, self.b) {
+            (0, 1) => 90,
+            (-1, _) if self.d == -1 => 180,
+            (0, _) => 270,
+            _ => 0,
+        }
+    }
+
+    /// The size `[width, height]` of a shown frame whose stored size is given.
+    pub(crate) fn size(self, [width, height]: [usize; 2]) -> [usize; 2] {
+        if self.a == 0 { [height, width] } else { [width, height] }
+    }
+
+    /// Writes the RGB pixels `[h, w, 3]` as shown. `size` is `[width, height]` as stored.
+    pub(crate) fn apply(self, stored: &[u8], size: [usize; 2], out: &mut [u8]) {
+        let [width, height] = size;
+        let [out_width, _] = self.size(size);
+        let place = |forward: i8, i: usize, len: usize| if forward > 0 { i } else { len - 1 - i };
+        for y in 0..height {
+            for x in 0..width {
+                let (to_x, to_y) = if self.a == 0 {
+                    (place(self.c, y, height), place(self.b, x, width))
+                } else {
+                    (place(self.a, x, width), place(self.d, y, height))
+                };
+                let from = (y * width + x) * 3;
+                let to = (to_y * out_width + to_x) * 3;
+                out[to..to + 3].copy_from_slice(&stored[from..from + 3]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Orientation;
+
+    fn turned(matrix: [i32; 4]) -> (u32, Vec<u8>) {
+        // 1 2 3
+        // 4 5 6
+        let stored: Vec<u8> = [1, 2, 3, 4, 5, 6].into_iter().flat_map(|v| [v; 3]).collect();
+        let orientation = Orientation::from_matrix(matrix).unwrap();
+        let mut out = vec![0; 18];
+        orientation.apply(&stored, [3, 2], &mut out);
+        (orientation.rotation(), out.iter().step_by(3).copied().collect())
+    }
+
+    #[test]
+    fn quarter_turns() {
+        const ONE: i32 = 1 << 16;
+        assert_eq!(turned([ONE, 0, 0, ONE]), (0, vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!(turned([0, ONE, -ONE, 0]), (90, vec![4, 1, 5, 2, 6, 3]));
+        assert_eq!(turned([-ONE, 0, 0, -ONE]), (180, vec![6, 5, 4, 3, 2, 1]));
+        assert_eq!(turned([0, -ONE, ONE, 0]), (270, vec![3, 6, 2, 5, 1, 4]));
+        assert_eq!(turned([-ONE, 0, 0, ONE]), (0, vec![3, 2, 1, 6, 5, 4]));
+        assert_eq!(turned([0, 0, 0, 0]).0, 0);
+        assert_eq!(Orientation::from_matrix([ONE, ONE, -ONE, ONE]), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! From a u8 clip to floats of training size, and back.
+//!
+//! The two resizing transforms are those of the official readers: bilinear, `align_corners = false`, no antialiasing (as
+//! `torch.nn.functional.interpolate`). They give `[0, 1]`; [`normalize`] makes the network's `[-1, 1]` of it.
+
+use crate::{Clip, Error, Result};
+
+/// Where one output row (or column) comes from: two source lines, and how much of the second.
+#[derive(Debug, Clone, Copy)]
+struct Tap {
+    first: usize,
+    second: usize,
+    weight: f32,
+}
+
+/// FaceForensics and UCF101: resize so that the frame just covers `size`, then cut out the centre.
+///
+/// `size` is `[height, width]`. Returns f32 in `[0, 1]`, `[f, 3, height, width]`. The scale is `size / short side` for a
+/// square; positions use that scale and not the ratio of whole sizes. Where rounding down would give a side one too short
+/// (a bug of the reference, which then fails), the side is `size`.
+pub fn short_side_resize_center_crop(clip: &Clip, size: [usize; 2]) -> Vec<f32> {
+    let from = [clip.height(), clip.width()];
+    let scale = (size[0] as f64 / from[0] as f64).max(size[1] as f64 / from[1] as f64);
+    let taps = [0, 1].map(|axis| {
+        let resized = ((from[axis] as f64 * scale) as usize).max(size[axis]);
+        let offset = center_offset(resized, size[axis]);
+        taps(from[axis], (1.0 / scale) as f32, offset, size[axis])
+    });
+    sample(clip, &taps[0], &taps[1])
+}
+
+/// SkyTimelapse: cut out the centre of the shape of `size`, as large as fits (a square by the short side), then resize.
+///
+/// `size` is `[height, width]`. Returns f32 in `[0, 1]`, `[f, 3, height, width]`.
+pub fn center_crop_resize(clip: &Clip, size: [usize; 2]) -> Vec<f32> {
+    let from = [clip.height(), clip.width()];
+    let scale = (size[0] as f64 / from[0] as f64).max(size[1] as f64 / from[1] as f64);
+    let taps = [0, 1].map(|axis| {
+        let cropped = ((size[axis] as f64 / scale).round() as usize).clamp(1, from[axis]);
+        let offset = center_offset(from[axis], cropped);
+        let mut taps = taps(cropped, cropped as f32 / size[axis] as f32, 0, size[axis]);
+        for tap in &mut taps {
+            tap.first += offset;
+            tap.second += offset;
+        }
+        taps
+    });
+    sample(clip, &taps[0], &taps[1])
+}
+
+/// Taichi: no resizing. f32 in `[0, 1]`, `[f, 3, h, w]`.
+pub fn to_float(clip: &Clip) -> Vec<f32> {
+    let identity = |n: usize| (0..n).map(|i| Tap { first: i, second: i, weight: 0.0 }).collect::<Vec<_>>();
+    sample(clip, &identity(clip.height()), &identity(clip.width()))
+}
+
+/// Mirrors left and right: `pixels` is any number of rows of `width` values.
+pub fn flip_horizontal(pixels: &mut [f32], width: usize) {
+    for row in pixels.chunks_mut(width.max(1)) {
+        row.reverse();
+    }
+}
+
+/// `[0, 1]` to `[-1, 1]`.
+pub fn normalize(pixels: &mut [f32]) {
+    for p in pixels {
+        *p = (*p - 0.5) / 0.5;
+    }
+}
+
+/// Pixels in `[-1, 1]`, `[f, 3, h, w]`, as a clip: rounded to the nearest of 256 levels, clamped. Not-a-number is black.
+///
+/// `shape` is `[f, h, w]`.
+///
+/// # Errors
+///
+/// If the number of pixels differs from the shape's, an axis is zero, or `fps` is no positive number.
+pub fn to_clip(pixels: &[f32], shape: [usize; 3], fps: f64) -> Result<Clip> {
+    let [frames, height, width] = shape;
+    let area = height * width;
+    if pixels.len() != frames * 3 * area {
+        return Err(Error::Shape(format!(
+            "pixels of shape [{frames}, 3, {height}, {width}] do not have {} values",
+            pixels.len()
+        )));
+    }
+    let mut out = vec![0; pixels.len()];
+    for (frame, to) in pixels.chunks_exact((3 * area).max(1)).zip(out.chunks_exact_mut((3 * area).max(1))) {
+        for (channel, plane) in frame.chunks_exact(area).enumerate() {
+            for (i, &v) in plane.iter().enumerate() {
+                // [f, 3, h, w] -> [f, h, w, 3]
+                to[i * 3 + channel] = level(v);
+            }
+        }
+    }
+    Clip::new(out, [frames, height, width, 3], fps)
+}
+
+fn level(v: f32) -> u8 {
+    // As the official samplers round: half up.
+    ((v * 0.5 + 0.5) * 255.0 + 0.5).clamp(0.0, 255.0) as u8
+}
+
+/// `round((outer − inner) / 2)`, half to even as Python rounds.
+fn center_offset(outer: usize, inner: usize) -> usize {
+    let twice = outer - inner;
+    twice / 2 + usize::from(twice % 4 == 3)
+}
+
+/// The taps of outputs `offset .. offset + count` on an axis of `len`, one output being `step` inputs wide.
+fn taps(len: usize, step: f32, offset: usize, count: usize) -> Vec<Tap> {
+    (offset..offset + count)
+        .map(|i| {
+            let position = (step * (i as f32 + 0.5) - 0.5).max(0.0);
+            let first = (position as usize).min(len - 1);
+            Tap { first, second: (first + 1).min(len - 1), weight: (position - first as f32).min(1.0) }
+        })
+        .collect()
+}
+
+fn sample(clip: &Clip, rows: &[Tap], columns: &[Tap]) -> Vec<f32> {
+    let row_len = clip.width() * 3;
+    let area = rows.len() * columns.len();
+    let mut out = vec![0.0; clip.num_frames() * 3 * area];
+    if area == 0 {
+        return out;
+    }
+    for (index, to) in out.chunks_exact_mut(3 * area).enumerate() {
+        let frame = clip.frame(index);
+        for (y, row) in rows.iter().enumerate() {
+            let above = &frame[row.first * row_len..][..row_len];
+            let below = &frame[row.second * row_len..][..row_len];
+            for (x, column) in columns.iter().enumerate() {
+                for channel in 0..3 {
+                    let (left, right) = (column.first * 3 + channel, column.second * 3 + channel);
+                    let mix = |line: &[u8]| {
+                        let (a, b) = (f32::from(line[left]) / 255.0, f32::from(line[right]) / 255.0);
+                        a * (1.0 - column.weight) + b * column.weight
+                    };
+                    // [f, h, w, 3] -> [f, 3, h, w]
+                    to[channel * area + y * columns.len() + x] = mix(above) * (1.0 - row.weight) + mix(below) * row.weight;
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn offsets_round_half_to_even() {
+        // 0.5 → 0, 1.5 → 2, 2.5 → 2, 3.5 → 4
+        assert_eq!([1, 3, 5, 7, 4].map(|d| center_offset(10 + d, 10)), [0, 2, 2, 4, 2]);
+    }
+
+    #[test]
+    fn every_size_survives_rounding() {
+        // 1/49 is one of the ratios for which size / dim · dim falls short of size.
+        let short = (1..400_usize).flat_map(|s| (1..400_usize).map(move |d| (s, d)));
+        let (size, dim) = short.clone().find(|&(s, d)| (s as f64 / d as f64 * d as f64).floor() < s as f64).unwrap();
+        let clip = Clip::new(vec![200; dim * (dim + 3) * 3], [1, dim, dim + 3, 3], 8.0).unwrap();
+        let out = short_side_resize_center_crop(&clip, [size, size]);
+        assert_eq!(out.len(), 3 * size * size);
+        assert!(out.iter().all(|&v| (v - 200.0 / 255.0).abs() < 1e-6));
+    }
+
+    #[test]
+    fn flip_mirrors_rows() {
+        let mut pixels = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        flip_horizontal(&mut pixels, 3);
+        assert_eq!(pixels, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
+    }
+
+    #[test]
+    fn levels_clamp_and_round() {
+        assert_eq!([-2.0, -1.0, 0.0, 1.0, 2.0, f32::NAN].map(level), [0, 0, 128, 255, 255, 0]);
+        assert!(to_clip(&[0.0; 11], [1, 2, 2], 8.0).is_err());
+        assert!(to_clip(&[], [0, 2, 2], 8.0).is_err());
+        assert!(to_clip(&[], [1, 0, 2], 8.0).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn u8_to_float_and_back_is_exact(pixels in proptest::collection::vec(any::<u8>(), 2 * 3 * 4 * 3)) {
+            let clip = Clip::new(pixels, [2, 3, 4, 3], 8.0).unwrap();
+            let mut floats = to_float(&clip);
+            normalize(&mut floats);
+            prop_assert!(floats.iter().all(|v| (-1.0..=1.0).contains(v)));
+            prop_assert_eq!(to_clip(&floats, [2, 3, 4], 8.0).unwrap(), clip);
+        }
+
+        #[test]
+        fn transforms_give_the_size_asked_for(
+            h in 1_usize..60, w in 1_usize..60, to_h in 1_usize..40, to_w in 1_usize..40, value: u8,
+        ) {
+            let clip = Clip::new(vec![value; h * w * 3], [1, h, w, 3], 8.0).unwrap();
+            for out in [short_side_resize_center_crop(&clip, [to_h, to_w]), center_crop_resize(&clip, [to_h, to_w])] {
+                prop_assert_eq!(out.len(), 3 * to_h * to_w);
+                prop_assert!(out.iter().all(|v| (v - f32::from(value) / 255.0).abs() < 1e-6));
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! An opened video: a file or a folder of frames.
+
+use std::path::Path;
+
+use crate::builtin::BuiltIn;
+use crate::ffmpeg::Ffmpeg;
+use crate::frame_folder::FrameFolder;
+use crate::{Clip, Error, Result, VideoInfo};
+
+/// What decodes a video file. Folders of frames are always read by this crate itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Decoder {
+    /// The `ffmpeg` program when it is found (`LATTE_FFMPEG`, then `PATH`), else [`Decoder::BuiltIn`].
+    #[default]
+    Auto,
+    /// Pure Rust, in this process: H.264, H.265 and VP9 in mp4, mov, mkv and webm.
+    BuiltIn,
+    /// The `ffmpeg` and `ffprobe` programs, over a pipe: everything that they read.
+    Ffmpeg,
+}
+
+/// An opened video file or folder of frames.
+///
+/// Frames are numbered from 0 in order of presentation, as displayed (rotation applied). Both decoders number alike.
+///
+/// A file that is cut off or damaged is an error, at the latest when one of the missing frames is asked for: there are
+/// never fewer frames, or other frames, than were asked for. The built-in decoder refuses a cut-off mp4 when it is
+/// opened; ffmpeg may still give the frames before the damage.
+#[derive(Debug)]
+pub struct Video {
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Folder(FrameFolder),
+    BuiltIn(Box<BuiltIn>),
+    Ffmpeg(Ffmpeg),
+}
+
+impl Video {
+    /// Opens a video file or a folder of frames.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is no video, is damaged, holds no frame, or if `decoder` does not know its codec.
+    pub fn open(path: impl AsRef<Path>, decoder: Decoder) -> Result<Self> {
+        let path = path.as_ref();
+        let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        let source = if meta.is_dir() {
+            Source::Folder(FrameFolder::open(path)?)
+        } else if meta.len() == 0 {
+            return Err(Error::not_video(path, "the file is empty"));
+        } else {
+            let use_ffmpeg = match decoder {
+                Decoder::Auto => crate::ffmpeg::is_available(),
+                Decoder::BuiltIn => false,
+                Decoder::Ffmpeg => true,
+            };
+            if use_ffmpeg { Source::Ffmpeg(Ffmpeg::open(path)?) } else { Source::BuiltIn(Box::new(BuiltIn::open(path)?)) }
+        };
+        Ok(Self { source })
+    }
+
+    /// What the video says about itself.
+    pub fn info(&self) -> &VideoInfo {
+        match &self.source {
+            Source::Folder(s) => s.info(),
+            Source::BuiltIn(s) => s.info(),
+            Source::Ffmpeg(s) => s.info(),
+        }
+    }
+
+    /// The frames with these `indices`: ascending, repeats allowed. Decoding begins at the last key frame before the
+    /// first of them and ends with the last.
+    ///
+    /// # Errors
+    ///
+    /// If `indices` is empty or not ascending, an index is out of range, or the video cannot be decoded.
+    pub fn frames(&self, indices: &[usize]) -> Result<Clip> {
+        let info = self.info();
+        if let Some(&index) = indices.iter().find(|&&i| i >= info.num_frames) {
+            return Err(Error::FrameIndex { path: info.path.clone(), index, total: info.num_frames });
+        }
+        if indices.is_empty() || !indices.is_sorted() {
+            return Err(Error::Shape(format!("frame indices must be given, in ascending order; got {indices:?}")));
+        }
+        // Each frame once; repeats are copied afterwards.
+        let mut unique = indices.to_vec();
+        unique.dedup();
+        let pixels = match &self.source {
+            Source::Folder(s) => s.frames(&unique),
+            Source::BuiltIn(s) => s.frames(&unique),
+            Source::Ffmpeg(s) => s.frames(&unique),
+        }?;
+        let frame_len = info.width * info.height * 3;
+        if pixels.len() != unique.len() * frame_len {
+            let what = format!("{} bytes were decoded for {} frames of {frame_len}", pixels.len(), unique.len());
+            return Err(Error::damaged(&info.path, what));
+        }
+        let pixels = if unique.len() == indices.len() {
+            pixels
+        } else {
+            let mut all = Vec::with_capacity(indices.len() * frame_len);
+            let mut at = 0;
+            for index in indices {
+                at += usize::from(unique[at] != *index);
+                all.extend_from_slice(&pixels[at * frame_len..(at + 1) * frame_len]);
+            }
+            all
+        };
+        Clip::new(pixels, [indices.len(), info.height, info.width, 3], info.fps)
+    }
+
+    /// All frames.
+    ///
+    /// # Errors
+    ///
+    /// As [`Video::frames`].
+    pub fn all(&self) -> Result<Clip> {
+        self.frames(&(0..self.info().num_frames).collect::<Vec<_>>())
+    }
+
+    /// How many coded pictures (or image files) have been decoded so far by this crate itself: what seeking saves.
+    /// `None` where ffmpeg decodes.
+    pub fn pictures_decoded(&self) -> Option<u64> {
+        match &self.source {
+            Source::Folder(s) => Some(s.pictures_decoded()),
+            Source::BuiltIn(s) => Some(s.pictures_decoded()),
+            Source::Ffmpeg(_) => None,
+        }
+    }
+}

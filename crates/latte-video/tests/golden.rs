@@ -1,0 +1,57 @@
+//! Golden files that this crate owns: the official resizing transforms.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use golden::{Case, Check};
+use latte_video::{Clip, transform};
+
+const TOLERANCE: f64 = 1e-5;
+
+fn main() -> ExitCode {
+    golden::run("latte-video", check)
+}
+
+fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
+    match kind {
+        "transform" => check_transform(path),
+        other => Err(format!("nothing here runs kind `{other}`").into()),
+    }
+}
+
+fn check_transform(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
+    let case = Case::read(path)?;
+    let size = match case.config.get("size") {
+        Some(serde_json::Value::Array(pair)) => {
+            match (pair.first().and_then(|v| v.as_u64()), pair.get(1).and_then(|v| v.as_u64())) {
+                (Some(h), Some(w)) => [h as usize, w as usize],
+                _ => return Err("config `size` is no pair of whole numbers".into()),
+            }
+        }
+        Some(one) => [one.as_u64().ok_or("config `size` is no whole number")? as usize; 2],
+        None => return Err("config has no `size`".into()),
+    };
+    let video = case.tensor("in.video")?;
+    let [f, c, h, w] = video.shape[..] else { return Err("in.video is not [f, c, h, w]".into()) };
+    if c != 3 {
+        return Err(format!("in.video has {c} channels").into());
+    }
+    let mut pixels = vec![0; video.values.len()];
+    for (i, &value) in video.values.iter().enumerate() {
+        // [f, c, h, w] -> [f, h, w, c]
+        let (frame, channel, place) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
+        pixels[(frame * h * w + place) * c + channel] = value as u8;
+    }
+    let clip = Clip::new(pixels, [f, h, w, 3], 8.0)?;
+    case.with_prefix("out.")
+        .map(|(name, reference)| {
+            let ours = match name {
+                "short_side_resize_center_crop" => transform::short_side_resize_center_crop(&clip, size),
+                "center_crop_resize" => transform::center_crop_resize(&clip, size),
+                other => return Err(format!("no transform `{other}` here").into()),
+            };
+            Ok(Check::new_f32(name, &ours, reference, TOLERANCE))
+        })
+        .collect()
+}
