@@ -38,6 +38,45 @@ pub struct TorchRng {
     cached_normal: Option<f64>,
 }
 
+/// Where the noise of a sampling loop comes from.
+pub trait NoiseSource {
+    /// The next standard normal tensor of `shape`, f32, on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// If the source has no noise of this shape.
+    fn noise(&mut self, shape: &[usize]) -> Result<Tensor>;
+}
+
+/// One generator for the whole batch, as PyTorch programs have it: a sample's noise depends on the batch it is in.
+impl NoiseSource for TorchRng {
+    fn noise(&mut self, shape: &[usize]) -> Result<Tensor> {
+        self.randn(shape)
+    }
+}
+
+/// One generator for each sample (the first axis): a sample is the same whatever batch it is in.
+impl NoiseSource for [TorchRng] {
+    fn noise(&mut self, shape: &[usize]) -> Result<Tensor> {
+        if shape.first() != Some(&self.len()) {
+            return Err(Error::Shape {
+                name: "noise".into(),
+                expected: format!("[{}, …], one sample for each generator", self.len()),
+                got: shape.to_vec(),
+            });
+        }
+        let samples = self.iter_mut().map(|rng| rng.randn(&shape[1..])).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::stack(&samples, 0)?) // [b, …]
+    }
+}
+
+/// As for a slice of generators.
+impl NoiseSource for Vec<TorchRng> {
+    fn noise(&mut self, shape: &[usize]) -> Result<Tensor> {
+        self.as_mut_slice().noise(shape)
+    }
+}
+
 /// A [`TorchRng`] at rest, to be saved in a checkpoint and taken up again at exactly the same place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,8 +1,24 @@
 //! The diffusion process. Sees networks only as a [`Denoiser`].
 
+mod config;
+mod likelihood;
+mod loss;
+mod process;
+mod schedule;
+mod spacing;
+mod timestep_sampling;
+
 use candle_core::Tensor;
 
 use crate::Result;
+
+pub use config::{DiffusionConfig, LossType, PredictionType, VarianceType};
+pub use likelihood::BitsPerDimension;
+pub use loss::LossTerms;
+pub use process::{Diffusion, Posterior, ReverseStep};
+pub use schedule::{BetaSchedule, NoiseSchedule};
+pub use spacing::{TimestepSpacing, space_timesteps};
+pub use timestep_sampling::{LossSecondMoment, TimestepDraw, TimestepSampler, TimestepSampling};
 
 /// A network as diffusion and samplers see it. Conditions (class, text) are bound inside the implementation.
 pub trait Denoiser {
