@@ -83,8 +83,8 @@ impl Case {
         let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
-            let values =
-                widen(view.dtype(), view.data()).ok_or_else(|| bad(format!("{name}: dtype {:?} is not read here", view.dtype())))?;
+            let values = widen(view.dtype(), view.data())
+                .ok_or_else(|| bad(format!("{name}: dtype {:?} is not read here", view.dtype())))?;
             tensors.insert(name.to_string(), Array { shape: view.shape().to_vec(), values });
         }
         Ok(Self { path: path.to_path_buf(), kind, config, tensors })
@@ -96,9 +96,7 @@ impl Case {
     ///
     /// If the file has none.
     pub fn tensor(&self, name: &str) -> Result<&Array, GoldenError> {
-        self.tensors
-            .get(name)
-            .ok_or_else(|| GoldenError::Format { path: self.path.clone(), what: format!("no tensor `{name}`") })
+        self.tensors.get(name).ok_or_else(|| GoldenError::Format { path: self.path.clone(), what: format!("no tensor `{name}`") })
     }
 
     /// All tensors whose names begin with `prefix`, by the rest of the name.

@@ -27,7 +27,8 @@ pub fn save(path: &Path, tensors: &Parameters, description: Option<&Value>) -> R
             Ok((name, tensor.dims().to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect()))
         })
         .collect::<Result<_>>()?;
-    let bad = |e: safetensors::SafeTensorError| Error::Weights { path: path.to_path_buf(), what: format!("cannot be written: {e}") };
+    let bad =
+        |e: safetensors::SafeTensorError| Error::Weights { path: path.to_path_buf(), what: format!("cannot be written: {e}") };
     let views = bytes
         .iter()
         .map(|(name, shape, data)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data).map_err(bad)?)))

@@ -22,8 +22,8 @@ impl Rope {
             return Err(Error::shape("rope", "an even head size", head_size));
         }
         let pairs = head_size / 2;
-        let angles = (0..positions)
-            .flat_map(|p| (0..pairs).map(move |i| p as f64 * 10000f64.powf(-2.0 * i as f64 / head_size as f64)));
+        let angles =
+            (0..positions).flat_map(|p| (0..pairs).map(move |i| p as f64 * 10000f64.powf(-2.0 * i as f64 / head_size as f64)));
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
         let shape = (positions, pairs);
         Ok(Self { cos: Tensor::from_vec(cos, shape, device)?, sin: Tensor::from_vec(sin, shape, device)? })

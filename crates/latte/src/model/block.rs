@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use latte_ops::{
-    Attention, AttentionAxis, Rope, Tape, Var, add, attention, concat, gated_residual, layer_norm, linear_gelu, modulated_layer_norm,
-    narrow,
+    Attention, AttentionAxis, Rope, Tape, Var, add, attention, concat, gated_residual, layer_norm, linear_gelu,
+    modulated_layer_norm, narrow,
 };
 
 use super::config::{BlockLayout, LatteConfig};
@@ -68,37 +68,41 @@ struct Modulation {
 }
 
 /// The modulations of attention and MLP; `None` where norms have their own weights.
-type Modulations = Option<[Modulation; 2]>;
+type Modulations<'m> = Option<&'m [Modulation; 2]>;
 
 impl Block<'_> {
-    /// Runs the block on `x` `[b, f + images, n, d]`. `conditions` are the vectors of clips and of frames for adaLN.
-    pub(super) fn run(&self, tape: &Tape<'_>, x: &Var, conditions: Option<(&Var, &Var)>) -> Result<Var> {
-        let (clips, frames) = match conditions {
-            Some((clips, frames)) => (self.modulations(tape, clips)?, self.modulations(tape, frames)?),
-            None => (None, None),
-        };
+    /// Runs the block on `x` `[b, f + images, n, d]`. `clips` are the vectors of clips for adaLN, `frames` those of frames
+    /// where images have labels of their own.
+    pub(super) fn run(&self, tape: &Tape<'_>, x: &Var, clips: Option<&Var>, frames: Option<&Var>) -> Result<Var> {
+        let modulations = |vectors: Option<&Var>| vectors.map(|v| self.modulations(tape, v)).transpose();
+        // Each is worked out once, and only if the block has layers for it.
+        let own_frames = if self.kind == BlockKind::Temporal { None } else { modulations(frames)? };
+        let needs_clips = own_frames.is_none() || self.kind == BlockKind::Factorised;
+        let clips = if needs_clips { modulations(clips)? } else { None };
+        let frames = own_frames.as_ref().or(clips.as_ref());
+        let clips = clips.as_ref();
         match self.kind {
             BlockKind::Spatial => {
-                let x = self.spatial_attention(tape, x, &frames)?;
-                self.mlp(tape, &x, &frames)
+                let x = self.spatial_attention(tape, x, frames)?;
+                self.mlp(tape, &x, frames)
             }
             BlockKind::Temporal => {
                 let x = self.add_positions(tape, x)?;
                 self.on_clip(tape, &x, |x| {
-                    let x = self.temporal_attention(tape, x, &clips, "attn", "norm1")?;
-                    self.mlp(tape, &x, &clips)
+                    let x = self.temporal_attention(tape, x, clips, "attn", "norm1")?;
+                    self.mlp(tape, &x, clips)
                 })
             }
             BlockKind::Factorised => {
-                let x = self.spatial_attention(tape, x, &frames)?;
+                let x = self.spatial_attention(tape, x, frames)?;
                 let x = self.add_positions(tape, &x)?;
-                let x = self.on_clip(tape, &x, |x| self.temporal_attention(tape, x, &clips, "attn_temp", "norm_temp"))?;
-                self.mlp(tape, &x, &frames)
+                let x = self.on_clip(tape, &x, |x| self.temporal_attention(tape, x, clips, "attn_temp", "norm_temp"))?;
+                self.mlp(tape, &x, frames)
             }
             BlockKind::Split => {
                 let x = self.add_positions(tape, x)?;
-                let x = self.split_attention(tape, &x, &frames)?;
-                self.mlp(tape, &x, &frames)
+                let x = self.split_attention(tape, &x, frames)?;
+                self.mlp(tape, &x, frames)
             }
         }
     }
@@ -108,12 +112,13 @@ impl Block<'_> {
     }
 
     /// Shift, scale, gate of attention, then of the MLP, from a vector that SiLU has been applied to.
-    fn modulations(&self, tape: &Tape<'_>, vectors: &Var) -> Result<Modulations> {
+    fn modulations(&self, tape: &Tape<'_>, vectors: &Var) -> Result<[Modulation; 2]> {
         let d = self.config.hidden_size;
         let all = self.weights.linear(tape, &self.name("adaLN_modulation.1"), vectors)?; // [g, 6·d]
         let chunk = |i: usize| narrow(tape, &all, 1, i * d, d);
-        let three = |i: usize| -> Result<Modulation> { Ok(Modulation { shift: chunk(i)?, scale: chunk(i + 1)?, gate: chunk(i + 2)? }) };
-        Ok(Some([three(0)?, three(3)?]))
+        let three =
+            |i: usize| -> Result<Modulation> { Ok(Modulation { shift: chunk(i)?, scale: chunk(i + 1)?, gate: chunk(i + 2)? }) };
+        Ok([three(0)?, three(3)?])
     }
 
     fn norm(&self, tape: &Tape<'_>, x: &Var, modulation: Option<&Modulation>, name: &str) -> Result<Var> {
@@ -156,11 +161,11 @@ impl Block<'_> {
         Attention { axis, num_heads: self.config.num_heads, heads, rope }
     }
 
-    fn spatial_attention(&self, tape: &Tape<'_>, x: &Var, modulations: &Modulations) -> Result<Var> {
+    fn spatial_attention(&self, tape: &Tape<'_>, x: &Var, modulations: Modulations<'_>) -> Result<Var> {
         self.attention(tape, x, modulations, "attn", "norm1", AttentionAxis::Spatial)
     }
 
-    fn temporal_attention(&self, tape: &Tape<'_>, x: &Var, modulations: &Modulations, name: &str, norm: &str) -> Result<Var> {
+    fn temporal_attention(&self, tape: &Tape<'_>, x: &Var, modulations: Modulations<'_>, name: &str, norm: &str) -> Result<Var> {
         self.attention(tape, x, modulations, name, norm, AttentionAxis::Temporal)
     }
 
@@ -168,12 +173,12 @@ impl Block<'_> {
         &self,
         tape: &Tape<'_>,
         x: &Var,
-        modulations: &Modulations,
+        modulations: Modulations<'_>,
         name: &str,
         norm: &str,
         axis: AttentionAxis,
     ) -> Result<Var> {
-        let modulation = modulations.as_ref().map(|[attention, _]| attention);
+        let modulation = modulations.map(|[attention, _]| attention);
         let y = self.norm(tape, x, modulation, norm)?;
         let qkv = self.weights.linear(tape, &self.name(&format!("{name}.qkv")), &y)?; // [b, f, n, 3·d]
         let y = attention(tape, &qkv, &self.heads(axis, 0..self.config.num_heads))?; // [b, f, n, d]
@@ -182,8 +187,8 @@ impl Block<'_> {
     }
 
     /// Half of the heads within frames, half across them. The temporal half of images is 0: they have no time.
-    fn split_attention(&self, tape: &Tape<'_>, x: &Var, modulations: &Modulations) -> Result<Var> {
-        let modulation = modulations.as_ref().map(|[attention, _]| attention);
+    fn split_attention(&self, tape: &Tape<'_>, x: &Var, modulations: Modulations<'_>) -> Result<Var> {
+        let modulation = modulations.map(|[attention, _]| attention);
         let (heads, Sizes { b, f, images, .. }) = (self.config.num_heads, self.sizes);
         let y = self.norm(tape, x, modulation, "norm1")?;
         let qkv = self.weights.linear(tape, &self.name("attn.qkv"), &y)?; // [b, f + images, n, 3·d]
@@ -200,8 +205,8 @@ impl Block<'_> {
         Self::residual(tape, x, modulation, &y)
     }
 
-    fn mlp(&self, tape: &Tape<'_>, x: &Var, modulations: &Modulations) -> Result<Var> {
-        let modulation = modulations.as_ref().map(|[_, mlp]| mlp);
+    fn mlp(&self, tape: &Tape<'_>, x: &Var, modulations: Modulations<'_>) -> Result<Var> {
+        let modulation = modulations.map(|[_, mlp]| mlp);
         let y = self.norm(tape, x, modulation, "norm2")?;
         let weight = self.weights.get(tape, &self.name("mlp.fc1.weight"))?;
         let bias = self.weights.get(tape, &self.name("mlp.fc1.bias"))?;

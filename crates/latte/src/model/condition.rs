@@ -9,14 +9,21 @@ use crate::{Error, Result};
 
 /// The condition in the form that the model's injection takes.
 pub(super) struct Conditions {
-    /// For adaLN: SiLU of the sum of timestep and condition, for each clip `[b, d]`, and for spatial layers `[b, d]` or, where
-    /// images have labels of their own, `[b·(f + images), d]`.
-    pub(super) vectors: Option<[Var; 2]>,
+    /// For adaLN: SiLU of the sum of timestep and condition, for each clip `[b, d]`.
+    pub(super) clips: Option<Var>,
+    /// For adaLN where images have labels of their own: the same for each frame and image `[b·(f + images), d]`.
+    pub(super) frames: Option<Var>,
     /// For tokens: timestep and condition beside the tokens of each frame, `[b, f + images, 1 or 2, d]`.
     pub(super) tokens: Option<Var>,
 }
 
-pub(super) fn embed(model: &Latte, tape: &Tape<'_>, weights: Weights<'_>, input: &Input<'_>, sizes: &Sizes) -> Result<Conditions> {
+pub(super) fn embed(
+    model: &Latte,
+    tape: &Tape<'_>,
+    weights: Weights<'_>,
+    input: &Input<'_>,
+    sizes: &Sizes,
+) -> Result<Conditions> {
     check(model, input, sizes)?;
     let time = timestep(tape, weights, input)?; // [b, d]
     let clips = clip_condition(tape, weights, input, sizes)?; // [b, d]
@@ -29,12 +36,11 @@ pub(super) fn embed(model: &Latte, tape: &Tape<'_>, weights: Weights<'_>, input:
             let join = |time: &Var, condition: Option<&Var>| -> Result<Var> {
                 Ok(silu(tape, &condition.map_or_else(|| Ok(time.clone()), |c| add(tape, time, c))?)?)
             };
-            let per_clip = join(&time, clips.as_ref())?;
-            let per_frame = match &frames {
-                Some(frames) => join(&repeat_rows(tape, &time, sizes.frames())?, Some(frames))?,
-                None => per_clip.clone(),
+            let frames = match &frames {
+                Some(frames) => Some(join(&repeat_rows(tape, &time, sizes.frames())?, Some(frames))?),
+                None => None,
             };
-            Ok(Conditions { vectors: Some([per_clip, per_frame]), tokens: None })
+            Ok(Conditions { clips: Some(join(&time, clips.as_ref())?), frames, tokens: None })
         }
         Injection::AllTokens => {
             let d = model.config().hidden_size;
@@ -47,7 +53,7 @@ pub(super) fn embed(model: &Latte, tape: &Tape<'_>, weights: Weights<'_>, input:
                 Some(condition) => concat(tape, &[&time, &spread(condition)?], 2)?,
                 None => time,
             };
-            Ok(Conditions { vectors: None, tokens: Some(tokens) })
+            Ok(Conditions { clips: None, frames: None, tokens: Some(tokens) })
         }
     }
 }

@@ -117,7 +117,8 @@ pub struct LatteConfig {
 }
 
 /// The named sizes: depth, hidden size, heads (Table 1 of the paper).
-const SIZES: [(&str, usize, usize, usize); 4] = [("S", 12, 384, 6), ("B", 12, 768, 12), ("L", 24, 1024, 16), ("XL", 28, 1152, 16)];
+const SIZES: [(&str, usize, usize, usize); 4] =
+    [("S", 12, 384, 6), ("B", 12, 768, 12), ("L", 24, 1024, 16), ("XL", 28, 1152, 16)];
 const PATCH_SIZES: [usize; 3] = [2, 4, 8];
 
 impl LatteConfig {
@@ -134,7 +135,10 @@ impl LatteConfig {
             Some((size, patch))
         });
         let Some((&(_, depth, hidden_size, num_heads), patch_size)) = found else {
-            return Err(Error::config("model", format!("there is no `{name}`; take Latte-{{S,B,L,XL}}/{{2,4,8}}, for example Latte-S/2")));
+            return Err(Error::config(
+                "model",
+                format!("there is no `{name}`; take Latte-{{S,B,L,XL}}/{{2,4,8}}, for example Latte-S/2"),
+            ));
         };
         Ok(Self {
             input_size: [32, 32],
@@ -250,7 +254,10 @@ impl LatteConfig {
             return Err(Error::config("input_size", format!("expected multiples of patch_size = {patch_size}, got {h}×{w}")));
         }
         if !hidden_size.is_multiple_of(num_heads) {
-            return Err(Error::config("num_heads", format!("expected a divisor of hidden_size = {hidden_size}, got {num_heads}")));
+            return Err(Error::config(
+                "num_heads",
+                format!("expected a divisor of hidden_size = {hidden_size}, got {num_heads}"),
+            ));
         }
         if !hidden_size.is_multiple_of(4) {
             return Err(Error::config(
@@ -275,9 +282,10 @@ impl LatteConfig {
             ));
         }
         match self.block_layout {
-            BlockLayout::Interleaved | BlockLayout::LateFusion if !self.depth.is_multiple_of(2) => {
-                Err(Error::config("depth", format!("expected an even number (half of the blocks are temporal), got {}", self.depth)))
-            }
+            BlockLayout::Interleaved | BlockLayout::LateFusion if !self.depth.is_multiple_of(2) => Err(Error::config(
+                "depth",
+                format!("expected an even number (half of the blocks are temporal), got {}", self.depth),
+            )),
             BlockLayout::SplitHeads if !num_heads.is_multiple_of(2) => {
                 Err(Error::config("num_heads", format!("expected an even number (split_heads halves them), got {num_heads}")))
             }

@@ -19,8 +19,8 @@ pub(super) fn run(
 ) -> Result<Var> {
     let (config, n) = (model.config(), sizes.n());
     let d = config.hidden_size;
-    let y = match &conditions.vectors {
-        Some([_, frames]) => {
+    let y = match conditions.frames.as_ref().or(conditions.clips.as_ref()) {
+        Some(frames) => {
             let both = weights.linear(tape, "final_layer.adaLN_modulation.1", frames)?; // [g, 2·d]
             let (shift, scale) = (narrow(tape, &both, 1, 0, d)?, narrow(tape, &both, 1, d, d)?);
             modulated_layer_norm(tape, x, &shift, &scale, NORM_EPS)?

@@ -198,11 +198,12 @@ impl Latte {
                 positions: if index == BlockKind::first_temporal(&self.config) { positions.clone() } else { None },
                 rope: rope.clone(),
             };
-            x = match &conditions.vectors {
-                None => tape.segment(&[&x], move |tape, v| block.run(tape, &v[0], None))?,
-                Some([clips, frames]) => tape.segment(&[&x, clips, frames], move |tape, v| {
-                    block.run(tape, &v[0], Some((&v[1], &v[2])))
-                })?,
+            x = match (&conditions.clips, &conditions.frames) {
+                (Some(clips), Some(frames)) => {
+                    tape.segment(&[&x, clips, frames], move |tape, v| block.run(tape, &v[0], Some(&v[1]), Some(&v[2])))?
+                }
+                (Some(clips), None) => tape.segment(&[&x, clips], move |tape, v| block.run(tape, &v[0], Some(&v[1]), None))?,
+                (None, _) => tape.segment(&[&x], move |tape, v| block.run(tape, &v[0], None, None))?,
             };
         }
         final_layer::run(self, tape, weights, &x, &conditions, &sizes)

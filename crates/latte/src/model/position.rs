@@ -79,7 +79,8 @@ mod tests {
         let p = spatial(2, 3, 8, &Device::Cpu)?.to_vec2::<f32>()?;
         assert_eq!(p.len(), 6);
         // Token 5 is row 1, column 2: sin 2, sin 0.02, cos 2, cos 0.02, sin 1, sin 0.01, …
-        let expected = [2f64.sin(), 0.02f64.sin(), 2f64.cos(), 0.02f64.cos(), 1f64.sin(), 0.01f64.sin(), 1f64.cos(), 0.01f64.cos()];
+        let expected =
+            [2f64.sin(), 0.02f64.sin(), 2f64.cos(), 0.02f64.cos(), 1f64.sin(), 0.01f64.sin(), 1f64.cos(), 0.01f64.cos()];
         for (a, b) in p[5].iter().zip(expected) {
             assert!((f64::from(*a) - b).abs() < 1e-7);
         }

@@ -1,14 +1,127 @@
-//! Kinds `latte` and `latte_joint`.
+//! Kinds `latte` and `latte_joint`: forward passes, guidance and gradients of the official network.
 
 use std::error::Error;
 use std::path::Path;
 
-use golden::Check;
+use candle_core::{Device, Tensor};
+use golden::{Array, Case, Check};
+use latte::guidance::guide_class;
+use latte::model::{BlockLayout, Condition, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
+use latte_ops::{Parameters, Tape};
+use serde::Deserialize;
 
-pub(crate) fn latte(_path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
-    Err("being written".into())
+const FORWARD: f64 = 1e-5;
+const GRADIENT: f64 = 1e-4;
+
+/// The official code's names of the axes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    input_size: usize,
+    patch_size: usize,
+    in_channels: usize,
+    hidden_size: usize,
+    depth: usize,
+    num_heads: usize,
+    mlp_ratio: f64,
+    num_frames: usize,
+    class_dropout_prob: f64,
+    num_classes: usize,
+    learn_sigma: bool,
+    /// 1: unconditional, 2: classes.
+    extras: usize,
+    images: usize,
+    variant: BlockLayout,
 }
 
-pub(crate) fn latte_joint(_path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
-    Err("being written".into())
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn model(case: &Case) -> Result<(Latte, Parameters, Config)> {
+    let config: Config = serde_json::from_value(case.config.clone().into())?;
+    let condition = match config.extras {
+        1 => Condition::None,
+        2 => Condition::Class { num_classes: config.num_classes, dropout: config.class_dropout_prob },
+        other => return Err(format!("extras {other} is not known").into()),
+    };
+    let model = Latte::new(LatteConfig {
+        input_size: [config.input_size; 2],
+        num_frames: config.num_frames,
+        in_channels: config.in_channels,
+        patch_size: config.patch_size,
+        hidden_size: config.hidden_size,
+        depth: config.depth,
+        num_heads: config.num_heads,
+        mlp_ratio: config.mlp_ratio,
+        block_layout: config.variant,
+        patch_embedding: PatchEmbedding::UniformFrame,
+        injection: latte::model::Injection::SAdaln,
+        condition,
+        temporal_position: TemporalPosition::Absolute,
+        learn_sigma: config.learn_sigma,
+    })?;
+    let parameters: Parameters =
+        case.with_prefix("param.").map(|(name, array)| Ok((name.to_string(), tensor(array)?))).collect::<Result<_>>()?;
+    model.check(&parameters)?;
+    Ok((model, parameters, config))
+}
+
+fn tensor(array: &Array) -> Result<Tensor> {
+    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1()?)
+}
+
+fn labels(case: &Case, name: &str) -> Result<Vec<u32>> {
+    Ok(case.tensor(name)?.values.iter().map(|&v| v as u32).collect())
+}
+
+pub(crate) fn latte(path: &Path) -> Result<Vec<Check>> {
+    let case = Case::read(path)?;
+    let (model, parameters, config) = model(&case)?;
+    let (x, t) = (tensor(case.tensor("in.x")?)?, &case.tensor("in.t")?.values);
+    let y = if config.extras == 2 { Some(labels(&case, "in.y")?) } else { None };
+    let input = Input { labels: y.as_deref(), ..Input::new(&x, t) };
+
+    let tape = Tape::recording();
+    let out = model.forward(&tape, &parameters, &input)?;
+    let mut checks = vec![Check::new_f32("out", &values(out.tensor())?, case.tensor("out.out")?, FORWARD)];
+
+    let loss = out.tensor().sqr()?.mean_all()?.to_scalar::<f32>()?;
+    checks.push(Check::new_f32("loss", &[loss], case.tensor("out.loss")?, FORWARD));
+    let gradient = (out.tensor() * (2.0 / out.tensor().elem_count() as f64))?;
+    let gradients = tape.backward(&out, gradient)?;
+    let mut worst: Option<Check> = None;
+    for (name, reference) in case.with_prefix("out.grad.") {
+        let ours = gradients.parameter(name).ok_or_else(|| format!("no gradient of `{name}`"))?;
+        let check = Check::new_f32(format!("grad {name}"), &values(ours)?, reference, GRADIENT);
+        if worst.as_ref().is_none_or(|w| check.error > w.error) {
+            worst = Some(check);
+        }
+    }
+    checks.push(worst.ok_or("the file has no gradients")?);
+
+    if let (Some(reference), Some(y)) = (case.tensors.get("out.cfg"), y) {
+        let null = model.config().null_label().ok_or("guidance needs a null label")?;
+        let both = Tensor::cat(&[&x, &x], 0)?;
+        let labels: Vec<u32> = y.iter().copied().chain(std::iter::repeat_n(null, y.len())).collect();
+        let times: Vec<f64> = t.iter().chain(t).copied().collect();
+        let input = Input { labels: Some(&labels), ..Input::new(&both, &times) };
+        let out = model.forward(&Tape::inference(), &parameters, &input)?;
+        let guided = guide_class(out.tensor(), 4.0, config.in_channels)?;
+        checks.push(Check::new_f32("cfg", &values(&guided)?, reference, FORWARD));
+    }
+    Ok(checks)
+}
+
+pub(crate) fn latte_joint(path: &Path) -> Result<Vec<Check>> {
+    let case = Case::read(path)?;
+    let (model, parameters, config) = model(&case)?;
+    let (x, t) = (tensor(case.tensor("in.x")?)?, &case.tensor("in.t")?.values);
+    let (y, y_image) =
+        if config.extras == 2 { (Some(labels(&case, "in.y")?), Some(labels(&case, "in.y_image")?)) } else { (None, None) };
+    let input = Input { labels: y.as_deref(), image_labels: y_image.as_deref(), num_images: config.images, ..Input::new(&x, t) };
+    let out = model.forward(&Tape::inference(), &parameters, &input)?;
+    Ok(vec![Check::new_f32("out", &values(out.tensor())?, case.tensor("out.out")?, FORWARD)])
 }
