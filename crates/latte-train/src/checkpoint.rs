@@ -1,0 +1,262 @@
+//! What a checkpoint holds, and how it is written and read.
+//!
+//! A checkpoint is a folder:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `model.safetensors` | the weights |
+//! | `ema.safetensors` | their moving average; with its metadata ([`ModelCard`]) all that sampling needs |
+//! | `optimizer.safetensors` | AdamW's moments, `first_moment.<name>` and `second_moment.<name>` |
+//! | `config.toml` | the configuration, defaults written out |
+//! | `state.json` | step, generator, place in the data, what the timestep sampler has learnt |
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use latte::diffusion::{DiffusionConfig, TimestepSampler};
+use latte::model::LatteConfig;
+use latte::noise::RngState;
+use latte::weights::{load_safetensors, save_safetensors};
+use latte_ops::Parameters;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint_folder::{CheckpointFolder, STATE_FILE};
+use crate::config::{AutoencoderConfig, TrainConfig};
+use crate::error::{Error, Result};
+use crate::loader::Position;
+use crate::state::TrainState;
+
+const MODEL_FILE: &str = "model.safetensors";
+const EMA_FILE: &str = "ema.safetensors";
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const CONFIG_FILE: &str = "config.toml";
+/// The key of the safetensors metadata that holds the model card.
+const CARD_KEY: &str = "latte";
+/// Grows when older programs would misread a newer checkpoint.
+const FORMAT: u32 = 1;
+
+/// What must be known about weights to sample from them. Lies in the metadata of the weights file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// The layout of this description; 1.
+    pub format: u32,
+    /// The network.
+    pub model: LatteConfig,
+    /// The diffusion process that it was trained on.
+    pub diffusion: DiffusionConfig,
+    /// The space that it works in.
+    pub autoencoder: AutoencoderConfig,
+    /// The names of the classes, in order of their numbers; empty without classes.
+    pub classes: Vec<String>,
+    /// Height and width of a frame in pixels.
+    pub frame_size: [usize; 2],
+    /// Frames of a clip.
+    pub num_frames: usize,
+    /// Frames per second of the clips that it was trained on.
+    pub fps: f64,
+    /// Optimiser steps that made these weights.
+    pub step: u64,
+    /// Whether these are the moving average.
+    pub ema: bool,
+}
+
+impl ModelCard {
+    /// Format 1: what this version writes.
+    pub(crate) const FORMAT: u32 = FORMAT;
+}
+
+/// What a run needs besides tensors to go on exactly where it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunState {
+    /// The layout of the checkpoint; 1.
+    pub format: u32,
+    /// The version of the program that wrote it.
+    pub version: String,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// The generator of times, noise and dropped labels.
+    pub rng: RngState,
+    /// The next clip.
+    pub position: Position,
+    /// What the timestep sampler has learnt.
+    pub timesteps: TimestepSampler,
+    /// How many videos the data has, and a number that changes with their names.
+    pub data: DataMark,
+}
+
+/// Tells whether the data is still the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataMark {
+    /// How many videos.
+    pub num_videos: usize,
+    /// Changes when a video is added, removed or renamed.
+    pub fingerprint: u64,
+}
+
+impl RunState {
+    /// The layout that this version writes.
+    pub(crate) const FORMAT: u32 = FORMAT;
+}
+
+/// A checkpoint in memory.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The tensors.
+    pub state: TrainState,
+    /// What else the run needs.
+    pub run: RunState,
+    /// The configuration of the run that wrote it.
+    pub config: TrainConfig,
+    /// The model.
+    pub card: ModelCard,
+}
+
+/// Writes a checkpoint, whole or not at all, and removes the oldest ones beyond `config.output.keep_last`.
+pub(crate) fn save(
+    folder: &CheckpointFolder,
+    state: &TrainState,
+    run: &RunState,
+    config: &TrainConfig,
+    card: &ModelCard,
+) -> Result<PathBuf> {
+    let path = folder.write(run.step, |dir| {
+        let card = |ema| ModelCard { step: run.step, ema, ..card.clone() };
+        save_safetensors(&dir.join(MODEL_FILE), &state.weights, &metadata(&card(false), dir)?)?;
+        save_safetensors(&dir.join(EMA_FILE), &state.ema, &metadata(&card(true), dir)?)?;
+        let moments = [("first_moment.", &state.first_moments), ("second_moment.", &state.second_moments)];
+        let named = moments.iter().flat_map(|(prefix, set)| set.iter().map(move |(n, t)| (format!("{prefix}{n}"), t.clone())));
+        save_safetensors(&dir.join(OPTIMIZER_FILE), &named.collect(), &BTreeMap::new())?;
+        write(&dir.join(CONFIG_FILE), &config.to_toml()?)?;
+        write(&dir.join(STATE_FILE), &to_json(run, dir)?)
+    })?;
+    folder.prune(config.output.keep_last)?;
+    Ok(path)
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint in the folder `path`.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing, damaged, or of a newer layout.
+    pub fn load(path: &Path) -> Result<Self> {
+        let run: RunState = read_state(&path.join(STATE_FILE))?;
+        let config_path = path.join(CONFIG_FILE);
+        let config = TrainConfig::load(&config_path, &[])?;
+        let (weights, card) = load_with_card(&path.join(MODEL_FILE))?;
+        let (ema, _) = load_with_card(&path.join(EMA_FILE))?;
+        let optimizer_path = path.join(OPTIMIZER_FILE);
+        let (mut first_moments, mut second_moments) = (Parameters::new(), Parameters::new());
+        for (name, tensor) in load_safetensors(&optimizer_path)?.0 {
+            if let Some(name) = name.strip_prefix("first_moment.") {
+                first_moments.insert(name, tensor);
+            } else if let Some(name) = name.strip_prefix("second_moment.") {
+                second_moments.insert(name, tensor);
+            } else {
+                return Err(Error::checkpoint(optimizer_path, format!("`{name}` is no moment of the optimiser")));
+            }
+        }
+        let state = TrainState { weights, ema, first_moments, second_moments, step: run.step };
+        check_shapes(path, &state)?;
+        Ok(Self { state, run, config, card })
+    }
+}
+
+/// Finds the weights that `path` means: a weights file itself, the average in a checkpoint folder, or that of the newest
+/// checkpoint of a run folder.
+///
+/// # Errors
+///
+/// If there are none.
+pub fn find_weights(path: &Path) -> Result<PathBuf> {
+    if path.is_file() {
+        return Ok(path.to_path_buf());
+    }
+    if path.join(EMA_FILE).is_file() {
+        return Ok(path.join(EMA_FILE));
+    }
+    if !path.exists() {
+        return Err(Error::checkpoint(path, "no such file or folder"));
+    }
+    match CheckpointFolder::of_run(path).latest()? {
+        Some(newest) => Ok(newest.join(EMA_FILE)),
+        None => Err(Error::checkpoint(
+            path,
+            format!("no checkpoint here: expected a weights file, a folder with `{EMA_FILE}`, or a run folder with `checkpoints`"),
+        )),
+    }
+}
+
+/// Reads weights and what must be known to sample from them. `path` is taken as [`find_weights`] does.
+///
+/// # Errors
+///
+/// If there are none, they are damaged, or the file was not written by this program's trainer.
+pub fn load_weights(path: &Path) -> Result<(Parameters, ModelCard)> {
+    load_with_card(&find_weights(path)?)
+}
+
+fn load_with_card(path: &Path) -> Result<(Parameters, ModelCard)> {
+    let (tensors, metadata) = load_safetensors(path)?;
+    let text = metadata
+        .get(CARD_KEY)
+        .ok_or_else(|| Error::checkpoint(path, format!("no `{CARD_KEY}` in the metadata: the file does not say which model it is")))?;
+    let format = serde_json::from_str::<Format>(text).map_err(|e| not_understood(path, &e))?.format;
+    check_format(path, format)?;
+    Ok((tensors, serde_json::from_str(text).map_err(|e| not_understood(path, &e))?))
+}
+
+/// The one field that every layout has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+fn check_format(path: &Path, format: u32) -> Result<()> {
+    if format > FORMAT {
+        let what = format!("written in layout {format} by a newer version; this one reads up to {FORMAT}: please update");
+        return Err(Error::checkpoint(path, what));
+    }
+    Ok(())
+}
+
+fn read_state(path: &Path) -> Result<RunState> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let format = serde_json::from_str::<Format>(&text).map_err(|e| not_understood(path, &e))?.format;
+    check_format(path, format)?;
+    serde_json::from_str(&text).map_err(|e| not_understood(path, &e))
+}
+
+fn not_understood(path: &Path, e: &serde_json::Error) -> Error {
+    Error::checkpoint(path, format!("cannot be understood, it may be damaged: {e}"))
+}
+
+/// Weights, average and moments must be one family.
+fn check_shapes(path: &Path, state: &TrainState) -> Result<()> {
+    for (what, set) in [("ema", &state.ema), ("first moments", &state.first_moments), ("second moments", &state.second_moments)] {
+        for (name, tensor) in set.iter() {
+            if !state.weights.get(name).is_ok_and(|weight| weight.dims() == tensor.dims()) {
+                let what = format!("`{name}` of the {what} has shape {:?}, the weights have none such", tensor.dims());
+                return Err(Error::checkpoint(path, what));
+            }
+        }
+    }
+    if state.ema.len() != state.weights.len() || state.first_moments.len() != state.second_moments.len() {
+        return Err(Error::checkpoint(path, "weights, average and moments do not hold the same parameters"));
+    }
+    Ok(())
+}
+
+fn metadata(card: &ModelCard, path: &Path) -> Result<BTreeMap<String, String>> {
+    Ok(BTreeMap::from([(CARD_KEY.to_string(), to_json(card, path)?)]))
+}
+
+fn to_json(value: &impl Serialize, path: &Path) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::checkpoint(path, e.to_string()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(Error::io(path))
+}

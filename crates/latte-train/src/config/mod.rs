@@ -1,0 +1,163 @@
+//! The configuration of a run: TOML into one struct per concern, unknown keys refused.
+
+mod model;
+mod sections;
+pub(crate) mod source;
+
+use std::path::Path;
+
+use latte::diffusion::DiffusionConfig;
+use latte::model::LatteConfig;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use model::Surroundings;
+pub use model::{AutoencoderConfig, AutoencoderKind, ConditionKind, ModelConfig};
+pub use sections::{
+    DataConfig, DecoderChoice, FrameSize, LoopConfig, OptimizerConfig, OutputConfig, Recompute, Transform,
+};
+
+use crate::error::{Error, Result};
+
+/// A training run, in full. `[model]`, `[data]`, `[train]` and `[output]` must be there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The network.
+    pub model: ModelConfig,
+    /// The space that it works in.
+    #[serde(default)]
+    pub autoencoder: AutoencoderConfig,
+    /// The diffusion process and its loss. Default: the paper's.
+    #[serde(default)]
+    pub diffusion: DiffusionConfig,
+    /// The videos.
+    pub data: DataConfig,
+    /// The optimiser.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// The loop.
+    pub train: LoopConfig,
+    /// What is written, and where.
+    pub output: OutputConfig,
+}
+
+impl TrainConfig {
+    /// Reads a configuration file and applies `overrides` (`section.key=value`) to it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or is no TOML, a key is unknown or missing, or a value is impossible. Each names the file
+    /// and the key.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        Self::from_toml(&text, &path.display().to_string(), overrides)
+    }
+
+    /// As [`TrainConfig::load`], from text. `source_name` opens error messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`TrainConfig::load`].
+    pub fn from_toml(text: &str, source_name: &str, overrides: &[String]) -> Result<Self> {
+        let mut table = source::parse_table(text, source_name)?;
+        for setting in overrides {
+            source::apply_override(&mut table, setting)?;
+        }
+        let config: Self = source::from_table(table, source_name)?;
+        config.validate(source_name)?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML, defaults written out; reading it gives the same configuration.
+    ///
+    /// # Errors
+    ///
+    /// If a value has no TOML form (a path that is no Unicode).
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::config("configuration", "", e.to_string()))
+    }
+
+    /// `[f, c, h, w]` of one clip's latent.
+    ///
+    /// # Errors
+    ///
+    /// If the autoencoder cannot work on frames of this size.
+    pub fn latent_shape(&self) -> Result<[usize; 4]> {
+        let [height, width] = self.data.size.height_width();
+        Ok(self.autoencoder.build().latent_shape(self.data.num_frames, height, width)?)
+    }
+
+    /// The network of a run on data with `num_classes` classes.
+    ///
+    /// # Errors
+    ///
+    /// If the sections do not fit together, or not the data.
+    pub fn resolve_model(&self, num_classes: usize) -> Result<LatteConfig> {
+        self.resolve_model_in("configuration", num_classes)
+    }
+
+    fn resolve_model_in(&self, source_name: &str, num_classes: usize) -> Result<LatteConfig> {
+        let learn_sigma = self.diffusion.variance.is_learned();
+        let surroundings = Surroundings { latent: self.latent_shape()?, learn_sigma, num_classes };
+        self.model.resolve(surroundings).map_err(|e| match e {
+            // Keys that this file spells otherwise.
+            latte::Error::Config { key, what } => match key.as_str() {
+                "input_size" => Error::config(source_name, "data.size", what),
+                "num_frames" => Error::config(source_name, "data.num_frames", what),
+                "model" => Error::config(source_name, "model.preset", what),
+                "condition.class.dropout" => Error::config(source_name, "model.class_dropout", what),
+                _ => Error::config(source_name, format!("model.{key}"), what),
+            },
+            other => other.into(),
+        })
+    }
+
+    /// Whether this describes a possible run, as far as can be said without looking at the data.
+    fn validate(&self, source_name: &str) -> Result<()> {
+        let wrong = |key: &str, what: String| Err(Error::config(source_name, key, what));
+        let [height, width] = self.data.size.height_width();
+        let counts = [
+            ("data.size", height.min(width) as u64),
+            ("data.num_frames", self.data.num_frames as u64),
+            ("data.frame_interval", self.data.frame_interval as u64),
+            ("data.loader_threads", self.data.loader_threads as u64),
+            ("data.prefetch", self.data.prefetch as u64),
+            ("train.max_steps", self.train.max_steps),
+            ("train.batch_size", self.train.batch_size as u64),
+            ("train.accumulate", self.train.accumulate as u64),
+            ("output.checkpoint_every", self.output.checkpoint_every),
+            ("output.keep_last", self.output.keep_last as u64),
+        ];
+        for (key, value) in counts {
+            if value == 0 {
+                return wrong(key, "expected at least 1, got 0".into());
+            }
+        }
+        let o = &self.optimizer;
+        let not_negative = [
+            ("optimizer.learning_rate", o.learning_rate),
+            ("optimizer.min_learning_rate", o.min_learning_rate),
+            ("optimizer.eps", o.eps),
+            ("optimizer.weight_decay", o.weight_decay),
+            ("optimizer.clip_norm", o.clip_norm),
+        ];
+        for (key, value) in not_negative {
+            if !(value.is_finite() && value >= 0.0) {
+                return wrong(key, format!("expected a number of at least 0, got {value}"));
+            }
+        }
+        for (key, value) in [("optimizer.betas", o.betas[0]), ("optimizer.betas", o.betas[1]), ("optimizer.ema_decay", o.ema_decay)] {
+            if !(0.0..1.0).contains(&value) {
+                return wrong(key, format!("expected 0 ≤ value < 1, got {value}"));
+            }
+        }
+        if o.min_learning_rate > o.learning_rate {
+            return wrong("optimizer.min_learning_rate", format!("{} is above learning_rate = {}", o.min_learning_rate, o.learning_rate));
+        }
+        if self.model.condition == ConditionKind::None && self.model.num_classes.is_some() {
+            return wrong("model.num_classes", "set, but `model.condition` is `none`; set it to `class`".into());
+        }
+        // The number of classes is not known yet; any will do to check the rest.
+        self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1)).map(|_| ())
+    }
+}

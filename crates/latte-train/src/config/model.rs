@@ -1,0 +1,153 @@
+//! The sections of the configuration that are about the network and the space that it works in.
+
+use std::sync::Arc;
+
+use latte::model::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
+use latte::vae::{Autoencoder, Pixels};
+use serde::{Deserialize, Serialize};
+
+/// `[model]`: the network. Either a `preset`, or `patch_size`, `hidden_size`, `depth` and `num_heads`; with both, what is
+/// written out replaces the preset's value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// A published size: `Latte-{S,B,L,XL}/{2,4,8}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Height and width of a patch, in latent positions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch_size: Option<usize>,
+    /// Width of a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_size: Option<usize>,
+    /// How many blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<usize>,
+    /// Heads per attention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_heads: Option<usize>,
+    /// Width of the MLP's hidden layer ÷ `hidden_size`. Default 4, the paper's.
+    #[serde(default = "four")]
+    pub mlp_ratio: f64,
+    /// How spatial and temporal attention are stacked. Default `interleaved`, the paper's best. With a preset and another
+    /// layout, the depth is the one with as many parameters, unless `depth` is written out.
+    #[serde(default)]
+    pub block_layout: BlockLayout,
+    /// How frames become tokens. Default `uniform_frame`; or `{ compression_frame = { tubelet = 2 } }`.
+    #[serde(default)]
+    pub patch_embedding: PatchEmbedding,
+    /// How timestep and class enter the blocks. Default `s_adaln`.
+    #[serde(default)]
+    pub injection: Injection,
+    /// How temporal attention knows the order of frames. Default `absolute`.
+    #[serde(default)]
+    pub temporal_position: TemporalPosition,
+    /// `none` (default) or `class`: a sub-folder of the data per class.
+    #[serde(default)]
+    pub condition: ConditionKind,
+    /// How many classes. Default: as many as the data has; if written out, the data must have as many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_classes: Option<usize>,
+    /// The probability that training replaces a label by the null label, for guidance. Default 0.1, the paper's.
+    #[serde(default = "tenth")]
+    pub class_dropout: f64,
+}
+
+fn four() -> f64 {
+    4.0
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+/// What the network is told besides the timestep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConditionKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// The class of the clip.
+    Class,
+}
+
+/// What the data and the other sections decide about the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// `[f, c, h, w]` of a clip's latent.
+    pub(crate) latent: [usize; 4],
+    pub(crate) learn_sigma: bool,
+    /// Classes of the data.
+    pub(crate) num_classes: usize,
+}
+
+impl ModelConfig {
+    /// The network, in full.
+    pub(crate) fn resolve(&self, surroundings: Surroundings) -> latte::Result<LatteConfig> {
+        let wrong = |key: &str, what: String| latte::Error::Config { key: key.into(), what };
+        let preset = self.preset.as_deref().map(LatteConfig::preset).transpose()?;
+        let axis = |key: &str, written: Option<usize>, of_preset: Option<usize>| {
+            written.or(of_preset).ok_or_else(|| wrong(key, "missing; please set it, or `model.preset`".into()))
+        };
+        let laid_out = preset.clone().map(|p| p.with_layout(self.block_layout));
+        let condition = match self.condition {
+            ConditionKind::None => Condition::None,
+            ConditionKind::Class => {
+                let found = surroundings.num_classes;
+                if let Some(written) = self.num_classes
+                    && written != found
+                {
+                    return Err(wrong("num_classes", format!("{written} is written, but the data has {found} classes")));
+                }
+                Condition::Class { num_classes: found, dropout: self.class_dropout }
+            }
+        };
+        let [num_frames, in_channels, height, width] = surroundings.latent;
+        let config = LatteConfig {
+            input_size: [height, width],
+            num_frames,
+            in_channels,
+            patch_size: axis("patch_size", self.patch_size, preset.as_ref().map(|p| p.patch_size))?,
+            hidden_size: axis("hidden_size", self.hidden_size, preset.as_ref().map(|p| p.hidden_size))?,
+            depth: axis("depth", self.depth, laid_out.as_ref().map(|p| p.depth))?,
+            num_heads: axis("num_heads", self.num_heads, preset.as_ref().map(|p| p.num_heads))?,
+            mlp_ratio: self.mlp_ratio,
+            block_layout: self.block_layout,
+            patch_embedding: self.patch_embedding,
+            injection: self.injection,
+            condition,
+            temporal_position: self.temporal_position,
+            learn_sigma: surroundings.learn_sigma,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// `[autoencoder]`: the space that the network works in.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoencoderConfig {
+    /// Which one. Default `pixels`.
+    #[serde(default)]
+    pub kind: AutoencoderKind,
+}
+
+/// The autoencoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoencoderKind {
+    /// None: the network works on the pixels themselves.
+    #[default]
+    Pixels,
+}
+
+impl AutoencoderConfig {
+    /// The autoencoder itself.
+    pub fn build(&self) -> Arc<dyn Autoencoder> {
+        match self.kind {
+            AutoencoderKind::Pixels => Arc::new(Pixels),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! From TOML text and `--set` values to a table, and from the table to a struct, with errors that name file and key.
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+
+/// Reads TOML text; `source_name` (a path, usually) opens the error message.
+///
+/// # Errors
+///
+/// If the text is no TOML; the message names the line.
+pub fn parse_table(text: &str, source_name: &str) -> Result<Table> {
+    text.parse::<Table>().map_err(|e| {
+        let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        Error::config(source_name, format!("line {line}"), e.message().replace('\n', "; "))
+    })
+}
+
+/// Applies one `--set section.key=value` to `table`. The value is read as TOML (`3`, `1e-4`, `true`, `[1, 2]`, `"text"`), and as
+/// plain text if it is no TOML value (`Latte-S/2`).
+///
+/// # Errors
+///
+/// If there is no `=`, a part of the key is empty, or the key leads through something that is no section.
+pub fn apply_override(table: &mut Table, setting: &str) -> Result<()> {
+    let wrong = |key: &str, what: String| Error::config("--set", key, what);
+    let (key, value) = setting
+        .split_once('=')
+        .ok_or_else(|| wrong(setting, "expected section.key=value, for example `--set train.max_steps=100`".into()))?;
+    let key = key.trim();
+    let parts: Vec<&str> = key.split('.').map(str::trim).collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return Err(wrong(key, format!("expected section.key=value, got `{setting}`")));
+    }
+    let (last, sections) = parts.split_last().unwrap_or((&key, &[]));
+    let mut at = table;
+    for section in sections {
+        let entry = at.entry((*section).to_string()).or_insert_with(|| Value::Table(Table::new()));
+        at = match entry {
+            Value::Table(inner) => inner,
+            other => return Err(wrong(key, format!("`{section}` is a {}, not a section", other.type_str()))),
+        };
+    }
+    at.insert((*last).to_string(), parse_value(value.trim()));
+    Ok(())
+}
+
+fn parse_value(text: &str) -> Value {
+    format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        // A line break would smuggle in further keys.
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_string()))
+}
+
+/// Fills a struct from a table.
+///
+/// # Errors
+///
+/// On an unknown key (with the nearest known one), a missing key, or a value of the wrong type; one line each.
+pub fn from_table<T: DeserializeOwned>(table: Table, source_name: &str) -> Result<T> {
+    table.try_into().map_err(|e: toml::de::Error| {
+        let shown = e.to_string();
+        // The library writes the section on a second line: "in `model`".
+        let section = shown.lines().rev().find_map(|l| l.strip_prefix("in `")?.strip_suffix('`')).unwrap_or_default();
+        let message = e.message().lines().next().unwrap_or_default();
+        let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+        let join = |name: &str| if section.is_empty() { name.to_string() } else { format!("{section}.{name}") };
+        match quoted.split_first() {
+            Some((&key, known)) if message.starts_with("unknown field") => {
+                let what = match nearest(key, known) {
+                    Some(near) => format!("unknown key; did you mean `{near}`?"),
+                    None => format!("unknown key; known here: {}", known.join(", ")),
+                };
+                Error::config(source_name, join(key), what)
+            }
+            Some((&key, _)) if message.starts_with("missing field") => Error::config(source_name, join(key), "missing; please set it"),
+            Some((&value, known)) if message.starts_with("unknown variant") => {
+                let known_list = known.join(", ");
+                let hint = nearest(value, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                Error::config(source_name, section, format!("`{value}` is no choice here (known: {known_list}){hint}"))
+            }
+            _ => Error::config(source_name, section, message),
+        }
+    })
+}
+
+/// The known name with the smallest edit distance, if it is small enough to be a slip.
+fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let allowed = name.chars().count().div_ceil(3);
+    known.iter().map(|k| (edit_distance(name, k), *k)).filter(|(distance, _)| *distance <= allowed).min().map(|(_, k)| k)
+}
+
+/// Levenshtein's distance.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        inner: Inner,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        depth: usize,
+        kind: Kind,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        Small,
+        Large,
+    }
+
+    fn message(text: &str) -> String {
+        from_table::<Outer>(parse_table(text, "x.toml").unwrap(), "x.toml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_are_one_line_and_name_file_key_and_the_near_alternative() {
+        let unknown = message("[inner]\ndepht = 3\nkind = \"small\"");
+        assert_eq!(unknown, "x.toml: inner.depht: unknown key; did you mean `depth`?");
+        let far = message("[inner]\nunrelated = 3\nkind = \"small\"");
+        assert_eq!(far, "x.toml: inner.unrelated: unknown key; known here: depth, kind");
+        assert_eq!(message("[inner]\nkind = \"small\""), "x.toml: inner.depth: missing; please set it");
+        let variant = message("[inner]\ndepth = 1\nkind = \"smal\"");
+        assert_eq!(variant, "x.toml: inner.kind: `smal` is no choice here (known: small, large); did you mean `small`?");
+        let wrong_type = message("[inner]\ndepth = \"x\"\nkind = \"small\"");
+        assert!(wrong_type.starts_with("x.toml: inner.depth: invalid type: string \"x\""), "{wrong_type}");
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line() {
+        let e = parse_table("[a]\nb = 1\nc = = 2\n", "x.toml").unwrap_err().to_string();
+        assert!(e.starts_with("x.toml: line 3: ") && !e.contains('\n'), "{e}");
+    }
+
+    #[test]
+    fn overrides_are_typed_and_make_sections() {
+        let mut table = parse_table("[inner]\ndepth = 1\n", "x").unwrap();
+        for setting in ["inner.depth=4", "inner.kind=large"] {
+            apply_override(&mut table, setting).unwrap();
+        }
+        let outer: Outer = from_table(table.clone(), "x").unwrap();
+        assert_eq!((outer.inner.depth, outer.inner.kind), (4, Kind::Large));
+        apply_override(&mut table, "other.rate = 1e-4").unwrap();
+        assert_eq!(table["other"]["rate"].as_float(), Some(1e-4));
+        apply_override(&mut table, "other.list=[1,2]").unwrap();
+        assert_eq!(table["other"]["list"].as_array().unwrap().len(), 2);
+        apply_override(&mut table, "other.name=Latte-S/2").unwrap();
+        assert_eq!(table["other"]["name"].as_str(), Some("Latte-S/2"));
+        apply_override(&mut table, "other.twisted=1\nmore=2").unwrap();
+        assert_eq!(table["other"]["twisted"].as_str(), Some("1\nmore=2"));
+    }
+
+    #[test]
+    fn bad_overrides_are_refused() {
+        let mut table = parse_table("[inner]\ndepth = 1\n", "x").unwrap();
+        for setting in ["inner.depth", "=3", "inner..depth=3", "inner.depth.more=3"] {
+            let e = apply_override(&mut table, setting).unwrap_err().to_string();
+            assert!(e.starts_with("--set: "), "{e}");
+        }
+        assert_eq!(table["inner"]["depth"].as_integer(), Some(1));
+    }
+}

@@ -1,0 +1,98 @@
+//! What can go wrong in this crate.
+
+use std::path::{Path, PathBuf};
+
+/// The result of a fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration that cannot be read or describes no possible run.
+    #[error("{source_name}: {key}: {what}")]
+    Config {
+        /// The configuration file, or `--set`.
+        source_name: String,
+        /// The key that is wrong, as `section.key`.
+        key: String,
+        /// Expected, found, and what to do.
+        what: String,
+    },
+    /// A folder of videos that cannot be trained on.
+    #[error("{path}: {what}")]
+    Data {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// A checkpoint that cannot be used.
+    #[error("{path}: {what}")]
+    Checkpoint {
+        /// The checkpoint, or a file in it.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// The loss or the gradient is no longer a number. The weights on disk are untouched.
+    #[error(
+        "step {step}: {what}; nothing of this step was kept. {}. \
+         Try a lower `optimizer.learning_rate`, a longer `optimizer.warmup_steps`, or a smaller `optimizer.clip_norm` with `optimizer.start_clip_iter = 0`",
+        last_good(.checkpoint.as_deref())
+    )]
+    Diverged {
+        /// The optimiser step that failed, counted from 1.
+        step: u64,
+        /// Which number was not finite.
+        what: String,
+        /// The newest checkpoint on disk.
+        checkpoint: Option<PathBuf>,
+    },
+    /// A trainable parameter got no gradient.
+    #[error("no gradient reached the parameter `{0}`: the network does not use it, or an operation cut its gradient")]
+    NoGradient(String),
+    /// The system could not read or write a file.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The model, the diffusion process or a weights file is wrong.
+    #[error(transparent)]
+    Latte(#[from] latte::Error),
+    /// An operation failed.
+    #[error(transparent)]
+    Ops(#[from] latte_ops::Error),
+    /// The tensor library failed (out of memory, a device error).
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+fn last_good(checkpoint: Option<&Path>) -> String {
+    match checkpoint {
+        Some(path) => format!("The last good checkpoint is {}", path.display()),
+        None => "No checkpoint has been written yet".to_string(),
+    }
+}
+
+impl Error {
+    pub(crate) fn config(source_name: impl Into<String>, key: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Config { source_name: source_name.into(), key: key.into(), what: what.into() }
+    }
+
+    pub(crate) fn data(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Self::Data { path: path.into(), what: what.into() }
+    }
+
+    pub(crate) fn checkpoint(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.into(), what: what.into() }
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}

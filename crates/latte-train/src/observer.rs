@@ -1,0 +1,43 @@
+//! What a run tells while it goes on. This crate prints nothing itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::record::StepRecord;
+
+/// A step that has been done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepEvent {
+    /// What `metrics.jsonl` got.
+    pub record: StepRecord,
+    /// Optimiser steps of the whole run.
+    pub max_steps: u64,
+    /// Optimiser steps per second since the run was started or resumed.
+    pub mean_steps_per_s: f64,
+    /// The time that the steps still to do will take at that speed.
+    pub time_left: Duration,
+}
+
+/// Is told what happens during a run. Every method does nothing unless it is written.
+pub trait Observer {
+    /// An optimiser step has been done and recorded.
+    fn step(&mut self, event: &StepEvent) {
+        let _ = event;
+    }
+
+    /// A checkpoint is on disk.
+    fn checkpoint(&mut self, step: u64, path: &Path) {
+        let _ = (step, path);
+    }
+
+    /// Something is wrong that the run can live with, such as an unreadable video. Each message comes once.
+    fn warning(&mut self, message: &str) {
+        let _ = message;
+    }
+}
+
+/// An observer that does nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}

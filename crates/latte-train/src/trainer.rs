@@ -1,0 +1,341 @@
+//! The training run, from top to bottom.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use candle_core::{Device, Tensor};
+use latte::diffusion::{Diffusion, TimestepSampler, TimestepSpacing};
+use latte::model::Latte;
+use latte::noise::TorchRng;
+use latte::vae::Autoencoder;
+
+use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
+use crate::checkpoint_folder::CheckpointFolder;
+use crate::config::{ConditionKind, TrainConfig};
+use crate::dataset::{FolderSource, VideoFolder};
+use crate::draw::draw;
+use crate::error::{Error, Result};
+use crate::loader::{Loader, Position};
+use crate::lr::LrSchedule;
+use crate::observer::{Observer, StepEvent};
+use crate::record::{RunLog, StepRecord};
+use crate::state::TrainState;
+use crate::step::{MicroBatch, StepGradients, Stepper};
+
+/// The streams of the run's generator; the loader forks stream 2 of the same seed.
+const INIT_STREAM: u64 = 0;
+const STEP_STREAM: u64 = 1;
+
+/// Where a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the newest checkpoint of the run folder if there is one, else at step 0.
+    #[default]
+    Auto,
+    /// At the newest checkpoint; an error if there is none.
+    Resume,
+    /// At step 0; an error if the run folder has checkpoints, which would be overwritten.
+    Fresh,
+}
+
+/// Why [`Trainer::run`] returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished {
+        /// The last checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// `stop` was set; the step under way was finished and saved.
+    Stopped {
+        /// Optimiser steps done.
+        step: u64,
+        /// The last checkpoint.
+        checkpoint: PathBuf,
+    },
+}
+
+/// A training run.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+    card: ModelCard,
+    data: DataMark,
+    autoencoder: AutoencoderBox,
+    stepper: Stepper,
+    schedule: LrSchedule,
+    state: TrainState,
+    rng: TorchRng,
+    timesteps: TimestepSampler,
+    loader: Loader,
+    log: RunLog,
+    checkpoints: CheckpointFolder,
+    /// The newest checkpoint on disk: its step and folder.
+    saved: Option<(u64, PathBuf)>,
+    resumed_from: Option<PathBuf>,
+    /// Told to the observer when the run starts.
+    notes: Vec<String>,
+}
+
+/// A trait object that can stand in a `Debug` struct.
+struct AutoencoderBox(Arc<dyn Autoencoder>);
+
+impl std::fmt::Debug for AutoencoderBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Autoencoder")
+    }
+}
+
+impl Trainer {
+    /// Looks at the data and the run folder, and makes or loads the model.
+    ///
+    /// # Errors
+    ///
+    /// If the data, the run folder and the configuration do not fit together; each names what to change.
+    pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
+        let folder = match config.model.condition {
+            ConditionKind::Class => VideoFolder::by_class(&config.data.path)?,
+            ConditionKind::None => VideoFolder::flat(&config.data.path)?,
+        };
+        let model = config.resolve_model(folder.classes.len())?;
+        if config.model.condition == ConditionKind::Class {
+            config.model.num_classes = Some(folder.classes.len());
+        }
+        let data = DataMark { num_videos: folder.videos.len(), fingerprint: folder.fingerprint() };
+        let classes = folder.classes.clone();
+        let source = FolderSource::new(folder, &config.data);
+        let card = ModelCard {
+            format: ModelCard::FORMAT,
+            model: model.clone(),
+            diffusion: config.diffusion.clone(),
+            autoencoder: config.autoencoder.clone(),
+            classes,
+            frame_size: config.data.size.height_width(),
+            num_frames: config.data.num_frames,
+            fps: source.clip_fps()?,
+            step: 0,
+            ema: false,
+        };
+
+        let checkpoints = CheckpointFolder::of_run(&config.output.run);
+        let newest = newest_checkpoint(&checkpoints, &config.output.run, start)?;
+        let stepper = Stepper {
+            model: Latte::new(model.clone())?,
+            diffusion: Diffusion::new(&config.diffusion, &TimestepSpacing::All)?,
+            optimizer: config.optimizer.clone(),
+            recompute: config.train.recompute,
+        };
+        let root = TorchRng::new(config.train.seed);
+        let mut notes = Vec::new();
+        let (state, rng, timesteps, position) = match &newest {
+            Some(path) => resume(path, &config, &card, data, &mut notes)?,
+            None => {
+                let weights = stepper.model.init(&mut root.fork(INIT_STREAM))?;
+                let state = TrainState::new(&weights, &stepper.model.trainable_names())?;
+                let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
+                (state, root.fork(STEP_STREAM), timesteps, Position::default())
+            }
+        };
+
+        let run = &config.output.run;
+        std::fs::create_dir_all(run).map_err(Error::io(run))?;
+        checkpoints.remove_unfinished()?;
+        let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
+        let loader =
+            Loader::new(Box::new(source), config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
+        Ok(Self {
+            autoencoder: AutoencoderBox(config.autoencoder.build()),
+            schedule: config.optimizer.schedule(config.train.max_steps),
+            saved: newest.clone().map(|path| (state.step, path)),
+            resumed_from: newest,
+            card,
+            data,
+            stepper,
+            state,
+            rng,
+            timesteps,
+            loader,
+            log,
+            checkpoints,
+            notes,
+            config,
+        })
+    }
+
+    /// The checkpoint that this run goes on from.
+    pub fn resumed_from(&self) -> Option<&Path> {
+        self.resumed_from.as_deref()
+    }
+
+    /// The configuration, as it is saved beside checkpoints.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The model and what it is trained on.
+    pub fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    /// Weights, average and moments as they are now.
+    pub fn state(&self) -> &TrainState {
+        &self.state
+    }
+
+    /// How many values training changes.
+    pub fn num_trainable(&self) -> usize {
+        self.state.first_moments.iter().map(|(_, t)| t.elem_count()).sum()
+    }
+
+    /// How many videos the data has.
+    pub fn num_videos(&self) -> usize {
+        self.data.num_videos
+    }
+
+    /// Trains until `max_steps`, or until `stop` is set: then the step under way is finished and saved.
+    ///
+    /// # Errors
+    ///
+    /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
+    pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+        for note in self.notes.drain(..) {
+            observer.warning(&note);
+        }
+        let max_steps = self.config.train.max_steps;
+        let started = Instant::now();
+        let first = self.state.step;
+        while self.state.step < max_steps {
+            let record = self.step(observer)?;
+            self.log.append(&record)?;
+            let done = self.state.step;
+            let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
+            let time_left = Duration::try_from_secs_f64((max_steps - done) as f64 / mean_steps_per_s).unwrap_or(Duration::MAX);
+            observer.step(&StepEvent { record, max_steps, mean_steps_per_s, time_left });
+            if stop.load(Ordering::SeqCst) && done < max_steps {
+                let checkpoint = self.save(observer)?;
+                return Ok(Outcome::Stopped { step: done, checkpoint });
+            }
+            if done.is_multiple_of(self.config.output.checkpoint_every) {
+                self.save(observer)?;
+            }
+        }
+        Ok(Outcome::Finished { checkpoint: self.save(observer)? })
+    }
+
+    /// One optimiser step: load, draw, step.
+    fn step(&mut self, observer: &mut dyn Observer) -> Result<StepRecord> {
+        let started = Instant::now();
+        let batches = self.next_batches(observer)?;
+        let step = self.state.step + 1;
+        let lr = self.schedule.at(step);
+        let found = self.stepper.step(&mut self.state, &batches, lr).map_err(|e| match e {
+            Error::Diverged { step, what, .. } => {
+                Error::Diverged { step, what, checkpoint: self.saved.as_ref().map(|(_, path)| path.clone()) }
+            }
+            other => other,
+        })?;
+        let StepGradients { loss, mse, vb, grad_norm, clip_losses, .. } = found;
+        let times: Vec<usize> = batches.iter().flat_map(|batch| batch.timesteps.iter().copied()).collect();
+        self.timesteps.update(&times, &clip_losses)?;
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(StepRecord {
+            step,
+            loss,
+            mse,
+            vb,
+            grad_norm,
+            lr,
+            steps_per_s: 1.0 / seconds,
+            clips_per_s: times.len() as f64 / seconds,
+            time: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+        })
+    }
+
+    /// The passes of one optimiser step: clips, as latents, with all that chance decides.
+    fn next_batches(&mut self, observer: &mut dyn Observer) -> Result<Vec<MicroBatch>> {
+        let train = &self.config.train;
+        let clips = self.loader.next_clips(train.batch_size * train.accumulate, &mut |message| observer.warning(message))?;
+        let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
+        let ([height, width], frames) = (self.card.frame_size, self.card.num_frames);
+        let mut latents = Vec::with_capacity(clips.len());
+        for clip in clips {
+            let pixels = Tensor::from_vec(clip.pixels, (1, frames, 3, height, width), &Device::Cpu)?; // [1, f, 3, h, w]
+            latents.push(self.autoencoder.0.encode(&pixels, &mut self.rng)?); // [1, f, c, h, w]
+        }
+        let latents = Tensor::cat(&latents, 0)?; // [clips, f, c, h, w]
+        draw(&latents, labels, train.batch_size, &self.card.model, &self.timesteps, &mut self.rng)
+    }
+
+    /// Writes a checkpoint of the present step, unless it is on disk already.
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
+        let step = self.state.step;
+        if let Some((saved, path)) = &self.saved
+            && *saved == step
+        {
+            return Ok(path.clone());
+        }
+        let run = RunState {
+            format: RunState::FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            step,
+            rng: self.rng.state(),
+            position: self.loader.position(),
+            timesteps: self.timesteps.clone(),
+            data: self.data,
+        };
+        let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;
+        self.saved = Some((step, path.clone()));
+        observer.checkpoint(step, &path);
+        Ok(path)
+    }
+}
+
+/// The checkpoint to go on from, if any, as `start` wants it.
+fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -> Result<Option<PathBuf>> {
+    let newest = checkpoints.latest()?;
+    match (start, &newest) {
+        (Start::Resume, None) => Err(Error::checkpoint(run, "no checkpoint to resume from; start the run without resuming")),
+        (Start::Fresh, Some(path)) => Err(Error::checkpoint(
+            run,
+            format!("this run has checkpoints (the newest is {}); resume it, or set another `output.run`", path.display()),
+        )),
+        _ => Ok(newest),
+    }
+}
+
+type Resumed = (TrainState, TorchRng, TimestepSampler, Position);
+
+/// Loads the checkpoint at `path`, if it fits `config`.
+fn resume(path: &Path, config: &TrainConfig, card: &ModelCard, data: DataMark, notes: &mut Vec<String>) -> Result<Resumed> {
+    let Checkpoint { state, run, config: old, card: saved } = Checkpoint::load(path)?;
+    let same = [
+        ("the model", saved.model == card.model),
+        ("`diffusion`", saved.diffusion == card.diffusion),
+        ("`autoencoder`", saved.autoencoder == card.autoencoder),
+        ("the list of classes", saved.classes == card.classes),
+    ];
+    if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
+        let what = format!("{what} is another one than this configuration's; put it back, or set another `output.run`");
+        return Err(Error::checkpoint(path, what));
+    }
+    let exact = (old.train.seed, old.train.batch_size, old.train.accumulate)
+        == (config.train.seed, config.train.batch_size, config.train.accumulate);
+    if !exact {
+        notes.push("seed, batch size or accumulation differ from the checkpoint's: the run goes on, but not as it would have".into());
+    }
+    let mut position = run.position;
+    if run.data != data {
+        notes.push(format!(
+            "the videos are no longer those of the checkpoint ({} then, {} now): the order of clips starts anew",
+            run.data.num_videos, data.num_videos
+        ));
+        position = Position { epoch: position.epoch + 1, index: 0 };
+    }
+    let timesteps = match (config.train.timestep_sampler == old.train.timestep_sampler, run.timesteps) {
+        (true, learnt) => learnt,
+        (false, _) => TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps),
+    };
+    Ok((state, TorchRng::from_state(&run.rng)?, timesteps, position))
+}
