@@ -2,7 +2,8 @@
 //!
 //! The way back from Y'CbCr does what ffmpeg's `-pix_fmt rgb24` does, so that both decoders give the same pixels: a colour
 //! matrix that the file does not name is BT.601 whatever the size, the range is limited unless the file says full, and
-//! each chroma sample colours all pixels that share it (no interpolation).
+//! each chroma sample colours all pixels that share it (no interpolation). The integers are rounded as swscale rounds them
+//! on x86, which makes the two decoders equal to the last bit there, and dark by about one level against exact arithmetic.
 
 /// How Y'CbCr is made from RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,45 +62,43 @@ impl Colour {
 pub(crate) struct Planes<'a, T> {
     pub(crate) data: [&'a [T]; 3],
     pub(crate) width: usize,
-    pub(crate) height: usize,
     /// Bits per sample.
     pub(crate) depth: u32,
     /// log2 of luma samples per chroma sample: [horizontally, vertically].
     pub(crate) subsampling: [u32; 2],
 }
 
+/// Fraction bits of swscale's factors, before and after they are cut to 16 bits.
 const FRACTION: u32 = 16;
+const SHORT_FRACTION: u32 = 13;
 
-/// Integer factors of the conversion, scaled by 2^16. With depths up to 12 bits nothing exceeds 31 bits.
+/// Factors of the conversion as swscale's vector code has them: 3 bits of the samples' and 13 of the factors' fractions
+/// make the 16 that each product loses, rounded down, before the products are added.
 struct Factors {
     luma: i32,
     luma_offset: i32,
-    chroma_offset: i32,
     red_from_cr: i32,
     green_from_cb: i32,
     green_from_cr: i32,
     blue_from_cb: i32,
-    shift: u32,
 }
 
 impl Factors {
-    fn new(colour: Colour, depth: u32) -> Self {
+    fn new(colour: Colour) -> Self {
         let (kr, kb) = colour.matrix.unwrap_or(Matrix::Bt601).weights();
         let kg = 1.0 - kr - kb;
         let full = colour.full_range.unwrap_or(false);
         let (luma, chroma) = if full { (1.0, 1.0) } else { (255.0 / 219.0, 255.0 / 224.0) };
-        let fixed = |v: f64| (v * f64::from(1_u32 << FRACTION)).round() as i32;
+        let fixed = |v: f64| (v * f64::from(1_u32 << SHORT_FRACTION)).round() as i32;
         let cr = 2.0 * (1.0 - kr) * chroma;
         let cb = 2.0 * (1.0 - kb) * chroma;
         Self {
             luma: fixed(luma),
-            luma_offset: if full { 0 } else { 16 << (depth - 8) },
-            chroma_offset: 128 << (depth - 8),
+            luma_offset: if full { 0 } else { 16 },
             red_from_cr: fixed(cr),
-            green_from_cb: fixed(cb * kb / kg),
-            green_from_cr: fixed(cr * kr / kg),
+            green_from_cb: -fixed(cb * kb / kg),
+            green_from_cr: -fixed(cr * kr / kg),
             blue_from_cb: fixed(cb),
-            shift: FRACTION + depth - 8,
         }
     }
 }
@@ -108,33 +107,38 @@ impl Factors {
 pub(crate) fn write_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: Colour, out: &mut [u8]) {
     let [sub_x, sub_y] = planes.subsampling;
     let chroma_width = planes.width.div_ceil(1 << sub_x);
-    let f = Factors::new(colour, planes.depth);
-    let half = 1_i32 << (f.shift - 1);
-    let byte = |v: i32| (v >> f.shift).clamp(0, 255) as u8;
+    let f = Factors::new(colour);
+    // Deeper samples are rounded to 8 bits first.
+    let extra = planes.depth - 8;
+    let eight = |v: T| ((v.into() + ((1 << extra) >> 1)) >> extra).min(255);
+    let scaled = |v: i32, factor: i32| ((v << (FRACTION - SHORT_FRACTION)) * factor) >> FRACTION;
+    let byte = |v: i32| v.clamp(0, 255) as u8;
     // Contributions of one row of chroma to red, green and blue.
     let mut tint = vec![[0_i32; 3]; chroma_width];
     for (y, row) in out.chunks_exact_mut(planes.width * 3).enumerate() {
         let luma = &planes.data[0][y * planes.width..(y + 1) * planes.width];
+        let at = (y >> sub_y) * chroma_width;
+        let (cb, cr) = (&planes.data[1][at..at + chroma_width], &planes.data[2][at..at + chroma_width]);
         if colour.matrix == Some(Matrix::Identity) {
             // G, B, R, all at luma's scale.
-            let at = (y >> sub_y) * chroma_width;
             for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-                let scaled = |v: T| byte((v.into() - f.luma_offset) * f.luma + half);
-                let chroma = at + (x >> sub_x);
-                pixel.copy_from_slice(&[scaled(planes.data[2][chroma]), scaled(luma[x]), scaled(planes.data[1][chroma])]);
+                let level = |v: T| byte(scaled(eight(v) - f.luma_offset, f.luma));
+                pixel.copy_from_slice(&[level(cr[x >> sub_x]), level(luma[x]), level(cb[x >> sub_x])]);
             }
             continue;
         }
         if y % (1 << sub_y) == 0 {
-            let at = (y >> sub_y) * chroma_width;
-            let (cb, cr) = (&planes.data[1][at..at + chroma_width], &planes.data[2][at..at + chroma_width]);
             for ((t, &cb), &cr) in tint.iter_mut().zip(cb).zip(cr) {
-                let (cb, cr) = (cb.into() - f.chroma_offset, cr.into() - f.chroma_offset);
-                *t = [f.red_from_cr * cr, -f.green_from_cb * cb - f.green_from_cr * cr, f.blue_from_cb * cb];
+                let (cb, cr) = (eight(cb) - 128, eight(cr) - 128);
+                *t = [
+                    scaled(cr, f.red_from_cr),
+                    scaled(cb, f.green_from_cb) + scaled(cr, f.green_from_cr),
+                    scaled(cb, f.blue_from_cb),
+                ];
             }
         }
         for (x, (pixel, &luma)) in row.chunks_exact_mut(3).zip(luma).enumerate() {
-            let luma = (luma.into() - f.luma_offset) * f.luma + half;
+            let luma = scaled(eight(luma) - f.luma_offset, f.luma);
             let [r, g, b] = tint[x >> sub_x];
             pixel.copy_from_slice(&[byte(luma + r), byte(luma + g), byte(luma + b)]);
         }

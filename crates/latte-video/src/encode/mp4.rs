@@ -21,15 +21,18 @@ use crate::{Clip, Error, Result, ffmpeg};
 pub struct Mp4Options {
     /// Encode with `ffmpeg -c:v libx264 -crf 5`, as the official samples were. An error if ffmpeg is not found.
     pub use_ffmpeg: bool,
-    /// The quantiser of the built-in encoder, 0 (best) to 51. The default, 8, is about as good as `-crf 5`.
+    /// The quantiser of the built-in encoder, 12 (best, the default: visually without loss) to 51.
     pub quantiser: u8,
 }
 
 impl Default for Mp4Options {
     fn default() -> Self {
-        Self { use_ffmpeg: false, quantiser: 8 }
+        Self { use_ffmpeg: false, quantiser: MIN_QUANTISER }
     }
 }
+
+/// openh264 goes no lower in this mode.
+const MIN_QUANTISER: u8 = 12;
 
 /// A key frame at least this often: seeking decodes no more frames than this.
 const KEY_FRAME_INTERVAL: u32 = 60;
@@ -48,8 +51,8 @@ pub fn write_mp4(path: impl AsRef<Path>, clip: &Clip, options: &Mp4Options) -> R
     if options.use_ffmpeg {
         return write_with_ffmpeg(path, clip, &even);
     }
-    if options.quantiser > 51 {
-        return Err(Error::encode(path, format!("the quantiser goes from 0 to 51, got {}", options.quantiser)));
+    if !(MIN_QUANTISER..=51).contains(&options.quantiser) {
+        return Err(Error::encode(path, format!("the quantiser goes from {MIN_QUANTISER} to 51, got {}", options.quantiser)));
     }
     let bytes = encode(clip, &even, options.quantiser).map_err(|what| Error::encode(path, what))?;
     write_atomically(path, &bytes)
@@ -62,7 +65,8 @@ fn encode(clip: &Clip, even: &Even, quantiser: u8) -> std::result::Result<Vec<u8
     }
     let config = EncoderConfig::new()
         .profile(Profile::High)
-        .rate_control_mode(RateControlMode::Quality)
+        // The one mode that with a range of one value means that quantiser for every picture, and never leaves one out.
+        .rate_control_mode(RateControlMode::Bufferbased)
         .bitrate(BitRate::from_bps(50_000_000))
         .qp(QpRange::new(quantiser, quantiser))
         .max_frame_rate(FrameRate::from_hz(clip.fps() as f32))
@@ -137,14 +141,13 @@ fn write_with_ffmpeg(path: &Path, clip: &Clip, even: &Even) -> Result<()> {
             "-f",
             "rawvideo",
             "-pix_fmt",
-            "rgb24",
+            "yuv420p",
             "-s",
             &size,
             "-r",
             &clip.fps().to_string(),
         ])
-        .args(["-i", "pipe:0", "-vf", "scale=out_color_matrix=bt601:out_range=tv:flags=accurate_rnd", "-pix_fmt", "yuv420p"])
-        .args(["-c:v", "libx264", "-crf", "5", "-colorspace", "smpte170m", "-color_range", "tv"])
+        .args(["-i", "pipe:0", "-c:v", "libx264", "-crf", "5", "-colorspace", "smpte170m", "-color_range", "tv"])
         .args(["-color_primaries", "smpte170m", "-color_trc", "smpte170m", "-movflags", "+faststart", "-f", "mp4"])
         .arg(&partial)
         .stdin(Stdio::piped())
@@ -163,7 +166,8 @@ fn write_with_ffmpeg(path: &Path, clip: &Clip, even: &Even) -> Result<()> {
     if let Some(mut stdin) = stdin {
         for index in 0..clip.num_frames() {
             // A broken pipe: ffmpeg has said why.
-            if stdin.write_all(&even.frame(clip, index)).is_err() {
+            let yuv = Yuv420::from_rgb(&even.frame(clip, index), even.width, even.height);
+            if [&yuv.y, &yuv.u, &yuv.v].into_iter().any(|plane| stdin.write_all(plane).is_err()) {
                 break;
             }
         }

@@ -125,16 +125,16 @@ pub trait Method {
 }
 
 /// What the loop tells after each step.
-#[derive(Debug, Clone, Copy)]
-pub struct StepReport<'a> {
+#[derive(Debug, Clone)]
+pub struct StepReport {
     /// Steps done, 1 to `num_steps`.
     pub done: usize,
     /// Steps in all.
     pub num_steps: usize,
     /// x after the step, `[b, f, c, h, w]`.
-    pub x: &'a Tensor,
+    pub x: Tensor,
     /// The x0 predicted in this step: a preview of the result, `[b, f, c, h, w]`.
-    pub x0: &'a Tensor,
+    pub x0: Tensor,
 }
 
 /// Goes from noise `x_t` to a sample, step by step; the network hears the original timesteps.
@@ -154,7 +154,7 @@ pub fn sample(
     x_t: &Tensor,
     noise: &mut dyn NoiseSource,
     options: &SampleOptions,
-    on_step: &mut dyn FnMut(&StepReport<'_>) -> ControlFlow<()>,
+    on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<Option<Tensor>> {
     let mut method = options.sampler.method(options)?;
     let num_steps = diffusion.num_steps();
@@ -166,7 +166,7 @@ pub fn sample(
         let input = StepInput { prediction: &prediction, step, x: &x, noise: drawn.as_ref() };
         let output = method.step(diffusion, input)?;
         x = output.x;
-        let report = StepReport { done: num_steps - step, num_steps, x: &x, x0: &output.x0 };
+        let report = StepReport { done: num_steps - step, num_steps, x: x.clone(), x0: output.x0 };
         if on_step(&report).is_break() {
             return Ok(None);
         }
