@@ -8,15 +8,14 @@
 //! | `ema.safetensors` | their moving average; with its metadata ([`ModelCard`]) all that sampling needs |
 //! | `optimizer.safetensors` | AdamW's moments, `first_moment.<name>` and `second_moment.<name>` |
 //! | `config.toml` | the configuration, defaults written out |
-//! | `state.json` | step, generator, place in the data, what the timestep sampler has learnt |
+//! | `state.toml` | step, generator, place in the data, what the timestep sampler has learnt (TOML: its reader gives every bit of a number back) |
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use latte::diffusion::{DiffusionConfig, TimestepSampler};
 use latte::model::LatteConfig;
 use latte::noise::RngState;
-use latte::weights::{load_safetensors, save_safetensors};
+use latte::weights;
 use latte_ops::Parameters;
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +29,6 @@ const MODEL_FILE: &str = "model.safetensors";
 const EMA_FILE: &str = "ema.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const CONFIG_FILE: &str = "config.toml";
-/// The key of the safetensors metadata that holds the model card.
-const CARD_KEY: &str = "latte";
 /// Grows when older programs would misread a newer checkpoint.
 const FORMAT: u32 = 1;
 
@@ -86,13 +83,13 @@ pub struct RunState {
 }
 
 /// Tells whether the data is still the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataMark {
     /// How many videos.
     pub num_videos: usize,
-    /// Changes when a video is added, removed or renamed.
-    pub fingerprint: u64,
+    /// Changes when a video is added, removed or renamed; 16 hexadecimal digits.
+    pub fingerprint: String,
 }
 
 impl RunState {
@@ -123,13 +120,14 @@ pub(crate) fn save(
 ) -> Result<PathBuf> {
     let path = folder.write(run.step, |dir| {
         let card = |ema| ModelCard { step: run.step, ema, ..card.clone() };
-        save_safetensors(&dir.join(MODEL_FILE), &state.weights, &metadata(&card(false), dir)?)?;
-        save_safetensors(&dir.join(EMA_FILE), &state.ema, &metadata(&card(true), dir)?)?;
+        weights::save(&dir.join(MODEL_FILE), &state.weights, Some(&description(&card(false), dir)?))?;
+        weights::save(&dir.join(EMA_FILE), &state.ema, Some(&description(&card(true), dir)?))?;
         let moments = [("first_moment.", &state.first_moments), ("second_moment.", &state.second_moments)];
         let named = moments.iter().flat_map(|(prefix, set)| set.iter().map(move |(n, t)| (format!("{prefix}{n}"), t.clone())));
-        save_safetensors(&dir.join(OPTIMIZER_FILE), &named.collect(), &BTreeMap::new())?;
+        weights::save(&dir.join(OPTIMIZER_FILE), &named.collect(), None)?;
         write(&dir.join(CONFIG_FILE), &config.to_toml()?)?;
-        write(&dir.join(STATE_FILE), &to_json(run, dir)?)
+        let text = toml::to_string(run).map_err(|e| Error::checkpoint(dir, e.to_string()))?;
+        write(&dir.join(STATE_FILE), &text)
     })?;
     folder.prune(config.output.keep_last)?;
     Ok(path)
@@ -145,11 +143,11 @@ impl Checkpoint {
         let run: RunState = read_state(&path.join(STATE_FILE))?;
         let config_path = path.join(CONFIG_FILE);
         let config = TrainConfig::load(&config_path, &[])?;
-        let (weights, card) = load_with_card(&path.join(MODEL_FILE))?;
+        let (trained, card) = load_with_card(&path.join(MODEL_FILE))?;
         let (ema, _) = load_with_card(&path.join(EMA_FILE))?;
         let optimizer_path = path.join(OPTIMIZER_FILE);
         let (mut first_moments, mut second_moments) = (Parameters::new(), Parameters::new());
-        for (name, tensor) in load_safetensors(&optimizer_path)?.0 {
+        for (name, tensor) in weights::load(&optimizer_path)?.0 {
             if let Some(name) = name.strip_prefix("first_moment.") {
                 first_moments.insert(name, tensor);
             } else if let Some(name) = name.strip_prefix("second_moment.") {
@@ -158,7 +156,7 @@ impl Checkpoint {
                 return Err(Error::checkpoint(optimizer_path, format!("`{name}` is no moment of the optimiser")));
             }
         }
-        let state = TrainState { weights, ema, first_moments, second_moments, step: run.step };
+        let state = TrainState { weights: trained, ema, first_moments, second_moments, step: run.step };
         check_shapes(path, &state)?;
         Ok(Self { state, run, config, card })
     }
@@ -199,13 +197,12 @@ pub fn load_weights(path: &Path) -> Result<(Parameters, ModelCard)> {
 }
 
 fn load_with_card(path: &Path) -> Result<(Parameters, ModelCard)> {
-    let (tensors, metadata) = load_safetensors(path)?;
-    let text = metadata
-        .get(CARD_KEY)
-        .ok_or_else(|| Error::checkpoint(path, format!("no `{CARD_KEY}` in the metadata: the file does not say which model it is")))?;
-    let format = serde_json::from_str::<Format>(text).map_err(|e| not_understood(path, &e))?.format;
+    let (tensors, description) = weights::load(path)?;
+    let description = description
+        .ok_or_else(|| Error::checkpoint(path, "no `latte` in the metadata: the file does not say which model its weights are of"))?;
+    let format = Format::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))?.format;
     check_format(path, format)?;
-    Ok((tensors, serde_json::from_str(text).map_err(|e| not_understood(path, &e))?))
+    Ok((tensors, ModelCard::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))?))
 }
 
 /// The one field that every layout has.
@@ -224,13 +221,14 @@ fn check_format(path: &Path, format: u32) -> Result<()> {
 
 fn read_state(path: &Path) -> Result<RunState> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let format = serde_json::from_str::<Format>(&text).map_err(|e| not_understood(path, &e))?.format;
-    check_format(path, format)?;
-    serde_json::from_str(&text).map_err(|e| not_understood(path, &e))
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| not_understood(path, e.message()))?;
+    let format = table.get("format").and_then(toml::Value::as_integer).unwrap_or_default();
+    check_format(path, u32::try_from(format).unwrap_or(u32::MAX))?;
+    table.try_into().map_err(|e| not_understood(path, &e.to_string().replace('\n', " ")))
 }
 
-fn not_understood(path: &Path, e: &serde_json::Error) -> Error {
-    Error::checkpoint(path, format!("cannot be understood, it may be damaged: {e}"))
+fn not_understood(path: &Path, why: &str) -> Error {
+    Error::checkpoint(path, format!("cannot be understood, it may be damaged: {why}"))
 }
 
 /// Weights, average and moments must be one family.
@@ -249,12 +247,8 @@ fn check_shapes(path: &Path, state: &TrainState) -> Result<()> {
     Ok(())
 }
 
-fn metadata(card: &ModelCard, path: &Path) -> Result<BTreeMap<String, String>> {
-    Ok(BTreeMap::from([(CARD_KEY.to_string(), to_json(card, path)?)]))
-}
-
-fn to_json(value: &impl Serialize, path: &Path) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| Error::checkpoint(path, e.to_string()))
+fn description(card: &ModelCard, path: &Path) -> Result<serde_json::Value> {
+    serde_json::to_value(card).map_err(|e| Error::checkpoint(path, e.to_string()))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

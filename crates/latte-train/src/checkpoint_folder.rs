@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The file that a checkpoint cannot be without; it is written last.
-pub(crate) const STATE_FILE: &str = "state.json";
+pub(crate) const STATE_FILE: &str = "state.toml";
 
 /// What the names of unfinished folders begin with.
 const UNFINISHED: &str = ".unfinished-";

@@ -63,8 +63,8 @@ impl VideoFolder {
         Ok(Self { root: root.to_path_buf(), videos, labels: Some(labels), classes: classes.into_keys().collect() })
     }
 
-    /// A number that changes whenever a video is added, removed or renamed (FNV-1a over the paths below the root).
-    pub fn fingerprint(&self) -> u64 {
+    /// Text that changes whenever a video is added, removed or renamed (FNV-1a over the paths below the root).
+    pub fn fingerprint(&self) -> String {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         for video in &self.videos {
             let name = video.strip_prefix(&self.root).unwrap_or(video).to_string_lossy();
@@ -72,7 +72,7 @@ impl VideoFolder {
                 hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
             }
         }
-        hash
+        format!("{hash:016x}")
     }
 }
 
@@ -159,9 +159,7 @@ impl FolderSource {
             Transform::ResizeCrop => transform::short_side_resize_center_crop(clip, self.size),
             Transform::CropResize => transform::center_crop_resize(clip, self.size),
         };
-        for value in &mut pixels {
-            *value = (*value - 0.5) / 0.5;
-        }
+        transform::normalize(&mut pixels);
         pixels
     }
 }
@@ -175,9 +173,7 @@ impl ClipSource for FolderSource {
         let mut pixels = self.clip(file, rng)?;
         // Drawn only where flips are wanted, after the window.
         if self.data.flip && rng.rand_f32(1)[0] < 0.5 {
-            for row in pixels.chunks_exact_mut(self.size[1]) {
-                row.reverse();
-            }
+            transform::flip_horizontal(&mut pixels, self.size[1]);
         }
         Ok(LoadedClip { pixels, label: self.folder.labels.as_ref().map(|labels| labels[file]) })
     }

@@ -114,7 +114,7 @@ impl Stepper {
         let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f, c, h, w]
         let tape = Tape::recording().with_recompute(self.recompute == Recompute::Block);
         let times: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
-        let input = Input::new(&x_t, &times).with_labels(batch.labels.as_deref());
+        let input = Input { labels: batch.labels.as_deref(), ..Input::new(&x_t, &times) };
         let prediction = self.model.forward(&tape, weights, &input)?; // [b, f, c or 2c, h, w]
 
         // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.

@@ -127,13 +127,15 @@ impl Trainer {
             optimizer: config.optimizer.clone(),
             recompute: config.train.recompute,
         };
+        let trainable: Vec<String> =
+            stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
         let root = TorchRng::new(config.train.seed);
         let mut notes = Vec::new();
         let (state, rng, timesteps, position) = match &newest {
-            Some(path) => resume(path, &config, &card, data, &mut notes)?,
+            Some(path) => resume(path, &config, &card, &stepper.model, &data, &mut notes)?,
             None => {
                 let weights = stepper.model.init(&mut root.fork(INIT_STREAM))?;
-                let state = TrainState::new(&weights, &stepper.model.trainable_names())?;
+                let state = TrainState::new(&weights, &trainable)?;
                 let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
                 (state, root.fork(STEP_STREAM), timesteps, Position::default())
             }
@@ -283,7 +285,7 @@ impl Trainer {
             rng: self.rng.state(),
             position: self.loader.position(),
             timesteps: self.timesteps.clone(),
-            data: self.data,
+            data: self.data.clone(),
         };
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;
         self.saved = Some((step, path.clone()));
@@ -308,25 +310,33 @@ fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -
 type Resumed = (TrainState, TorchRng, TimestepSampler, Position);
 
 /// Loads the checkpoint at `path`, if it fits `config`.
-fn resume(path: &Path, config: &TrainConfig, card: &ModelCard, data: DataMark, notes: &mut Vec<String>) -> Result<Resumed> {
+fn resume(
+    path: &Path,
+    config: &TrainConfig,
+    card: &ModelCard,
+    model: &Latte,
+    data: &DataMark,
+    notes: &mut Vec<String>,
+) -> Result<Resumed> {
     let Checkpoint { state, run, config: old, card: saved } = Checkpoint::load(path)?;
     let same = [
-        ("the model", saved.model == card.model),
-        ("`diffusion`", saved.diffusion == card.diffusion),
-        ("`autoencoder`", saved.autoencoder == card.autoencoder),
         ("the list of classes", saved.classes == card.classes),
+        ("the model", old.resolve_model(saved.classes.len())? == card.model),
+        ("`diffusion`", old.diffusion == card.diffusion),
+        ("`autoencoder`", old.autoencoder == card.autoencoder),
     ];
     if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
         let what = format!("{what} is another one than this configuration's; put it back, or set another `output.run`");
         return Err(Error::checkpoint(path, what));
     }
+    model.check(&state.weights).map_err(|what| Error::checkpoint(path, what))?;
     let exact = (old.train.seed, old.train.batch_size, old.train.accumulate)
         == (config.train.seed, config.train.batch_size, config.train.accumulate);
     if !exact {
         notes.push("seed, batch size or accumulation differ from the checkpoint's: the run goes on, but not as it would have".into());
     }
     let mut position = run.position;
-    if run.data != data {
+    if run.data != *data {
         notes.push(format!(
             "the videos are no longer those of the checkpoint ({} then, {} now): the order of clips starts anew",
             run.data.num_videos, data.num_videos

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// # Errors
 ///
 /// If the text is no TOML; the message names the line.
-pub fn parse_table(text: &str, source_name: &str) -> Result<Table> {
+pub(crate) fn parse_table(text: &str, source_name: &str) -> Result<Table> {
     text.parse::<Table>().map_err(|e| {
         let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         Error::config(source_name, format!("line {line}"), e.message().replace('\n', "; "))
@@ -61,7 +61,7 @@ fn parse_value(text: &str) -> Value {
 /// # Errors
 ///
 /// On an unknown key (with the nearest known one), a missing key, or a value of the wrong type; one line each.
-pub fn from_table<T: DeserializeOwned>(table: Table, source_name: &str) -> Result<T> {
+pub(crate) fn from_table<T: DeserializeOwned>(table: Table, source_name: &str) -> Result<T> {
     table.try_into().map_err(|e: toml::de::Error| {
         let shown = e.to_string();
         // The library writes the section on a second line: "in `model`".

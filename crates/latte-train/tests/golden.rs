@@ -1,0 +1,171 @@
+//! Parity of the trainer's own step with the reference: losses, gradient norms, weights and their average.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use candle_core::{Device, Tensor};
+use golden::{Array, Case, Check};
+use latte::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
+use latte::model::{Condition, Latte, LatteConfig};
+use latte_ops::Parameters;
+use latte_train::{MicroBatch, OptimizerConfig, Recompute, Stepper, TrainState};
+use serde_json::Value;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    golden::run("latte-train", |path, kind| match kind {
+        "train" => train(path),
+        other => Err(format!("no check for kind `{other}`").into()),
+    })
+}
+
+/// Typed access to a file's configuration; a key that is missing or of another type is an error.
+struct Config<'a>(&'a Case);
+
+impl Config<'_> {
+    fn value(&self, key: &str) -> Result<&Value> {
+        self.0.config.get(key).ok_or_else(|| format!("the configuration has no `{key}`").into())
+    }
+
+    fn float(&self, key: &str) -> Result<f64> {
+        self.value(key)?.as_f64().ok_or_else(|| format!("`{key}` is no number").into())
+    }
+
+    fn count(&self, key: &str) -> Result<usize> {
+        Ok(self.value(key)?.as_u64().ok_or_else(|| format!("`{key}` is no count"))? as usize)
+    }
+
+    /// A number, or a list of two.
+    fn pair(&self, key: &str) -> Result<[f64; 2]> {
+        let value = self.value(key)?;
+        let pair = match (value.as_f64(), value.as_array().map(Vec::as_slice)) {
+            (Some(v), _) => Some([v, v]),
+            (None, Some([a, b])) => a.as_f64().zip(b.as_f64()).map(|(a, b)| [a, b]),
+            _ => None,
+        };
+        pair.ok_or_else(|| format!("`{key}` is no pair of numbers").into())
+    }
+
+    fn model(&self) -> Result<LatteConfig> {
+        let condition = match self.count("extras")? {
+            1 => Condition::None,
+            2 => Condition::Class { num_classes: self.count("num_classes")?, dropout: self.float("class_dropout_prob")? },
+            other => return Err(format!("`extras` = {other} is not trained on").into()),
+        };
+        Ok(LatteConfig {
+            input_size: self.pair("input_size")?.map(|v| v as usize),
+            num_frames: self.count("num_frames")?,
+            in_channels: self.count("in_channels")?,
+            patch_size: self.count("patch_size")?,
+            hidden_size: self.count("hidden_size")?,
+            depth: self.count("depth")?,
+            num_heads: self.count("num_heads")?,
+            mlp_ratio: self.float("mlp_ratio")?,
+            condition,
+            learn_sigma: self.value("learn_sigma")?.as_bool().ok_or("`learn_sigma` is no boolean")?,
+            ..LatteConfig::preset("Latte-S/2")?
+        })
+    }
+
+    /// The process, from the words that say which loss it was.
+    fn diffusion(&self, learn_sigma: bool) -> Result<DiffusionConfig> {
+        let words = self.value("loss")?.as_str().ok_or("`loss` is no text")?;
+        let mut config = DiffusionConfig { variance: VarianceType::FixedLarge, ..DiffusionConfig::default() };
+        let mut variational = false;
+        for word in words.split(',').map(str::trim) {
+            match word {
+                "MSE" | "linear schedule" | "no label dropout" | "fixed large" => {}
+                "MSE + variational term" => variational = true,
+                "learned range" => config.variance = VarianceType::LearnedRange,
+                "fixed small" => config.variance = VarianceType::FixedSmall,
+                other => return Err(format!("`loss` says `{other}`, which is not known here").into()),
+            }
+        }
+        if config.variance.is_learned() != learn_sigma || variational != learn_sigma {
+            return Err(format!("`loss` = \"{words}\" does not fit learn_sigma = {learn_sigma}").into());
+        }
+        Ok(config)
+    }
+
+    fn optimizer(&self) -> Result<OptimizerConfig> {
+        let clip = self.value("clip_max_norm")?;
+        Ok(OptimizerConfig {
+            learning_rate: self.float("lr")?,
+            betas: self.pair("betas")?,
+            eps: self.float("eps")?,
+            weight_decay: self.float("weight_decay")?,
+            clip_norm: if clip.is_null() { 0.0 } else { self.float("clip_max_norm")? },
+            start_clip_iter: 0,
+            ema_decay: self.float("ema_decay")?,
+            ..OptimizerConfig::default()
+        })
+    }
+}
+
+fn tensor(array: &Array) -> Result<Tensor> {
+    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
+}
+
+fn micro_batch(case: &Case, index: usize, labelled: bool) -> Result<MicroBatch> {
+    let integers = |name: &str| -> Result<Vec<usize>> {
+        Ok(case.tensor(name)?.slice(index).values.iter().map(|&v| v as usize).collect())
+    };
+    Ok(MicroBatch {
+        latents: tensor(&case.tensor("in.x0")?.slice(index))?, // [b, f, c, h, w]
+        noise: tensor(&case.tensor("in.noise")?.slice(index))?,
+        timesteps: integers("in.t")?,
+        labels: labelled.then(|| integers("in.y")).transpose()?.map(|labels| labels.into_iter().map(|l| l as u32).collect()),
+        loss_weights: None,
+    })
+}
+
+fn train(path: &Path) -> Result<Vec<Check>> {
+    let case = Case::read(path)?;
+    let config = Config(&case);
+    let model = config.model()?;
+    let labelled = matches!(model.condition, Condition::Class { .. });
+    let optimizer = config.optimizer()?;
+    let stepper = Stepper {
+        diffusion: Diffusion::new(&config.diffusion(model.learn_sigma)?, &TimestepSpacing::All)?,
+        model: Latte::new(model)?,
+        recompute: Recompute::None,
+        optimizer: optimizer.clone(),
+    };
+    let weights: Parameters =
+        case.with_prefix("param.").map(|(name, array)| Ok((name.to_string(), tensor(array)?))).collect::<Result<_>>()?;
+    stepper.model.check(&weights)?;
+    let trainable: Vec<String> =
+        stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
+    let mut state = TrainState::new(&weights, &trainable)?;
+
+    let (steps, accumulate) = (config.count("steps")?, config.count("accumulate")?);
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    for step in 0..steps {
+        let batches: Vec<MicroBatch> = (step * accumulate..(step + 1) * accumulate)
+            .map(|index| micro_batch(&case, index, labelled))
+            .collect::<Result<_>>()?;
+        let found = stepper.step(&mut state, &batches, optimizer.learning_rate)?;
+        losses.push(found.loss);
+        norms.push(found.grad_norm);
+    }
+
+    let mut checks = vec![
+        Check::new("losses", &losses, case.tensor("out.losses")?, 1e-5),
+        Check::new("grad_norms", &norms, case.tensor("out.grad_norms")?, 1e-4),
+    ];
+    for (prefix, set) in [("out.final.", &state.weights), ("out.ema.", &state.ema)] {
+        let mut worst: Option<Check> = None;
+        for (name, reference) in case.with_prefix(prefix) {
+            let ours = set.get(name)?.flatten_all()?.to_vec1::<f32>()?;
+            let check = Check::new_f32(format!("{prefix}{name}"), &ours, reference, 1e-4);
+            if worst.as_ref().is_none_or(|w| check.error > w.error) {
+                worst = Some(check);
+            }
+        }
+        // The worst one stands for all: they have one tolerance.
+        checks.push(worst.ok_or_else(|| format!("the file has no `{prefix}*`"))?);
+    }
+    Ok(checks)
+}
