@@ -54,16 +54,37 @@ fn flat(message: &str) -> String {
 fn is_bad_input(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<BadInput>()
-            || cause.downcast_ref::<latte_video::Error>().is_some_and(|e| !matches!(e, latte_video::Error::Io { .. } | latte_video::Error::Encode { .. }))
-            || cause.downcast_ref::<latte::Error>().is_some_and(|e| !matches!(e, latte::Error::Io { .. } | latte::Error::Tensor(_)))
-            || cause.downcast_ref::<latte_train::Error>().is_some_and(is_bad_training_input)
-            || cause.downcast_ref::<std::io::Error>().is_some_and(is_bad_path)
+            || cause.downcast_ref().is_some_and(is_bad_video)
+            || cause.downcast_ref().is_some_and(is_bad_model_input)
+            || cause.downcast_ref().is_some_and(is_bad_training_input)
+            || cause.downcast_ref().is_some_and(is_bad_path)
     })
+}
+
+fn is_bad_video(error: &latte_video::Error) -> bool {
+    use latte_video::Error;
+    // What the system says about a file is judged by itself.
+    !matches!(error, Error::Io { .. } | Error::Encode { .. } | Error::Ffmpeg { .. })
+}
+
+fn is_bad_model_input(error: &latte::Error) -> bool {
+    use latte::Error;
+    match error {
+        Error::Config { .. } | Error::Shape { .. } | Error::Weights { .. } => true,
+        Error::Io { source, .. } => is_bad_path(source),
+        _ => false,
+    }
 }
 
 fn is_bad_training_input(error: &latte_train::Error) -> bool {
     use latte_train::Error;
-    matches!(error, Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. })
+    match error {
+        Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } => true,
+        // Transparent: the chain of causes goes past them.
+        Error::Latte(inner) => is_bad_model_input(inner),
+        Error::Io { source, .. } => is_bad_path(source),
+        _ => false,
+    }
 }
 
 /// Whether the system complains about the path that was given, not about the machine.

@@ -138,7 +138,7 @@ impl Generator {
         let mut rng = TorchRng::new(request.seed);
         let [f, c, h, w] = latent;
         let noise = rng.randn((1, f, c, h, w))?; // [1, f, c, h, w]
-        let mut report = |step: &latte::sampler::StepReport<'_>| {
+        let mut report = |step: &latte::sampler::StepReport| {
             on_step(step.done);
             ControlFlow::Continue(())
         };
