@@ -47,7 +47,8 @@ fn one_line(error: &anyhow::Error) -> String {
 /// A message without line breaks, and without the call stack that the tensor library may append.
 fn flat(message: &str) -> String {
     let is_stack = |line: &str| line.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
-    let lines: Vec<&str> = message.lines().map(str::trim).take_while(|line| !is_stack(line)).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> =
+        message.lines().map(str::trim).take_while(|line| !is_stack(line)).filter(|line| !line.is_empty()).collect();
     lines.join("; ")
 }
 

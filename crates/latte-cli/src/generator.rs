@@ -177,7 +177,9 @@ impl Generator {
             (Some(scale), _) if !scale.is_finite() => Err(bad_input(format!("--guidance {scale}: expected a number"))),
             (Some(scale), None) if scale != 1.0 => Err(bad_input(match class {
                 None => format!("--guidance {scale}: this model has no classes to be guided towards; leave the option out"),
-                Some(_) => format!("--guidance {scale}: this model was trained without class dropout and cannot be guided; use 1"),
+                Some(_) => {
+                    format!("--guidance {scale}: this model was trained without class dropout and cannot be guided; use 1")
+                }
             })),
             (Some(scale), _) => Ok(scale),
         }

@@ -96,12 +96,26 @@ fn model_lines(model: &LatteConfig) -> Vec<String> {
     let [h, w] = model.input_size;
     let condition = match model.condition {
         Condition::None => "nothing".into(),
-        Condition::Class { num_classes, dropout } => format!("{num_classes} classes (label hidden in {:.0} % of training)", 100.0 * dropout),
+        Condition::Class { num_classes, dropout } => {
+            format!("{num_classes} classes (label hidden in {:.0} % of training)", 100.0 * dropout)
+        }
         Condition::Text { length, width } => format!("text of {length} tokens of width {width}"),
     };
     vec![
-        field("model", format!("{} blocks of width {}, {} heads, patch {}", model.depth, model.hidden_size, model.num_heads, model.patch_size)),
-        field("choices", format!("{:?}, {:?}, {:?}, {:?}", model.block_layout, model.patch_embedding, model.injection, model.temporal_position)),
+        field(
+            "model",
+            format!(
+                "{} blocks of width {}, {} heads, patch {}",
+                model.depth, model.hidden_size, model.num_heads, model.patch_size
+            ),
+        ),
+        field(
+            "choices",
+            format!(
+                "{:?}, {:?}, {:?}, {:?}",
+                model.block_layout, model.patch_embedding, model.injection, model.temporal_position
+            ),
+        ),
         field("latent", format!("{} frames, {} channels, {h} × {w}", model.num_frames, model.in_channels)),
         field("condition", condition),
     ]
@@ -129,13 +143,23 @@ fn configuration(path: &Path) -> anyhow::Result<Vec<String>> {
             (ConditionKind::Class, None) => "as many classes as the data has sub-folders".into(),
         },
     ));
-    let about = if config.model.condition == ConditionKind::Class && config.model.num_classes.is_none() { " and one row per class" } else { "" };
+    let about = if config.model.condition == ConditionKind::Class && config.model.num_classes.is_none() {
+        " and one row per class"
+    } else {
+        ""
+    };
     lines.push(field("trainable", format!("{} values{about}", model.num_trainable() - class_rows(&config, &model))));
     let [height, width] = config.data.size.height_width();
     let data = &config.data;
-    lines.push(field("data", format!("{}: {} frames of {width} × {height}, {} apart", data.path.display(), data.num_frames, data.frame_interval)));
+    lines.push(field(
+        "data",
+        format!("{}: {} frames of {width} × {height}, {} apart", data.path.display(), data.num_frames, data.frame_interval),
+    ));
     let train = &config.train;
-    lines.push(field("training", format!("{} steps of {} clips, seed {}", train.max_steps, train.batch_size * train.accumulate, train.seed)));
+    lines.push(field(
+        "training",
+        format!("{} steps of {} clips, seed {}", train.max_steps, train.batch_size * train.accumulate, train.seed),
+    ));
     lines.push(field("run folder", config.output.run.display().to_string()));
     lines.push(String::new());
     lines.push("all values, defaults written out:".into());
@@ -149,7 +173,12 @@ fn class_rows(config: &TrainConfig, model: &Latte) -> usize {
     if config.model.condition != ConditionKind::Class || config.model.num_classes.is_some() {
         return 0;
     }
-    model.parameters().iter().filter(|spec| spec.name.starts_with("y_embedder")).map(latte::model::ParameterSpec::num_values).sum()
+    model
+        .parameters()
+        .iter()
+        .filter(|spec| spec.name.starts_with("y_embedder"))
+        .map(latte::model::ParameterSpec::num_values)
+        .sum()
 }
 
 fn count(parameters: &Parameters) -> String {

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How far videos are pushed towards their class; 1 is not at all. Default: 4, or 1 for models without classes.
-    #[arg(long, value_name = "SCALE")]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: Option<f64>,
     /// The method: ddim is good with few steps, ddpm with many (250).
     #[arg(long, default_value = "ddim", value_parser = parse_sampler, value_name = "ddim|ddpm")]
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 50, value_name = "N")]
     steps: usize,
     /// Noise added in each step of ddim, 0 (none) to 1 (as ddpm).
-    #[arg(long, default_value_t = 0.0, value_name = "ETA")]
+    #[arg(long, default_value_t = 0.0, value_name = "ETA", allow_negative_numbers = true)]
     eta: f64,
     /// Frames. Default: as in training.
     #[arg(long, value_name = "N")]

@@ -45,11 +45,12 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
     let generator = Generator::open(&run, false)?;
     let samples = out.join("samples");
     say(&format!("3. sampling {} videos of each class from the averaged weights", budget.samples_per_class));
-    let written = sample_all(&generator, &recipe(budget), &requests(&generator, budget, seed)?, &Target {
-        folder: &samples,
-        format: Format::Mp4,
-        enlarge: parameters::ENLARGE,
-    })?;
+    let written = sample_all(
+        &generator,
+        &recipe(budget),
+        &requests(&generator, budget, seed)?,
+        &Target { folder: &samples, format: Format::Mp4, enlarge: parameters::ENLARGE },
+    )?;
     let sheet = out.join("contact_sheet.png");
     write_sheet(&sheet, &written)?;
 
@@ -57,7 +58,8 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
     let mut measured = Vec::new();
     for clip in &written {
         let name = generator.class_name(clip.class);
-        let class = Class::from_name(&name).with_context(|| format!("`{name}` is no class of the demo: is {} its own?", videos.display()))?;
+        let class = Class::from_name(&name)
+            .with_context(|| format!("`{name}` is no class of the demo: is {} its own?", videos.display()))?;
         measured.push(Measured::from_file(class, &clip.path)?);
     }
     say("");

@@ -127,8 +127,7 @@ impl Foreground {
                 *sum += p as f64 - b as f64;
             }
         }
-        let centroid =
-            if count > 0.0 { (sum_x / count / width as f64, sum_y / count / height as f64) } else { (0.0, 0.0) };
+        let centroid = if count > 0.0 { (sum_x / count / width as f64, sum_y / count / height as f64) } else { (0.0, 0.0) };
         Self { area: count / (width * height) as f64, centroid, excess }
     }
 

@@ -41,7 +41,9 @@ pub(crate) fn write_config(path: &Path, videos: &Path, run: &Path, budget: Budge
     };
     let text = config_text(&quoted(videos)?, &quoted(run)?, budget, seed);
     let temporary = path.with_extension("toml.tmp");
-    std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path)).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&temporary, text)
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn config_text(videos: &str, run: &str, budget: Budget, seed: u64) -> String {

@@ -79,7 +79,9 @@ fn seen(clip: &Measured) -> String {
     let name = clip.path.file_name().unwrap_or_default().to_string_lossy();
     match (clip.motion.direction, clip.motion.displacement) {
         (Some(direction), _) => format!("{name}: {direction}"),
-        (None, Some((right, down))) => format!("{name}: no clear direction ({:+.0} % right, {:+.0} % down)", 100.0 * right, 100.0 * down),
+        (None, Some((right, down))) => {
+            format!("{name}: no clear direction ({:+.0} % right, {:+.0} % down)", 100.0 * right, 100.0 * down)
+        }
         (None, None) => format!("{name}: nothing that moves"),
     }
 }
