@@ -146,6 +146,7 @@ fn one(
     }
 }
 
+#[expect(clippy::case_sensitive_file_extension_comparisons, reason = "the names are the project's own")]
 fn kind_of(path: &Path) -> Result<&'static Kind, Box<dyn Error>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let kind = if path.is_dir() && name.starts_with("tiny-latte-t2v") {

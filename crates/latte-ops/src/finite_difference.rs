@@ -24,6 +24,27 @@ pub fn pseudo_random(shape: &[usize], seed: u64) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
+/// Compares two tensors.
+///
+/// # Errors
+///
+/// If the shapes differ, or a difference exceeds `tolerance` × the largest absolute value of `expected`.
+pub fn assert_close(ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
+    if ours.dims() != expected.dims() {
+        return Err(Error::shape("assert_close", format!("{:?}", expected.dims()), ours.dims()));
+    }
+    let (a, b) = (ours.flatten_all()?.to_vec1::<f32>()?, expected.flatten_all()?.to_vec1::<f32>()?);
+    let scale = b.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(f64::from(v.abs())));
+    for (i, (a, b)) in a.iter().zip(&b).enumerate() {
+        let error = f64::from((a - b).abs()) / scale;
+        if error.is_nan() || error > tolerance {
+            let got = format!("{a} at element {i}, off by {error:e}");
+            return Err(Error::Shape { op: "assert_close", expected: format!("{b} within {tolerance:e}"), got });
+        }
+    }
+    Ok(())
+}
+
 /// Compares, for every element of every input, the gradient of a weighted sum of `f`'s output with a central difference.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The operations of latent diffusion transformers, each with a forward and a backward function, and the tape that joins them.
 //!
 //! Every operation is a folder: `mod.rs` is the function that models call, `reference.rs` the plain formulation in tensor
-//! operations that faster kernels are tested against. This is the only crate that may hold device features or `unsafe`.
+//! operations, and `cpu.rs`, where there is one, faster kernels that are tested against it. This is the only crate that may hold device features or `unsafe`.
 //!
 //! Shape letters: `b` batch, `f` frames, `n` tokens per frame, `d` hidden size, `k` head size, `g` groups that share one
 //! conditioning vector (a multiple of `b`).
@@ -21,6 +21,8 @@
 //! # }
 //! ```
 
+#![allow(unsafe_code, reason = "kernels call code for processor features found at run time, and strided products")]
+
 pub mod finite_difference;
 
 mod adamw_ema;
@@ -28,15 +30,18 @@ mod attention;
 mod embedding;
 mod error;
 mod gated_residual;
+mod gemm;
 mod layer_norm;
 mod linear;
 mod modulated_layer_norm;
 mod parameters;
 mod precision;
+mod row_groups;
 mod shape;
 mod silu;
 mod slices;
 mod tape;
+mod vectorised;
 
 pub use adamw_ema::{AdamW, AdamWState, adamw_ema};
 pub use attention::{Attention, AttentionAxis, Rope, attention};

@@ -3,8 +3,9 @@
 //! Candle's own operations allocate a result each; these do not, and they use all threads.
 
 use std::cell::RefCell;
+use std::ops::Deref;
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
 use rayon::prelude::*;
 
 use crate::{Error, Result};
@@ -39,15 +40,39 @@ pub(crate) fn with_slice_mut<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R
     op.result.into_inner().unwrap_or_else(|| Err(candle_core::Error::Msg("an in-place update did not run".into()).into()))
 }
 
-/// Calls `f` with the values of an f32 CPU tensor (copied first if they are not contiguous).
-pub(crate) fn with_slice<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
-        return Err(Error::shape("slice", "an f32 tensor on the CPU", tensor.dtype()));
-    };
-    let start = layout.start_offset();
-    Ok(f(&values[start..start + tensor.elem_count()]))
+/// Read access to the values of a contiguous f32 tensor on the CPU.
+pub(crate) struct Values<'t> {
+    storage: Box<dyn Deref<Target = Storage> + 't>,
+    start: usize,
+    len: usize,
+}
+
+impl<'t> Values<'t> {
+    /// Takes the lock.
+    pub(crate) fn of(tensor: &'t Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        if !matches!(&*storage, Storage::Cpu(CpuStorage::F32(_))) || !layout.is_contiguous() {
+            return Err(Error::shape("values", "a contiguous f32 tensor on the CPU", tensor));
+        }
+        let start = layout.start_offset();
+        Ok(Self { storage: Box::new(storage), start, len: tensor.elem_count() })
+    }
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &**self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.start + self.len],
+            _ => unreachable!("checked when the lock was taken"),
+        }
+    }
+}
+
+/// Whether the CPU kernels take this tensor; others go through the plain formulation.
+pub(crate) fn is_cpu_f32(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && tensor.dtype() == DType::F32
 }
 
 /// `target += source`, in place.
@@ -59,14 +84,16 @@ pub fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     if target.dims() != source.dims() {
         return Err(Error::shape("add_assign", format!("{:?}", target.dims()), source.dims()));
     }
+    let source = source.contiguous()?;
+    let source = Values::of(&source)?;
+    let source: &[f32] = &source;
     with_slice_mut(target, |target| {
-        with_slice(source, |source| {
-            target.par_chunks_mut(CHUNK).zip(source.par_chunks(CHUNK)).for_each(|(target, source)| {
-                for (t, s) in target.iter_mut().zip(source) {
-                    *t += s;
-                }
-            });
-        })
+        target.par_chunks_mut(CHUNK).zip(source.par_chunks(CHUNK)).for_each(|(target, source)| {
+            for (t, s) in target.iter_mut().zip(source) {
+                *t += s;
+            }
+        });
+        Ok(())
     })
 }
 
@@ -90,12 +117,11 @@ pub fn scale_assign(target: &Tensor, factor: f32) -> Result<()> {
 pub fn global_norm<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
     let mut sum = 0.0;
     for tensor in tensors {
-        sum += with_slice(tensor, |values| {
-            // Chunk sums are collected in order, so that the result does not depend on the number of threads.
-            let parts: Vec<f64> =
-                values.par_chunks(CHUNK).map(|c| c.iter().map(|&v| f64::from(v) * f64::from(v)).sum()).collect();
-            parts.iter().sum::<f64>()
-        })?;
+        let tensor = tensor.contiguous()?;
+        // Chunk sums are collected in order, so that the result does not depend on the number of threads.
+        let parts: Vec<f64> =
+            Values::of(&tensor)?.par_chunks(CHUNK).map(|c| c.iter().map(|&v| f64::from(v) * f64::from(v)).sum()).collect();
+        sum += parts.iter().sum::<f64>();
     }
     Ok(sum.sqrt())
 }
@@ -113,7 +139,7 @@ mod tests {
         add_assign(&target, &source)?;
         assert_eq!(target.to_vec2::<f32>()?, [[0., 3., 6.], [4., 7., 10.]]);
         assert_eq!(source.to_vec2::<f32>()?, [[0., 2., 4.], [1., 3., 5.]]);
-        assert!(add_assign(&target, &Tensor::zeros(6, candle_core::DType::F32, &Device::Cpu)?).is_err());
+        assert!(add_assign(&target, &Tensor::zeros(6, DType::F32, &Device::Cpu)?).is_err());
         Ok(())
     }
 

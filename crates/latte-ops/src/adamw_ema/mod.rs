@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::slices::{CHUNK, with_slice, with_slice_mut};
+use crate::slices::{CHUNK, Values, with_slice_mut};
 
 /// The constants of AdamW (arXiv 1711.05101) and of the exponential moving average.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,24 +52,26 @@ pub fn adamw_ema(
             return Err(crate::Error::shape("adamw_ema", format!("{:?}", state.weight.dims()), tensor.dims()));
         }
     }
+    let gradient = gradient.contiguous()?;
+    let gradient = Values::of(&gradient)?;
+    let gradient: &[f32] = &gradient;
     let update = Update::new(constants, learning_rate, step, gradient_scale);
     with_slice_mut(state.weight, |weight| {
         with_slice_mut(state.ema, |ema| {
             with_slice_mut(state.first_moment, |first| {
                 with_slice_mut(state.second_moment, |second| {
-                    with_slice(gradient, |gradient| {
-                        (
-                            weight.par_chunks_mut(CHUNK),
-                            ema.par_chunks_mut(CHUNK),
-                            first.par_chunks_mut(CHUNK),
-                            second.par_chunks_mut(CHUNK),
-                            gradient.par_chunks(CHUNK),
-                        )
-                            .into_par_iter()
-                            .for_each(|(weight, ema, first, second, gradient)| {
-                                update.apply(weight, ema, first, second, gradient);
-                            });
-                    })
+                    (
+                        weight.par_chunks_mut(CHUNK),
+                        ema.par_chunks_mut(CHUNK),
+                        first.par_chunks_mut(CHUNK),
+                        second.par_chunks_mut(CHUNK),
+                        gradient.par_chunks(CHUNK),
+                    )
+                        .into_par_iter()
+                        .for_each(|(weight, ema, first, second, gradient)| {
+                            update.apply(weight, ema, first, second, gradient);
+                        });
+                    Ok(())
                 })
             })
         })

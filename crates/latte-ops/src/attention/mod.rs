@@ -1,5 +1,6 @@
 //! Multi-head self-attention over packed queries, keys and values, within frames or across them.
 
+mod cpu;
 mod reference;
 mod rope;
 
@@ -7,7 +8,10 @@ use std::ops::Range;
 
 pub use rope::Rope;
 
-use crate::{Error, Result, Tape, Var};
+use candle_core::Tensor;
+
+use crate::slices::is_cpu_f32;
+use crate::{Error, Precision, Result, Tape, Var};
 
 /// Along which axis tokens attend to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,19 +65,42 @@ pub fn attention<'a>(tape: &Tape<'a>, qkv: &Var, kind: &Attention<'_>) -> Result
     }
     let rope = kind.rope.cloned();
     let precision = tape.precision();
-    let value = reference::forward(precision, &layout, rope.as_ref(), qkv.tensor())?;
+    let value = forward(precision, &layout, rope.as_ref(), qkv.tensor())?;
     let (qkv_value, qkv) = (qkv.tensor().clone(), qkv.target());
     Ok(tape.record(value, &[&qkv.clone()], move |gradient, gradients| {
-        gradients.give(&qkv, reference::backward(precision, &layout, rope.as_ref(), &qkv_value, &gradient)?)
+        gradients.give(&qkv, backward(precision, &layout, rope.as_ref(), &qkv_value, &gradient)?)
     }))
+}
+
+fn forward(precision: Precision, layout: &reference::Layout, rope: Option<&Rope>, qkv: &Tensor) -> Result<Tensor> {
+    if is_cpu_f32(qkv) {
+        cpu::forward(precision, layout, rope, &qkv.contiguous()?)
+    } else {
+        Ok(reference::forward(precision, layout, rope, qkv)?)
+    }
+}
+
+fn backward(
+    precision: Precision,
+    layout: &reference::Layout,
+    rope: Option<&Rope>,
+    qkv: &Tensor,
+    gradient: &Tensor,
+) -> Result<Tensor> {
+    if is_cpu_f32(qkv) {
+        cpu::backward(precision, layout, rope, &qkv.contiguous()?, gradient)
+    } else {
+        Ok(reference::backward(precision, layout, rope, qkv, gradient)?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, IndexOp, Tensor};
+    use candle_core::{Device, IndexOp};
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::finite_difference::{check, pseudo_random};
+    use crate::finite_difference::{assert_close, check, pseudo_random};
 
     fn kind(axis: AttentionAxis, heads: Range<usize>, rope: Option<&Rope>) -> Attention<'_> {
         Attention { axis, num_heads: 2, heads, rope }
@@ -107,6 +134,36 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn cpu_kernels_agree_with_the_plain_formulation(
+            (b, f, n) in (1usize..3, 1usize..7, 1usize..40),
+            (num_heads, half_size) in (1usize..4, 1usize..13),
+            (temporal, rotates, bf16) in (any::<bool>(), any::<bool>(), any::<bool>()),
+            seed in any::<u64>(),
+        ) {
+            let axis = if temporal { AttentionAxis::Temporal } else { AttentionAxis::Spatial };
+            let first = seed as usize % num_heads;
+            let layout =
+                reference::Layout { axis, dims: [b, f, n], num_heads, head_size: 2 * half_size, heads: first..num_heads };
+            let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+            // bfloat16 holds 8 bits: where a sum falls on the other side of a tie, a weight moves by 1/256.
+            let tolerance = if bf16 { 8e-3 } else { 2e-5 };
+            let run = || -> Result<()> {
+                let rope = Rope::new(layout.sequence(), layout.head_size, &Device::Cpu)?;
+                let rope = rotates.then_some(&rope);
+                let qkv = (pseudo_random(&[b, f, n, 6 * num_heads * half_size], seed)? * 2.0)?;
+                let gradient = pseudo_random(&[b, f, n, 2 * layout.heads.len() * half_size], seed ^ 1)?;
+                let (ours, plain) = (cpu::forward(precision, &layout, rope, &qkv)?, reference::forward(precision, &layout, rope, &qkv)?);
+                assert_close(&ours, &plain, tolerance)?;
+                let plain = reference::backward(precision, &layout, rope, &qkv, &gradient)?;
+                assert_close(&cpu::backward(precision, &layout, rope, &qkv, &gradient)?, &plain, tolerance)
+            };
+            prop_assert!(run().is_ok(), "{:?}", run());
+        }
     }
 
     #[test]

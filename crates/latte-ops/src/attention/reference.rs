@@ -61,7 +61,7 @@ impl Layout {
         Ok([part(0, true)?, part(1, true)?, part(2, false)?])
     }
 
-    fn scale(&self) -> f64 {
+    pub(super) fn scale(&self) -> f64 {
         1.0 / (self.head_size as f64).sqrt()
     }
 }

@@ -37,6 +37,16 @@ impl Rope {
         }
     }
 
+    /// Cosines `[positions, k/2]`.
+    pub(super) fn cos(&self) -> &Tensor {
+        &self.cos
+    }
+
+    /// Sines `[positions, k/2]`.
+    pub(super) fn sin(&self) -> &Tensor {
+        &self.sin
+    }
+
     /// Rotates `[sequences, positions, k]`.
     pub(super) fn rotate(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.turn(x, &self.sin)

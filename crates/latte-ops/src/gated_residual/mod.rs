@@ -1,8 +1,12 @@
 //! The residual connection with a gate.
 
+mod cpu;
 mod reference;
 
+use candle_core::Tensor;
+
 use crate::modulated_layer_norm::check_groups;
+use crate::slices::is_cpu_f32;
 use crate::{Error, Result, Tape, Var};
 
 /// `x + gate · y` (adaLN-Zero, §3.3 of DiT).
@@ -19,25 +23,48 @@ pub fn gated_residual<'a>(tape: &Tape<'a>, x: &Var, gate: &Var, y: &Var) -> Resu
     if x.dims() != y.dims() {
         return Err(Error::shape("gated_residual", format!("y of shape {:?}", x.dims()), y.dims()));
     }
-    let value = reference::forward(x.tensor(), gate.tensor(), y.tensor())?;
+    let value = forward(x.tensor(), gate.tensor(), y.tensor())?;
     let (gate_value, y_value) = (gate.tensor().clone(), y.tensor().clone());
     let (x, gate, y) = (x.target(), gate.target(), y.target());
     Ok(tape.record(value, &[&x.clone(), &gate.clone(), &y.clone()], move |gradient, gradients| {
-        let (gate_gradient, y_gradient) = reference::backward(&gate_value, &y_value, &gradient)?;
+        let (gate_gradient, y_gradient) = backward(&gate_value, &y_value, &gradient)?;
         gradients.give(&gate, gate_gradient)?;
         gradients.give(&y, y_gradient)?;
         gradients.give(&x, gradient)
     }))
 }
 
+fn forward(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let cpu = [x, gate, y].into_iter().all(is_cpu_f32);
+    if cpu { cpu::forward(x, gate, y) } else { Ok(reference::forward(x, gate, y)?) }
+}
+
+/// The gradients of `gate` and `y`.
+fn backward(gate: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<(Tensor, Tensor)> {
+    if is_cpu_f32(y) { cpu::backward(gate, y, gradient) } else { Ok(reference::backward(gate, y, gradient)?) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finite_difference::{check, pseudo_random};
+    use crate::finite_difference::{assert_close, check, pseudo_random};
 
     #[test]
     fn gradients_agree_with_finite_differences() -> Result<()> {
         let inputs = [pseudo_random(&[2, 3, 5], 1)?, pseudo_random(&[2, 5], 2)?, pseudo_random(&[2, 3, 5], 3)?];
         check(&inputs, |tape, v| gated_residual(tape, &v[0], &v[1], &v[2]))
+    }
+
+    #[test]
+    fn cpu_kernels_agree_with_the_plain_formulation() -> Result<()> {
+        for (groups, rows, d) in [(1, 1, 1), (2, 3, 5), (1, 700, 48), (3, 41, 131)] {
+            let (x, y) = (pseudo_random(&[groups, rows, d], 1)?, pseudo_random(&[groups, rows, d], 2)?);
+            let (gate, gradient) = (pseudo_random(&[groups, d], 3)?, pseudo_random(&[groups, rows, d], 4)?);
+            assert_close(&cpu::forward(&x, &gate, &y)?, &reference::forward(&x, &gate, &y)?, 1e-6)?;
+            let (ours, plain) = (cpu::backward(&gate, &y, &gradient)?, reference::backward(&gate, &y, &gradient)?);
+            assert_close(&ours.0, &plain.0, 1e-5)?;
+            assert_close(&ours.1, &plain.1, 1e-6)?;
+        }
+        Ok(())
     }
 }

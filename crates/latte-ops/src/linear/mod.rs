@@ -1,8 +1,12 @@
 //! A linear layer, plain and followed by GELU.
 
+mod cpu;
 mod reference;
 
-use crate::{Error, Result, Tape, Var};
+use candle_core::Tensor;
+
+use crate::slices::is_cpu_f32;
+use crate::{Error, Precision, Result, Tape, Var};
 
 /// `x · weightᵀ + bias`.
 ///
@@ -16,7 +20,7 @@ use crate::{Error, Result, Tape, Var};
 pub fn linear<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
     check_shapes("linear", x, weight, bias)?;
     let precision = tape.precision();
-    let y = reference::forward(precision, x.tensor(), weight.tensor(), bias.map(Var::tensor))?;
+    let y = forward(precision, x.tensor(), weight.tensor(), bias.map(Var::tensor))?;
     let (x_value, weight_value) = (x.tensor().clone(), weight.tensor().clone());
     let (x, weight, bias) = (x.target(), weight.target(), bias.map(Var::target));
     let parents: Vec<_> = [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().cloned().collect();
@@ -28,7 +32,7 @@ pub fn linear<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: Option<&Var>) ->
             gradients.give(&weight, reference::backward_weight(precision, &x_value, &gradient)?)?;
         }
         if let Some(bias) = bias {
-            gradients.give(&bias, reference::backward_bias(&gradient)?)?;
+            gradients.give(&bias, backward_bias(&gradient)?)?;
         }
         Ok(())
     }))
@@ -46,9 +50,35 @@ pub fn linear<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: Option<&Var>) ->
 pub fn linear_gelu<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
     let linear = linear(tape, x, weight, bias)?;
     let (value, target) = (linear.tensor().clone(), linear.target());
-    Ok(tape.record(reference::gelu(&value)?, &[&linear.target()], move |gradient, gradients| {
-        gradients.give(&target, reference::backward_gelu(&value, &gradient)?)
+    Ok(tape.record(gelu(&value)?, &[&linear.target()], move |gradient, gradients| {
+        gradients.give(&target, backward_gelu(&value, &gradient)?)
     }))
+}
+
+fn forward(precision: Precision, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        Some(bias) if is_cpu_f32(x) && is_cpu_f32(bias) => {
+            let y = reference::product(precision, x, weight)?;
+            cpu::add_bias(&y, bias)?;
+            Ok(y)
+        }
+        _ => Ok(reference::forward(precision, x, weight, bias)?),
+    }
+}
+
+fn backward_bias(gradient: &Tensor) -> Result<Tensor> {
+    match gradient.dims() {
+        [.., width] if is_cpu_f32(gradient) => cpu::sum_rows(gradient, *width),
+        _ => Ok(reference::backward_bias(gradient)?),
+    }
+}
+
+fn gelu(x: &Tensor) -> Result<Tensor> {
+    if is_cpu_f32(x) { cpu::gelu(x) } else { Ok(reference::gelu(x)?) }
+}
+
+fn backward_gelu(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    if is_cpu_f32(x) { cpu::backward_gelu(x, gradient) } else { Ok(reference::backward_gelu(x, gradient)?) }
 }
 
 fn check_shapes(op: &'static str, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<()> {
@@ -69,8 +99,7 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::*;
-    use crate::Precision;
-    use crate::finite_difference::{check, pseudo_random};
+    use crate::finite_difference::{assert_close, check, pseudo_random};
 
     #[test]
     fn gradients_agree_with_finite_differences() -> Result<()> {
@@ -102,6 +131,25 @@ mod tests {
         let y = linear(&tape, &x, &tape.constant(Tensor::new(&[[3f32]], &Device::Cpu)?), None)?;
         assert_eq!(y.tensor().to_vec2::<f32>()?, [[3.]]);
         Ok(())
+    }
+
+    #[test]
+    fn cpu_kernels_agree_with_the_plain_formulation() -> Result<()> {
+        // Rows and widths that fit no vector, and more than one piece of parallel work.
+        for (rows, input, out) in [(1, 1, 1), (3, 5, 7), (129, 33, 131), (700, 8, 48)] {
+            let (x, weight) = (pseudo_random(&[rows, input], 1)?, pseudo_random(&[out, input], 2)?);
+            let bias = pseudo_random(&[out], 3)?;
+            let y = reference::forward(Precision::F32, &x, &weight, Some(&bias))?;
+            assert_close(&forward(Precision::F32, &x, &weight, Some(&bias))?, &y, 1e-6)?;
+            assert_close(&cpu::sum_rows(&y, out)?, &reference::backward_bias(&y)?, 1e-5)?;
+            let (wide, gradient) = ((&y * 6.0)?, pseudo_random(&[rows, out], 4)?);
+            // The plain formulation loses digits where its tanh is close to −1.
+            assert_close(&cpu::gelu(&wide)?, &reference::gelu(&wide)?, 3e-6)?;
+            assert_close(&cpu::backward_gelu(&wide, &gradient)?, &reference::backward_gelu(&wide, &gradient)?, 3e-6)?;
+        }
+        // A gradient that is not contiguous.
+        let gradient = pseudo_random(&[9, 4], 5)?.t()?;
+        assert_close(&backward_bias(&gradient)?, &reference::backward_bias(&gradient)?, 1e-6)
     }
 
     #[test]

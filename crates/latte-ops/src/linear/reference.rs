@@ -5,9 +5,9 @@ use candle_core::{Result, Tensor};
 use crate::Precision;
 
 /// √(2/π), of the tanh approximation of GELU.
-const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+pub(super) const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 /// The cubic coefficient of the tanh approximation of GELU.
-const CUBIC: f64 = 0.044_715;
+pub(super) const CUBIC: f64 = 0.044_715;
 
 /// All axes but the last as one: `[rows, last]`.
 fn rows(x: &Tensor) -> Result<Tensor> {
@@ -16,11 +16,16 @@ fn rows(x: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn forward(precision: Precision, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let y = product(precision, x, weight)?;
+    match bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
+    }
+}
+
+/// `x · weightᵀ`, `[…, out]`.
+pub(super) fn product(precision: Precision, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let y = precision.operand(&rows(x)?)?.matmul(&precision.operand(weight)?.t()?)?; // [rows, out]
-    let y = match bias {
-        Some(bias) => y.broadcast_add(bias)?,
-        None => y,
-    };
     let mut shape = x.dims().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = weight.dim(0)?;

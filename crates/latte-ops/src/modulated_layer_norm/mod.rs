@@ -1,7 +1,9 @@
 //! Layer norm modulated by a condition (adaLN).
 
+mod cpu;
 mod reference;
 
+use crate::slices::is_cpu_f32;
 use crate::{Error, Result, Tape, Var};
 
 /// `norm(x) · (1 + scale) + shift` over the last axis, where `norm` has no parameters of its own (adaLN, §3.3 of DiT).
@@ -16,15 +18,31 @@ use crate::{Error, Result, Tape, Var};
 pub fn modulated_layer_norm<'a>(tape: &Tape<'a>, x: &Var, shift: &Var, scale: &Var, eps: f64) -> Result<Var> {
     check_groups("modulated_layer_norm", x, shift)?;
     check_groups("modulated_layer_norm", x, scale)?;
-    let (y, saved) = reference::forward(x.tensor(), shift.tensor(), scale.tensor(), eps)?;
+    let cpu = [x, shift, scale].iter().all(|v| is_cpu_f32(v.tensor()));
+    let (y, saved) = if cpu {
+        let (y, saved) = cpu::forward(x.tensor(), shift.tensor(), scale.tensor(), eps)?;
+        (y, Saved::Cpu(saved))
+    } else {
+        let (y, saved) = reference::forward(x.tensor(), shift.tensor(), scale.tensor(), eps)?;
+        (y, Saved::Plain(saved))
+    };
     let scale_value = scale.tensor().clone();
     let (x, shift, scale) = (x.target(), shift.target(), scale.target());
     Ok(tape.record(y, &[&x.clone(), &shift.clone(), &scale.clone()], move |gradient, gradients| {
-        let found = reference::backward(&saved, &scale_value, &gradient)?;
-        gradients.give(&x, found.x)?;
-        gradients.give(&shift, found.shift)?;
-        gradients.give(&scale, found.scale)
+        let [dx, dshift, dscale] = match saved {
+            Saved::Cpu(saved) => cpu::backward(&saved, &scale_value, &gradient)?,
+            Saved::Plain(saved) => reference::backward(&saved, &scale_value, &gradient)?,
+        };
+        gradients.give(&x, dx)?;
+        gradients.give(&shift, dshift)?;
+        gradients.give(&scale, dscale)
     }))
+}
+
+/// What the backward pass needs of the forward pass.
+enum Saved {
+    Cpu(cpu::Saved),
+    Plain(reference::Saved),
 }
 
 /// Whether `vectors` `[g, d]` can be shared among the rows of `x` `[…, d]`.
@@ -39,12 +57,29 @@ pub(crate) fn check_groups(op: &'static str, x: &Var, vectors: &Var) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finite_difference::{check, pseudo_random};
+    use crate::finite_difference::{assert_close, check, pseudo_random};
 
     #[test]
     fn gradients_agree_with_finite_differences() -> Result<()> {
         let inputs = [pseudo_random(&[2, 3, 5], 1)?, pseudo_random(&[2, 5], 2)?, pseudo_random(&[2, 5], 3)?];
         check(&inputs, |tape, v| modulated_layer_norm(tape, &v[0], &v[1], &v[2], 1e-6))
+    }
+
+    #[test]
+    fn cpu_kernels_agree_with_the_plain_formulation() -> Result<()> {
+        for (groups, rows, d) in [(1, 1, 2), (2, 3, 5), (1, 700, 48), (3, 41, 131), (5, 2, 16)] {
+            let x = ((pseudo_random(&[groups, rows, d], 1)? * 3.0)? + 0.5)?;
+            let (shift, scale) = (pseudo_random(&[groups, d], 2)?, pseudo_random(&[groups, d], 3)?);
+            let gradient = pseudo_random(&[groups, rows, d], 4)?;
+            let (ours, saved) = cpu::forward(&x, &shift, &scale, 1e-6)?;
+            let (plain, plain_saved) = reference::forward(&x, &shift, &scale, 1e-6)?;
+            assert_close(&ours, &plain, 1e-5)?;
+            let plain = reference::backward(&plain_saved, &scale, &gradient)?;
+            for (ours, plain) in cpu::backward(&saved, &scale, &gradient)?.iter().zip(&plain) {
+                assert_close(ours, plain, 2e-5)?;
+            }
+        }
+        Ok(())
     }
 
     #[test]

@@ -10,13 +10,6 @@ pub(super) struct Saved {
     inverse_std: Tensor,
 }
 
-/// The gradients of the inputs.
-pub(super) struct Found {
-    pub(super) x: Tensor,
-    pub(super) shift: Tensor,
-    pub(super) scale: Tensor,
-}
-
 /// `[…, d]` as `[g, rows, d]`.
 fn grouped(x: &Tensor, groups: usize, d: usize) -> Result<Tensor> {
     x.reshape((groups, x.elem_count() / groups / d, d))
@@ -29,13 +22,11 @@ pub(super) fn forward(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> R
     Ok((y.reshape(x.dims())?, Saved { normal, inverse_std }))
 }
 
-pub(super) fn backward(saved: &Saved, scale: &Tensor, gradient: &Tensor) -> Result<Found> {
+/// The gradients of `x`, `shift` and `scale`.
+pub(super) fn backward(saved: &Saved, scale: &Tensor, gradient: &Tensor) -> Result<[Tensor; 3]> {
     let (groups, d) = scale.dims2()?;
     let grouped = grouped(gradient, groups, d)?;
     let scaled = grouped.broadcast_mul(&(scale + 1.0)?.unsqueeze(1)?)?;
-    Ok(Found {
-        x: backward_normalise(&saved.normal, &saved.inverse_std, &scaled)?.reshape(gradient.dims())?,
-        shift: grouped.sum(1)?,
-        scale: (&grouped * &saved.normal)?.sum(1)?,
-    })
+    let dx = backward_normalise(&saved.normal, &saved.inverse_std, &scaled)?.reshape(gradient.dims())?;
+    Ok([dx, grouped.sum(1)?, (&grouped * &saved.normal)?.sum(1)?])
 }

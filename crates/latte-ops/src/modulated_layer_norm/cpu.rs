@@ -1,0 +1,102 @@
+//! The CPU kernels: one pass over the rows each way, on all threads. Saves mean and 1/std of each row, not the normalised rows.
+
+use candle_core::Tensor;
+
+use crate::Result;
+use crate::row_groups::RowGroups;
+use crate::slices::Values;
+use crate::vectorised::{sum, vectorised};
+
+/// What the backward pass needs of the forward pass.
+pub(super) struct Saved {
+    x: Tensor,
+    /// Mean and 1/√(variance + eps) of each row.
+    statistics: Vec<[f32; 2]>,
+}
+
+vectorised! {
+    /// Normalises and modulates rows that share `shift` and `scale`.
+    fn forward_rows(y: &mut [f32], x: &[f32], shift: &[f32], scale: &[f32], eps: f32, statistics: &mut Vec<[f32; 2]>) {
+        let d = shift.len();
+        let inverse_d = 1.0 / d as f32;
+        for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+            let mean = sum(d, |i| x[i]) * inverse_d;
+            let variance = sum(d, |i| (x[i] - mean) * (x[i] - mean)) * inverse_d;
+            let inverse_std = 1.0 / (variance + eps).sqrt();
+            statistics.push([mean, inverse_std]);
+            for i in 0..d {
+                y[i] = (x[i] - mean) * inverse_std * (1.0 + scale[i]) + shift[i];
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Writes the gradient of the rows over `dx` and adds to those of shift and scale.
+    fn backward_rows(
+        dx: &mut [f32],
+        x: &[f32],
+        gradient: &[f32],
+        scale: &[f32],
+        statistics: &[[f32; 2]],
+        dshift: &mut [f32],
+        dscale: &mut [f32],
+    ) {
+        let d = scale.len();
+        let inverse_d = 1.0 / d as f32;
+        let rows = dx.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(gradient.chunks_exact(d)).zip(statistics);
+        for (((dx, x), gradient), &[mean, inverse_std]) in rows {
+            let (x, gradient, scale) = (&x[..d], &gradient[..d], &scale[..d]);
+            let average = sum(d, |i| gradient[i] * (1.0 + scale[i])) * inverse_d;
+            let projection = sum(d, |i| gradient[i] * (1.0 + scale[i]) * (x[i] - mean)) * inverse_std * inverse_d;
+            for i in 0..d {
+                let normal = (x[i] - mean) * inverse_std;
+                dx[i] = (gradient[i] * (1.0 + scale[i]) - average - normal * projection) * inverse_std;
+                dshift[i] += gradient[i];
+                dscale[i] += gradient[i] * normal;
+            }
+        }
+    }
+}
+
+pub(super) fn forward(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<(Tensor, Saved)> {
+    let (groups, d) = scale.dims2()?;
+    let (x, shift, scale) = (x.contiguous()?, shift.contiguous()?, scale.contiguous()?);
+    let (x_values, shift, scale) = (Values::of(&x)?, Values::of(&shift)?, Values::of(&scale)?);
+    let (x_values, shift, scale): (&[f32], &[f32], &[f32]) = (&x_values, &shift, &scale);
+    let mut y = vec![0.0; x_values.len()];
+    let statistics = RowGroups::of(y.len(), groups, d).each_mut(&mut y, |piece, y| {
+        let mut statistics = Vec::with_capacity(y.len() / d);
+        let vector = piece.group * d..(piece.group + 1) * d;
+        let x = &x_values[piece.first_row * d..][..y.len()];
+        forward_rows(y, x, &shift[vector.clone()], &scale[vector], eps as f32, &mut statistics);
+        statistics
+    });
+    let y = Tensor::from_vec(y, x.dims(), x.device())?;
+    Ok((y, Saved { x: x.clone(), statistics: statistics.concat() }))
+}
+
+/// The gradients of `x`, `shift` and `scale`.
+pub(super) fn backward(saved: &Saved, scale: &Tensor, gradient: &Tensor) -> Result<[Tensor; 3]> {
+    let (groups, d) = scale.dims2()?;
+    let (scale, gradient) = (scale.contiguous()?, gradient.contiguous()?);
+    let (x, scale_values, gradient) = (Values::of(&saved.x)?, Values::of(&scale)?, Values::of(&gradient)?);
+    let (x, scale_values, gradient): (&[f32], &[f32], &[f32]) = (&x, &scale_values, &gradient);
+    let mut dx = vec![0.0; x.len()];
+    let layout = RowGroups::of(x.len(), groups, d);
+    let sums = layout.each_mut(&mut dx, |piece, dx| {
+        let (mut dshift, mut dscale) = (vec![0.0; d], vec![0.0; d]);
+        let rows = piece.first_row * d..piece.first_row * d + dx.len();
+        let statistics = &saved.statistics[piece.first_row..][..dx.len() / d];
+        let scale = &scale_values[piece.group * d..][..d];
+        backward_rows(dx, &x[rows.clone()], &gradient[rows], scale, statistics, &mut dshift, &mut dscale);
+        [dshift, dscale]
+    });
+    let vector = |which: usize| layout.sums(sums.iter().map(|s| s[which].as_slice()));
+    let device = saved.x.device();
+    Ok([
+        Tensor::from_vec(dx, saved.x.dims(), device)?,
+        Tensor::from_vec(vector(0), (groups, d), device)?,
+        Tensor::from_vec(vector(1), (groups, d), device)?,
+    ])
+}
