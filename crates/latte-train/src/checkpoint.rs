@@ -182,7 +182,9 @@ pub fn find_weights(path: &Path) -> Result<PathBuf> {
         Some(newest) => Ok(newest.join(EMA_FILE)),
         None => Err(Error::checkpoint(
             path,
-            format!("no checkpoint here: expected a weights file, a folder with `{EMA_FILE}`, or a run folder with `checkpoints`"),
+            format!(
+                "no checkpoint here: expected a weights file, a folder with `{EMA_FILE}`, or a run folder with `checkpoints`"
+            ),
         )),
     }
 }
@@ -198,8 +200,9 @@ pub fn load_weights(path: &Path) -> Result<(Parameters, ModelCard)> {
 
 fn load_with_card(path: &Path) -> Result<(Parameters, ModelCard)> {
     let (tensors, description) = weights::load(path)?;
-    let description = description
-        .ok_or_else(|| Error::checkpoint(path, "no `latte` in the metadata: the file does not say which model its weights are of"))?;
+    let description = description.ok_or_else(|| {
+        Error::checkpoint(path, "no `latte` in the metadata: the file does not say which model its weights are of")
+    })?;
     let format = Format::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))?.format;
     check_format(path, format)?;
     Ok((tensors, ModelCard::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))?))

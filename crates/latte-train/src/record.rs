@@ -70,6 +70,11 @@ impl RunLog {
         line.push('\n');
         self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).map_err(Error::io(&self.path))
     }
+
+    /// Waits until the lines are on disk; done before a checkpoint, which must not be newer than its log.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(Error::io(&self.path))
+    }
 }
 
 /// Reads a run log.

@@ -49,7 +49,13 @@ impl TrainState {
     /// # Errors
     ///
     /// If a trainable parameter has no gradient: a network that does not use it, or an operation that lost it.
-    pub(crate) fn update(&mut self, gradients: &Parameters, gradient_scale: f64, config: &OptimizerConfig, lr: f64) -> Result<()> {
+    pub(crate) fn update(
+        &mut self,
+        gradients: &Parameters,
+        gradient_scale: f64,
+        config: &OptimizerConfig,
+        lr: f64,
+    ) -> Result<()> {
         if let Some((name, _)) = self.first_moments.iter().find(|(name, _)| !gradients.contains(name)) {
             return Err(Error::NoGradient(name.to_string()));
         }
@@ -76,7 +82,11 @@ impl TrainState {
 /// What the gradient of optimiser step `step` (counted from 1) is multiplied by, given its L2 norm: `clip_norm / norm` where
 /// that is below 1, from the step after `start_clip_iter` on; else 1.
 pub fn clip_scale(config: &OptimizerConfig, step: u64, grad_norm: f64) -> f64 {
-    if config.clip_norm > 0.0 && step > config.start_clip_iter { (config.clip_norm / (grad_norm + CLIP_EPS)).min(1.0) } else { 1.0 }
+    if config.clip_norm > 0.0 && step > config.start_clip_iter {
+        (config.clip_norm / (grad_norm + CLIP_EPS)).min(1.0)
+    } else {
+        1.0
+    }
 }
 
 #[cfg(test)]

@@ -287,6 +287,7 @@ impl Trainer {
             timesteps: self.timesteps.clone(),
             data: self.data.clone(),
         };
+        self.log.sync()?;
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);
@@ -333,7 +334,9 @@ fn resume(
     let exact = (old.train.seed, old.train.batch_size, old.train.accumulate)
         == (config.train.seed, config.train.batch_size, config.train.accumulate);
     if !exact {
-        notes.push("seed, batch size or accumulation differ from the checkpoint's: the run goes on, but not as it would have".into());
+        notes.push(
+            "seed, batch size or accumulation differ from the checkpoint's: the run goes on, but not as it would have".into(),
+        );
     }
     let mut position = run.position;
     if run.data != *data {

@@ -1,3 +1,156 @@
 //! A run that is killed and resumed ends with the same bits as one that is not.
+//!
+//! This program is its own child: with `LATTE_TRAIN_CHILD` set it trains and stalls at a given step, so that the parent can
+//! kill it there.
 
-fn main() {}
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod run;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use latte_ops::Parameters;
+use latte_train::{Checkpoint, CheckpointFolder, Observer, Outcome, Start, StepEvent, Trainer, read_metrics};
+
+const FOLDER: &str = "LATTE_TRAIN_CHILD";
+/// The checkpoint is at 10: these steps are lost, and must be done and recorded again.
+const STALL_AT: u64 = 13;
+
+fn main() -> ExitCode {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        stall(&PathBuf::from(folder));
+    }
+    let tests: [(&str, fn()); 2] =
+        [("a_killed_run_resumes_bit_for_bit", killed), ("a_learning_timestep_sampler_resumes_bit_for_bit", learning_sampler)];
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let say = |line: &str| writeln!(std::io::stdout(), "{line}").unwrap();
+    if args.iter().any(|a| a == "--list") {
+        if !args.iter().any(|a| a == "--ignored") {
+            tests.iter().for_each(|(name, _)| say(&format!("{name}: test")));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let wanted = |name: &str| args.iter().filter(|a| !a.starts_with('-')).all(|a| name.contains(a.as_str()));
+    let mut failed = 0;
+    let mut passed = 0;
+    for (name, test) in tests.iter().filter(|(name, _)| wanted(name)) {
+        let ok = std::panic::catch_unwind(test).is_ok();
+        say(&format!("test {name} ... {}", if ok { "ok" } else { "FAILED" }));
+        if ok { passed += 1 } else { failed += 1 }
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    say(&format!("test result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"));
+    ExitCode::from(u8::from(failed > 0))
+}
+
+/// The child: trains until step [`STALL_AT`] has been recorded, then waits to be killed.
+fn stall(folder: &Path) -> ! {
+    struct Stall;
+    impl Observer for Stall {
+        fn step(&mut self, event: &StepEvent) {
+            if event.record.step == STALL_AT {
+                loop {
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+    let config = run::config(&folder.join("data"), &folder.join("killed"), &[]);
+    let outcome = Trainer::open(config, Start::Fresh).and_then(|mut t| t.run(&AtomicBool::new(false), &mut Stall));
+    panic!("the child was to stall, but: {outcome:?}");
+}
+
+fn finish(folder: &Path, name: &str, overrides: &[&str]) -> Trainer {
+    let config = run::config(&folder.join("data"), &folder.join(name), overrides);
+    let mut trainer = Trainer::open(config, Start::Auto).unwrap();
+    let outcome = trainer.run(&AtomicBool::new(false), &mut latte_train::Silent).unwrap();
+    assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
+    trainer
+}
+
+fn killed() {
+    let dir = tempfile::tempdir().unwrap();
+    run::write_videos(&dir.path().join("data"));
+    let mut child = Command::new(std::env::current_exe().unwrap()).env(FOLDER, dir.path()).spawn().unwrap();
+    let metrics = dir.path().join("killed/metrics.jsonl");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !std::fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() as u64 == STALL_AT) {
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "the child never came to step {STALL_AT}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // SIGKILL: nothing in the child can run after it.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // And as if it had been killed within a checkpoint, and within a line of the log.
+    let half = dir.path().join("killed/checkpoints/.unfinished-0000020");
+    std::fs::create_dir_all(&half).unwrap();
+    std::fs::write(half.join("model.safetensors"), b"half").unwrap();
+    std::fs::OpenOptions::new().append(true).open(&metrics).unwrap().write_all(b"{\"step\":14,\"lo").unwrap();
+
+    let resumed = finish(dir.path(), "killed", &[]);
+    assert_eq!(resumed.resumed_from().unwrap(), dir.path().join("killed/checkpoints/0000010"));
+    assert!(!half.exists());
+    let straight = finish(dir.path(), "straight", &[]);
+    assert_eq!(straight.resumed_from(), None);
+    assert_same(dir.path(), "killed", "straight");
+}
+
+fn learning_sampler() {
+    let dir = tempfile::tempdir().unwrap();
+    run::write_videos(&dir.path().join("data"));
+    // 4 times of 4 clips a step: the history fills up, and draws depend on losses, before the run is cut at step 15.
+    let learning = [
+        "train.timestep_sampler=loss_second_moment",
+        "diffusion.num_timesteps=4",
+        "diffusion.noise_schedule=squaredcos_cap_v2",
+        "output.checkpoint_every=15",
+    ];
+    finish(dir.path(), "straight", &learning);
+    // The learning rate depends on `max_steps`, so the run is cut by the stop flag instead.
+    struct StopAt15<'a>(&'a AtomicBool);
+    impl Observer for StopAt15<'_> {
+        fn step(&mut self, event: &StepEvent) {
+            self.0.store(event.record.step == 15, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let config = run::config(&dir.path().join("data"), &dir.path().join("killed"), &learning);
+    let stop = AtomicBool::new(false);
+    let outcome = Trainer::open(config, Start::Fresh).unwrap().run(&stop, &mut StopAt15(&stop)).unwrap();
+    assert!(matches!(outcome, Outcome::Stopped { step: 15, .. }), "{outcome:?}");
+    finish(dir.path(), "killed", &learning);
+    assert_same(dir.path(), "killed", "straight");
+}
+
+/// Both runs' last checkpoints hold the same bits, and their logs the same steps.
+fn assert_same(folder: &Path, one: &str, other: &str) {
+    let load = |name: &str| Checkpoint::load(&CheckpointFolder::of_run(&folder.join(name)).latest().unwrap().unwrap()).unwrap();
+    let (a, b) = (load(one), load(other));
+    assert_eq!((a.run.step, b.run.step), (20, 20));
+    assert_eq!(a.run, b.run);
+    let sets = [
+        ("weights", &a.state.weights, &b.state.weights),
+        ("ema", &a.state.ema, &b.state.ema),
+        ("first moments", &a.state.first_moments, &b.state.first_moments),
+        ("second moments", &a.state.second_moments, &b.state.second_moments),
+    ];
+    for (what, a, b) in sets {
+        assert!(bits(a) == bits(b), "{what} differ");
+        assert!(bits(a).iter().any(|(_, values)| values.iter().any(|&v| v != 0)), "{what} are all zero");
+    }
+    assert_ne!(bits(&a.state.weights), bits(&a.state.ema));
+    let log = |name: &str| read_metrics(&folder.join(name).join("metrics.jsonl")).unwrap();
+    let (a, b) = (log(one), log(other));
+    assert_eq!(a.iter().map(|r| r.step).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+    for (a, b) in a.iter().zip(&b) {
+        assert_eq!((a.step, a.loss, a.mse, a.vb, a.grad_norm, a.lr), (b.step, b.loss, b.mse, b.vb, b.grad_norm, b.lr));
+    }
+}
+
+fn bits(set: &Parameters) -> Vec<(String, Vec<u32>)> {
+    let flat = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    set.iter().map(|(name, t)| (name.to_string(), flat(t).iter().map(|v| v.to_bits()).collect())).collect()
+}

@@ -77,7 +77,9 @@ pub(crate) fn from_table<T: DeserializeOwned>(table: Table, source_name: &str) -
                 };
                 Error::config(source_name, join(key), what)
             }
-            Some((&key, _)) if message.starts_with("missing field") => Error::config(source_name, join(key), "missing; please set it"),
+            Some((&key, _)) if message.starts_with("missing field") => {
+                Error::config(source_name, join(key), "missing; please set it")
+            }
             Some((&value, known)) if message.starts_with("unknown variant") => {
                 let known_list = known.join(", ");
                 let hint = nearest(value, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
