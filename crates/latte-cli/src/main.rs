@@ -45,7 +45,10 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
-        Command::Completions(args) => commands::completions::run(&args, &mut Cli::command()),
+        Command::Completions(args) => {
+            commands::completions::run(&args, &mut Cli::command());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,5 @@
 //! The built program from outside: what it prints, which files it writes, and with which exit code it ends.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -251,7 +252,7 @@ fn ctrl_c_finishes_the_step_saves_and_ends_well() {
     let metrics = place.path("run/metrics.jsonl");
     let started = Instant::now();
     while std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 3 {
-        assert!(started.elapsed() < Duration::from_secs(120), "no step was done");
+        assert!(started.elapsed() < Duration::from_mins(2), "no step was done");
         assert_eq!(child.try_wait().unwrap(), None, "training ended by itself");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -16,9 +16,8 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &Args, command: &mut clap::Command) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, command: &mut clap::Command) {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, command, "latte", &mut text);
     crate::terminal::say(String::from_utf8_lossy(&text).trim_end());
-    Ok(())
 }

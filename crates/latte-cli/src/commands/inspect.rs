@@ -186,6 +186,6 @@ fn count(parameters: &Parameters) -> String {
     field("tensors", format!("{} with {values} values", parameters.len()))
 }
 
-fn field(name: &str, value: String) -> String {
-    format!("  {name:<12}{value}")
+fn field(name: &str, value: impl AsRef<str>) -> String {
+    format!("  {name:<12}{}", value.as_ref())
 }

@@ -33,7 +33,7 @@ pub(crate) fn write(folder: &Path, clips_per_class: usize, seed: u64) -> anyhow:
             let mut rng = root.fork(label as u64).fork(index as u64);
             let scene = Scene::random(class, &mut || rng.uniform_f64());
             let clip = Clip::new(scene.draw(NUM_FRAMES, SIDE), [NUM_FRAMES, SIDE, SIDE, 3], FPS)?;
-            write_mp4(&class_folder.join(format!("{index:03}.mp4")), &clip, &Mp4Options::default())?;
+            write_mp4(class_folder.join(format!("{index:03}.mp4")), &clip, &Mp4Options::default())?;
             written += 1;
         }
     }

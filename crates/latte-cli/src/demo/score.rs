@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn clip(class: Class, direction: Option<Direction>, thing: Thing) -> Measured {
-        let displacement = direction.map(|d| d.step());
+        let displacement = direction.map(Direction::step);
         Measured { class, path: "a.mp4".into(), motion: Motion { displacement, direction, thing: Some(thing) } }
     }
 
