@@ -71,7 +71,7 @@ fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
         }
     };
     let mut lines = vec![format!("{}: weights after {} steps", file.display(), card.step)];
-    lines.push(field("these are", if card.ema { "the moving average" } else { "the weights themselves" }.into()));
+    lines.push(field("these are", if card.ema { "the moving average" } else { "the weights themselves" }));
     lines.push(count(&parameters));
     lines.extend(card_lines(&card));
     if let Err(what) = Latte::new(card.model.clone())?.check(&parameters) {
