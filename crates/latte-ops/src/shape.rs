@@ -9,7 +9,7 @@ use crate::{Error, Result, Tape, Var};
 /// # Errors
 ///
 /// If `y` cannot be broadcast to the shape of `x`.
-pub fn add<'a>(tape: &Tape<'a>, x: &Var, y: &Var) -> Result<Var> {
+pub fn add(tape: &Tape<'_>, x: &Var, y: &Var) -> Result<Var> {
     let value = x.tensor().broadcast_add(y.tensor())?;
     if value.dims() != x.dims() {
         return Err(Error::shape("add", format!("a shape that broadcasts to {:?}", x.dims()), y.dims()));
@@ -43,7 +43,7 @@ fn sum_to(gradient: &Tensor, dims: &[usize]) -> Result<Tensor> {
 /// # Errors
 ///
 /// If the shapes hold different numbers of values.
-pub fn reshape<'a>(tape: &Tape<'a>, x: &Var, dims: &[usize]) -> Result<Var> {
+pub fn reshape(tape: &Tape<'_>, x: &Var, dims: &[usize]) -> Result<Var> {
     let old = x.dims().to_vec();
     let target = x.target();
     Ok(tape.record(x.tensor().reshape(dims)?, &[&x.target()], move |gradient, gradients| {
@@ -56,7 +56,7 @@ pub fn reshape<'a>(tape: &Tape<'a>, x: &Var, dims: &[usize]) -> Result<Var> {
 /// # Errors
 ///
 /// If `axes` is no permutation of the axes of `x`.
-pub fn permute<'a>(tape: &Tape<'a>, x: &Var, axes: &[usize]) -> Result<Var> {
+pub fn permute(tape: &Tape<'_>, x: &Var, axes: &[usize]) -> Result<Var> {
     let mut inverse = vec![0; axes.len()];
     for (to, &from) in axes.iter().enumerate() {
         *inverse.get_mut(from).ok_or_else(|| Error::shape("permute", "axes of x", axes))? = to;
@@ -72,7 +72,7 @@ pub fn permute<'a>(tape: &Tape<'a>, x: &Var, axes: &[usize]) -> Result<Var> {
 /// # Errors
 ///
 /// If the axis is shorter than that.
-pub fn narrow<'a>(tape: &Tape<'a>, x: &Var, axis: usize, start: usize, len: usize) -> Result<Var> {
+pub fn narrow(tape: &Tape<'_>, x: &Var, axis: usize, start: usize, len: usize) -> Result<Var> {
     let value = x.tensor().narrow(axis, start, len)?.contiguous()?;
     let after = x.dims()[axis] - start - len;
     let target = x.target();
@@ -86,7 +86,7 @@ pub fn narrow<'a>(tape: &Tape<'a>, x: &Var, axis: usize, start: usize, len: usiz
 /// # Errors
 ///
 /// If the other axes differ.
-pub fn concat<'a>(tape: &Tape<'a>, parts: &[&Var], axis: usize) -> Result<Var> {
+pub fn concat(tape: &Tape<'_>, parts: &[&Var], axis: usize) -> Result<Var> {
     let tensors: Vec<&Tensor> = parts.iter().map(|p| p.tensor()).collect();
     let value = Tensor::cat(&tensors, axis)?.contiguous()?;
     let parts: Vec<_> = parts.iter().map(|p| (p.target(), p.dims()[axis])).collect();
@@ -106,7 +106,7 @@ pub fn concat<'a>(tape: &Tape<'a>, parts: &[&Var], axis: usize) -> Result<Var> {
 /// # Errors
 ///
 /// If there is no such axis.
-pub fn mean_axis<'a>(tape: &Tape<'a>, x: &Var, axis: usize) -> Result<Var> {
+pub fn mean_axis(tape: &Tape<'_>, x: &Var, axis: usize) -> Result<Var> {
     let value = x.tensor().mean(axis)?;
     let dims = x.dims().to_vec();
     let target = x.target();
@@ -121,7 +121,7 @@ pub fn mean_axis<'a>(tape: &Tape<'a>, x: &Var, axis: usize) -> Result<Var> {
 /// # Errors
 ///
 /// If `x` does not have two axes.
-pub fn repeat_rows<'a>(tape: &Tape<'a>, x: &Var, times: usize) -> Result<Var> {
+pub fn repeat_rows(tape: &Tape<'_>, x: &Var, times: usize) -> Result<Var> {
     let [rows, d] = *x.dims() else { return Err(Error::shape("repeat_rows", "[rows, d]", x.dims())) };
     let value = x.tensor().unsqueeze(1)?.broadcast_as((rows, times, d))?.reshape((rows * times, d))?;
     let target = x.target();
@@ -140,12 +140,12 @@ mod tests {
         let x = pseudo_random(&[2, 3, 4], 1)?;
         check(&[x.clone(), pseudo_random(&[3, 1], 2)?], |tape, v| add(tape, &v[0], &v[1]))?;
         check(&[x.clone(), x.clone()], |tape, v| add(tape, &v[0], &v[1]))?;
-        check(&[x.clone()], |tape, v| add(tape, &v[0], &v[0]))?;
-        check(&[x.clone()], |tape, v| reshape(tape, &v[0], &[4, 6]))?;
-        check(&[x.clone()], |tape, v| permute(tape, &v[0], &[2, 0, 1]))?;
-        check(&[x.clone()], |tape, v| narrow(tape, &v[0], 1, 1, 2))?;
+        check(std::slice::from_ref(&x), |tape, v| add(tape, &v[0], &v[0]))?;
+        check(std::slice::from_ref(&x), |tape, v| reshape(tape, &v[0], &[4, 6]))?;
+        check(std::slice::from_ref(&x), |tape, v| permute(tape, &v[0], &[2, 0, 1]))?;
+        check(std::slice::from_ref(&x), |tape, v| narrow(tape, &v[0], 1, 1, 2))?;
         check(&[x.clone(), pseudo_random(&[2, 2, 4], 3)?], |tape, v| concat(tape, &[&v[0], &v[1], &v[0]], 1))?;
-        check(&[x.clone()], |tape, v| mean_axis(tape, &v[0], 1))?;
+        check(std::slice::from_ref(&x), |tape, v| mean_axis(tape, &v[0], 1))?;
         check(&[pseudo_random(&[2, 3], 4)?], |tape, v| repeat_rows(tape, &v[0], 3))
     }
 

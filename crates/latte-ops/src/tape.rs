@@ -146,7 +146,7 @@ impl<'a> Tape<'a> {
     pub fn segment<E>(
         &self,
         inputs: &[&Var],
-        forward: impl Fn(&Tape<'a>, &[Var]) -> std::result::Result<Var, E> + 'a,
+        forward: impl Fn(&Self, &[Var]) -> std::result::Result<Var, E> + 'a,
     ) -> std::result::Result<Var, E>
     where
         E: std::error::Error + Send + Sync + 'static,
@@ -259,14 +259,14 @@ impl Gradients {
             Target::Node(index) => &mut self.nodes[*index],
             Target::Parameter(name) => {
                 if let Some(held) = self.parameters.get_mut(name) {
-                    return held.add(gradient);
+                    return held.add(&gradient);
                 }
                 self.parameters.insert(name.clone(), gradient);
                 return Ok(());
             }
         };
         match slot {
-            Some(held) => held.add(gradient)?,
+            Some(held) => held.add(&gradient)?,
             None => *slot = Some(gradient),
         }
         Ok(())
@@ -274,7 +274,7 @@ impl Gradients {
 }
 
 impl Gradient {
-    fn add(&mut self, other: Self) -> Result<()> {
+    fn add(&mut self, other: &Self) -> Result<()> {
         if self.owned && self.tensor.is_contiguous() && self.tensor.device().is_cpu() {
             add_assign(&self.tensor, &other.tensor)
         } else {

@@ -131,14 +131,13 @@ impl Trainer {
             stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
         let root = TorchRng::new(config.train.seed);
         let mut notes = Vec::new();
-        let (state, rng, timesteps, position) = match &newest {
-            Some(path) => resume(path, &config, &card, &stepper.model, &data, &mut notes)?,
-            None => {
-                let weights = stepper.model.init(&mut root.fork(INIT_STREAM))?;
-                let state = TrainState::new(&weights, &trainable)?;
-                let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
-                (state, root.fork(STEP_STREAM), timesteps, Position::default())
-            }
+        let (state, rng, timesteps, position) = if let Some(path) = &newest {
+            resume(path, &config, &card, &stepper.model, &data, &mut notes)?
+        } else {
+            let weights = stepper.model.init(&mut root.fork(INIT_STREAM))?;
+            let state = TrainState::new(&weights, &trainable)?;
+            let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
+            (state, root.fork(STEP_STREAM), timesteps, Position::default())
         };
 
         let run = &config.output.run;

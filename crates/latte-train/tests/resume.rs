@@ -27,10 +27,12 @@ fn main() -> ExitCode {
     let tests: [(&str, fn()); 2] =
         [("a_killed_run_resumes_bit_for_bit", killed), ("a_learning_timestep_sampler_resumes_bit_for_bit", learning_sampler)];
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let say = |line: &str| writeln!(std::io::stdout(), "{line}").unwrap();
+    let say = |line: &str| std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
     if args.iter().any(|a| a == "--list") {
         if !args.iter().any(|a| a == "--ignored") {
-            tests.iter().for_each(|(name, _)| say(&format!("{name}: test")));
+            for (name, _) in &tests {
+                say(&format!("{name}: test"));
+            }
         }
         return ExitCode::SUCCESS;
     }
@@ -77,7 +79,7 @@ fn killed() {
     run::write_videos(&dir.path().join("data"));
     let mut child = Command::new(std::env::current_exe().unwrap()).env(FOLDER, dir.path()).spawn().unwrap();
     let metrics = dir.path().join("killed/metrics.jsonl");
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while !std::fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() as u64 == STALL_AT) {
         assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "the child never came to step {STALL_AT}");
         std::thread::sleep(Duration::from_millis(20));

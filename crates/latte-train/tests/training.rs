@@ -1,5 +1,7 @@
 //! Whole runs on tiny videos, and the step function on its own.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod run;
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //! The way back from Y'CbCr does what ffmpeg's `-pix_fmt rgb24` does, so that both decoders give the same pixels: a colour
 //! matrix that the file does not name is BT.601 whatever the size, the range is limited unless the file says full, and
-//! each chroma sample colours all pixels that share it (no interpolation). The integers are rounded as swscale rounds them
+//! each chroma sample colours all pixels that share it (no interpolation, but see [`write_rgb_interpolated`]). The integers are rounded as swscale rounds them
 //! on x86, which makes the two decoders equal to the last bit there, and dark by about one level against exact arithmetic.
 
 /// How Y'CbCr is made from RGB.
@@ -62,6 +62,7 @@ impl Colour {
 pub(crate) struct Planes<'a, T> {
     pub(crate) data: [&'a [T]; 3],
     pub(crate) width: usize,
+    pub(crate) height: usize,
     /// Bits per sample.
     pub(crate) depth: u32,
     /// log2 of luma samples per chroma sample: [horizontally, vertically].
@@ -106,6 +107,10 @@ impl Factors {
 /// Writes RGB, row-major `[h, w, 3]`.
 pub(crate) fn write_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: Colour, out: &mut [u8]) {
     let [sub_x, sub_y] = planes.subsampling;
+    let is_rgb = colour.matrix == Some(Matrix::Identity) && planes.subsampling == [0, 0];
+    if !is_rgb && (planes.depth > 8 || planes.height % 2 == 1 || planes.subsampling == [0, 0]) {
+        return write_rgb_interpolated(planes, colour, out);
+    }
     let chroma_width = planes.width.div_ceil(1 << sub_x);
     let f = Factors::new(colour);
     // Deeper samples are rounded to 8 bits first.
@@ -119,7 +124,7 @@ pub(crate) fn write_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: Col
         let luma = &planes.data[0][y * planes.width..(y + 1) * planes.width];
         let at = (y >> sub_y) * chroma_width;
         let (cb, cr) = (&planes.data[1][at..at + chroma_width], &planes.data[2][at..at + chroma_width]);
-        if colour.matrix == Some(Matrix::Identity) {
+        if is_rgb {
             // G, B, R, all at luma's scale.
             for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
                 let level = |v: T| byte(scaled(eight(v) - f.luma_offset, f.luma));
@@ -142,6 +147,91 @@ pub(crate) fn write_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: Col
             let [r, g, b] = tint[x >> sub_x];
             pixel.copy_from_slice(&[byte(luma + r), byte(luma + g), byte(luma + b)]);
         }
+    }
+}
+
+/// What ffmpeg does where its fast way does not apply (odd heights, more than 8 bits, 4:4:4): chroma is interpolated
+/// bicubically downwards, and across too where the width is odd.
+fn write_rgb_interpolated<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: Colour, out: &mut [u8]) {
+    let [sub_x, sub_y] = planes.subsampling;
+    let (chroma_width, chroma_height) = (planes.width.div_ceil(1 << sub_x), planes.height.div_ceil(1 << sub_y));
+    let (kr, kb) = colour.matrix.unwrap_or(Matrix::Bt601).weights();
+    let full_range = colour.full_range.unwrap_or(false);
+    let (luma_gain, chroma_gain, offset) = if full_range { (1.0, 1.0, 0.0) } else { (255.0 / 219.0, 255.0 / 224.0, 16.0) };
+    let (cr_gain, cb_gain) = (2.0 * (1.0 - kr) * chroma_gain, 2.0 * (1.0 - kb) * chroma_gain);
+    let (cr_green, cb_green) = (cr_gain * kr / (1.0 - kr - kb), cb_gain * kb / (1.0 - kr - kb));
+    let across = planes.width % 2 == 1 || planes.subsampling == [0, 0];
+    let (rows, columns) = (Bicubic::axis(planes.height, chroma_height), Bicubic::axis(planes.width, chroma_width));
+    let unit = f64::from(1_u32 << (planes.depth - 8));
+    let level = |v: T| f64::from(v.into()) / unit;
+    let chroma_row = |plane: &[T], y: usize| -> Vec<f64> {
+        let at = |x: usize, row: usize| level(plane[row * chroma_width + x]);
+        let column = |x: usize| if sub_y == 1 { rows[y].of(|row| at(x, row)) } else { at(x, y) };
+        let narrow: Vec<f64> = (0..chroma_width).map(column).collect();
+        (0..planes.width)
+            .map(|x| match (across, sub_x) {
+                (true, 1) => columns[x].of(|c| narrow[c]),
+                (true, _) => narrow[x],
+                // Without interpolation across, swscale cuts to 8 bits here.
+                (false, _) => (narrow[x >> sub_x] + 0.5).floor().clamp(0.0, 255.0),
+            })
+            .collect()
+    };
+    let exact = |luma: f64, cb: f64, cr: f64| {
+        let (luma, cb, cr) = ((luma - offset) * luma_gain, cb - 128.0, cr - 128.0);
+        [luma + cr_gain * cr, luma - cb_green * cb - cr_green * cr, luma + cb_gain * cb]
+    };
+    // swscale's tables count the chroma in whole levels of luma, rounded down around 0.
+    let tabled = |luma: f64, cb: f64, cr: f64| {
+        let steps = |chroma: f64, gain: f64| {
+            let factor = (gain / luma_gain * 65536.0 + 0.5).floor();
+            (chroma * factor / 65536.0).floor() - (factor / 512.0).floor()
+        };
+        let at = |index: f64| (index - offset) * luma_gain;
+        [at(luma + steps(cr, cr_gain)), at(luma + steps(cb, -cb_green) + steps(cr, -cr_green)), at(luma + steps(cb, cb_gain))]
+    };
+    for (y, row) in out.chunks_exact_mut(planes.width * 3).enumerate() {
+        let (cb, cr) = (chroma_row(planes.data[1], y), chroma_row(planes.data[2], y));
+        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
+            let luma = level(planes.data[0][y * planes.width + x]);
+            let rgb = if across { exact(luma, cb[x], cr[x]) } else { tabled((luma + 0.5).floor(), cb[x], cr[x]) };
+            pixel.copy_from_slice(&rgb.map(|v| v.round().clamp(0.0, 255.0) as u8));
+        }
+    }
+}
+
+/// Four neighbours of chroma and their weights, times 4096.
+#[derive(Debug, Clone, Copy)]
+struct Bicubic {
+    places: [usize; 4],
+    weights: [i32; 4],
+}
+
+impl Bicubic {
+    /// swscale's filter (B = 0, C = 0.6) for each of `len` samples that are made of `chroma_len`. The ratio of whole sizes
+    /// counts, so that an odd length moves the chroma a little.
+    fn axis(len: usize, chroma_len: usize) -> Vec<Self> {
+        let weight = |d: f64| match d.abs() {
+            d if d < 1.0 => 1.4 * d.powi(3) - 2.4 * d.powi(2) + 1.0,
+            d if d < 2.0 => -0.6 * d.powi(3) + 3.0 * d.powi(2) - 4.8 * d + 2.4,
+            _ => 0.0,
+        };
+        let step = chroma_len as f64 / len as f64;
+        (0..len)
+            .map(|i| {
+                let position = (i as f64 + 0.5) * step - 0.5;
+                let first = position.floor() as isize - 1;
+                let neighbours = [first, first + 1, first + 2, first + 3];
+                Self {
+                    places: neighbours.map(|k| k.clamp(0, chroma_len as isize - 1) as usize),
+                    weights: neighbours.map(|k| (weight(position - k as f64) * 4096.0).round() as i32),
+                }
+            })
+            .collect()
+    }
+
+    fn of(&self, at: impl Fn(usize) -> f64) -> f64 {
+        self.places.iter().zip(self.weights).map(|(&place, weight)| at(place) * f64::from(weight)).sum::<f64>() / 4096.0
     }
 }
 

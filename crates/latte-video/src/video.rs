@@ -24,8 +24,9 @@ pub enum Decoder {
 /// Frames are numbered from 0 in order of presentation, as displayed (rotation applied). Both decoders number alike.
 ///
 /// A file that is cut off or damaged is an error, at the latest when one of the missing frames is asked for: there are
-/// never fewer frames, or other frames, than were asked for. The built-in decoder refuses a cut-off mp4 when it is
-/// opened; ffmpeg may still give the frames before the damage.
+/// never fewer frames, or other frames, than were asked for. Of an mp4 that is cut off behind its index, the frames before
+/// the cut can be read: the built-in decoder counts all frames of the index, ffmpeg those that are there. The built-in
+/// decoder refuses a Matroska file that is cut off.
 #[derive(Debug)]
 pub struct Video {
     source: Source,

@@ -168,7 +168,9 @@ impl Kernel<'_> {
         multiply(&mut ds, [tokens, size, tokens], Matrix::rows(&gradient, size), Matrix::rows(&v, size).transposed(), 1.0);
         backward_softmax(&mut ds, &p, tokens);
         let scale = self.layout.scale() as f32;
-        ds.iter_mut().for_each(|v| *v *= scale);
+        for v in &mut ds {
+            *v *= scale;
+        }
         round(self.precision, &mut ds);
         round(self.precision, &mut p);
         let product = |a: Matrix<'_>, b: &[f32]| {
@@ -200,7 +202,9 @@ fn each_head<R: Send>(kernel: &Kernel<'_>, work: impl Fn(usize, usize) -> R + Sy
             .flat_map_iter(|s| heads.clone().map(move |h| (s, h)))
             .map(|(s, h)| (s, h, work(s, h)))
             .collect();
-        results.into_iter().for_each(|(s, h, r)| scatter(s, h, r));
+        for (s, h, r) in results {
+            scatter(s, h, r);
+        }
     }
 }
 

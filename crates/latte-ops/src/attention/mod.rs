@@ -46,7 +46,7 @@ pub struct Attention<'r> {
 /// # Errors
 ///
 /// If the shapes do not fit.
-pub fn attention<'a>(tape: &Tape<'a>, qkv: &Var, kind: &Attention<'_>) -> Result<Var> {
+pub fn attention(tape: &Tape<'_>, qkv: &Var, kind: &Attention<'_>) -> Result<Var> {
     let [b, f, n, width] = *qkv.dims() else { return Err(Error::shape("attention", "qkv [b, f, n, 3·d]", qkv.dims())) };
     let heads_fit = kind.heads.start < kind.heads.end && kind.heads.end <= kind.num_heads;
     if !heads_fit || !width.is_multiple_of(3 * kind.num_heads) {

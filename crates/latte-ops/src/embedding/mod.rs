@@ -13,7 +13,7 @@ use crate::{Error, Result, Tape, Var};
 /// # Errors
 ///
 /// If an index is not below the number of rows.
-pub fn embedding<'a>(tape: &Tape<'a>, table: &Var, indices: &[u32]) -> Result<Var> {
+pub fn embedding(tape: &Tape<'_>, table: &Var, indices: &[u32]) -> Result<Var> {
     let [rows, d] = *table.dims() else { return Err(Error::shape("embedding", "a table [rows, d]", table.dims())) };
     if let Some(index) = indices.iter().find(|&&i| i as usize >= rows) {
         return Err(Error::shape("embedding", format!("indices below {rows}"), index));

@@ -18,7 +18,7 @@ use crate::{Error, Result, Tape, Var};
 /// # Errors
 ///
 /// If the shapes do not fit.
-pub fn gated_residual<'a>(tape: &Tape<'a>, x: &Var, gate: &Var, y: &Var) -> Result<Var> {
+pub fn gated_residual(tape: &Tape<'_>, x: &Var, gate: &Var, y: &Var) -> Result<Var> {
     check_groups("gated_residual", x, gate)?;
     if x.dims() != y.dims() {
         return Err(Error::shape("gated_residual", format!("y of shape {:?}", x.dims()), y.dims()));

@@ -13,7 +13,7 @@ use crate::{Error, Result, Tape, Var};
 /// # Errors
 ///
 /// If the shapes do not fit.
-pub fn layer_norm<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: &Var, eps: f64) -> Result<Var> {
+pub fn layer_norm(tape: &Tape<'_>, x: &Var, weight: &Var, bias: &Var, eps: f64) -> Result<Var> {
     let d = x.dims().last().copied().unwrap_or(0);
     if weight.dims() != [d] || bias.dims() != [d] {
         return Err(Error::shape("layer_norm", "x […, d], weight [d], bias [d]", (x.dims(), weight.dims(), bias.dims())));

@@ -56,7 +56,9 @@ pub(super) fn sum_rows(x: &Tensor, width: usize) -> Result<Tensor> {
         })
         .collect();
     let mut total = vec![0.0; width];
-    parts.iter().for_each(|part| add(&mut total, part));
+    for part in &parts {
+        add(&mut total, part);
+    }
     Ok(Tensor::from_vec(total, width, x.device())?)
 }
 

@@ -17,7 +17,7 @@ use crate::{Error, Precision, Result, Tape, Var};
 /// # Errors
 ///
 /// If the shapes do not fit.
-pub fn linear<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
+pub fn linear(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
     check_shapes("linear", x, weight, bias)?;
     let precision = tape.precision();
     let y = forward(precision, x.tensor(), weight.tensor(), bias.map(Var::tensor))?;
@@ -47,7 +47,7 @@ pub fn linear<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: Option<&Var>) ->
 /// # Errors
 ///
 /// If the shapes do not fit.
-pub fn linear_gelu<'a>(tape: &Tape<'a>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
+pub fn linear_gelu(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
     let linear = linear(tape, x, weight, bias)?;
     let (value, target) = (linear.tensor().clone(), linear.target());
     Ok(tape.record(gelu(&value)?, &[&linear.target()], move |gradient, gradients| {

@@ -15,7 +15,7 @@ use crate::{Error, Result, Tape, Var};
 /// # Errors
 ///
 /// If the shapes do not fit.
-pub fn modulated_layer_norm<'a>(tape: &Tape<'a>, x: &Var, shift: &Var, scale: &Var, eps: f64) -> Result<Var> {
+pub fn modulated_layer_norm(tape: &Tape<'_>, x: &Var, shift: &Var, scale: &Var, eps: f64) -> Result<Var> {
     check_groups("modulated_layer_norm", x, shift)?;
     check_groups("modulated_layer_norm", x, scale)?;
     let cpu = [x, shift, scale].iter().all(|v| is_cpu_f32(v.tensor()));

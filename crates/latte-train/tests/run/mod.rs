@@ -39,7 +39,7 @@ num_heads = 2
 condition = "class"
 
 [data]
-path = {data:?}
+path = '{}'
 size = 16
 num_frames = 4
 frame_interval = 2
@@ -63,10 +63,12 @@ accumulate = 2
 seed = 7
 
 [output]
-run = {run:?}
+run = '{}'
 checkpoint_every = 10
 keep_last = 2
-"#
+"#,
+        data.display(),
+        run.display()
     );
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
     TrainConfig::from_toml(&text, "test.toml", &overrides).unwrap()

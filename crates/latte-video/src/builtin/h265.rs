@@ -74,7 +74,9 @@ impl Decoder {
         if nal_type(nal) == Some(NAL_SPS)
             && let Some(vui) = read_sps(nal).and_then(|sps| sps.vui)
         {
-            self.colour = Colour::from_codes(vui.matrix_coeffs, vui.video_full_range_flag);
+            // Without a colour description the parser leaves 0, the code of RGB, which is not decoded here anyway.
+            let matrix = if vui.matrix_coeffs == 0 { 2 } else { vui.matrix_coeffs };
+            self.colour = Colour::from_codes(matrix, vui.video_full_range_flag);
         }
         self.inner.push_nal(nal, Some(index as i64)).map_err(|e| e.to_string())?;
         self.give(sink)

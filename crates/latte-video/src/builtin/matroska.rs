@@ -22,7 +22,11 @@ pub(super) fn open(path: &Path) -> Result<Track> {
 }
 
 fn read(path: &Path, file: File, len: u64) -> Result<Track> {
-    let damaged = |e: &dyn std::fmt::Display| Error::damaged(path, e.to_string());
+    // Where a file ends too early, the demuxer's error is an empty one.
+    let damaged = |e: &dyn std::fmt::Display| {
+        let said = e.to_string();
+        Error::damaged(path, if said == "None" { format!("it ends after {len} bytes, within a block") } else { said })
+    };
     let reads = Rc::new(RefCell::new(Vec::new()));
     let reader = Recorder { inner: BufReader::new(file), position: 0, reads: Rc::clone(&reads) };
     let mut mkv = MatroskaFile::open(reader).map_err(|e| damaged(&e))?;

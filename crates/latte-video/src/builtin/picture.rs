@@ -32,7 +32,7 @@ impl Picture {
     }
 
     fn planes<'a, T>(&self, data: [&'a [T]; 3]) -> Planes<'a, T> {
-        Planes { data, width: self.width, depth: self.depth, subsampling: self.subsampling }
+        Planes { data, width: self.width, height: self.height, depth: self.depth, subsampling: self.subsampling }
     }
 
     /// Whether the planes have the lengths that the sizes promise.

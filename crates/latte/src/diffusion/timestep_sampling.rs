@@ -38,7 +38,7 @@ pub enum TimestepSampler {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossSecondMoment {
-    /// Oldest first, at most [`HISTORY`] for each timestep.
+    /// Oldest first, at most `HISTORY` for each timestep.
     losses: Vec<Vec<f64>>,
 }
 
@@ -115,7 +115,7 @@ impl TimestepSampler {
 }
 
 impl LossSecondMoment {
-    /// The probability of each timestep: uniform until each has been seen [`HISTORY`] times.
+    /// The probability of each timestep: uniform until each has been seen 10 times.
     pub fn probabilities(&self) -> Vec<f64> {
         let count = self.losses.len() as f64;
         let roots: Vec<f64> =

@@ -89,12 +89,12 @@ pub(crate) struct Weights<'p>(pub(crate) &'p Parameters);
 
 impl Weights<'_> {
     /// The parameter called `name`.
-    pub(crate) fn get(&self, tape: &Tape<'_>, name: &str) -> Result<Var> {
+    pub(crate) fn get(self, tape: &Tape<'_>, name: &str) -> Result<Var> {
         Ok(tape.parameter(name, self.0.get(name)?))
     }
 
     /// The linear layer called `name`.
-    pub(crate) fn linear(&self, tape: &Tape<'_>, name: &str, x: &Var) -> Result<Var> {
+    pub(crate) fn linear(self, tape: &Tape<'_>, name: &str, x: &Var) -> Result<Var> {
         let weight = self.get(tape, &format!("{name}.weight"))?;
         let bias = self.get(tape, &format!("{name}.bias"))?;
         Ok(linear(tape, x, &weight, Some(&bias))?)
