@@ -98,3 +98,25 @@ fn requests(generator: &Generator, budget: Budget, seed: u64) -> anyhow::Result<
     }
     Ok(requests)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_the_demo_promises_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let budget = Budget { max_steps: 1, samples_per_class: 1, sampling_steps: 1 };
+        run(&out, budget, 3).unwrap();
+        let count = |name: &str| std::fs::read_dir(out.join(name)).unwrap().count();
+        assert_eq!((count("videos"), count("videos/up_blue_disc")), (8, parameters::CLIPS_PER_CLASS));
+        assert_eq!(count("samples"), 8);
+        for file in ["train.toml", "contact_sheet.png", "samples/left_red_square_seed3000.mp4"] {
+            assert!(out.join(file).is_file(), "{file}");
+        }
+        // Again: the finished run is taken up, not trained anew.
+        run(&out, budget, 3).unwrap();
+        assert_eq!(count("run-1-steps-seed-3/checkpoints"), 1);
+    }
+}
