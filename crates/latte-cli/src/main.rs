@@ -1,3 +1,57 @@
-//! The latte command.
+//! The `latte` command: trains, samples and looks at latent diffusion transformers for video.
 
-fn main() {}
+mod commands;
+mod demo;
+mod failure;
+mod generator;
+mod progress;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Trains and samples latent diffusion transformers for video (Latte, arXiv 2401.03048).
+///
+/// New here? `latte demo` makes a small data set of real video files, trains on it, samples, and measures the result, in
+/// one command and without a GPU. Then train on your own videos:
+///
+///   latte demo
+///   latte train --config configs/tiny.toml --set data.path=my-videos
+///   latte sample --checkpoint runs/tiny --num 4
+#[derive(Debug, Parser)]
+#[command(name = "latte", version, verbatim_doc_comment, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(commands::demo::Args),
+    Train(commands::train::Args),
+    Sample(commands::sample::Args),
+    Inspect(commands::inspect::Args),
+    Data(commands::data::Args),
+    Bench(commands::bench::Args),
+    Completions(commands::completions::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(args) => commands::demo::run(&args),
+        Command::Train(args) => commands::train::run(&args),
+        Command::Sample(args) => commands::sample::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Data(args) => commands::data::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::Completions(args) => {
+            commands::completions::run(&args, &mut Cli::command());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

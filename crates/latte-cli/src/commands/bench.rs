@@ -1,0 +1,199 @@
+//! `latte bench`: how long a forward pass or a training step takes.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use candle_core::{DType, Device, Tensor};
+use clap::ValueEnum;
+use latte::model::{Input, Latte, LatteConfig};
+use latte::noise::TorchRng;
+use latte_ops::{AdamW, AdamWState, Parameters, Precision, Tape, adamw_ema};
+use serde::Serialize;
+
+use crate::failure::bad_input;
+use crate::terminal::say;
+
+/// Runs before the timed ones.
+const WARM_UP: usize = 2;
+
+/// Times one forward pass or one training step of one video of 16 frames of 256 × 256 pixels, and prints one JSON line.
+///
+/// The network gets latents [1, 16, 4, 32, 32]. A training step is forward, backward and AdamW. Two runs warm up first. Times
+/// on a shared machine vary: compare with another program by running the two in turn, and quote the ratio.
+///
+///   latte bench --model S/2 --mode forward --dtype f32 --threads 2
+///   latte bench --model S/2 --mode train --dtype bf16 --threads 2 --runs 3
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// The size: {S,B,L,XL}/{2,4,8}.
+    #[arg(long, default_value = "S/2", value_name = "SIZE/PATCH")]
+    model: String,
+    /// What is timed.
+    #[arg(long, value_enum, default_value_t = Mode::Forward)]
+    mode: Mode,
+    /// In which precision matrix products are formed.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// Threads. Default: one per core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Timed runs.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    runs: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Forward,
+    Train,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Dtype {
+    F32,
+    Bf16,
+}
+
+/// The JSON line.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    model: &'a str,
+    mode: Mode,
+    dtype: Dtype,
+    device: &'a str,
+    batch: usize,
+    threads: usize,
+    median_s: f64,
+    min_s: f64,
+    /// The largest memory that the process held, in MiB; absent where the system does not tell.
+    peak_memory_mib: Option<u64>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.runs == 0 || args.threads == Some(0) {
+        return Err(bad_input("--runs and --threads: expected at least 1"));
+    }
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
+    }
+    let mut work = Work::new(LatteConfig::preset(&args.model)?, args.dtype)?;
+    let mut once = || match args.mode {
+        Mode::Forward => work.forward(),
+        Mode::Train => work.train(),
+    };
+    for _ in 0..WARM_UP {
+        once()?;
+    }
+    let mut seconds = Vec::with_capacity(args.runs);
+    for _ in 0..args.runs {
+        let start = Instant::now();
+        once()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let report = Report {
+        model: args.model.strip_prefix("Latte-").unwrap_or(&args.model),
+        mode: args.mode,
+        dtype: args.dtype,
+        device: "cpu",
+        batch: 1,
+        threads: rayon::current_num_threads(),
+        median_s: median(&seconds),
+        min_s: seconds[0],
+        peak_memory_mib: peak_memory_mib(),
+    };
+    say(&serde_json::to_string(&report)?);
+    Ok(())
+}
+
+/// The median of ascending values.
+fn median(ascending: &[f64]) -> f64 {
+    let middle = ascending.len() / 2;
+    if ascending.len() % 2 == 1 { ascending[middle] } else { f64::midpoint(ascending[middle - 1], ascending[middle]) }
+}
+
+/// A model with an input, and what training needs besides.
+#[derive(Debug)]
+struct Work {
+    model: Latte,
+    precision: Precision,
+    parameters: Parameters,
+    x: Tensor,
+    target: Tensor,
+    /// Moving average, first and second moments; made when the first training step needs them.
+    optimizer: Option<[Parameters; 3]>,
+    step: u64,
+}
+
+impl Work {
+    fn new(config: LatteConfig, dtype: Dtype) -> anyhow::Result<Self> {
+        let [h, w] = config.input_size;
+        let shape = (1, config.num_frames, config.in_channels, h, w);
+        let mut rng = TorchRng::new(0);
+        let model = Latte::new(config)?;
+        Ok(Self {
+            parameters: model.init(&mut rng)?,
+            precision: if dtype == Dtype::Bf16 { Precision::Bf16 } else { Precision::F32 },
+            x: rng.randn(shape)?,      // [1, f, c, h, w]
+            target: rng.randn(shape)?, // [1, f, c, h, w]
+            optimizer: None,
+            step: 0,
+            model,
+        })
+    }
+
+    fn forward(&mut self) -> anyhow::Result<()> {
+        let tape = Tape::inference().with_precision(self.precision);
+        self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?;
+        Ok(())
+    }
+
+    /// The squared error of the predicted noise, its gradient, and one AdamW step.
+    fn train(&mut self) -> anyhow::Result<()> {
+        let gradients = {
+            let tape = Tape::recording().with_precision(self.precision);
+            let prediction = self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?; // [1, f, 2c, h, w]
+            let channels = self.target.dim(2)?;
+            let error = (prediction.tensor().narrow(2, 0, channels)? - &self.target)?;
+            let scale = 2.0 / error.elem_count() as f64;
+            let of_mean = (error * scale)?; // [1, f, c, h, w]
+            let of_variance = Tensor::zeros(of_mean.shape(), DType::F32, &Device::Cpu)?;
+            tape.backward(&prediction, Tensor::cat(&[&of_mean, &of_variance], 2)?)? // [1, f, 2c, h, w]
+        };
+        self.step += 1;
+        if self.optimizer.is_none() {
+            let (ema, zeros) = (self.parameters.deep_copy()?, self.parameters.zeros_like()?);
+            self.optimizer = Some([ema, zeros.deep_copy()?, zeros]);
+        }
+        let Some([ema, first, second]) = &self.optimizer else { return Ok(()) };
+        let constants = AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, ema_decay: 0.9999 };
+        for (name, weight) in self.parameters.iter() {
+            let Some(gradient) = gradients.parameter(name) else { continue };
+            let state =
+                AdamWState { weight, ema: ema.get(name)?, first_moment: first.get(name)?, second_moment: second.get(name)? };
+            adamw_ema(&constants, 1e-4, self.step, gradient, 1.0, &state)?;
+        }
+        Ok(())
+    }
+}
+
+/// The most memory that this process has held, as Linux tells it.
+fn peak_memory_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib >> 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_lies_in_the_middle() {
+        assert_eq!(median(&[1.0, 2.0, 9.0]), 2.0);
+        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]), 3.0);
+    }
+}

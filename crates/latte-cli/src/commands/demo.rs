@@ -1,0 +1,31 @@
+//! `latte demo`: the main job from nothing, in one command.
+
+use std::path::PathBuf;
+
+use crate::demo::{self, parameters};
+
+/// Does the whole job once, from nothing and without a GPU: writes a small data set of real mp4 files, trains on them, samples
+/// every class, and measures in the generated pixels whether the videos move as their class says.
+///
+///   latte demo
+///   latte demo --quick
+///
+/// The whole demo takes minutes; --quick about one, with a lower score. Started again, it goes on where it was.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// The folder for everything that is written.
+    #[arg(long, default_value = "latte-demo", value_name = "FOLDER")]
+    out: PathBuf,
+    /// Train for about a minute only.
+    #[arg(long)]
+    quick: bool,
+    /// Where all randomness comes from: the data set, the training, the samples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let budget = if args.quick { parameters::QUICK } else { parameters::FULL };
+    demo::run(&args.out, budget, args.seed)
+}

@@ -1,0 +1,191 @@
+//! `latte inspect`: says what a file or folder is.
+
+use std::path::{Path, PathBuf};
+
+use latte::model::{Condition, Latte, LatteConfig};
+use latte_ops::Parameters;
+use latte_train::{CheckpointFolder, ConditionKind, ModelCard, TrainConfig, find_weights, load_weights, read_metrics};
+use latte_video::{Decoder, Video};
+
+use crate::failure::bad_input;
+use crate::terminal::say;
+
+/// Says what a file or folder is: a run, a checkpoint, weights, a configuration, or a video.
+///
+///   latte inspect runs/tiny
+///   latte inspect configs/tiny.toml
+///   latte inspect samples/right_red_square_seed0.mp4
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// A run or checkpoint folder, a .safetensors or .toml file, a video file, or a folder of frames.
+    path: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let path = args.path.as_path();
+    let lines = match path.extension().and_then(|e| e.to_str()) {
+        _ if !path.exists() => return Err(bad_input(format!("{}: no such file or folder", path.display()))),
+        _ if path.join("checkpoints").is_dir() => run_folder(path)?,
+        _ if path.join("ema.safetensors").is_file() => weights(path)?,
+        Some("safetensors") => weights(path)?,
+        Some("toml") => configuration(path)?,
+        _ => vec![Video::open(path, Decoder::Auto)?.info().to_string()],
+    };
+    for line in lines {
+        say(&line);
+    }
+    Ok(())
+}
+
+/// A run folder: its checkpoints, how far it is, and its model.
+fn run_folder(path: &Path) -> anyhow::Result<Vec<String>> {
+    let mut lines = vec![format!("{}: a training run", path.display())];
+    let checkpoints = CheckpointFolder::of_run(path).list()?;
+    let steps: Vec<String> = checkpoints.iter().map(|(step, _)| step.to_string()).collect();
+    lines.push(field("checkpoints", if steps.is_empty() { "none yet".into() } else { format!("at steps {}", steps.join(", ")) }));
+    let log = path.join("metrics.jsonl");
+    if let Some(last) = log.is_file().then(|| read_metrics(&log)).transpose()?.and_then(|records| records.into_iter().last()) {
+        lines.push(field(
+            "last step",
+            format!("{}: loss {:.4}, gradient norm {:.3}, learning rate {:.2e}", last.step, last.loss, last.grad_norm, last.lr),
+        ));
+    }
+    if !checkpoints.is_empty() {
+        lines.extend(weights(path)?);
+    }
+    Ok(lines)
+}
+
+/// Weights, with the card that the trainer wrote into them.
+fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
+    let file = find_weights(path)?;
+    let (parameters, card) = match load_weights(&file) {
+        Ok(found) => found,
+        // Tensors without a card: another program's file, or an optimiser's moments.
+        Err(e) => {
+            let (tensors, _) = latte::weights::load(&file)?;
+            let mut lines = vec![format!("{}: tensors", file.display()), field("not usable", format!("as a model: {e}"))];
+            lines.push(count(&tensors));
+            return Ok(lines);
+        }
+    };
+    let mut lines = vec![format!("{}: weights after {} steps", file.display(), card.step)];
+    lines.push(field("these are", if card.ema { "the moving average" } else { "the weights themselves" }));
+    lines.push(count(&parameters));
+    lines.extend(card_lines(&card));
+    if let Err(what) = Latte::new(card.model.clone())?.check(&parameters) {
+        lines.push(field("not usable", what));
+    }
+    Ok(lines)
+}
+
+fn card_lines(card: &ModelCard) -> Vec<String> {
+    let mut lines = model_lines(&card.model);
+    let [height, width] = card.frame_size;
+    lines.push(field("clips", format!("{} frames of {width} × {height} pixels, {:.3} per second", card.num_frames, card.fps)));
+    lines.push(field("diffusion", diffusion(&card.diffusion)));
+    if !card.classes.is_empty() {
+        let classes: Vec<String> = card.classes.iter().enumerate().map(|(n, name)| format!("{n} {name}")).collect();
+        lines.push(field("classes", classes.join(", ")));
+    }
+    lines
+}
+
+fn model_lines(model: &LatteConfig) -> Vec<String> {
+    let [h, w] = model.input_size;
+    let condition = match model.condition {
+        Condition::None => "nothing".into(),
+        Condition::Class { num_classes, dropout } => {
+            format!("{num_classes} classes (label hidden in {:.0} % of training)", 100.0 * dropout)
+        }
+        Condition::Text { length, width } => format!("text of {length} tokens of width {width}"),
+    };
+    vec![
+        field(
+            "model",
+            format!(
+                "{} blocks of width {}, {} heads, patch {}",
+                model.depth, model.hidden_size, model.num_heads, model.patch_size
+            ),
+        ),
+        field(
+            "choices",
+            format!(
+                "{:?}, {:?}, {:?}, {:?}",
+                model.block_layout, model.patch_embedding, model.injection, model.temporal_position
+            ),
+        ),
+        field("latent", format!("{} frames, {} channels, {h} × {w}", model.num_frames, model.in_channels)),
+        field("condition", condition),
+    ]
+}
+
+fn diffusion(config: &latte::diffusion::DiffusionConfig) -> String {
+    format!(
+        "{} steps, {:?} schedule, predicts {:?}, variance {:?}, loss {:?}",
+        config.num_timesteps, config.noise_schedule, config.prediction, config.variance, config.loss
+    )
+}
+
+/// A configuration: whether it can be read, and what it asks for.
+fn configuration(path: &Path) -> anyhow::Result<Vec<String>> {
+    let config = TrainConfig::load(path, &[])?;
+    let mut lines = vec![format!("{}: a training configuration", path.display())];
+    let classes = config.model.num_classes.unwrap_or(1);
+    let model = Latte::new(config.resolve_model(classes)?)?;
+    lines.extend(model_lines(model.config()).into_iter().take(3));
+    lines.push(field(
+        "condition",
+        match (config.model.condition, config.model.num_classes) {
+            (ConditionKind::None, _) => "nothing".into(),
+            (ConditionKind::Class, Some(n)) => format!("{n} classes"),
+            (ConditionKind::Class, None) => "as many classes as the data has sub-folders".into(),
+        },
+    ));
+    let about = if config.model.condition == ConditionKind::Class && config.model.num_classes.is_none() {
+        " and one row per class"
+    } else {
+        ""
+    };
+    lines.push(field("trainable", format!("{} values{about}", model.num_trainable() - class_rows(&config, &model))));
+    let [height, width] = config.data.size.height_width();
+    let data = &config.data;
+    lines.push(field(
+        "data",
+        format!("{}: {} frames of {width} × {height}, {} apart", data.path.display(), data.num_frames, data.frame_interval),
+    ));
+    let train = &config.train;
+    lines.push(field(
+        "training",
+        format!("{} steps of {} clips, seed {}", train.max_steps, train.batch_size * train.accumulate, train.seed),
+    ));
+    lines.push(field("run folder", config.output.run.display().to_string()));
+    lines.push(String::new());
+    lines.push("all values, defaults written out:".into());
+    lines.push(String::new());
+    lines.push(config.to_toml()?.trim_end().to_string());
+    Ok(lines)
+}
+
+/// The class embedding's values, where the number of classes is not known from the configuration.
+fn class_rows(config: &TrainConfig, model: &Latte) -> usize {
+    if config.model.condition != ConditionKind::Class || config.model.num_classes.is_some() {
+        return 0;
+    }
+    model
+        .parameters()
+        .iter()
+        .filter(|spec| spec.name.starts_with("y_embedder"))
+        .map(latte::model::ParameterSpec::num_values)
+        .sum()
+}
+
+fn count(parameters: &Parameters) -> String {
+    let values: usize = parameters.iter().map(|(_, tensor)| tensor.elem_count()).sum();
+    field("tensors", format!("{} with {values} values", parameters.len()))
+}
+
+fn field(name: &str, value: impl AsRef<str>) -> String {
+    format!("  {name:<12}{}", value.as_ref())
+}

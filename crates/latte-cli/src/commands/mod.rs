@@ -1,0 +1,9 @@
+//! One file per command: its options with their help, and what it does.
+
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod data;
+pub(crate) mod demo;
+pub(crate) mod inspect;
+pub(crate) mod sample;
+pub(crate) mod train;

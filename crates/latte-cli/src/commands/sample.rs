@@ -1,0 +1,240 @@
+//! `latte sample`: videos from a trained model.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use latte::sampler::Sampler;
+use latte_video::Clip;
+use latte_video::encode::{self, Mp4Options, SheetRow, contact_sheet};
+
+use crate::failure::bad_input;
+use crate::generator::{Generator, Recipe, Request};
+use crate::progress;
+use crate::terminal::say;
+
+/// Rows of a contact sheet; more cannot be taken in.
+const MOST_ROWS: usize = 64;
+
+/// Makes videos from a trained model: one file each, and a contact sheet of all.
+///
+/// Files are named after class and seed. The same seed gives the same video whatever else is made beside it, and its starting
+/// noise is that of torch.manual_seed(seed); torch.randn(...).
+///
+///   latte sample --checkpoint runs/tiny
+///   latte sample --checkpoint runs/tiny --class right_red_square 3 --num 4 --seed 100
+///   latte sample --checkpoint runs/tiny/checkpoints/0000600/ema.safetensors --sampler ddpm --steps 250 --guidance 1
+///   latte sample --checkpoint runs/tiny --frames 16 --size 32x64 --format gif
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// A weights file, a checkpoint folder, or a run folder (its newest checkpoint).
+    #[arg(long, value_name = "PATH")]
+    checkpoint: PathBuf,
+    /// Classes, by name or number. Default: every class once.
+    #[arg(long = "class", value_name = "CLASS", num_args = 1..)]
+    classes: Vec<String>,
+    /// Videos of each class; their seeds count up from --seed.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    num: usize,
+    /// The seed of the first video of each class.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How far videos are pushed towards their class; 1 is not at all. Default: 4, or 1 for models without classes.
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// The method: ddim is good with few steps, ddpm with many (250).
+    #[arg(long, default_value = "ddim", value_parser = parse_sampler, value_name = "ddim|ddpm")]
+    sampler: Sampler,
+    /// Steps from noise to video; more is slower and better.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    steps: usize,
+    /// Noise added in each step of ddim, 0 (none) to 1 (as ddpm).
+    #[arg(long, default_value_t = 0.0, value_name = "ETA", allow_negative_numbers = true)]
+    eta: f64,
+    /// Frames. Default: as in training.
+    #[arg(long, value_name = "N")]
+    frames: Option<usize>,
+    /// Height and width in pixels. Default: as in training.
+    #[arg(long, value_parser = parse_size, value_name = "HxW")]
+    size: Option<[usize; 2]>,
+    /// The folder to write into.
+    #[arg(long, default_value = "samples", value_name = "FOLDER")]
+    out: PathBuf,
+    /// What is written: mp4 (H.264, plays in browsers), gif, or a folder of png frames.
+    #[arg(long, value_enum, default_value_t = Format::Mp4)]
+    format: Format,
+    /// Write every pixel as a square of N × N, so that small videos can be seen.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    enlarge: usize,
+    /// Use the weights themselves instead of their moving average.
+    #[arg(long)]
+    raw_weights: bool,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Mp4,
+    Gif,
+    Png,
+}
+
+/// A clip that was made and written.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The number of its class.
+    pub(crate) class: Option<u32>,
+    /// The file, or the folder of frames.
+    pub(crate) path: PathBuf,
+    label: String,
+    clip: Clip,
+}
+
+/// Where clips are written, and how.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) format: Format,
+    pub(crate) enlarge: usize,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.num == 0 || args.enlarge == 0 {
+        return Err(bad_input("--num and --enlarge: expected at least 1"));
+    }
+    let generator = Generator::open(&args.checkpoint, args.raw_weights)?;
+    let mut requests = Vec::new();
+    for class in generator.classes(&args.classes)? {
+        requests.extend((0..args.num as u64).map(|n| Request { class, seed: args.seed.wrapping_add(n) }));
+    }
+    let recipe = Recipe {
+        sampler: args.sampler,
+        eta: args.eta,
+        steps: args.steps,
+        guidance: args.guidance,
+        frames: args.frames,
+        size: args.size,
+    };
+    let target = Target { folder: &args.out, format: args.format, enlarge: args.enlarge };
+    let written = sample_all(&generator, &recipe, &requests, &target)?;
+    for clip in &written {
+        say(&format!("{}", clip.path.display()));
+    }
+    let sheet = args.out.join("contact_sheet.png");
+    write_sheet(&sheet, &written)?;
+    say(&format!("{}", sheet.display()));
+    if written.len() > MOST_ROWS {
+        say(&format!("(the contact sheet shows the first {MOST_ROWS} of {} videos)", written.len()));
+    }
+    Ok(())
+}
+
+/// Makes all clips of `requests` and writes each as soon as it is there.
+///
+/// # Errors
+///
+/// If the recipe does not fit the model, the work fails, or a file cannot be written.
+pub(crate) fn sample_all(
+    generator: &Generator,
+    recipe: &Recipe,
+    requests: &[Request],
+    target: &Target<'_>,
+) -> anyhow::Result<Vec<Written>> {
+    std::fs::create_dir_all(target.folder).with_context(|| format!("cannot make {}", target.folder.display()))?;
+    let steps = recipe.steps as u64;
+    let bar = progress::bar(steps * requests.len() as u64, "{wide_bar} {msg}  {eta} left");
+    let mut written = Vec::new();
+    for (done, request) in requests.iter().enumerate() {
+        if let Some(bar) = &bar {
+            bar.set_message(format!("video {} of {}", done + 1, requests.len()));
+        }
+        let mut on_step = |step: usize| {
+            if let Some(bar) = &bar {
+                bar.set_position(done as u64 * steps + step as u64);
+            }
+        };
+        let clip = enlarged(&generator.generate(recipe, *request, &mut on_step)?, target.enlarge)?;
+        let name = generator.class_name(request.class);
+        let path = write_clip(target, &format!("{}_seed{}", file_name(&name), request.seed), &clip)?;
+        written.push(Written { class: request.class, path, label: format!("{name}, seed {}", request.seed), clip });
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    Ok(written)
+}
+
+/// Draws all clips in one picture, a row each.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub(crate) fn write_sheet(path: &Path, clips: &[Written]) -> anyhow::Result<()> {
+    let rows: Vec<SheetRow<'_>> =
+        clips.iter().take(MOST_ROWS).map(|clip| SheetRow { label: &clip.label, clip: &clip.clip }).collect();
+    contact_sheet(&rows, 8, 64)?.write_png(path)?;
+    Ok(())
+}
+
+fn write_clip(target: &Target<'_>, name: &str, clip: &Clip) -> anyhow::Result<PathBuf> {
+    let path = match target.format {
+        Format::Mp4 => target.folder.join(format!("{name}.mp4")),
+        Format::Gif => target.folder.join(format!("{name}.gif")),
+        Format::Png => target.folder.join(name),
+    };
+    match target.format {
+        Format::Mp4 => encode::write_mp4(&path, clip, &Mp4Options::default())?,
+        Format::Gif => encode::write_gif(&path, clip)?,
+        Format::Png => encode::write_png_frames(&path, clip)?,
+    }
+    Ok(path)
+}
+
+/// A class name as part of a file name.
+fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
+}
+
+/// Every pixel as a square of `factor` × `factor`.
+fn enlarged(clip: &Clip, factor: usize) -> anyhow::Result<Clip> {
+    let [frames, height, width, _] = clip.shape();
+    let mut pixels = Vec::with_capacity(clip.pixels().len() * factor * factor);
+    for frame in 0..frames {
+        for row in clip.frame(frame).chunks(width * 3) {
+            let wide: Vec<u8> = row.chunks(3).flat_map(|pixel| pixel.repeat(factor)).collect();
+            pixels.extend(wide.repeat(factor));
+        }
+    }
+    Ok(Clip::new(pixels, [frames, height * factor, width * factor, 3], clip.fps())?)
+}
+
+fn parse_sampler(text: &str) -> Result<Sampler, String> {
+    text.parse().map_err(|e: latte::Error| e.to_string())
+}
+
+fn parse_size(text: &str) -> Result<[usize; 2], String> {
+    let parsed = text.split_once(['x', '×']).and_then(|(h, w)| Some([h.trim().parse().ok()?, w.trim().parse().ok()?]));
+    parsed.ok_or_else(|| format!("expected height x width, for example 32x64, got `{text}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enlarging_repeats_pixels() {
+        let clip = Clip::new(vec![1, 2, 3, 4, 5, 6], [1, 1, 2, 3], 8.0).unwrap();
+        let large = enlarged(&clip, 2).unwrap();
+        assert_eq!(large.shape(), [1, 2, 4, 3]);
+        let row = [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6];
+        assert_eq!(large.pixels(), [row, row].concat());
+    }
+
+    #[test]
+    fn sizes_and_names() {
+        assert_eq!(parse_size("32x64"), Ok([32, 64]));
+        assert!(parse_size("32").is_err() && parse_size("axb").is_err());
+        assert_eq!(file_name("a/b ü..c"), "a_b_ü__c");
+    }
+}

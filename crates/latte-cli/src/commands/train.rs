@@ -1,0 +1,107 @@
+//! `latte train`: a training run from a configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use latte_train::{Outcome, Start, TrainConfig, Trainer};
+
+use crate::progress::TrainingProgress;
+use crate::terminal::{note, say};
+
+/// Trains a model on a folder of videos.
+///
+/// The run goes on from its newest checkpoint if it has one, to the same weights, bit for bit, as without the break. Ctrl-C
+/// finishes the step under way, saves, and ends; the same command goes on from there.
+///
+///   latte data demo clips && latte train --config configs/tiny.toml
+///   latte train --config configs/folder.toml --set data.path=my-videos --set output.run=runs/mine
+///   latte train --config configs/tiny.toml --set train.max_steps=2000 --set optimizer.learning_rate=3e-4
+///
+/// configs/folder.toml explains every key.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Replaces one value of the configuration; may be given many times.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Go on from the newest checkpoint; an error if there is none.
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Begin at step 0; an error if the run folder has checkpoints.
+    #[arg(long)]
+    fresh: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let start = match (args.resume, args.fresh) {
+        (true, _) => Start::Resume,
+        (_, true) => Start::Fresh,
+        _ => Start::Auto,
+    };
+    let config = TrainConfig::load(&args.config, &args.overrides)?;
+    let stop = stop_on_interrupt()?;
+    match train(config, start, &stop)? {
+        Outcome::Finished { checkpoint } => {
+            say(&format!("finished; the last checkpoint is {}", checkpoint.display()));
+            say(&format!("sample from it: latte sample --checkpoint {}", checkpoint.display()));
+        }
+        Outcome::Stopped { step, checkpoint } => {
+            say(&format!("stopped after step {step}; saved {}", checkpoint.display()));
+            say("the same command goes on from there");
+        }
+    }
+    Ok(())
+}
+
+/// Runs a configuration to its end, or until `stop` is set, and shows how far it is.
+///
+/// # Errors
+///
+/// As [`Trainer::open`] and [`Trainer::run`].
+pub(crate) fn train(config: TrainConfig, start: Start, stop: &AtomicBool) -> anyhow::Result<Outcome> {
+    let mut trainer = Trainer::open(config, start)?;
+    let model = &trainer.card().model;
+    note(&format!(
+        "model: {} parameters, {} blocks of width {}; data: {} videos{}",
+        trainer.num_trainable(),
+        model.depth,
+        model.hidden_size,
+        trainer.num_videos(),
+        match trainer.card().classes.len() {
+            0 => String::new(),
+            n => format!(" of {n} classes"),
+        }
+    ));
+    if let Some(path) = trainer.resumed_from() {
+        note(&format!("going on from {}", path.display()));
+    }
+    let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
+    let outcome = trainer.run(stop, &mut progress);
+    progress.finish();
+    Ok(outcome?)
+}
+
+/// A flag that Ctrl-C (or a request to terminate) sets. The second Ctrl-C ends the program at once.
+fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    let handler = move || {
+        if seen.swap(true, Ordering::SeqCst) {
+            end_at_once();
+        }
+        note("stopping: this step is finished and saved first (Ctrl-C again ends at once, without saving)");
+    };
+    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}
+
+#[expect(clippy::exit, reason = "the user asked twice; files are written whole or not at all")]
+fn end_at_once() {
+    // What shells report for a program that Ctrl-C ended.
+    std::process::exit(130);
+}

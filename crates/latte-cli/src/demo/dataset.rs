@@ -1,0 +1,41 @@
+//! The demo's data set: real video files, a sub-folder per class.
+
+use std::path::Path;
+
+use anyhow::Context;
+use latte::noise::TorchRng;
+use latte_video::Clip;
+use latte_video::encode::{Mp4Options, write_mp4};
+
+use super::scene::{Class, Scene};
+
+/// Height and width of a clip of the data set, in pixels.
+pub(crate) const SIDE: usize = 64;
+/// Frames of a clip.
+pub(crate) const NUM_FRAMES: usize = 24;
+/// Frames per second.
+pub(crate) const FPS: f64 = 8.0;
+
+/// Writes `clips_per_class` mp4 files for every class into `folder/<class>/`; returns how many files that are. The same seed
+/// writes the same files.
+///
+/// # Errors
+///
+/// If a file cannot be written.
+pub(crate) fn write(folder: &Path, clips_per_class: usize, seed: u64) -> anyhow::Result<usize> {
+    let root = TorchRng::new(seed);
+    let mut written = 0;
+    for (label, class) in Class::all().into_iter().enumerate() {
+        let class_folder = folder.join(class.to_string());
+        std::fs::create_dir_all(&class_folder).with_context(|| format!("cannot make {}", class_folder.display()))?;
+        for index in 0..clips_per_class {
+            // A stream of its own for each clip: more clips do not change the ones before.
+            let mut rng = root.fork(label as u64).fork(index as u64);
+            let scene = Scene::random(class, &mut || rng.uniform_f64());
+            let clip = Clip::new(scene.draw(NUM_FRAMES, SIDE), [NUM_FRAMES, SIDE, SIDE, 3], FPS)?;
+            write_mp4(class_folder.join(format!("{index:03}.mp4")), &clip, &Mp4Options::default())?;
+            written += 1;
+        }
+    }
+    Ok(written)
+}

@@ -1,0 +1,122 @@
+//! The demo: data set, training, samples, and a count of the clips that move as they should.
+
+pub(crate) mod dataset;
+mod motion;
+pub(crate) mod parameters;
+mod scene;
+mod score;
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Context;
+use latte::sampler::Sampler;
+use latte_train::{Start, TrainConfig};
+
+use crate::commands::sample::{Format, Target, sample_all, write_sheet};
+use crate::commands::train::train;
+use crate::generator::{Generator, Recipe, Request};
+use crate::progress::duration;
+use crate::terminal::say;
+use parameters::Budget;
+use scene::Class;
+use score::Measured;
+
+/// Runs the demo in the folder `out`.
+///
+/// # Errors
+///
+/// If a file cannot be written, or the training fails.
+pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let videos = out.join("videos");
+    say(&format!("1. data: mp4 files of moving shapes, {} classes, in {}", Class::all().len(), videos.display()));
+    let num_videos = dataset::write(&videos, parameters::CLIPS_PER_CLASS, seed)?;
+    let config_path = out.join("train.toml");
+    // A run of another length or seed is another run.
+    let run = out.join(format!("run-{}-steps-seed-{seed}", budget.max_steps));
+    parameters::write_config(&config_path, &videos, &run, budget, seed)?;
+
+    say(&format!("2. training on {num_videos} files: latte train --config {}", config_path.display()));
+    let config = TrainConfig::load(&config_path, &[])?;
+    train(config, Start::Auto, &AtomicBool::new(false))?;
+
+    let generator = Generator::open(&run, false)?;
+    let samples = out.join("samples");
+    say(&format!("3. sampling {} videos of each class from the averaged weights", budget.samples_per_class));
+    let written = sample_all(
+        &generator,
+        &recipe(budget),
+        &requests(&generator, budget, seed)?,
+        &Target { folder: &samples, format: Format::Mp4, enlarge: parameters::ENLARGE },
+    )?;
+    let sheet = out.join("contact_sheet.png");
+    write_sheet(&sheet, &written)?;
+
+    say("4. measuring the written files");
+    let mut measured = Vec::new();
+    for clip in &written {
+        let name = generator.class_name(clip.class);
+        let class = Class::from_name(&name)
+            .with_context(|| format!("`{name}` is no class of the demo: is {} its own?", videos.display()))?;
+        measured.push(Measured::from_file(class, &clip.path)?);
+    }
+    say("");
+    for line in score::report(&measured) {
+        say(&line);
+    }
+    say("");
+    say(&format!("took        {}", duration(started.elapsed())));
+    say(&format!("look at     {}", sheet.display()));
+    say(&format!("videos      {}", samples.display()));
+    say(&format!("weights     {}", generator.path.display()));
+    say("try next:");
+    say(&format!("  latte sample --checkpoint {} --num 4 --seed 100 --enlarge 4", run.display()));
+    say(&format!("  latte sample --checkpoint {} --class right_red_square --frames 16 --enlarge 4", run.display()));
+    say(&format!("  latte train --config {} --set train.max_steps={}", config_path.display(), 2 * budget.max_steps));
+    say("  latte train --config configs/folder.toml --set data.path=<a folder of your videos>");
+    Ok(())
+}
+
+fn recipe(budget: Budget) -> Recipe {
+    Recipe {
+        sampler: Sampler::Ddim,
+        eta: 0.0,
+        steps: budget.sampling_steps,
+        guidance: Some(parameters::GUIDANCE),
+        frames: None,
+        size: None,
+    }
+}
+
+fn requests(generator: &Generator, budget: Budget, seed: u64) -> anyhow::Result<Vec<Request>> {
+    let mut requests = Vec::new();
+    for class in generator.classes(&[])? {
+        let seeds = (0..budget.samples_per_class as u64).map(|n| seed.wrapping_mul(1000).wrapping_add(n));
+        requests.extend(seeds.map(|seed| Request { class, seed }));
+    }
+    Ok(requests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_the_demo_promises_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let budget = Budget { max_steps: 1, samples_per_class: 1, sampling_steps: 1 };
+        run(&out, budget, 3).unwrap();
+        let count = |name: &str| std::fs::read_dir(out.join(name)).unwrap().count();
+        assert_eq!((count("videos"), count("videos/up_blue_disc")), (8, parameters::CLIPS_PER_CLASS));
+        assert_eq!(count("samples"), 8);
+        for file in ["train.toml", "contact_sheet.png", "samples/left_red_square_seed3000.mp4"] {
+            assert!(out.join(file).is_file(), "{file}");
+        }
+        // Again: the finished run is taken up, not trained anew.
+        run(&out, budget, 3).unwrap();
+        assert_eq!(count("run-1-steps-seed-3/checkpoints"), 1);
+    }
+}

@@ -1,0 +1,114 @@
+//! Every number of the demo's training and sampling, in one place.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+/// Training clips of each class.
+pub(crate) const CLIPS_PER_CLASS: usize = 24;
+
+/// What differs between the whole demo and `--quick`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    /// Optimiser steps.
+    pub(crate) max_steps: u64,
+    /// Generated clips of each class.
+    pub(crate) samples_per_class: usize,
+    /// Visited timesteps of a generated clip.
+    pub(crate) sampling_steps: usize,
+}
+
+/// About a quarter of an hour on two cores at most.
+pub(crate) const FULL: Budget = Budget { max_steps: 1500, samples_per_class: 4, sampling_steps: 50 };
+/// About a minute, with an honest lower score.
+pub(crate) const QUICK: Budget = Budget { max_steps: 150, samples_per_class: 2, sampling_steps: 25 };
+
+/// How far samples are pushed towards their class.
+pub(crate) const GUIDANCE: f64 = 3.0;
+/// Generated clips are enlarged by this factor when they are written, so that a person can see them.
+pub(crate) const ENLARGE: usize = 4;
+
+/// Writes the configuration of the demo's training run: the same run as `latte train --config <path>`.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub(crate) fn write_config(path: &Path, videos: &Path, run: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
+    // Absolute, so that the file works from every folder.
+    let quoted = |path: &Path| -> anyhow::Result<String> {
+        let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
+        Ok(toml::Value::String(path.to_string_lossy().into_owned()).to_string())
+    };
+    let text = config_text(&quoted(videos)?, &quoted(run)?, budget, seed);
+    let temporary = path.with_extension("toml.tmp");
+    std::fs::write(&temporary, text)
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn config_text(videos: &str, run: &str, budget: Budget, seed: u64) -> String {
+    let Budget { max_steps, .. } = budget;
+    let warmup_steps = (max_steps / 15).max(1);
+    let checkpoint_every = (max_steps / 3).max(1);
+    format!(
+        r#"# The training run of `latte demo`: moving shapes, a class per direction and thing.
+# The same run by hand: latte train --config <this file>
+
+[model]
+patch_size = 4
+hidden_size = 128
+depth = 6
+num_heads = 4
+condition = "class"
+
+[autoencoder]
+kind = "pixels"
+
+[data]
+path = {videos}
+size = 32
+num_frames = 8
+frame_interval = 2
+frame_rule = "exact_stride"
+flip = false # a mirrored clip would move the other way
+
+[optimizer]
+learning_rate = 1e-3
+warmup_steps = {warmup_steps}
+decay = "cosine"
+clip_norm = 1.0
+start_clip_iter = 0
+ema_decay = 0.995
+
+[train]
+max_steps = {max_steps}
+batch_size = 16
+seed = {seed}
+
+[output]
+run = {run}
+checkpoint_every = {checkpoint_every}
+keep_last = 2
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use latte_train::TrainConfig;
+
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_one_that_the_trainer_takes() {
+        for budget in [FULL, QUICK] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("train.toml");
+            write_config(&path, Path::new("a \"b\""), Path::new("c"), budget, 7).unwrap();
+            let config = TrainConfig::load(&path, &[]).unwrap();
+            assert_eq!((config.train.max_steps, config.train.seed), (budget.max_steps, 7));
+            assert!(config.data.path.is_absolute() && config.data.path.ends_with("a \"b\""));
+            assert!(!config.data.flip);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The demo's result: how many generated clips move the way their class says, and show the thing it says.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use latte_video::{Decoder, Video};
+
+use super::motion::{CHANCE, MIN_TRAVEL, Motion, measure};
+use super::scene::Class;
+
+/// A generated clip and what was measured in its file.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) class: Class,
+    pub(crate) path: PathBuf,
+    pub(crate) motion: Motion,
+}
+
+impl Measured {
+    /// Reads the written file and measures its pixels.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub(crate) fn from_file(class: Class, path: &Path) -> anyhow::Result<Self> {
+        let clip = Video::open(path, Decoder::Auto).and_then(|video| video.all()).context("cannot read a generated clip back")?;
+        Ok(Self { class, path: path.to_path_buf(), motion: measure(clip.pixels(), clip.shape()) })
+    }
+
+    fn direction_is_right(&self) -> bool {
+        self.motion.direction_matches(self.class)
+    }
+
+    fn thing_is_right(&self) -> bool {
+        self.motion.thing_matches(self.class)
+    }
+}
+
+/// The result for people, a line each.
+pub(crate) fn report(clips: &[Measured]) -> Vec<String> {
+    let total = clips.len();
+    let percent = |count: usize, of: usize| 100.0 * count as f64 / of.max(1) as f64;
+    let count = |rule: fn(&Measured) -> bool| clips.iter().filter(|clip| rule(clip)).count();
+    let (moving, showing) = (count(Measured::direction_is_right), count(Measured::thing_is_right));
+    let both = count(|clip| clip.direction_is_right() && clip.thing_is_right());
+    let mut lines = vec![
+        format!("{moving} of {total} clips ({:.0} %) move the way their class says", percent(moving, total)),
+        format!("{showing} of {total} clips ({:.0} %) show the thing their class says; {both} do both", percent(showing, total)),
+        format!(
+            "measured in the pixels of the written files: the thing's centre must travel {:.0} % of the frame or more, \
+             mostly one way; a clip that ignores its class is right at most {:.0} % of the time",
+            100.0 * MIN_TRAVEL,
+            100.0 * CHANCE
+        ),
+        String::new(),
+        format!("{:<18} {:>9} {:>6}   {}", "class", "direction", "thing", "what was seen where the direction is wrong"),
+    ];
+    for class in Class::all() {
+        let own: Vec<&Measured> = clips.iter().filter(|clip| clip.class == class).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let right = own.iter().filter(|clip| clip.direction_is_right()).count();
+        let things = own.iter().filter(|clip| clip.thing_is_right()).count();
+        let wrong: Vec<String> = own.iter().filter(|clip| !clip.direction_is_right()).map(|clip| seen(clip)).collect();
+        let line = format!(
+            "{:<18} {:>9} {:>6}   {}",
+            class.to_string(),
+            format!("{right}/{}", own.len()),
+            format!("{things}/{}", own.len()),
+            wrong.join(", ")
+        );
+        lines.push(line.trim_end().to_string());
+    }
+    lines
+}
+
+fn seen(clip: &Measured) -> String {
+    let name = clip.path.file_name().unwrap_or_default().to_string_lossy();
+    match (clip.motion.direction, clip.motion.displacement) {
+        (Some(direction), _) => format!("{name}: {direction}"),
+        (None, Some((right, down))) => {
+            format!("{name}: no clear direction ({:+.0} % right, {:+.0} % down)", 100.0 * right, 100.0 * down)
+        }
+        (None, None) => format!("{name}: nothing that moves"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scene::{Direction, Thing};
+    use super::*;
+
+    fn clip(class: Class, direction: Option<Direction>, thing: Thing) -> Measured {
+        let displacement = direction.map(Direction::step);
+        Measured { class, path: "a.mp4".into(), motion: Motion { displacement, direction, thing: Some(thing) } }
+    }
+
+    #[test]
+    fn counts_are_counts() {
+        let class = Class { direction: Direction::Right, thing: Thing::RedSquare };
+        let clips = [
+            clip(class, Some(Direction::Right), Thing::RedSquare),
+            clip(class, Some(Direction::Right), Thing::BlueDisc),
+            clip(class, Some(Direction::Left), Thing::RedSquare),
+            clip(class, None, Thing::RedSquare),
+        ];
+        let lines = report(&clips);
+        assert_eq!(lines[0], "2 of 4 clips (50 %) move the way their class says");
+        assert_eq!(lines[1], "3 of 4 clips (75 %) show the thing their class says; 1 do both");
+        assert_eq!(lines[5], "right_red_square         2/4    3/4   a.mp4: left, a.mp4: nothing that moves");
+        assert_eq!(lines.len(), 6);
+    }
+}

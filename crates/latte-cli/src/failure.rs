@@ -1,0 +1,122 @@
+//! Errors on their way to the terminal: one line, and an exit code that says whose turn it is.
+//!
+//! Exit code 2: the input is wrong (a file, an option, a configuration), and the line says what to do. Exit code 1: the work
+//! itself failed (the disk is full, the loss is no number).
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+/// Input that the command itself refuses.
+#[derive(Debug)]
+pub(crate) struct BadInput(pub(crate) String);
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+/// An error about the input, from a message.
+pub(crate) fn bad_input(message: impl Into<String>) -> anyhow::Error {
+    BadInput(message.into()).into()
+}
+
+/// Prints the error as one line and returns the exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    crate::terminal::note(&format!("error: {}", one_line(error)));
+    ExitCode::from(if is_bad_input(error) { 2 } else { 1 })
+}
+
+/// The chain of causes in one line. A cause that the text before it already contains is not said twice.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = flat(&cause.to_string());
+        if line.is_empty() {
+            line = text;
+        } else if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+    }
+    line
+}
+
+/// A message without line breaks, and without the call stack that the tensor library may append.
+fn flat(message: &str) -> String {
+    let is_stack = |line: &str| line.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    let lines: Vec<&str> =
+        message.lines().map(str::trim).take_while(|line| !is_stack(line)).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
+}
+
+fn is_bad_input(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<BadInput>()
+            || cause.downcast_ref().is_some_and(is_bad_video)
+            || cause.downcast_ref().is_some_and(is_bad_model_input)
+            || cause.downcast_ref().is_some_and(is_bad_training_input)
+            || cause.downcast_ref().is_some_and(is_bad_path)
+    })
+}
+
+fn is_bad_video(error: &latte_video::Error) -> bool {
+    use latte_video::Error;
+    // What the system says about a file is judged by itself.
+    !matches!(error, Error::Io { .. } | Error::Encode { .. } | Error::Ffmpeg { .. })
+}
+
+fn is_bad_model_input(error: &latte::Error) -> bool {
+    use latte::Error;
+    match error {
+        Error::Config { .. } | Error::Shape { .. } | Error::Weights { .. } => true,
+        Error::Io { source, .. } => is_bad_path(source),
+        _ => false,
+    }
+}
+
+fn is_bad_training_input(error: &latte_train::Error) -> bool {
+    use latte_train::Error;
+    match error {
+        Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } => true,
+        // Transparent: the chain of causes goes past them.
+        Error::Latte(inner) => is_bad_model_input(inner),
+        Error::Io { source, .. } => is_bad_path(source),
+        _ => false,
+    }
+}
+
+/// Whether the system complains about the path that was given, not about the machine.
+fn is_bad_path(error: &std::io::Error) -> bool {
+    use ErrorKind::{AlreadyExists, InvalidData, InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    let kinds = [AlreadyExists, InvalidData, InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied];
+    kinds.contains(&error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_is_one_line_and_says_nothing_twice() {
+        let io = || std::io::Error::new(ErrorKind::NotFound, "no such file");
+        let error = Err::<(), _>(latte::Error::Io { path: "a/b".into(), source: io() }).context("cannot sample").unwrap_err();
+        assert_eq!(one_line(&error), "cannot sample: a/b: no such file");
+        assert!(is_bad_input(&error));
+        let error = anyhow::anyhow!("first\n\n  second\n   0: std::backtrace\n   1: more");
+        assert_eq!(one_line(&error), "first; second");
+    }
+
+    #[test]
+    fn a_full_disk_is_not_the_users_input() {
+        let full = std::io::Error::new(ErrorKind::StorageFull, "no space left");
+        let error = anyhow::Error::new(latte::Error::Io { path: "x".into(), source: full });
+        assert!(!is_bad_input(&error));
+        assert!(!is_bad_input(&anyhow::anyhow!("a bug")));
+        assert!(is_bad_input(&bad_input("class 9 is out of range").context("while sampling")));
+    }
+}

@@ -1,0 +1,108 @@
+//! How far a long piece of work is: a line that moves on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use latte_train::{Observer, StepEvent};
+
+use crate::terminal::note;
+
+/// Between two plain lines, so that a log stays readable.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows a training run.
+#[derive(Debug)]
+pub(crate) struct TrainingProgress {
+    bar: Option<ProgressBar>,
+    last_line: Option<Instant>,
+    /// Loss and gradient norm, smoothed over some 20 steps.
+    smooth: Option<(f64, f64)>,
+}
+
+impl TrainingProgress {
+    pub(crate) fn new(max_steps: u64) -> Self {
+        Self { bar: bar(max_steps, "{wide_bar} {pos}/{len}  {msg}"), last_line: None, smooth: None }
+    }
+
+    /// Takes the moving line away.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn print(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => note(line),
+        }
+    }
+}
+
+impl Observer for TrainingProgress {
+    fn step(&mut self, event: &StepEvent) {
+        let record = &event.record;
+        let (loss, norm) = self.smooth.unwrap_or((record.loss, record.grad_norm));
+        let (loss, norm) = (loss + 0.05 * (record.loss - loss), norm + 0.05 * (record.grad_norm - norm));
+        self.smooth = Some((loss, norm));
+        let text = format!(
+            "loss {loss:.4}  gradient norm {norm:.3}  {:.2} steps/s  {} left",
+            event.mean_steps_per_s,
+            duration(event.time_left)
+        );
+        if let Some(bar) = &self.bar {
+            bar.set_position(record.step);
+            bar.set_message(text);
+            return;
+        }
+        let due = self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
+        if due || record.step == event.max_steps {
+            self.last_line = Some(Instant::now());
+            note(&format!("step {}/{}  {text}", record.step, event.max_steps));
+        }
+    }
+
+    fn checkpoint(&mut self, step: u64, path: &Path) {
+        self.print(&format!("step {step}: saved {}", path.display()));
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.print(&format!("warning: {message}"));
+    }
+}
+
+/// A moving line for work of `total` parts; nothing where no terminal is.
+pub(crate) fn bar(total: u64, template: &str) -> Option<ProgressBar> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
+    // The templates are written in this program; a wrong one leaves the plain style.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    Some(bar)
+}
+
+/// `1 h 02 min`, `3 min 05 s`, `12 s`.
+pub(crate) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        let shown = [5, 185, 3725].map(|s| duration(Duration::from_secs(s)));
+        assert_eq!(shown, ["5 s", "3 min 05 s", "1 h 02 min"]);
+    }
+}

@@ -1,0 +1,276 @@
+//! The built program from outside: what it prints, which files it writes, and with which exit code it ends.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A model that trains in a moment.
+const TINY: [&str; 9] = [
+    "model.hidden_size=16",
+    "model.depth=2",
+    "model.num_heads=2",
+    "model.patch_size=4",
+    "data.size=16",
+    "data.num_frames=4",
+    "train.batch_size=2",
+    "train.max_steps=2",
+    "optimizer.warmup_steps=0",
+];
+
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: TempDir::new().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_latte"));
+        command.current_dir(self.dir.path()).args(args).env_remove("RUST_BACKTRACE");
+        command
+    }
+
+    fn latte(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs and expects success; returns standard output.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.latte(args);
+        assert!(output.status.success(), "latte {}: {}", args.join(" "), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs, expects the refusal of bad input, and returns the one line of standard error.
+    fn refused(&self, args: &[&str]) -> String {
+        let output = self.latte(args);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "latte {}: {stderr}", args.join(" "));
+        assert_eq!(stderr.lines().count(), 1, "latte {}: {stderr}", args.join(" "));
+        assert!(stderr.starts_with("error: ") && !stderr.contains("panicked"), "{stderr}");
+        stderr
+    }
+
+    /// Writes the demo's data set, one clip of each class.
+    fn data(&self) {
+        self.ok(&["data", "demo", "clips", "--clips", "1"]);
+    }
+
+    fn train_args(extra: &[&'static str]) -> Vec<&'static str> {
+        let mut args = vec!["train", "--config", "clips/train.toml", "--set", "output.run=run"];
+        for setting in TINY.iter().chain(extra) {
+            args.extend(["--set", setting]);
+        }
+        args
+    }
+
+    /// Writes the data set and trains a tiny model on it.
+    fn trained(&self) {
+        self.data();
+        self.ok(&Self::train_args(&[]));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn help_of_every_command_shows_an_example() {
+    let place = Place::new();
+    for command in ["demo", "train", "sample", "inspect", "data demo", "bench", "completions"] {
+        let mut args: Vec<&str> = command.split(' ').collect();
+        args.push("--help");
+        let help = place.ok(&args);
+        assert!(help.lines().any(|line| line.starts_with("  latte ")), "{command}: no example:\n{help}");
+        assert!(help.contains("Usage: latte"), "{command}:\n{help}");
+    }
+    assert!(place.ok(&["--help"]).contains("  latte demo"));
+    assert!(place.ok(&["--version"]).starts_with("latte "));
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.ok(&["completions", shell]);
+        assert!(script.contains("sample") && script.contains("demo"), "{shell}");
+    }
+}
+
+#[test]
+fn bad_input_is_one_line_and_exit_code_2() {
+    let place = Place::new();
+    place.data();
+    let train = |setting: &'static str| place.refused(&Place::train_args(&[setting]));
+
+    let line = place.refused(&["train", "--config", "none.toml"]);
+    assert!(line.contains("none.toml"), "{line}");
+    let line = train("train.max_stepz=3");
+    assert!(line.contains("train.max_stepz") && line.contains("max_steps"), "{line}");
+    let line = train("data.path=nowhere");
+    assert!(line.contains("nowhere"), "{line}");
+    let line = train("model.num_heads=3");
+    assert!(line.contains("num_heads"), "{line}");
+    let line = place.refused(&["sample", "--checkpoint", "nowhere"]);
+    assert!(line.contains("nowhere"), "{line}");
+    let line = place.refused(&["sample", "--checkpoint", "clips"]);
+    assert!(line.contains("clips"), "{line}");
+    let line = place.refused(&["inspect", "nowhere"]);
+    assert!(line.contains("nowhere"), "{line}");
+    let line = place.refused(&["inspect", "clips/train.toml/none"]);
+    assert!(line.contains("none"), "{line}");
+    std::fs::write(place.path("text.mp4"), "no video").unwrap();
+    let line = place.refused(&["inspect", "text.mp4"]);
+    assert!(line.contains("text.mp4"), "{line}");
+    let line = place.refused(&["bench", "--model", "M/2"]);
+    assert!(line.contains("M/2"), "{line}");
+    place.refused(&["data", "demo", "more", "--clips", "0"]);
+}
+
+#[test]
+fn impossible_samples_are_refused_by_name() {
+    let place = Place::new();
+    place.trained();
+    let sample = |extra: &[&str]| {
+        let mut args = vec!["sample", "--checkpoint", "run", "--out", "none"];
+        args.extend(extra);
+        place.refused(&args)
+    };
+    let line = sample(&["--class", "8"]);
+    assert!(line.contains("--class 8") && line.contains("0 to 7") && line.contains("up_red_square"), "{line}");
+    assert!(sample(&["--class", "sideways"]).contains("sideways"));
+    assert!(sample(&["--size", "18x16"]).contains("--size 18x16"));
+    assert!(sample(&["--frames", "0"]).contains("--frames 0"));
+    assert!(sample(&["--steps", "0"]).contains("--steps 0"));
+    assert!(sample(&["--steps", "1001"]).contains("--steps 1001"));
+    assert!(sample(&["--num", "0"]).contains("--num"));
+    assert!(sample(&["--steps", "2", "--eta", "-1"]).contains("eta"));
+    assert!(!place.path("none").join("contact_sheet.png").exists());
+}
+
+#[test]
+fn a_checkpoint_of_a_wrong_shape_is_refused() {
+    let place = Place::new();
+    place.trained();
+    let path = place.path("run/checkpoints/0000002/ema.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+
+    // The same values under another shape: the header says [2, 8] in place of [16] for one bias.
+    let header_len = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
+    assert_eq!(header["t_embedder.mlp.2.bias"]["shape"], serde_json::json!([16]));
+    header["t_embedder.mlp.2.bias"]["shape"] = serde_json::json!([2, 8]);
+    let header = header.to_string().into_bytes();
+    let wrong = [&(header.len() as u64).to_le_bytes(), &header[..], &bytes[8 + header_len..]].concat();
+    std::fs::write(place.path("wrong.safetensors"), wrong).unwrap();
+    let line = place.refused(&["sample", "--checkpoint", "wrong.safetensors"]);
+    assert!(line.contains("t_embedder.mlp.2.bias") && line.contains("[2, 8]") && line.contains("[16]"), "{line}");
+
+    std::fs::write(place.path("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    let line = place.refused(&["sample", "--checkpoint", "half.safetensors"]);
+    assert!(line.contains("half.safetensors"), "{line}");
+}
+
+#[test]
+fn a_seed_gives_the_same_video_whatever_is_made_beside_it() {
+    let place = Place::new();
+    place.trained();
+    let common = ["sample", "--checkpoint", "run", "--steps", "3", "--sampler", "ddpm"];
+    let sample = |extra: &[&str]| place.ok(&[&common, extra].concat());
+    sample(&["--class", "right_red_square", "--num", "3", "--seed", "4", "--out", "many"]);
+    sample(&["--class", "5", "--seed", "6", "--out", "one"]);
+    let names = ["contact_sheet.png", "right_red_square_seed4.mp4", "right_red_square_seed5.mp4", "right_red_square_seed6.mp4"];
+    assert_eq!(files(&place.path("many")), names);
+    let read = |name: &str| std::fs::read(place.path(name)).unwrap();
+    assert_eq!(read("one/right_red_square_seed6.mp4"), read("many/right_red_square_seed6.mp4"));
+    assert_ne!(read("many/right_red_square_seed5.mp4"), read("many/right_red_square_seed6.mp4"));
+
+    sample(&["--class", "5", "--format", "gif", "--frames", "6", "--size", "16x24", "--enlarge", "2", "--out", "gif"]);
+    sample(&["--class", "5", "--format", "png", "--out", "png", "--raw-weights"]);
+    assert_eq!(files(&place.path("gif")), ["contact_sheet.png", "right_red_square_seed0.gif"]);
+    assert_eq!(files(&place.path("png/right_red_square_seed0")).len(), 4);
+    // Every class once where none is named.
+    sample(&["--out", "all"]);
+    assert_eq!(files(&place.path("all")).len(), 8 + 1);
+}
+
+#[test]
+fn inspect_says_what_things_are() {
+    let place = Place::new();
+    place.trained();
+    let run = place.ok(&["inspect", "run"]);
+    assert!(run.contains("a training run") && run.contains("at steps 2") && run.contains("up_red_square"), "{run}");
+    let checkpoint = place.ok(&["inspect", "run/checkpoints/0000002"]);
+    assert!(checkpoint.contains("weights after 2 steps") && checkpoint.contains("2 blocks of width 16"), "{checkpoint}");
+    let optimizer = place.ok(&["inspect", "run/checkpoints/0000002/optimizer.safetensors"]);
+    assert!(optimizer.contains("tensors") && optimizer.contains("not usable"), "{optimizer}");
+    let config = place.ok(&["inspect", "clips/train.toml"]);
+    assert!(config.contains("a training configuration") && config.contains("ema_decay = 0.995"), "{config}");
+    let video = place.ok(&["inspect", "clips/videos/up_red_square/000.mp4"]);
+    assert!(video.contains("64 × 64") && video.contains("24 at 8.000"), "{video}");
+}
+
+#[test]
+fn training_resumes_and_can_be_told_not_to() {
+    let place = Place::new();
+    place.trained();
+    let line = place.refused(&[&Place::train_args(&[])[..], &["--fresh"]].concat());
+    assert!(line.contains("run") && line.contains("checkpoint"), "{line}");
+    let output = place.latte(&Place::train_args(&["train.max_steps=3"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("going on from"), "{}", text(&output.stderr));
+    assert!(place.path("run/checkpoints/0000003").is_dir());
+    let elsewhere = Place::train_args(&["output.run=other"]);
+    let line = place.refused(&[&elsewhere[..], &["--resume"]].concat());
+    assert!(line.contains("other"), "{line}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_finishes_the_step_saves_and_ends_well() {
+    let place = Place::new();
+    place.data();
+    let args = Place::train_args(&["train.max_steps=1000000", "output.checkpoint_every=1000000"]);
+    let mut child = place.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let metrics = place.path("run/metrics.jsonl");
+    let started = Instant::now();
+    while std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 3 {
+        assert!(started.elapsed() < Duration::from_mins(2), "no step was done");
+        assert_eq!(child.try_wait().unwrap(), None, "training ended by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let steps = std::fs::read_to_string(&metrics).unwrap().lines().count();
+    assert_eq!(files(&place.path("run/checkpoints")), [format!("{steps:07}")]);
+    assert!(text(&output.stdout).contains(&format!("stopped after step {steps}")), "{}", text(&output.stdout));
+}
+
+#[test]
+fn bench_prints_one_json_line_with_the_agreed_keys() {
+    let place = Place::new();
+    let line = place.ok(&["bench", "--model", "S/8", "--mode", "train", "--dtype", "bf16", "--threads", "2", "--runs", "1"]);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let report: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((report["model"].as_str(), report["mode"].as_str()), (Some("S/8"), Some("train")));
+    assert_eq!((report["dtype"].as_str(), report["threads"].as_u64()), (Some("bf16"), Some(2)));
+    assert!(report["median_s"].as_f64() > Some(0.0) && report["min_s"].as_f64() <= report["median_s"].as_f64(), "{line}");
+}

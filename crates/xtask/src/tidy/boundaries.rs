@@ -1,0 +1,272 @@
+//! Rules for crates: which sees which, which foreign crates are allowed where, where `unsafe` and device code may live.
+
+use toml::{Table, Value};
+
+use super::strip::{code_only, is_whole_word};
+use super::{Problem, Tree};
+
+/// Every crate of the workspace and the crates of the workspace that it may depend on. A crate exists to forbid knowledge:
+/// what is not listed here is what it must not know.
+const MAY_SEE: &[(&str, &[&str])] = &[
+    ("golden", &[]),
+    ("latte-ops", &[]),
+    ("latte", &["latte-ops"]),
+    ("latte-video", &[]),
+    ("latte-eval", &["latte-ops", "latte-video"]),
+    ("latte-train", &["latte", "latte-ops", "latte-video"]),
+    ("latte-serve", &["latte", "latte-ops", "latte-video"]),
+    ("latte-cli", &["latte", "latte-eval", "latte-ops", "latte-serve", "latte-train", "latte-video"]),
+    ("xtask", &[]),
+];
+
+/// Tests of any crate may read reference tensors.
+const TESTS_MAY_SEE: &str = "golden";
+
+/// Foreign crates that only some crates may use: names that begin with one of the first list, the crates, and why.
+const ONLY_IN: &[(&[&str], &[&str], &str)] = &[
+    (
+        &["axum", "hyper", "tower", "reqwest", "tokio", "ureq", "actix", "warp", "rocket", "tiny_http", "tonic", "rouille"],
+        &["latte-serve"],
+        "only latte-serve knows HTTP and async",
+    ),
+    (
+        &["candle"],
+        &["latte-ops", "latte", "latte-train", "latte-eval", "latte-serve", "latte-cli"],
+        "video code is pixels and files, never tensors",
+    ),
+    (&["anyhow"], &["latte-cli", "xtask"], "libraries have an error enum of their own"),
+    (&["clap", "indicatif"], &["latte-cli"], "only the command talks to the terminal"),
+];
+
+/// The places where `unsafe` is allowed.
+const MAY_BE_UNSAFE: &[&str] = &["crates/latte-ops/", "crates/latte/src/weights.rs"];
+
+/// A crate depends only on crates of the workspace that it may see.
+pub(crate) fn workspace_crates(tree: &Tree) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, file) in tree.manifests() {
+        let Some((_, allowed)) = MAY_SEE.iter().find(|(crate_name, _)| *crate_name == name) else {
+            problems
+                .push(file.problem("a new crate: say in `MAY_SEE` of crates/xtask/src/tidy/boundaries.rs what it may depend on"));
+            continue;
+        };
+        match dependencies(&file.text) {
+            Err(e) => problems.push(file.problem(e)),
+            Ok(list) => problems.extend(
+                list.iter()
+                    .filter(|d| MAY_SEE.iter().any(|(crate_name, _)| *crate_name == d.name))
+                    .filter(|d| !(allowed.contains(&d.name.as_str()) || d.for_tests && d.name == TESTS_MAY_SEE))
+                    .map(|d| file.problem(format!("{name} must not depend on {}", d.name))),
+            ),
+        }
+    }
+    problems
+}
+
+/// Foreign crates are used only where they may be.
+pub(crate) fn foreign_crates(tree: &Tree) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, file) in tree.manifests() {
+        for dependency in dependencies(&file.text).unwrap_or_default() {
+            for (prefixes, crates, why) in ONLY_IN {
+                let restricted = prefixes.iter().any(|prefix| dependency.name.starts_with(prefix));
+                if restricted && !crates.contains(&name) {
+                    problems.push(file.problem(format!("{name} must not depend on {}: {why}", dependency.name)));
+                }
+            }
+        }
+    }
+    problems
+}
+
+/// Every crate follows the lints of the workspace.
+pub(crate) fn workspace_lints(tree: &Tree) -> Vec<Problem> {
+    let without = tree.manifests().filter(|(_, file)| {
+        let lints = file.text.parse::<Table>().ok().and_then(|table| table.get("lints")?.get("workspace")?.as_bool());
+        lints != Some(true)
+    });
+    without.map(|(_, file)| file.problem("needs `[lints]` with `workspace = true`")).collect()
+}
+
+/// `unsafe` stands only where it may.
+pub(crate) fn unsafe_code(tree: &Tree) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for file in tree.rust().filter(|f| !MAY_BE_UNSAFE.iter().any(|place| f.path.starts_with(place))) {
+        let code = code_only(&file.text);
+        for (offset, word) in code.match_indices("unsafe") {
+            if is_whole_word(&code, offset, word) {
+                problems.push(file.problem_at(offset, "`unsafe` is for latte-ops only"));
+            }
+        }
+    }
+    problems
+}
+
+/// Only latte-ops has code that depends on a device feature.
+pub(crate) fn device_features(tree: &Tree) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for file in tree.rust().filter(|f| !f.path.starts_with("crates/latte-ops/")) {
+        let code = code_only(&file.text);
+        for (offset, word) in code.match_indices("feature") {
+            // The blanked code still has the quotes; what is between them is in the text at the same place.
+            let opens = code[offset + word.len()..].trim_start().strip_prefix('=').map(str::trim_start);
+            let Some(quoted) = opens.and_then(|rest| rest.strip_prefix('"')) else { continue };
+            let content = &file.text[code.len() - quoted.len()..];
+            if is_whole_word(&code, offset, word) && content.split('"').next() == Some("cuda") {
+                problems
+                    .push(file.problem_at(offset, "`feature = \"cuda\"` is for latte-ops only: no other crate knows devices"));
+            }
+        }
+    }
+    problems
+}
+
+/// Diffusion and samplers see a network as a `Denoiser`, never the transformer.
+pub(crate) fn diffusion_sees_no_model(tree: &Tree) -> Vec<Problem> {
+    let blind = ["crates/latte/src/diffusion", "crates/latte/src/sampler"];
+    let mut problems = Vec::new();
+    for file in tree.rust().filter(|f| blind.iter().any(|place| f.path.starts_with(place))) {
+        let code = code_only(&file.text);
+        for (offset, word) in code.match_indices("model") {
+            let path = code[..offset].trim_end();
+            // `crate::model` and `super::model`, or `model` in a list of a `use`.
+            let statement = path.rsplit(';').next().unwrap_or_default();
+            let in_use =
+                statement.rsplit('}').next().is_some_and(|s| s.trim_start().starts_with("use ") && s.contains("crate::"));
+            if is_whole_word(&code, offset, word) && (path.ends_with("crate::") || path.ends_with("super::") || in_use) {
+                problems.push(file.problem_at(offset, "diffusion and samplers see only `Denoiser`, never the model"));
+            }
+        }
+    }
+    problems
+}
+
+struct Dependency {
+    name: String,
+    for_tests: bool,
+}
+
+/// All dependencies of a manifest: ordinary, of tests, of build scripts, of single targets. Renamed ones by their real name.
+fn dependencies(manifest: &str) -> Result<Vec<Dependency>, String> {
+    let table: Table = manifest.parse().map_err(|e| format!("no TOML: {e}"))?;
+    let targets = table.get("target").and_then(Value::as_table).into_iter().flat_map(Table::values).filter_map(Value::as_table);
+    let mut list = Vec::new();
+    for section in std::iter::once(&table).chain(targets) {
+        for key in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            for (name, value) in section.get(key).and_then(Value::as_table).into_iter().flatten() {
+                let name = value.get("package").and_then(Value::as_str).unwrap_or(name);
+                list.push(Dependency { name: name.into(), for_tests: key == "dev-dependencies" });
+            }
+        }
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::found;
+    use super::*;
+
+    fn manifest(name: &str, text: &str) -> (String, String) {
+        (format!("crates/{name}/Cargo.toml"), text.into())
+    }
+
+    fn problems(rule: fn(&Tree) -> Vec<Problem>, name: &str, text: &str) -> Vec<String> {
+        let (path, text) = manifest(name, text);
+        found(rule, &[(&path, &text)])
+    }
+
+    #[test]
+    fn a_forbidden_crate_of_the_workspace_is_found() {
+        let see = |name: &str, text: &str| problems(workspace_crates, name, text);
+        assert_eq!(
+            see("latte", "[dependencies]\nlatte-video.workspace = true"),
+            ["crates/latte/Cargo.toml: latte must not depend on latte-video"]
+        );
+        assert_eq!(see("latte-ops", "[dependencies]\nlatte = { path = \"../latte\" }").len(), 1);
+        assert_eq!(see("latte-video", "[dev-dependencies]\nlatte.workspace = true").len(), 1);
+        assert_eq!(see("latte-train", "[target.'cfg(unix)'.dependencies]\nlatte-cli = \"1\"").len(), 1);
+        assert_eq!(see("latte-video", "[dependencies]\nx = { package = \"latte\", path = \"../latte\" }").len(), 1);
+        assert_eq!(see("latte", "[dependencies]\ngolden.workspace = true").len(), 1);
+        assert_eq!(see("surprise", "[dependencies]").len(), 1);
+        assert_eq!(see("latte", "[dependencies\n").len(), 1);
+        let fine = "[dependencies]\nlatte-ops.workspace = true\nserde = \"1\"\n[dev-dependencies]\ngolden.workspace = true";
+        assert_eq!(see("latte", fine), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_foreign_crate_in_the_wrong_place_is_found() {
+        let foreign =
+            |name: &str, dependency: &str| problems(foreign_crates, name, &format!("[dependencies]\n{dependency} = \"1\"")).len();
+        assert_eq!(foreign("latte", "tokio"), 1);
+        assert_eq!(foreign("latte-cli", "hyper-util"), 1);
+        assert_eq!(foreign("latte-video", "candle-core"), 1);
+        assert_eq!(foreign("latte-train", "anyhow"), 1);
+        assert_eq!(foreign("latte-video", "clap"), 1);
+        assert_eq!(foreign("latte-serve", "axum"), 0);
+        assert_eq!(foreign("latte-cli", "anyhow"), 0);
+        assert_eq!(foreign("latte", "candle-core"), 0);
+    }
+
+    #[test]
+    fn a_crate_without_the_lints_is_found() {
+        assert_eq!(problems(workspace_lints, "latte", "[lints]\nworkspace = true"), Vec::<String>::new());
+        for text in ["[package]", "[lints]\nworkspace = false", "[lints.rust]\nunsafe_code = \"deny\""] {
+            assert_eq!(problems(workspace_lints, "latte", text).len(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn unsafe_outside_its_place_is_found() {
+        let text = "//! unsafe\nfn f() {\n    unsafe { g() }\n}";
+        assert_eq!(
+            found(unsafe_code, &[("crates/latte/src/a.rs", text)]),
+            ["crates/latte/src/a.rs:3: `unsafe` is for latte-ops only"]
+        );
+        let fine = [
+            ("crates/latte-ops/src/a.rs", text),
+            ("crates/latte/src/weights.rs", text),
+            ("crates/a/src/lib.rs", "#![deny(unsafe_code)] let s = \"unsafe\";"),
+        ];
+        assert_eq!(found(unsafe_code, &fine), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_device_feature_outside_its_place_is_found() {
+        let text = "#[cfg(feature = \"cuda\")]\nmod gpu;";
+        for spelling in [text, "#[cfg(not(feature=\"cuda\"))]", "if cfg!(feature = \"cuda\") {}"] {
+            assert_eq!(found(device_features, &[("crates/latte/src/a.rs", spelling)]).len(), 1, "{spelling}");
+        }
+        let fine = [
+            ("crates/latte-ops/src/a.rs", text),
+            ("crates/latte/src/a.rs", "// #[cfg(feature = \"cuda\")]"),
+            ("crates/latte/src/b.rs", "#[cfg(feature = \"cudax\")] let feature = \"x\";"),
+            ("crates/latte/src/c.rs", "let s = \"feature = cuda\";"),
+        ];
+        assert_eq!(found(device_features, &fine), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_sampler_that_knows_the_model_is_found() {
+        let cases = [
+            "use crate::model::Latte;",
+            "use crate::{Result, model};",
+            "use crate::{Result, model::Latte};",
+            "fn f(x: crate::model::Latte) {}",
+            "use super::super::model;",
+        ];
+        for text in cases {
+            for folder in ["sampler", "diffusion"] {
+                let path = format!("crates/latte/src/{folder}/a.rs");
+                assert_eq!(found(diffusion_sees_no_model, &[(&path, text)]).len(), 1, "{text}");
+            }
+        }
+        let fine = [
+            ("crates/latte/src/pipeline.rs", "use crate::model::Latte;"),
+            ("crates/latte/src/sampler/a.rs", "//! crate::model\nfn f(model: &dyn Denoiser) { model.predict() }"),
+            ("crates/latte/src/sampler/b.rs", "use crate::Result;\nfn g(model: u8) {}\nuse crate::modelling;"),
+            ("crates/latte/src/sampler/c.rs", "use crate::{A, B};\nstruct S { model: u8 }"),
+        ];
+        assert_eq!(found(diffusion_sees_no_model, &fine), Vec::<String>::new());
+    }
+}
