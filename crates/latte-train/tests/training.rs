@@ -380,6 +380,25 @@ fn what_does_not_fit_is_said_before_anything_is_written() {
 }
 
 #[test]
+fn a_resume_that_cannot_be_exact_says_so() {
+    let dir = with_videos();
+    train(dir.path(), "run", &["train.max_steps=2"]);
+    let resumed = |overrides: &[&str]| {
+        let mut diary = Diary::default();
+        let mut trainer = Trainer::open(config(dir.path(), "run", overrides), Start::Auto).unwrap();
+        trainer.run(&never(), &mut diary).unwrap();
+        diary.warnings
+    };
+    assert!(resumed(&["train.max_steps=3"]).is_empty());
+    let seed = resumed(&["train.max_steps=4", "train.seed=8"]);
+    assert!(seed.len() == 1 && seed[0].contains("seed"), "{seed:?}");
+    let data = dir.path().join("data");
+    std::fs::copy(data.join("down/0.mp4"), data.join("down/9.mp4")).unwrap();
+    let more = resumed(&["train.max_steps=5", "train.seed=8"]);
+    assert!(more.len() == 1 && more[0].contains("6 then, 7 now"), "{more:?}");
+}
+
+#[test]
 fn clips_have_the_right_pixels_and_labels() {
     use latte_train::{ClipSource, FolderSource, VideoFolder};
     let dir = with_videos();
