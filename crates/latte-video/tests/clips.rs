@@ -1,5 +1,7 @@
 //! The clips of `testdata/clips`: what the built-in decoder gives, what ffmpeg gave, and what ffmpeg gives here.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::path::{Path, PathBuf};
 
 use latte_video::{Clip, ClipWindow, Decoder, FrameRule, Video, ffmpeg_is_available};

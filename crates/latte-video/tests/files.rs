@@ -1,5 +1,7 @@
 //! What is found in folders, and files that are no videos.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::fs;
 use std::path::Path;
 
@@ -121,7 +123,9 @@ fn odd_sizes_are_written_with_the_last_row_and_column_twice() {
     let video = Video::open(&path, Decoder::BuiltIn).unwrap();
     assert_eq!((video.info().width, video.info().height, video.info().num_frames), (22, 34, 3));
     let back = video.all().unwrap();
-    assert!(back.frame(2).iter().all(|&v| v.abs_diff(30) <= 3));
+    let values: std::collections::BTreeSet<u8> = back.frame(2).iter().copied().collect();
+    // The levels of neighbouring frames are 10 apart.
+    assert!(values.iter().all(|v| v.abs_diff(30) < 5), "{values:?}");
     let tiny = encode::write_mp4(dir.path().join("tiny.mp4"), &levels(2, 8, 8), &Mp4Options::default()).unwrap_err();
     assert!(tiny.to_string().contains("at least 16"), "{tiny}");
     // Nothing is left behind, half-written or temporary.

@@ -24,7 +24,7 @@ fn check_transform(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
     let case = Case::read(path)?;
     let size = match case.config.get("size") {
         Some(serde_json::Value::Array(pair)) => {
-            match (pair.first().and_then(|v| v.as_u64()), pair.get(1).and_then(|v| v.as_u64())) {
+            match (pair.first().and_then(serde_json::Value::as_u64), pair.get(1).and_then(serde_json::Value::as_u64)) {
                 (Some(h), Some(w)) => [h as usize, w as usize],
                 _ => return Err("config `size` is no pair of whole numbers".into()),
             }

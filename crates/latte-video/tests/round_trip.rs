@@ -1,5 +1,7 @@
 //! What this crate writes, it reads again.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, Decoder, Video};
 
@@ -42,7 +44,8 @@ fn mp4_comes_back() {
     let one = video.frames(&[7]).unwrap();
     assert_eq!(one.pixels(), back.frame(7));
     let frame = |i: usize| Clip::new(clip.frame(i).to_vec(), [1, 64, 96, 3], 8.0).unwrap();
-    assert!(mean_difference(&one, &frame(8)) > 2.0 * mean_difference(&one, &frame(7)));
+    let nearest = (0..24).min_by(|&a, &b| mean_difference(&one, &frame(a)).total_cmp(&mean_difference(&one, &frame(b))));
+    assert_eq!(nearest, Some(7));
 }
 
 #[test]
