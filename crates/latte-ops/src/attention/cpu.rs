@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::reference::Layout;
 use super::{AttentionAxis, Rope};
-use crate::gemm::{Matrix, multiply};
+use crate::gemm::{Matrix, Threads, multiply};
 use crate::slices::Values;
 use crate::vectorised::{exp, sum, vectorised};
 use crate::{Precision, Result};
@@ -141,7 +141,14 @@ impl Kernel<'_> {
         let (q, k, v) = (part(0, true), part(1, true), part(2, false));
         let mut p = vec![0.0; tokens * tokens];
         let scale = self.layout.scale() as f32;
-        multiply(&mut p, [tokens, size, tokens], Matrix::rows(&q, size), Matrix::rows(&k, size).transposed(), scale);
+        multiply(
+            &mut p,
+            [tokens, size, tokens],
+            Matrix::rows(&q, size),
+            Matrix::rows(&k, size).transposed(),
+            scale,
+            Threads::One,
+        );
         softmax(&mut p, tokens);
         Head { q, k, v, p }
     }
@@ -152,7 +159,7 @@ impl Kernel<'_> {
         let Head { mut p, v, .. } = self.head(sequence, head);
         round(self.precision, &mut p);
         let mut out = vec![0.0; tokens * size];
-        multiply(&mut out, [tokens, tokens, size], Matrix::rows(&p, tokens), Matrix::rows(&v, size), 1.0);
+        multiply(&mut out, [tokens, tokens, size], Matrix::rows(&p, tokens), Matrix::rows(&v, size), 1.0, Threads::One);
         out
     }
 
@@ -165,7 +172,14 @@ impl Kernel<'_> {
         round(self.precision, &mut gradient);
         let Head { q, k, v, mut p } = self.head(sequence, head);
         let mut ds = vec![0.0; tokens * tokens];
-        multiply(&mut ds, [tokens, size, tokens], Matrix::rows(&gradient, size), Matrix::rows(&v, size).transposed(), 1.0);
+        multiply(
+            &mut ds,
+            [tokens, size, tokens],
+            Matrix::rows(&gradient, size),
+            Matrix::rows(&v, size).transposed(),
+            1.0,
+            Threads::One,
+        );
         backward_softmax(&mut ds, &p, tokens);
         let scale = self.layout.scale() as f32;
         for v in &mut ds {
@@ -175,7 +189,7 @@ impl Kernel<'_> {
         round(self.precision, &mut p);
         let product = |a: Matrix<'_>, b: &[f32]| {
             let mut out = vec![0.0; tokens * size];
-            multiply(&mut out, [tokens, tokens, size], a, Matrix::rows(b, size), 1.0);
+            multiply(&mut out, [tokens, tokens, size], a, Matrix::rows(b, size), 1.0, Threads::One);
             out
         };
         let mut dq = product(Matrix::rows(&ds, tokens), &k);

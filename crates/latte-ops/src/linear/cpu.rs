@@ -1,20 +1,71 @@
-//! Bias and GELU on the CPU: one pass over the values, on all threads.
+//! Linear layers and GELU on the CPU, on all threads.
 
 use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::reference::{CUBIC, SQRT_2_OVER_PI};
-use crate::Result;
-use crate::slices::{CHUNK, Values, with_slice_mut};
+use crate::gemm::{Matrix, Threads, multiply};
+use crate::slices::{CHUNK, Values};
 use crate::vectorised::{exp, vectorised};
+use crate::{Precision, Result};
+
+/// `[…, width]` as a matrix of rows, rounded to the precision: the values, and how many rows and columns.
+fn operand(precision: Precision, x: &Tensor) -> Result<(Tensor, [usize; 2])> {
+    let x = precision.operand(x)?.contiguous()?;
+    let width = x.dims().last().copied().unwrap_or(1);
+    let rows = x.elem_count() / width.max(1);
+    Ok((x, [rows, width]))
+}
+
+/// The shape of `x` with another last axis.
+fn with_width(x: &Tensor, width: usize) -> Vec<usize> {
+    let mut shape = x.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = width;
+    }
+    shape
+}
+
+/// `x · weightᵀ + bias`, `[…, out]`.
+pub(super) fn forward(precision: Precision, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (x_rows, [rows, input]) = operand(precision, x)?;
+    let (weight, [out, _]) = operand(precision, weight)?;
+    let mut y = vec![0.0; rows * out];
+    let (a, b) = (Values::of(&x_rows)?, Values::of(&weight)?);
+    multiply(&mut y, [rows, input, out], Matrix::rows(&a, input), Matrix::rows(&b, input).transposed(), 1.0, Threads::All);
+    if let Some(bias) = bias {
+        add_bias(&mut y, bias)?;
+    }
+    Ok(Tensor::from_vec(y, with_width(x, out), x.device())?)
+}
+
+/// `gradient · weight`, `[…, in]`.
+pub(super) fn backward_input(precision: Precision, weight: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    let (gradient_rows, [rows, out]) = operand(precision, gradient)?;
+    let (weight, [_, input]) = operand(precision, weight)?;
+    let mut dx = vec![0.0; rows * input];
+    let (a, b) = (Values::of(&gradient_rows)?, Values::of(&weight)?);
+    multiply(&mut dx, [rows, out, input], Matrix::rows(&a, out), Matrix::rows(&b, input), 1.0, Threads::All);
+    Ok(Tensor::from_vec(dx, with_width(gradient, input), gradient.device())?)
+}
+
+/// `gradientᵀ · x`, `[out, in]`.
+pub(super) fn backward_weight(precision: Precision, x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    let (gradient, [rows, out]) = operand(precision, gradient)?;
+    let (x, [_, input]) = operand(precision, x)?;
+    let mut dw = vec![0.0; out * input];
+    let (a, b) = (Values::of(&gradient)?, Values::of(&x)?);
+    multiply(&mut dw, [out, rows, input], Matrix::rows(&a, out).transposed(), Matrix::rows(&b, input), 1.0, Threads::All);
+    Ok(Tensor::from_vec(dw, (out, input), x.device())?)
+}
 
 /// Rows per piece of parallel work.
 fn rows_per_task(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
 }
 
-/// `y += bias` for each row of `y`, whose memory nothing else holds.
-pub(super) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
+/// `y += bias` for each row of `y`.
+fn add_bias(y: &mut [f32], bias: &Tensor) -> Result<()> {
     vectorised! {
         fn add(rows: &mut [f32], bias: &[f32]) {
             for row in rows.chunks_exact_mut(bias.len()) {
@@ -28,10 +79,8 @@ pub(super) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
     let bias = Values::of(&bias)?;
     let bias: &[f32] = &bias;
     let task = rows_per_task(bias.len()) * bias.len();
-    with_slice_mut(y, |y| {
-        y.par_chunks_mut(task).for_each(|rows| add(rows, bias));
-        Ok(())
-    })
+    y.par_chunks_mut(task).for_each(|rows| add(rows, bias));
+    Ok(())
 }
 
 /// The sum over rows, in a fixed order.

@@ -26,10 +26,10 @@ pub fn linear(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Res
     let parents: Vec<_> = [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().cloned().collect();
     Ok(tape.record(y, &parents.iter().collect::<Vec<_>>(), move |gradient, gradients| {
         if x.is_wanted() {
-            gradients.give(&x, reference::backward_input(precision, &weight_value, &gradient)?)?;
+            gradients.give(&x, backward_input(precision, &weight_value, &gradient)?)?;
         }
         if weight.is_wanted() {
-            gradients.give(&weight, reference::backward_weight(precision, &x_value, &gradient)?)?;
+            gradients.give(&weight, backward_weight(precision, &x_value, &gradient)?)?;
         }
         if let Some(bias) = bias {
             gradients.give(&bias, backward_bias(&gradient)?)?;
@@ -56,14 +56,22 @@ pub fn linear_gelu(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -
 }
 
 fn forward(precision: Precision, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    match bias {
-        Some(bias) if is_cpu_f32(x) && is_cpu_f32(bias) => {
-            let y = reference::product(precision, x, weight)?;
-            cpu::add_bias(&y, bias)?;
-            Ok(y)
-        }
-        _ => Ok(reference::forward(precision, x, weight, bias)?),
+    let cpu = is_cpu_f32(x) && is_cpu_f32(weight) && bias.is_none_or(is_cpu_f32);
+    if cpu { cpu::forward(precision, x, weight, bias) } else { Ok(reference::forward(precision, x, weight, bias)?) }
+}
+
+fn backward_input(precision: Precision, weight: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    let cpu = is_cpu_f32(weight) && is_cpu_f32(gradient);
+    if cpu {
+        cpu::backward_input(precision, weight, gradient)
+    } else {
+        Ok(reference::backward_input(precision, weight, gradient)?)
     }
+}
+
+fn backward_weight(precision: Precision, x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    let cpu = is_cpu_f32(x) && is_cpu_f32(gradient);
+    if cpu { cpu::backward_weight(precision, x, gradient) } else { Ok(reference::backward_weight(precision, x, gradient)?) }
 }
 
 fn backward_bias(gradient: &Tensor) -> Result<Tensor> {
@@ -140,7 +148,14 @@ mod tests {
             let (x, weight) = (pseudo_random(&[rows, input], 1)?, pseudo_random(&[out, input], 2)?);
             let bias = pseudo_random(&[out], 3)?;
             let y = reference::forward(Precision::F32, &x, &weight, Some(&bias))?;
-            assert_close(&forward(Precision::F32, &x, &weight, Some(&bias))?, &y, 1e-6)?;
+            for precision in [Precision::F32, Precision::Bf16] {
+                let plain = reference::forward(precision, &x, &weight, Some(&bias))?;
+                assert_close(&cpu::forward(precision, &x, &weight, Some(&bias))?, &plain, 2e-6)?;
+                let plain_input = reference::backward_input(precision, &weight, &y)?;
+                assert_close(&cpu::backward_input(precision, &weight, &y)?, &plain_input, 2e-6)?;
+                let plain_weight = reference::backward_weight(precision, &x, &y)?;
+                assert_close(&cpu::backward_weight(precision, &x, &y)?, &plain_weight, 5e-6)?;
+            }
             assert_close(&cpu::sum_rows(&y, out)?, &reference::backward_bias(&y)?, 1e-5)?;
             let (wide, gradient) = ((&y * 6.0)?, pseudo_random(&[rows, out], 4)?);
             // The plain formulation loses digits where its tanh is close to −1.
@@ -149,6 +164,9 @@ mod tests {
         }
         // A gradient that is not contiguous.
         let gradient = pseudo_random(&[9, 4], 5)?.t()?;
+        let (x, weight) = (pseudo_random(&[6, 4], 6)?.t()?, pseudo_random(&[6, 9], 7)?.t()?);
+        let plain = reference::forward(Precision::F32, &x, &weight, None)?;
+        assert_close(&cpu::forward(Precision::F32, &x, &weight, None)?, &plain, 2e-6)?;
         assert_close(&backward_bias(&gradient)?, &reference::backward_bias(&gradient)?, 1e-6)
     }
 

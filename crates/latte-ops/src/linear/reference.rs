@@ -16,16 +16,11 @@ fn rows(x: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn forward(precision: Precision, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let y = product(precision, x, weight)?;
-    match bias {
-        Some(bias) => y.broadcast_add(bias),
-        None => Ok(y),
-    }
-}
-
-/// `x · weightᵀ`, `[…, out]`.
-pub(super) fn product(precision: Precision, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let y = precision.operand(&rows(x)?)?.matmul(&precision.operand(weight)?.t()?)?; // [rows, out]
+    let y = match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    };
     let mut shape = x.dims().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = weight.dim(0)?;
