@@ -30,6 +30,26 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if is_bad_input(error) { 2 } else { 1 })
 }
 
+/// What to print, and the exit code, where the command line itself could not be read: help and version as they are, everything
+/// else as one line.
+pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // A closed pipe is no failure.
+        let _ = error.print();
+    } else {
+        crate::terminal::note(&usage_line(&error.render().to_string()));
+    }
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+/// The message of the command-line parser without its usage summary, in one line.
+fn usage_line(rendered: &str) -> String {
+    let is_summary = |line: &str| line.starts_with("Usage:") || line.starts_with("For more information");
+    let lines: Vec<&str> =
+        rendered.lines().map(str::trim).take_while(|line| !is_summary(line)).filter(|line| !line.is_empty()).collect();
+    format!("{}; --help says more", lines.join(" "))
+}
+
 /// The chain of causes in one line. A cause that the text before it already contains is not said twice.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
@@ -109,6 +129,14 @@ mod tests {
         assert!(is_bad_input(&error));
         let error = anyhow::anyhow!("first\n\n  second\n   0: std::backtrace\n   1: more");
         assert_eq!(one_line(&error), "first; second");
+    }
+
+    #[test]
+    fn the_parsers_message_is_one_line() {
+        let rendered =
+            "error: unexpected argument '--clas' found\n\n  tip: a similar argument exists: '--class'\n\nUsage: latte sample\n";
+        let expected = "error: unexpected argument '--clas' found tip: a similar argument exists: '--class'; --help says more";
+        assert_eq!(usage_line(rendered), expected);
     }
 
     #[test]

@@ -142,6 +142,12 @@ fn bad_input_is_one_line_and_exit_code_2() {
     let line = place.refused(&["bench", "--model", "M/2"]);
     assert!(line.contains("M/2"), "{line}");
     place.refused(&["data", "demo", "more", "--clips", "0"]);
+    let line = place.refused(&["train"]);
+    assert!(line.contains("--config"), "{line}");
+    let line = place.refused(&["sample", "--checkpoint", "x", "--sampler", "euler"]);
+    assert!(line.contains("euler") && line.contains("ddim"), "{line}");
+    let line = place.refused(&["sample", "--checkpoint", "x", "--clas", "1"]);
+    assert!(line.contains("--clas"), "{line}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::terminal::say;
 
 /// Makes data sets to train on.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     #[command(subcommand)]
     set: Set,

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use crate::demo::{self, parameters};
 
-/// Does the whole job once, from nothing and without a GPU: writes a small data set of real mp4 files, trains on them, samples
-/// every class, and measures in the generated pixels whether the videos move as their class says.
+/// Does the main job once, from nothing and without a GPU: data, training, samples, and a count of those that are right.
+///
+/// Writes a small data set of real mp4 files (moving shapes; the class says what moves, and which way), trains on them through
+/// the ordinary trainer, samples every class, and measures in the generated pixels how many videos move as their class says.
 ///
 ///   latte demo
 ///   latte demo --quick
