@@ -68,7 +68,7 @@ kind = "pixels"
 path = {videos}
 size = 32
 num_frames = 8
-frame_interval = 2
+frame_interval = 3
 frame_rule = "exact_stride"
 flip = false # a mirrored clip would move the other way
 
