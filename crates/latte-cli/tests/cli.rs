@@ -228,7 +228,7 @@ fn inspect_says_what_things_are() {
     let optimizer = place.ok(&["inspect", "run/checkpoints/0000002/optimizer.safetensors"]);
     assert!(optimizer.contains("tensors") && optimizer.contains("not usable"), "{optimizer}");
     let config = place.ok(&["inspect", "clips/train.toml"]);
-    assert!(config.contains("a training configuration") && config.contains("ema_decay = 0.995"), "{config}");
+    assert!(config.contains("a training configuration") && config.contains("ema_decay = 0.99"), "{config}");
     let video = place.ok(&["inspect", "clips/videos/up_red_square/000.mp4"]);
     assert!(video.contains("64 × 64") && video.contains("24 at 8.000"), "{video}");
 }

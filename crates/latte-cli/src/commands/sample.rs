@@ -23,7 +23,7 @@ const MOST_ROWS: usize = 64;
 ///
 ///   latte sample --checkpoint runs/tiny
 ///   latte sample --checkpoint runs/tiny --class right_red_square 3 --num 4 --seed 100
-///   latte sample --checkpoint runs/tiny/checkpoints/0000600/ema.safetensors --sampler ddpm --steps 250 --guidance 1
+///   latte sample --checkpoint runs/tiny/checkpoints/0001500/ema.safetensors --sampler ddpm --steps 250 --guidance 1
 ///   latte sample --checkpoint runs/tiny --frames 16 --size 32x64 --format gif
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]

@@ -55,7 +55,7 @@ fn config_text(videos: &str, run: &str, budget: Budget, seed: u64) -> String {
 # The same run by hand: latte train --config <this file>
 
 [model]
-patch_size = 4
+patch_size = 8
 hidden_size = 128
 depth = 6
 num_heads = 4
@@ -63,6 +63,10 @@ condition = "class"
 
 [autoencoder]
 kind = "pixels"
+
+[diffusion] # a patch of noise has more values than a token, so the network predicts the clean pixels, which are simple
+prediction = "x0"
+variance = "fixed_large"
 
 [data]
 path = {videos}
@@ -73,12 +77,12 @@ frame_rule = "exact_stride"
 flip = false # a mirrored clip would move the other way
 
 [optimizer]
-learning_rate = 1e-3
+learning_rate = 2e-3
 warmup_steps = {warmup_steps}
 decay = "cosine"
 clip_norm = 1.0
 start_clip_iter = 0
-ema_decay = 0.995
+ema_decay = 0.99
 
 [train]
 max_steps = {max_steps}
