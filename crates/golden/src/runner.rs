@@ -180,3 +180,56 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// Writes a golden file with one tensor and returns its folder.
+    fn folder_with(kind: &str, config: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = 1.5f32.to_le_bytes();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &bytes).unwrap();
+        let metadata = HashMap::from([("kind".to_string(), kind.to_string()), ("config".to_string(), config.to_string())]);
+        std::fs::write(folder.path().join("x.safetensors"), safetensors::serialize([("in.x", view)], Some(metadata)).unwrap())
+            .unwrap();
+        folder
+    }
+
+    fn outcome(kind: &str, config: &str) -> Result<Outcome, String> {
+        let folder = folder_with(kind, config);
+        let check = |path: &Path, _: &str| -> Result<Vec<Check>, Box<dyn Error>> {
+            let case = Case::read(path)?;
+            Ok(vec![Check::new("x", &[1.5], case.tensor("in.x")?, 0.0)])
+        };
+        one("latte-video", &folder.path().join("x.safetensors"), &check).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_known_kind_is_checked_by_its_owner_only() {
+        assert!(matches!(outcome("transform", "{\"size\": 3}"), Ok(Outcome::Checked(checks)) if checks[0].passed()));
+        assert!(matches!(outcome("latte", "{}"), Ok(Outcome::OtherCrate)));
+        assert!(matches!(outcome("vae", "{}"), Ok(Outcome::NotBuilt("vae"))));
+    }
+
+    #[test]
+    fn an_unknown_kind_key_or_file_and_an_empty_folder_are_errors() {
+        assert!(outcome("transforms", "{}").is_err_and(|e| e.contains("`transforms` is not known")));
+        assert!(outcome("transform", "{\"sizes\": 3}").is_err_and(|e| e.contains("`sizes`")));
+        assert!(kind_of(Path::new("notes.txt")).is_err());
+        let empty = tempfile::tempdir().unwrap();
+        assert!(files(empty.path()).is_err_and(|e| e.to_string().contains("empty")));
+        assert!(files(&empty.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn errors_are_relative_to_the_largest_value_and_never_hide_a_nan() {
+        assert_eq!(relative_error(&[1.0, 3.0], &[1.0, 4.0]), 0.25);
+        assert_eq!(relative_error(&[], &[]), 0.0);
+        assert_eq!(relative_error(&[f64::NAN], &[1.0]), f64::INFINITY);
+        assert_eq!(relative_error(&[1.0], &[1.0, 2.0]), f64::INFINITY);
+        assert_eq!(relative_error(&[1.0], &[0.0]), f64::INFINITY);
+    }
+}

@@ -114,12 +114,12 @@ impl Scene {
     /// inside it all the time. So a class says roughly where its thing is when, which a small model learns in minutes.
     pub(crate) fn random(class: Class, uniform: &mut dyn FnMut() -> f64) -> Self {
         let mut between = |low: f64, high: f64| low + (high - low) * uniform();
-        let radius = between(0.13, 0.16);
-        let travel = between(0.52, 0.62);
+        let radius = between(0.15, 0.18);
+        let travel = between(0.48, 0.58);
         let margin = radius + 0.02;
         // Along the motion there must be room for the whole way.
         let along = between(margin, 1.0 - margin - travel);
-        let across = between(0.34, 0.66);
+        let across = between(0.42, 0.58);
         let start = match class.direction {
             Direction::Right => (along, across),
             Direction::Left => (1.0 - along, across),
