@@ -170,9 +170,9 @@ pub(crate) fn sample_all(
 /// # Errors
 ///
 /// If the file cannot be written.
-pub(crate) fn write_sheet(path: &Path, clips: &[Written]) -> anyhow::Result<()> {
+pub(crate) fn write_sheet<'a>(path: &Path, clips: impl IntoIterator<Item = &'a Written>) -> anyhow::Result<()> {
     let rows: Vec<SheetRow<'_>> =
-        clips.iter().take(MOST_ROWS).map(|clip| SheetRow { label: &clip.label, clip: &clip.clip }).collect();
+        clips.into_iter().take(MOST_ROWS).map(|clip| SheetRow { label: &clip.label, clip: &clip.clip }).collect();
     contact_sheet(&rows, 8, 64)?.write_png(path)?;
     Ok(())
 }

@@ -52,7 +52,8 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
         &Target { folder: &samples, format: Format::Mp4, enlarge: parameters::ENLARGE },
     )?;
     let sheet = out.join("contact_sheet.png");
-    write_sheet(&sheet, &written)?;
+    // One clip of each class fits a screen; the others are among the videos.
+    write_sheet(&sheet, written.iter().step_by(budget.samples_per_class))?;
 
     say("4. measuring the written files");
     let mut measured = Vec::new();
