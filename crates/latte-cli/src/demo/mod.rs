@@ -108,7 +108,7 @@ mod tests {
     fn everything_that_the_demo_promises_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        let budget = Budget { max_steps: 1, samples_per_class: 1, sampling_steps: 1 };
+        let budget = Budget { max_steps: 1, batch_size: 16, samples_per_class: 1, sampling_steps: 1 };
         run(&out, budget, 3).unwrap();
         let count = |name: &str| std::fs::read_dir(out.join(name)).unwrap().count();
         assert_eq!((count("videos"), count("videos/up_blue_disc")), (8, parameters::CLIPS_PER_CLASS));

@@ -12,6 +12,8 @@ pub(crate) const CLIPS_PER_CLASS: usize = 24;
 pub(crate) struct Budget {
     /// Optimiser steps.
     pub(crate) max_steps: u64,
+    /// Clips per optimiser step.
+    pub(crate) batch_size: usize,
     /// Generated clips of each class.
     pub(crate) samples_per_class: usize,
     /// Visited timesteps of a generated clip.
@@ -19,9 +21,9 @@ pub(crate) struct Budget {
 }
 
 /// A few minutes on two cores.
-pub(crate) const FULL: Budget = Budget { max_steps: 1500, samples_per_class: 4, sampling_steps: 50 };
+pub(crate) const FULL: Budget = Budget { max_steps: 1500, batch_size: 16, samples_per_class: 4, sampling_steps: 50 };
 /// About a minute, with an honest lower score.
-pub(crate) const QUICK: Budget = Budget { max_steps: 200, samples_per_class: 2, sampling_steps: 25 };
+pub(crate) const QUICK: Budget = Budget { max_steps: 450, batch_size: 8, samples_per_class: 2, sampling_steps: 25 };
 
 /// How far samples are pushed towards their class.
 pub(crate) const GUIDANCE: f64 = 3.0;
@@ -47,7 +49,7 @@ pub(crate) fn write_config(path: &Path, videos: &Path, run: &Path, budget: Budge
 }
 
 fn config_text(videos: &str, run: &str, budget: Budget, seed: u64) -> String {
-    let Budget { max_steps, .. } = budget;
+    let Budget { max_steps, batch_size, .. } = budget;
     let warmup_steps = (max_steps / 15).max(1);
     let checkpoint_every = max_steps.div_ceil(3);
     format!(
@@ -88,7 +90,7 @@ ema_decay = 0.99
 
 [train]
 max_steps = {max_steps}
-batch_size = 16
+batch_size = {batch_size}
 seed = {seed}
 
 [output]
