@@ -79,7 +79,7 @@ impl Case {
         let meta = header.metadata().clone().unwrap_or_default();
         let kind = meta.get("kind").ok_or_else(|| bad("metadata has no `kind`".into()))?.clone();
         let config = meta.get("config").map_or("{}", String::as_str);
-        let config = serde_json::from_str(config).map_err(|e| bad(format!("`config` is no JSON object: {e}")))?;
+        let config = serde_json::from_str(&standard_json(config)).map_err(|e| bad(format!("`config` is no JSON object: {e}")))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
@@ -105,6 +105,24 @@ impl Case {
     }
 }
 
+/// Python writes `Infinity`, `-Infinity` and `NaN` as bare words, which JSON does not know; here they become strings.
+fn standard_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    // Every second part lies inside a string; no configuration has escaped quotes.
+    for (index, part) in text.split('"').enumerate() {
+        if index > 0 {
+            out.push('"');
+        }
+        if index % 2 == 1 {
+            out.push_str(part);
+        } else {
+            let quoted = part.replace("NaN", "\"NaN\"").replace("Infinity", "\"Infinity\"");
+            out.push_str(&quoted.replace("-\"Infinity\"", "\"-Infinity\""));
+        }
+    }
+    out
+}
+
 fn widen(dtype: Dtype, data: &[u8]) -> Option<Vec<f64>> {
     fn each<const N: usize>(data: &[u8], f: impl Fn([u8; N]) -> f64) -> Vec<f64> {
         data.as_chunks::<N>().0.iter().map(|chunk| f(*chunk)).collect()
@@ -117,4 +135,17 @@ fn widen(dtype: Dtype, data: &[u8]) -> Option<Vec<f64>> {
         Dtype::U8 | Dtype::BOOL => each(data, |b: [u8; 1]| b[0] as f64),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_words_of_python_become_strings_and_strings_stay() {
+        let text = r#"{"a": -Infinity, "Infinity": [Infinity, 1.5], "b": "NaN or -Infinity", "c": NaN}"#;
+        let value: serde_json::Value = serde_json::from_str(&standard_json(text)).unwrap();
+        let expected = serde_json::json!({"a": "-Infinity", "Infinity": ["Infinity", 1.5], "b": "NaN or -Infinity", "c": "NaN"});
+        assert_eq!(value, expected);
+    }
 }
