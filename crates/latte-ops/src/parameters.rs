@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use crate::{Error, Result};
 
@@ -74,15 +74,6 @@ impl Parameters {
     pub fn zeros_like(&self) -> Result<Self> {
         // `Tensor::zeros_like` may share one allocation; `copy` gives each its own.
         self.iter().map(|(name, tensor)| Ok((name.to_string(), tensor.zeros_like()?.copy()?))).collect()
-    }
-
-    /// The same tensors on `device`.
-    ///
-    /// # Errors
-    ///
-    /// If the device has no memory left.
-    pub fn to_device(&self, device: &Device) -> Result<Self> {
-        self.iter().map(|(name, tensor)| Ok((name.to_string(), tensor.to_device(device)?))).collect()
     }
 }
 

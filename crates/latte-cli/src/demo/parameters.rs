@@ -42,10 +42,7 @@ pub(crate) fn write_config(path: &Path, videos: &Path, run: &Path, budget: Budge
         Ok(toml::Value::String(path.to_string_lossy().into_owned()).to_string())
     };
     let text = config_text(&quoted(videos)?, &quoted(run)?, budget, seed);
-    let temporary = path.with_extension("toml.tmp");
-    std::fs::write(&temporary, text)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    Ok(latte::weights::write_atomically(path, text.as_bytes())?)
 }
 
 fn config_text(videos: &str, run: &str, budget: Budget, seed: u64) -> String {
