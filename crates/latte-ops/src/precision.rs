@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 /// In which precision the operands of matrix products are held. Sums, the residual stream, norms and softmax are f32 always.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
     /// f32 operands.
     #[default]

@@ -16,7 +16,7 @@ pub fn add(tape: &Tape<'_>, x: &Var, y: &Var) -> Result<Var> {
     }
     let y_dims = y.dims().to_vec();
     let (x, y) = (x.target(), y.target());
-    Ok(tape.record(value, &[&x.clone(), &y.clone()], move |gradient, gradients| {
+    Ok(tape.record(value, &[x.clone(), y.clone()], move |gradient, gradients| {
         if y.is_wanted() {
             gradients.share(&y, sum_to(&gradient, &y_dims)?)?;
         }
@@ -46,7 +46,7 @@ fn sum_to(gradient: &Tensor, dims: &[usize]) -> Result<Tensor> {
 pub fn reshape(tape: &Tape<'_>, x: &Var, dims: &[usize]) -> Result<Var> {
     let old = x.dims().to_vec();
     let target = x.target();
-    Ok(tape.record(x.tensor().reshape(dims)?, &[&x.target()], move |gradient, gradients| {
+    Ok(tape.record(x.tensor().reshape(dims)?, &[x.target()], move |gradient, gradients| {
         gradients.give(&target, gradient.reshape(old)?)
     }))
 }
@@ -62,7 +62,7 @@ pub fn permute(tape: &Tape<'_>, x: &Var, axes: &[usize]) -> Result<Var> {
         *inverse.get_mut(from).ok_or_else(|| Error::shape("permute", "axes of x", axes))? = to;
     }
     let target = x.target();
-    Ok(tape.record(x.tensor().permute(axes)?.contiguous()?, &[&x.target()], move |gradient, gradients| {
+    Ok(tape.record(x.tensor().permute(axes)?.contiguous()?, &[x.target()], move |gradient, gradients| {
         gradients.give(&target, gradient.permute(inverse)?.contiguous()?)
     }))
 }
@@ -76,7 +76,7 @@ pub fn narrow(tape: &Tape<'_>, x: &Var, axis: usize, start: usize, len: usize) -
     let value = x.tensor().narrow(axis, start, len)?.contiguous()?;
     let after = x.dims()[axis] - start - len;
     let target = x.target();
-    Ok(tape.record(value, &[&x.target()], move |gradient, gradients| {
+    Ok(tape.record(value, &[x.target()], move |gradient, gradients| {
         gradients.give(&target, gradient.pad_with_zeros(axis, start, after)?)
     }))
 }
@@ -91,7 +91,7 @@ pub fn concat(tape: &Tape<'_>, parts: &[&Var], axis: usize) -> Result<Var> {
     let value = Tensor::cat(&tensors, axis)?.contiguous()?;
     let parts: Vec<_> = parts.iter().map(|p| (p.target(), p.dims()[axis])).collect();
     let targets: Vec<_> = parts.iter().map(|(target, _)| target.clone()).collect();
-    Ok(tape.record(value, &targets.iter().collect::<Vec<_>>(), move |gradient, gradients| {
+    Ok(tape.record(value, &targets, move |gradient, gradients| {
         let mut start = 0;
         for (target, len) in parts {
             gradients.share(&target, gradient.narrow(axis, start, len)?)?;
@@ -110,7 +110,7 @@ pub fn mean_axis(tape: &Tape<'_>, x: &Var, axis: usize) -> Result<Var> {
     let value = x.tensor().mean(axis)?;
     let dims = x.dims().to_vec();
     let target = x.target();
-    Ok(tape.record(value, &[&x.target()], move |gradient, gradients| {
+    Ok(tape.record(value, &[x.target()], move |gradient, gradients| {
         let share = (gradient / dims[axis] as f64)?.unsqueeze(axis)?.broadcast_as(dims)?;
         gradients.give(&target, share.contiguous()?)
     }))
@@ -125,7 +125,7 @@ pub fn repeat_rows(tape: &Tape<'_>, x: &Var, times: usize) -> Result<Var> {
     let [rows, d] = *x.dims() else { return Err(Error::shape("repeat_rows", "[rows, d]", x.dims())) };
     let value = x.tensor().unsqueeze(1)?.broadcast_as((rows, times, d))?.reshape((rows * times, d))?;
     let target = x.target();
-    Ok(tape.record(value, &[&x.target()], move |gradient, gradients| {
+    Ok(tape.record(value, &[x.target()], move |gradient, gradients| {
         gradients.give(&target, gradient.reshape((rows, times, d))?.sum(1)?)
     }))
 }

@@ -13,13 +13,14 @@ use std::rc::Rc;
 use candle_core::Tensor;
 
 use crate::slices::add_assign;
-use crate::{Error, Precision, Result};
+use crate::{Error, PackedWeights, Precision, Result};
 
 /// A value on a tape: a tensor, and where its gradient goes.
 #[derive(Debug, Clone)]
 pub struct Var {
     tensor: Tensor,
     target: Target,
+    is_parameter: bool,
 }
 
 impl Var {
@@ -35,6 +36,11 @@ impl Var {
 
     pub(crate) fn target(&self) -> Target {
         self.target.clone()
+    }
+
+    /// Whether it came from [`Tape::parameter`], so that its tensor is the same in the next pass.
+    pub(crate) fn is_parameter(&self) -> bool {
+        self.is_parameter
     }
 }
 
@@ -61,6 +67,7 @@ pub struct Tape<'a> {
     recording: bool,
     precision: Precision,
     recompute: bool,
+    packed_weights: Option<PackedWeights>,
 }
 
 impl fmt::Debug for Tape<'_> {
@@ -70,6 +77,7 @@ impl fmt::Debug for Tape<'_> {
             .field("recording", &self.recording)
             .field("precision", &self.precision)
             .field("recompute", &self.recompute)
+            .field("packed_weights", &self.packed_weights)
             .finish()
     }
 }
@@ -77,7 +85,7 @@ impl fmt::Debug for Tape<'_> {
 impl<'a> Tape<'a> {
     /// A tape that records, for training.
     pub fn recording() -> Self {
-        Self { nodes: RefCell::default(), recording: true, precision: Precision::F32, recompute: false }
+        Self { nodes: RefCell::default(), recording: true, precision: Precision::F32, recompute: false, packed_weights: None }
     }
 
     /// A tape that keeps nothing, for sampling.
@@ -97,6 +105,22 @@ impl<'a> Tape<'a> {
         Self { recompute, ..self }
     }
 
+    /// The same tape with weights that are packed once for all passes that share `packed`.
+    #[must_use]
+    pub fn with_packed_weights(self, packed: &PackedWeights) -> Self {
+        Self { packed_weights: Some(packed.clone()), ..self }
+    }
+
+    /// Where packed weights are kept, if they are.
+    pub(crate) fn packed_weights(&self) -> Option<&PackedWeights> {
+        self.packed_weights.as_ref()
+    }
+
+    /// Whether operations are recorded.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.recording
+    }
+
     /// In which precision products are formed.
     pub fn precision(&self) -> Precision {
         self.precision
@@ -104,19 +128,19 @@ impl<'a> Tape<'a> {
 
     /// A value that needs no gradient.
     pub fn constant(&self, tensor: Tensor) -> Var {
-        Var { tensor, target: Target::Nowhere }
+        Var { tensor, target: Target::Nowhere, is_parameter: false }
     }
 
     /// A parameter: its gradient is summed over all uses and found under `name` in [`Gradients`].
     pub fn parameter(&self, name: &str, tensor: &Tensor) -> Var {
         let target = if self.recording { Target::Parameter(name.into()) } else { Target::Nowhere };
-        Var { tensor: tensor.clone(), target }
+        Var { tensor: tensor.clone(), target, is_parameter: true }
     }
 
     /// An input whose gradient is wanted, found by [`Gradients::input`].
     pub fn input(&self, tensor: Tensor) -> Var {
         let target = if self.recording { self.push(None) } else { Target::Nowhere };
-        Var { tensor, target }
+        Var { tensor, target, is_parameter: false }
     }
 
     fn push(&self, backward: Option<Backward<'a>>) -> Target {
@@ -129,12 +153,12 @@ impl<'a> Tape<'a> {
     pub(crate) fn record(
         &self,
         value: Tensor,
-        parents: &[&Target],
+        parents: &[Target],
         backward: impl FnOnce(Tensor, &mut Gradients) -> Result<()> + 'a,
     ) -> Var {
-        let wanted = self.recording && parents.iter().any(|p| p.is_wanted());
+        let wanted = self.recording && parents.iter().any(Target::is_wanted);
         let target = if wanted { self.push(Some(Box::new(backward))) } else { Target::Nowhere };
-        Var { tensor: value, target }
+        Var { tensor: value, target, is_parameter: false }
     }
 
     /// Runs `forward` on `inputs`. If the tape recomputes, only `inputs` are kept, and the backward pass runs `forward`
@@ -155,10 +179,11 @@ impl<'a> Tape<'a> {
         if !(self.recompute && self.recording) {
             return forward(self, &inputs);
         }
-        let precision = self.precision;
-        let value = forward(&Tape::inference().with_precision(precision), &inputs)?.tensor;
+        let (precision, packed_weights) = (self.precision, self.packed_weights.clone());
+        let plain = Tape { precision, packed_weights: packed_weights.clone(), ..Tape::inference() };
+        let value = forward(&plain, &inputs)?.tensor;
         let backward = move |gradient: Tensor, gradients: &mut Gradients| {
-            let tape = Tape::recording().with_precision(precision);
+            let tape = Tape { precision, packed_weights, ..Tape::recording() };
             let inner: Vec<Var> = inputs
                 .iter()
                 .map(|v| if v.target.is_wanted() { tape.input(v.tensor.clone()) } else { tape.constant(v.tensor.clone()) })
@@ -178,7 +203,7 @@ impl<'a> Tape<'a> {
             Ok(())
         };
         // Parameters inside want gradients even where no input does.
-        Ok(Var { tensor: value, target: self.push(Some(Box::new(backward))) })
+        Ok(Var { tensor: value, target: self.push(Some(Box::new(backward))), is_parameter: false })
     }
 
     /// Goes back over the tape from `output`, whose gradient is `gradient`, and uses the tape up.

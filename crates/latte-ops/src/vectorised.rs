@@ -1,6 +1,6 @@
-//! Loops compiled twice: for any processor, and for those with AVX2 and FMA, chosen at run time.
+//! Loops compiled for several instruction sets, of which one is chosen at run time.
 
-/// Defines a function whose loops the compiler vectorises for the processor at hand.
+/// Defines a function whose loops the compiler vectorises for the instruction set in use.
 macro_rules! vectorised {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
@@ -13,9 +13,16 @@ macro_rules! vectorised {
                 fn avx2($($arg: $ty),*) $(-> $ret)? {
                     portable($($arg),*)
                 }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the processor has the features, as was just found out.
-                    return unsafe { avx2($($arg),*) };
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    portable($($arg),*)
+                }
+                match $crate::InstructionSet::current() {
+                    $crate::InstructionSet::Portable => {}
+                    // SAFETY: an instruction set is only ever one that the processor has.
+                    $crate::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::InstructionSet::Avx512 | $crate::InstructionSet::Avx512Bf16 => return unsafe { avx512($($arg),*) },
                 }
             }
             portable($($arg),*)

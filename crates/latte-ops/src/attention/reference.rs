@@ -8,6 +8,7 @@ use super::{AttentionAxis, Rope};
 use crate::Precision;
 
 /// Where sequences and heads lie in the packed tensor.
+#[derive(Debug)]
 pub(super) struct Layout {
     pub(super) axis: AttentionAxis,
     /// `[b, f, n]`.

@@ -26,7 +26,7 @@ pub fn gated_residual(tape: &Tape<'_>, x: &Var, gate: &Var, y: &Var) -> Result<V
     let value = forward(x.tensor(), gate.tensor(), y.tensor())?;
     let (gate_value, y_value) = (gate.tensor().clone(), y.tensor().clone());
     let (x, gate, y) = (x.target(), gate.target(), y.target());
-    Ok(tape.record(value, &[&x.clone(), &gate.clone(), &y.clone()], move |gradient, gradients| {
+    Ok(tape.record(value, &[x.clone(), gate.clone(), y.clone()], move |gradient, gradients| {
         let (gate_gradient, y_gradient) = backward(&gate_value, &y_value, &gradient)?;
         gradients.give(&gate, gate_gradient)?;
         gradients.give(&y, y_gradient)?;

@@ -22,7 +22,7 @@ pub fn layer_norm(tape: &Tape<'_>, x: &Var, weight: &Var, bias: &Var, eps: f64) 
     let y = normal.broadcast_mul(weight.tensor())?.broadcast_add(bias.tensor())?;
     let weight_value = weight.tensor().clone();
     let (x, weight, bias) = (x.target(), weight.target(), bias.target());
-    Ok(tape.record(y, &[&x.clone(), &weight.clone(), &bias.clone()], move |gradient, gradients| {
+    Ok(tape.record(y, &[x.clone(), weight.clone(), bias.clone()], move |gradient, gradients| {
         gradients.give(&weight, reference::sum_rows(&(&gradient * &normal)?)?)?;
         gradients.give(&bias, reference::sum_rows(&gradient)?)?;
         let scaled = gradient.broadcast_mul(&weight_value)?;

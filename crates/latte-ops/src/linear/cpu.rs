@@ -1,20 +1,22 @@
-//! Linear layers and GELU on the CPU, on all threads.
+//! Linear layers and GELU on the CPU, on all threads. Bias, GELU, gate and residual are added to each block of a product
+//! while it is in the cache.
+
+use std::ops::Range;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::reference::{CUBIC, SQRT_2_OVER_PI};
-use crate::gemm::{Matrix, Threads, multiply};
+use crate::buffer::{Shared, Unwritten};
+use crate::gemm::{Bias, Epilogue, Kernel, Matrix, Packed, Plain, multiply};
 use crate::slices::{CHUNK, Values};
 use crate::vectorised::{exp, vectorised};
 use crate::{Precision, Result};
 
-/// `[…, width]` as a matrix of rows, rounded to the precision: the values, and how many rows and columns.
-fn operand(precision: Precision, x: &Tensor) -> Result<(Tensor, [usize; 2])> {
-    let x = precision.operand(x)?.contiguous()?;
+/// Rows and width of `[…, width]`.
+fn rows(x: &Tensor) -> [usize; 2] {
     let width = x.dims().last().copied().unwrap_or(1);
-    let rows = x.elem_count() / width.max(1);
-    Ok((x, [rows, width]))
+    [x.elem_count() / width.max(1), width]
 }
 
 /// The shape of `x` with another last axis.
@@ -26,36 +28,113 @@ fn with_width(x: &Tensor, width: usize) -> Vec<usize> {
     shape
 }
 
-/// `x · weightᵀ + bias`, `[…, out]`.
-pub(super) fn forward(precision: Precision, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (x_rows, [rows, input]) = operand(precision, x)?;
-    let (weight, [out, _]) = operand(precision, weight)?;
-    let mut y = vec![0.0; rows * out];
-    let (a, b) = (Values::of(&x_rows)?, Values::of(&weight)?);
-    multiply(&mut y, [rows, input, out], Matrix::rows(&a, input), Matrix::rows(&b, input).transposed(), 1.0, Threads::All);
-    if let Some(bias) = bias {
-        add_bias(&mut y, bias)?;
-    }
-    Ok(Tensor::from_vec(y, with_width(x, out), x.device())?)
+/// `x · right`, `[…, width]`.
+fn product(x: &Tensor, right: &Packed, width: usize, epilogue: &impl Epilogue) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let [rows, input] = rows(&x);
+    let y = multiply(rows, Matrix::rows(&Values::of(&x)?, input), right, epilogue);
+    Ok(Tensor::from_vec(y, with_width(&x, width), x.device())?)
 }
 
-/// `gradient · weight`, `[…, in]`.
-pub(super) fn backward_input(precision: Precision, weight: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-    let (gradient_rows, [rows, out]) = operand(precision, gradient)?;
-    let (weight, [_, input]) = operand(precision, weight)?;
-    let mut dx = vec![0.0; rows * input];
-    let (a, b) = (Values::of(&gradient_rows)?, Values::of(&weight)?);
-    multiply(&mut dx, [rows, out, input], Matrix::rows(&a, out), Matrix::rows(&b, input), 1.0, Threads::All);
-    Ok(Tensor::from_vec(dx, with_width(gradient, input), gradient.device())?)
+/// `x · weightᵀ + bias`, `[…, out]`, of the weight packed for the forward pass.
+pub(super) fn forward(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize) -> Result<Tensor> {
+    let Some(bias) = bias else { return product(x, weight, out, &Plain) };
+    let bias = bias.contiguous()?;
+    product(x, weight, out, &Bias(&Values::of(&bias)?))
+}
+
+/// `gelu(x · weightᵀ + bias)`, `[…, out]`, and what went into GELU.
+pub(super) fn forward_gelu(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize) -> Result<[Tensor; 2]> {
+    struct BiasGelu<'b> {
+        bias: Option<&'b [f32]>,
+        activated: Shared<f32>,
+        width: usize,
+    }
+    impl Epilogue for BiasGelu<'_> {
+        fn apply(&self, row: usize, columns: Range<usize>, values: &mut [f32]) {
+            if let Some(bias) = self.bias {
+                Bias(bias).apply(row, columns.clone(), values);
+            }
+            let start = row * self.width + columns.start;
+            // SAFETY: `activated` has as many rows of `width` values as the product, and each part of a row is applied once.
+            let activated = unsafe { std::slice::from_raw_parts_mut(self.activated.get().add(start), values.len()) };
+            gelu_values(activated, values);
+        }
+    }
+    let mut activated = Unwritten::new(rows(x)[0] * out);
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let bias = bias.as_ref().map(Values::of).transpose()?;
+    let epilogue = BiasGelu { bias: bias.as_deref(), activated: Shared::new(activated.as_mut_ptr()), width: out };
+    let before = product(x, weight, out, &epilogue)?;
+    // SAFETY: the epilogue was applied to all parts of all rows.
+    let activated = unsafe { activated.written() };
+    Ok([Tensor::from_vec(activated, before.dims(), before.device())?, before])
+}
+
+/// `gelu(x · weightᵀ + bias)`, `[…, out]`, where what went into GELU is not needed.
+pub(super) fn forward_gelu_only(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize) -> Result<Tensor> {
+    struct BiasGelu<'b>(Option<&'b [f32]>);
+    impl Epilogue for BiasGelu<'_> {
+        fn apply(&self, row: usize, columns: Range<usize>, values: &mut [f32]) {
+            if let Some(bias) = self.0 {
+                Bias(bias).apply(row, columns, values);
+            }
+            gelu_in_place(values);
+        }
+    }
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let bias = bias.as_ref().map(Values::of).transpose()?;
+    product(x, weight, out, &BiasGelu(bias.as_deref()))
+}
+
+/// `residual + gate · (x · weightᵀ + bias)`, `[…, out]`, where rows fall into equal groups that share a row of `gate` `[g, out]`.
+pub(super) fn forward_gated(
+    x: &Tensor,
+    weight: &Packed,
+    bias: Option<&Tensor>,
+    residual: &Tensor,
+    gate: &Tensor,
+) -> Result<Tensor> {
+    struct Gated<'b> {
+        bias: &'b [f32],
+        residual: &'b [f32],
+        gate: &'b [f32],
+        rows_per_group: usize,
+        width: usize,
+    }
+    impl Epilogue for Gated<'_> {
+        fn apply(&self, row: usize, columns: Range<usize>, values: &mut [f32]) {
+            let residual = &self.residual[row * self.width..][columns.clone()];
+            let gate = &self.gate[row / self.rows_per_group * self.width..][columns.clone()];
+            gated(values, &self.bias[columns], gate, residual);
+        }
+    }
+    let (groups, out) = gate.dims2()?;
+    let zeros = if bias.is_none() { vec![0.0; out] } else { Vec::new() };
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let bias = bias.as_ref().map(Values::of).transpose()?;
+    let (residual, gate) = (residual.contiguous()?, gate.contiguous()?);
+    let epilogue = Gated {
+        bias: bias.as_deref().unwrap_or(&zeros),
+        residual: &Values::of(&residual)?,
+        gate: &Values::of(&gate)?,
+        rows_per_group: rows(x)[0] / groups,
+        width: out,
+    };
+    product(x, weight, out, &epilogue)
+}
+
+/// `gradient · weight`, `[…, in]`, of the weight packed for the backward pass.
+pub(super) fn backward_input(weight: &Packed, gradient: &Tensor, input: usize) -> Result<Tensor> {
+    product(gradient, weight, input, &Plain)
 }
 
 /// `gradientᵀ · x`, `[out, in]`.
 pub(super) fn backward_weight(precision: Precision, x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-    let (gradient, [rows, out]) = operand(precision, gradient)?;
-    let (x, [_, input]) = operand(precision, x)?;
-    let mut dw = vec![0.0; out * input];
-    let (a, b) = (Values::of(&gradient)?, Values::of(&x)?);
-    multiply(&mut dw, [out, rows, input], Matrix::rows(&a, out).transposed(), Matrix::rows(&b, input), 1.0, Threads::All);
+    let (x, gradient) = (x.contiguous()?, gradient.contiguous()?);
+    let ([rows, input], [_, out]) = (rows(&x), rows(&gradient));
+    let packed = Packed::new(Kernel::of(precision), Matrix::rows(&Values::of(&x)?, input), rows, input);
+    let dw = multiply(out, Matrix::rows(&Values::of(&gradient)?, out).transposed(), &packed, &Plain);
     Ok(Tensor::from_vec(dw, (out, input), x.device())?)
 }
 
@@ -64,51 +143,38 @@ fn rows_per_task(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
 }
 
-/// `y += bias` for each row of `y`.
-fn add_bias(y: &mut [f32], bias: &Tensor) -> Result<()> {
-    vectorised! {
-        fn add(rows: &mut [f32], bias: &[f32]) {
-            for row in rows.chunks_exact_mut(bias.len()) {
-                for (y, b) in row.iter_mut().zip(bias) {
-                    *y += b;
-                }
+vectorised! {
+    /// `total += ` each row.
+    fn add_rows(total: &mut [f32], rows: &[f32]) {
+        for row in rows.chunks_exact(total.len()) {
+            for (t, v) in total.iter_mut().zip(row) {
+                *t += v;
             }
         }
     }
-    let bias = bias.contiguous()?;
-    let bias = Values::of(&bias)?;
-    let bias: &[f32] = &bias;
-    let task = rows_per_task(bias.len()) * bias.len();
-    y.par_chunks_mut(task).for_each(|rows| add(rows, bias));
-    Ok(())
 }
 
 /// The sum over rows, in a fixed order.
 pub(super) fn sum_rows(x: &Tensor, width: usize) -> Result<Tensor> {
-    vectorised! {
-        fn add(total: &mut [f32], rows: &[f32]) {
-            for row in rows.chunks_exact(total.len()) {
-                for (t, v) in total.iter_mut().zip(row) {
-                    *t += v;
-                }
-            }
-        }
-    }
     let x = x.contiguous()?;
     let values = Values::of(&x)?;
     let parts: Vec<Vec<f32>> = values
         .par_chunks(rows_per_task(width) * width)
         .map(|rows| {
             let mut total = vec![0.0; width];
-            add(&mut total, rows);
+            add_rows(&mut total, rows);
             total
         })
         .collect();
+    Ok(Tensor::from_vec(sum_parts(&parts, width), width, x.device())?)
+}
+
+fn sum_parts(parts: &[Vec<f32>], width: usize) -> Vec<f32> {
     let mut total = vec![0.0; width];
-    for part in &parts {
-        add(&mut total, part);
+    for part in parts {
+        add_rows(&mut total, part);
     }
-    Ok(Tensor::from_vec(total, width, x.device())?)
+    total
 }
 
 /// ½(1 + tanh u), without the cancellation where tanh u is close to −1.
@@ -117,40 +183,70 @@ fn half_one_plus_tanh(u: f32) -> f32 {
     1.0 / (1.0 + exp(-2.0 * u))
 }
 
-/// GELU with the tanh approximation.
-pub(super) fn gelu(x: &Tensor) -> Result<Tensor> {
-    vectorised! {
-        fn run(y: &mut [f32], x: &[f32]) {
-            const A: f32 = SQRT_2_OVER_PI as f32;
-            const B: f32 = (SQRT_2_OVER_PI * CUBIC) as f32;
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = x * half_one_plus_tanh(x * (A + B * x * x));
-            }
-        }
-    }
-    let values = Values::of(x)?;
-    let mut y = vec![0.0; values.len()];
-    y.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(y, x)| run(y, x));
-    Ok(Tensor::from_vec(y, x.dims(), x.device())?)
+const A: f32 = SQRT_2_OVER_PI as f32;
+const B: f32 = (SQRT_2_OVER_PI * CUBIC) as f32;
+
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    x * half_one_plus_tanh(x * (A + B * x * x))
 }
 
-/// The gradient of `x`.
-pub(super) fn backward_gelu(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-    vectorised! {
-        fn run(dx: &mut [f32], x: &[f32], gradient: &[f32]) {
-            const A: f32 = SQRT_2_OVER_PI as f32;
-            const B: f32 = (SQRT_2_OVER_PI * CUBIC) as f32;
-            for ((dx, &x), g) in dx.iter_mut().zip(x).zip(gradient) {
+vectorised! {
+    fn gelu_values(y: &mut [f32], x: &[f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = gelu(x);
+        }
+    }
+}
+
+vectorised! {
+    fn gelu_in_place(x: &mut [f32]) {
+        for x in x {
+            *x = gelu(*x);
+        }
+    }
+}
+
+vectorised! {
+    fn gated(values: &mut [f32], bias: &[f32], gate: &[f32], residual: &[f32]) {
+        for (((value, bias), gate), residual) in values.iter_mut().zip(bias).zip(gate).zip(residual) {
+            *value = residual + gate * (*value + bias);
+        }
+    }
+}
+
+vectorised! {
+    /// The gradient of what went into GELU, and of the bias before it, whose rows `bias` sums.
+    fn backward_gelu_rows(dx: &mut [f32], x: &[f32], gradient: &[f32], bias: &mut [f32]) {
+        let d = bias.len();
+        for ((dx, x), gradient) in dx.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(gradient.chunks_exact(d)) {
+            for (((dx, &x), g), bias) in dx.iter_mut().zip(x).zip(gradient).zip(bias.iter_mut()) {
                 let s = half_one_plus_tanh(x * (A + B * x * x));
                 *dx = g * (s + 2.0 * x * s * (1.0 - s) * (A + 3.0 * B * x * x));
+                *bias += *dx;
             }
         }
     }
+}
+
+/// The gradients of what went into GELU, and of the bias before it.
+pub(super) fn backward_gelu(x: &Tensor, gradient: &Tensor) -> Result<[Tensor; 2]> {
     let gradient = gradient.contiguous()?;
+    let [_, width] = rows(x);
     let (values, gradient) = (Values::of(x)?, Values::of(&gradient)?);
-    let mut dx = vec![0.0; values.len()];
-    (dx.par_chunks_mut(CHUNK), values.par_chunks(CHUNK), gradient.par_chunks(CHUNK))
+    let mut dx = Unwritten::new(values.len());
+    let task = rows_per_task(width) * width;
+    let parts: Vec<Vec<f32>> = (dx.as_mut_slice().par_chunks_mut(task), values.par_chunks(task), gradient.par_chunks(task))
         .into_par_iter()
-        .for_each(|(dx, x, gradient)| run(dx, x, gradient));
-    Ok(Tensor::from_vec(dx, x.dims(), x.device())?)
+        .map(|(dx, x, gradient)| {
+            let mut bias = vec![0.0; width];
+            // SAFETY: `MaybeUninit<f32>` has the layout of `f32`; the values are written before anything reads them.
+            let dx = unsafe { std::slice::from_raw_parts_mut(dx.as_mut_ptr().cast::<f32>(), dx.len()) };
+            backward_gelu_rows(dx, x, gradient, &mut bias);
+            bias
+        })
+        .collect();
+    // SAFETY: the pieces cover all values, and each was written.
+    let dx = unsafe { dx.written() };
+    Ok([Tensor::from_vec(dx, x.dims(), x.device())?, Tensor::from_vec(sum_parts(&parts, width), width, x.device())?])
 }

@@ -28,7 +28,7 @@ pub fn modulated_layer_norm(tape: &Tape<'_>, x: &Var, shift: &Var, scale: &Var, 
     };
     let scale_value = scale.tensor().clone();
     let (x, shift, scale) = (x.target(), shift.target(), scale.target());
-    Ok(tape.record(y, &[&x.clone(), &shift.clone(), &scale.clone()], move |gradient, gradients| {
+    Ok(tape.record(y, &[x.clone(), shift.clone(), scale.clone()], move |gradient, gradients| {
         let [dx, dshift, dscale] = match saved {
             Saved::Cpu(saved) => cpu::backward(&saved, &scale_value, &gradient)?,
             Saved::Plain(saved) => reference::backward(&saved, &scale_value, &gradient)?,

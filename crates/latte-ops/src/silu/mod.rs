@@ -11,7 +11,7 @@ use crate::{Result, Tape, Var};
 /// If the device fails.
 pub fn silu(tape: &Tape<'_>, x: &Var) -> Result<Var> {
     let (value, target) = (x.tensor().clone(), x.target());
-    Ok(tape.record(reference::forward(&value)?, &[&x.target()], move |gradient, gradients| {
+    Ok(tape.record(reference::forward(&value)?, &[x.target()], move |gradient, gradients| {
         gradients.give(&target, reference::backward(&value, &gradient)?)
     }))
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use latte_ops::{
-    Attention, AttentionAxis, Rope, Tape, Var, add, attention, concat, gated_residual, layer_norm, linear_gelu,
+    Attention, AttentionAxis, Rope, Tape, Var, add, attention, concat, layer_norm, linear_gated, linear_gelu,
     modulated_layer_norm, narrow,
 };
 
@@ -132,10 +132,15 @@ impl Block<'_> {
         })
     }
 
-    fn residual(tape: &Tape<'_>, x: &Var, modulation: Option<&Modulation>, y: &Var) -> Result<Var> {
+    /// `x` and the output of the layer `name` for `y`, gated where there is a modulation.
+    fn residual(&self, tape: &Tape<'_>, x: &Var, modulation: Option<&Modulation>, name: &str, y: &Var) -> Result<Var> {
         Ok(match modulation {
-            Some(m) => gated_residual(tape, x, &m.gate, y)?,
-            None => add(tape, x, y)?,
+            Some(m) => {
+                let weight = self.weights.get(tape, &self.name(&format!("{name}.weight")))?;
+                let bias = self.weights.get(tape, &self.name(&format!("{name}.bias")))?;
+                linear_gated(tape, y, &weight, Some(&bias), x, &m.gate)?
+            }
+            None => add(tape, x, &self.weights.linear(tape, &self.name(name), y)?)?,
         })
     }
 
@@ -182,8 +187,7 @@ impl Block<'_> {
         let y = self.norm(tape, x, modulation, norm)?;
         let qkv = self.weights.linear(tape, &self.name(&format!("{name}.qkv")), &y)?; // [b, f, n, 3·d]
         let y = attention(tape, &qkv, &self.heads(axis, 0..self.config.num_heads))?; // [b, f, n, d]
-        let y = self.weights.linear(tape, &self.name(&format!("{name}.proj")), &y)?;
-        Self::residual(tape, x, modulation, &y)
+        self.residual(tape, x, modulation, &format!("{name}.proj"), &y)
     }
 
     /// Half of the heads within frames, half across them. The temporal half of images is 0: they have no time.
@@ -201,8 +205,7 @@ impl Block<'_> {
             temporal = concat(tape, &[&temporal, &tape.constant(zeros)], 1)?;
         }
         let y = concat(tape, &[&spatial, &temporal], 3)?; // [b, f + images, n, d]
-        let y = self.weights.linear(tape, &self.name("attn.proj"), &y)?;
-        Self::residual(tape, x, modulation, &y)
+        self.residual(tape, x, modulation, "attn.proj", &y)
     }
 
     fn mlp(&self, tape: &Tape<'_>, x: &Var, modulations: Modulations<'_>) -> Result<Var> {
@@ -211,7 +214,6 @@ impl Block<'_> {
         let weight = self.weights.get(tape, &self.name("mlp.fc1.weight"))?;
         let bias = self.weights.get(tape, &self.name("mlp.fc1.bias"))?;
         let y = linear_gelu(tape, &y, &weight, Some(&bias))?; // [b, f, n, mlp]
-        let y = self.weights.linear(tape, &self.name("mlp.fc2"), &y)?;
-        Self::residual(tape, x, modulation, &y)
+        self.residual(tape, x, modulation, "mlp.fc2", &y)
     }
 }

@@ -1,0 +1,286 @@
+//! One head of one sequence: scores, softmax and sums for a block of queries at a time, so that the scores of a block stay in
+//! the cache and those of a sequence never exist at once. The backward pass works the scores out again.
+
+use crate::buffer::Shared;
+use crate::gemm::{Kernel, Matrix, Packed, Scratch, multiply_block};
+use crate::vectorised::{exp, sum, vectorised};
+
+/// Scores of one block of queries, in bytes: with as many gradients and the packed keys they fit the second cache.
+const SCORES: usize = 96 << 10;
+/// Values between rows of scores beyond their number, so that rows do not all begin in the same set of the cache.
+const PADDING: usize = 16;
+
+/// Rows of `head_size` values in a result, `stride` apart, of which no other thread touches any.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowsMut {
+    pub(super) first: Shared<f32>,
+    pub(super) stride: usize,
+}
+
+impl RowsMut {
+    /// The rows from `row` on.
+    ///
+    /// # Safety
+    ///
+    /// There are so many rows.
+    unsafe fn from_row(self, row: usize) -> Self {
+        // SAFETY: inside the result by the function's contract.
+        Self { first: Shared::new(unsafe { self.first.get().add(row * self.stride) }), ..self }
+    }
+
+    /// Copies `values`, rows of `size`, to the rows.
+    ///
+    /// # Safety
+    ///
+    /// There are as many rows, of so many values.
+    unsafe fn write(self, values: &[f32], size: usize) {
+        for (i, row) in values.chunks_exact(size).enumerate() {
+            // SAFETY: inside the result by the function's contract, and no other thread touches these rows.
+            unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), self.first.get().add(i * self.stride), size) };
+        }
+    }
+}
+
+/// The operands of one head: rows of `size` values for each token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head<'s> {
+    pub(super) size: usize,
+    /// How many queries there are.
+    pub(super) queries: usize,
+    /// How many keys and values there are.
+    pub(super) keys: usize,
+    pub(super) q: Matrix<'s>,
+    pub(super) k: Matrix<'s>,
+    pub(super) v: Matrix<'s>,
+    /// Cosines and sines `[tokens, size / 2]`, by which queries and keys are turned.
+    pub(super) rope: Option<[&'s [f32]; 2]>,
+    /// What is added to the scores of each key.
+    pub(super) bias: Option<&'s [f32]>,
+}
+
+/// Memory that a thread uses for one head after the other.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    keys: Packed,
+    values: Packed,
+    /// Keys or values the other way round, and blocks of queries and gradients, for the backward pass.
+    other: [Packed; 3],
+    scores: Vec<f32>,
+    score_gradients: Vec<f32>,
+    turned: [Vec<f32>; 2],
+    sums: [Vec<f32>; 2],
+    block: Vec<f32>,
+    scratch: Scratch,
+}
+
+impl Workspace {
+    pub(super) fn new(kernel: Kernel) -> Self {
+        let packed = || Packed::empty(kernel);
+        Self {
+            keys: packed(),
+            values: packed(),
+            other: [packed(), packed(), packed()],
+            scores: Vec::new(),
+            score_gradients: Vec::new(),
+            turned: Default::default(),
+            sums: Default::default(),
+            block: Vec::new(),
+            scratch: Scratch::default(),
+        }
+    }
+}
+
+vectorised! {
+    /// The gradients of scores from those of their softmax `p`: p·(dp − Σ dp·p)·scale, in place of `dp`.
+    fn backward_softmax(dp: &mut [f32], p: &[f32], width: usize, stride: usize, scale: f32) {
+        for (dp, p) in dp.chunks_mut(stride).zip(p.chunks(stride)) {
+            let (dp, p) = (&mut dp[..width], &p[..width]);
+            let dot = sum(width, |i| dp[i] * p[i]);
+            for (d, p) in dp.iter_mut().zip(p) {
+                *d = p * (*d - dot) * scale;
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Softmax of `scale · scores + bias` for each row, times the sum of its exponentials, which go to `totals`.
+    fn exponentials(scores: &mut [f32], width: usize, stride: usize, scale: f32, bias: &[f32], totals: &mut Vec<f32>) {
+        const LANES: usize = 16;
+        for row in scores.chunks_mut(stride) {
+            let row = &mut row[..width];
+            if bias.is_empty() {
+                for v in row.iter_mut() {
+                    *v *= scale;
+                }
+            } else {
+                for (v, bias) in row.iter_mut().zip(bias) {
+                    *v = *v * scale + bias;
+                }
+            }
+            let (whole, rest) = row.as_chunks::<LANES>();
+            let mut lanes = [f32::NEG_INFINITY; LANES];
+            for values in whole {
+                for (lane, &v) in lanes.iter_mut().zip(values) {
+                    *lane = if v > *lane { v } else { *lane };
+                }
+            }
+            // A row without any key to attend to would otherwise be ∞ − ∞.
+            let largest = lanes.iter().chain(rest).fold(f32::MIN, |m, &v| if v > m { v } else { m });
+            for v in row.iter_mut() {
+                *v = exp(*v - largest);
+            }
+            totals.push(sum(width, |i| row[i]));
+        }
+    }
+}
+
+/// Turns rows of `size` values by `sign` times the angle of each token.
+fn turn(rows: &mut [f32], rope: [&[f32]; 2], first_token: usize, size: usize, sign: f32) {
+    let [cos, sin] = rope.map(|table| &table[first_token * size / 2..]);
+    for ((pair, cos), sin) in rows.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+        let [even, odd] = *pair;
+        *pair = [even * cos - sign * odd * sin, sign * even * sin + odd * cos];
+    }
+}
+
+/// Copies rows side by side, turned.
+fn turned<'t>(to: &'t mut Vec<f32>, from: Matrix<'_>, rope: [&[f32]; 2], tokens: usize, size: usize) -> Matrix<'t> {
+    to.clear();
+    for i in 0..tokens {
+        to.extend_from_slice(&from.values[i * from.row..][..size]);
+    }
+    turn(to, rope, 0, size, 1.0);
+    Matrix::rows(to, size)
+}
+
+impl Head<'_> {
+    fn scale(&self) -> f32 {
+        (1.0 / (self.size as f64).sqrt()) as f32
+    }
+
+    /// Values from one row of scores to the next, and rows in a block.
+    fn blocks(&self) -> [usize; 2] {
+        let stride = self.keys.next_multiple_of(PADDING) + PADDING;
+        let rows = (SCORES / size_of::<f32>() / stride / 6 * 6).clamp(12, 96);
+        [stride, rows.min(self.queries.next_multiple_of(6))]
+    }
+
+    /// The output of all queries.
+    ///
+    /// # Safety
+    ///
+    /// `out` has a row of `size` values for each query, which no other thread touches.
+    pub(super) unsafe fn forward(&self, workspace: &mut Workspace, out: RowsMut) {
+        let Workspace { keys, values, scores, turned: [queries, turned_keys], sums: [totals, _], scratch, .. } = workspace;
+        let (mut q, mut k) = (self.q, self.k);
+        if let Some(rope) = self.rope {
+            q = turned(queries, q, rope, self.queries, self.size);
+            k = turned(turned_keys, k, rope, self.keys, self.size);
+        }
+        keys.pack(k.transposed(), self.size, self.keys);
+        values.pack(self.v, self.keys, self.size);
+        let [stride, block] = self.blocks();
+        scores.resize(block * stride, 0.0);
+        for first in (0..self.queries).step_by(block) {
+            let rows = block.min(self.queries - first);
+            let scores = &mut scores[..rows * stride];
+            // SAFETY: the block of scores is this thread's alone, and `out` has rows for all queries.
+            unsafe {
+                multiply_block(scores.as_mut_ptr(), stride, rows, q.rows_from(first), keys, false, scratch);
+                totals.clear();
+                exponentials(scores, self.keys, stride, self.scale(), self.bias.unwrap_or_default(), totals);
+                let out = out.from_row(first);
+                multiply_block(out.first.get(), out.stride, rows, Matrix::rows(scores, stride), values, false, scratch);
+                for (i, total) in totals.iter().enumerate() {
+                    let row = std::slice::from_raw_parts_mut(out.first.get().add(i * out.stride), self.size);
+                    let inverse = 1.0 / total;
+                    row.iter_mut().for_each(|v| *v *= inverse);
+                }
+            }
+        }
+    }
+
+    /// The gradients of queries, keys and values from that of the output, whose rows are `gradient`.
+    ///
+    /// # Safety
+    ///
+    /// `dq` has a row of `size` values for each query, `dk` and `dv` one for each key, which no other thread touches.
+    pub(super) unsafe fn backward(&self, workspace: &mut Workspace, gradient: Matrix<'_>, [dq, dk, dv]: [RowsMut; 3]) {
+        let Workspace {
+            keys,
+            values,
+            other,
+            scores,
+            score_gradients,
+            turned: [queries, turned_keys],
+            sums,
+            block: turned_block,
+            scratch,
+        } = workspace;
+        let [keys_by_token, query_block, gradient_block] = other;
+        let (mut q, mut k, size) = (self.q, self.k, self.size);
+        if let Some(rope) = self.rope {
+            q = turned(queries, q, rope, self.queries, size);
+            k = turned(turned_keys, k, rope, self.keys, size);
+        }
+        keys.pack(k.transposed(), size, self.keys);
+        values.pack(self.v.transposed(), size, self.keys);
+        keys_by_token.pack(k, self.keys, size);
+        let [stride, block] = self.blocks();
+        let mut totals = std::mem::take(turned_block);
+        let [key_sums, value_sums] = sums;
+        key_sums.resize(self.keys * size, 0.0);
+        value_sums.resize(self.keys * size, 0.0);
+        // Behind the last row, tiles read what fills up a strip.
+        scores.resize(block * stride + PADDING, 0.0);
+        score_gradients.resize(block * stride + PADDING, 0.0);
+        for first in (0..self.queries).step_by(block) {
+            let rows = block.min(self.queries - first);
+            let (q, gradient) = (q.rows_from(first), gradient.rows_from(first));
+            // SAFETY: the blocks and sums are this thread's alone, and `dq` has rows for all queries.
+            unsafe {
+                multiply_block(scores.as_mut_ptr(), stride, rows, q, keys, false, scratch);
+                totals.clear();
+                let p = &mut scores[..rows * stride];
+                exponentials(p, self.keys, stride, self.scale(), self.bias.unwrap_or_default(), &mut totals);
+                for (row, total) in p.chunks_mut(stride).zip(&totals) {
+                    let inverse = 1.0 / total;
+                    row[..self.keys].iter_mut().for_each(|v| *v *= inverse);
+                }
+                multiply_block(score_gradients.as_mut_ptr(), stride, rows, gradient, values, false, scratch);
+                backward_softmax(&mut score_gradients[..rows * stride], p, self.keys, stride, self.scale());
+                let dq = dq.from_row(first);
+                multiply_block(
+                    dq.first.get(),
+                    dq.stride,
+                    rows,
+                    Matrix::rows(score_gradients, stride),
+                    keys_by_token,
+                    false,
+                    scratch,
+                );
+                if let Some(rope) = self.rope {
+                    for i in 0..rows {
+                        let row = std::slice::from_raw_parts_mut(dq.first.get().add(i * dq.stride), size);
+                        turn(row, rope, first + i, size, -1.0);
+                    }
+                }
+                query_block.pack(q, rows, size);
+                gradient_block.pack(gradient, rows, size);
+                let by_key = |values| Matrix::rows(values, stride).transposed();
+                multiply_block(key_sums.as_mut_ptr(), size, self.keys, by_key(score_gradients), query_block, first > 0, scratch);
+                multiply_block(value_sums.as_mut_ptr(), size, self.keys, by_key(scores), gradient_block, first > 0, scratch);
+            }
+        }
+        if let Some(rope) = self.rope {
+            turn(key_sums, rope, 0, size, -1.0);
+        }
+        *turned_block = totals;
+        // SAFETY: `dk` and `dv` have a row for each key.
+        unsafe {
+            dk.write(key_sums, size);
+            dv.write(value_sums, size);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Memory for results, not zeroed first: a pass over a fresh 12 MB costs as much as many of the operations that fill it.
+
+use std::mem::MaybeUninit;
+
+/// Values that are yet to be written.
+#[derive(Debug)]
+pub(crate) struct Unwritten(Vec<MaybeUninit<f32>>);
+
+impl Unwritten {
+    /// Memory for `len` values.
+    pub(crate) fn new(len: usize) -> Self {
+        let mut values = Vec::with_capacity(len);
+        // SAFETY: the capacity is `len`, and a value that may be uninitialised needs no initialisation.
+        unsafe { values.set_len(len) };
+        Self(values)
+    }
+
+    /// Memory for `len` values that are 0 where they are not written.
+    pub(crate) fn zeros(len: usize) -> Self {
+        Self(vec![MaybeUninit::zeroed(); len])
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [MaybeUninit<f32>] {
+        &mut self.0
+    }
+
+    /// The values as they will be.
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// The values.
+    ///
+    /// # Safety
+    ///
+    /// Every value has been written.
+    pub(crate) unsafe fn written(self) -> Vec<f32> {
+        let mut values = std::mem::ManuallyDrop::new(self.0);
+        // SAFETY: the same allocation, whose ownership `ManuallyDrop` has let go; `MaybeUninit<f32>` has the layout of `f32`;
+        // the caller has written all of it.
+        unsafe { Vec::from_raw_parts(values.as_mut_ptr().cast(), values.len(), values.capacity()) }
+    }
+}
+
+/// A pointer into a result whose parts several threads write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shared<T>(*mut T);
+
+// SAFETY: whoever dereferences the pointer answers for threads touching disjoint parts; see the uses.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub(crate) fn new(pointer: *mut T) -> Self {
+        Self(pointer)
+    }
+
+    pub(crate) fn get(self) -> *mut T {
+        self.0
+    }
+}

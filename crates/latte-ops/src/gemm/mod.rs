@@ -1,0 +1,435 @@
+//! Matrix products, spread over all threads or on one.
+//!
+//! The left operand is read where it lies, the right one is packed once into panels (a weight once per run, see
+//! [`crate::PackedWeights`]), and what follows the product (bias, GELU, gate and residual) is done to each block of the result
+//! while it is still in the cache.
+
+mod pack;
+mod tile;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+pub(crate) use pack::Packed;
+
+use crate::buffer::{Shared, Unwritten};
+use crate::{InstructionSet, Precision};
+use pack::Left;
+use tile::{MAX_WIDTH, ROWS};
+
+/// A matrix in a slice: element `(i, j)` lies at `i · row + j · column`. One of the two is 1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'s> {
+    pub(crate) values: &'s [f32],
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
+impl<'s> Matrix<'s> {
+    /// Rows of which each begins `stride` values behind the one before.
+    pub(crate) fn rows(values: &'s [f32], stride: usize) -> Self {
+        Self { values, row: stride, column: 1 }
+    }
+
+    /// The same values with rows and columns exchanged.
+    pub(crate) fn transposed(self) -> Self {
+        Self { row: self.column, column: self.row, ..self }
+    }
+
+    /// Without its first rows.
+    pub(crate) fn rows_from(&self, row: usize) -> Self {
+        Self { values: &self.values[(row * self.row).min(self.values.len())..], ..*self }
+    }
+
+    /// Without its first columns.
+    fn columns_from(&self, column: usize) -> Self {
+        Self { values: &self.values[(column * self.column).min(self.values.len())..], ..*self }
+    }
+
+    /// Whether all elements of an `rows × columns` matrix lie in the slice.
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.values.len()
+    }
+}
+
+/// How products are formed: with which instructions, and of which operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Kernel {
+    set: InstructionSet,
+    precision: Precision,
+}
+
+impl Kernel {
+    /// The best for `precision` on this processor.
+    pub(crate) fn of(precision: Precision) -> Self {
+        Self { set: InstructionSet::current(), precision }
+    }
+
+    /// The best for products of `columns` columns: wide panels would be mostly empty where there are few.
+    pub(crate) fn of_width(precision: Precision, columns: usize) -> Self {
+        let set = InstructionSet::current();
+        Self { set: if columns <= 32 { set.min(InstructionSet::Avx2) } else { set }, precision }
+    }
+
+    /// Whether operands are words of two values of bfloat16.
+    fn pairs(self) -> bool {
+        self.precision == Precision::Bf16 && self.set == InstructionSet::Avx512Bf16
+    }
+
+    /// Whether operands are f32 but rounded to bfloat16.
+    fn rounds(self) -> bool {
+        self.precision == Precision::Bf16 && !self.pairs()
+    }
+
+    /// Columns of a panel.
+    fn width(self) -> usize {
+        match self.set {
+            InstructionSet::Portable | InstructionSet::Avx2 => 16,
+            InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => 64,
+        }
+    }
+
+    /// Words along `k`.
+    fn depth(self, k: usize) -> usize {
+        if self.pairs() { k.div_ceil(2) } else { k }
+    }
+
+    /// How much of `k` is summed before a tile goes back to memory: a panel of that depth stays in the first cache.
+    fn depth_limit(self) -> usize {
+        match (self.set, self.pairs()) {
+            (InstructionSet::Portable | InstructionSet::Avx2, _) => 384,
+            (_, false) => 128,
+            (_, true) => 256,
+        }
+    }
+}
+
+/// What is done to each part of a row of the result as soon as it is known.
+pub(crate) trait Epilogue: Sync {
+    /// Changes columns `columns` of row `row`.
+    fn apply(&self, row: usize, columns: Range<usize>, values: &mut [f32]);
+}
+
+/// The plain product.
+#[derive(Debug)]
+pub(crate) struct Plain;
+
+impl Epilogue for Plain {
+    fn apply(&self, _: usize, _: Range<usize>, _: &mut [f32]) {}
+}
+
+/// Adds the same row to each row.
+#[derive(Debug)]
+pub(crate) struct Bias<'b>(pub(crate) &'b [f32]);
+
+impl Epilogue for Bias<'_> {
+    fn apply(&self, _: usize, columns: Range<usize>, values: &mut [f32]) {
+        for (value, bias) in values.iter_mut().zip(&self.0[columns]) {
+            *value += bias;
+        }
+    }
+}
+
+/// Rows of the left operand that one task works through; with the depth limit they fill half of the second cache.
+const BLOCK_ROWS: usize = 96;
+/// Columns of the result between epilogues, where the whole depth is summed at once.
+const BLOCK_COLUMNS: usize = 512;
+
+/// `a · b` as rows of `b.n`, on all threads.
+///
+/// # Panics
+///
+/// If `a` is too short.
+pub(crate) fn multiply(m: usize, a: Matrix<'_>, b: &Packed, epilogue: &impl Epilogue) -> Vec<f32> {
+    let (k, n) = (b.k, b.n);
+    assert!(a.holds(m, k), "a matrix of {m}×{k} that fits its slice");
+    let mut out = Unwritten::new(m * n);
+    let result = Shared::new(out.as_mut_ptr());
+    if m * n > 0 {
+        let [block_rows, block_columns] = blocks(m, n, b.kernel.width());
+        let row_blocks = m.div_ceil(block_rows);
+        let tasks = row_blocks * n.div_ceil(block_columns);
+        (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+            let (row, column) = (task % row_blocks * block_rows, task / row_blocks * block_columns);
+            let rows = row..(row + block_rows).min(m);
+            let columns = column..(column + block_columns).min(n);
+            // SAFETY: `result` has m·n values, and no other task has these rows and columns.
+            unsafe { block(&a, b, rows, columns, result.get(), epilogue) };
+        });
+    }
+    // SAFETY: the tasks cover all rows and columns, and each writes all of its own.
+    unsafe { out.written() }
+}
+
+/// Rows and columns of one task: enough tasks for all threads, as large as may be.
+fn blocks(m: usize, n: usize, width: usize) -> [usize; 2] {
+    let wanted = 8 * rayon::current_num_threads();
+    let rows = (m.div_ceil(wanted).next_multiple_of(ROWS)).clamp(ROWS, BLOCK_ROWS);
+    let columns = n.div_ceil(wanted.div_ceil(m.div_ceil(rows))).next_multiple_of(width);
+    [rows, columns]
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One block of the result, on the calling thread.
+///
+/// # Safety
+///
+/// `out` has as many rows of `b.n` values as `a`, and nothing else touches these rows and columns of it.
+unsafe fn block(a: &Matrix<'_>, b: &Packed, rows: Range<usize>, columns: Range<usize>, out: *mut f32, epilogue: &impl Epilogue) {
+    let (kernel, k, n) = (b.kernel, b.k, b.n);
+    let parts = k.div_ceil(kernel.depth_limit()).max(1);
+    // Even, so that pairs of bfloat16 are not torn.
+    let part = k.div_ceil(parts).next_multiple_of(2).max(1);
+    // Where the depth is summed in parts, a block of the left operand is prepared once for all columns.
+    let step = if parts == 1 { BLOCK_COLUMNS.next_multiple_of(kernel.width()) } else { columns.len() };
+    SCRATCH.with_borrow_mut(|scratch| {
+        for first in columns.clone().step_by(step) {
+            let columns = first..(first + step).min(columns.end);
+            for start in (0..k.max(1)).step_by(part) {
+                let ks = start..(start + part).min(k);
+                let left = pack::left(kernel, a, rows.clone(), ks.clone(), scratch);
+                // SAFETY: blocks begin at whole panels, and parts at whole words; the block lies inside `out`.
+                unsafe {
+                    let panel = b.as_ptr().add(columns.start / kernel.width() * b.panel_words());
+                    let b = Right { words: panel.add(kernel.depth(start) * kernel.width()), panel: b.panel_words() };
+                    let out = out.add(rows.start * n + columns.start);
+                    tiles(kernel, [rows.len(), kernel.depth(ks.len()), columns.len()], left, b, out, n, start > 0);
+                }
+            }
+            for row in rows.clone() {
+                // SAFETY: inside `out`, written by the tiles, and of no other task.
+                let values = unsafe { std::slice::from_raw_parts_mut(out.add(row * n + columns.start), columns.len()) };
+                epilogue.apply(row, columns.clone(), values);
+            }
+        }
+    });
+}
+
+/// Panels of a right operand.
+#[derive(Debug, Clone, Copy)]
+struct Right {
+    words: *const u32,
+    /// Words from one panel to the next.
+    panel: usize,
+}
+
+/// All tiles of an `m × n` block, over `depth` words.
+///
+/// # Safety
+///
+/// `left` and `right` hold `m` rows and `n` columns of `depth` words as the kernel's tile reads them; `m` rows of `n` values,
+/// `out_stride` apart, can be written (and read if `accumulate`), and nothing else touches them meanwhile.
+unsafe fn tiles(
+    kernel: Kernel,
+    [m, depth, n]: [usize; 3],
+    left: Left,
+    right: Right,
+    out: *mut f32,
+    out_stride: usize,
+    accumulate: bool,
+) {
+    let width = kernel.width();
+    let mut edge = [0f32; ROWS * MAX_WIDTH];
+    for (p, column) in (0..n).step_by(width).enumerate() {
+        let columns = (n - column).min(width);
+        for (s, row) in (0..m).step_by(ROWS).enumerate() {
+            let rows = (m - row).min(ROWS);
+            // SAFETY: strips and panels of the operands, by the function's contract. A tile at the edge goes to `edge`, which
+            // holds a whole tile, and from there only what lies inside the block is copied.
+            unsafe {
+                let (a, b) = (left.words.add(s * left.strip), right.words.add(p * right.panel));
+                let target = out.add(row * out_stride + column);
+                if rows == ROWS && columns == width {
+                    tile(kernel, depth, a, left, rows, b, target, out_stride, accumulate);
+                    continue;
+                }
+                tile(kernel, depth, a, left, rows, b, edge.as_mut_ptr(), width, false);
+                for (r, sums) in edge.chunks_exact(width).take(rows).enumerate() {
+                    for (j, &sum) in sums.iter().take(columns).enumerate() {
+                        let value = target.add(r * out_stride + j);
+                        *value = if accumulate { *value + sum } else { sum };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One tile with the kernel's instructions.
+///
+/// # Safety
+///
+/// As [`tile::portable`], for the kernel's width and words.
+#[allow(clippy::too_many_arguments, reason = "a product has three operands, each with its layout")]
+#[inline(always)]
+unsafe fn tile(
+    kernel: Kernel,
+    depth: usize,
+    a: *const u32,
+    left: Left,
+    rows: usize,
+    b: *const u32,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+) {
+    let stride = left.stride;
+    // SAFETY: the contract of this function is that of the tiles; an instruction set is only ever one that the processor has.
+    unsafe {
+        match (kernel.set, left.by_columns) {
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512Bf16, _) if kernel.pairs() => {
+                tile::x86::avx512_bf16(depth, a, stride, rows, b, c, c_stride, accumulate);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, false) => {
+                tile::x86::avx512::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, true) => {
+                tile::x86::avx512::<true>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, false) => {
+                tile::x86::avx2::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, true) => {
+                tile::x86::avx2::<true>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
+            }
+            (_, false) => tile::portable::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate),
+            (_, true) => tile::portable::<true>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate),
+        }
+    }
+}
+
+/// Memory in which a thread prepares left operands.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch(Vec<u32>);
+
+/// `m` rows of `a · b`, written to or added to rows `out_stride` apart, on the calling thread.
+///
+/// # Safety
+///
+/// `m` rows of as many values as `b` has columns, `out_stride` apart from `out` on, can be written (and read if `accumulate`),
+/// and nothing else touches them meanwhile.
+///
+/// # Panics
+///
+/// If `a` is too short.
+pub(crate) unsafe fn multiply_block(
+    out: *mut f32,
+    out_stride: usize,
+    m: usize,
+    a: Matrix<'_>,
+    b: &Packed,
+    accumulate: bool,
+    scratch: &mut Scratch,
+) {
+    let (kernel, k, n) = (b.kernel, b.k, b.n);
+    assert!(a.holds(m, k), "a matrix of {m}×{k} that fits its slice");
+    // A column of which the last strip lies in the slice too can be read where it lies.
+    let whole_strips = a.row == 1 && a.column != 1 && a.holds(m.next_multiple_of(ROWS), k);
+    let left = if whole_strips && !kernel.pairs() && !kernel.rounds() {
+        Left::in_place(a.values.as_ptr(), true, a.column)
+    } else {
+        pack::left(kernel, &a, 0..m, 0..k, &mut scratch.0)
+    };
+    let right = Right { words: b.as_ptr(), panel: b.panel_words() };
+    // SAFETY: the operands hold `m` rows and `n` columns, and `out` is as the caller says.
+    unsafe { tiles(kernel, [m, kernel.depth(k), n], left, right, out, out_stride, accumulate) };
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::instruction_set::tests::with_each;
+
+    /// Values between −1 and 1 that no sum rounds.
+    fn values(len: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed | 1;
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                ((state >> 33) % 65) as f32 / 32.0 - 1.0
+            })
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn products_are_exact_where_no_sum_rounds(
+            (m, k, n) in (1usize..120, 1usize..40, 1usize..150),
+            (deep, left_transposed, right_transposed, bf16) in (0usize..4, any::<bool>(), any::<bool>(), any::<bool>()),
+            seed in any::<u64>(),
+        ) {
+            // Some deeper than any part of the depth.
+            let k = if deep == 0 { k + 800 } else { k };
+            let (a, b) = (values(m * k, seed), values(k * n, seed ^ 7));
+            let a = if left_transposed { Matrix::rows(&a, m).transposed() } else { Matrix::rows(&a, k) };
+            let b = if right_transposed { Matrix::rows(&b, k).transposed() } else { Matrix::rows(&b, n) };
+            let at = |x: &Matrix<'_>, i: usize, j: usize| x.values[i * x.row + j * x.column];
+            let mut expected = vec![0f32; m * n];
+            for i in 0..m {
+                for j in 0..n {
+                    expected[i * n + j] = (0..k).map(|l| at(&a, i, l) * at(&b, l, j)).sum::<f32>() + j as f32;
+                }
+            }
+            let bias: Vec<f32> = (0..n).map(|j| j as f32).collect();
+            let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+            for result in with_each(|_| {
+                let packed = Packed::new(Kernel::of(precision), b, k, n);
+                let all = multiply(m, a, &packed, &Bias(&bias));
+                // The same on one thread, added to what is there, in rows that lie apart.
+                let (stride, mut packed) = (n + 3, Packed::empty(Kernel::of_width(precision, n)));
+                packed.pack(b, k, n);
+                let mut one = vec![1f32; m * stride];
+                // SAFETY: `one` has m rows of n values, n + 3 apart.
+                unsafe { multiply_block(one.as_mut_ptr(), stride, m, a, &packed, true, &mut Scratch::default()) };
+                (all, one)
+            }) {
+                prop_assert_eq!(&result.0, &expected);
+                for (i, row) in result.1.chunks(n + 3).enumerate() {
+                    for (j, &value) in row.iter().enumerate() {
+                        prop_assert_eq!(value, if j < n { expected[i * n + j] - j as f32 + 1.0 } else { 1.0 });
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn operands_are_rounded_to_bfloat16() {
+        let rounded = |value| f32::from_bits(u32::from(pack::bf16_bits(value)) << 16);
+        // Eight bits of precision: the numbers next to 1 are 1/128 apart, and ties go to the even one.
+        assert_eq!(
+            [1.0 + 1.0 / 256.0, 1.0 + 1.1 / 256.0, 1.0 + 3.0 / 256.0].map(rounded),
+            [1.0, 1.0 + 2.0 / 256.0, 1.0 + 4.0 / 256.0]
+        );
+        assert_eq!([0.0, -2.5, f32::INFINITY, 3.4e38].map(rounded), [0.0, -2.5, f32::INFINITY, f32::INFINITY]);
+        assert!(f32::from_bits(u32::from(pack::bf16_bits(f32::from_bits(0x7F80_0001))) << 16).is_nan());
+        assert_eq!(pack::bf16_bits(f32::NEG_INFINITY), 0xFF80);
+        for result in with_each(|_| {
+            // On both sides of the product.
+            let x = [1.0 + 1.0 / 256.0; 7];
+            multiply(1, Matrix::rows(&x, 7), &Packed::new(Kernel::of(Precision::Bf16), Matrix::rows(&x, 1), 7, 1), &Plain)
+        }) {
+            assert_eq!(result, [7.0]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "fits its slice")]
+    fn a_slice_that_is_too_short_is_noticed() {
+        let packed = Packed::new(Kernel::of(Precision::F32), Matrix::rows(&[0.0; 6], 2), 3, 2);
+        multiply(2, Matrix::rows(&[0.0; 5], 3), &packed, &Plain);
+    }
+}

@@ -1,0 +1,234 @@
+//! Operands in the order in which tiles read them.
+
+use super::tile::ROWS;
+use super::{Kernel, Matrix};
+use rayon::prelude::*;
+
+/// One cache line of packed words.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Line([u32; 16]);
+
+/// A right operand `[k, n]` in panels of as many columns as a tile is wide: panel by panel, and in each all columns of one
+/// row (or, for pairs of bfloat16, of two rows) side by side. Columns that fill up the last panel are 0.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(super) kernel: Kernel,
+    pub(super) k: usize,
+    pub(super) n: usize,
+    lines: Vec<Line>,
+}
+
+impl Packed {
+    /// Packs on all threads.
+    pub(crate) fn new(kernel: Kernel, matrix: Matrix<'_>, k: usize, n: usize) -> Self {
+        let mut packed = Self { kernel, k, n, lines: Vec::new() };
+        packed.fill(matrix, k, n, true);
+        packed
+    }
+
+    /// Memory for [`Packed::pack`].
+    pub(crate) fn empty(kernel: Kernel) -> Self {
+        Self { kernel, k: 0, n: 0, lines: Vec::new() }
+    }
+
+    /// Packs another operand into the same memory, on the calling thread.
+    pub(crate) fn pack(&mut self, matrix: Matrix<'_>, k: usize, n: usize) {
+        self.fill(matrix, k, n, false);
+    }
+
+    fn fill(&mut self, matrix: Matrix<'_>, k: usize, n: usize, all_threads: bool) {
+        assert!(matrix.holds(k, n), "a {k}×{n} matrix that fits its slice");
+        let (kernel, width) = (self.kernel, self.kernel.width());
+        (self.k, self.n) = (k, n);
+        let panel_lines = self.panel_words() / 16;
+        self.lines.resize(panel_lines * n.div_ceil(width), Line([0; 16]));
+        let pack = |(index, lines): (usize, &mut [Line])| {
+            // SAFETY: a line is 16 words without padding, so the lines are a slice of so many words.
+            let words = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<u32>(), lines.len() * 16) };
+            let first = index * width;
+            pack_panel(words, kernel, &matrix.columns_from(first), k, (n - first).min(width));
+        };
+        if panel_lines == 0 {
+            return;
+        }
+        if all_threads {
+            self.lines.par_chunks_mut(panel_lines).enumerate().for_each(pack);
+        } else {
+            self.lines.chunks_mut(panel_lines).enumerate().for_each(pack);
+        }
+    }
+
+    /// Words of one panel.
+    pub(super) fn panel_words(&self) -> usize {
+        self.kernel.depth(self.k) * self.kernel.width()
+    }
+
+    pub(super) fn as_ptr(&self) -> *const u32 {
+        self.lines.as_ptr().cast()
+    }
+
+    /// How many bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+}
+
+/// Rounds to bfloat16, to nearest, ties to even; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn bf16_bits(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+    // A NaN whose few set bits all lie below would otherwise become an infinity.
+    let nan = (bits >> 16) | 0x40;
+    (if value.is_nan() { nan } else { rounded }) as u16
+}
+
+/// The value as the kernel's products see it.
+#[inline(always)]
+fn operand(rounds: bool, value: f32) -> u32 {
+    if rounds { u32::from(bf16_bits(value)) << 16 } else { value.to_bits() }
+}
+
+/// Two values of bfloat16 in one word, the one with the lower index in the lower half.
+#[inline(always)]
+fn pair(low: f32, high: f32) -> u32 {
+    u32::from(bf16_bits(low)) | u32::from(bf16_bits(high)) << 16
+}
+
+/// One panel from the first `columns` columns of `matrix`.
+fn pack_panel(panel: &mut [u32], kernel: Kernel, matrix: &Matrix<'_>, k: usize, columns: usize) {
+    let (width, rounds) = (kernel.width(), kernel.rounds());
+    if columns < width {
+        panel.fill(0);
+    }
+    match (matrix.column, kernel.pairs()) {
+        (1, false) => {
+            for (i, words) in panel.chunks_exact_mut(width).enumerate() {
+                let row = &matrix.values[i * matrix.row..][..columns];
+                for (word, &value) in words.iter_mut().zip(row) {
+                    *word = operand(rounds, value);
+                }
+            }
+        }
+        (1, true) => {
+            for (i, words) in panel.chunks_exact_mut(width).enumerate() {
+                let low = &matrix.values[2 * i * matrix.row..][..columns];
+                if 2 * i + 1 < k {
+                    let high = &matrix.values[(2 * i + 1) * matrix.row..][..columns];
+                    for ((word, &low), &high) in words.iter_mut().zip(low).zip(high) {
+                        *word = pair(low, high);
+                    }
+                } else {
+                    for (word, &low) in words.iter_mut().zip(low) {
+                        *word = pair(low, 0.0);
+                    }
+                }
+            }
+        }
+        (stride, pairs) => {
+            assert!(matrix.row == 1, "rows or columns side by side");
+            for j in 0..columns {
+                let column = &matrix.values[j * stride..][..k];
+                let words = panel[j..].iter_mut().step_by(width);
+                if pairs {
+                    let (whole, rest) = column.as_chunks::<2>();
+                    let rest = rest.first().map(|&low| [low, 0.0]);
+                    for (word, &[low, high]) in words.zip(whole.iter().chain(&rest)) {
+                        *word = pair(low, high);
+                    }
+                } else {
+                    for (word, &value) in words.zip(column) {
+                        *word = operand(rounds, value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A left operand as tiles read it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    pub(super) words: *const u32,
+    /// Whether the six values of a column lie side by side.
+    pub(super) by_columns: bool,
+    /// Words from row to row, or from column to column.
+    pub(super) stride: usize,
+    /// Words from one strip of six rows to the next.
+    pub(super) strip: usize,
+}
+
+impl Left {
+    /// A matrix as it lies; only for kernels whose operands are plain f32.
+    ///
+    /// By columns, tiles read six rows always: the caller has memory behind the last.
+    pub(super) fn in_place(words: *const f32, by_columns: bool, stride: usize) -> Self {
+        Self { words: words.cast(), by_columns, stride, strip: if by_columns { ROWS } else { ROWS * stride } }
+    }
+}
+
+/// Rows `rows` and columns `ks` of `matrix` `[m, k]` for `kernel`: as they lie where that will do, else copied to `scratch`.
+pub(super) fn left(
+    kernel: Kernel,
+    matrix: &Matrix<'_>,
+    rows: std::ops::Range<usize>,
+    ks: std::ops::Range<usize>,
+    scratch: &mut Vec<u32>,
+) -> Left {
+    let (m, k, rounds) = (rows.len(), ks.len(), kernel.rounds());
+    let depth = kernel.depth(k);
+    if matrix.column == 1 {
+        let start = rows.start * matrix.row + ks.start;
+        if !kernel.pairs() && !rounds {
+            return Left::in_place(matrix.values[start..].as_ptr(), false, matrix.row);
+        }
+        scratch.resize(m * depth, 0);
+        for (r, words) in scratch.chunks_exact_mut(depth).enumerate() {
+            let row = &matrix.values[start + r * matrix.row..][..k];
+            if kernel.pairs() {
+                let (whole, rest) = row.as_chunks::<2>();
+                for (word, &[low, high]) in words.iter_mut().zip(whole) {
+                    *word = pair(low, high);
+                }
+                if let [low] = rest {
+                    words[depth - 1] = pair(*low, 0.0);
+                }
+            } else {
+                for (word, &value) in words.iter_mut().zip(row) {
+                    *word = operand(rounds, value);
+                }
+            }
+        }
+        return Left { words: scratch.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
+    }
+    assert!(matrix.row == 1, "rows or columns side by side");
+    let column = |i: usize| &matrix.values[(ks.start + i) * matrix.column + rows.start..][..m];
+    if kernel.pairs() {
+        scratch.resize(m * depth, 0);
+        for i in 0..depth {
+            let low = column(2 * i);
+            let high = if 2 * i + 1 < k { Some(column(2 * i + 1)) } else { None };
+            for (r, &low) in low.iter().enumerate() {
+                scratch[r * depth + i] = pair(low, high.map_or(0.0, |high| high[r]));
+            }
+        }
+        return Left { words: scratch.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
+    }
+    // Strips of six rows, each column's six values side by side.
+    let strip = ROWS * k;
+    scratch.resize(m.div_ceil(ROWS) * strip, 0);
+    for i in 0..k {
+        let (whole, rest) = column(i).as_chunks::<ROWS>();
+        for (s, values) in whole.iter().enumerate() {
+            let words: &mut [u32; ROWS] = scratch[s * strip + i * ROWS..].first_chunk_mut().unwrap_or_else(|| unreachable!());
+            for (word, &value) in words.iter_mut().zip(values) {
+                *word = operand(rounds, value);
+            }
+        }
+        for (r, &value) in rest.iter().enumerate() {
+            scratch[m / ROWS * strip + i * ROWS + r] = operand(rounds, value);
+        }
+    }
+    Left { words: scratch.as_ptr(), by_columns: true, stride: ROWS, strip }
+}

@@ -1,0 +1,148 @@
+//! Which vector instructions the kernels use, found at run time.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// The name of the environment variable that lowers the choice, for tests and comparisons.
+pub const VARIABLE: &str = "LATTE_INSTRUCTION_SET";
+
+/// The families of vector instructions that the CPU kernels know, each a superset of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum InstructionSet {
+    /// What every processor of the architecture has.
+    Portable,
+    /// AVX2 and FMA: 8 values of f32.
+    Avx2,
+    /// AVX-512 (F, BW, DQ, VL): 16 values of f32.
+    Avx512,
+    /// AVX-512 with products of pairs of bfloat16.
+    Avx512Bf16,
+}
+
+impl InstructionSet {
+    /// All of them, from the plainest to the richest.
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+
+    /// The richest that this processor has.
+    pub fn detected() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx512 && is_x86_feature_detected!("avx512bf16") {
+                return Self::Avx512Bf16;
+            }
+            if avx512 {
+                return Self::Avx512;
+            }
+            if avx2 {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    /// The one in use: [`InstructionSet::detected`], or what the environment variable [`VARIABLE`] or [`InstructionSet::limit`]
+    /// lowered it to.
+    pub fn current() -> Self {
+        let limit = LIMIT.load(Ordering::Relaxed);
+        match Self::ALL.get(usize::from(limit)) {
+            Some(&limit) => limit,
+            None => default(),
+        }
+    }
+
+    /// Uses `limit` from now on in all threads, or less if this processor has less; `None` takes the limit away.
+    pub fn limit(limit: Option<Self>) {
+        LIMIT.store(limit.map_or(u8::MAX, |limit| limit.min(Self::detected()) as u8), Ordering::Relaxed);
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512-bf16",
+        }
+    }
+}
+
+impl fmt::Display for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for InstructionSet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|set| set.name() == text)
+            .ok_or_else(|| format!("expected one of {}, got \"{text}\"", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
+/// The limit that [`InstructionSet::limit`] set, or a number of no variant.
+static LIMIT: AtomicU8 = AtomicU8::new(u8::MAX);
+
+/// What the processor has and the environment allows. A name that is not known lowers nothing: the program says so at its start.
+fn default() -> InstructionSet {
+    static DEFAULT: OnceLock<InstructionSet> = OnceLock::new();
+    *DEFAULT.get_or_init(|| {
+        let wanted = std::env::var(VARIABLE).ok().and_then(|name| name.parse().ok());
+        let detected = InstructionSet::detected();
+        wanted.map_or(detected, |wanted: InstructionSet| wanted.min(detected))
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    /// Runs `f` once with each instruction set that this processor has, one test at a time, and says which it has not.
+    pub(crate) fn with_each<R>(mut f: impl FnMut(InstructionSet) -> R) -> Vec<R> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let (has, has_not): (Vec<_>, Vec<_>) =
+            InstructionSet::ALL.into_iter().partition(|&set| set <= InstructionSet::detected());
+        if !has_not.is_empty() {
+            // Not a pass: tests of these run where the processor has them.
+            static SAID: std::sync::Once = std::sync::Once::new();
+            SAID.call_once(|| eprintln!("not run, this processor lacks them: {has_not:?}"));
+        }
+        has.into_iter()
+            .map(|set| {
+                InstructionSet::limit(Some(set));
+                let result = f(set);
+                InstructionSet::limit(None);
+                result
+            })
+            .collect()
+    }
+
+    #[test]
+    fn names_and_order() {
+        for set in InstructionSet::ALL {
+            assert_eq!(set.to_string().parse(), Ok(set));
+        }
+        assert!("sse9".parse::<InstructionSet>().is_err_and(|e| e.contains("avx512-bf16") && e.contains("sse9")));
+        assert!(InstructionSet::Portable < InstructionSet::Avx2 && InstructionSet::Avx512 < InstructionSet::Avx512Bf16);
+    }
+
+    #[test]
+    fn a_limit_is_kept_to() {
+        let seen = with_each(|set| (set, InstructionSet::current()));
+        assert!(!seen.is_empty() && seen.iter().all(|(set, current)| set == current), "{seen:?}");
+    }
+}
