@@ -37,6 +37,10 @@ enum Command {
     Completions(commands::completions::Args),
 }
 
+/// Steps of training and sampling make the same large tensors again and again.
+#[global_allocator]
+static ALLOCATOR: latte_ops::Recycling = latte_ops::Recycling::new();
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

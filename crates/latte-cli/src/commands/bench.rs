@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
 use latte::model::{Input, Latte, LatteConfig};
 use latte::noise::TorchRng;
-use latte_ops::{AdamW, AdamWState, Parameters, Precision, Tape, adamw_ema};
+use latte_ops::{AdamW, AdamWState, PackedWeights, Parameters, Precision, Tape, adamw_ema};
 use serde::Serialize;
 
 use crate::failure::bad_input;
@@ -121,6 +121,8 @@ struct Work {
     model: Latte,
     precision: Precision,
     parameters: Parameters,
+    /// As in sampling, weights are packed once for all forward passes.
+    packed: PackedWeights,
     x: Tensor,
     target: Tensor,
     /// Moving average, first and second moments; made when the first training step needs them.
@@ -136,6 +138,7 @@ impl Work {
         let model = Latte::new(config)?;
         Ok(Self {
             parameters: model.init(&mut rng)?,
+            packed: PackedWeights::new(),
             precision: if dtype == Dtype::Bf16 { Precision::Bf16 } else { Precision::F32 },
             x: rng.randn(shape)?,      // [1, f, c, h, w]
             target: rng.randn(shape)?, // [1, f, c, h, w]
@@ -146,7 +149,7 @@ impl Work {
     }
 
     fn forward(&mut self) -> anyhow::Result<()> {
-        let tape = Tape::inference().with_precision(self.precision);
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed);
         self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?;
         Ok(())
     }
