@@ -24,13 +24,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// # }
 /// ```
 ///
-/// Blocks of at least 256 KiB are rounded up to the next eighth of a power of two. Idle blocks are freed where they add up to
-/// more than 1 GiB and more than half of what is in use.
+/// Blocks of at least 256 KiB are rounded up to the next eighth of a power of two. Blocks in use and idle ones together never
+/// take more than a quarter above the most that was in use at once.
 #[derive(Debug)]
 pub struct Recycling {
     idle: [Mutex<Stack>; CLASSES],
     idle_bytes: AtomicUsize,
     used_bytes: AtomicUsize,
+    most_used_bytes: AtomicUsize,
 }
 
 /// Blocks from this size on are kept.
@@ -40,19 +41,16 @@ const SMALLEST_LOG: usize = 18;
 const STEPS: usize = 8;
 /// Classes for blocks of up to 64 GiB; larger ones are the system's affair.
 const CLASSES: usize = (36 - SMALLEST_LOG) * STEPS;
-/// Idle blocks that a class holds.
-const DEPTH: usize = 64;
-/// Idle bytes that are always kept.
-const ALWAYS_KEPT: usize = 1 << 30;
+/// Idle bytes that are kept in any case.
+const SLACK: usize = 64 << 20;
 /// The size of a large page.
 const LARGE_PAGE: usize = 2 << 20;
 const SMALL_PAGE: usize = 4096;
 
-/// Idle blocks of one class, in memory of its own: an allocator cannot allocate.
+/// Idle blocks of one class. Each begins with the address of the next: an allocator cannot allocate.
 #[derive(Debug)]
 struct Stack {
-    blocks: [*mut u8; DEPTH],
-    len: usize,
+    top: *mut u8,
 }
 
 // SAFETY: the stack owns the blocks that it holds; nothing else refers to them.
@@ -62,9 +60,10 @@ impl Recycling {
     /// Without any idle blocks.
     pub const fn new() -> Self {
         Self {
-            idle: [const { Mutex::new(Stack { blocks: [ptr::null_mut(); DEPTH], len: 0 }) }; CLASSES],
+            idle: [const { Mutex::new(Stack { top: ptr::null_mut() }) }; CLASSES],
             idle_bytes: AtomicUsize::new(0),
             used_bytes: AtomicUsize::new(0),
+            most_used_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -96,9 +95,23 @@ impl Recycling {
     /// An idle block of the class.
     fn take(&self, class: usize) -> Option<*mut u8> {
         let mut stack = self.lock(class);
-        stack.len = stack.len.checked_sub(1)?;
+        let block = stack.top;
+        if block.is_null() {
+            return None;
+        }
+        // SAFETY: an idle block is larger than a pointer and aligned for one, and begins with the address of the next.
+        stack.top = unsafe { block.cast::<*mut u8>().read() };
         self.idle_bytes.fetch_sub(Self::block(class).size(), Ordering::Relaxed);
-        Some(stack.blocks[stack.len])
+        Some(block)
+    }
+
+    /// Keeps a block that is no longer in use.
+    fn keep(&self, class: usize, block: *mut u8) {
+        let mut stack = self.lock(class);
+        // SAFETY: as above, and nothing else refers to the block any more.
+        unsafe { block.cast::<*mut u8>().write(stack.top) };
+        stack.top = block;
+        self.idle_bytes.fetch_add(Self::block(class).size(), Ordering::Relaxed);
     }
 
     /// A block from the system.
@@ -108,10 +121,12 @@ impl Recycling {
             // SAFETY: the layout of a class is not empty.
             unsafe { if zeroed { System.alloc_zeroed(layout) } else { System.alloc(layout) } }
         };
+        // Blocks of other sizes lie idle beside this one: those of an earlier piece of work with other sizes.
+        let total = self.used_bytes.load(Ordering::Relaxed) + self.idle_bytes.load(Ordering::Relaxed) + layout.size();
+        self.release(total.saturating_sub(self.limit()));
         let mut block = allocate();
         if block.is_null() {
-            // Blocks of other sizes may be what is missing.
-            self.release_all();
+            self.release(usize::MAX);
             block = allocate();
         }
         #[cfg(target_os = "linux")]
@@ -122,10 +137,19 @@ impl Recycling {
         block
     }
 
-    /// Gives all idle blocks back to the system.
-    fn release_all(&self) {
-        for class in 0..CLASSES {
-            while let Some(block) = self.take(class) {
+    /// What blocks in use and idle ones may add up to: sizes that are needed one after the other do not take turns exactly.
+    fn limit(&self) -> usize {
+        let most = self.most_used_bytes.load(Ordering::Relaxed);
+        most + (most / 4).max(SLACK)
+    }
+
+    /// Gives idle blocks of so many bytes back to the system, the largest first, or all that there are.
+    fn release(&self, bytes: usize) {
+        let mut released = 0;
+        for class in (0..CLASSES).rev() {
+            while released < bytes {
+                let Some(block) = self.take(class) else { break };
+                released += Self::block(class).size();
                 // SAFETY: the block came from the system with this layout, and the stack held the only pointer to it.
                 unsafe { System.dealloc(block, Self::block(class)) };
             }
@@ -145,7 +169,8 @@ impl Recycling {
             None => self.fresh(class, zeroed),
         };
         if !block.is_null() {
-            self.used_bytes.fetch_add(size, Ordering::Relaxed);
+            let used = self.used_bytes.fetch_add(size, Ordering::Relaxed) + size;
+            self.most_used_bytes.fetch_max(used, Ordering::Relaxed);
         }
         block
     }
@@ -159,7 +184,7 @@ impl Default for Recycling {
 
 // SAFETY: small blocks are the system allocator's. A large one has the size and alignment of its class, which are at least
 // those of the layout; the class follows from the layout alone, so that a block goes back to the class that it came from; a
-// block is either in use or on one stack, never both. Nothing here allocates or panics: indices lie below CLASSES and DEPTH.
+// block is either in use or on one stack, never both. Nothing here allocates or panics: classes lie below CLASSES.
 unsafe impl GlobalAlloc for Recycling {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match Self::class(layout) {
@@ -184,16 +209,9 @@ unsafe impl GlobalAlloc for Recycling {
         };
         let own = Self::block(class);
         let used = self.used_bytes.fetch_sub(own.size(), Ordering::Relaxed) - own.size();
-        let idle = self.idle_bytes.load(Ordering::Relaxed) + own.size();
-        if idle <= ALWAYS_KEPT.max(used / 2) {
-            let mut stack = self.lock(class);
-            if stack.len < DEPTH {
-                let len = stack.len;
-                stack.blocks[len] = block;
-                stack.len += 1;
-                self.idle_bytes.fetch_add(own.size(), Ordering::Relaxed);
-                return;
-            }
+        let total = used + self.idle_bytes.load(Ordering::Relaxed) + own.size();
+        if total <= self.limit() {
+            return self.keep(class, block);
         }
         // SAFETY: the block came from the system with the layout of its class.
         unsafe { System.dealloc(block, own) };
@@ -263,7 +281,7 @@ mod tests {
             allocator.dealloc(again, layout);
         }
         assert_eq!(allocator.used_bytes.load(Ordering::Relaxed), 0);
-        allocator.release_all();
+        allocator.release(usize::MAX);
         assert_eq!(allocator.idle_bytes.load(Ordering::Relaxed), 0);
     }
 
@@ -282,19 +300,19 @@ mod tests {
             allocator.dealloc(block, layout(sizes[5]));
         }
         assert_eq!(allocator.used_bytes.load(Ordering::Relaxed), 0);
-        allocator.release_all();
+        allocator.release(usize::MAX);
     }
 
     #[test]
     fn idle_blocks_do_not_pile_up() {
         let allocator = Recycling::new();
-        let layout = layout(300 << 20);
-        // SAFETY: as above.
-        unsafe {
-            let blocks: Vec<*mut u8> = (0..6).map(|_| allocator.alloc(layout)).collect();
-            blocks.into_iter().for_each(|block| allocator.dealloc(block, layout));
+        // Work of one size after the other: never more than one block is in use.
+        for size in (1..20).map(|i| i * (30 << 20)) {
+            // SAFETY: as above.
+            unsafe { allocator.dealloc(allocator.alloc(layout(size)), layout(size)) };
+            let idle = allocator.idle_bytes.load(Ordering::Relaxed);
+            assert!(idle <= allocator.limit(), "{idle} after {size}");
         }
-        assert!(allocator.idle_bytes.load(Ordering::Relaxed) <= ALWAYS_KEPT);
-        allocator.release_all();
+        allocator.release(usize::MAX);
     }
 }

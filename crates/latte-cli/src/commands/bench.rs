@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
 use latte::model::{Input, Latte, LatteConfig};
 use latte::noise::TorchRng;
-use latte_ops::{AdamW, AdamWState, PackedWeights, Parameters, Precision, Tape, adamw_ema};
+use latte_ops::{AdamW, AdamWState, InstructionSet, PackedWeights, Parameters, Precision, Tape, adamw_ema};
 use serde::Serialize;
 
 use crate::failure::bad_input;
@@ -70,6 +70,9 @@ struct Report<'a> {
     min_s: f64,
     /// The largest memory that the process held, in MiB; absent where the system does not tell.
     peak_memory_mib: Option<u64>,
+    /// Page faults of one timed run, the median; absent where the system does not tell.
+    page_faults: Option<u64>,
+    instructions: String,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -87,13 +90,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for _ in 0..WARM_UP {
         once()?;
     }
-    let mut seconds = Vec::with_capacity(args.runs);
+    let (mut seconds, mut faults) = (Vec::with_capacity(args.runs), Vec::with_capacity(args.runs));
     for _ in 0..args.runs {
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), page_faults());
         once()?;
         seconds.push(start.elapsed().as_secs_f64());
+        faults.extend(page_faults().zip(before).map(|(after, before)| after - before));
     }
     seconds.sort_by(f64::total_cmp);
+    faults.sort_unstable();
     let report = Report {
         model: args.model.strip_prefix("Latte-").unwrap_or(&args.model),
         mode: args.mode,
@@ -104,6 +109,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         median_s: median(&seconds),
         min_s: seconds[0],
         peak_memory_mib: peak_memory_mib(),
+        page_faults: faults.get(faults.len() / 2).copied(),
+        instructions: InstructionSet::current().to_string(),
     };
     say(&serde_json::to_string(&report)?);
     Ok(())
@@ -188,6 +195,13 @@ fn peak_memory_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib >> 10)
+}
+
+/// How many pages this process had to ask the kernel for, as Linux tells it.
+fn page_faults() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The tenth field; the second, the program's name, stands in parentheses and may hold spaces.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(7)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -84,10 +84,18 @@ pub(crate) fn bf16_bits(value: f32) -> u16 {
     (if value.is_nan() { nan } else { rounded }) as u16
 }
 
-/// The value as the kernel's products see it.
+/// Copies values as the kernel's products see them.
 #[inline(always)]
-fn operand(rounds: bool, value: f32) -> u32 {
-    if rounds { u32::from(bf16_bits(value)) << 16 } else { value.to_bits() }
+fn operands<'w>(rounds: bool, words: impl IntoIterator<Item = &'w mut u32>, values: &[f32]) {
+    if rounds {
+        for (word, &value) in words.into_iter().zip(values) {
+            *word = u32::from(bf16_bits(value)) << 16;
+        }
+    } else {
+        for (word, &value) in words.into_iter().zip(values) {
+            *word = value.to_bits();
+        }
+    }
 }
 
 /// Two values of bfloat16 in one word, the one with the lower index in the lower half.
@@ -105,10 +113,7 @@ fn pack_panel(panel: &mut [u32], kernel: Kernel, matrix: &Matrix<'_>, k: usize, 
     match (matrix.column, kernel.pairs()) {
         (1, false) => {
             for (i, words) in panel.chunks_exact_mut(width).enumerate() {
-                let row = &matrix.values[i * matrix.row..][..columns];
-                for (word, &value) in words.iter_mut().zip(row) {
-                    *word = operand(rounds, value);
-                }
+                operands(rounds, words, &matrix.values[i * matrix.row..][..columns]);
             }
         }
         (1, true) => {
@@ -138,9 +143,7 @@ fn pack_panel(panel: &mut [u32], kernel: Kernel, matrix: &Matrix<'_>, k: usize, 
                         *word = pair(low, high);
                     }
                 } else {
-                    for (word, &value) in words.zip(column) {
-                        *word = operand(rounds, value);
-                    }
+                    operands(rounds, words, column);
                 }
             }
         }
@@ -195,9 +198,7 @@ pub(super) fn left(
                     words[depth - 1] = pair(*low, 0.0);
                 }
             } else {
-                for (word, &value) in words.iter_mut().zip(row) {
-                    *word = operand(rounds, value);
-                }
+                operands(rounds, words, row);
             }
         }
         return Left { words: scratch.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
@@ -215,19 +216,20 @@ pub(super) fn left(
         }
         return Left { words: scratch.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
     }
-    // Strips of six rows, each column's six values side by side.
+    // Strips of six rows, each column's six values side by side. Eight columns at a time: a cache line of each column holds
+    // the values of several strips.
+    const TOGETHER: usize = 8;
     let strip = ROWS * k;
     scratch.resize(m.div_ceil(ROWS) * strip, 0);
-    for i in 0..k {
-        let (whole, rest) = column(i).as_chunks::<ROWS>();
-        for (s, values) in whole.iter().enumerate() {
-            let words: &mut [u32; ROWS] = scratch[s * strip + i * ROWS..].first_chunk_mut().unwrap_or_else(|| unreachable!());
-            for (word, &value) in words.iter_mut().zip(values) {
-                *word = operand(rounds, value);
+    for first in (0..k).step_by(TOGETHER) {
+        for (s, row) in (0..m).step_by(ROWS).enumerate() {
+            let words = &mut scratch[s * strip + first * ROWS..(s + 1) * strip];
+            for (i, words) in (first..k.min(first + TOGETHER)).zip(words.chunks_exact_mut(ROWS)) {
+                match column(i)[row..].first_chunk::<ROWS>() {
+                    Some(values) => operands(rounds, words, values),
+                    None => operands(rounds, words, &column(i)[row..]),
+                }
             }
-        }
-        for (r, &value) in rest.iter().enumerate() {
-            scratch[m / ROWS * strip + i * ROWS + r] = operand(rounds, value);
         }
     }
     Left { words: scratch.as_ptr(), by_columns: true, stride: ROWS, strip }
