@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use latte_ops::{
-    AdamW, AdamWState, Attention, AttentionAxis, InstructionSet, PackedWeights, Precision, Recycling, Result, Tape, Var, adamw_ema, attention,
-    finite_difference::pseudo_random, gated_residual, limits, linear, linear_gelu, modulated_layer_norm,
+    AdamW, AdamWState, Attention, AttentionAxis, InstructionSet, PackedWeights, Precision, Recycling, Result, Tape, Var,
+    adamw_ema, attention, finite_difference::pseudo_random, gated_residual, limits, linear, linear_gelu, modulated_layer_norm,
 };
 
 #[global_allocator]
@@ -91,8 +91,7 @@ fn main() -> Result<()> {
                 if !is_wanted(&name) {
                     continue;
                 }
-                let inputs =
-                    [pseudo_random(&[1, f, n, input], 1)?, pseudo_random(&[out, input], 2)?, pseudo_random(&[out], 3)?];
+                let inputs = [pseudo_random(&[1, f, n, input], 1)?, pseudo_random(&[out, input], 2)?, pseudo_random(&[out], 3)?];
                 let flops = (2 * tokens * input * out) as f64;
                 both(&name, [&Work::Flops(flops), &Work::Flops(3.0 * flops)], precision, &inputs, |tape, v| {
                     let layer = if layer.contains("GELU") { linear_gelu } else { linear };

@@ -20,8 +20,14 @@ impl Unwritten {
         Self(vec![MaybeUninit::zeroed(); len])
     }
 
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [MaybeUninit<f32>] {
-        &mut self.0
+    /// The values, to be written.
+    ///
+    /// # Safety
+    ///
+    /// No value is read before it has been written.
+    pub(crate) unsafe fn values_mut(&mut self) -> &mut [f32] {
+        // SAFETY: `MaybeUninit<f32>` has the layout of `f32`, any bits are an `f32`, and the caller only writes at first.
+        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), self.0.len()) }
     }
 
     /// The values as they will be.

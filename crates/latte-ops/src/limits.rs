@@ -31,7 +31,8 @@ pub fn flops() -> f64 {
     const ROUNDS: usize = 2_000_000;
     let threads = rayon::current_num_threads();
     let start = Instant::now();
-    let sum: f32 = (0..threads).into_par_iter().with_max_len(1).map(|_| fused_products(ROUNDS, std::hint::black_box(0.999))).sum();
+    let sum: f32 =
+        (0..threads).into_par_iter().with_max_len(1).map(|_| fused_products(ROUNDS, std::hint::black_box(0.999))).sum();
     std::hint::black_box(sum);
     (threads * ROUNDS * 12 * 8 * 2) as f64 / start.elapsed().as_secs_f64()
 }

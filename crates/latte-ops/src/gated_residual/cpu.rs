@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::Result;
+use crate::buffer::Unwritten;
 use crate::row_groups::RowGroups;
 use crate::slices::Values;
 use crate::vectorised::vectorised;
@@ -37,12 +38,14 @@ pub(super) fn forward(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (x, gate, y) = (x.contiguous()?, gate.contiguous()?, y.contiguous()?);
     let (x_values, gate, y) = (Values::of(&x)?, Values::of(&gate)?, Values::of(&y)?);
     let (x_values, gate, y): (&[f32], &[f32], &[f32]) = (&x_values, &gate, &y);
-    let mut out = vec![0.0; x_values.len()];
-    RowGroups::of(out.len(), groups, d).each_mut(&mut out, |piece, out| {
+    let mut out = Unwritten::new(x_values.len());
+    // SAFETY: `forward_rows` only writes `out`.
+    RowGroups::of(x_values.len(), groups, d).each_mut(unsafe { out.values_mut() }, |piece, out| {
         let rows = piece.first_row * d..piece.first_row * d + out.len();
         forward_rows(out, &x_values[rows.clone()], &y[rows], &gate[piece.group * d..][..d]);
     });
-    Ok(Tensor::from_vec(out, x.dims(), x.device())?)
+    // SAFETY: the pieces are all rows, and each was written.
+    Ok(Tensor::from_vec(unsafe { out.written() }, x.dims(), x.device())?)
 }
 
 /// The gradients of `gate` and `y`; that of `x` is `gradient` itself.
@@ -51,14 +54,17 @@ pub(super) fn backward(gate: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<(
     let (gate, y, gradient) = (gate.contiguous()?, y.contiguous()?, gradient.contiguous()?);
     let (gate_values, y_values, gradient) = (Values::of(&gate)?, Values::of(&y)?, Values::of(&gradient)?);
     let (gate_values, y_values, gradient): (&[f32], &[f32], &[f32]) = (&gate_values, &y_values, &gradient);
-    let mut dy = vec![0.0; y_values.len()];
-    let layout = RowGroups::of(dy.len(), groups, d);
-    let sums = layout.each_mut(&mut dy, |piece, dy| {
+    let mut dy = Unwritten::new(y_values.len());
+    let layout = RowGroups::of(y_values.len(), groups, d);
+    // SAFETY: `backward_rows` only writes `dy`.
+    let sums = layout.each_mut(unsafe { dy.values_mut() }, |piece, dy| {
         let mut dgate = vec![0.0; d];
         let rows = piece.first_row * d..piece.first_row * d + dy.len();
         backward_rows(dy, &y_values[rows.clone()], &gradient[rows], &gate_values[piece.group * d..][..d], &mut dgate);
         dgate
     });
     let dgate = layout.sums(sums.iter().map(Vec::as_slice));
+    // SAFETY: the pieces are all rows, and each was written.
+    let dy = unsafe { dy.written() };
     Ok((Tensor::from_vec(dgate, (groups, d), y.device())?, Tensor::from_vec(dy, y.dims(), y.device())?))
 }

@@ -47,7 +47,10 @@ fn backward(gate: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<(Tensor, Ten
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
     use crate::finite_difference::{assert_close, check, pseudo_random};
+    use crate::instruction_set::tests::with_each;
 
     #[test]
     fn gradients_agree_with_finite_differences() -> Result<()> {
@@ -55,16 +58,31 @@ mod tests {
         check(&inputs, |tape, v| gated_residual(tape, &v[0], &v[1], &v[2]))
     }
 
-    #[test]
-    fn cpu_kernels_agree_with_the_plain_formulation() -> Result<()> {
-        for (groups, rows, d) in [(1, 1, 1), (2, 3, 5), (1, 700, 48), (3, 41, 131)] {
-            let (x, y) = (pseudo_random(&[groups, rows, d], 1)?, pseudo_random(&[groups, rows, d], 2)?);
-            let (gate, gradient) = (pseudo_random(&[groups, d], 3)?, pseudo_random(&[groups, rows, d], 4)?);
-            assert_close(&cpu::forward(&x, &gate, &y)?, &reference::forward(&x, &gate, &y)?, 1e-6)?;
-            let (ours, plain) = (cpu::backward(&gate, &y, &gradient)?, reference::backward(&gate, &y, &gradient)?);
-            assert_close(&ours.0, &plain.0, 1e-5)?;
-            assert_close(&ours.1, &plain.1, 1e-6)?;
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn cpu_kernels_agree_with_the_plain_formulation(
+            (groups, rows, many, d) in (1usize..5, 1usize..60, 0usize..4, 1usize..140),
+            transposed in any::<bool>(),
+            seed in any::<u64>(),
+        ) {
+            let rows = if many == 0 { rows + 300 } else { rows };
+            let run = || -> Result<()> {
+                // Other strides, the same values.
+                let random = |dims: &[usize], seed| {
+                    let t = pseudo_random(dims, seed)?;
+                    if transposed { Ok(t.transpose(0, 1)?.contiguous()?.transpose(0, 1)?) } else { Result::Ok(t) }
+                };
+                let (x, y) = (random(&[groups, rows, d], seed)?, random(&[groups, rows, d], seed ^ 1)?);
+                let (gate, gradient) = (random(&[groups, d], seed ^ 2)?, random(&[groups, rows, d], seed ^ 3)?);
+                assert_close(&cpu::forward(&x, &gate, &y)?, &reference::forward(&x, &gate, &y)?, 1e-6)?;
+                let (ours, plain) = (cpu::backward(&gate, &y, &gradient)?, reference::backward(&gate, &y, &gradient)?);
+                assert_close(&ours.0, &plain.0, 2e-5)?;
+                assert_close(&ours.1, &plain.1, 1e-6)
+            };
+            for (set, result) in with_each(|set| (set, run())) {
+                prop_assert!(result.is_ok(), "{set}: {result:?}");
+            }
         }
-        Ok(())
     }
 }

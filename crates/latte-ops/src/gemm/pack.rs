@@ -1,13 +1,17 @@
 //! Operands in the order in which tiles read them.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use super::tile::ROWS;
 use super::{Kernel, Matrix};
-use rayon::prelude::*;
+use crate::vectorised::vectorised;
 
 /// One cache line of packed words.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-struct Line([u32; 16]);
+struct Line(#[expect(dead_code, reason = "read as words through a pointer")] [u32; 16]);
 
 /// A right operand `[k, n]` in panels of as many columns as a tile is wide: panel by panel, and in each all columns of one
 /// row (or, for pairs of bfloat16, of two rows) side by side. Columns that fill up the last panel are 0.
@@ -104,6 +108,7 @@ fn pair(low: f32, high: f32) -> u32 {
     u32::from(bf16_bits(low)) | u32::from(bf16_bits(high)) << 16
 }
 
+vectorised! {
 /// One panel from the first `columns` columns of `matrix`.
 fn pack_panel(panel: &mut [u32], kernel: Kernel, matrix: &Matrix<'_>, k: usize, columns: usize) {
     let (width, rounds) = (kernel.width(), kernel.rounds());
@@ -149,6 +154,7 @@ fn pack_panel(panel: &mut [u32], kernel: Kernel, matrix: &Matrix<'_>, k: usize, 
         }
     }
 }
+}
 
 /// A left operand as tiles read it.
 #[derive(Debug, Clone, Copy)]
@@ -171,14 +177,9 @@ impl Left {
     }
 }
 
+vectorised! {
 /// Rows `rows` and columns `ks` of `matrix` `[m, k]` for `kernel`: as they lie where that will do, else copied to `scratch`.
-pub(super) fn left(
-    kernel: Kernel,
-    matrix: &Matrix<'_>,
-    rows: std::ops::Range<usize>,
-    ks: std::ops::Range<usize>,
-    scratch: &mut Vec<u32>,
-) -> Left {
+pub(super) fn left(kernel: Kernel, matrix: &Matrix<'_>, rows: Range<usize>, ks: Range<usize>, scratch: &mut Vec<u32>) -> Left {
     let (m, k, rounds) = (rows.len(), ks.len(), kernel.rounds());
     let depth = kernel.depth(k);
     if matrix.column == 1 {
@@ -233,4 +234,5 @@ pub(super) fn left(
         }
     }
     Left { words: scratch.as_ptr(), by_columns: true, stride: ROWS, strip }
+}
 }

@@ -236,16 +236,16 @@ pub(super) fn backward_gelu(x: &Tensor, gradient: &Tensor) -> Result<[Tensor; 2]
     let (values, gradient) = (Values::of(x)?, Values::of(&gradient)?);
     let mut dx = Unwritten::new(values.len());
     let task = rows_per_task(width) * width;
-    let parts: Vec<Vec<f32>> = (dx.as_mut_slice().par_chunks_mut(task), values.par_chunks(task), gradient.par_chunks(task))
-        .into_par_iter()
-        .map(|(dx, x, gradient)| {
-            let mut bias = vec![0.0; width];
-            // SAFETY: `MaybeUninit<f32>` has the layout of `f32`; the values are written before anything reads them.
-            let dx = unsafe { std::slice::from_raw_parts_mut(dx.as_mut_ptr().cast::<f32>(), dx.len()) };
-            backward_gelu_rows(dx, x, gradient, &mut bias);
-            bias
-        })
-        .collect();
+    // SAFETY: `backward_gelu_rows` writes `dx` before it reads it.
+    let parts: Vec<Vec<f32>> =
+        (unsafe { dx.values_mut() }.par_chunks_mut(task), values.par_chunks(task), gradient.par_chunks(task))
+            .into_par_iter()
+            .map(|(dx, x, gradient)| {
+                let mut bias = vec![0.0; width];
+                backward_gelu_rows(dx, x, gradient, &mut bias);
+                bias
+            })
+            .collect();
     // SAFETY: the pieces cover all values, and each was written.
     let dx = unsafe { dx.written() };
     Ok([Tensor::from_vec(dx, x.dims(), x.device())?, Tensor::from_vec(sum_parts(&parts, width), width, x.device())?])

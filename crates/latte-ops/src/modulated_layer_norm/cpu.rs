@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::Result;
+use crate::buffer::Unwritten;
 use crate::row_groups::RowGroups;
 use crate::slices::Values;
 use crate::vectorised::{sum, vectorised};
@@ -64,15 +65,17 @@ pub(super) fn forward(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> R
     let (x, shift, scale) = (x.contiguous()?, shift.contiguous()?, scale.contiguous()?);
     let (x_values, shift, scale) = (Values::of(&x)?, Values::of(&shift)?, Values::of(&scale)?);
     let (x_values, shift, scale): (&[f32], &[f32], &[f32]) = (&x_values, &shift, &scale);
-    let mut y = vec![0.0; x_values.len()];
-    let statistics = RowGroups::of(y.len(), groups, d).each_mut(&mut y, |piece, y| {
+    let mut y = Unwritten::new(x_values.len());
+    // SAFETY: `forward_rows` only writes `y`.
+    let statistics = RowGroups::of(x_values.len(), groups, d).each_mut(unsafe { y.values_mut() }, |piece, y| {
         let mut statistics = Vec::with_capacity(y.len() / d);
         let vector = piece.group * d..(piece.group + 1) * d;
         let x = &x_values[piece.first_row * d..][..y.len()];
         forward_rows(y, x, &shift[vector.clone()], &scale[vector], eps as f32, &mut statistics);
         statistics
     });
-    let y = Tensor::from_vec(y, x.dims(), x.device())?;
+    // SAFETY: the pieces are all rows, and each was written.
+    let y = Tensor::from_vec(unsafe { y.written() }, x.dims(), x.device())?;
     Ok((y, Saved { x: x.clone(), statistics: statistics.concat() }))
 }
 
@@ -82,9 +85,10 @@ pub(super) fn backward(saved: &Saved, scale: &Tensor, gradient: &Tensor) -> Resu
     let (scale, gradient) = (scale.contiguous()?, gradient.contiguous()?);
     let (x, scale_values, gradient) = (Values::of(&saved.x)?, Values::of(&scale)?, Values::of(&gradient)?);
     let (x, scale_values, gradient): (&[f32], &[f32], &[f32]) = (&x, &scale_values, &gradient);
-    let mut dx = vec![0.0; x.len()];
+    let mut dx = Unwritten::new(x.len());
     let layout = RowGroups::of(x.len(), groups, d);
-    let sums = layout.each_mut(&mut dx, |piece, dx| {
+    // SAFETY: `backward_rows` only writes `dx`.
+    let sums = layout.each_mut(unsafe { dx.values_mut() }, |piece, dx| {
         let (mut dshift, mut dscale) = (vec![0.0; d], vec![0.0; d]);
         let rows = piece.first_row * d..piece.first_row * d + dx.len();
         let statistics = &saved.statistics[piece.first_row..][..dx.len() / d];
@@ -95,7 +99,8 @@ pub(super) fn backward(saved: &Saved, scale: &Tensor, gradient: &Tensor) -> Resu
     let vector = |which: usize| layout.sums(sums.iter().map(|s| s[which].as_slice()));
     let device = saved.x.device();
     Ok([
-        Tensor::from_vec(dx, saved.x.dims(), device)?,
+        // SAFETY: the pieces are all rows, and each was written.
+        Tensor::from_vec(unsafe { dx.written() }, saved.x.dims(), device)?,
         Tensor::from_vec(vector(0), (groups, d), device)?,
         Tensor::from_vec(vector(1), (groups, d), device)?,
     ])

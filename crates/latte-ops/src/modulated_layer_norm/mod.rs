@@ -57,7 +57,10 @@ pub(crate) fn check_groups(op: &'static str, x: &Var, vectors: &Var) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
     use crate::finite_difference::{assert_close, check, pseudo_random};
+    use crate::instruction_set::tests::with_each;
 
     #[test]
     fn gradients_agree_with_finite_differences() -> Result<()> {
@@ -65,21 +68,34 @@ mod tests {
         check(&inputs, |tape, v| modulated_layer_norm(tape, &v[0], &v[1], &v[2], 1e-6))
     }
 
-    #[test]
-    fn cpu_kernels_agree_with_the_plain_formulation() -> Result<()> {
-        for (groups, rows, d) in [(1, 1, 2), (2, 3, 5), (1, 700, 48), (3, 41, 131), (5, 2, 16)] {
-            let x = ((pseudo_random(&[groups, rows, d], 1)? * 3.0)? + 0.5)?;
-            let (shift, scale) = (pseudo_random(&[groups, d], 2)?, pseudo_random(&[groups, d], 3)?);
-            let gradient = pseudo_random(&[groups, rows, d], 4)?;
-            let (ours, saved) = cpu::forward(&x, &shift, &scale, 1e-6)?;
-            let (plain, plain_saved) = reference::forward(&x, &shift, &scale, 1e-6)?;
-            assert_close(&ours, &plain, 1e-5)?;
-            let plain = reference::backward(&plain_saved, &scale, &gradient)?;
-            for (ours, plain) in cpu::backward(&saved, &scale, &gradient)?.iter().zip(&plain) {
-                assert_close(ours, plain, 2e-5)?;
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn cpu_kernels_agree_with_the_plain_formulation(
+            (groups, rows, many, d) in (1usize..5, 1usize..60, 0usize..4, 2usize..140),
+            transposed in any::<bool>(),
+            seed in any::<u64>(),
+        ) {
+            let rows = if many == 0 { rows + 300 } else { rows };
+            let run = || -> Result<()> {
+                let x = ((pseudo_random(&[groups, rows, d], seed)? * 3.0)? + 0.5)?;
+                let (shift, scale) = (pseudo_random(&[groups, d], seed ^ 1)?, pseudo_random(&[groups, d], seed ^ 2)?);
+                let gradient = pseudo_random(&[groups, rows, d], seed ^ 3)?;
+                // Other strides, the same values.
+                let strided = |t: &candle_core::Tensor| if transposed { t.transpose(0, 1)?.contiguous()?.transpose(0, 1) } else { Ok(t.clone()) };
+                let (ours, saved) = cpu::forward(&strided(&x)?, &strided(&shift)?, &strided(&scale)?, 1e-6)?;
+                let (plain, plain_saved) = reference::forward(&x, &shift, &scale, 1e-6)?;
+                assert_close(&ours, &plain, 1e-5)?;
+                let plain = reference::backward(&plain_saved, &scale, &gradient)?;
+                for (ours, plain) in cpu::backward(&saved, &scale, &strided(&gradient)?)?.iter().zip(&plain) {
+                    assert_close(ours, plain, 5e-5)?;
+                }
+                Ok(())
+            };
+            for (set, result) in with_each(|set| (set, run())) {
+                prop_assert!(result.is_ok(), "{set}: {result:?}");
             }
         }
-        Ok(())
     }
 
     #[test]
