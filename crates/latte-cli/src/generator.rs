@@ -10,7 +10,7 @@ use latte::guidance::{ConditionalDenoiser, Guided};
 use latte::model::{Condition, Latte, LatteDenoiser};
 use latte::noise::TorchRng;
 use latte::sampler::{SampleOptions, Sampler, sample};
-use latte_ops::{Parameters, Precision};
+use latte_ops::{PackedWeights, Parameters, Precision};
 use latte_train::{AutoencoderKind, ModelCard, find_weights, load_weights};
 use latte_video::{Clip, transform};
 
@@ -25,6 +25,7 @@ pub(crate) struct Generator {
     pub(crate) card: ModelCard,
     model: Latte,
     parameters: Parameters,
+    packed_weights: PackedWeights,
 }
 
 /// How clips are made.
@@ -42,6 +43,8 @@ pub(crate) struct Recipe {
     pub(crate) frames: Option<usize>,
     /// Height and width in pixels; `None`: as trained.
     pub(crate) size: Option<[usize; 2]>,
+    /// In which precision products are formed.
+    pub(crate) precision: Precision,
 }
 
 /// One clip to be made: everything that makes it different from the next.
@@ -70,7 +73,7 @@ impl Generator {
         let (parameters, card) = load_weights(&file)?;
         let model = Latte::new(card.model.clone()).with_context(|| format!("{}", file.display()))?;
         model.check(&parameters).map_err(|what| bad_input(format!("{}: {what}", file.display())))?;
-        Ok(Self { path: file, card, model, parameters })
+        Ok(Self { path: file, card, model, parameters, packed_weights: PackedWeights::new() })
     }
 
     /// The numbers of the classes called `names` (each a name or a number); all classes if there are none. `None` stands for no
@@ -128,7 +131,7 @@ impl Generator {
         }
         let diffusion = Diffusion::new(&self.card.diffusion, &spacing)?;
         let network = Guided {
-            inner: Bound { generator: self, class: request.class },
+            inner: Bound { generator: self, class: request.class, precision: recipe.precision },
             scale: guidance,
             channels: self.card.model.in_channels,
         };
@@ -200,12 +203,14 @@ fn listed(classes: &[String]) -> String {
 struct Bound<'g> {
     generator: &'g Generator,
     class: Option<u32>,
+    precision: Precision,
 }
 
 impl Bound<'_> {
     fn predict(&self, x: &Tensor, timesteps: &[f64], labels: Option<Vec<u32>>) -> latte::Result<Tensor> {
-        let Generator { model, parameters, .. } = self.generator;
-        LatteDenoiser { model, parameters, labels, text: None, precision: Precision::F32 }.predict(x, timesteps)
+        let Generator { model, parameters, packed_weights, .. } = self.generator;
+        let (precision, packed_weights) = (self.precision, packed_weights.clone());
+        LatteDenoiser { model, parameters, labels, text: None, precision, packed_weights }.predict(x, timesteps)
     }
 }
 

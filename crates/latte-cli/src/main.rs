@@ -2,6 +2,7 @@
 
 mod commands;
 mod demo;
+mod dtype;
 mod failure;
 mod generator;
 mod progress;

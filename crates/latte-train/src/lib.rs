@@ -36,8 +36,8 @@ pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, lo
 pub use checkpoint_folder::CheckpointFolder;
 pub use config::source::apply_override;
 pub use config::{
-    AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, LoopConfig, ModelConfig,
-    OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform,
+    AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, LoopConfig, MatrixPrecision,
+    ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform,
 };
 pub use dataset::{FolderSource, VideoFolder};
 pub use error::{Error, Result};

@@ -8,7 +8,7 @@
 use candle_core::{Tensor, Var};
 use latte::diffusion::Diffusion;
 use latte::model::{Input, Latte};
-use latte_ops::{Parameters, Tape, add_assign, global_norm};
+use latte_ops::{PackedWeights, Parameters, Precision, Tape, add_assign, global_norm};
 
 use crate::config::{OptimizerConfig, Recompute};
 use crate::error::{Error, Result};
@@ -57,6 +57,8 @@ pub struct Stepper {
     pub optimizer: OptimizerConfig,
     /// What is computed twice to save memory.
     pub recompute: Recompute,
+    /// In which precision products are formed.
+    pub precision: Precision,
 }
 
 impl Stepper {
@@ -87,8 +89,10 @@ impl Stepper {
         let clips: usize = batches.iter().map(|batch| batch.timesteps.len()).sum();
         let mut sum: Option<Parameters> = None;
         let mut terms = Terms::default();
+        // Weights stand still during a step: with several passes each is packed once for all.
+        let packed = (batches.len() > 1).then(PackedWeights::new);
         for batch in batches {
-            let gradients = self.pass(weights, batch, clips, &mut terms)?;
+            let gradients = self.pass(weights, packed.as_ref(), batch, clips, &mut terms)?;
             sum = Some(match sum {
                 None => gradients,
                 Some(sum) => add(sum, gradients)?,
@@ -109,10 +113,21 @@ impl Stepper {
     }
 
     /// Forward and backward of one pass. Each clip's loss counts `weight / clips`, so that passes simply add up.
-    fn pass(&self, weights: &Parameters, batch: &MicroBatch, clips: usize, terms: &mut Terms) -> Result<Parameters> {
+    fn pass(
+        &self,
+        weights: &Parameters,
+        packed: Option<&PackedWeights>,
+        batch: &MicroBatch,
+        clips: usize,
+        terms: &mut Terms,
+    ) -> Result<Parameters> {
         let MicroBatch { latents, noise, timesteps, .. } = batch;
         let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f, c, h, w]
-        let tape = Tape::recording().with_recompute(self.recompute == Recompute::Block);
+        let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute == Recompute::Block);
+        let tape = match packed {
+            Some(packed) => tape.with_packed_weights(packed),
+            None => tape,
+        };
         let times: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
         let input = Input { labels: batch.labels.as_deref(), ..Input::new(&x_t, &times) };
         let prediction = self.model.forward(&tape, weights, &input)?; // [b, f, c or 2c, h, w]

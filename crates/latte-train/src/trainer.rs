@@ -126,6 +126,7 @@ impl Trainer {
             diffusion: Diffusion::new(&config.diffusion, &TimestepSpacing::All)?,
             optimizer: config.optimizer.clone(),
             recompute: config.train.recompute,
+            precision: config.train.precision.into(),
         };
         let trainable: Vec<String> =
             stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();

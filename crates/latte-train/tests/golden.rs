@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use golden::{Array, Case, Check};
 use latte::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
 use latte::model::{Condition, Latte, LatteConfig};
-use latte_ops::Parameters;
+use latte_ops::{Parameters, Precision};
 use latte_train::{MicroBatch, OptimizerConfig, Recompute, Stepper, TrainState};
 use serde_json::Value;
 
@@ -130,6 +130,7 @@ fn train(path: &Path) -> Result<Vec<Check>> {
         diffusion: Diffusion::new(&config.diffusion(model.learn_sigma)?, &TimestepSpacing::All)?,
         model: Latte::new(model)?,
         recompute: Recompute::None,
+        precision: Precision::F32,
         optimizer: optimizer.clone(),
     };
     let weights: Parameters =

@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use latte::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
 use latte::model::{Condition, Latte, LatteConfig};
 use latte::noise::TorchRng;
-use latte_ops::Parameters;
+use latte_ops::{Parameters, Precision};
 use latte_train::{
     CheckpointFolder, Error, MicroBatch, Observer, OptimizerConfig, Outcome, Recompute, Silent, Start, StepEvent, Stepper,
     TrainConfig, TrainState, Trainer, find_weights, load_weights, read_metrics,
@@ -51,7 +51,7 @@ fn stepper(recompute: Recompute) -> (Stepper, Parameters) {
     let noisy = |(name, t): (&str, &Tensor)| (name.to_string(), (t + (rng.randn(t.shape()).unwrap() * 0.05).unwrap()).unwrap());
     let weights: Parameters = weights.iter().map(noisy).collect();
     let diffusion = Diffusion::new(&DiffusionConfig::default(), &TimestepSpacing::All).unwrap();
-    (Stepper { model, diffusion, optimizer: OptimizerConfig::default(), recompute }, weights)
+    (Stepper { model, diffusion, optimizer: OptimizerConfig::default(), recompute, precision: Precision::F32 }, weights)
 }
 
 fn batch(clips: usize) -> MicroBatch {

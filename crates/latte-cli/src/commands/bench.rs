@@ -10,11 +10,9 @@ use latte::noise::TorchRng;
 use latte_ops::{AdamW, AdamWState, InstructionSet, PackedWeights, Parameters, Precision, Tape, adamw_ema};
 use serde::Serialize;
 
+use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::terminal::say;
-
-/// Runs before the timed ones.
-const WARM_UP: usize = 2;
 
 /// Times one forward pass or one training step of one video of 16 frames of 256 × 256 pixels, and prints one JSON line.
 ///
@@ -41,6 +39,12 @@ pub(crate) struct Args {
     /// Timed runs.
     #[arg(long, default_value_t = 5, value_name = "N")]
     runs: usize,
+    /// Runs before the timed ones.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    warm_up: usize,
+    /// Keep only the inputs of blocks, and run each block again in the backward pass: less memory, more time.
+    #[arg(long)]
+    recompute: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -50,19 +54,13 @@ enum Mode {
     Train,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Dtype {
-    F32,
-    Bf16,
-}
-
 /// The JSON line.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     model: &'a str,
     mode: Mode,
     dtype: Dtype,
+    recompute: bool,
     device: &'a str,
     batch: usize,
     threads: usize,
@@ -82,12 +80,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
     }
-    let mut work = Work::new(LatteConfig::preset(&args.model)?, args.dtype)?;
+    let mut work = Work::new(LatteConfig::preset(&args.model)?, args.dtype, args.recompute)?;
     let mut once = || match args.mode {
         Mode::Forward => work.forward(),
         Mode::Train => work.train(),
     };
-    for _ in 0..WARM_UP {
+    for _ in 0..args.warm_up {
         once()?;
     }
     let (mut seconds, mut faults) = (Vec::with_capacity(args.runs), Vec::with_capacity(args.runs));
@@ -103,6 +101,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         model: args.model.strip_prefix("Latte-").unwrap_or(&args.model),
         mode: args.mode,
         dtype: args.dtype,
+        recompute: args.recompute,
         device: "cpu",
         batch: 1,
         threads: rayon::current_num_threads(),
@@ -134,11 +133,12 @@ struct Work {
     target: Tensor,
     /// Moving average, first and second moments; made when the first training step needs them.
     optimizer: Option<[Parameters; 3]>,
+    recompute: bool,
     step: u64,
 }
 
 impl Work {
-    fn new(config: LatteConfig, dtype: Dtype) -> anyhow::Result<Self> {
+    fn new(config: LatteConfig, dtype: Dtype, recompute: bool) -> anyhow::Result<Self> {
         let [h, w] = config.input_size;
         let shape = (1, config.num_frames, config.in_channels, h, w);
         let mut rng = TorchRng::new(0);
@@ -146,9 +146,10 @@ impl Work {
         Ok(Self {
             parameters: model.init(&mut rng)?,
             packed: PackedWeights::new(),
-            precision: if dtype == Dtype::Bf16 { Precision::Bf16 } else { Precision::F32 },
+            precision: dtype.into(),
             x: rng.randn(shape)?,      // [1, f, c, h, w]
             target: rng.randn(shape)?, // [1, f, c, h, w]
+            recompute,
             optimizer: None,
             step: 0,
             model,
@@ -164,7 +165,7 @@ impl Work {
     /// The squared error of the predicted noise, its gradient, and one AdamW step.
     fn train(&mut self) -> anyhow::Result<()> {
         let gradients = {
-            let tape = Tape::recording().with_precision(self.precision);
+            let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute);
             let prediction = self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?; // [1, f, 2c, h, w]
             let channels = self.target.dim(2)?;
             let error = (prediction.tensor().narrow(2, 0, channels)? - &self.target)?;

@@ -8,6 +8,7 @@ use latte::sampler::Sampler;
 use latte_video::Clip;
 use latte_video::encode::{self, Mp4Options, SheetRow, contact_sheet};
 
+use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::generator::{Generator, Recipe, Request};
 use crate::progress;
@@ -58,6 +59,9 @@ pub(crate) struct Args {
     /// Height and width in pixels. Default: as in training.
     #[arg(long, value_parser = parse_size, value_name = "HxW")]
     size: Option<[usize; 2]>,
+    /// In which precision matrix products are formed. bf16 is faster on processors that have it (AVX-512-BF16).
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    precision: Dtype,
     /// The folder to write into.
     #[arg(long, default_value = "samples", value_name = "FOLDER")]
     out: PathBuf,
@@ -115,6 +119,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         guidance: args.guidance,
         frames: args.frames,
         size: args.size,
+        precision: args.precision.into(),
     };
     let target = Target { folder: &args.out, format: args.format, enlarge: args.enlarge };
     let written = sample_all(&generator, &recipe, &requests, &target)?;

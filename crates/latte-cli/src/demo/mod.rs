@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use latte::sampler::Sampler;
+use latte_ops::Precision;
 use latte_train::{Start, TrainConfig};
 
 use crate::commands::sample::{Format, Target, sample_all, write_sheet};
@@ -88,6 +89,7 @@ fn recipe(budget: Budget) -> Recipe {
         guidance: Some(parameters::GUIDANCE),
         frames: None,
         size: None,
+        precision: Precision::F32,
     }
 }
 
@@ -119,5 +121,37 @@ mod tests {
         // Again: the finished run is taken up, not trained anew.
         run(&out, budget, 3).unwrap();
         assert_eq!(count("run-1-steps-seed-3/checkpoints"), 1);
+    }
+
+    /// The losses of the demo's first steps, each averaged over the fifty or so before it: where the loss falls steeply, runs that
+    /// differ in a rounding are a step or two apart.
+    fn smoothed_losses(folder: &Path, videos: &Path, precision: &str) -> Vec<f64> {
+        let (config, run) = (folder.join(format!("{precision}.toml")), folder.join(precision));
+        parameters::write_config(&config, videos, &run, Budget { max_steps: 200, ..parameters::FULL }, 0).unwrap();
+        let config = TrainConfig::load(&config, &[format!("train.precision={precision}")]).unwrap();
+        train(config, Start::Auto, &AtomicBool::new(false)).unwrap();
+        let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let mut average = None;
+        let losses = metrics.lines().map(|line| {
+            let loss = serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64().unwrap();
+            let smoothed = average.map_or(loss, |average: f64| 0.98 * average + 0.02 * loss);
+            average = Some(smoothed);
+            smoothed
+        });
+        losses.collect()
+    }
+
+    #[test]
+    fn training_in_bfloat16_follows_training_in_f32() {
+        let folder = tempfile::tempdir().unwrap();
+        let videos = folder.path().join("videos");
+        dataset::write(&videos, parameters::CLIPS_PER_CLASS, 0).unwrap();
+        let [f32, bf16] = ["f32", "bf16"].map(|precision| smoothed_losses(folder.path(), &videos, precision));
+        assert_eq!((f32.len(), bf16.len()), (200, 200));
+        assert!(f32[199] < 0.8 * f32[0], "nothing was learnt: {} to {}", f32[0], f32[199]);
+        assert_ne!(f32, bf16, "the precision changes nothing");
+        let worst = f32.iter().zip(&bf16).map(|(a, b)| (a - b).abs() / a).fold(0.0, f64::max);
+        assert!(worst < 0.02, "{worst}");
+        println!("largest difference of the smoothed losses: {worst:.4}");
     }
 }

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use model::Surroundings;
 pub use model::{AutoencoderConfig, AutoencoderKind, ConditionKind, ModelConfig};
-pub use sections::{DataConfig, DecoderChoice, FrameSize, LoopConfig, OptimizerConfig, OutputConfig, Recompute, Transform};
+pub use sections::{
+    DataConfig, DecoderChoice, FrameSize, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute, Transform,
+};
 
 use crate::error::{Error, Result};
 

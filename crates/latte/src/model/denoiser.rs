@@ -1,7 +1,7 @@
 //! The network as diffusion sees it, with its condition bound.
 
 use candle_core::Tensor;
-use latte_ops::{Parameters, Precision, Tape};
+use latte_ops::{PackedWeights, Parameters, Precision, Tape};
 
 use super::{Input, Latte};
 use crate::{Denoiser, Result};
@@ -19,12 +19,14 @@ pub struct LatteDenoiser<'m> {
     pub text: Option<Tensor>,
     /// In which precision products are formed.
     pub precision: Precision,
+    /// Where the weights are kept packed for products from one step to the next.
+    pub packed_weights: PackedWeights,
 }
 
 impl Denoiser for LatteDenoiser<'_> {
     fn predict(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
         let input = Input { labels: self.labels.as_deref(), text: self.text.as_ref(), ..Input::new(x, timesteps) };
-        let tape = Tape::inference().with_precision(self.precision);
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed_weights);
         Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().clone())
     }
 }

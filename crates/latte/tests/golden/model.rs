@@ -7,11 +7,13 @@ use candle_core::{Device, Tensor};
 use golden::{Array, Case, Check};
 use latte::guidance::guide_class;
 use latte::model::{BlockLayout, Condition, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
-use latte_ops::{Parameters, Tape};
+use latte_ops::{Parameters, Precision, Tape};
 use serde::Deserialize;
 
 const FORWARD: f64 = 1e-5;
 const GRADIENT: f64 = 1e-4;
+/// Operands of 8 bits.
+const BF16: f64 = 2e-2;
 
 /// The official code's names of the axes.
 #[derive(Deserialize)]
@@ -102,6 +104,9 @@ pub(crate) fn latte(path: &Path) -> Result<Vec<Check>> {
     }
     checks.push(worst.ok_or("the file has no gradients")?);
 
+    let half = model.forward(&Tape::inference().with_precision(Precision::Bf16), &parameters, &input)?;
+    checks.push(Check::new_f32("out in bf16", &values(half.tensor())?, case.tensor("out.out")?, BF16));
+
     if let (Some(reference), Some(y)) = (case.tensors.get("out.cfg"), y) {
         let null = model.config().null_label().ok_or("guidance needs a null label")?;
         let both = Tensor::cat(&[&x, &x], 0)?;
@@ -123,5 +128,9 @@ pub(crate) fn latte_joint(path: &Path) -> Result<Vec<Check>> {
         if config.extras == 2 { (Some(labels(&case, "in.y")?), Some(labels(&case, "in.y_image")?)) } else { (None, None) };
     let input = Input { labels: y.as_deref(), image_labels: y_image.as_deref(), num_images: config.images, ..Input::new(&x, t) };
     let out = model.forward(&Tape::inference(), &parameters, &input)?;
-    Ok(vec![Check::new_f32("out", &values(out.tensor())?, case.tensor("out.out")?, FORWARD)])
+    let half = model.forward(&Tape::inference().with_precision(Precision::Bf16), &parameters, &input)?;
+    Ok(vec![
+        Check::new_f32("out", &values(out.tensor())?, case.tensor("out.out")?, FORWARD),
+        Check::new_f32("out in bf16", &values(half.tensor())?, case.tensor("out.out")?, BF16),
+    ])
 }
