@@ -49,7 +49,7 @@ mod tape;
 mod vectorised;
 
 pub use adamw_ema::{AdamW, AdamWState, adamw_ema};
-pub use attention::{Attention, AttentionAxis, Rope, attention};
+pub use attention::{Attention, AttentionAxis, Rope, attention, cross_attention};
 pub use embedding::embedding;
 pub use error::{Error, Result};
 pub use gated_residual::gated_residual;

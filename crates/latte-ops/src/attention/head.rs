@@ -68,8 +68,10 @@ pub(super) struct Workspace {
     scores: Vec<f32>,
     score_gradients: Vec<f32>,
     turned: [Vec<f32>; 2],
+    /// Sums of exponentials, of each row of a block.
+    totals: Vec<f32>,
+    /// The gradients of keys and of values, summed over blocks.
     sums: [Vec<f32>; 2],
-    block: Vec<f32>,
     scratch: Scratch,
 }
 
@@ -83,8 +85,8 @@ impl Workspace {
             scores: Vec::new(),
             score_gradients: Vec::new(),
             turned: Default::default(),
+            totals: Vec::new(),
             sums: Default::default(),
-            block: Vec::new(),
             scratch: Scratch::default(),
         }
     }
@@ -172,7 +174,7 @@ impl Head<'_> {
     ///
     /// `out` has a row of `size` values for each query, which no other thread touches.
     pub(super) unsafe fn forward(&self, workspace: &mut Workspace, out: RowsMut) {
-        let Workspace { keys, values, scores, turned: [queries, turned_keys], sums: [totals, _], scratch, .. } = workspace;
+        let Workspace { keys, values, scores, turned: [queries, turned_keys], totals, scratch, .. } = workspace;
         let (mut q, mut k) = (self.q, self.k);
         if let Some(rope) = self.rope {
             q = turned(queries, q, rope, self.queries, self.size);
@@ -210,15 +212,14 @@ impl Head<'_> {
         let Workspace {
             keys,
             values,
-            other,
+            other: [keys_by_token, query_block, gradient_block],
             scores,
             score_gradients,
             turned: [queries, turned_keys],
-            sums,
-            block: turned_block,
+            totals,
+            sums: [key_sums, value_sums],
             scratch,
         } = workspace;
-        let [keys_by_token, query_block, gradient_block] = other;
         let (mut q, mut k, size) = (self.q, self.k, self.size);
         if let Some(rope) = self.rope {
             q = turned(queries, q, rope, self.queries, size);
@@ -228,8 +229,6 @@ impl Head<'_> {
         values.pack(self.v.transposed(), size, self.keys);
         keys_by_token.pack(k, self.keys, size);
         let [stride, block] = self.blocks();
-        let mut totals = std::mem::take(turned_block);
-        let [key_sums, value_sums] = sums;
         key_sums.resize(self.keys * size, 0.0);
         value_sums.resize(self.keys * size, 0.0);
         // Behind the last row, tiles read what fills up a strip.
@@ -243,8 +242,8 @@ impl Head<'_> {
                 multiply_block(scores.as_mut_ptr(), stride, rows, q, keys, false, scratch);
                 totals.clear();
                 let p = &mut scores[..rows * stride];
-                exponentials(p, self.keys, stride, self.scale(), self.bias.unwrap_or_default(), &mut totals);
-                for (row, total) in p.chunks_mut(stride).zip(&totals) {
+                exponentials(p, self.keys, stride, self.scale(), self.bias.unwrap_or_default(), totals);
+                for (row, total) in p.chunks_mut(stride).zip(totals.iter()) {
                     let inverse = 1.0 / total;
                     row[..self.keys].iter_mut().for_each(|v| *v *= inverse);
                 }
@@ -276,7 +275,6 @@ impl Head<'_> {
         if let Some(rope) = self.rope {
             turn(key_sums, rope, 0, size, -1.0);
         }
-        *turned_block = totals;
         // SAFETY: `dk` and `dv` have a row for each key.
         unsafe {
             dk.write(key_sums, size);

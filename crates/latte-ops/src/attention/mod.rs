@@ -1,12 +1,14 @@
 //! Multi-head self-attention over packed queries, keys and values, within frames or across them.
 
 mod cpu;
+mod cross;
 mod head;
 mod reference;
 mod rope;
 
 use std::ops::Range;
 
+pub use cross::cross_attention;
 pub use rope::Rope;
 
 use candle_core::Tensor;
@@ -102,6 +104,7 @@ mod tests {
 
     use super::*;
     use crate::finite_difference::{assert_close, check, pseudo_random};
+    use crate::instruction_set::tests::with_each;
 
     fn kind(axis: AttentionAxis, heads: Range<usize>, rope: Option<&Rope>) -> Attention<'_> {
         Attention { axis, num_heads: 2, heads, rope }
@@ -163,7 +166,9 @@ mod tests {
                 let plain = reference::backward(precision, &layout, rope, &qkv, &gradient)?;
                 assert_close(&cpu::backward(precision, &layout, rope, &qkv, &gradient)?, &plain, tolerance)
             };
-            prop_assert!(run().is_ok(), "{:?}", run());
+            for (set, result) in with_each(|set| (set, run())) {
+                prop_assert!(result.is_ok(), "{set}: {result:?}");
+            }
         }
     }
 
