@@ -3,6 +3,8 @@
 //! Sizes are those of one video of 16 frames of 256 × 256 pixels in the models S/2 and B/2. Every operation is timed in turn
 //! with the machine's limit, and the share is the median of the shares of single runs: on a shared machine the limit moves.
 
+#![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
+
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};

@@ -19,6 +19,8 @@ pub(crate) enum Side {
     Backward,
 }
 
+type Entries = HashMap<(TensorId, Side, Kernel), Arc<Packed>>;
+
 /// Packed weights, kept for as long as the weights do not change: for a whole run of sampling, or for one step of training.
 ///
 /// A clone is another handle to the same memory.
@@ -27,7 +29,7 @@ pub(crate) enum Side {
 /// weight is found by the tensor's identity, which an update in place leaves as it is.
 #[derive(Clone, Default)]
 pub struct PackedWeights {
-    entries: Arc<Mutex<HashMap<(TensorId, Side, Kernel), Arc<Packed>>>>,
+    entries: Arc<Mutex<Entries>>,
 }
 
 impl PackedWeights {

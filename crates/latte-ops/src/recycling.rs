@@ -92,6 +92,12 @@ impl Recycling {
         self.idle[class].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where an idle block says which is the next.
+    #[allow(clippy::cast_ptr_alignment, reason = "blocks are aligned to pages")]
+    fn next(block: *mut u8) -> *mut *mut u8 {
+        block.cast()
+    }
+
     /// An idle block of the class.
     fn take(&self, class: usize) -> Option<*mut u8> {
         let mut stack = self.lock(class);
@@ -100,7 +106,7 @@ impl Recycling {
             return None;
         }
         // SAFETY: an idle block is larger than a pointer and aligned for one, and begins with the address of the next.
-        stack.top = unsafe { block.cast::<*mut u8>().read() };
+        stack.top = unsafe { Self::next(block).read() };
         self.idle_bytes.fetch_sub(Self::block(class).size(), Ordering::Relaxed);
         Some(block)
     }
@@ -109,7 +115,7 @@ impl Recycling {
     fn keep(&self, class: usize, block: *mut u8) {
         let mut stack = self.lock(class);
         // SAFETY: as above, and nothing else refers to the block any more.
-        unsafe { block.cast::<*mut u8>().write(stack.top) };
+        unsafe { Self::next(block).write(stack.top) };
         stack.top = block;
         self.idle_bytes.fetch_add(Self::block(class).size(), Ordering::Relaxed);
     }

@@ -18,12 +18,12 @@ pub(super) struct RowsMut {
 }
 
 impl RowsMut {
-    /// The rows from `row` on.
+    /// The rows without the first `row`.
     ///
     /// # Safety
     ///
     /// There are so many rows.
-    unsafe fn from_row(self, row: usize) -> Self {
+    unsafe fn behind(self, row: usize) -> Self {
         // SAFETY: inside the result by the function's contract.
         Self { first: Shared::new(unsafe { self.first.get().add(row * self.stride) }), ..self }
     }
@@ -137,6 +137,15 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// Multiplies each value.
+    fn scale_row(row: &mut [f32], factor: f32) {
+        for value in row {
+            *value *= factor;
+        }
+    }
+}
+
 /// Turns rows of `size` values by `sign` times the angle of each token.
 fn turn(rows: &mut [f32], rope: [&[f32]; 2], first_token: usize, size: usize, sign: f32) {
     let [cos, sin] = rope.map(|table| &table[first_token * size / 2..]);
@@ -192,12 +201,12 @@ impl Head<'_> {
                 multiply_block(scores.as_mut_ptr(), stride, rows, q.rows_from(first), keys, false, scratch);
                 totals.clear();
                 exponentials(scores, self.keys, stride, self.scale(), self.bias.unwrap_or_default(), totals);
-                let out = out.from_row(first);
+                let out = out.behind(first);
                 multiply_block(out.first.get(), out.stride, rows, Matrix::rows(scores, stride), values, false, scratch);
                 for (i, total) in totals.iter().enumerate() {
                     let row = std::slice::from_raw_parts_mut(out.first.get().add(i * out.stride), self.size);
                     let inverse = 1.0 / total;
-                    row.iter_mut().for_each(|v| *v *= inverse);
+                    scale_row(row, inverse);
                 }
             }
         }
@@ -245,11 +254,11 @@ impl Head<'_> {
                 exponentials(p, self.keys, stride, self.scale(), self.bias.unwrap_or_default(), totals);
                 for (row, total) in p.chunks_mut(stride).zip(totals.iter()) {
                     let inverse = 1.0 / total;
-                    row[..self.keys].iter_mut().for_each(|v| *v *= inverse);
+                    scale_row(&mut row[..self.keys], inverse);
                 }
                 multiply_block(score_gradients.as_mut_ptr(), stride, rows, gradient, values, false, scratch);
                 backward_softmax(&mut score_gradients[..rows * stride], p, self.keys, stride, self.scale());
-                let dq = dq.from_row(first);
+                let dq = dq.behind(first);
                 multiply_block(
                     dq.first.get(),
                     dq.stride,

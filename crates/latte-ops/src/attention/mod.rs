@@ -70,7 +70,7 @@ pub fn attention(tape: &Tape<'_>, qkv: &Var, kind: &Attention<'_>) -> Result<Var
     let precision = tape.precision();
     let value = forward(precision, &layout, rope.as_ref(), qkv.tensor())?;
     let (qkv_value, qkv) = (qkv.tensor().clone(), qkv.target());
-    Ok(tape.record(value, &[qkv.clone()], move |gradient, gradients| {
+    Ok(tape.record(value, std::slice::from_ref(&qkv.clone()), move |gradient, gradients| {
         gradients.give(&qkv, backward(precision, &layout, rope.as_ref(), &qkv_value, &gradient)?)
     }))
 }

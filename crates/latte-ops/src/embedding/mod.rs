@@ -21,7 +21,7 @@ pub fn embedding(tape: &Tape<'_>, table: &Var, indices: &[u32]) -> Result<Var> {
     let indices = Tensor::new(indices, table.tensor().device())?;
     let value = table.tensor().index_select(&indices, 0)?; // [indices, d]
     let table = table.target();
-    Ok(tape.record(value, &[table.clone()], move |gradient, gradients| {
+    Ok(tape.record(value, std::slice::from_ref(&table.clone()), move |gradient, gradients| {
         let zeros = Tensor::zeros((rows, d), DType::F32, gradient.device())?;
         gradients.give(&table, zeros.index_add(&indices, &gradient.contiguous()?, 0)?)
     }))

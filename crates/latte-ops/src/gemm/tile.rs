@@ -3,6 +3,8 @@
 //! Left operands are read where they lie, either along rows (the six rows `stride` apart) or along columns (the six values
 //! of a column side by side, columns `stride` apart). Right operands are packed (see `pack.rs`).
 
+#![allow(clippy::too_many_arguments, reason = "a tile has three operands, each with its layout")]
+
 /// Rows of a tile. Six rows of two vectors leave room in 16 registers for one row of the panel and one broadcast value.
 pub(super) const ROWS: usize = 6;
 
@@ -56,7 +58,11 @@ pub(super) unsafe fn portable<const COLUMNS: bool>(
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{
+        __m512, __m512bh, __m512i, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
+        _mm256_storeu_ps, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
+    };
 
     use super::ROWS;
 
@@ -163,8 +169,7 @@ pub(super) mod x86 {
         c_stride: usize,
         accumulate: bool,
     ) {
-        // SAFETY: all reads and writes are those that the function's contract allows; a register of 16 words is one of
-        // 32 values of bfloat16.
+        // SAFETY: all reads and writes are those that the function's contract allows.
         unsafe {
             let (a, _) = row_pointers::<u32, false>(a, stride, rows);
             let mut sums = [[_mm512_setzero_ps(); 4]; ROWS];
@@ -177,12 +182,19 @@ pub(super) mod x86 {
                 for r in 0..ROWS {
                     let x = _mm512_set1_epi32((*a[r].add(i)).cast_signed());
                     for j in 0..4 {
-                        sums[r][j] = _mm512_dpbf16_ps(sums[r][j], std::mem::transmute(x), std::mem::transmute(words[j]));
+                        sums[r][j] = _mm512_dpbf16_ps(sums[r][j], halves(x), halves(words[j]));
                     }
                 }
             }
             store(&sums, c, c_stride, accumulate);
         }
+    }
+
+    /// A register of 16 words as one of 32 values of bfloat16.
+    #[inline(always)]
+    fn halves(words: __m512i) -> __m512bh {
+        // SAFETY: both are 64 bytes, of which all bits mean something.
+        unsafe { std::mem::transmute::<__m512i, __m512bh>(words) }
     }
 
     /// Writes or adds the sums of a tile.
