@@ -30,13 +30,22 @@ pub fn pseudo_random(shape: &[usize], seed: u64) -> Result<Tensor> {
 ///
 /// If the shapes differ, or a difference exceeds `tolerance` × the largest absolute value of `expected`.
 pub fn assert_close(ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
+    let largest = expected.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+    assert_close_at(ours, expected, tolerance, f64::from(largest))
+}
+
+/// [`assert_close`] for sums in which terms of about `scale` cancel: how small the sum is says nothing of its rounding error.
+///
+/// # Errors
+///
+/// If the shapes differ, or a difference exceeds `tolerance` × `scale`.
+pub fn assert_close_at(ours: &Tensor, expected: &Tensor, tolerance: f64, scale: f64) -> Result<()> {
     if ours.dims() != expected.dims() {
         return Err(Error::shape("assert_close", format!("{:?}", expected.dims()), ours.dims()));
     }
     let (a, b) = (ours.flatten_all()?.to_vec1::<f32>()?, expected.flatten_all()?.to_vec1::<f32>()?);
-    let scale = b.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(f64::from(v.abs())));
     for (i, (a, b)) in a.iter().zip(&b).enumerate() {
-        let error = f64::from((a - b).abs()) / scale;
+        let error = f64::from((a - b).abs()) / scale.max(f64::MIN_POSITIVE);
         if error.is_nan() || error > tolerance {
             let got = format!("{a} at element {i}, off by {error:e}");
             return Err(Error::Shape { op: "assert_close", expected: format!("{b} within {tolerance:e}"), got });
