@@ -1,5 +1,7 @@
 //! Weights in safetensors files.
 
+mod source;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use crate::{Error, Result};
+
+pub use source::{TensorSource, expect_tensor};
 
 /// The metadata key under which a file says what it holds, as JSON.
 const DESCRIPTION: &str = "latte";
