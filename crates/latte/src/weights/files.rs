@@ -1,0 +1,307 @@
+//! Weights in files of any of the usual kinds, mapped into memory and read tensor by tensor.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::map::FileMap;
+use super::source::TensorSource;
+use super::stored::{Layout, StoredDtype};
+use super::torch::{self, Storage};
+use super::{refuse, safetensors_file};
+use crate::{Error, Result};
+
+/// The files that a folder of weights may have, the first found being taken.
+const IN_FOLDERS: &[&str] = &[
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
+    "model.fp16.safetensors",
+    "model.safetensors.index.fp16.json",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.safetensors.index.fp16.json",
+    "pytorch_model.fp16.bin",
+    "diffusion_pytorch_model.fp16.bin",
+];
+/// The configuration beside weights in a folder.
+const CONFIG: &str = "config.json";
+/// Longer texts are no index or configuration.
+const MOST_JSON: u64 = 64 << 20;
+
+/// Tensors in one or more files.
+///
+/// A file is mapped, not read: opening costs its header, and asking for a tensor that tensor. Known are safetensors files, files of
+/// PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`, also TorchScript modules and files from before 1.6), either in several parts with an
+/// index beside them, and folders of these. Nested dictionaries give names with dots (`ema.pos_embed`).
+///
+/// ```no_run
+/// use latte::weights::{TensorSource, WeightFiles};
+///
+/// # fn main() -> latte::Result<()> {
+/// let weights = WeightFiles::open("ffs.pt".as_ref())?;
+/// let positions = weights.tensor("ema.pos_embed")?; // f32, whatever it is stored as
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct WeightFiles {
+    path: PathBuf,
+    files: Vec<FileMap>,
+    /// For every run of values, its file.
+    storages: Vec<(usize, Storage)>,
+    tensors: BTreeMap<String, (Layout, usize)>,
+    metadata: BTreeMap<String, String>,
+    config: Option<Value>,
+}
+
+/// A tensor as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawTensor<'t> {
+    /// The type of its values.
+    pub dtype: StoredDtype,
+    /// The lengths of its axes.
+    pub shape: Vec<usize>,
+    /// Its values in row-major order, little-endian.
+    pub bytes: Cow<'t, [u8]>,
+}
+
+impl WeightFiles {
+    /// Opens a file, or the weights in a folder (`model.safetensors`, `diffusion_pytorch_model.safetensors`, `pytorch_model.bin`,
+    /// their indices and fp16 variants; else the only weights file there is).
+    ///
+    /// # Errors
+    ///
+    /// If there is none, it cannot be read, is damaged, or is of no known kind.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (file, config) = if path.is_dir() { (in_folder(path)?, read_config(path)?) } else { (path.to_path_buf(), None) };
+        let mut weights = Self {
+            path: path.to_path_buf(),
+            files: Vec::new(),
+            storages: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            config,
+        };
+        if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+            weights.add_parts(&file)?;
+        } else {
+            weights.add(&file)?;
+        }
+        Ok(weights)
+    }
+
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The files that hold the tensors.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(FileMap::path)
+    }
+
+    /// Texts in the headers of safetensors files.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// `config.json` of the folder that was opened, if it has one.
+    pub fn config(&self) -> Option<&Value> {
+        self.config.as_ref()
+    }
+
+    /// The type of the stored values of the tensor called `name`; `None` if there is none.
+    pub fn dtype(&self, name: &str) -> Option<StoredDtype> {
+        self.tensors.get(name).map(|(layout, _)| layout.dtype)
+    }
+
+    /// The file that holds the tensor called `name`; `None` if there is none.
+    pub fn file(&self, name: &str) -> Option<&Path> {
+        let (_, storage) = self.tensors.get(name)?;
+        Some(self.files[self.storages[*storage].0].path())
+    }
+
+    /// The tensor called `name` as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn raw(&self, name: &str) -> Result<RawTensor<'_>> {
+        let Some((layout, storage)) = self.tensors.get(name) else {
+            return Err(refuse(&self.path, format!("there is no tensor `{name}` in it")));
+        };
+        let (file, storage) = &self.storages[*storage];
+        let file = &self.files[*file];
+        let bytes = layout.gather(storage.bytes(file.bytes()));
+        let bytes = bytes.map_err(|what| refuse(file.path(), format!("tensor `{name}` {what}")))?;
+        Ok(RawTensor { dtype: layout.dtype, shape: layout.shape.clone(), bytes })
+    }
+
+    /// How many values the tensor called `name` has; `None` if there is none.
+    pub fn num_values(&self, name: &str) -> Option<usize> {
+        self.tensors.get(name).map(|(layout, _)| layout.len())
+    }
+
+    /// The SHA-256 of every file, in hexadecimal digits. Reads them whole.
+    pub fn sha256(&self) -> Vec<(&Path, String)> {
+        let digest = |file: &FileMap| Sha256::digest(file.bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.files.iter().map(|file| (file.path(), digest(file))).collect()
+    }
+
+    /// Adds the tensors of the parts that the index at `path` lists.
+    fn add_parts(&mut self, path: &Path) -> Result<()> {
+        let index = read_json(path)?;
+        let Some(map) = index.get("weight_map").and_then(Value::as_object) else {
+            return Err(refuse(path, "is no index of weights: expected a JSON object with `weight_map`"));
+        };
+        let mut parts = BTreeSet::new();
+        for (name, part) in map {
+            let plain = part.as_str().filter(|part| Path::new(part).file_name().is_some_and(|file| file == *part));
+            let Some(part) = plain else {
+                return Err(refuse(
+                    path,
+                    format!("`weight_map.{name}`: expected the name of a file beside the index, got {part}"),
+                ));
+            };
+            parts.insert(part);
+        }
+        for part in parts {
+            let part = path.with_file_name(part);
+            if part.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+                return Err(refuse(path, format!("lists {}, which is no weights file", part.display())));
+            }
+            self.add(&part)?;
+        }
+        let listed = |name: &str| self.tensors.contains_key(name);
+        match map.keys().find(|name| !listed(name)) {
+            Some(name) => Err(refuse(path, format!("lists the tensor `{name}`, which its file does not have"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds the tensors of one file.
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let file = FileMap::open(path)?;
+        let number = self.files.len();
+        let bytes = file.bytes();
+        if torch::looks_like_torch(bytes) {
+            let contents = torch::read(bytes).map_err(|what| refuse(path, what))?;
+            let first = self.storages.len();
+            self.storages.extend(contents.storages.into_iter().map(|storage| (number, storage)));
+            for (name, (layout, storage)) in contents.tensors {
+                self.insert(path, name, layout, first + storage)?;
+            }
+        } else {
+            let contents = safetensors_file::read(bytes).map_err(|what| refuse(path, not_safetensors(path, bytes, what)))?;
+            for (name, (layout, range)) in contents.tensors {
+                self.storages.push((number, Storage::InFile(range)));
+                self.insert(path, name, layout, self.storages.len() - 1)?;
+            }
+            self.metadata.extend(contents.metadata);
+        }
+        self.files.push(file);
+        Ok(())
+    }
+
+    fn insert(&mut self, path: &Path, name: String, layout: Layout, storage: usize) -> Result<()> {
+        if let Some((_, other)) = self.tensors.get(&name) {
+            let other = self.files.get(self.storages[*other].0).map_or(path, FileMap::path);
+            return Err(refuse(path, format!("has the tensor `{name}`, which {} has too", other.display())));
+        }
+        self.tensors.insert(name, (layout, storage));
+        Ok(())
+    }
+}
+
+impl TensorSource for WeightFiles {
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|(layout, _)| layout.shape.clone())
+    }
+
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let RawTensor { dtype, shape, bytes } = self.raw(name)?;
+        let dtype = match dtype {
+            StoredDtype::F32 => DType::F32,
+            StoredDtype::F16 => DType::F16,
+            StoredDtype::Bf16 => DType::BF16,
+            StoredDtype::F64 => DType::F64,
+            other => {
+                let what = format!("tensor `{name}` holds {other}; weights are float32, float16, bfloat16 or float64");
+                return Err(refuse(self.file(name).unwrap_or(&self.path), what));
+            }
+        };
+        if shape.contains(&0) {
+            return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+        }
+        Ok(Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)?.to_dtype(DType::F32)?)
+    }
+}
+
+/// What to say of a file that is neither of PyTorch nor in the safetensors format.
+fn not_safetensors(path: &Path, bytes: &[u8], what: String) -> String {
+    let named = |endings: &[&str]| path.extension().is_some_and(|e| endings.iter().any(|known| e.eq_ignore_ascii_case(known)));
+    if bytes.starts_with(b"version https://git-lfs") {
+        return "is not the file itself but a pointer to it that git left; fetch it with `git lfs pull`".into();
+    }
+    if named(&["pt", "pth", "bin", "ckpt"]) {
+        return "is no file of PyTorch that is known (a zip archive, or its predecessor), and no safetensors file; \
+                copy it again, or save a state_dict with torch.save"
+            .into();
+    }
+    what
+}
+
+fn in_folder(folder: &Path) -> Result<PathBuf> {
+    if let Some(found) = IN_FOLDERS.iter().map(|name| folder.join(name)).find(|file| file.is_file()) {
+        return Ok(found);
+    }
+    let io = |source| Error::Io { path: folder.to_path_buf(), source };
+    let mut weights = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|e| e == "safetensors" || e == "pt" || e == "pth" || e == "bin" || e == "ckpt") {
+            weights.push(path);
+        }
+    }
+    weights.sort();
+    match weights.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(refuse(folder, format!("has no weights: expected {} or the like", IN_FOLDERS[..3].join(", ")))),
+        [first, second, ..] => Err(refuse(
+            folder,
+            format!(
+                "has several weights files ({}, {}, …), none of them {}; name the file itself",
+                first.file_name().unwrap_or_default().display(),
+                second.file_name().unwrap_or_default().display(),
+                IN_FOLDERS[0]
+            ),
+        )),
+    }
+}
+
+fn read_config(folder: &Path) -> Result<Option<Value>> {
+    let path = folder.join(CONFIG);
+    if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    if std::fs::metadata(path).map_err(io)?.len() > MOST_JSON {
+        return Err(refuse(path, "is too long for an index or configuration"));
+    }
+    let bytes = std::fs::read(path).map_err(io)?;
+    serde_json::from_slice(&bytes).map_err(|e| refuse(path, format!("is no JSON: {e}")))
+}
