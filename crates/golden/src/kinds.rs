@@ -56,6 +56,28 @@ const TRAIN_KEYS: &[&str] = &[
     "loss",
 ];
 
+/// The keys of diffusers' `config.json`, and an argument of its forward pass.
+const T2V_KEYS: &[&str] = &[
+    "num_attention_heads",
+    "attention_head_dim",
+    "in_channels",
+    "out_channels",
+    "num_layers",
+    "dropout",
+    "cross_attention_dim",
+    "attention_bias",
+    "sample_size",
+    "patch_size",
+    "activation_fn",
+    "num_embeds_ada_norm",
+    "norm_type",
+    "norm_elementwise_affine",
+    "norm_eps",
+    "caption_channels",
+    "video_length",
+    "enable_temporal_attentions",
+];
+
 /// All kinds, those of features that are not built yet included.
 pub const KINDS: &[Kind] = &[
     kind("latte", Some("latte"), MODEL_KEYS),
@@ -74,7 +96,7 @@ pub const KINDS: &[Kind] = &[
     kind("respacing", Some("latte"), &[]),
     kind("torch_rng", Some("latte"), &["note"]),
     kind("transform", Some("latte-video"), &["size", "note"]),
-    kind("latte_t2v", None, &[]),
+    kind("latte_t2v", Some("latte"), T2V_KEYS),
     kind("vae", None, &[]),
     kind("vae_temporal", None, &[]),
     kind("t5", None, &[]),

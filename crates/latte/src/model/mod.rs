@@ -25,6 +25,7 @@ mod embed;
 mod final_layer;
 pub mod position;
 mod specification;
+pub mod t2v;
 
 use candle_core::Tensor;
 use latte_ops::{Parameters, Rope, Tape, Var, linear};

@@ -2,6 +2,7 @@
 
 mod diffusion;
 mod model;
+mod t2v;
 
 use std::error::Error;
 use std::path::Path;
@@ -13,6 +14,7 @@ fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
     match kind {
         "latte" => model::latte(path),
         "latte_joint" => model::latte_joint(path),
+        "latte_t2v" => t2v::latte_t2v(path),
         "sampler" => diffusion::sampler(path),
         "loss" => diffusion::loss(path),
         "respacing" => diffusion::respacing(path),
