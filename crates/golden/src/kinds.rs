@@ -78,6 +78,24 @@ const T2V_KEYS: &[&str] = &[
     "enable_temporal_attentions",
 ];
 
+/// The keys of transformers' `config.json`; the last four do not matter to an encoder.
+const T5_KEYS: &[&str] = &[
+    "vocab_size",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_layers",
+    "num_heads",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "feed_forward_proj",
+    "layer_norm_epsilon",
+    "is_encoder_decoder",
+    "use_cache",
+    "dropout_rate",
+    "tie_word_embeddings",
+];
+
 /// All kinds, those of features that are not built yet included.
 pub const KINDS: &[Kind] = &[
     kind("latte", Some("latte"), MODEL_KEYS),
@@ -99,11 +117,11 @@ pub const KINDS: &[Kind] = &[
     kind("latte_t2v", Some("latte"), T2V_KEYS),
     kind("vae", None, &[]),
     kind("vae_temporal", None, &[]),
-    kind("t5", None, &[]),
+    kind("t5", Some("latte"), T5_KEYS),
     kind("scheduler", None, &[]),
     kind("tiny-latte-t2v", None, &[]),
     kind("t2v_pipeline", None, &[]),
-    kind("tokens", None, &[]),
+    kind("tokens", Some("latte"), &[]),
     kind("inception_fid", None, &[]),
     kind("i3d", None, &[]),
     kind("detector_keys", None, &[]),

@@ -7,3 +7,4 @@ pub(crate) mod demo;
 pub(crate) mod inspect;
 pub(crate) mod sample;
 pub(crate) mod train;
+pub(crate) mod t2v;

@@ -3,6 +3,7 @@
 mod diffusion;
 mod model;
 mod t2v;
+mod text;
 
 use std::error::Error;
 use std::path::Path;
@@ -15,6 +16,8 @@ fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
         "latte" => model::latte(path),
         "latte_joint" => model::latte_joint(path),
         "latte_t2v" => t2v::latte_t2v(path),
+        "t5" => text::t5(path),
+        "tokens" => text::tokens(path),
         "sampler" => diffusion::sampler(path),
         "loss" => diffusion::loss(path),
         "respacing" => diffusion::respacing(path),

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
+use crate::memory::peak_memory_mib;
 use crate::terminal::say;
 
 /// Times one forward pass or one training step of one video of 16 frames of 256 × 256 pixels, and prints one JSON line.
@@ -147,13 +148,6 @@ fn work(args: &Args) -> anyhow::Result<Box<dyn Work>> {
 fn median(ascending: &[f64]) -> f64 {
     let middle = ascending.len() / 2;
     if ascending.len() % 2 == 1 { ascending[middle] } else { f64::midpoint(ascending[middle - 1], ascending[middle]) }
-}
-
-/// The most memory that this process has held, as Linux tells it.
-fn peak_memory_mib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib >> 10)
 }
 
 /// How many pages this process had to ask the kernel for, as Linux tells it.
