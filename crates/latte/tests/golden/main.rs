@@ -2,6 +2,7 @@
 
 mod diffusion;
 mod model;
+mod solver;
 
 use std::error::Error;
 use std::path::Path;
@@ -15,6 +16,7 @@ fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
         "latte_joint" => model::latte_joint(path),
         "sampler" => diffusion::sampler(path),
         "loss" => diffusion::loss(path),
+        "scheduler" => solver::scheduler(path),
         "respacing" => diffusion::respacing(path),
         "torch_rng" => diffusion::torch_rng(path),
         other => Err(format!("no check for kind `{other}`").into()),
