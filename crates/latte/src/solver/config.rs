@@ -106,8 +106,8 @@ pub struct SolverConfig {
     pub predict_x0: bool,
     /// UniPC: steps, from 0, that are not corrected.
     pub disable_corrector: Vec<usize>,
-    /// The keys of the file, for another method to read.
-    pub(super) given: BTreeMap<String, Value>,
+    /// The keys of the file that this was read from, for [`SolverConfig::with_kind`]; nothing else looks at them.
+    pub given: BTreeMap<String, Value>,
 }
 
 impl SolverConfig {
@@ -269,7 +269,10 @@ impl SolverConfig {
     fn check(&self) -> Result<()> {
         let refuse = |key: &str, what: String| Err(Error::config(key, what));
         if !(2..=MAX_TRAIN_TIMESTEPS).contains(&self.num_train_timesteps) {
-            return refuse("num_train_timesteps", format!("expected 2 to {MAX_TRAIN_TIMESTEPS}, got {}", self.num_train_timesteps));
+            return refuse(
+                "num_train_timesteps",
+                format!("expected 2 to {MAX_TRAIN_TIMESTEPS}, got {}", self.num_train_timesteps),
+            );
         }
         if !(1..=3).contains(&self.order) {
             return refuse("solver_order", format!("expected 1, 2 or 3, got {}", self.order));
@@ -290,13 +293,19 @@ impl SolverConfig {
             }
         }
         if self.sigma_min.zip(self.sigma_max).is_some_and(|(min, max)| min >= max) {
-            return refuse("sigma_min", format!("expected less than sigma_max, got {:?} and {:?}", self.sigma_min, self.sigma_max));
+            return refuse(
+                "sigma_min",
+                format!("expected less than sigma_max, got {:?} and {:?}", self.sigma_min, self.sigma_max),
+            );
         }
         let default = Self::new(self.kind);
         for (key, is_default) in [
             ("eta", self.kind == SolverKind::Ddim || self.eta == default.eta),
             ("use_karras_sigmas", self.kind.spaces_sigmas() || self.sigma_spacing == default.sigma_spacing),
-            ("use_lu_lambdas", self.sigma_spacing != SigmaSpacing::Lu || config_keys::knows(self.kind, "use_lu_lambdas") == Some(true)),
+            (
+                "use_lu_lambdas",
+                self.sigma_spacing != SigmaSpacing::Lu || config_keys::knows(self.kind, "use_lu_lambdas") == Some(true),
+            ),
             ("clip_sample", self.clip_sample == default.clip_sample),
             ("thresholding", self.thresholding == default.thresholding),
             ("timestep_spacing", self.timestep_spacing == default.timestep_spacing),
@@ -322,7 +331,8 @@ impl SolverConfig {
         if self.lambda_min_clipped.is_nan() {
             return refuse("lambda_min_clipped", "expected a number");
         }
-        if self.algorithm.is_stochastic() != (self.kind == SolverKind::DpmMultistepSde) && self.kind != SolverKind::DpmSinglestep {
+        if self.algorithm.is_stochastic() != (self.kind == SolverKind::DpmMultistepSde) && self.kind != SolverKind::DpmSinglestep
+        {
             return refuse("algorithm_type", "dpm++ solves the ODE, dpm++-sde the SDE: change the method with it");
         }
         if self.algorithm == DpmAlgorithm::SdeDpmSolver && (self.order == 3 || self.kind == SolverKind::DpmSinglestep) {

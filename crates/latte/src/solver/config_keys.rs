@@ -166,7 +166,10 @@ fn spaced(config: &mut SolverConfig, key: &str, value: &Value, spacing: SigmaSpa
         return Ok(());
     }
     if config.sigma_spacing != SigmaSpacing::Timesteps {
-        return Err(Error::config(key, "expected at most one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas, use_lu_lambdas"));
+        return Err(Error::config(
+            key,
+            "expected at most one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas, use_lu_lambdas",
+        ));
     }
     config.sigma_spacing = spacing;
     Ok(())

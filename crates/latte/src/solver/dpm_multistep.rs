@@ -74,7 +74,7 @@ impl Solver for DpmMultistep {
         let mut terms = vec![(w.x, input.x)];
         match self.order_at(input.call) {
             // A step of no length stays where it is; distances in units of it would be infinite.
-            _ if h == 0.0 => {}
+            _ if h <= 0.0 => {}
             1 => terms.push((w.d0, memory.prediction(0))),
             2 => {
                 let of_difference = if self.formula == StepFormula::Heun { w.d1 } else { w.d1_midpoint } / r(0);

@@ -85,7 +85,7 @@ impl Solver for DpmSinglestep {
         let r = |age: usize| (memory.lambda(age) - memory.lambda(base)) / h;
         let mut terms = vec![(w.x, start)];
         match base {
-            _ if h == 0.0 => {}
+            _ if h <= 0.0 => {}
             0 => terms.push((w.d0, memory.prediction(0))),
             1 => {
                 let of_difference = if self.formula == StepFormula::Heun { w.d1 } else { w.d1_midpoint } / r(0);

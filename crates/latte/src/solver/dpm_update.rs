@@ -19,11 +19,11 @@ pub(super) struct Weights {
     pub(super) noise: f64,
 }
 
-/// The weights of the step from `sigma_s` to `sigma_t`. `sigma_t` may be 0 where x0 is interpolated; then only `x`, `d0` and
+/// The weights of the step from `sigma_s` to `sigma_t`, no larger but by rounding. `sigma_t` may be 0 where x0 is interpolated; then only `x`, `d0` and
 /// `noise` mean something.
 pub(super) fn weights(algorithm: DpmAlgorithm, sigma_s: f64, sigma_t: f64) -> Weights {
     let (s, t) = (Factors::of_sigma(sigma_s), Factors::of_sigma(sigma_t));
-    let h = sigma_s.ln() - sigma_t.ln();
+    let h = (sigma_s.ln() - sigma_t.ln()).max(0.0);
     match algorithm {
         DpmAlgorithm::DpmSolverPlusPlus => integrate(t.sigma / s.sigma, -t.alpha, -h),
         DpmAlgorithm::DpmSolver => integrate(t.alpha / s.alpha, -t.sigma, h),

@@ -97,9 +97,7 @@ fn betas(config: &SolverConfig) -> Result<Vec<f32>> {
     let (start, end) = (config.beta_start, config.beta_end);
     Ok(match config.beta_schedule {
         BetaCurve::Linear => linspace_f32(start as f32, end as f32, n),
-        BetaCurve::ScaledLinear => {
-            linspace_f32(start.sqrt() as f32, end.sqrt() as f32, n).into_iter().map(|v| v * v).collect()
-        }
+        BetaCurve::ScaledLinear => linspace_f32(start.sqrt() as f32, end.sqrt() as f32, n).into_iter().map(|v| v * v).collect(),
         BetaCurve::SquaredcosCapV2 => from_alpha_bar(n, |t| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2)),
         BetaCurve::Exp => from_alpha_bar(n, |t| (-12.0 * t).exp()),
         BetaCurve::Laplace => from_alpha_bar(n, |t| {
@@ -122,9 +120,7 @@ fn from_alpha_bar(n: usize, alpha_bar: impl Fn(f64) -> f64) -> Vec<f32> {
 /// `torch.linspace` in f32: from both ends to the middle, each value with one rounding.
 fn linspace_f32(start: f32, end: f32, n: usize) -> Vec<f32> {
     let step = (end - start) / n.saturating_sub(1).max(1) as f32;
-    (0..n)
-        .map(|i| if i < n / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((n - 1 - i) as f32, end) })
-        .collect()
+    (0..n).map(|i| if i < n / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((n - 1 - i) as f32, end) }).collect()
 }
 
 /// ᾱ: the product runs in f64, each value is rounded.

@@ -128,8 +128,11 @@ pub fn solve(
         let scaled = prediction::combine(&[(solver.input_scale(call), &x)])?;
         let timesteps = vec![solver.timesteps()[call]; samples];
         let prediction = denoiser.predict(&scaled, &timesteps)?.to_dtype(x.dtype())?.detach();
-        let drawn =
-            if solver.draws_noise(call) { Some(noise.noise(x.dims())?.to_device(x.device())?.to_dtype(x.dtype())?) } else { None };
+        let drawn = if solver.draws_noise(call) {
+            Some(noise.noise(x.dims())?.to_device(x.device())?.to_dtype(x.dtype())?)
+        } else {
+            None
+        };
         let output = solver.step(SolverInput { prediction: &prediction, call, x: &x, noise: drawn.as_ref() })?;
         x = output.x;
         let report = StepReport { done: call + 1, num_steps, x: x.clone(), x0: output.x0 };

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use candle_core::Tensor;
 
 use super::levels::Levels;
+use super::sigma_grid::round_to_single;
 use super::{BetaCurve, FinalSigma, SigmaSpacing, SolverConfig, SolverKind, out_of_order, spacing};
 use crate::{Error, Result};
 
@@ -27,7 +28,7 @@ impl MultistepGrid {
         let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| levels.sigma_at(t)).collect();
         let max = config.sigma_max.unwrap_or_else(|| levels.sigma_max());
         let min = config.sigma_min.unwrap_or_else(|| levels.sigma_min());
-        let spread = spacing::spread(config.sigma_spacing, max, min, steps);
+        let spread = spacing::spread(config.sigma_spacing, max, min, steps)?;
         if let Some(spread) = &spread {
             let rounds = match config.sigma_spacing {
                 SigmaSpacing::Karras | SigmaSpacing::Lu => {
@@ -47,6 +48,7 @@ impl MultistepGrid {
             (SolverKind::Deis, _) | (_, FinalSigma::SigmaMin) => levels.sigma_min(),
             (_, FinalSigma::Zero) => 0.0,
         });
+        round_to_single(&mut sigmas);
         Ok(Self { timesteps, sigmas })
     }
 
@@ -70,7 +72,11 @@ fn usable_timesteps(config: &SolverConfig, levels: &Levels) -> Result<usize> {
     if usable == 0 {
         return Err(Error::config(
             "lambda_min_clipped",
-            format!("no timestep has lambda >= {}: expected a number below {}", config.lambda_min_clipped, -levels.sigma_min().ln()),
+            format!(
+                "no timestep has lambda >= {}: expected a number below {}",
+                config.lambda_min_clipped,
+                -levels.sigma_min().ln()
+            ),
         ));
     }
     Ok(usable)

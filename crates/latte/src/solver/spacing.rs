@@ -64,8 +64,11 @@ fn in_range(timesteps: &mut [f64], n: usize) -> Result<()> {
 }
 
 /// `count` noise levels from `max` to `min`; `None` where the timesteps decide.
-pub(super) fn spread(spacing: SigmaSpacing, max: f64, min: f64, count: usize) -> Option<Vec<f64>> {
-    match spacing {
+pub(super) fn spread(spacing: SigmaSpacing, max: f64, min: f64, count: usize) -> Result<Option<Vec<f64>>> {
+    if spacing != SigmaSpacing::Timesteps && min > max {
+        return Err(Error::config("sigma_min", format!("expected at most the largest sigma {max}, got {min}")));
+    }
+    Ok(match spacing {
         SigmaSpacing::Timesteps => None,
         SigmaSpacing::Karras => {
             const RHO: f64 = 7.0;
@@ -80,7 +83,7 @@ pub(super) fn spread(spacing: SigmaSpacing, max: f64, min: f64, count: usize) ->
             let level = |ramp: f64| min + beta_quantile::quantile(1.0 - ramp) * (max - min);
             Some(linspace(0.0, 1.0, count).into_iter().map(level).collect())
         }
-    }
+    })
 }
 
 /// `n` values from `start` to `end`, both included, with NumPy's roundings; of one, `start`.

@@ -118,8 +118,7 @@ impl Solver for Unipc {
         let at = Factors::of_sigma(here);
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;
         let x0 = self.limit.apply(x0(self.prediction, &prediction, input.x, at)?)?;
-        let interpolated =
-            if self.predict_x0 { x0.clone() } else { epsilon(self.prediction, &prediction, input.x, at)? };
+        let interpolated = if self.predict_x0 { x0.clone() } else { epsilon(self.prediction, &prediction, input.x, at)? };
 
         let mut x = input.x.clone();
         if input.call > 0 && !self.disable_corrector.contains(&(input.call - 1)) {
