@@ -118,7 +118,7 @@ pub const KINDS: &[Kind] = &[
     kind("vae", None, &[]),
     kind("vae_temporal", None, &[]),
     kind("t5", Some("latte"), T5_KEYS),
-    kind("scheduler", None, &[]),
+    kind("scheduler", Some("latte"), &["class_name", "steps", "config", "eta", "toy_model", "noise_order"]),
     kind("tiny-latte-t2v", None, &[]),
     kind("t2v_pipeline", None, &[]),
     kind("tokens", Some("latte"), &[]),

@@ -10,6 +10,7 @@ pub mod guidance;
 pub mod model;
 pub mod noise;
 pub mod sampler;
+pub mod solver;
 pub mod text;
 pub mod vae;
 pub mod weights;

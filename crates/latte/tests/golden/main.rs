@@ -2,6 +2,7 @@
 
 mod diffusion;
 mod model;
+mod solver;
 mod t2v;
 mod text;
 
@@ -20,6 +21,7 @@ fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
         "tokens" => text::tokens(path),
         "sampler" => diffusion::sampler(path),
         "loss" => diffusion::loss(path),
+        "scheduler" => solver::scheduler(path),
         "respacing" => diffusion::respacing(path),
         "torch_rng" => diffusion::torch_rng(path),
         other => Err(format!("no check for kind `{other}`").into()),
