@@ -7,6 +7,8 @@ use anyhow::Context;
 use candle_core::Tensor;
 use clap::ValueEnum;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
+use latte::solver::SolverKind;
+use latte::text::PromptPair;
 use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, transform};
 use serde::{Deserialize, Serialize};
@@ -18,7 +20,7 @@ use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::memory::peak_memory_mib;
 use crate::progress::StageProgress;
-use crate::terminal::{note, say};
+use crate::terminal::note;
 
 /// Makes videos from texts with a text-to-video model in the diffusers layout (Latte-1).
 ///
@@ -56,10 +58,14 @@ pub(crate) struct Args {
     /// Height and width in pixels. Default: as in training.
     #[arg(long, value_parser = parse_size, value_name = "HxW")]
     size: Option<[usize; 2]>,
-    /// The method. Default: the one in the model's scheduler_config.json.
-    #[arg(long, value_name = "NAME")]
-    sampler: Option<String>,
-    /// A key of scheduler_config.json that is to have another value, for example eta=0.5 or use_karras_sigmas=true. May be given
+    /// The method: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. Default: the one
+    /// in the model's scheduler_config.json.
+    #[arg(long, value_parser = parse_sampler, value_name = "NAME")]
+    sampler: Option<SolverKind>,
+    /// Noise added in each step of ddim, 0 (none) to 1.
+    #[arg(long, default_value_t = 0.0, value_name = "ETA", allow_negative_numbers = true)]
+    eta: f64,
+    /// A key of scheduler_config.json that is to have another value, for example use_karras_sigmas=true. May be given
     /// several times.
     #[arg(long = "sampler-option", value_name = "KEY=VALUE", value_parser = parse_option)]
     sampler_options: Vec<(String, Value)>,
@@ -92,7 +98,7 @@ pub(crate) struct Args {
     out: PathBuf,
     /// Make the video of this .json file again; only --model, --out and --no-cache may be given beside it.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "prompts", "prompt_file", "negative", "steps", "guidance", "frames", "size", "sampler", "sampler_options", "seed", "num",
+        "prompts", "prompt_file", "negative", "steps", "guidance", "frames", "size", "sampler", "eta", "sampler_options", "seed", "num",
         "temporal_decoder", "no_temporal_attention", "no_clean_caption", "compat_masking", "precision", "fps",
     ])]
     from: Option<PathBuf>,
@@ -152,7 +158,7 @@ fn new(args: &Args) -> anyhow::Result<(TextToVideo, Vec<Sidecar>)> {
     }
     let model = args.model.clone().unwrap_or_default();
     let pipeline = TextToVideo::open(&model)?;
-    let scheduler = pipeline.scheduler_with(args.sampler.as_deref(), &args.sampler_options)?;
+    let scheduler = pipeline.scheduler_with(&args.sampler_options)?;
     let mut jobs = Vec::new();
     for prompt in prompts {
         for n in 0..args.num as u64 {
@@ -165,6 +171,8 @@ fn new(args: &Args) -> anyhow::Result<(TextToVideo, Vec<Sidecar>)> {
                 num_frames: args.frames.unwrap_or_else(|| pipeline.default_frames()),
                 size: args.size.unwrap_or_else(|| pipeline.default_size()),
                 scheduler: scheduler.clone(),
+                sampler: args.sampler.map(|kind| kind.name().to_string()),
+                eta: args.eta,
                 temporal_attention: !args.no_temporal_attention,
                 temporal_decoder: match args.temporal_decoder {
                     Switch::Auto => TemporalDecoding::Auto,
@@ -197,14 +205,7 @@ fn again(args: &Args, path: &Path) -> anyhow::Result<(TextToVideo, Vec<Sidecar>)
 fn latents(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar]) -> anyhow::Result<Vec<Tensor>> {
     let cache = if args.no_cache { None } else { crate::cache::folder() };
     let mut progress = StageProgress::new("reading the prompts");
-    let mut texts = Vec::new();
-    {
-        let mut encoder = pipeline.text_stage(cache.as_deref());
-        for (index, job) in jobs.iter().enumerate() {
-            let mut report = |done: usize, total: usize| progress.set((index * total + done) as u64, (jobs.len() * total) as u64);
-            texts.push(encoder.encode(&job.settings, &mut report)?);
-        }
-    }
+    let texts = encode_texts(pipeline, jobs, cache.as_deref(), &mut |done, total| progress.set(done as u64, total as u64))?;
     progress.finish();
     let mut progress = StageProgress::new("denoising");
     let mut transformer = None;
@@ -221,6 +222,22 @@ fn latents(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar]) -> anyhow::Res
     Ok(all)
 }
 
+/// The prompts and negative prompts of all jobs; each different text is encoded once, and all of them together.
+fn encode_texts(
+    pipeline: &TextToVideo,
+    jobs: &[Sidecar],
+    cache: Option<&Path>,
+    report: &mut dyn FnMut(usize, usize),
+) -> anyhow::Result<Vec<PromptPair>> {
+    // All jobs of a run are cleaned or none is: they come from one command line, or are one.
+    let clean = jobs.first().is_some_and(|job| job.settings.clean_caption);
+    let texts: Vec<&str> =
+        jobs.iter().flat_map(|job| [job.settings.prompt.as_str(), job.settings.negative_prompt.as_str()]).collect();
+    let encoded = pipeline.encode_texts(&texts, clean, cache, report)?;
+    let pairs = encoded.chunks_exact(2).zip(jobs);
+    Ok(pairs.map(|(pair, job)| PromptPair::new(&pair[0], &pair[1], job.settings.compat_masking)).collect::<latte::Result<_>>()?)
+}
+
 /// Decodes all latents and writes each video as soon as it is there.
 fn decode(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar], latents: &[Tensor]) -> anyhow::Result<()> {
     let mut progress = StageProgress::new("decoding");
@@ -228,7 +245,7 @@ fn decode(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar], latents: &[Tens
     for (index, (job, latent)) in jobs.iter().zip(latents).enumerate() {
         let temporal = pipeline.decodes_temporally(&job.settings);
         if decoder.as_ref().is_none_or(|(kind, _)| *kind != temporal) {
-            decoder = None; // before the other one is loaded
+            drop(decoder.take()); // before the other one is loaded
             decoder = Some((temporal, pipeline.load_decoder(temporal, job.precision.into())?));
         }
         let Some((_, autoencoder)) = &decoder else { continue };
@@ -278,6 +295,10 @@ fn file_name(prompt: &str, seed: u64) -> String {
 
 fn counted(videos: usize) -> String {
     if videos == 1 { "one video".into() } else { format!("{videos} videos") }
+}
+
+fn parse_sampler(text: &str) -> Result<SolverKind, String> {
+    text.parse().map_err(|e: latte::Error| e.to_string())
 }
 
 /// `key=value`, where the value is JSON or, failing that, text.

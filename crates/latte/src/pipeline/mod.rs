@@ -3,5 +3,5 @@
 mod settings;
 mod text_to_video;
 
-pub use settings::{TemporalDecoding, T2vSettings};
-pub use text_to_video::{EncodedText, TextStage, TextToVideo, Transformer};
+pub use settings::{T2vSettings, TemporalDecoding};
+pub use text_to_video::{TextToVideo, Transformer};

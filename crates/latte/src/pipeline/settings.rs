@@ -38,6 +38,10 @@ pub struct T2vSettings {
     pub size: [usize; 2],
     /// The sampler and its options, as `scheduler_config.json` has them.
     pub scheduler: Value,
+    /// Another sampler than the one that `scheduler` names, by its name on the command line.
+    pub sampler: Option<String>,
+    /// Noise added in each step of DDIM, 0 (none) to 1.
+    pub eta: f64,
     /// Whether temporal blocks run; off for weights that know images only.
     pub temporal_attention: bool,
     /// Which decoder turns latents into pixels.
@@ -62,6 +66,9 @@ impl T2vSettings {
         }
         if !self.guidance_scale.is_finite() {
             return Err(Error::config("guidance", format!("expected a number, got {}", self.guidance_scale)));
+        }
+        if !(0.0..=1.0).contains(&self.eta) {
+            return Err(Error::config("eta", format!("expected 0 to 1, got {}", self.eta)));
         }
         if self.num_frames == 0 {
             return Err(Error::config("frames", "expected at least 1"));

@@ -1,5 +1,6 @@
 //! Weights in safetensors files.
 
+mod files;
 mod source;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
+pub use files::{StoredDtype, WeightFiles};
 pub use source::{TensorSource, expect_tensor};
 
 /// The metadata key under which a file says what it holds, as JSON.

@@ -2,6 +2,7 @@
 
 mod diffusion;
 mod model;
+mod pipeline;
 mod solver;
 mod t2v;
 mod text;
@@ -17,6 +18,8 @@ fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
         "latte" => model::latte(path),
         "latte_joint" => model::latte_joint(path),
         "latte_t2v" => t2v::latte_t2v(path),
+        "t2v_pipeline" => pipeline::t2v_pipeline(path),
+        "tiny-latte-t2v" => pipeline::folder(path),
         "t5" => text::t5(path),
         "tokens" => text::tokens(path),
         "sampler" => diffusion::sampler(path),
