@@ -34,7 +34,9 @@ impl SigmaGrid {
         if let Some(spread) = spacing::spread(config.sigma_spacing, max, min, steps)? {
             timesteps = spread.iter().map(|&s| levels.timestep_of(s)).collect();
             if config.kind == SolverKind::Kdpm2Ancestral && config.sigma_spacing == SigmaSpacing::Karras {
-                timesteps.iter_mut().for_each(|t| *t = t.round_ties_even());
+                for timestep in &mut timesteps {
+                    *timestep = timestep.round_ties_even();
+                }
             }
             sigmas = spread;
         }
@@ -63,7 +65,9 @@ pub(super) fn input_scale(sigma: f64) -> f64 {
 
 /// σ as the network's tables have it.
 pub(super) fn round_to_single(sigmas: &mut [f64]) {
-    sigmas.iter_mut().for_each(|sigma| *sigma = f64::from(*sigma as f32));
+    for sigma in sigmas {
+        *sigma = f64::from(*sigma as f32);
+    }
 }
 
 /// The noise that an ancestral step from `from` to `to` adds, and the σ that it goes down to before.
