@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use latte::diffusion::{Denoiser, PredictionType, VarianceType};
 use latte::noise::TorchRng;
 use latte::solver::{
-    DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverConfig, SolverInput, SolverKind, SolverSpacing,
+    BetaCurve, DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverConfig, SolverInput, SolverKind, SolverSpacing,
     StepFormula, TimestepType, solve,
 };
 use proptest::prelude::*;
@@ -75,6 +75,45 @@ fn every_method_spacing_and_prediction_runs_with_any_number_of_steps() -> latte:
             assert!(is_finite(&run(&config, 1000, false)?)?, "{kind} {spacing:?} 1000");
         }
     }
+    Ok(())
+}
+
+/// Schedules that end in almost or altogether pure noise, every spacing of σ, and both ends of a run.
+#[test]
+fn every_schedule_and_spacing_of_sigma_runs() -> latte::Result<()> {
+    let spacings =
+        [SigmaSpacing::Timesteps, SigmaSpacing::Karras, SigmaSpacing::Exponential, SigmaSpacing::Beta, SigmaSpacing::Lu];
+    let mut runs = 0;
+    for kind in SolverKind::ALL {
+        for beta_schedule in
+            [BetaCurve::ScaledLinear, BetaCurve::SquaredcosCapV2, BetaCurve::Sigmoid, BetaCurve::Laplace, BetaCurve::Exp]
+        {
+            for sigma_spacing in spacings {
+                for final_sigma in [FinalSigma::Zero, FinalSigma::SigmaMin] {
+                    for rescale_betas_zero_snr in [false, true] {
+                        for spacing in SPACINGS {
+                            let config = SolverConfig {
+                                beta_schedule,
+                                sigma_spacing,
+                                final_sigma,
+                                rescale_betas_zero_snr,
+                                ..config(kind, spacing, PredictionType::Velocity)
+                            };
+                            for steps in [1, 2, 5, 20] {
+                                let Ok(mut solver) = config.solver(steps) else { continue };
+                                let mut go_on = |_: &_| ControlFlow::Continue(());
+                                let toy = Toy { with_variance: false };
+                                let end = solve(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(2), &mut go_on)?;
+                                assert!(end.map_or(Ok(false), |end| is_finite(&end))?, "{config:?} {steps}");
+                                runs += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(runs > 4000, "only {runs} of the combinations were possible");
     Ok(())
 }
 

@@ -73,10 +73,10 @@ pub(super) fn round_to_single(sigmas: &mut [f64]) {
 /// The noise that an ancestral step from `from` to `to` adds, and the σ that it goes down to before.
 ///
 /// Exactly, `down` is to²/from. diffusers gets it as √(to² − up²) in single precision, which cancels when the step is long;
-/// since that decides how far the step goes, it is done the same way here.
+/// since that decides how far the step goes, it is done the same way here, unless nothing is left of it.
 pub(super) fn ancestral(from: f64, to: f64) -> (f64, f64) {
     let (from, to) = (from as f32, to as f32);
     let up = (to * to * (from * from - to * to) / (from * from)).max(0.0).sqrt();
     let down = (to * to - up * up).max(0.0).sqrt();
-    (f64::from(up), f64::from(down))
+    (f64::from(up), f64::from(if down > 0.0 { down } else { to * (to / from) }))
 }

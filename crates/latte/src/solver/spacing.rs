@@ -46,7 +46,8 @@ fn leading(steps: usize, stride: usize, offset: usize) -> Vec<f64> {
 }
 
 fn trailing(start: f64, stride: f64, count: usize) -> Vec<f64> {
-    // NumPy's way to step: the distance of the first two, with its rounding.
+    // NumPy's way to step: the distance of the first two, with its rounding. Where that makes diffusers visit one timestep too
+    // many, −1, there are as many as were asked for here.
     let step = (start - stride) - start;
     (0..count).map(|i| (start + i as f64 * step).round_ties_even() - 1.0).map(|t| t.max(0.0)).collect()
 }
