@@ -88,7 +88,8 @@ pub struct SolverConfig {
     pub timestep_type: TimestepType,
     /// Euler, DPM-Solver, UniPC: where the run ends (`final_sigmas_type`).
     pub final_sigma: FinalSigma,
-    /// DPM-Solver, DEIS, UniPC: the order (`solver_order`), 1 to 3.
+    /// DPM-Solver, DEIS, UniPC: the order (`solver_order`), 1 to 3. For DPM-Solver of the SDE take no more than 2: its formula
+    /// of order 3 is diffusers', which does not converge.
     pub order: usize,
     /// DPM-Solver: the equation (`algorithm_type`).
     pub algorithm: DpmAlgorithm,

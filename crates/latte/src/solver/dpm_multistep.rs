@@ -11,7 +11,7 @@ use crate::Result;
 use crate::diffusion::PredictionType;
 use crate::sampler::StepOutput;
 
-/// Orders 1 to 3 with one prediction for each step.
+/// Orders 1 and 2, and one called 3, with one prediction for each step.
 #[derive(Debug)]
 pub(super) struct DpmMultistep {
     grid: MultistepGrid,
@@ -94,6 +94,9 @@ impl Solver for DpmMultistep {
 }
 
 /// The weights of the three newest predictions, at distances `r0` and `r1`.
+///
+/// Reference quirk: D2 is half of the second derivative here, as in the authors' code, while the weight `d2` is for all of it.
+/// That leaves order 2 with a smaller error, not order 3. Kept for parity.
 fn third_order(w: Weights, r0: f64, r1: f64) -> [f64; 3] {
     // D1 and D2 from the slopes s0 = (m0 − m1)/r0 and s1 = (m1 − m2)/r1.
     let of_s0 = w.d1 * (1.0 + r0 / (r0 + r1)) + w.d2 / (r0 + r1);

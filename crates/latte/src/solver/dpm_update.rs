@@ -30,8 +30,8 @@ pub(super) fn weights(algorithm: DpmAlgorithm, sigma_s: f64, sigma_t: f64) -> We
         DpmAlgorithm::SdeDpmSolverPlusPlus => {
             let (scale, z) = (-t.alpha, -2.0 * h);
             let ode = integrate(t.sigma / s.sigma * (-h).exp(), scale, z);
-            // Reference quirk: here diffusers subtracts ½ where the ODE's weight says it should add it, which costs the third
-            // order of the mean. Kept for parity.
+            // Reference quirk: diffusers has the wrong sign at the ½ in this weight, so that noise in D2 comes through at full
+            // strength and order 3 does not converge. Kept for parity; order 2 is right.
             Weights { d2: ode.d2 + scale, noise: t.sigma * (-z.exp_m1()).sqrt(), ..ode }
         }
         DpmAlgorithm::SdeDpmSolver => {

@@ -160,7 +160,8 @@ pub enum SolverSpacing {
     Leading,
     /// From the last timestep downwards: never quite reaches 0.
     Trailing,
-    /// Evenly from the last timestep to 0.
+    /// Evenly from the last timestep to 0; of a single step, 0 only, as diffusers has it. Multistep methods, which see 0 as the
+    /// end of their last step, begin at the last timestep whatever the number of steps.
     Linspace,
 }
 

@@ -94,7 +94,7 @@ impl Pndm {
     }
 
     /// A Runge–Kutta step's call: two slopes at half the way and one at its end.
-    fn runge_kutta(&mut self, call: usize, timestep: i64, x: &Tensor, slope: Tensor) -> Result<Tensor> {
+    fn runge_kutta(&mut self, call: usize, timestep: i64, x: &Tensor, slope: &Tensor) -> Result<Tensor> {
         let phase = call % 4;
         if phase == 0 {
             self.earlier.push_front(slope.clone());
@@ -103,13 +103,13 @@ impl Pndm {
         }
         let weight = if matches!(phase, 0 | 3) { 1.0 / 6.0 } else { 1.0 / 3.0 };
         let sum = match &self.slope {
-            None => combine(&[(weight, &slope)])?,
-            Some(sum) => combine(&[(1.0, sum), (weight, &slope)])?,
+            None => combine(&[(weight, slope)])?,
+            Some(sum) => combine(&[(1.0, sum), (weight, slope)])?,
         };
         let from = self.timesteps[call - phase] as i64;
-        let to = timestep - if phase % 2 == 0 { self.stride / 2 } else { 0 };
+        let to = timestep - if phase.is_multiple_of(2) { self.stride / 2 } else { 0 };
         let start = self.start.as_ref().ok_or_else(|| out_of_order(call))?;
-        let next = self.transfer(start, if phase == 3 { &sum } else { &slope }, from, to)?;
+        let next = self.transfer(start, if phase == 3 { &sum } else { slope }, from, to)?;
         self.slope = Some(sum);
         Ok(next)
     }
@@ -163,7 +163,7 @@ impl Solver for Pndm {
             PredictionType::X0 => epsilon(self.prediction, &prediction, input.x, at)?,
         };
         let x = if input.call < self.runge_kutta_calls {
-            self.runge_kutta(input.call, timestep, input.x, slope)?
+            self.runge_kutta(input.call, timestep, input.x, &slope)?
         } else {
             self.multistep(input.call, timestep, input.x, slope)?
         };

@@ -34,7 +34,9 @@ impl SigmaGrid {
         if let Some(spread) = spacing::spread(config.sigma_spacing, max, min, steps)? {
             timesteps = spread.iter().map(|&s| levels.timestep_of(s)).collect();
             if config.kind == SolverKind::Kdpm2Ancestral && config.sigma_spacing == SigmaSpacing::Karras {
-                timesteps.iter_mut().for_each(|t| *t = t.round_ties_even());
+                for timestep in &mut timesteps {
+                    *timestep = timestep.round_ties_even();
+                }
             }
             sigmas = spread;
         }
@@ -63,16 +65,18 @@ pub(super) fn input_scale(sigma: f64) -> f64 {
 
 /// σ as the network's tables have it.
 pub(super) fn round_to_single(sigmas: &mut [f64]) {
-    sigmas.iter_mut().for_each(|sigma| *sigma = f64::from(*sigma as f32));
+    for sigma in sigmas {
+        *sigma = f64::from(*sigma as f32);
+    }
 }
 
 /// The noise that an ancestral step from `from` to `to` adds, and the σ that it goes down to before.
 ///
 /// Exactly, `down` is to²/from. diffusers gets it as √(to² − up²) in single precision, which cancels when the step is long;
-/// since that decides how far the step goes, it is done the same way here.
+/// since that decides how far the step goes, it is done the same way here, unless nothing is left of it.
 pub(super) fn ancestral(from: f64, to: f64) -> (f64, f64) {
     let (from, to) = (from as f32, to as f32);
     let up = (to * to * (from * from - to * to) / (from * from)).max(0.0).sqrt();
     let down = (to * to - up * up).max(0.0).sqrt();
-    (f64::from(up), f64::from(down))
+    (f64::from(up), f64::from(if down > 0.0 { down } else { to * (to / from) }))
 }

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// `linspace` without `rounded`.
 pub(super) fn timesteps(config: &SolverConfig, steps: usize, rounded: bool) -> Result<Vec<f64>> {
     let n = config.num_train_timesteps;
-    let mut visited = match config.timestep_spacing {
+    let visited = match config.timestep_spacing {
         SolverSpacing::Linspace => {
             let round = |t: f64| if rounded { t.round_ties_even() } else { f64::from(t as f32) };
             linspace(0.0, (n - 1) as f64, steps).into_iter().map(round).rev().collect()
@@ -15,15 +15,14 @@ pub(super) fn timesteps(config: &SolverConfig, steps: usize, rounded: bool) -> R
         SolverSpacing::Leading => leading(steps, n / steps, config.steps_offset),
         SolverSpacing::Trailing => trailing(n as f64, n as f64 / steps as f64, steps),
     };
-    in_range(&mut visited, n)?;
-    Ok(visited)
+    in_range(visited, n)
 }
 
 /// The timesteps of multistep methods, descending: the first of `steps + 1`, the last of which is left out. Only the `last`
 /// first timesteps of the process take part.
 pub(super) fn multistep_timesteps(config: &SolverConfig, steps: usize, last: usize) -> Result<Vec<f64>> {
     let n = config.num_train_timesteps;
-    let mut visited = match config.timestep_spacing {
+    let visited = match config.timestep_spacing {
         SolverSpacing::Linspace => {
             let all = linspace(0.0, (last - 1) as f64, steps + 1);
             all.into_iter().skip(1).map(f64::round_ties_even).rev().collect()
@@ -39,8 +38,7 @@ pub(super) fn multistep_timesteps(config: &SolverConfig, steps: usize, last: usi
             trailing(last as f64, stride, count)
         }
     };
-    in_range(&mut visited, n)?;
-    Ok(visited)
+    in_range(visited, n)
 }
 
 fn leading(steps: usize, stride: usize, offset: usize) -> Vec<f64> {
@@ -48,14 +46,15 @@ fn leading(steps: usize, stride: usize, offset: usize) -> Vec<f64> {
 }
 
 fn trailing(start: f64, stride: f64, count: usize) -> Vec<f64> {
-    // NumPy's way to step: the distance of the first two, with its rounding.
+    // NumPy's way to step: the distance of the first two, with its rounding. Where that makes diffusers visit one timestep too
+    // many, −1, there are as many as were asked for here.
     let step = (start - stride) - start;
     (0..count).map(|i| (start + i as f64 * step).round_ties_even() - 1.0).map(|t| t.max(0.0)).collect()
 }
 
-fn in_range(timesteps: &mut [f64], n: usize) -> Result<()> {
+fn in_range(timesteps: Vec<f64>, n: usize) -> Result<Vec<f64>> {
     match timesteps.first() {
-        Some(&first) if first <= (n - 1) as f64 => Ok(()),
+        Some(&first) if first <= (n - 1) as f64 => Ok(timesteps),
         first => Err(Error::config(
             "steps_offset",
             format!("the first timestep would be {first:?}, expected at most {}: take fewer steps or a smaller offset", n - 1),
