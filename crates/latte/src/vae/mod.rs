@@ -59,30 +59,3 @@ pub trait Autoencoder: Send + Sync {
         Ok([frames, self.latent_channels(), height / s, width / s])
     }
 }
-macro_rules! stub {
-    ($n:ident) => {
-        #[derive(Debug)]
-        pub struct $n;
-        impl $n {
-            pub fn open(_: &std::path::Path, _: latte_ops::Precision) -> Result<Self> {
-                Err(Error::config("vae", "stub"))
-            }
-        }
-        impl Autoencoder for $n {
-            fn encode(&self, _: &Tensor, _: &mut TorchRng) -> Result<Tensor> {
-                Err(Error::config("vae", "stub"))
-            }
-            fn decode(&self, _: &Tensor) -> Result<Tensor> {
-                Err(Error::config("vae", "stub"))
-            }
-            fn latent_channels(&self) -> usize {
-                4
-            }
-            fn downsample_factor(&self) -> usize {
-                8
-            }
-        }
-    };
-}
-stub!(AutoencoderKl);
-stub!(AutoencoderKlTemporal);
