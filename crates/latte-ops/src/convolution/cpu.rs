@@ -72,6 +72,7 @@ pub(super) fn images(x: &Tensor, weights: &ConvolutionWeights, options: &Convolu
         weights,
         stride: options.stride,
         padding: [options.padding[0][0], options.padding[1][0]],
+        first: 0,
         upsample: options.upsample,
         width: w,
         out_width: out_w,
@@ -84,6 +85,7 @@ pub(super) fn images(x: &Tensor, weights: &ConvolutionWeights, options: &Convolu
 /// [`super::convolution_over_frames`] of what was checked: one image whose rows are frames. Each result has `shape`.
 pub(super) fn frames(
     frames: &[Tensor],
+    wanted: Range<usize>,
     weights: &ConvolutionWeights,
     input: Option<&Normalisation>,
     residual: Option<&[Tensor]>,
@@ -93,7 +95,7 @@ pub(super) fn frames(
     let values = frames.iter().map(Values::of).collect::<Result<Vec<_>>>()?;
     let residual = residual.unwrap_or_default().iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
     let residual = residual.iter().map(Values::of).collect::<Result<Vec<_>>>()?;
-    let mut out: Vec<Unwritten> = frames.iter().map(|_| Unwritten::new(pixels * weights.output)).collect();
+    let mut out: Vec<Unwritten> = wanted.clone().map(|_| Unwritten::new(pixels * weights.output)).collect();
     let image = Image {
         rows: values.iter().map(|v| &**v).collect(),
         out: out.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect(),
@@ -101,7 +103,8 @@ pub(super) fn frames(
         norm: input.map(|n| Norm::of(n, 0)),
     };
     let padding = [weights.size[0] / 2, 0];
-    Plan { weights, stride: 1, padding, upsample: false, width: pixels, out_width: pixels }.run(&[image]);
+    let [width, out_width] = [pixels; 2];
+    Plan { weights, stride: 1, padding, first: wanted.start, upsample: false, width, out_width }.run(&[image]);
     let device = frames[0].device();
     // SAFETY: the tasks cover all rows and columns, and each wrote all of its own.
     out.into_iter().map(|out| Ok(Tensor::from_vec(unsafe { out.written() }, &shape, device)?)).collect()
@@ -113,6 +116,8 @@ struct Plan<'p> {
     stride: usize,
     /// Zeros above and to the left.
     padding: [usize; 2],
+    /// The row of the whole result that is the first of those that are made.
+    first: usize,
     upsample: bool,
     /// Pixels of a row of an image, and of the result.
     width: usize,
@@ -171,7 +176,7 @@ impl Plan<'_> {
         let (height, width) = (self.reach(rows.len(), 0), self.reach(columns.len(), 1));
         scratch.words.resize(height * width * pixel, 0);
         let factor = if self.upsample { 2 } else { 1 };
-        let (top, left) = (rows.start * self.stride, columns.start * self.stride);
+        let (top, left) = ((self.first + rows.start) * self.stride, columns.start * self.stride);
         // Columns of the scratch memory that lie inside the image.
         let inside = self.padding[1].saturating_sub(left).min(width)
             ..(self.width * factor + self.padding[1]).saturating_sub(left).min(width);

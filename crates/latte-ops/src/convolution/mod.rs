@@ -12,6 +12,8 @@ mod cpu;
 mod reference;
 mod weights;
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
 pub use weights::ConvolutionWeights;
@@ -66,18 +68,20 @@ pub fn convolution(x: &Tensor, weights: &ConvolutionWeights, options: &Convoluti
 }
 
 /// The convolution of a clip over its frames only, with a kernel `[frames, 1]` of an odd length and as many zero frames around
-/// the clip that it stays as long as it is. Frames are tensors of their own, so that a clip can be worked on frame by frame.
+/// the clip that it stays as long as it is. Frames are tensors of their own, and only the frames `wanted` of the result are
+/// made, so that a clip can be worked on some frames at a time.
 ///
 /// # Shapes
 ///
-/// `frames`: each `[1, h, w, in]`; `input`, if any, holds for all frames; `residual`, if any: as many, each `[1, h, w, out]`;
-/// gives as many, each `[1, h, w, out]`.
+/// `frames`: all of the clip, each `[1, h, w, in]`; `input`, if any, holds for all frames; `residual`, if any: one for each frame
+/// that is wanted, each `[1, h, w, out]`; gives as many, each `[1, h, w, out]`.
 ///
 /// # Errors
 ///
 /// If the shapes do not fit, or a tensor is not f32 on the CPU.
 pub fn convolution_over_frames(
     frames: &[Tensor],
+    wanted: Range<usize>,
     weights: &ConvolutionWeights,
     input: Option<&Normalisation>,
     residual: Option<&[Tensor]>,
@@ -93,15 +97,18 @@ pub fn convolution_over_frames(
     if let Some(other) = frames.iter().find(|frame| frame.dims() != frames[0].dims()) {
         return Err(Error::shape(OP, format!("frames of one shape, {:?}", frames[0].dims()), other.dims()));
     }
+    if wanted.start >= wanted.end || wanted.end > frames.len() {
+        return Err(Error::shape(OP, format!("frames among {}", frames.len()), wanted));
+    }
     check_input(1, weights, input)?;
     if let Some(residual) = residual
-        && (residual.len() != frames.len() || residual.iter().any(|r| r.dims() != first))
+        && (residual.len() != wanted.len() || residual.iter().any(|r| r.dims() != first))
     {
         let got = (residual.len(), residual.first().map(Tensor::dims));
-        return Err(Error::shape(OP, format!("{} residuals {first:?}", frames.len()), got));
+        return Err(Error::shape(OP, format!("{} residuals {first:?}", wanted.len()), got));
     }
     let frames = frames.iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
-    cpu::frames(&frames, weights, input, residual, first)
+    cpu::frames(&frames, wanted, weights, input, residual, first)
 }
 
 /// Height and width of the result; `None` if the kernel does not fit into the image.

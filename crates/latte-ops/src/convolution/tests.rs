@@ -114,7 +114,7 @@ proptest! {
     #[test]
     fn over_frames_is_a_convolution_of_an_image_whose_rows_are_frames(
         (f, h, w) in (1usize..7, 1usize..16, 1usize..16), (input, output) in (1usize..20, 1usize..40),
-        (length, with_norm, with_residual, bf16) in (0usize..3, any::<bool>(), any::<bool>(), any::<bool>()), seed in any::<u64>(),
+        (from, length, with_norm, with_residual, bf16) in (0usize..7, 0usize..3, any::<bool>(), any::<bool>(), any::<bool>()), seed in any::<u64>(),
     ) {
         let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
         let run = || -> Result<()> {
@@ -131,8 +131,11 @@ proptest! {
             let residual = pseudo_random(&[f, h, w, output], seed ^ 5)?;
             let expected = if with_residual { (plain + &residual)? } else { plain };
             let split = |x: &Tensor| (0..f).map(|i| x.narrow(0, i, 1)).collect::<candle_core::Result<Vec<_>>>();
+            let wanted = from.min(f - 1)..f - from / 3 * usize::from(from / 3 + from.min(f - 1) < f);
+            let expected = expected.narrow(0, wanted.start, wanted.len())?;
             let residual = with_residual.then(|| split(&residual)).transpose()?;
-            let y = convolution_over_frames(&split(&x)?, &weights, normalisation.as_ref(), residual.as_deref())?;
+            let residual = residual.as_ref().map(|residual| &residual[wanted.clone()]);
+            let y = convolution_over_frames(&split(&x)?, wanted, &weights, normalisation.as_ref(), residual)?;
             let tolerance = if bf16 && with_norm { 1e-2 } else { 1e-5 };
             assert_close_to_terms(&Tensor::cat(&y, 0)?, &expected, tolerance, &seen, &weight)
         };
@@ -205,13 +208,15 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     assert!(refused(&x.to_dtype(candle_core::DType::F64)?, &Convolution::SAME));
     // Over frames.
     let frame = x.clone();
-    assert!(convolution_over_frames(&[frame.clone()], &weights, None, None).is_err(), "a kernel over places");
+    assert!(convolution_over_frames(&[frame.clone()], 0..1, &weights, None, None).is_err(), "a kernel over places");
     let even = ConvolutionWeights::new(&pseudo_random(&[4, 3, 2, 1], 1)?, &bias, Precision::F32)?;
-    assert!(convolution_over_frames(&[frame.clone()], &even, None, None).is_err());
+    assert!(convolution_over_frames(&[frame.clone()], 0..1, &even, None, None).is_err());
     let odd = ConvolutionWeights::new(&pseudo_random(&[4, 3, 3, 1], 1)?, &bias, Precision::F32)?;
-    assert!(convolution_over_frames(&[], &odd, None, None).is_err());
-    assert!(convolution_over_frames(&[frame.clone(), frame.narrow(1, 0, 2)?], &odd, None, None).is_err());
-    assert!(convolution_over_frames(&[frame.clone()], &odd, None, Some(&[frame.clone()])).is_err());
-    assert_eq!(convolution_over_frames(&[frame], &odd, None, None)?[0].dims(), [1, 4, 4, 4]);
+    assert!(convolution_over_frames(&[], 0..1, &odd, None, None).is_err());
+    assert!(convolution_over_frames(&[frame.clone(), frame.narrow(1, 0, 2)?], 0..2, &odd, None, None).is_err());
+    assert!(convolution_over_frames(&[frame.clone()], 0..1, &odd, None, Some(&[frame.clone()])).is_err());
+    assert!(convolution_over_frames(&[frame.clone()], 0..2, &odd, None, None).is_err());
+    assert!(convolution_over_frames(&[frame.clone()], 1..1, &odd, None, None).is_err());
+    assert_eq!(convolution_over_frames(&[frame], 0..1, &odd, None, None)?[0].dims(), [1, 4, 4, 4]);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod diffusion;
 mod model;
+mod vae;
 
 use std::error::Error;
 use std::path::Path;
@@ -17,6 +18,8 @@ fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
         "loss" => diffusion::loss(path),
         "respacing" => diffusion::respacing(path),
         "torch_rng" => diffusion::torch_rng(path),
+        "vae" => vae::kl(path),
+        "vae_temporal" => vae::temporal(path),
         other => Err(format!("no check for kind `{other}`").into()),
     }
 }
