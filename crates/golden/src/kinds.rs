@@ -96,6 +96,39 @@ const T5_KEYS: &[&str] = &[
     "tie_word_embeddings",
 ];
 
+const VAE_KEYS: &[&str] = &[
+    "in_channels",
+    "out_channels",
+    "down_block_types",
+    "up_block_types",
+    "block_out_channels",
+    "layers_per_block",
+    "act_fn",
+    "latent_channels",
+    "norm_num_groups",
+    "sample_size",
+    "scaling_factor",
+    "shift_factor",
+    "latents_mean",
+    "latents_std",
+    "force_upcast",
+    "use_quant_conv",
+    "use_post_quant_conv",
+    "mid_block_add_attention",
+];
+
+const VAE_TEMPORAL_KEYS: &[&str] = &[
+    "in_channels",
+    "out_channels",
+    "down_block_types",
+    "block_out_channels",
+    "layers_per_block",
+    "latent_channels",
+    "sample_size",
+    "scaling_factor",
+    "force_upcast",
+];
+
 /// All kinds, those of features that are not built yet included.
 pub const KINDS: &[Kind] = &[
     kind("latte", Some("latte"), MODEL_KEYS),
@@ -115,8 +148,8 @@ pub const KINDS: &[Kind] = &[
     kind("torch_rng", Some("latte"), &["note"]),
     kind("transform", Some("latte-video"), &["size", "note"]),
     kind("latte_t2v", Some("latte"), T2V_KEYS),
-    kind("vae", None, &[]),
-    kind("vae_temporal", None, &[]),
+    kind("vae", Some("latte"), VAE_KEYS),
+    kind("vae_temporal", Some("latte"), VAE_TEMPORAL_KEYS),
     kind("t5", Some("latte"), T5_KEYS),
     kind("scheduler", Some("latte"), &["class_name", "steps", "config", "eta", "toy_model", "noise_order"]),
     kind("tiny-latte-t2v", Some("latte"), &[]),

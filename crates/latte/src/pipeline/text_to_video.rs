@@ -17,7 +17,7 @@ use crate::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, Texts};
 use crate::noise::{NoiseSource, TorchRng};
 use crate::solver::{SolverConfig, SolverKind, solve};
 use crate::text::{EncodedText, PromptPair, TextEncoder};
-use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporal};
+use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
 use crate::weights::{self, WeightFiles};
 use crate::{Error, Result};
 
@@ -182,11 +182,16 @@ impl TextToVideo {
     /// If they are missing or damaged, or do not fit their configuration.
     pub fn load_decoder(&self, temporal: bool, precision: Precision) -> Result<Box<dyn Autoencoder>> {
         let folder = self.folder.join(if temporal { TEMPORAL_DECODER } else { "vae" });
-        Ok(if temporal {
-            Box::new(AutoencoderKlTemporal::open(&folder, precision)?)
+        let (config, weights) = (json(&folder.join("config.json"))?, WeightFiles::open(&folder)?);
+        let decoder: Result<Box<dyn Autoencoder>> = if temporal {
+            let config = TemporalDecoderConfig::from_json(&config)?;
+            AutoencoderKlTemporalDecoder::new(config, &weights, precision)
+                .map(|decoder| Box::new(decoder) as Box<dyn Autoencoder>)
         } else {
-            Box::new(AutoencoderKl::open(&folder, precision)?)
-        })
+            let config = KlConfig::from_json(&config)?;
+            AutoencoderKl::new(config, &weights, precision).map(|decoder| Box::new(decoder) as Box<dyn Autoencoder>)
+        };
+        decoder.map_err(|e| Error::Weights { path: folder, what: e.to_string() })
     }
 }
 

@@ -6,6 +6,7 @@ mod pipeline;
 mod solver;
 mod t2v;
 mod text;
+mod vae;
 
 use std::error::Error;
 use std::path::Path;
@@ -27,6 +28,8 @@ fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
         "scheduler" => solver::scheduler(path),
         "respacing" => diffusion::respacing(path),
         "torch_rng" => diffusion::torch_rng(path),
+        "vae" => vae::kl(path),
+        "vae_temporal" => vae::temporal(path),
         other => Err(format!("no check for kind `{other}`").into()),
     }
 }
