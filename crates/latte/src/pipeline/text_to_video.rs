@@ -13,6 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::settings::{T2vSettings, TemporalDecoding};
+use crate::diffusion::VarianceType;
 use crate::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, Texts};
 use crate::noise::{NoiseSource, TorchRng};
 use crate::solver::{SolverConfig, SolverKind, solve};
@@ -108,7 +109,7 @@ impl TextToVideo {
             let what = format!("{} has no {TEMPORAL_DECODER}; use `auto` or `off`", self.folder.display());
             return Err(Error::config("temporal decoder", what));
         }
-        solver_config(settings)?.solver(settings.num_steps).map(drop)
+        solver_config(settings, &self.transformer)?.solver(settings.num_steps).map(drop)
     }
 
     /// Whether the clip is decoded with the temporal decoder.
@@ -245,7 +246,7 @@ impl Transformer {
         if !settings.temporal_attention {
             denoiser = denoiser.without_temporal_attention();
         }
-        let mut solver = solver_config(settings)?.solver(settings.num_steps)?;
+        let mut solver = solver_config(settings, config)?.solver(settings.num_steps)?;
         let mut on_step = |step: &crate::sampler::StepReport| {
             report(step.done, step.num_steps);
             ControlFlow::Continue(())
@@ -255,13 +256,20 @@ impl Transformer {
     }
 }
 
-/// The sampler of the settings.
-fn solver_config(settings: &T2vSettings) -> Result<SolverConfig> {
+/// The sampler of the settings for this network.
+fn solver_config(settings: &T2vSettings, network: &T2vConfig) -> Result<SolverConfig> {
     let mut config = SolverConfig::from_json(&settings.scheduler.to_string())?;
     if let Some(name) = &settings.sampler {
         config = config.with_kind(name.parse::<SolverKind>()?)?;
     }
     config.eta = settings.eta;
+    let says = |key: &str| settings.scheduler.get(key).is_some();
+    // diffusers clamps where a file says nothing: right for pixels, wrong for latents.
+    config.clip_sample &= says("clip_sample");
+    if config.kind == SolverKind::Ddpm && !says("variance_type") && network.out_channels > network.in_channels {
+        // What the network predicts behind the noise; diffusers' default would throw it away.
+        config.variance = VarianceType::LearnedRange;
+    }
     Ok(config)
 }
 
