@@ -246,7 +246,7 @@ impl Transformer {
         if !settings.temporal_attention {
             denoiser = denoiser.without_temporal_attention();
         }
-        let mut solver = solver_config(settings, config)?.solver(settings.num_steps)?;
+        let mut solver = solver_config(settings, self.model.config())?.solver(settings.num_steps)?;
         let mut on_step = |step: &crate::sampler::StepReport| {
             report(step.done, step.num_steps);
             ControlFlow::Continue(())
