@@ -19,7 +19,7 @@ use crate::noise::{NoiseSource, TorchRng};
 use crate::solver::{SolverConfig, SolverKind, solve};
 use crate::text::{EncodedText, PromptPair, TextEncoder};
 use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
-use crate::weights::{self, WeightFiles};
+use crate::weights::{self, TensorSource, WeightFiles};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
@@ -137,11 +137,10 @@ impl TextToVideo {
         report: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<EncodedText>> {
         let weights = WeightFiles::open(&self.folder.join("text_encoder"))?;
-        let fingerprint = weights.fingerprint();
+        let fingerprint = fingerprint(&weights)?;
         let place = |text: &str| {
             let hash = Sha256::digest(format!("{fingerprint}\n{clean}\n{text}"));
-            let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-            cache.map(|folder| folder.join("text").join(format!("{name}.safetensors")))
+            cache.map(|folder| folder.join("text").join(format!("{}.safetensors", hexadecimal(&hash))))
         };
         let mut encoded: Vec<Option<EncodedText>> = texts.iter().map(|text| place(text).and_then(|path| cached(&path))).collect();
         let mut new: Vec<&str> = texts.iter().zip(&encoded).filter(|(_, found)| found.is_none()).map(|(text, _)| *text).collect();
@@ -286,6 +285,25 @@ impl NoiseSource for ChannelsFirst {
 fn json(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
     serde_json::from_str(&text).map_err(|e| Error::config(path.display().to_string(), format!("is no JSON: {e}")))
+}
+
+/// A name for the contents of weights, from names, shapes and samples of the values: found in no time, and another one for weights
+/// that were trained apart, but no proof against tampering.
+fn fingerprint(weights: &WeightFiles) -> Result<String> {
+    const SAMPLE: usize = 64;
+    let mut hash = Sha256::new();
+    for name in weights.names() {
+        let tensor = weights.raw(&name)?;
+        hash.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape));
+        for start in [0, tensor.bytes.len() / 2] {
+            hash.update(&tensor.bytes[start..tensor.bytes.len().min(start + SAMPLE)]);
+        }
+    }
+    Ok(hexadecimal(&hash.finalize()))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A text of the cache; `None` if it is not there, or damaged and to be made again.

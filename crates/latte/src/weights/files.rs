@@ -1,264 +1,225 @@
-//! Weight files on the disk, mapped into memory: nothing is read before it is asked for.
+//! Weights in files of any of the usual kinds, mapped into memory and read tensor by tensor.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
-use half::{bf16, f16};
-use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors};
+use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::map::FileMap;
 use super::source::TensorSource;
+use super::stored::{Layout, StoredDtype};
+use super::torch::{self, Storage};
+use super::{refuse, safetensors_file};
 use crate::{Error, Result};
 
-/// How values are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StoredDtype {
-    /// 64-bit floats.
-    F64,
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats of IEEE 754.
-    F16,
-    /// The upper half of 32-bit floats.
-    Bf16,
-    /// Integers and booleans, which no weight is: their size in bytes.
-    Other(usize),
-}
-
-impl StoredDtype {
-    /// Bytes of one value.
-    pub fn size(self) -> usize {
-        match self {
-            Self::F64 => 8,
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::Other(size) => size,
-        }
-    }
-}
-
-impl std::fmt::Display for StoredDtype {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::F64 => "f64",
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::Other(_) => "integers",
-        })
-    }
-}
-
-/// Where a tensor lies in its file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stored {
-    pub(super) dtype: StoredDtype,
-    pub(super) shape: Vec<usize>,
-    /// Values from one index of an axis to the next; `None` where they lie row by row.
-    pub(super) strides: Option<Vec<usize>>,
-    /// The byte at which the first value begins.
-    pub(super) start: usize,
-}
-
-impl Stored {
-    /// How many values it has; `None` if that is more than fits the memory.
-    pub(super) fn num_values(&self) -> Option<usize> {
-        self.shape.iter().try_fold(1usize, |n, &len| n.checked_mul(len)).filter(|n| n.checked_mul(8).is_some())
-    }
-
-    /// The byte behind the last value that it touches; `None` if that is beyond all memory.
-    pub(super) fn end(&self) -> Option<usize> {
-        let values = self.num_values()?;
-        let touched = match &self.strides {
-            _ if values == 0 => 0,
-            None => values,
-            Some(strides) => self
-                .shape
-                .iter()
-                .zip(strides)
-                .try_fold(1usize, |last, (&len, &stride)| last.checked_add(stride.checked_mul(len - 1)?))?,
-        };
-        self.start.checked_add(touched.checked_mul(self.dtype.size())?)
-    }
-}
-
-/// One or several files that hold the tensors of one model: safetensors, sharded safetensors, or what `torch.save` wrote.
-pub struct WeightFiles {
-    files: Vec<(PathBuf, Mmap)>,
-    /// By name: which file, and where in it.
-    tensors: BTreeMap<String, (usize, Stored)>,
-    /// The text metadata of safetensors files.
-    metadata: BTreeMap<String, String>,
-}
-
-impl std::fmt::Debug for WeightFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let paths: Vec<&PathBuf> = self.files.iter().map(|(path, _)| path).collect();
-        f.debug_struct("WeightFiles").field("files", &paths).field("tensors", &self.tensors.len()).finish_non_exhaustive()
-    }
-}
-
-/// The names under which folders hold weights, the better ones first.
-const NAMES: [&str; 12] = [
-    "diffusion_pytorch_model.safetensors.index.json",
+/// The files that a folder of weights may have, the first found being taken.
+const IN_FOLDERS: &[&str] = &[
+    "model.safetensors",
     "model.safetensors.index.json",
     "diffusion_pytorch_model.safetensors",
-    "model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "model.fp16.safetensors",
-    "diffusion_pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "diffusion_pytorch_model.bin",
-    "pytorch_model.bin",
-    "diffusion_pytorch_model.fp16.bin",
+    "diffusion_pytorch_model.bin.index.json",
+    "model.fp16.safetensors",
+    "model.safetensors.index.fp16.json",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.safetensors.index.fp16.json",
     "pytorch_model.fp16.bin",
+    "diffusion_pytorch_model.fp16.bin",
 ];
+/// The configuration beside weights in a folder.
+const CONFIG: &str = "config.json";
+/// Longer texts are no index or configuration.
+const MOST_JSON: u64 = 64 << 20;
+
+/// Tensors in one or more files.
+///
+/// A file is mapped, not read: opening costs its header, and asking for a tensor that tensor. Known are safetensors files, files of
+/// PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`, also TorchScript modules and files from before 1.6), either in several parts with an
+/// index beside them, and folders of these. Nested dictionaries give names with dots (`ema.pos_embed`).
+///
+/// ```no_run
+/// use latte::weights::{TensorSource, WeightFiles};
+///
+/// # fn main() -> latte::Result<()> {
+/// let weights = WeightFiles::open("ffs.pt".as_ref())?;
+/// let positions = weights.tensor("ema.pos_embed")?; // f32, whatever it is stored as
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct WeightFiles {
+    path: PathBuf,
+    files: Vec<FileMap>,
+    /// For every run of values, its file.
+    storages: Vec<(usize, Storage)>,
+    tensors: BTreeMap<String, (Layout, usize)>,
+    metadata: BTreeMap<String, String>,
+    config: Option<Value>,
+}
+
+/// A tensor as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawTensor<'t> {
+    /// The type of its values.
+    pub dtype: StoredDtype,
+    /// The lengths of its axes.
+    pub shape: Vec<usize>,
+    /// Its values in row-major order, little-endian.
+    pub bytes: Cow<'t, [u8]>,
+}
 
 impl WeightFiles {
-    /// Opens a weights file (`.safetensors`, or what `torch.save` wrote: `.pt`, `.pth`, `.bin`, `.ckpt`), the index of a sharded
-    /// one (`.index.json`), or a folder that holds one of these under a usual name.
-    ///
-    /// Nothing but the headers is read: a file larger than the memory opens at once.
+    /// Opens a file, or the weights in a folder (`model.safetensors`, `diffusion_pytorch_model.safetensors`, `pytorch_model.bin`,
+    /// their indices and fp16 variants; else the only weights file there is).
     ///
     /// # Errors
     ///
-    /// If there is no such file, it is damaged, or it asks for anything but tensors.
+    /// If there is none, it cannot be read, is damaged, or is of no known kind.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut opened = Self { files: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new() };
-        if path.is_dir() {
-            let file = NAMES.iter().map(|name| path.join(name)).find(|file| file.is_file());
-            let file =
-                file.ok_or_else(|| wrong(path, format!("no weights in this folder; expected one of {}", NAMES.join(", "))))?;
-            return Self::open(&file);
-        }
-        if path.to_string_lossy().ends_with(".index.json") {
-            for shard in shards(path)? {
-                opened.add(&shard)?;
-            }
+        let (file, config) = if path.is_dir() { (in_folder(path)?, read_config(path)?) } else { (path.to_path_buf(), None) };
+        let mut weights = Self {
+            path: path.to_path_buf(),
+            files: Vec::new(),
+            storages: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            config,
+        };
+        if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+            weights.add_parts(&file)?;
         } else {
-            opened.add(path)?;
+            weights.add(&file)?;
         }
-        Ok(opened)
+        Ok(weights)
     }
 
-    fn add(&mut self, path: &Path) -> Result<()> {
-        let io = |source| Error::Io { path: path.to_path_buf(), source };
-        let file = File::open(path).map_err(io)?;
-        if !file.metadata().map_err(io)?.is_file() {
-            return Err(wrong(path, "is no file"));
-        }
-        // SAFETY: the map is only read. Another program that shortens the file while it is used would end this one with a
-        // signal, as with every mapped file; weights are written under another name and renamed, by this program and by others.
-        #[expect(unsafe_code, reason = "memory-mapping: a 4.7 GB text encoder opens without a copy of it in memory")]
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let found = self.safetensors(&map, path)?;
-        for (name, stored) in found {
-            if stored.end().is_none_or(|end| end > map.len()) {
-                return Err(wrong(path, format!("tensor `{name}` reaches beyond the end of the file; copy the file again")));
-            }
-            // A view may repeat its values, but nobody's weights are larger than their file.
-            if stored.num_values().is_none_or(|n| n > map.len()) {
-                return Err(wrong(path, format!("tensor `{name}` of shape {:?} is larger than its file", stored.shape)));
-            }
-            if self.tensors.insert(name.clone(), (self.files.len(), stored)).is_some() {
-                return Err(wrong(path, format!("tensor `{name}` is there twice")));
-            }
-        }
-        self.files.push((path.to_path_buf(), map));
-        Ok(())
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    fn safetensors(&mut self, map: &Mmap, path: &Path) -> Result<Vec<(String, Stored)>> {
-        let bad = |e: &dyn std::fmt::Display| wrong(path, format!("is no complete safetensors file ({e}); copy it again"));
-        let (header, metadata) = SafeTensors::read_metadata(map).map_err(|e| bad(&e))?;
-        SafeTensors::deserialize(map).map_err(|e| bad(&e))?;
-        self.metadata.extend(metadata.metadata().clone().unwrap_or_default());
-        let dtype = |dtype: Dtype| match dtype {
-            Dtype::F64 => StoredDtype::F64,
-            Dtype::F32 => StoredDtype::F32,
-            Dtype::F16 => StoredDtype::F16,
-            Dtype::BF16 => StoredDtype::Bf16,
-            other => StoredDtype::Other(other.bitsize().div_ceil(8)),
-        };
-        // Eight bytes tell how long the header is, which follows.
-        let place = |info: &safetensors::tensor::TensorInfo| Stored {
-            dtype: dtype(info.dtype),
-            shape: info.shape.clone(),
-            strides: None,
-            start: 8 + header + info.data_offsets.0,
-        };
-        Ok(metadata.tensors().into_iter().map(|(name, info)| (name, place(info))).collect())
+    /// The files that hold the tensors.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(FileMap::path)
     }
 
-    /// The files.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|(path, _)| path.as_path())
-    }
-
-    /// The text metadata of safetensors files, by key.
+    /// Texts in the headers of safetensors files.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// How the tensor called `name` is stored; `None` if there is none.
+    /// `config.json` of the folder that was opened, if it has one.
+    pub fn config(&self) -> Option<&Value> {
+        self.config.as_ref()
+    }
+
+    /// The type of the stored values of the tensor called `name`; `None` if there is none.
     pub fn dtype(&self, name: &str) -> Option<StoredDtype> {
-        self.tensors.get(name).map(|(_, stored)| stored.dtype)
+        self.tensors.get(name).map(|(layout, _)| layout.dtype)
     }
 
-    /// The SHA-256 of each file, in hexadecimal. Reads all of it.
-    pub fn hashes(&self) -> Vec<(PathBuf, String)> {
-        self.files.iter().map(|(path, map)| (path.clone(), hex(&Sha256::digest(map)))).collect()
+    /// The file that holds the tensor called `name`; `None` if there is none.
+    pub fn file(&self, name: &str) -> Option<&Path> {
+        let (_, storage) = self.tensors.get(name)?;
+        Some(self.files[self.storages[*storage].0].path())
     }
 
-    /// A short name for the contents, from names, shapes, places and samples of the values: read in no time, and different for
-    /// weights that were trained apart, but no proof against tampering.
-    pub fn fingerprint(&self) -> String {
-        const SAMPLES: usize = 64;
-        const SAMPLE: usize = 4096;
-        let mut hash = Sha256::new();
-        for (name, (file, stored)) in &self.tensors {
-            hash.update(format!("{name} {file} {stored:?}\n"));
+    /// The tensor called `name` as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn raw(&self, name: &str) -> Result<RawTensor<'_>> {
+        let Some((layout, storage)) = self.tensors.get(name) else {
+            return Err(refuse(&self.path, format!("there is no tensor `{name}` in it")));
+        };
+        let (file, storage) = &self.storages[*storage];
+        let file = &self.files[*file];
+        let bytes = layout.gather(storage.bytes(file.bytes()));
+        let bytes = bytes.map_err(|what| refuse(file.path(), format!("tensor `{name}` {what}")))?;
+        Ok(RawTensor { dtype: layout.dtype, shape: layout.shape.clone(), bytes })
+    }
+
+    /// How many values the tensor called `name` has; `None` if there is none.
+    pub fn num_values(&self, name: &str) -> Option<usize> {
+        self.tensors.get(name).map(|(layout, _)| layout.len())
+    }
+
+    /// The SHA-256 of every file, in hexadecimal digits. Reads them whole.
+    pub fn sha256(&self) -> Vec<(&Path, String)> {
+        let digest = |file: &FileMap| Sha256::digest(file.bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.files.iter().map(|file| (file.path(), digest(file))).collect()
+    }
+
+    /// Adds the tensors of the parts that the index at `path` lists.
+    fn add_parts(&mut self, path: &Path) -> Result<()> {
+        let index = read_json(path)?;
+        let Some(map) = index.get("weight_map").and_then(Value::as_object) else {
+            return Err(refuse(path, "is no index of weights: expected a JSON object with `weight_map`"));
+        };
+        let mut parts = BTreeSet::new();
+        for (name, part) in map {
+            let plain = part.as_str().filter(|part| Path::new(part).file_name().is_some_and(|file| file == *part));
+            let Some(part) = plain else {
+                return Err(refuse(
+                    path,
+                    format!("`weight_map.{name}`: expected the name of a file beside the index, got {part}"),
+                ));
+            };
+            parts.insert(part);
         }
-        for (_, map) in &self.files {
-            hash.update(map.len().to_le_bytes());
-            for i in 0..SAMPLES {
-                let start = (map.len() / SAMPLES * i).min(map.len().saturating_sub(SAMPLE));
-                hash.update(&map[start..map.len().min(start + SAMPLE)]);
+        for part in parts {
+            let part = path.with_file_name(part);
+            if part.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+                return Err(refuse(path, format!("lists {}, which is no weights file", part.display())));
             }
+            self.add(&part)?;
         }
-        hex(&hash.finalize())
+        let listed = |name: &str| self.tensors.contains_key(name);
+        match map.keys().find(|name| !listed(name)) {
+            Some(name) => Err(refuse(path, format!("lists the tensor `{name}`, which its file does not have"))),
+            None => Ok(()),
+        }
     }
-}
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(super) fn wrong(path: &Path, what: impl Into<String>) -> Error {
-    Error::Weights { path: path.to_path_buf(), what: what.into() }
-}
-
-/// The files that an index names, each once. They lie beside it.
-fn shards(index: &Path) -> Result<Vec<PathBuf>> {
-    let text = std::fs::read_to_string(index).map_err(|source| Error::Io { path: index.to_path_buf(), source })?;
-    let value: Value = serde_json::from_str(&text).map_err(|e| wrong(index, format!("is no JSON: {e}")))?;
-    let map = value.get("weight_map").and_then(Value::as_object);
-    let map = map.ok_or_else(|| wrong(index, "expected a `weight_map` of tensors to files, got none"))?;
-    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    // A name with a folder in it could lead anywhere.
-    if let Some(name) = names.iter().find(|name| Path::new(name).file_name().is_none_or(|file| file != **name)) {
-        return Err(wrong(index, format!("expected names of files beside the index, got `{name}`")));
+    /// Adds the tensors of one file.
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let file = FileMap::open(path)?;
+        let number = self.files.len();
+        let bytes = file.bytes();
+        if torch::looks_like_torch(bytes) {
+            let contents = torch::read(bytes).map_err(|what| refuse(path, what))?;
+            let first = self.storages.len();
+            self.storages.extend(contents.storages.into_iter().map(|storage| (number, storage)));
+            for (name, (layout, storage)) in contents.tensors {
+                self.insert(path, name, layout, first + storage)?;
+            }
+        } else {
+            let contents = safetensors_file::read(bytes).map_err(|what| refuse(path, not_safetensors(path, bytes, what)))?;
+            for (name, (layout, range)) in contents.tensors {
+                self.storages.push((number, Storage::InFile(range)));
+                self.insert(path, name, layout, self.storages.len() - 1)?;
+            }
+            self.metadata.extend(contents.metadata);
+        }
+        self.files.push(file);
+        Ok(())
     }
-    if names.is_empty() {
-        return Err(wrong(index, "names no files"));
+
+    fn insert(&mut self, path: &Path, name: String, layout: Layout, storage: usize) -> Result<()> {
+        if let Some((_, other)) = self.tensors.get(&name) {
+            let other = self.files.get(self.storages[*other].0).map_or(path, FileMap::path);
+            return Err(refuse(path, format!("has the tensor `{name}`, which {} has too", other.display())));
+        }
+        self.tensors.insert(name, (layout, storage));
+        Ok(())
     }
-    Ok(names.into_iter().map(|name| index.with_file_name(name)).collect())
 }
 
 impl TensorSource for WeightFiles {
@@ -267,55 +228,80 @@ impl TensorSource for WeightFiles {
     }
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.tensors.get(name).map(|(_, stored)| stored.shape.clone())
+        self.tensors.get(name).map(|(layout, _)| layout.shape.clone())
     }
 
     fn tensor(&self, name: &str) -> Result<Tensor> {
-        let Some((file, stored)) = self.tensors.get(name) else {
-            let path = self.files.first().map_or_else(PathBuf::new, |(path, _)| path.clone());
-            return Err(wrong(&path, format!("no tensor `{name}`")));
-        };
-        let (path, map) = &self.files[*file];
-        let values = values(map, stored).ok_or_else(|| match stored.dtype {
-            StoredDtype::Other(_) => wrong(path, format!("tensor `{name}` holds integers; expected f32, f16, bf16 or f64")),
-            _ => wrong(path, format!("tensor `{name}` reaches beyond the end of the file; copy the file again")),
-        })?;
-        Ok(Tensor::from_vec(values, stored.shape.as_slice(), &Device::Cpu)?)
-    }
-}
-
-/// All values in the order of the shape, as f32.
-fn values(bytes: &[u8], stored: &Stored) -> Option<Vec<f32>> {
-    let count = stored.num_values()?;
-    let bytes = bytes.get(stored.start..stored.end()?)?;
-    match stored.dtype {
-        StoredDtype::F64 => gather(bytes, stored, count, |b| f64::from_le_bytes(b) as f32),
-        StoredDtype::F32 => gather(bytes, stored, count, f32::from_le_bytes),
-        StoredDtype::F16 => gather(bytes, stored, count, |b| f16::from_le_bytes(b).to_f32()),
-        StoredDtype::Bf16 => gather(bytes, stored, count, |b| bf16::from_le_bytes(b).to_f32()),
-        StoredDtype::Other(_) => None,
-    }
-}
-
-fn gather<const N: usize>(bytes: &[u8], stored: &Stored, count: usize, value: impl Fn([u8; N]) -> f32) -> Option<Vec<f32>> {
-    let stored_values = bytes.as_chunks::<N>().0;
-    let Some(strides) = &stored.strides else {
-        return Some(stored_values.get(..count)?.iter().map(|&b| value(b)).collect());
-    };
-    // A view repeats few values many times (a stride of 0): no more memory is taken than its shape says.
-    let (mut out, mut index) = (Vec::with_capacity(count), vec![0usize; stored.shape.len()]);
-    let mut place = 0usize;
-    for _ in 0..count {
-        out.push(value(*stored_values.get(place)?));
-        for axis in (0..index.len()).rev() {
-            index[axis] += 1;
-            place += strides[axis];
-            if index[axis] < stored.shape[axis] {
-                break;
+        let RawTensor { dtype, shape, bytes } = self.raw(name)?;
+        let dtype = match dtype {
+            StoredDtype::F32 => DType::F32,
+            StoredDtype::F16 => DType::F16,
+            StoredDtype::Bf16 => DType::BF16,
+            StoredDtype::F64 => DType::F64,
+            other => {
+                let what = format!("tensor `{name}` holds {other}; weights are float32, float16, bfloat16 or float64");
+                return Err(refuse(self.file(name).unwrap_or(&self.path), what));
             }
-            place -= strides[axis] * stored.shape[axis];
-            index[axis] = 0;
+        };
+        if shape.contains(&0) {
+            return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+        }
+        Ok(Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)?.to_dtype(DType::F32)?)
+    }
+}
+
+/// What to say of a file that is neither of PyTorch nor in the safetensors format.
+fn not_safetensors(path: &Path, bytes: &[u8], what: String) -> String {
+    let named = |endings: &[&str]| path.extension().is_some_and(|e| endings.iter().any(|known| e.eq_ignore_ascii_case(known)));
+    if bytes.starts_with(b"version https://git-lfs") {
+        return "is not the file itself but a pointer to it that git left; fetch it with `git lfs pull`".into();
+    }
+    if named(&["pt", "pth", "bin", "ckpt"]) {
+        return "is no file of PyTorch that is known (a zip archive, or its predecessor), and no safetensors file; \
+                copy it again, or save a state_dict with torch.save"
+            .into();
+    }
+    what
+}
+
+fn in_folder(folder: &Path) -> Result<PathBuf> {
+    if let Some(found) = IN_FOLDERS.iter().map(|name| folder.join(name)).find(|file| file.is_file()) {
+        return Ok(found);
+    }
+    let io = |source| Error::Io { path: folder.to_path_buf(), source };
+    let mut weights = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|e| e == "safetensors" || e == "pt" || e == "pth" || e == "bin" || e == "ckpt") {
+            weights.push(path);
         }
     }
-    Some(out)
+    weights.sort();
+    match weights.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(refuse(folder, format!("has no weights: expected {} or the like", IN_FOLDERS[..3].join(", ")))),
+        [first, second, ..] => Err(refuse(
+            folder,
+            format!(
+                "has several weights files ({}, {}, …), none of them {}; name the file itself",
+                first.file_name().unwrap_or_default().display(),
+                second.file_name().unwrap_or_default().display(),
+                IN_FOLDERS[0]
+            ),
+        )),
+    }
+}
+
+fn read_config(folder: &Path) -> Result<Option<Value>> {
+    let path = folder.join(CONFIG);
+    if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    if std::fs::metadata(path).map_err(io)?.len() > MOST_JSON {
+        return Err(refuse(path, "is too long for an index or configuration"));
+    }
+    let bytes = std::fs::read(path).map_err(io)?;
+    serde_json::from_slice(&bytes).map_err(|e| refuse(path, format!("is no JSON: {e}")))
 }

@@ -1,7 +1,16 @@
-//! Weights in safetensors files.
+//! Weights: in memory, in this program's files, and in the files of other programs.
+//!
+//! This program writes safetensors files with a description in the header ([`save`], [`load`]). [`WeightFiles`] opens what others
+//! write, and [`Pretrained`] finds the weights of a model in it.
 
 mod files;
+mod map;
+mod pretrained;
+mod safetensors_file;
 mod source;
+mod stored;
+mod torch;
+mod write;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +22,19 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-pub use files::{StoredDtype, WeightFiles};
+pub use files::{RawTensor, WeightFiles};
+pub use pretrained::{Pretrained, WeightKind};
 pub use source::{TensorSource, expect_tensor};
+pub use stored::StoredDtype;
+pub use write::{FileKind, write_weights};
 
 /// The metadata key under which a file says what it holds, as JSON.
-const DESCRIPTION: &str = "latte";
+pub const DESCRIPTION: &str = "latte";
+
+/// A file that cannot be used, and why.
+pub(crate) fn refuse(path: &Path, what: impl Into<String>) -> Error {
+    Error::Weights { path: path.to_path_buf(), what: what.into() }
+}
 
 /// Writes tensors (as f32) and a description of them. The file is complete or not there: it is written under another name,
 /// brought to the disk, then renamed.
@@ -50,12 +67,24 @@ pub fn save(path: &Path, tensors: &Parameters, description: Option<&Value>) -> R
 ///
 /// If the file cannot be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_renamed(path, |file| {
+        std::io::Write::write_all(file, bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+    })
+}
+
+/// Lets `write` fill a file of another name, brings it to the disk, then renames.
+pub(crate) fn write_renamed(path: &Path, write: impl FnOnce(&mut std::fs::File) -> Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
     let io = |path: PathBuf| move |source| Error::Io { path, source };
     let mut file = std::fs::File::create(&temporary).map_err(io(temporary.clone()))?;
-    std::io::Write::write_all(&mut file, bytes).map_err(io(temporary.clone()))?;
+    if let Err(error) = write(&mut file) {
+        drop(file);
+        // What is half-written is of no use; that it is gone is only tidy.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
     file.sync_all().map_err(io(temporary.clone()))?;
     std::fs::rename(&temporary, path).map_err(io(path.to_path_buf()))
 }

@@ -1,0 +1,177 @@
+//! PyTorch's zip archives: `<name>/data.pkl` with the pickle, `<name>/data/<key>` with the storages, uncompressed. A TorchScript
+//! module has `<name>/code/…` and `<name>/constants.pkl` besides.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::ops::Range;
+
+use zip::{CompressionMethod, ZipArchive};
+
+use super::pickle::{self, StorageMark};
+use super::{Contents, Parsed, Storage, walk};
+
+/// Bytes that compressed entries may have in all. PyTorch compresses nothing; only a file that was packed again has any.
+const MOST_INFLATED: usize = 256 << 20;
+/// How many times as long as its compressed form an entry may be; weights hardly compress.
+const MOST_RATIO: u64 = 200;
+
+/// Whether `file` begins as a zip.
+pub(super) fn is_zip(file: &[u8]) -> bool {
+    file.starts_with(b"PK\x03\x04") || file.starts_with(b"PK\x05\x06")
+}
+
+/// An entry: where its bytes lie, and how long they are once unpacked.
+#[derive(Debug, Clone)]
+struct Entry {
+    index: usize,
+    range: Range<usize>,
+    stored: bool,
+    len: u64,
+}
+
+struct Archive<'a> {
+    file: &'a [u8],
+    zip: ZipArchive<Cursor<&'a [u8]>>,
+    entries: BTreeMap<String, Entry>,
+    inflated: usize,
+}
+
+/// Reads an archive.
+///
+/// # Errors
+///
+/// If it is none of PyTorch's, or damaged.
+pub(super) fn read(file: &[u8]) -> Parsed<Contents> {
+    let mut archive = Archive::open(file)?;
+    let root = archive.root()?;
+    let entry = |name: &str| format!("{root}{name}");
+    if let Some(order) = archive.get(&entry("byteorder"))? {
+        let order = archive.bytes(&order)?;
+        if order.of(file) != b"little" {
+            return Err("holds values in big-endian order, which is not known; save it again on another machine".into());
+        }
+    }
+    let constants = entry("constants.pkl");
+    let torch_script = archive.entries.contains_key(&constants) || archive.has_folder(&entry("code/"));
+    let mut contents = Contents::default();
+    archive.collect(&entry("data.pkl"), &entry("data/"), "", torch_script, &mut contents)?;
+    if archive.entries.contains_key(&constants) {
+        archive.collect(&constants, &entry("constants/"), "constants", torch_script, &mut contents)?;
+    }
+    Ok(contents)
+}
+
+/// An entry's bytes.
+enum Bytes {
+    InFile(Range<usize>),
+    Inflated(Vec<u8>),
+}
+
+impl Bytes {
+    fn of<'b>(&'b self, file: &'b [u8]) -> &'b [u8] {
+        match self {
+            Self::InFile(range) => file.get(range.clone()).unwrap_or_default(),
+            Self::Inflated(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a> Archive<'a> {
+    fn open(file: &'a [u8]) -> Parsed<Self> {
+        let damaged = |e: zip::result::ZipError| format!("is a damaged zip archive, or cut short ({e}); copy or load it again");
+        let mut zip = ZipArchive::new(Cursor::new(file)).map_err(damaged)?;
+        let mut entries = BTreeMap::new();
+        for index in 0..zip.len() {
+            let entry = zip.by_index_raw(index).map_err(damaged)?;
+            let name = entry.name().map_err(damaged)?.into_owned();
+            let start = entry.data_start().and_then(|start| usize::try_from(start).ok());
+            let range = start.zip(usize::try_from(entry.compressed_size()).ok()).and_then(|(start, len)| {
+                let end = start.checked_add(len)?;
+                (end <= file.len()).then_some(start..end)
+            });
+            let Some(range) = range else {
+                return Err(format!("is a damaged zip archive: its entry `{name}` lies outside of the file"));
+            };
+            if entry.encrypted() {
+                return Err(format!("is a zip archive with the encrypted entry `{name}`"));
+            }
+            let stored = match entry.compression() {
+                CompressionMethod::Stored => true,
+                CompressionMethod::Deflated => false,
+                other => return Err(format!("is a zip archive whose entry `{name}` is compressed by {other}")),
+            };
+            if stored && entry.size() != range.len() as u64 {
+                return Err(format!("is a damaged zip archive: its entry `{name}` has two lengths"));
+            }
+            entries.insert(name, Entry { index, range, stored, len: entry.size() });
+        }
+        Ok(Self { file, zip, entries, inflated: 0 })
+    }
+
+    /// What the names of the archive begin with: up to the shortest `…data.pkl`.
+    fn root(&self) -> Parsed<String> {
+        let roots = self.entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
+        let root = roots.filter(|root| root.is_empty() || root.ends_with('/')).min_by_key(|root| root.len());
+        root.map(ToString::to_string).ok_or_else(|| {
+            "is a zip archive, but not one that PyTorch reads: it has no `data.pkl` \
+             (TorchScript older than 1.4 and `.pt2` exports are not known; save a state_dict)"
+                .into()
+        })
+    }
+
+    fn has_folder(&self, name: &str) -> bool {
+        self.entries.range(name.to_string()..).next().is_some_and(|(first, _)| first.starts_with(name))
+    }
+
+    fn get(&self, name: &str) -> Parsed<Option<Entry>> {
+        Ok(self.entries.get(name).cloned())
+    }
+
+    /// The bytes of an entry.
+    fn bytes(&mut self, entry: &Entry) -> Parsed<Bytes> {
+        if entry.stored {
+            return Ok(Bytes::InFile(entry.range.clone()));
+        }
+        let most = MOST_RATIO.saturating_mul(entry.range.len() as u64).min((MOST_INFLATED - self.inflated) as u64);
+        if entry.len > most {
+            return Err(format!("unpacks {} bytes to {}: more than is reasonable for weights", entry.range.len(), entry.len));
+        }
+        let mut bytes = Vec::new();
+        let packed = self.zip.by_index(entry.index).map_err(|e| format!("cannot be unpacked: {e}"))?;
+        packed.take(most + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be unpacked: {e}"))?;
+        if bytes.len() as u64 != entry.len {
+            return Err("is a damaged zip archive: an entry unpacks to another length than it says".into());
+        }
+        self.inflated += bytes.len();
+        Ok(Bytes::Inflated(bytes))
+    }
+
+    /// Adds the tensors that the pickle `name` describes, whose storages lie in `folder`.
+    fn collect(&mut self, name: &str, folder: &str, prefix: &str, torch_script: bool, contents: &mut Contents) -> Parsed<()> {
+        let entry = self.get(name)?.ok_or_else(|| format!("has no entry `{name}`"))?;
+        let bytes = self.bytes(&entry)?;
+        let file = self.file;
+        let pickle = pickle::parse(bytes.of(file), torch_script)?;
+        walk::collect(&pickle, prefix, contents, &mut |mark| self.storage(mark, folder))
+    }
+
+    fn storage(&mut self, mark: &StorageMark<'_>, folder: &str) -> Parsed<(Storage, usize)> {
+        let name = format!("{folder}{}", mark.key);
+        let entry = self.get(&name)?.ok_or_else(|| format!("has no entry `{name}`, where values should be"))?;
+        let size = mark.dtype.map_or(1, super::super::stored::StoredDtype::size);
+        let needed = mark.len.checked_mul(size).filter(|&bytes| bytes as u64 <= entry.len);
+        let Some(needed) = needed else {
+            return Err(format!("should have {} values in its entry `{name}`, which has {} bytes", mark.len, entry.len));
+        };
+        if mark.part.is_some() {
+            return Err("has a view of a storage, which only files of another kind have".into());
+        }
+        Ok(match self.bytes(&entry)? {
+            Bytes::InFile(range) => (Storage::InFile(range.start..range.start + needed), needed),
+            Bytes::Inflated(mut bytes) => {
+                bytes.truncate(needed);
+                (Storage::Inflated(bytes), needed)
+            }
+        })
+    }
+}

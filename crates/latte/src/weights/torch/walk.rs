@@ -1,0 +1,114 @@
+//! From a described object to named tensors.
+
+use std::collections::BTreeMap;
+
+use super::super::stored::Layout;
+use super::pickle::{Id, Object, Pickle, StorageMark, TensorMark};
+use super::{Contents, Parsed, Storage};
+
+/// Dictionaries within dictionaries; weights are rarely deeper than a module of a module.
+const MOST_DEPTH: usize = 64;
+/// Objects looked at, one that is part of several as often as that: a small file can make a vast tree of shared parts.
+const MOST_VISITS: usize = 4_000_000;
+/// Tensors in a file.
+const MOST_TENSORS: usize = 200_000;
+/// Characters in a name.
+const MOST_NAME: usize = 512;
+
+/// Adds the tensors of `pickle` to `contents`, those of nested parts under names with dots. `resolve` finds a storage: where it lies
+/// and how many bytes it has.
+///
+/// # Errors
+///
+/// If two tensors have one name, a tensor does not fit its storage, or the tree is absurd.
+pub(super) fn collect<'a>(
+    pickle: &Pickle<'a>,
+    prefix: &str,
+    contents: &mut Contents,
+    resolve: &mut dyn FnMut(&StorageMark<'a>) -> Parsed<(Storage, usize)>,
+) -> Parsed<()> {
+    let mut walk = Walk { pickle, contents, resolve, known: BTreeMap::new(), visits: 0 };
+    let mut name = prefix.to_string();
+    walk.visit(pickle.root, &mut name, 0)
+}
+
+struct Walk<'w, 'a> {
+    pickle: &'w Pickle<'a>,
+    contents: &'w mut Contents,
+    resolve: &'w mut dyn FnMut(&StorageMark<'a>) -> Parsed<(Storage, usize)>,
+    /// Storages by key and part: their place in the contents, and their bytes.
+    known: BTreeMap<(&'a str, Option<[usize; 2]>), (usize, usize)>,
+    visits: usize,
+}
+
+impl<'a> Walk<'_, 'a> {
+    fn visit(&mut self, id: Id, name: &mut String, depth: usize) -> Parsed<()> {
+        self.visits += 1;
+        if self.visits > MOST_VISITS {
+            return Err(format!("describes more than {MOST_VISITS} objects"));
+        }
+        let pickle = self.pickle;
+        let parts: &mut dyn Iterator<Item = (String, Id)> = match pickle.get(id) {
+            Object::Tensor(tensor) => return self.tensor(tensor, name),
+            Object::Dictionary(entries) => &mut entries.iter().filter_map(|&(key, value)| Some((part_name(pickle, key)?, value))),
+            Object::List(items) => &mut items.iter().enumerate().map(|(n, &item)| (n.to_string(), item)),
+            Object::Instance(Some(state)) => return self.deeper(*state, name, depth),
+            _ => return Ok(()),
+        };
+        let len = name.len();
+        for (part, value) in parts {
+            if len > 0 {
+                name.push('.');
+            }
+            name.push_str(&part);
+            if name.len() > MOST_NAME {
+                return Err(format!("has a tensor whose name is longer than {MOST_NAME} bytes"));
+            }
+            self.deeper(value, name, depth)?;
+            name.truncate(len);
+        }
+        Ok(())
+    }
+
+    fn deeper(&mut self, id: Id, name: &mut String, depth: usize) -> Parsed<()> {
+        if depth == MOST_DEPTH {
+            return Err(format!("nests deeper than {MOST_DEPTH} levels"));
+        }
+        self.visit(id, name, depth + 1)
+    }
+
+    fn tensor(&mut self, tensor: &TensorMark<'a>, name: &str) -> Parsed<()> {
+        let mark = &tensor.storage;
+        let key = (mark.key, mark.part);
+        let (storage, bytes) = match self.known.get(&key) {
+            Some(&found) => found,
+            None => {
+                let (storage, bytes) = (self.resolve)(mark)?;
+                self.contents.storages.push(storage);
+                let found = (self.contents.storages.len() - 1, bytes);
+                self.known.insert(key, found);
+                found
+            }
+        };
+        let layout = Layout::new(tensor.dtype, tensor.shape.clone(), tensor.strides.clone(), tensor.offset, bytes)
+            .map_err(|what| format!("tensor `{name}` {what}"))?;
+        // A lone tensor has no name.
+        let name = if name.is_empty() { "tensor" } else { name };
+        if self.contents.tensors.insert(name.to_string(), (layout, storage)).is_some() {
+            return Err(format!("has two tensors called `{name}`"));
+        }
+        if self.contents.tensors.len() > MOST_TENSORS {
+            return Err(format!("has more than {MOST_TENSORS} tensors"));
+        }
+        Ok(())
+    }
+}
+
+/// A dictionary's key as part of a name. Entries with keys of other kinds hold no weights.
+fn part_name(pickle: &Pickle<'_>, key: Id) -> Option<String> {
+    match pickle.get(key) {
+        Object::Text(text) => Some((*text).to_string()),
+        Object::Int(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

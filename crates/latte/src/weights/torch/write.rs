@@ -1,0 +1,141 @@
+//! Writes PyTorch's zip archives, so that `torch.load(path, weights_only=True)` reads what this program has.
+
+use std::io::{Seek, Write};
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
+
+use super::super::files::RawTensor;
+use crate::{Error, Result};
+
+/// PyTorch begins storages at multiples of this.
+const ALIGNMENT: u16 = 64;
+/// Where zip needs its large numbers.
+const SMALL_FILE: u64 = u32::MAX as u64;
+/// Every archive has a folder of some name; nothing reads it.
+const FOLDER: &str = "archive";
+/// The version of the archive that PyTorch has written since 1.6.
+const VERSION: &[u8] = b"3\n";
+
+/// Writes the tensors called `names` to `out` as a state dict, which lies under the key `part` if there is one. `read` gives a
+/// tensor when it is asked for, so that one at a time is in memory.
+///
+/// # Errors
+///
+/// If a tensor cannot be read or has a type that PyTorch's archives lack, or the disk fails.
+pub(crate) fn write_torch<'t>(
+    out: impl Write + Seek,
+    part: Option<&str>,
+    names: &[&str],
+    read: &dyn Fn(&str) -> Result<RawTensor<'t>>,
+    failed: &dyn Fn(std::io::Error) -> Error,
+) -> Result<()> {
+    let failed_zip = |e: zip::result::ZipError| failed(e.into());
+    let mut pickle = StateDict::begin(part);
+    for (key, name) in names.iter().enumerate() {
+        pickle.tensor(name, key, &read(name)?).map_err(|e| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, e)))?;
+    }
+    let mut zip = ZipWriter::new(out);
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Stored)
+        .last_modified_time(DateTime::default())
+        .with_alignment(ALIGNMENT);
+    let mut entry = |name: &str, bytes: &[u8]| -> Result<()> {
+        let options = options.large_file(bytes.len() as u64 >= SMALL_FILE);
+        zip.start_file(format!("{FOLDER}/{name}"), options).map_err(failed_zip)?;
+        zip.write_all(bytes).map_err(failed)
+    };
+    entry("data.pkl", &pickle.end())?;
+    entry("byteorder", b"little")?;
+    for (key, name) in names.iter().enumerate() {
+        entry(&format!("data/{key}"), &read(name)?.bytes)?;
+    }
+    entry("version", VERSION)?;
+    zip.finish().map_err(failed_zip)?;
+    Ok(())
+}
+
+/// The pickle (protocol 2) of a dictionary of tensors.
+struct StateDict {
+    bytes: Vec<u8>,
+    in_part: bool,
+}
+
+impl StateDict {
+    fn begin(part: Option<&str>) -> Self {
+        let mut pickle = Self { bytes: b"\x80\x02".to_vec(), in_part: part.is_some() };
+        if let Some(part) = part {
+            pickle.bytes.push(b'}');
+            pickle.text(part);
+        }
+        pickle.ordered_dict();
+        pickle.bytes.push(b'(');
+        pickle
+    }
+
+    fn tensor(&mut self, name: &str, key: usize, tensor: &RawTensor<'_>) -> std::result::Result<(), String> {
+        let class = tensor.dtype.storage_class().ok_or_else(|| {
+            format!("tensor `{name}` holds {}, for which this program writes no file of PyTorch; write safetensors", tensor.dtype)
+        })?;
+        let len = tensor.bytes.len() / tensor.dtype.size();
+        self.text(name);
+        self.bytes.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        self.text("storage");
+        self.bytes.extend(b"ctorch\n");
+        self.bytes.extend(class.as_bytes());
+        self.bytes.push(b'\n');
+        self.text(&key.to_string());
+        self.text("cpu");
+        self.number(len);
+        self.bytes.extend(b"tQ");
+        self.number(0);
+        self.bytes.push(b'(');
+        let mut stride = 1;
+        let mut strides = Vec::new();
+        for &side in tensor.shape.iter().rev() {
+            strides.push(stride);
+            stride *= side.max(1);
+        }
+        for &side in &tensor.shape {
+            self.number(side);
+        }
+        self.bytes.extend(b"t(");
+        for &stride in strides.iter().rev() {
+            self.number(stride);
+        }
+        self.bytes.extend(b"t\x89");
+        self.ordered_dict();
+        self.bytes.extend(b"tR");
+        Ok(())
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.bytes.push(b'u');
+        if self.in_part {
+            self.bytes.push(b's');
+        }
+        self.bytes.push(b'.');
+        self.bytes
+    }
+
+    fn ordered_dict(&mut self) {
+        self.bytes.extend(b"ccollections\nOrderedDict\n)R");
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes.push(b'X');
+        self.bytes.extend((text.len() as u32).to_le_bytes());
+        self.bytes.extend(text.as_bytes());
+    }
+
+    fn number(&mut self, number: usize) {
+        if let Ok(small) = i32::try_from(number) {
+            self.bytes.push(b'J');
+            self.bytes.extend(small.to_le_bytes());
+        } else {
+            self.bytes.extend(b"\x8a\x09");
+            self.bytes.extend((number as u64).to_le_bytes());
+            self.bytes.push(0);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Writes weights that lie in files into a file of another kind, as they are: no value changes, none is rounded.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use super::files::RawTensor;
+use super::{safetensors_file, torch, write_renamed};
+use crate::{Error, Result};
+
+/// What is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileKind {
+    /// A safetensors file with these texts in its header.
+    Safetensors {
+        /// The texts.
+        metadata: BTreeMap<String, String>,
+    },
+    /// PyTorch's zip archive, which `torch.load(path, weights_only=True)` reads.
+    Torch {
+        /// The key of the dictionary that the tensors are in, as `ema`; none for a plain state dict.
+        part: Option<String>,
+    },
+}
+
+/// Writes the tensors called `names`; `read` gives each, twice, so that one at a time is in memory. The file is complete or not
+/// there.
+///
+/// # Errors
+///
+/// If `read` fails, the kind of file has no such type of values, or the disk fails.
+pub fn write_weights<'t>(
+    path: &Path,
+    kind: &FileKind,
+    names: &[&str],
+    read: &dyn Fn(&str) -> Result<RawTensor<'t>>,
+) -> Result<()> {
+    let failed = |source| Error::Io { path: path.to_path_buf(), source };
+    write_renamed(path, |file| {
+        let mut out = BufWriter::new(file);
+        match kind {
+            FileKind::Safetensors { metadata } => safetensors_file::write(&mut out, names, metadata, read, &failed)?,
+            FileKind::Torch { part } => torch::write_torch(&mut out, part.as_deref(), names, read, &failed)?,
+        }
+        out.flush().map_err(failed)
+    })
+}
