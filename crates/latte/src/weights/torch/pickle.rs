@@ -559,7 +559,7 @@ mod tests {
             b"cos",
             b"i.",
             b"\x80\x06.",
-            b"ccollections\nOrderedDict\n]K\x01aR.",
+            b"ccollections\nOrderedDict\n(]K\x01atR.",
         ] {
             assert!(root(input).is_err(), "{}", input.escape_ascii());
         }
