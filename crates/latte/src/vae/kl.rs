@@ -1,5 +1,6 @@
 //! The autoencoder of the Stable Diffusion family, frame by frame.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use candle_core::{Device, Tensor};
@@ -36,11 +37,18 @@ impl AutoencoderKl {
     /// If the configuration is impossible, or tensors are missing, not known or of other shapes: they are listed.
     pub fn new(config: KlConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
         let sizes = config.sizes()?;
-        let (encoder, decoder) = Reader::build(source, precision, sizes.levels.len(), |reader| {
-            let encoder = encoder(reader, &sizes, config.use_quant_conv)?;
-            Ok((encoder, decoder(reader, &sizes, config.use_post_quant_conv)?))
-        })?;
+        let (encoder, decoder) = Reader::build(source, precision, sizes.levels.len(), |reader| layers(reader, &config, &sizes))?;
         Ok(Self { config, sizes, encoder, decoder, tiling: None })
+    }
+
+    /// The names and shapes of all tensors of an autoencoder of this configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is impossible.
+    pub fn tensors(config: &KlConfig) -> Result<BTreeMap<String, Vec<usize>>> {
+        let sizes = config.sizes()?;
+        Reader::wanted(sizes.levels.len(), |reader| layers(reader, config, &sizes))
     }
 
     /// Works on tiles of frames from now on.
@@ -113,6 +121,10 @@ impl AutoencoderKl {
         let mean = channels(&self.config.latents_mean, 0.0, &|mean| mean + shift)?;
         Ok([mean, channels(&self.config.latents_std, 1.0, &|std| std / self.config.scaling_factor)?])
     }
+}
+
+fn layers(reader: &Reader<'_>, config: &KlConfig, sizes: &Sizes) -> Result<(Vec<Layer>, Vec<Layer>)> {
+    Ok((encoder(reader, sizes, config.use_quant_conv)?, decoder(reader, sizes, config.use_post_quant_conv)?))
 }
 
 impl Autoencoder for AutoencoderKl {

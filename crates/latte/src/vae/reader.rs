@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Tensor};
-use latte_ops::{ConvolutionWeights, GroupNorm, Precision};
+use latte_ops::{ConvolutionWeights, GroupNorm, Parameters, Precision};
 
 use crate::weights::TensorSource;
 use crate::{Error, Result};
@@ -37,11 +37,18 @@ impl Reader<'_> {
         levels: usize,
         build: impl Fn(&Reader<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut reader = Reader { source, precision, levels, wanted: Some(RefCell::default()) };
-        build(&reader)?;
-        let wanted = reader.wanted.take().map(RefCell::into_inner).unwrap_or_default();
+        let wanted = Reader::wanted(levels, &build)?;
+        let reader = Reader { source, precision, levels, wanted: None };
         reader.check(&wanted)?;
         build(&reader)
+    }
+
+    /// The names and shapes of all tensors that `build` asks for.
+    pub(super) fn wanted<T>(levels: usize, build: impl Fn(&Reader<'_>) -> Result<T>) -> Result<BTreeMap<String, Vec<usize>>> {
+        let none = Parameters::new();
+        let reader = Reader { source: &none, precision: Precision::F32, levels, wanted: Some(RefCell::default()) };
+        build(&reader)?;
+        Ok(reader.wanted.map(RefCell::into_inner).unwrap_or_default())
     }
 
     /// In which precision products are to be formed.

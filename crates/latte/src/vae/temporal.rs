@@ -1,5 +1,6 @@
 //! The autoencoder of Stable Video Diffusion: its encoder takes frames by themselves, its decoder all frames of a clip.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use candle_core::Tensor;
@@ -62,10 +63,18 @@ impl AutoencoderKlTemporalDecoder {
     /// If the configuration is impossible, or tensors are missing, not known or of other shapes: they are listed.
     pub fn new(config: TemporalDecoderConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
         let sizes = config.sizes()?;
-        let (encoder, decoder) = Reader::build(source, precision, sizes.levels.len(), |reader| {
-            Ok((encoder(reader, &sizes, true)?, decoder(reader, &sizes)?))
-        })?;
+        let (encoder, decoder) = Reader::build(source, precision, sizes.levels.len(), |reader| layers(reader, &sizes))?;
         Ok(Self { config, sizes, encoder, decoder, chunk: None })
+    }
+
+    /// The names and shapes of all tensors of an autoencoder of this configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is impossible.
+    pub fn tensors(config: &TemporalDecoderConfig) -> Result<BTreeMap<String, Vec<usize>>> {
+        let sizes = config.sizes()?;
+        Reader::wanted(sizes.levels.len(), |reader| layers(reader, &sizes))
     }
 
     /// Decodes at most so many frames together, as diffusers does with its `decode_chunk_size`. Chunks know nothing of each
@@ -185,6 +194,10 @@ impl ClipResnet {
 fn sums(norm: &GroupNorm, clip: &[Tensor]) -> Result<GroupSums> {
     let parts = clip.iter().map(|frame| norm.sums(frame)).collect::<latte_ops::Result<Vec<_>>>()?;
     Ok(GroupSums::merge(&parts)?)
+}
+
+fn layers(reader: &Reader<'_>, sizes: &Sizes) -> Result<(Vec<Layer>, Vec<ClipLayer>)> {
+    Ok((encoder(reader, sizes, true)?, decoder(reader, sizes)?))
 }
 
 /// The layers from the latents of a clip to its pixels.
