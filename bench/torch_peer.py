@@ -75,6 +75,24 @@ class Network(nn.Module):
         return x.reshape(1, FRAMES, 2 * CHANNELS, SIDE, SIDE)
 
 
+class TextToVideo(nn.Module):
+    """diffusers' transformer of the published size for one clip under a text of 120 tokens."""
+
+    def __init__(self, frames):
+        super().__init__()
+        from diffusers import LatteTransformer3DModel  # slow to import, and only needed here
+
+        self.transformer = LatteTransformer3DModel(
+            num_attention_heads=16, attention_head_dim=72, in_channels=CHANNELS, out_channels=2 * CHANNELS, num_layers=28,
+            cross_attention_dim=1152, attention_bias=True, sample_size=64, patch_size=2, activation_fn="gelu-approximate",
+            norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6, caption_channels=4096, video_length=frames,
+        )
+        self.register_buffer("text", torch.randn(1, 120, 4096))
+
+    def forward(self, latents, t):
+        return self.transformer(latents, timestep=t, encoder_hidden_states=self.text, return_dict=False)[0]
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="S/2")
@@ -83,20 +101,33 @@ def arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--compile", action="store_true")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.model == "T2V" and args.mode == "train":
+        parser.error("the model T2V is timed in --mode forward only")
+    if args.model != "T2V" and args.frames != FRAMES:
+        parser.error(f"--frames: the class models are timed with {FRAMES} frames only")
+    return args
 
 
 def main():
     args = arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    size, patch = args.model.split("/")
-    network = Network(*SIZES[size], int(patch))
+    half = args.dtype == "bf16"
+    if args.model == "T2V":
+        network = TextToVideo(args.frames)
+        latents = torch.randn(1, CHANNELS, args.frames, 64, 64)
+        if half:  # as the pipeline runs it: weights and latents in bfloat16
+            network, latents = network.to(torch.bfloat16), latents.to(torch.bfloat16)
+    else:
+        size, patch = args.model.split("/")
+        network = Network(*SIZES[size], int(patch))
+        latents = torch.randn(1, FRAMES, CHANNELS, SIDE, SIDE)
     call = torch.compile(network) if args.compile else network
-    latents = torch.randn(1, FRAMES, CHANNELS, SIDE, SIDE)
     target, t = torch.randn_like(latents), torch.tensor([500])
-    cast = torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bf16")
+    cast = torch.autocast("cpu", torch.bfloat16, enabled=half and args.model != "T2V")
 
     def forward():
         with torch.inference_mode(), cast:

@@ -2,10 +2,10 @@
 
 use clap::ValueEnum;
 use latte_ops::Precision;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// In which precision matrix products are formed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Dtype {
     /// f32 operands.

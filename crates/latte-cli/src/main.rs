@@ -1,10 +1,12 @@
 //! The `latte` command: trains, samples and looks at latent diffusion transformers for video.
 
+mod cache;
 mod commands;
 mod demo;
 mod dtype;
 mod failure;
 mod generator;
+mod memory;
 mod progress;
 mod terminal;
 
@@ -32,6 +34,7 @@ enum Command {
     Demo(commands::demo::Args),
     Train(commands::train::Args),
     Sample(commands::sample::Args),
+    T2v(commands::t2v::Args),
     Inspect(commands::inspect::Args),
     Data(commands::data::Args),
     Bench(commands::bench::Args),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Train(args) => commands::train::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
+        Command::T2v(args) => commands::t2v::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

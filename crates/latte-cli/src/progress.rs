@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use latte_train::{Observer, StepEvent};
 
-use crate::terminal::note;
+use crate::terminal::{note, say};
 
 /// Between two plain lines, so that a log stays readable.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -70,6 +70,56 @@ impl Observer for TrainingProgress {
 
     fn warning(&mut self, message: &str) {
         self.print(&format!("warning: {message}"));
+    }
+}
+
+/// Shows one stage of a piece of work: how much of it is done, and how long the rest takes.
+#[derive(Debug)]
+pub(crate) struct StageProgress {
+    stage: &'static str,
+    bar: Option<ProgressBar>,
+    start: Instant,
+    last_line: Instant,
+}
+
+impl StageProgress {
+    pub(crate) fn new(stage: &'static str) -> Self {
+        let bar = bar(1, "{msg} {wide_bar} {percent} %  {eta} left");
+        if let Some(bar) = &bar {
+            bar.set_message(stage);
+        }
+        let now = Instant::now();
+        Self { stage, bar, start: now, last_line: now }
+    }
+
+    /// `done` of `total` parts are done.
+    pub(crate) fn set(&mut self, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            return;
+        }
+        if self.last_line.elapsed() >= LINE_EVERY && done > 0 {
+            self.last_line = Instant::now();
+            let left = self.start.elapsed().mul_f64(total.saturating_sub(done) as f64 / done as f64);
+            note(&format!("{}: {done}/{total}, {} left", self.stage, duration(left)));
+        }
+    }
+
+    /// A result, on standard output, above the moving line.
+    pub(crate) fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
+        }
+    }
+
+    /// Takes the moving line away and says how long the stage took.
+    pub(crate) fn finish(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        note(&format!("{}: {:.1} s", self.stage, self.start.elapsed().as_secs_f64()));
     }
 }
 

@@ -110,9 +110,16 @@ pub(crate) mod tests {
 
     use super::*;
 
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    /// Runs `f` while no other test changes the instruction set: for tests that compare results bit for bit.
+    pub(crate) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        f()
+    }
+
     /// Runs `f` once with each instruction set that this processor has, one test at a time, and says which it has not.
     pub(crate) fn with_each<R>(mut f: impl FnMut(InstructionSet) -> R) -> Vec<R> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let (has, has_not): (Vec<_>, Vec<_>) =
             InstructionSet::ALL.into_iter().partition(|&set| set <= InstructionSet::detected());

@@ -40,6 +40,27 @@ pub fn guide_class(prediction: &Tensor, scale: f64, channels: usize) -> Result<T
     Ok(Tensor::cat(&[&guided, &rest], 2)?) // [2b, f, c', h, w]
 }
 
+/// Guides a doubled prediction as the text-to-video models do: u + scale · (c − u) on all channels, where u is the prediction of
+/// the *first* half of the batch (under the negative prompts) and c that of the second (under the prompts).
+///
+/// # Shapes
+///
+/// `prediction` is `[2b, f, c', h, w]`; gives `[b, f, c', h, w]`.
+///
+/// # Errors
+///
+/// If the batch is odd.
+pub fn guide_text(prediction: &Tensor, scale: f64) -> Result<Tensor> {
+    let dims = prediction.dims();
+    if dims.len() != 5 || !dims[0].is_multiple_of(2) {
+        let expected = "[2b, f, c, h, w]".to_string();
+        return Err(Error::Shape { name: "the prediction to guide".into(), expected, got: dims.to_vec() });
+    }
+    let half = dims[0] / 2;
+    let (negative, positive) = (prediction.narrow(0, 0, half)?, prediction.narrow(0, half, half)?); // [b, f, c', h, w]
+    Ok((&negative + ((positive - &negative)? * scale)?)?)
+}
+
 /// A network whose condition can be taken away.
 pub trait ConditionalDenoiser {
     /// Predicts `x` `[b, f, c, h, w]` under the conditions of its samples; as [`Denoiser::predict`].

@@ -9,7 +9,10 @@ pub mod diffusion;
 pub mod guidance;
 pub mod model;
 pub mod noise;
+pub mod pipeline;
 pub mod sampler;
+pub mod solver;
+pub mod text;
 pub mod vae;
 pub mod weights;
 

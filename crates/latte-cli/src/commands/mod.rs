@@ -6,4 +6,5 @@ pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod inspect;
 pub(crate) mod sample;
+pub(crate) mod t2v;
 pub(crate) mod train;

@@ -218,7 +218,8 @@ fn parse_sampler(text: &str) -> Result<Sampler, String> {
     text.parse().map_err(|e: latte::Error| e.to_string())
 }
 
-fn parse_size(text: &str) -> Result<[usize; 2], String> {
+/// `HxW`.
+pub(crate) fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let parsed = text.split_once(['x', '×']).and_then(|(h, w)| Some([h.trim().parse().ok()?, w.trim().parse().ok()?]));
     parsed.ok_or_else(|| format!("expected height x width, for example 32x64, got `{text}`"))
 }

@@ -94,9 +94,8 @@ impl<'p> Job<'p> {
         let heads = if per_task == 1 { 1 } else { self.layout.heads.len() };
         let head_tasks = self.layout.heads.len() / heads.max(1);
         let tasks = self.rows.sequences.div_ceil(per_task) * head_tasks;
-        (0..tasks).into_par_iter().with_max_len(1).for_each_init(
-            || Workspace::new(kernel),
-            |workspace, task| {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+            Workspace::with(kernel, |workspace| {
                 let first = task / head_tasks * per_task;
                 let first_head = self.layout.heads.start + task % head_tasks * heads;
                 for sequence in first..(first + per_task).min(self.rows.sequences) {
@@ -104,8 +103,8 @@ impl<'p> Job<'p> {
                         work(workspace, sequence, head);
                     }
                 }
-            },
-        );
+            });
+        });
     }
 }
 

@@ -123,9 +123,8 @@ fn forward(precision: Precision, layout: &Layout, q: &Tensor, kv: &Tensor, bias:
     let wanted = (4 * rayon::current_num_threads()).div_ceil(heads.max(1));
     let piece = layout.queries.div_ceil(wanted).max(96);
     let pieces = layout.queries.div_ceil(piece);
-    (0..heads * pieces).into_par_iter().with_max_len(1).for_each_init(
-        || Workspace::new(layout.kernel(precision)),
-        |workspace, task| {
+    (0..heads * pieces).into_par_iter().with_max_len(1).for_each(|task| {
+        Workspace::with(layout.kernel(precision), |workspace| {
             let (clip, head, first) = (task / pieces / layout.num_heads, task / pieces % layout.num_heads, task % pieces * piece);
             let count = piece.min(layout.queries - first);
             // SAFETY: these queries of this head lie inside the result, and are no other task's.
@@ -134,8 +133,8 @@ fn forward(precision: Precision, layout: &Layout, q: &Tensor, kv: &Tensor, bias:
                 let out = RowsMut { first: first_row, stride: layout.d() };
                 layout.head(operands, bias, clip, head, first, count).forward(workspace, out);
             }
-        },
-    );
+        });
+    });
     // SAFETY: the tasks are all queries of all heads, which make up the result.
     Ok(Tensor::from_vec(unsafe { out.written() }, q.dims(), q.device())?)
 }
@@ -156,9 +155,8 @@ fn backward(
     let (mut dq, mut dkv) = (Unwritten::new(q.elem_count()), Unwritten::new(kv.elem_count()));
     let (q_result, kv_result) = (Shared::new(dq.as_mut_ptr()), Shared::new(dkv.as_mut_ptr()));
     let (d, size) = (layout.d(), layout.head_size);
-    (0..layout.b * layout.num_heads).into_par_iter().with_max_len(1).for_each_init(
-        || Workspace::new(layout.kernel(precision)),
-        |workspace, task| {
+    (0..layout.b * layout.num_heads).into_par_iter().with_max_len(1).for_each(|task| {
+        Workspace::with(layout.kernel(precision), |workspace| {
             let (clip, head) = (task / layout.num_heads, task % layout.num_heads);
             let gradient = Matrix::rows(&gradient[layout.offset(clip, head, 0)..], d);
             // SAFETY: one head of one clip lies inside the results, and is no other task's.
@@ -170,8 +168,8 @@ fn backward(
                 };
                 layout.head(operands, bias, clip, head, 0, layout.queries).backward(workspace, gradient, [dq, part(0), part(1)]);
             }
-        },
-    );
+        });
+    });
     // SAFETY: all heads of all clips make up the results.
     let (dq, dkv) = unsafe { (dq.written(), dkv.written()) };
     Ok([Tensor::from_vec(dq, q.dims(), q.device())?, Tensor::from_vec(dkv, kv.dims(), kv.device())?])
@@ -226,7 +224,7 @@ mod tests {
 
     use super::*;
     use crate::finite_difference::{assert_close, assert_close_at, check, pseudo_random};
-    use crate::instruction_set::tests::with_each;
+    use crate::instruction_set::tests::{undisturbed, with_each};
 
     #[test]
     fn gradients_agree_with_finite_differences() -> Result<()> {
@@ -286,36 +284,38 @@ mod tests {
 
     #[test]
     fn ignored_keys_have_no_influence_and_no_gradient() -> Result<()> {
-        let (q, kv) = (pseudo_random(&[1, 4, 8], 1)?, pseudo_random(&[1, 3, 16], 2)?);
-        let change = Tensor::new(&[0f32, 5., 0.], &Device::Cpu)?.reshape((1, 3, 1))?;
-        for ignore in [-10000f32, f32::NEG_INFINITY] {
-            let bias = Tensor::new(&[[0f32, ignore, 0.]], &Device::Cpu)?;
-            let run = |kv: &Tensor| -> Result<(Vec<f32>, Vec<f32>)> {
-                let tape = Tape::recording();
-                let (q, kv) = (tape.input(q.clone()), tape.input(kv.clone()));
-                let y = cross_attention(&tape, &q, &kv, 2, Some(&bias))?;
-                let values = y.tensor().flatten_all()?.to_vec1()?;
-                let gradients = tape.backward(&y, y.tensor().ones_like()?)?;
-                let dkv = gradients.input(&kv).ok_or(Error::MissingParameter("gradient".into()))?;
-                Ok((values, dkv.narrow(1, 1, 1)?.flatten_all()?.to_vec1()?))
-            };
-            let ((one, gradient), (other, _)) = (run(&kv)?, run(&kv.broadcast_add(&change)?)?);
-            assert_eq!(one, other);
-            assert!(gradient.iter().all(|&g| g == 0.0), "{gradient:?}");
-            // All ignored: as if none were, or evenly.
-            let all = Tensor::full(ignore, (1, 3), &Device::Cpu)?;
-            let tape = Tape::inference();
-            let (q, kv) = (tape.constant(q.clone()), tape.constant(kv.clone()));
-            let y = cross_attention(&tape, &q, &kv, 2, Some(&all))?;
-            if ignore.is_finite() {
-                // Beside −10000 scores keep three digits behind the point.
-                assert_close(y.tensor(), cross_attention(&tape, &q, &kv, 2, None)?.tensor(), 2e-3)?;
-            } else {
-                let mean = kv.tensor().narrow(2, 8, 8)?.mean_keepdim(1)?.broadcast_as((1, 4, 8))?;
-                assert_close(y.tensor(), &mean.contiguous()?, 1e-6)?;
+        undisturbed(|| {
+            let (q, kv) = (pseudo_random(&[1, 4, 8], 1)?, pseudo_random(&[1, 3, 16], 2)?);
+            let change = Tensor::new(&[0f32, 5., 0.], &Device::Cpu)?.reshape((1, 3, 1))?;
+            for ignore in [-10000f32, f32::NEG_INFINITY] {
+                let bias = Tensor::new(&[[0f32, ignore, 0.]], &Device::Cpu)?;
+                let run = |kv: &Tensor| -> Result<(Vec<f32>, Vec<f32>)> {
+                    let tape = Tape::recording();
+                    let (q, kv) = (tape.input(q.clone()), tape.input(kv.clone()));
+                    let y = cross_attention(&tape, &q, &kv, 2, Some(&bias))?;
+                    let values = y.tensor().flatten_all()?.to_vec1()?;
+                    let gradients = tape.backward(&y, y.tensor().ones_like()?)?;
+                    let dkv = gradients.input(&kv).ok_or(Error::MissingParameter("gradient".into()))?;
+                    Ok((values, dkv.narrow(1, 1, 1)?.flatten_all()?.to_vec1()?))
+                };
+                let ((one, gradient), (other, _)) = (run(&kv)?, run(&kv.broadcast_add(&change)?)?);
+                assert_eq!(one, other);
+                assert!(gradient.iter().all(|&g| g == 0.0), "{gradient:?}");
+                // All ignored: as if none were, or evenly.
+                let all = Tensor::full(ignore, (1, 3), &Device::Cpu)?;
+                let tape = Tape::inference();
+                let (q, kv) = (tape.constant(q.clone()), tape.constant(kv.clone()));
+                let y = cross_attention(&tape, &q, &kv, 2, Some(&all))?;
+                if ignore.is_finite() {
+                    // Beside −10000 scores keep three digits behind the point.
+                    assert_close(y.tensor(), cross_attention(&tape, &q, &kv, 2, None)?.tensor(), 2e-3)?;
+                } else {
+                    let mean = kv.tensor().narrow(2, 8, 8)?.mean_keepdim(1)?.broadcast_as((1, 4, 8))?;
+                    assert_close(y.tensor(), &mean.contiguous()?, 1e-6)?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     #[test]

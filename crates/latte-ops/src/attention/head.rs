@@ -1,6 +1,8 @@
 //! One head of one sequence: scores, softmax and sums for a block of queries at a time, so that the scores of a block stay in
 //! the cache and those of a sequence never exist at once. The backward pass works the scores out again.
 
+use std::cell::Cell;
+
 use crate::buffer::Shared;
 use crate::gemm::{Kernel, Matrix, Packed, Scratch, multiply_block};
 use crate::vectorised::{exp, sum, vectorised};
@@ -61,6 +63,7 @@ pub(super) struct Head<'s> {
 /// Memory that a thread uses for one head after the other.
 #[derive(Debug)]
 pub(super) struct Workspace {
+    kernel: Kernel,
     keys: Packed,
     values: Packed,
     /// Keys or values the other way round, and blocks of queries and gradients, for the backward pass.
@@ -75,10 +78,24 @@ pub(super) struct Workspace {
     scratch: Scratch,
 }
 
+thread_local! {
+    /// The workspace of this thread's last task: tasks are many and short, and most are alike.
+    static LAST: Cell<Option<Workspace>> = const { Cell::new(None) };
+}
+
 impl Workspace {
-    pub(super) fn new(kernel: Kernel) -> Self {
+    /// Calls `work` with memory that tasks of one thread hand on to each other.
+    pub(super) fn with<R>(kernel: Kernel, work: impl FnOnce(&mut Self) -> R) -> R {
+        let mut workspace = LAST.take().filter(|last| last.kernel == kernel).unwrap_or_else(|| Self::new(kernel));
+        let result = work(&mut workspace);
+        LAST.set(Some(workspace));
+        result
+    }
+
+    fn new(kernel: Kernel) -> Self {
         let packed = || Packed::empty(kernel);
         Self {
+            kernel,
             keys: packed(),
             values: packed(),
             other: [packed(), packed(), packed()],
@@ -228,6 +245,7 @@ impl Head<'_> {
             totals,
             sums: [key_sums, value_sums],
             scratch,
+            kernel: _,
         } = workspace;
         let (mut q, mut k, size) = (self.q, self.k, self.size);
         if let Some(rope) = self.rope {

@@ -5,11 +5,13 @@ mod cross;
 mod head;
 mod reference;
 mod rope;
+mod single_head;
 
 use std::ops::Range;
 
 pub use cross::cross_attention;
 pub use rope::Rope;
+pub use single_head::single_head_attention;
 
 use candle_core::Tensor;
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub(crate) use pack::Packed;
+pub(crate) use pack::{Packed, words};
 
 use crate::buffer::{Shared, Unwritten};
 use crate::{InstructionSet, Precision};
@@ -74,12 +74,12 @@ impl Kernel {
     }
 
     /// Whether operands are words of two values of bfloat16.
-    fn pairs(self) -> bool {
+    pub(crate) fn pairs(self) -> bool {
         self.precision == Precision::Bf16 && self.set == InstructionSet::Avx512Bf16
     }
 
     /// Whether operands are f32 but rounded to bfloat16.
-    fn rounds(self) -> bool {
+    pub(crate) fn rounds(self) -> bool {
         self.precision == Precision::Bf16 && !self.pairs()
     }
 
@@ -92,12 +92,12 @@ impl Kernel {
     }
 
     /// Words along `k`.
-    fn depth(self, k: usize) -> usize {
+    pub(crate) fn depth(self, k: usize) -> usize {
         if self.pairs() { k.div_ceil(2) } else { k }
     }
 
     /// How much of `k` is summed before a tile goes back to memory: a panel of that depth stays in the first cache.
-    fn depth_limit(self) -> usize {
+    pub(crate) fn depth_limit(self) -> usize {
         match (self.set, self.pairs()) {
             (InstructionSet::Portable | InstructionSet::Avx2, _) => 384,
             (_, false) => 128,
@@ -343,6 +343,60 @@ pub(crate) unsafe fn multiply_block(
     let right = Right { words: b.as_ptr(), panel: b.panel_words() };
     // SAFETY: the operands hold `m` rows and `n` columns, and `out` is as the caller says.
     unsafe { tiles(kernel, [m, kernel.depth(k), n], left, right, out, out_stride, accumulate) };
+}
+
+/// Left operands that are words of the kernel already: lines of `rows` rows, each row `stride` words behind the one before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lines {
+    /// Words from line to line.
+    pub(crate) words: usize,
+    pub(crate) rows: usize,
+    pub(crate) stride: usize,
+}
+
+/// Lines times the part `ks` of the depth of `b`. The rows of each go, `b.n` values apart, to `offset` values behind its place
+/// in `out`, or are added to what is there. On the calling thread.
+///
+/// # Safety
+///
+/// Behind each place of `out`, `offset` values and as many rows of `b.n` values as a line has can be written (and read if
+/// `accumulate`), and nothing else touches those rows meanwhile.
+///
+/// # Panics
+///
+/// If `words` are too few, or `ks` is no part of the depth that begins at a whole word.
+pub(crate) unsafe fn multiply_lines(
+    out: &[Shared<f32>],
+    offset: usize,
+    words: &[u32],
+    lines: Lines,
+    b: &Packed,
+    ks: Range<usize>,
+    accumulate: bool,
+) {
+    let (kernel, n, width) = (b.kernel, b.n, b.kernel.width());
+    let depth = kernel.depth(ks.len());
+    assert!(ks.end <= b.k && (ks.start.is_multiple_of(2) || !kernel.pairs()), "a part of the depth");
+    if out.is_empty() || lines.rows == 0 || depth == 0 {
+        return;
+    }
+    let last = (out.len() - 1) * lines.words + (lines.rows - 1) * lines.stride + depth;
+    assert!(last <= words.len(), "lines that lie among the words");
+    let panel = b.panel_words();
+    // Panel by panel for all lines, so that a panel stays in the first cache however short the lines are.
+    for (p, column) in (0..n).step_by(width).enumerate() {
+        let columns = (n - column).min(width);
+        for (line, out) in out.iter().enumerate() {
+            let words = words[line * lines.words..].as_ptr();
+            let left = Left { words, by_columns: false, stride: lines.stride, strip: ROWS * lines.stride };
+            // SAFETY: the words hold all rows of the line by the assertion, the panel has the whole depth, and `out` is as the
+            // caller says.
+            unsafe {
+                let right = Right { words: b.as_ptr().add(p * panel + kernel.depth(ks.start) * width), panel };
+                tiles(kernel, [lines.rows, depth, columns], left, right, out.get().add(offset + column), n, accumulate);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ struct Line(#[expect(dead_code, reason = "read as words through a pointer")] [u3
 /// row (or, for pairs of bfloat16, of two rows) side by side. Columns that fill up the last panel are 0.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    pub(super) kernel: Kernel,
+    pub(crate) kernel: Kernel,
     pub(super) k: usize,
     pub(super) n: usize,
     lines: Vec<Line>,
@@ -106,6 +106,22 @@ fn operands<'w>(rounds: bool, words: impl IntoIterator<Item = &'w mut u32>, valu
 #[inline(always)]
 fn pair(low: f32, high: f32) -> u32 {
     u32::from(bf16_bits(low)) | u32::from(bf16_bits(high)) << 16
+}
+
+/// Writes values as the words that the kernel's products read; the second half of the last word of an odd number of values is 0.
+#[inline(always)]
+pub(crate) fn words(kernel: Kernel, out: &mut [u32], values: &[f32]) {
+    if kernel.pairs() {
+        let (whole, rest) = values.as_chunks::<2>();
+        for (word, &[low, high]) in out.iter_mut().zip(whole) {
+            *word = pair(low, high);
+        }
+        if let ([low], Some(word)) = (rest, out.get_mut(whole.len())) {
+            *word = pair(*low, 0.0);
+        }
+    } else {
+        operands(kernel.rounds(), out, values);
+    }
 }
 
 vectorised! {

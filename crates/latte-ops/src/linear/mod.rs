@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
     use crate::finite_difference::{assert_close, check, pseudo_random};
-    use crate::instruction_set::tests::with_each;
+    use crate::instruction_set::tests::{undisturbed, with_each};
 
     #[test]
     fn gradients_agree_with_finite_differences() -> Result<()> {
@@ -302,23 +302,25 @@ mod tests {
 
     #[test]
     fn packed_weights_are_used_again() -> Result<()> {
-        let (x, weight) = (pseudo_random(&[5, 7], 1)?, pseudo_random(&[3, 7], 2)?);
-        let packed = PackedWeights::new();
-        let run = || -> Result<Vec<f32>> {
-            let tape = Tape::inference().with_packed_weights(&packed);
-            let y = linear(&tape, &tape.constant(x.clone()), &tape.parameter("w", &weight), None)?;
-            // What is no parameter is another tensor each time, so it is not kept.
-            linear(&tape, &tape.constant(x.clone()), &tape.constant(weight.copy()?), None)?;
-            Ok(y.tensor().flatten_all()?.to_vec1()?)
-        };
-        let first = run()?;
-        let size = packed.size();
-        assert!(size > 0);
-        assert_eq!((run()?, packed.size()), (first.clone(), size));
-        // Proof that the packed weight is read: the weight itself may change.
-        crate::add_assign(&weight, &weight.ones_like()?)?;
-        assert_eq!(run()?, first);
-        Ok(())
+        undisturbed(|| {
+            let (x, weight) = (pseudo_random(&[5, 7], 1)?, pseudo_random(&[3, 7], 2)?);
+            let packed = PackedWeights::new();
+            let run = || -> Result<Vec<f32>> {
+                let tape = Tape::inference().with_packed_weights(&packed);
+                let y = linear(&tape, &tape.constant(x.clone()), &tape.parameter("w", &weight), None)?;
+                // What is no parameter is another tensor each time, so it is not kept.
+                linear(&tape, &tape.constant(x.clone()), &tape.constant(weight.copy()?), None)?;
+                Ok(y.tensor().flatten_all()?.to_vec1()?)
+            };
+            let first = run()?;
+            let size = packed.size();
+            assert!(size > 0);
+            assert_eq!((run()?, packed.size()), (first.clone(), size));
+            // Proof that the packed weight is read: the weight itself may change.
+            crate::add_assign(&weight, &weight.ones_like()?)?;
+            assert_eq!(run()?, first);
+            Ok(())
+        })
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod position;
 mod pretrained;
 mod recognise;
 mod specification;
+pub mod t2v;
 
 use candle_core::Tensor;
 use latte_ops::{Parameters, Rope, Tape, Var, linear};

@@ -5,8 +5,8 @@ use candle_core::{Device, Tensor};
 use crate::Result;
 
 /// `len` sines, then `len` cosines, of `position · 10000^(−k/len)`, worked out in f64.
-fn sines_and_cosines(position: usize, len: usize, out: &mut Vec<f32>) {
-    let angle = |k: usize| position as f64 * 10000f64.powf(-(k as f64) / len as f64);
+fn sines_and_cosines(position: f64, len: usize, out: &mut Vec<f32>) {
+    let angle = |k: usize| position * 10000f64.powf(-(k as f64) / len as f64);
     out.extend((0..len).map(|k| angle(k).sin() as f32));
     out.extend((0..len).map(|k| angle(k).cos() as f32));
 }
@@ -21,11 +21,36 @@ fn sines_and_cosines(position: usize, len: usize, out: &mut Vec<f32>) {
 ///
 /// If the device has no memory left.
 pub fn spatial(rows: usize, columns: usize, d: usize, device: &Device) -> Result<Tensor> {
+    grid(rows, columns, d, device, |index, _| index as f64)
+}
+
+/// As [`spatial`], for a grid of any size stretched over one of `base` × `base` tokens, whose positions are divided by
+/// `interpolation`: what the text-to-video transformer reads.
+///
+/// # Errors
+///
+/// If the device has no memory left.
+pub(crate) fn stretched(
+    rows: usize,
+    columns: usize,
+    d: usize,
+    base: usize,
+    interpolation: usize,
+    device: &Device,
+) -> Result<Tensor> {
+    // Positions in f32, angles in f64, as the reference has it.
+    grid(rows, columns, d, device, |index, len| {
+        f64::from(index as f32 / (len as f64 / base as f64) as f32 / interpolation as f32)
+    })
+}
+
+/// The positions of a grid, where `place` gives the position of an index on an axis of a length.
+fn grid(rows: usize, columns: usize, d: usize, device: &Device, place: impl Fn(usize, usize) -> f64) -> Result<Tensor> {
     let mut values = Vec::with_capacity(rows * columns * d);
     for row in 0..rows {
         for column in 0..columns {
-            sines_and_cosines(column, d / 4, &mut values);
-            sines_and_cosines(row, d / 4, &mut values);
+            sines_and_cosines(place(column, columns), d / 4, &mut values);
+            sines_and_cosines(place(row, rows), d / 4, &mut values);
         }
     }
     Ok(Tensor::from_vec(values, (rows * columns, d), device)?)
@@ -43,7 +68,7 @@ pub fn spatial(rows: usize, columns: usize, d: usize, device: &Device) -> Result
 pub fn temporal(frames: usize, d: usize, device: &Device) -> Result<Tensor> {
     let mut values = Vec::with_capacity(frames * d);
     for frame in 0..frames {
-        sines_and_cosines(frame, d / 2, &mut values);
+        sines_and_cosines(frame as f64, d / 2, &mut values);
     }
     Ok(Tensor::from_vec(values, (frames, d), device)?)
 }

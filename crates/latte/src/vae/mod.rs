@@ -1,10 +1,23 @@
 //! Pixels to latents and back. Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
 
+mod config;
+mod frames;
+mod gaussian;
+mod kl;
+mod layers;
 mod pixels;
+mod reader;
+mod temporal;
+mod tiles;
 
 use candle_core::Tensor;
 
+pub use config::{KlConfig, TemporalDecoderConfig};
+pub use gaussian::DiagonalGaussian;
+pub use kl::AutoencoderKl;
 pub use pixels::Pixels;
+pub use temporal::AutoencoderKlTemporalDecoder;
+pub use tiles::Tiling;
 
 use crate::noise::TorchRng;
 use crate::{Error, Result};

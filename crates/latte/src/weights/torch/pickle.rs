@@ -470,6 +470,7 @@ mod tests {
             b"t.",
             b"N(\x85.",
             b"]K\x01K\x02u.",
+            b"K\x01(K\x02K\x03u.",
             b"}(K\x01u.",
             b"K\x01K\x02a.",
             b"K\x01K\x02R.",
@@ -481,7 +482,7 @@ mod tests {
             b"cos",
             b"i.",
             b"\x80\x06.",
-            b"ccollections\nOrderedDict\n]K\x01aR.",
+            b"ccollections\nOrderedDict\n(]K\x01atR.",
         ] {
             assert!(root(input).is_err(), "{}", input.escape_ascii());
         }

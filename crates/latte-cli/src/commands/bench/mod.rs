@@ -1,17 +1,19 @@
 //! `latte bench`: how long a forward pass or a training step takes.
 
+mod class_model;
+mod text_to_video;
+
 use std::time::Instant;
 
 use anyhow::Context;
-use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
-use latte::model::{Input, Latte, LatteConfig};
-use latte::noise::TorchRng;
-use latte_ops::{AdamW, AdamWState, InstructionSet, PackedWeights, Parameters, Precision, Tape, adamw_ema};
+use latte::model::LatteConfig;
+use latte_ops::InstructionSet;
 use serde::Serialize;
 
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
+use crate::memory::peak_memory_mib;
 use crate::terminal::say;
 
 /// Times one forward pass or one training step of one video of 16 frames of 256 × 256 pixels, and prints one JSON line.
@@ -19,13 +21,18 @@ use crate::terminal::say;
 /// The network gets latents [1, 16, 4, 32, 32]. A training step is forward, backward and AdamW. Two runs warm up first. Times
 /// on a shared machine vary: compare with another program by running the two in turn, and quote the ratio.
 ///
+/// The model T2V is the text-to-video transformer of the published size (1.06 billion parameters) with random weights: one
+/// forward pass of one clip of 16 frames of 512 × 512 pixels, latents [1, 16, 4, 64, 64], under a text of 120 tokens. It takes
+/// minutes and 10 GiB on a CPU; --frames makes it shorter.
+///
 ///   latte bench --model S/2 --mode forward --dtype f32 --threads 2
 ///   latte bench --model S/2 --mode train --dtype bf16 --threads 2 --runs 3
+///   latte bench --model T2V --frames 2 --warm-up 0 --runs 1
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The size: {S,B,L,XL}/{2,4,8}.
-    #[arg(long, default_value = "S/2", value_name = "SIZE/PATCH")]
+    /// The model: {S,B,L,XL}/{2,4,8}, or T2V.
+    #[arg(long, default_value = "S/2", value_name = "SIZE/PATCH|T2V")]
     model: String,
     /// What is timed.
     #[arg(long, value_enum, default_value_t = Mode::Forward)]
@@ -42,6 +49,9 @@ pub(crate) struct Args {
     /// Runs before the timed ones.
     #[arg(long, default_value_t = 2, value_name = "N")]
     warm_up: usize,
+    /// Frames of the clip. Default: 16.
+    #[arg(long, value_name = "N")]
+    frames: Option<usize>,
     /// Keep only the inputs of blocks, and run each block again in the backward pass: less memory, more time.
     #[arg(long)]
     recompute: bool,
@@ -80,11 +90,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
     }
-    let mut work = Work::new(LatteConfig::preset(&args.model)?, args.dtype, args.recompute)?;
-    let mut once = || match args.mode {
-        Mode::Forward => work.forward(),
-        Mode::Train => work.train(),
-    };
+    let mut work = work(args)?;
+    let mut once = || work.once(args.mode);
     for _ in 0..args.warm_up {
         once()?;
     }
@@ -115,87 +122,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is timed.
+trait Work {
+    /// Does it once.
+    fn once(&mut self, mode: Mode) -> anyhow::Result<()>;
+}
+
+fn work(args: &Args) -> anyhow::Result<Box<dyn Work>> {
+    if args.frames == Some(0) {
+        return Err(bad_input("--frames: expected at least 1"));
+    }
+    let precision = args.dtype.into();
+    if args.model.eq_ignore_ascii_case("t2v") {
+        if args.mode == Mode::Train {
+            return Err(bad_input("--mode train: the model T2V is timed in --mode forward only"));
+        }
+        return Ok(Box::new(text_to_video::TextToVideo::new(args.frames.unwrap_or(16), precision)?));
+    }
+    let mut config = LatteConfig::preset(&args.model)?;
+    config.num_frames = args.frames.unwrap_or(config.num_frames);
+    Ok(Box::new(class_model::ClassModel::new(config, precision, args.recompute)?))
+}
+
 /// The median of ascending values.
 fn median(ascending: &[f64]) -> f64 {
     let middle = ascending.len() / 2;
     if ascending.len() % 2 == 1 { ascending[middle] } else { f64::midpoint(ascending[middle - 1], ascending[middle]) }
-}
-
-/// A model with an input, and what training needs besides.
-#[derive(Debug)]
-struct Work {
-    model: Latte,
-    precision: Precision,
-    parameters: Parameters,
-    /// As in sampling, weights are packed once for all forward passes.
-    packed: PackedWeights,
-    x: Tensor,
-    target: Tensor,
-    /// Moving average, first and second moments; made when the first training step needs them.
-    optimizer: Option<[Parameters; 3]>,
-    recompute: bool,
-    step: u64,
-}
-
-impl Work {
-    fn new(config: LatteConfig, dtype: Dtype, recompute: bool) -> anyhow::Result<Self> {
-        let [h, w] = config.input_size;
-        let shape = (1, config.num_frames, config.in_channels, h, w);
-        let mut rng = TorchRng::new(0);
-        let model = Latte::new(config)?;
-        Ok(Self {
-            parameters: model.init(&mut rng)?,
-            packed: PackedWeights::new(),
-            precision: dtype.into(),
-            x: rng.randn(shape)?,      // [1, f, c, h, w]
-            target: rng.randn(shape)?, // [1, f, c, h, w]
-            recompute,
-            optimizer: None,
-            step: 0,
-            model,
-        })
-    }
-
-    fn forward(&mut self) -> anyhow::Result<()> {
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed);
-        self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?;
-        Ok(())
-    }
-
-    /// The squared error of the predicted noise, its gradient, and one AdamW step.
-    fn train(&mut self) -> anyhow::Result<()> {
-        let gradients = {
-            let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute);
-            let prediction = self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?; // [1, f, 2c, h, w]
-            let channels = self.target.dim(2)?;
-            let error = (prediction.tensor().narrow(2, 0, channels)? - &self.target)?;
-            let scale = 2.0 / error.elem_count() as f64;
-            let of_mean = (error * scale)?; // [1, f, c, h, w]
-            let of_variance = Tensor::zeros(of_mean.shape(), DType::F32, &Device::Cpu)?;
-            tape.backward(&prediction, Tensor::cat(&[&of_mean, &of_variance], 2)?)? // [1, f, 2c, h, w]
-        };
-        self.step += 1;
-        if self.optimizer.is_none() {
-            let (ema, zeros) = (self.parameters.deep_copy()?, self.parameters.zeros_like()?);
-            self.optimizer = Some([ema, zeros.deep_copy()?, zeros]);
-        }
-        let Some([ema, first, second]) = &self.optimizer else { return Ok(()) };
-        let constants = AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, ema_decay: 0.9999 };
-        for (name, weight) in self.parameters.iter() {
-            let Some(gradient) = gradients.parameter(name) else { continue };
-            let state =
-                AdamWState { weight, ema: ema.get(name)?, first_moment: first.get(name)?, second_moment: second.get(name)? };
-            adamw_ema(&constants, 1e-4, self.step, gradient, 1.0, &state)?;
-        }
-        Ok(())
-    }
-}
-
-/// The most memory that this process has held, as Linux tells it.
-fn peak_memory_mib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib >> 10)
 }
 
 /// How many pages this process had to ask the kernel for, as Linux tells it.

@@ -1,0 +1,87 @@
+//! A class-conditional or unconditional network at work.
+
+use candle_core::{DType, Device, Tensor};
+use latte::model::{Input, Latte, LatteConfig};
+use latte::noise::TorchRng;
+use latte_ops::{AdamW, AdamWState, PackedWeights, Parameters, Precision, Tape, adamw_ema};
+
+use super::{Mode, Work};
+
+/// A model with an input, and what training needs besides.
+#[derive(Debug)]
+pub(super) struct ClassModel {
+    model: Latte,
+    precision: Precision,
+    parameters: Parameters,
+    /// As in sampling, weights are packed once for all forward passes.
+    packed: PackedWeights,
+    x: Tensor,
+    target: Tensor,
+    /// Moving average, first and second moments; made when the first training step needs them.
+    optimizer: Option<[Parameters; 3]>,
+    recompute: bool,
+    step: u64,
+}
+
+impl ClassModel {
+    pub(super) fn new(config: LatteConfig, precision: Precision, recompute: bool) -> anyhow::Result<Self> {
+        let [h, w] = config.input_size;
+        let shape = (1, config.num_frames, config.in_channels, h, w);
+        let mut rng = TorchRng::new(0);
+        let model = Latte::new(config)?;
+        Ok(Self {
+            parameters: model.init(&mut rng)?,
+            packed: PackedWeights::new(),
+            precision,
+            x: rng.randn(shape)?,      // [1, f, c, h, w]
+            target: rng.randn(shape)?, // [1, f, c, h, w]
+            recompute,
+            optimizer: None,
+            step: 0,
+            model,
+        })
+    }
+
+    fn forward(&mut self) -> anyhow::Result<()> {
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed);
+        self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?;
+        Ok(())
+    }
+
+    /// The squared error of the predicted noise, its gradient, and one AdamW step.
+    fn train(&mut self) -> anyhow::Result<()> {
+        let gradients = {
+            let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute);
+            let prediction = self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?; // [1, f, 2c, h, w]
+            let channels = self.target.dim(2)?;
+            let error = (prediction.tensor().narrow(2, 0, channels)? - &self.target)?;
+            let scale = 2.0 / error.elem_count() as f64;
+            let of_mean = (error * scale)?; // [1, f, c, h, w]
+            let of_variance = Tensor::zeros(of_mean.shape(), DType::F32, &Device::Cpu)?;
+            tape.backward(&prediction, Tensor::cat(&[&of_mean, &of_variance], 2)?)? // [1, f, 2c, h, w]
+        };
+        self.step += 1;
+        if self.optimizer.is_none() {
+            let (ema, zeros) = (self.parameters.deep_copy()?, self.parameters.zeros_like()?);
+            self.optimizer = Some([ema, zeros.deep_copy()?, zeros]);
+        }
+        let Some([ema, first, second]) = &self.optimizer else { return Ok(()) };
+        let constants = AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, ema_decay: 0.9999 };
+        for (name, weight) in self.parameters.iter() {
+            let Some(gradient) = gradients.parameter(name) else { continue };
+            let state =
+                AdamWState { weight, ema: ema.get(name)?, first_moment: first.get(name)?, second_moment: second.get(name)? };
+            adamw_ema(&constants, 1e-4, self.step, gradient, 1.0, &state)?;
+        }
+        Ok(())
+    }
+}
+
+impl Work for ClassModel {
+    fn once(&mut self, mode: Mode) -> anyhow::Result<()> {
+        match mode {
+            Mode::Forward => self.forward(),
+            Mode::Train => self.train(),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What a solver is: the choices, as data.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::ddim::Ddim;
+use super::ddpm::Ddpm;
+use super::deis::Deis;
+use super::dpm_multistep::DpmMultistep;
+use super::dpm_singlestep::DpmSinglestep;
+use super::euler::Euler;
+use super::heun::Heun;
+use super::kdpm2_ancestral::Kdpm2Ancestral;
+use super::levels::Levels;
+use super::pndm::Pndm;
+use super::unipc::Unipc;
+use super::{
+    BetaCurve, DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, Solver, SolverKind, SolverSpacing, StepFormula,
+    TimestepType, config_keys,
+};
+use crate::diffusion::{PredictionType, VarianceType};
+use crate::{Error, Result};
+
+/// The largest process that is accepted: a damaged file must not fill the memory.
+const MAX_TRAIN_TIMESTEPS: usize = 1_000_000;
+
+/// A `scheduler_config.json`, or what one could say. Fields have the names of the file's keys where not noted otherwise; a
+/// field that the method has no use for must keep its default.
+///
+/// ```
+/// use latte::solver::{SolverConfig, SolverKind};
+///
+/// let config = SolverConfig::from_json(r#"{"_class_name": "DDIMScheduler", "clip_sample": false}"#)?;
+/// let faster = config.with_kind(SolverKind::DpmMultistep)?.solver(20)?;
+/// assert_eq!(faster.timesteps().len(), 20);
+/// # Ok::<(), latte::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "the file's switches are independent of each other")]
+pub struct SolverConfig {
+    /// The method (`_class_name`).
+    pub kind: SolverKind,
+    /// Timesteps of the process that the network was trained on, 2 to a million.
+    pub num_train_timesteps: usize,
+    /// β of the first timestep, in (0, 1).
+    pub beta_start: f64,
+    /// β of the last timestep, in (0, 1).
+    pub beta_end: f64,
+    /// What lies between them.
+    pub beta_schedule: BetaCurve,
+    /// Every β, instead of the three above.
+    pub trained_betas: Option<Vec<f64>>,
+    /// Whether β is changed so that the last timestep is pure noise (Lin et al. 2024).
+    pub rescale_betas_zero_snr: bool,
+    /// What the network predicts (`prediction_type`).
+    pub prediction: PredictionType,
+    /// Which timesteps are visited.
+    pub timestep_spacing: SolverSpacing,
+    /// Added to the timesteps of [`SolverSpacing::Leading`].
+    pub steps_offset: usize,
+    /// DDPM's variance (`variance_type`). [`VarianceType::Learned`] is here σ² itself, not its logarithm.
+    pub variance: VarianceType,
+    /// DDIM's noise, 0 (none) to 1 (as much as DDPM with the small variance). No key of the file: 0 there.
+    pub eta: f64,
+    /// Clamp the predicted x0: for pixels, never for latents. Beware: on by default in files of DDIM and DDPM.
+    pub clip_sample: bool,
+    /// To ± this.
+    pub clip_sample_range: f64,
+    /// Dynamic thresholding of the predicted x0 (Saharia et al. 2022): for pixels, never for latents.
+    pub thresholding: bool,
+    /// Its quantile, 0 to 1.
+    pub dynamic_thresholding_ratio: f64,
+    /// Its largest bound.
+    pub sample_max_value: f64,
+    /// DDIM, PNDM: the last step goes to ᾱ = 1, else to that of timestep 0.
+    pub set_alpha_to_one: bool,
+    /// Which σ are visited (`use_karras_sigmas` and its like).
+    pub sigma_spacing: SigmaSpacing,
+    /// Euler, UniPC: the smallest σ of a spacing of σ, if not the schedule's.
+    pub sigma_min: Option<f64>,
+    /// Euler, UniPC: the largest σ of a spacing of σ, if not the schedule's.
+    pub sigma_max: Option<f64>,
+    /// Euler: how σ is found between timesteps (`interpolation_type`).
+    pub interpolation: SigmaInterpolation,
+    /// Euler: what the network is told.
+    pub timestep_type: TimestepType,
+    /// Euler, DPM-Solver, UniPC: where the run ends (`final_sigmas_type`).
+    pub final_sigma: FinalSigma,
+    /// DPM-Solver, DEIS, UniPC: the order (`solver_order`), 1 to 3. For DPM-Solver of the SDE take no more than 2: its formula
+    /// of order 3 is diffusers', which does not converge.
+    pub order: usize,
+    /// DPM-Solver: the equation (`algorithm_type`).
+    pub algorithm: DpmAlgorithm,
+    /// DPM-Solver, UniPC: the formula (`solver_type`).
+    pub formula: StepFormula,
+    /// DPM-Solver, DEIS, UniPC: lower orders in the last steps; but for UniPC and singlestep of runs below 15 steps.
+    pub lower_order_final: bool,
+    /// DPM-Solver multistep: order 1 in the last step.
+    pub euler_at_final: bool,
+    /// DPM-Solver: timesteps with a smaller λ = −log σ are not visited.
+    pub lambda_min_clipped: f64,
+    /// PNDM: no Runge–Kutta steps. (Runs of fewer than 4 steps never have them.)
+    pub skip_prk_steps: bool,
+    /// UniPC: interpolate x0, else ε.
+    pub predict_x0: bool,
+    /// UniPC: steps, from 0, that are not corrected.
+    pub disable_corrector: Vec<usize>,
+    /// The keys of the file that this was read from, for [`SolverConfig::with_kind`]; nothing else looks at them.
+    pub given: BTreeMap<String, Value>,
+}
+
+impl SolverConfig {
+    /// What diffusers' class of this method has by default.
+    pub fn new(kind: SolverKind) -> Self {
+        use SolverKind as K;
+        let in_sigma = matches!(kind, K::Heun | K::Kdpm2Ancestral);
+        let (beta_start, beta_end) = if in_sigma { (0.000_85, 0.012) } else { (0.0001, 0.02) };
+        let leading = matches!(kind, K::Ddim | K::Ddpm | K::Pndm);
+        Self {
+            kind,
+            num_train_timesteps: 1000,
+            beta_start,
+            beta_end,
+            beta_schedule: BetaCurve::Linear,
+            trained_betas: None,
+            rescale_betas_zero_snr: false,
+            prediction: PredictionType::Epsilon,
+            timestep_spacing: if leading { SolverSpacing::Leading } else { SolverSpacing::Linspace },
+            steps_offset: 0,
+            variance: VarianceType::FixedSmall,
+            eta: 0.0,
+            clip_sample: matches!(kind, K::Ddim | K::Ddpm),
+            clip_sample_range: 1.0,
+            thresholding: false,
+            dynamic_thresholding_ratio: 0.995,
+            sample_max_value: 1.0,
+            set_alpha_to_one: kind == K::Ddim,
+            sigma_spacing: SigmaSpacing::Timesteps,
+            sigma_min: None,
+            sigma_max: None,
+            interpolation: SigmaInterpolation::Linear,
+            timestep_type: TimestepType::Discrete,
+            final_sigma: FinalSigma::Zero,
+            order: 2,
+            algorithm: if kind == K::DpmMultistepSde {
+                DpmAlgorithm::SdeDpmSolverPlusPlus
+            } else {
+                DpmAlgorithm::DpmSolverPlusPlus
+            },
+            formula: match kind {
+                K::Deis => StepFormula::Logrho,
+                K::Unipc => StepFormula::Bh2,
+                _ => StepFormula::Midpoint,
+            },
+            lower_order_final: kind != K::DpmSinglestep,
+            euler_at_final: false,
+            lambda_min_clipped: f64::NEG_INFINITY,
+            skip_prk_steps: false,
+            predict_x0: true,
+            disable_corrector: Vec::new(),
+            given: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the text of a `scheduler_config.json`. Keys that it lacks have the defaults of its class. Keys that only other
+    /// classes know are ignored, as diffusers does; a key that no class knows is refused.
+    ///
+    /// # Errors
+    ///
+    /// If it is no JSON object, its `_class_name` is no known method, or a key or value is not understood.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let given = config_keys::parse(text)?;
+        let class = given.get("_class_name").and_then(Value::as_str).ok_or_else(|| {
+            Error::config("_class_name", "expected the name of a scheduler class, got none: is this a scheduler_config.json?")
+        })?;
+        let mut kind = SolverKind::from_class_name(class)?;
+        if kind == SolverKind::DpmMultistep && config_keys::algorithm(&given)?.is_some_and(DpmAlgorithm::is_stochastic) {
+            kind = SolverKind::DpmMultistepSde;
+        }
+        let mut config = Self::new(kind);
+        config_keys::apply(&mut config, given)?;
+        Ok(config)
+    }
+
+    /// Reads a `scheduler_config.json`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or as [`SolverConfig::from_json`].
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        Self::from_json(&text).map_err(|e| match e {
+            Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
+            other => other,
+        })
+    }
+
+    /// The same process under another method: the file's keys as that method understands them, its own defaults for the rest.
+    ///
+    /// What the network was trained with (timesteps, β, what it predicts) stays, also where the methods' defaults differ.
+    /// [`SolverConfig::eta`] and changes made to fields after reading do not.
+    ///
+    /// # Errors
+    ///
+    /// If a key's value is not understood by that method.
+    pub fn with_kind(&self, kind: SolverKind) -> Result<Self> {
+        let mut config = Self::new(kind);
+        config_keys::apply(&mut config, self.given.clone())?;
+        Ok(Self {
+            num_train_timesteps: self.num_train_timesteps,
+            beta_start: self.beta_start,
+            beta_end: self.beta_end,
+            beta_schedule: self.beta_schedule,
+            trained_betas: self.trained_betas.clone(),
+            rescale_betas_zero_snr: self.rescale_betas_zero_snr,
+            prediction: self.prediction,
+            ..config
+        })
+    }
+
+    /// The same with the noise levels of Karras et al. 2022.
+    ///
+    /// # Errors
+    ///
+    /// If the method has no choice of noise levels.
+    pub fn with_karras(mut self) -> Result<Self> {
+        self.sigma_spacing = SigmaSpacing::Karras;
+        self.check()?;
+        Ok(self)
+    }
+
+    /// The method, set up for `steps` steps.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is impossible, or `steps` is not 1 to [`SolverConfig::num_train_timesteps`].
+    pub fn solver(&self, steps: usize) -> Result<Box<dyn Solver>> {
+        self.check()?;
+        if steps == 0 || steps > self.num_train_timesteps {
+            return Err(Error::config("steps", format!("expected 1 to {}, got {steps}", self.num_train_timesteps)));
+        }
+        let levels = Levels::new(self)?;
+        Ok(match self.kind {
+            SolverKind::Ddim => Box::new(Ddim::new(self, levels, steps)?),
+            SolverKind::Ddpm => Box::new(Ddpm::new(self, levels, steps)?),
+            SolverKind::Euler | SolverKind::EulerAncestral => Box::new(Euler::new(self, &levels, steps)?),
+            SolverKind::DpmMultistep | SolverKind::DpmMultistepSde => Box::new(DpmMultistep::new(self, &levels, steps)?),
+            SolverKind::DpmSinglestep => Box::new(DpmSinglestep::new(self, &levels, steps)?),
+            SolverKind::Pndm => Box::new(Pndm::new(self, levels, steps)?),
+            SolverKind::Heun => Box::new(Heun::new(self, &levels, steps)?),
+            SolverKind::Deis => Box::new(Deis::new(self, &levels, steps)?),
+            SolverKind::Kdpm2Ancestral => Box::new(Kdpm2Ancestral::new(self, &levels, steps)?),
+            SolverKind::Unipc => Box::new(Unipc::new(self, &levels, steps)?),
+        })
+    }
+
+    /// ᾱ of each original timestep, in the single precision that weights are trained with.
+    ///
+    /// # Errors
+    ///
+    /// If the betas are impossible.
+    pub fn alphas_cumprod(&self) -> Result<Vec<f64>> {
+        self.check()?;
+        Ok(Levels::new(self)?.alphas_cumprod)
+    }
+
+    /// Whether every choice is possible, and one that the method has.
+    fn check(&self) -> Result<()> {
+        let refuse = |key: &str, what: String| Err(Error::config(key, what));
+        if !(2..=MAX_TRAIN_TIMESTEPS).contains(&self.num_train_timesteps) {
+            return refuse(
+                "num_train_timesteps",
+                format!("expected 2 to {MAX_TRAIN_TIMESTEPS}, got {}", self.num_train_timesteps),
+            );
+        }
+        if !(1..=3).contains(&self.order) {
+            return refuse("solver_order", format!("expected 1, 2 or 3, got {}", self.order));
+        }
+        if self.steps_offset > self.num_train_timesteps {
+            return refuse("steps_offset", format!("expected at most {}, got {}", self.num_train_timesteps, self.steps_offset));
+        }
+        for (key, value, low, high) in [
+            ("eta", self.eta, 0.0, 1.0),
+            ("dynamic_thresholding_ratio", self.dynamic_thresholding_ratio, 0.0, 1.0),
+            ("clip_sample_range", self.clip_sample_range, 0.0, f64::MAX),
+            ("sample_max_value", self.sample_max_value, f64::MIN_POSITIVE, f64::MAX),
+            ("sigma_min", self.sigma_min.unwrap_or(1.0), 1e-10, 1e10),
+            ("sigma_max", self.sigma_max.unwrap_or(1.0), 1e-10, 1e10),
+        ] {
+            if !(low..=high).contains(&value) {
+                return refuse(key, format!("expected {low} to {high}, got {value}"));
+            }
+        }
+        if self.sigma_min.zip(self.sigma_max).is_some_and(|(min, max)| min >= max) {
+            return refuse(
+                "sigma_min",
+                format!("expected less than sigma_max, got {:?} and {:?}", self.sigma_min, self.sigma_max),
+            );
+        }
+        let default = Self::new(self.kind);
+        for (key, is_default) in [
+            ("eta", self.kind == SolverKind::Ddim || self.eta == default.eta),
+            ("use_karras_sigmas", self.kind.spaces_sigmas() || self.sigma_spacing == default.sigma_spacing),
+            (
+                "use_lu_lambdas",
+                self.sigma_spacing != SigmaSpacing::Lu || config_keys::knows(self.kind, "use_lu_lambdas") == Some(true),
+            ),
+            ("clip_sample", self.clip_sample == default.clip_sample),
+            ("thresholding", self.thresholding == default.thresholding),
+            ("timestep_spacing", self.timestep_spacing == default.timestep_spacing),
+            ("interpolation_type", self.interpolation == default.interpolation),
+            ("timestep_type", self.timestep_type == default.timestep_type),
+            ("final_sigmas_type", self.final_sigma == default.final_sigma),
+            ("sigma_min", self.sigma_min == default.sigma_min),
+            ("sigma_max", self.sigma_max == default.sigma_max),
+            ("lambda_min_clipped", self.lambda_min_clipped == default.lambda_min_clipped),
+        ] {
+            if !is_default && config_keys::knows(self.kind, key) != Some(true) {
+                return refuse(key, format!("{} has no such choice: leave it at its default, or take another method", self.kind));
+            }
+        }
+        self.check_dpm()
+    }
+
+    fn check_dpm(&self) -> Result<()> {
+        let refuse = |key: &str, what: &str| Err(Error::config(key, what));
+        if !self.kind.is_dpm() {
+            return Ok(());
+        }
+        if self.lambda_min_clipped.is_nan() {
+            return refuse("lambda_min_clipped", "expected a number");
+        }
+        if self.algorithm.is_stochastic() != (self.kind == SolverKind::DpmMultistepSde) && self.kind != SolverKind::DpmSinglestep
+        {
+            return refuse("algorithm_type", "dpm++ solves the ODE, dpm++-sde the SDE: change the method with it");
+        }
+        if self.algorithm == DpmAlgorithm::SdeDpmSolver && (self.order == 3 || self.kind == SolverKind::DpmSinglestep) {
+            return refuse("algorithm_type", "sde-dpmsolver is multistep of order 1 or 2 only: take sde-dpmsolver++");
+        }
+        if !self.algorithm.interpolates_x0() && self.final_sigma == FinalSigma::Zero {
+            return refuse(
+                "final_sigmas_type",
+                "dpmsolver and sde-dpmsolver interpolate epsilon and cannot reach sigma 0: expected `sigma_min`, got `zero`",
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! The noise levels of the process that the network was trained on.
+//!
+//! Published weights were trained and are sampled with tables in f32. Ours hold the same f32 values, so that a timestep that
+//! is found by its noise level, and rounded, is the same one; what follows from the tables is computed in f64.
+
+use super::{BetaCurve, SolverConfig, SolverKind};
+use crate::{Error, Result};
+
+/// ᾱ of the last timestep of a schedule that ends in pure noise, where 0 would make σ infinite.
+const ALMOST_PURE_NOISE: f32 = 5.960_464_5e-8; // 2⁻²⁴
+
+/// ᾱ and σ = √((1−ᾱ)/ᾱ) of each original timestep.
+#[derive(Debug, Clone)]
+pub(super) struct Levels {
+    pub(super) alphas_cumprod: Vec<f64>,
+    pub(super) sigmas: Vec<f64>,
+    log_sigmas: Vec<f64>,
+}
+
+impl Levels {
+    pub(super) fn new(config: &SolverConfig) -> Result<Self> {
+        let mut betas = betas(config)?;
+        if let Some((i, beta)) = betas.iter().enumerate().find(|(_, b)| !(**b > 0.0 && **b < 1.0)) {
+            return Err(Error::config(
+                "betas",
+                format!("beta of timestep {i} is {beta}, expected 0 < beta < 1: check beta_start, beta_end and trained_betas"),
+            ));
+        }
+        if config.rescale_betas_zero_snr {
+            betas = with_zero_terminal_snr(&betas);
+        }
+        let mut alphas_cumprod = cumulated(&betas);
+        // The two methods that know ᾱ only, not σ, take the schedule's end as it is.
+        let knows_sigma = !matches!(config.kind, SolverKind::Ddim | SolverKind::Ddpm);
+        if config.rescale_betas_zero_snr
+            && knows_sigma
+            && let Some(last) = alphas_cumprod.last_mut()
+        {
+            *last = ALMOST_PURE_NOISE;
+        }
+        let sigmas: Vec<f32> = alphas_cumprod.iter().map(|&a| ((1.0 - a) / a).sqrt()).collect();
+        let usable = |s: &f32| *s > 0.0 && (s.is_finite() || !knows_sigma);
+        if let Some(i) = sigmas.iter().position(|s| !usable(s)) {
+            return Err(Error::config(
+                "betas",
+                format!(
+                    "the noise level of timestep {i} is {}, expected a positive finite number: the betas are too small or too \
+                     large for single precision",
+                    sigmas[i]
+                ),
+            ));
+        }
+        Ok(Self {
+            log_sigmas: sigmas.iter().map(|&s| f64::from(f64::from(s).ln() as f32)).collect(),
+            alphas_cumprod: alphas_cumprod.into_iter().map(f64::from).collect(),
+            sigmas: sigmas.into_iter().map(f64::from).collect(),
+        })
+    }
+
+    /// σ at a timestep, also between two; beyond the ends, that of the end.
+    pub(super) fn sigma_at(&self, timestep: f64) -> f64 {
+        let last = self.sigmas.len() - 1;
+        let low = (timestep.max(0.0) as usize).min(last);
+        let high = (low + 1).min(last);
+        (self.sigmas[high] - self.sigmas[low]) * (timestep - low as f64).clamp(0.0, 1.0) + self.sigmas[low]
+    }
+
+    /// The timestep, also between two, whose σ this is; its logarithm is interpolated. Beyond the ends, the end.
+    pub(super) fn timestep_of(&self, sigma: f64) -> f64 {
+        let log_sigma = sigma.max(1e-10).ln();
+        let below = self.log_sigmas.partition_point(|&s| s <= log_sigma);
+        let low = below.saturating_sub(1).min(self.log_sigmas.len() - 2);
+        let (a, b) = (self.log_sigmas[low], self.log_sigmas[low + 1]);
+        let weight = ((a - log_sigma) / (a - b)).clamp(0.0, 1.0);
+        (1.0 - weight) * low as f64 + weight * (low + 1) as f64
+    }
+
+    /// The smallest σ.
+    pub(super) fn sigma_min(&self) -> f64 {
+        self.sigmas[0]
+    }
+
+    /// The largest σ.
+    pub(super) fn sigma_max(&self) -> f64 {
+        self.sigmas[self.sigmas.len() - 1]
+    }
+}
+
+fn betas(config: &SolverConfig) -> Result<Vec<f32>> {
+    let n = config.num_train_timesteps;
+    if let Some(betas) = &config.trained_betas {
+        if betas.len() != n {
+            return Err(Error::config("trained_betas", format!("expected {n} (num_train_timesteps), got {}", betas.len())));
+        }
+        return Ok(betas.iter().map(|&b| b as f32).collect());
+    }
+    let (start, end) = (config.beta_start, config.beta_end);
+    Ok(match config.beta_schedule {
+        BetaCurve::Linear => linspace_f32(start as f32, end as f32, n),
+        BetaCurve::ScaledLinear => linspace_f32(start.sqrt() as f32, end.sqrt() as f32, n).into_iter().map(|v| v * v).collect(),
+        BetaCurve::SquaredcosCapV2 => from_alpha_bar(n, |t| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2)),
+        BetaCurve::Exp => from_alpha_bar(n, |t| (-12.0 * t).exp()),
+        BetaCurve::Laplace => from_alpha_bar(n, |t| {
+            let log_snr = -0.5 * 1.0_f64.copysign(0.5 - t) * (1.0 - 2.0 * (0.5 - t).abs() + 1e-6).ln();
+            let snr = log_snr.exp();
+            (snr / (1.0 + snr)).sqrt()
+        }),
+        BetaCurve::Sigmoid => linspace_f32(-6.0, 6.0, n)
+            .into_iter()
+            .map(|v| 1.0 / (1.0 + (-v).exp()) * (end - start) as f32 + start as f32)
+            .collect(),
+    })
+}
+
+fn from_alpha_bar(n: usize, alpha_bar: impl Fn(f64) -> f64) -> Vec<f32> {
+    let at = |i: usize| alpha_bar(i as f64 / n as f64);
+    (0..n).map(|i| (1.0 - at(i + 1) / at(i)).min(0.999) as f32).collect()
+}
+
+/// `torch.linspace` in f32: from both ends to the middle, each value with one rounding.
+fn linspace_f32(start: f32, end: f32, n: usize) -> Vec<f32> {
+    let step = (end - start) / n.saturating_sub(1).max(1) as f32;
+    (0..n).map(|i| if i < n / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((n - 1 - i) as f32, end) }).collect()
+}
+
+/// ᾱ: the product runs in f64, each value is rounded.
+fn cumulated(betas: &[f32]) -> Vec<f32> {
+    let mut product = 1.0_f64;
+    let next = |beta: &f32| {
+        product *= f64::from(1.0 - beta);
+        product as f32
+    };
+    betas.iter().map(next).collect()
+}
+
+/// The betas shifted and scaled so that the last timestep is pure noise and the first stays as it is (Lin et al. 2024,
+/// algorithm 1).
+fn with_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
+    let roots: Vec<f32> = cumulated(betas).into_iter().map(f32::sqrt).collect();
+    let (first, last) = (roots[0], roots[roots.len() - 1]);
+    let scale = first / (first - last);
+    let alphas_cumprod: Vec<f32> = roots.iter().map(|r| ((r - last) * scale).powi(2)).collect();
+    let mut previous = 1.0;
+    let beta = |&a: &f32| {
+        let beta = 1.0 - a / previous;
+        previous = a;
+        beta
+    };
+    alphas_cumprod.iter().map(beta).collect()
+}

@@ -1,0 +1,133 @@
+//! What the multistep methods have in common: the noise levels that they visit, and the memory of earlier predictions.
+
+use std::collections::VecDeque;
+
+use candle_core::Tensor;
+
+use super::levels::Levels;
+use super::sigma_grid::round_to_single;
+use super::{BetaCurve, FinalSigma, SigmaSpacing, SolverConfig, SolverKind, out_of_order, spacing};
+use crate::{Error, Result};
+
+/// Runs shorter than this lower the order of their last steps, if they may.
+const SHORT_RUN: usize = 15;
+
+/// The visited timesteps and their σ, descending.
+#[derive(Debug, Clone)]
+pub(super) struct MultistepGrid {
+    /// Whole numbers, one for each σ but the last.
+    pub(super) timesteps: Vec<f64>,
+    /// The last one is where the run ends.
+    pub(super) sigmas: Vec<f64>,
+}
+
+impl MultistepGrid {
+    pub(super) fn new(config: &SolverConfig, levels: &Levels, steps: usize) -> Result<Self> {
+        let usable = usable_timesteps(config, levels)?;
+        let mut timesteps = spacing::multistep_timesteps(config, steps, usable)?;
+        let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| levels.sigma_at(t)).collect();
+        let max = config.sigma_max.unwrap_or_else(|| levels.sigma_max());
+        let min = config.sigma_min.unwrap_or_else(|| levels.sigma_min());
+        let spread = spacing::spread(config.sigma_spacing, max, min, steps)?;
+        if let Some(spread) = &spread {
+            let rounds = match config.sigma_spacing {
+                SigmaSpacing::Karras | SigmaSpacing::Lu => {
+                    let is_multistep = matches!(config.kind, SolverKind::DpmMultistep | SolverKind::DpmMultistepSde);
+                    !is_multistep || config.beta_schedule != BetaCurve::SquaredcosCapV2
+                }
+                _ => false,
+            };
+            let round = |t: f64| if rounds { t.round_ties_even() } else { t.trunc() };
+            timesteps = spread.iter().map(|&s| round(levels.timestep_of(s))).collect();
+            sigmas.clone_from(spread);
+        }
+        let last_visited = sigmas.last().copied().unwrap_or_default();
+        sigmas.push(match (config.kind, config.final_sigma) {
+            // DEIS divides by the last σ: where the spacing ends at the smallest one, its last step stands still.
+            (SolverKind::Deis, _) | (SolverKind::Unipc, FinalSigma::SigmaMin) if spread.is_some() => last_visited,
+            (SolverKind::Deis, _) | (_, FinalSigma::SigmaMin) => levels.sigma_min(),
+            (_, FinalSigma::Zero) => 0.0,
+        });
+        round_to_single(&mut sigmas);
+        Ok(Self { timesteps, sigmas })
+    }
+
+    /// The order of a step: rising at the beginning, as predictions are remembered, and lowered at the end of a short run,
+    /// where `lower_order_final` says so.
+    pub(super) fn order_at(&self, call: usize, order: usize, lower_order_final: bool) -> usize {
+        let left = self.timesteps.len() - call; // steps left, this one included
+        let short = lower_order_final && self.timesteps.len() < SHORT_RUN;
+        order.min(call + 1).min(if short { left } else { usize::MAX })
+    }
+
+    /// Whether the step ends at clean data, where only order 1 is defined (and exact).
+    pub(super) fn ends_clean(&self, call: usize) -> bool {
+        self.sigmas[call + 1] <= 0.0
+    }
+}
+
+/// How many timesteps, from the first one on, have λ = −log σ no lower than `lambda_min_clipped`.
+fn usable_timesteps(config: &SolverConfig, levels: &Levels) -> Result<usize> {
+    let usable = levels.sigmas.iter().filter(|s| -s.ln() >= config.lambda_min_clipped).count();
+    if usable == 0 {
+        return Err(Error::config(
+            "lambda_min_clipped",
+            format!(
+                "no timestep has lambda >= {}: expected a number below {}",
+                config.lambda_min_clipped,
+                -levels.sigma_min().ln()
+            ),
+        ));
+    }
+    Ok(usable)
+}
+
+/// What the network predicted at earlier σ, newest first. Two at one σ count once, since methods divide by the distance.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    entries: VecDeque<(f64, Tensor)>,
+    next_call: usize,
+}
+
+impl Memory {
+    /// Call `call` is about to begin: the first one forgets what an earlier run left.
+    pub(super) fn begin(&mut self, call: usize) -> Result<()> {
+        if call == 0 {
+            self.entries.clear();
+        } else if call != self.next_call {
+            return Err(out_of_order(call));
+        }
+        self.next_call = call + 1;
+        Ok(())
+    }
+
+    /// Remembers the prediction at `sigma`, and of those before it as many as make `capacity` in all.
+    pub(super) fn push(&mut self, sigma: f64, prediction: Tensor, capacity: usize) {
+        if self.entries.front().is_some_and(|(newest, _)| *newest == sigma) {
+            self.entries.pop_front();
+        }
+        self.entries.push_front((sigma, prediction));
+        self.entries.truncate(capacity);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// λ = −log σ of the `age`-th newest.
+    pub(super) fn lambda(&self, age: usize) -> f64 {
+        -self.entries[age].0.ln()
+    }
+
+    pub(super) fn sigma(&self, age: usize) -> f64 {
+        self.entries[age].0
+    }
+
+    pub(super) fn prediction(&self, age: usize) -> &Tensor {
+        &self.entries[age].1
+    }
+}

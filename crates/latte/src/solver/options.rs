@@ -1,0 +1,256 @@
+//! The choices of a solver's configuration, under the names that they have in `scheduler_config.json`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::{Error, Result};
+
+/// A method over original timesteps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SolverKind {
+    /// Song et al. 2021: order 1, deterministic at η = 0.
+    Ddim,
+    /// Ho et al. 2020: ancestral sampling.
+    Ddpm,
+    /// Karras et al. 2022: Euler's method in σ, order 1.
+    Euler,
+    /// Euler's method with ancestral noise.
+    EulerAncestral,
+    /// DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3.
+    DpmMultistep,
+    /// As [`SolverKind::DpmMultistep`], of the stochastic differential equation.
+    DpmMultistepSde,
+    /// DPM-Solver++ singlestep, orders 1 to 3.
+    DpmSinglestep,
+    /// Liu et al. 2022: linear multistep of order 4, with Runge–Kutta steps to begin with.
+    Pndm,
+    /// Heun's method in σ, order 2; twice the predictions.
+    Heun,
+    /// Zhang & Chen 2023: exponential integrator multistep, orders 1 to 3.
+    Deis,
+    /// DPM-Solver-2 with ancestral noise; twice the predictions.
+    Kdpm2Ancestral,
+    /// Zhao et al. 2023: predictor and corrector, orders 1 to 3.
+    Unipc,
+}
+
+impl SolverKind {
+    /// All methods.
+    pub const ALL: [Self; 12] = [
+        Self::Ddim,
+        Self::Ddpm,
+        Self::Euler,
+        Self::EulerAncestral,
+        Self::DpmMultistep,
+        Self::DpmMultistepSde,
+        Self::DpmSinglestep,
+        Self::Pndm,
+        Self::Heun,
+        Self::Deis,
+        Self::Kdpm2Ancestral,
+        Self::Unipc,
+    ];
+
+    /// Its name in configuration and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ddim => "ddim",
+            Self::Ddpm => "ddpm",
+            Self::Euler => "euler",
+            Self::EulerAncestral => "euler-a",
+            Self::DpmMultistep => "dpm++",
+            Self::DpmMultistepSde => "dpm++-sde",
+            Self::DpmSinglestep => "dpm-single",
+            Self::Pndm => "pndm",
+            Self::Heun => "heun",
+            Self::Deis => "deis",
+            Self::Kdpm2Ancestral => "kdpm2-a",
+            Self::Unipc => "unipc",
+        }
+    }
+
+    /// Its `_class_name` in `scheduler_config.json`.
+    pub fn class_name(self) -> &'static str {
+        match self {
+            Self::Ddim => "DDIMScheduler",
+            Self::Ddpm => "DDPMScheduler",
+            Self::Euler => "EulerDiscreteScheduler",
+            Self::EulerAncestral => "EulerAncestralDiscreteScheduler",
+            Self::DpmMultistep | Self::DpmMultistepSde => "DPMSolverMultistepScheduler",
+            Self::DpmSinglestep => "DPMSolverSinglestepScheduler",
+            Self::Pndm => "PNDMScheduler",
+            Self::Heun => "HeunDiscreteScheduler",
+            Self::Deis => "DEISMultistepScheduler",
+            Self::Kdpm2Ancestral => "KDPM2AncestralDiscreteScheduler",
+            Self::Unipc => "UniPCMultistepScheduler",
+        }
+    }
+
+    /// The method of a `_class_name`, with or without `Scheduler` at its end.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such method here.
+    pub fn from_class_name(name: &str) -> Result<Self> {
+        let bare = name.strip_suffix("Scheduler").unwrap_or(name);
+        let found = Self::ALL.into_iter().find(|kind| kind.class_name().strip_suffix("Scheduler") == Some(bare));
+        found.ok_or_else(|| {
+            let mut known: Vec<&str> = Self::ALL.iter().map(|kind| kind.class_name()).collect();
+            known.dedup();
+            Error::config("_class_name", format!("expected one of {}, got `{name}`", known.join(", ")))
+        })
+    }
+
+    /// Whether it can visit the noise levels of Karras et al. and other spacings of σ.
+    pub fn spaces_sigmas(self) -> bool {
+        !matches!(self, Self::Ddim | Self::Ddpm | Self::EulerAncestral | Self::Pndm)
+    }
+
+    pub(super) fn is_dpm(self) -> bool {
+        matches!(self, Self::DpmMultistep | Self::DpmMultistepSde | Self::DpmSinglestep)
+    }
+
+    pub(super) fn is_multistep(self) -> bool {
+        self.is_dpm() || matches!(self, Self::Deis | Self::Unipc)
+    }
+}
+
+impl fmt::Display for SolverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SolverKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|kind| kind.name()).collect();
+            Error::config("solver", format!("expected one of {}, got `{text}`", known.join(", ")))
+        })
+    }
+}
+
+/// How β runs from `beta_start` to `beta_end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BetaCurve {
+    /// β rises linearly. Latte's.
+    Linear,
+    /// √β rises linearly.
+    ScaledLinear,
+    /// ᾱ falls as a squared cosine, β at most 0.999; the two ends play no part.
+    SquaredcosCapV2,
+    /// β rises as a sigmoid from −6 to 6.
+    Sigmoid,
+    /// log signal-to-noise is Laplace-distributed; the two ends play no part.
+    Laplace,
+    /// ᾱ falls as exp(−12 t); the two ends play no part.
+    Exp,
+}
+
+/// Which timesteps are visited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SolverSpacing {
+    /// Multiples of one integer stride, from 0: never quite reaches the last timestep.
+    Leading,
+    /// From the last timestep downwards: never quite reaches 0.
+    Trailing,
+    /// Evenly from the last timestep to 0; of a single step, 0 only, as diffusers has it. Multistep methods, which see 0 as the
+    /// end of their last step, begin at the last timestep whatever the number of steps.
+    Linspace,
+}
+
+/// Which noise levels σ are visited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SigmaSpacing {
+    /// Those of the visited timesteps.
+    Timesteps,
+    /// Karras et al. 2022, equation 5, with ρ = 7.
+    Karras,
+    /// log σ evenly.
+    Exponential,
+    /// Quantiles of the Beta(0.6, 0.6) distribution (Lee et al. 2024).
+    Beta,
+    /// log σ evenly over the whole schedule (Lu et al. 2022).
+    Lu,
+}
+
+/// What lies behind the last noise level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinalSigma {
+    /// Clean data.
+    Zero,
+    /// The schedule's smallest noise level.
+    SigmaMin,
+}
+
+/// How σ is found between two timesteps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SigmaInterpolation {
+    /// On a line.
+    Linear,
+    /// log σ evenly from the largest to the smallest, whatever the timesteps are.
+    LogLinear,
+}
+
+/// What the network is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimestepType {
+    /// The timestep.
+    Discrete,
+    /// ¼ log σ, when the network predicts velocity.
+    Continuous,
+}
+
+/// Which equation DPM-Solver solves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum DpmAlgorithm {
+    /// The ODE, with ε interpolated.
+    #[serde(rename = "dpmsolver")]
+    DpmSolver,
+    /// The ODE, with x0 interpolated: steadier under guidance.
+    #[serde(rename = "dpmsolver++", alias = "deis")]
+    DpmSolverPlusPlus,
+    /// The SDE, with ε interpolated.
+    #[serde(rename = "sde-dpmsolver")]
+    SdeDpmSolver,
+    /// The SDE, with x0 interpolated.
+    #[serde(rename = "sde-dpmsolver++")]
+    SdeDpmSolverPlusPlus,
+}
+
+impl DpmAlgorithm {
+    /// Whether steps draw noise.
+    pub fn is_stochastic(self) -> bool {
+        matches!(self, Self::SdeDpmSolver | Self::SdeDpmSolverPlusPlus)
+    }
+
+    /// Whether x0 is interpolated, else ε.
+    pub fn interpolates_x0(self) -> bool {
+        matches!(self, Self::DpmSolverPlusPlus | Self::SdeDpmSolverPlusPlus)
+    }
+}
+
+/// The variant of a step's formula. One that is another method's counts as the method's own default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepFormula {
+    /// DPM-Solver's default.
+    Midpoint,
+    /// DPM-Solver's other one.
+    Heun,
+    /// DEIS's only one.
+    Logrho,
+    /// UniPC with B(h) = h.
+    Bh1,
+    /// UniPC with B(h) = eʰ − 1.
+    Bh2,
+}

@@ -1,0 +1,160 @@
+//! What the network's output says about the clean latent and the noise in it.
+
+use candle_core::{DType, Tensor};
+
+use super::SolverConfig;
+use crate::diffusion::PredictionType;
+use crate::{Error, Result};
+
+/// A noise level as the factors of x0 and ε in x.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Factors {
+    pub(super) alpha: f64,
+    pub(super) sigma: f64,
+}
+
+impl Factors {
+    /// √ᾱ and √(1−ᾱ).
+    pub(super) fn of_alpha_cumprod(alpha_cumprod: f64) -> Self {
+        Self { alpha: alpha_cumprod.sqrt(), sigma: (1.0 - alpha_cumprod).sqrt() }
+    }
+
+    /// The same from σ = √((1−ᾱ)/ᾱ).
+    pub(super) fn of_sigma(sigma: f64) -> Self {
+        let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
+        Self { alpha, sigma: sigma * alpha }
+    }
+}
+
+/// The network's output without variance channels, `[b, f, c, h, w]`, and those channels if there are any.
+pub(super) fn split_channels(prediction: &Tensor, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
+    if prediction.dims() == x.dims() {
+        return Ok((prediction.clone(), None));
+    }
+    let mut doubled = x.dims().to_vec();
+    if let Some(channels) = doubled.get_mut(2) {
+        *channels *= 2;
+    }
+    if prediction.dims() != doubled {
+        return Err(Error::Shape {
+            name: "the network's prediction".into(),
+            expected: format!("{:?}, or twice the channels with variance values behind the prediction", x.dims()),
+            got: prediction.dims().to_vec(),
+        });
+    }
+    let channels = x.dims()[2];
+    Ok((prediction.narrow(2, 0, channels)?, Some(prediction.narrow(2, channels, channels)?)))
+}
+
+/// x0 from a prediction (without variance channels) for x = α x0 + σ ε.
+pub(super) fn x0(kind: PredictionType, prediction: &Tensor, x: &Tensor, at: Factors) -> Result<Tensor> {
+    match kind {
+        PredictionType::Epsilon => combine(&[(1.0 / at.alpha, x), (-at.sigma / at.alpha, prediction)]),
+        PredictionType::X0 => Ok(prediction.clone()),
+        PredictionType::Velocity => combine(&[(at.alpha, x), (-at.sigma, prediction)]),
+    }
+}
+
+/// ε from a prediction (without variance channels) for x = α x0 + σ ε.
+pub(super) fn epsilon(kind: PredictionType, prediction: &Tensor, x: &Tensor, at: Factors) -> Result<Tensor> {
+    match kind {
+        PredictionType::Epsilon => Ok(prediction.clone()),
+        PredictionType::X0 => epsilon_of_x0(prediction, x, at),
+        PredictionType::Velocity => combine(&[(at.alpha, prediction), (at.sigma, x)]),
+    }
+}
+
+/// The ε that makes x = α x0 + σ ε.
+pub(super) fn epsilon_of_x0(x0: &Tensor, x: &Tensor, at: Factors) -> Result<Tensor> {
+    combine(&[(1.0 / at.sigma, x), (-at.alpha / at.sigma, x0)])
+}
+
+/// x0 from a prediction (without variance channels) for x = x0 + σ ε, where the network was shown x / √(σ²+1).
+pub(super) fn x0_in_sigma(kind: PredictionType, prediction: &Tensor, x: &Tensor, sigma: f64) -> Result<Tensor> {
+    match kind {
+        PredictionType::Epsilon => combine(&[(1.0, x), (-sigma, prediction)]),
+        PredictionType::X0 => Ok(prediction.clone()),
+        PredictionType::Velocity => {
+            let size = sigma * sigma + 1.0;
+            combine(&[(-sigma / size.sqrt(), prediction), (1.0 / size, x)])
+        }
+    }
+}
+
+/// The weighted sum of tensors of one shape. This is where f64 becomes the dtype of the tensors.
+pub(super) fn combine(terms: &[(f64, &Tensor)]) -> Result<Tensor> {
+    let mut sum: Option<Tensor> = None;
+    for &(factor, tensor) in terms {
+        if !factor.is_finite() {
+            return Err(Error::config(
+                "solver",
+                format!("a step has the factor {factor}: this noise schedule is out of the method's reach"),
+            ));
+        }
+        if factor == 0.0 {
+            continue;
+        }
+        let term = if factor == 1.0 { tensor.clone() } else { (tensor * factor)? };
+        sum = Some(match sum {
+            None => term,
+            Some(sum) => (sum + term)?,
+        });
+    }
+    match (sum, terms.first()) {
+        (Some(sum), _) => Ok(sum),
+        (None, Some((_, tensor))) => Ok(tensor.zeros_like()?),
+        (None, None) => Err(Error::config("solver", "a sum of no terms")),
+    }
+}
+
+/// What keeps a predicted x0 in range.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Limit {
+    Off,
+    /// Clamped to ± this.
+    Clip(f64),
+    /// Dynamic thresholding (Saharia et al. 2022): each sample is clamped to the `ratio` quantile of its absolute values,
+    /// from 1 to `largest`, and divided by it.
+    Threshold {
+        ratio: f64,
+        largest: f64,
+    },
+}
+
+impl Limit {
+    pub(super) fn new(config: &SolverConfig) -> Self {
+        if config.thresholding {
+            Self::Threshold { ratio: config.dynamic_thresholding_ratio, largest: config.sample_max_value }
+        } else if config.clip_sample {
+            Self::Clip(config.clip_sample_range)
+        } else {
+            Self::Off
+        }
+    }
+
+    pub(super) fn apply(self, x0: Tensor) -> Result<Tensor> {
+        match self {
+            Self::Off => Ok(x0),
+            Self::Clip(range) => Ok(x0.clamp(-range, range)?),
+            Self::Threshold { ratio, largest } => {
+                let samples = x0.dims().first().copied().unwrap_or(0);
+                let limited = (0..samples).map(|i| threshold(&x0.get(i)?, ratio, largest)).collect::<Result<Vec<_>>>()?;
+                if limited.is_empty() { Ok(x0) } else { Ok(Tensor::stack(&limited, 0)?) } // [b, …]
+            }
+        }
+    }
+}
+
+fn threshold(sample: &Tensor, ratio: f64, largest: f64) -> Result<Tensor> {
+    let mut sizes: Vec<f64> = sample.abs()?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+    if sizes.is_empty() {
+        return Ok(sample.clone());
+    }
+    sizes.sort_by(f64::total_cmp);
+    let position = ratio * (sizes.len() - 1) as f64;
+    let low = (position as usize).min(sizes.len() - 1);
+    let high = (low + 1).min(sizes.len() - 1);
+    let quantile = sizes[low] + (sizes[high] - sizes[low]) * (position - low as f64);
+    let bound = quantile.max(1.0).min(largest);
+    Ok((sample.clamp(-bound, bound)? / bound)?)
+}

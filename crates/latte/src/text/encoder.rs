@@ -1,0 +1,126 @@
+//! Tokenizer and T5 together, and what becomes of a prompt and a negative prompt of different lengths.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use super::clean::clean_caption;
+use super::t5::{T5Config, T5Encoder, tokens_of};
+use super::tokenizer::Tokenizer;
+use crate::Result;
+use crate::weights::TensorSource;
+
+/// Tokens of a prompt at most, its end included; longer prompts are cut.
+pub const MAX_LENGTH: usize = 120;
+
+/// A text, encoded.
+#[derive(Debug, Clone)]
+pub struct EncodedText {
+    /// All [`MAX_LENGTH`] tokens, padding included, `[l, d]`.
+    pub tokens: Tensor,
+    /// How many of them are the text's.
+    pub length: usize,
+}
+
+/// A prompt and a negative prompt, of one length.
+#[derive(Debug, Clone)]
+pub struct PromptPair {
+    /// The prompt, `[1, l, d]`.
+    pub text: Tensor,
+    /// The negative prompt, `[1, l, d]`.
+    pub negative: Tensor,
+    /// Which tokens of the prompt and of the negative prompt count, `[1, l]` each; `None` if all do.
+    pub masks: Option<[Tensor; 2]>,
+}
+
+impl PromptPair {
+    /// Brings a prompt and a negative prompt to one length: that of the longer one, with masks that hide the padding of the other.
+    /// What else is encoded in the same run has no influence.
+    ///
+    /// With `compat`, as diffusers does for a single prompt: both have the prompt's length, and nothing is masked, so that a
+    /// longer negative prompt is cut and a shorter one is followed by what the encoder makes of padding.
+    ///
+    /// # Errors
+    ///
+    /// If memory runs out.
+    pub fn new(prompt: &EncodedText, negative: &EncodedText, compat: bool) -> Result<Self> {
+        let length = if compat { prompt.length } else { prompt.length.max(negative.length) };
+        let cut = |text: &EncodedText| text.tokens.narrow(0, 0, length)?.unsqueeze(0)?.contiguous();
+        let mask = |text: &EncodedText| -> Result<Tensor> {
+            let counts: Vec<f32> = (0..length).map(|i| if i < text.length { 1.0 } else { 0.0 }).collect();
+            Ok(Tensor::from_vec(counts, (1, length), &Device::Cpu)?)
+        };
+        let masks = if compat || prompt.length == negative.length { None } else { Some([mask(prompt)?, mask(negative)?]) };
+        Ok(Self { text: cut(prompt)?, negative: cut(negative)?, masks })
+    }
+}
+
+/// Reads texts.
+#[derive(Debug)]
+pub struct TextEncoder<'s> {
+    tokenizer: Tokenizer,
+    encoder: T5Encoder<'s>,
+}
+
+/// Texts that go through the encoder together: each layer's weights are read once for all of them.
+const TOGETHER: usize = 16;
+
+impl<'s> TextEncoder<'s> {
+    /// From the `tokenizer` folder, `text_encoder/config.json`, and the encoder's weights.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or damaged, or the weights do not fit.
+    pub fn open(tokenizer: &Path, config: &Path, weights: &'s dyn TensorSource) -> Result<Self> {
+        Ok(Self { tokenizer: Tokenizer::open(tokenizer)?, encoder: T5Encoder::new(T5Config::read(config)?, weights)? })
+    }
+
+    /// Encodes texts, cleaned before ([`clean_caption`]) if `clean` is set. `on_layer` hears how many layers of all are done.
+    ///
+    /// # Errors
+    ///
+    /// If weights cannot be read or memory runs out.
+    pub fn encode(&self, texts: &[&str], clean: bool, on_layer: &mut dyn FnMut(usize, usize)) -> Result<Vec<EncodedText>> {
+        let layers = self.encoder.config().num_layers;
+        let total = layers * texts.len().div_ceil(TOGETHER);
+        let mut encoded = Vec::with_capacity(texts.len());
+        for (index, batch) in texts.chunks(TOGETHER).enumerate() {
+            let tokens = batch
+                .iter()
+                .map(|text| self.tokenizer.padded(&if clean { clean_caption(text) } else { (*text).to_string() }, MAX_LENGTH))
+                .collect::<Result<Vec<_>>>()?;
+            let ids: Vec<Vec<u32>> = tokens.iter().map(|t| t.ids.clone()).collect();
+            let masks: Vec<Vec<u32>> = tokens.iter().map(super::tokenizer::Tokens::mask).collect();
+            let output = self.encoder.forward(&ids, &masks, &mut |done, _| on_layer(index * layers + done, total))?; // [b, l, d]
+            for (i, tokens) in tokens.iter().enumerate() {
+                encoded.push(EncodedText { tokens: tokens_of(&output, i, MAX_LENGTH)?, length: tokens.length });
+            }
+        }
+        Ok(encoded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+
+    use super::*;
+
+    fn text(length: usize, value: f64) -> Result<EncodedText> {
+        Ok(EncodedText { tokens: (Tensor::ones((MAX_LENGTH, 2), DType::F32, &Device::Cpu)? * value)?, length })
+    }
+
+    #[test]
+    fn pairs_have_one_length_and_say_what_counts() -> Result<()> {
+        let (long, short) = (text(5, 1.0)?, text(3, 2.0)?);
+        let pair = PromptPair::new(&short, &long, false)?;
+        assert_eq!((pair.text.dims(), pair.negative.dims()), (&[1usize, 5, 2][..], &[1usize, 5, 2][..]));
+        let masks = pair.masks.map(|masks| masks.map(|m| m.to_vec2::<f32>().unwrap_or_default()));
+        assert_eq!(masks, Some([vec![vec![1., 1., 1., 0., 0.]], vec![vec![1.; 5]]]));
+        let pair = PromptPair::new(&short, &long, true)?;
+        assert_eq!((pair.text.dims(), pair.negative.dims()), (&[1usize, 3, 2][..], &[1usize, 3, 2][..]));
+        assert!(pair.masks.is_none());
+        assert!(PromptPair::new(&long, &long, false)?.masks.is_none());
+        Ok(())
+    }
+}

@@ -1,0 +1,413 @@
+//! The encoder of T5 (Raffel et al. 2020), which reads prompts: version 1.0 (ReLU) and 1.1 (gated GELU).
+//!
+//! All arithmetic is f32: in half precision the largest T5 overflows. Weights are read layer by layer and dropped again, so that
+//! the 4.7 GB of T5-XXL need the memory of one layer.
+
+use std::path::Path;
+
+use candle_core::{D, DType, Device, IndexOp, Tensor};
+use latte_ops::{Tape, Var, linear, linear_gelu};
+use serde::Deserialize;
+
+use crate::weights::{TensorSource, expect_tensor};
+use crate::{Error, Result};
+
+/// What a T5 encoder is: the keys of `text_encoder/config.json` that matter to it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct T5Config {
+    /// Values of a token.
+    pub d_model: usize,
+    /// Values of a token in a head; heads × this may differ from `d_model`.
+    pub d_kv: usize,
+    /// Values of a token inside a layer's MLP.
+    pub d_ff: usize,
+    /// Layers.
+    pub num_layers: usize,
+    /// Heads of every attention.
+    pub num_heads: usize,
+    /// Tokens of the vocabulary.
+    pub vocab_size: usize,
+    /// Classes of distances between tokens.
+    #[serde(default = "default_buckets")]
+    pub relative_attention_num_buckets: usize,
+    /// The distance from which on all are of one class.
+    #[serde(default = "default_distance")]
+    pub relative_attention_max_distance: usize,
+    /// Of all norms.
+    #[serde(default = "default_epsilon")]
+    pub layer_norm_epsilon: f64,
+    /// The MLP: `relu`, `gated-gelu` …
+    #[serde(default = "default_feed_forward")]
+    pub feed_forward_proj: String,
+}
+
+fn default_buckets() -> usize {
+    32
+}
+
+fn default_distance() -> usize {
+    128
+}
+
+fn default_epsilon() -> f64 {
+    1e-6
+}
+
+fn default_feed_forward() -> String {
+    "relu".into()
+}
+
+/// The activation of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Activation {
+    Relu,
+    /// With the tanh approximation.
+    Gelu,
+    Silu,
+}
+
+impl T5Config {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or describes no encoder that can be built.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let wrong = |what: String| Error::config(path.display().to_string(), what);
+        let config: Self = serde_json::from_str(&text).map_err(|e| wrong(format!("is no configuration of a T5 encoder: {e}")))?;
+        config.validate().map_err(|e| wrong(e.to_string()))?;
+        Ok(config)
+    }
+
+    /// Whether such an encoder can exist.
+    ///
+    /// # Errors
+    ///
+    /// One that names the first key that is impossible.
+    pub fn validate(&self) -> Result<()> {
+        const LARGEST: usize = 1 << 24;
+        for (key, value) in [
+            ("d_model", self.d_model),
+            ("d_kv", self.d_kv),
+            ("d_ff", self.d_ff),
+            ("num_layers", self.num_layers),
+            ("num_heads", self.num_heads),
+            ("vocab_size", self.vocab_size),
+            ("relative_attention_max_distance", self.relative_attention_max_distance),
+        ] {
+            if value == 0 || value > LARGEST {
+                return Err(Error::config(key, format!("expected 1 to {LARGEST}, got {value}")));
+            }
+        }
+        let buckets = self.relative_attention_num_buckets;
+        if buckets < 4 || !buckets.is_multiple_of(4) || buckets / 4 >= self.relative_attention_max_distance {
+            let what = format!("expected a multiple of 4, a quarter of it below the largest distance, got {buckets}");
+            return Err(Error::config("relative_attention_num_buckets", what));
+        }
+        self.feed_forward().map(drop)
+    }
+
+    /// The activation, and whether it is gated.
+    fn feed_forward(&self) -> Result<(Activation, bool)> {
+        Ok(match self.feed_forward_proj.as_str() {
+            "relu" => (Activation::Relu, false),
+            "gated-relu" => (Activation::Relu, true),
+            // What T5 1.1's configuration calls gelu is the approximation by tanh.
+            "gated-gelu" => (Activation::Gelu, true),
+            "gelu_new" => (Activation::Gelu, false),
+            "gated-silu" => (Activation::Silu, true),
+            other => {
+                let what = format!("expected relu, gated-relu, gelu_new, gated-gelu or gated-silu, got `{other}`");
+                return Err(Error::config("feed_forward_proj", what));
+            }
+        })
+    }
+
+    /// The names and shapes of the encoder's tensors. The embedding is called `shared.weight`.
+    fn parameters(&self) -> Result<Vec<(String, Vec<usize>)>> {
+        let inner = self.num_heads * self.d_kv;
+        let (_, gated) = self.feed_forward()?;
+        let mut all = vec![
+            ("shared.weight".to_string(), vec![self.vocab_size, self.d_model]),
+            (DISTANCES.to_string(), vec![self.relative_attention_num_buckets, self.num_heads]),
+        ];
+        for layer in 0..self.num_layers {
+            let [attention, mlp] = [0, 1].map(|part| format!("encoder.block.{layer}.layer.{part}"));
+            all.push((format!("{attention}.layer_norm.weight"), vec![self.d_model]));
+            all.extend(["q", "k", "v"].map(|p| (format!("{attention}.SelfAttention.{p}.weight"), vec![inner, self.d_model])));
+            all.push((format!("{attention}.SelfAttention.o.weight"), vec![self.d_model, inner]));
+            all.push((format!("{mlp}.layer_norm.weight"), vec![self.d_model]));
+            for part in if gated { &["wi_0", "wi_1"][..] } else { &["wi"] } {
+                all.push((format!("{mlp}.DenseReluDense.{part}.weight"), vec![self.d_ff, self.d_model]));
+            }
+            all.push((format!("{mlp}.DenseReluDense.wo.weight"), vec![self.d_model, self.d_ff]));
+        }
+        all.push(("encoder.final_layer_norm.weight".into(), vec![self.d_model]));
+        Ok(all)
+    }
+}
+
+/// One table of distances serves all layers.
+const DISTANCES: &str = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+
+/// A T5 encoder whose weights stay where they are until they are needed.
+pub struct T5Encoder<'s> {
+    config: T5Config,
+    source: &'s dyn TensorSource,
+}
+
+impl std::fmt::Debug for T5Encoder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("T5Encoder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl<'s> T5Encoder<'s> {
+    /// The encoder of `config` with the weights of `source`, under the names of `transformers`. The decoder's tensors may be
+    /// there too.
+    ///
+    /// # Errors
+    ///
+    /// If `config` is impossible, or tensors are missing or of a wrong shape: all of them are listed.
+    pub fn new(config: T5Config, source: &'s dyn TensorSource) -> Result<Self> {
+        config.validate()?;
+        let encoder = Self { config, source };
+        let mut wrong = Vec::new();
+        for (name, shape) in encoder.config.parameters()? {
+            let stored = encoder.stored_name(&name);
+            match source.shape(&stored) {
+                None => wrong.push(format!("`{stored}` is missing")),
+                Some(found) if found != shape => wrong.push(format!("`{stored}` should be {shape:?} but is {found:?}")),
+                Some(_) => {}
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(encoder);
+        }
+        let more = wrong.len().saturating_sub(5);
+        wrong.truncate(5);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let what = format!("the tensors do not fit a T5 encoder: {}{more}", wrong.join(", "));
+        Err(Error::config("the text encoder's weights", what))
+    }
+
+    /// What the encoder is.
+    pub fn config(&self) -> &T5Config {
+        &self.config
+    }
+
+    /// Files call the table of tokens by one of two names, or hold it under both.
+    fn stored_name(&self, name: &str) -> String {
+        match name {
+            "shared.weight" if self.source.shape(name).is_none() => "encoder.embed_tokens.weight".into(),
+            _ => name.into(),
+        }
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        expect_tensor(self.source, &self.stored_name(name), shape)
+    }
+
+    /// Encodes texts of the same length. `on_layer` hears after each layer how many are done, of how many.
+    ///
+    /// # Shapes
+    ///
+    /// `ids` is `b` texts of `l` tokens; `mask` the same, 1 for tokens and 0 for padding; gives `[b, l, d_model]`.
+    ///
+    /// # Errors
+    ///
+    /// If the texts differ in length, a token is not in the vocabulary, or weights cannot be read.
+    pub fn forward(&self, ids: &[Vec<u32>], mask: &[Vec<u32>], on_layer: &mut dyn FnMut(usize, usize)) -> Result<Tensor> {
+        let (b, l) = (ids.len(), ids.first().map_or(0, Vec::len));
+        if l == 0 || ids.iter().chain(mask).any(|text| text.len() != l) || mask.len() != b {
+            return Err(Error::config("ids", "expected texts of one length, at least one token each, and as many masks"));
+        }
+        if let Some(id) = ids.iter().flatten().find(|&&id| id as usize >= self.config.vocab_size) {
+            let what = format!("expected tokens below {}, the size of the vocabulary, got {id}", self.config.vocab_size);
+            return Err(Error::config("ids", what));
+        }
+        let d = self.config.d_model;
+        let mut x = {
+            let table = self.tensor("shared.weight", &[self.config.vocab_size, d])?;
+            let flat = Tensor::from_vec(ids.concat(), b * l, &Device::Cpu)?;
+            table.index_select(&flat, 0)?.reshape((b, l, d))? // [b, l, d]
+        };
+        let bias = self.score_bias(mask, l)?;
+        for layer in 0..self.config.num_layers {
+            x = self.attention(layer, &x, &bias)?;
+            x = self.mlp(layer, &x)?;
+            on_layer(layer + 1, self.config.num_layers);
+        }
+        self.norm(&x, "encoder.final_layer_norm.weight")
+    }
+
+    /// What is added to scores: by distance, and for padding as little as there is. `[b, heads, l, l]`.
+    fn score_bias(&self, mask: &[Vec<u32>], l: usize) -> Result<Tensor> {
+        let (heads, buckets) = (self.config.num_heads, self.config.relative_attention_num_buckets);
+        let table = self.tensor(DISTANCES, &[buckets, heads])?;
+        let of_pairs: Vec<u32> =
+            (0..l).flat_map(|query| (0..l).map(move |key| (query, key))).map(|(q, k)| self.bucket(q, k)).collect();
+        let distance = table.index_select(&Tensor::from_vec(of_pairs, l * l, &Device::Cpu)?, 0)?; // [l·l, heads]
+        let distance = distance.t()?.contiguous()?.reshape((1, heads, l, l))?;
+        let ignored: Vec<f32> = mask.iter().flatten().map(|&m| if m == 0 { f32::MIN } else { 0.0 }).collect();
+        let ignored = Tensor::from_vec(ignored, (mask.len(), 1, 1, l), &Device::Cpu)?;
+        // f32::MIN and a negative distance would be −∞, and a row of those no number.
+        Ok(distance.broadcast_add(&ignored)?.clamp(f32::MIN, f32::MAX)?)
+    }
+
+    /// The class of the distance from a query to a key: half of the classes for keys behind it; of each half, the nearest
+    /// distances one by one, farther ones on a logarithmic scale.
+    fn bucket(&self, query: usize, key: usize) -> u32 {
+        let half = self.config.relative_attention_num_buckets / 2;
+        let exact = half / 2;
+        let distance = query.abs_diff(key);
+        let class = if distance < exact {
+            distance
+        } else {
+            // In f32, as the reference has it.
+            let range = (self.config.relative_attention_max_distance as f64 / exact as f64).ln() as f32;
+            let place = (distance as f32 / exact as f32).ln() / range * (half - exact) as f32;
+            (exact + place as usize).min(half - 1)
+        };
+        (class + if key > query { half } else { 0 }) as u32
+    }
+
+    /// Divides by the root of the mean square, without a mean: `[…, d]`.
+    fn norm(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let weight = self.tensor(name, &[self.config.d_model])?;
+        let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
+        Ok(x.broadcast_div(&(mean_square + self.config.layer_norm_epsilon)?.sqrt()?)?.broadcast_mul(&weight)?)
+    }
+
+    /// `x · weightᵀ`.
+    fn linear(&self, x: &Var, name: &str, out: usize, activation: Option<Activation>) -> Result<Tensor> {
+        let input = x.dims()[x.dims().len() - 1];
+        let tape = Tape::inference();
+        let weight = tape.constant(self.tensor(name, &[out, input])?);
+        Ok(match activation {
+            Some(Activation::Gelu) => linear_gelu(&tape, x, &weight, None)?.tensor().clone(),
+            Some(Activation::Relu) => linear(&tape, x, &weight, None)?.tensor().relu()?,
+            Some(Activation::Silu) => linear(&tape, x, &weight, None)?.tensor().silu()?,
+            None => linear(&tape, x, &weight, None)?.tensor().clone(),
+        })
+    }
+
+    fn attention(&self, layer: usize, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let (b, l, d) = x.dims3()?;
+        let (heads, size) = (self.config.num_heads, self.config.d_kv);
+        let name = |part: &str| format!("encoder.block.{layer}.layer.0.{part}.weight");
+        let y = Tape::inference().constant(self.norm(x, &name("layer_norm"))?);
+        let part = |part: &str| -> Result<Tensor> {
+            let values = self.linear(&y, &name(&format!("SelfAttention.{part}")), heads * size, None)?;
+            Ok(values.reshape((b, l, heads, size))?.transpose(1, 2)?.contiguous()?) // [b, heads, l, k]
+        };
+        let (q, k, v) = (part("q")?, part("k")?, part("v")?);
+        // Scores are not divided by √k: the initialisation of T5 takes care of their size.
+        let scores = q.matmul(&k.t()?.contiguous()?)?.broadcast_add(bias)?; // [b, heads, l, l]
+        let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+        let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+        let y = weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, l, heads * size))?;
+        let y = self.linear(&Tape::inference().constant(y), &name("SelfAttention.o"), d, None)?;
+        Ok((x + y)?)
+    }
+
+    fn mlp(&self, layer: usize, x: &Tensor) -> Result<Tensor> {
+        let name = |part: &str| format!("encoder.block.{layer}.layer.1.{part}.weight");
+        let (activation, gated) = self.config.feed_forward()?;
+        let y = Tape::inference().constant(self.norm(x, &name("layer_norm"))?);
+        let layer =
+            |part: &str, activation| self.linear(&y, &name(&format!("DenseReluDense.{part}")), self.config.d_ff, activation);
+        let hidden =
+            if gated { (layer("wi_0", Some(activation))? * layer("wi_1", None)?)? } else { layer("wi", Some(activation))? };
+        let y = self.linear(&Tape::inference().constant(hidden), &name("DenseReluDense.wo"), self.config.d_model, None)?;
+        Ok((x + y)?)
+    }
+}
+
+/// The first `length` tokens of text `index` of a batch, `[length, d]`.
+pub(super) fn tokens_of(batch: &Tensor, index: usize, length: usize) -> Result<Tensor> {
+    Ok(batch.i((index, ..length))?.to_dtype(DType::F32)?.contiguous()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use latte_ops::Parameters;
+
+    use super::*;
+    use crate::noise::TorchRng;
+
+    fn config(feed_forward: &str) -> T5Config {
+        T5Config {
+            d_model: 12,
+            d_kv: 5,
+            d_ff: 16,
+            num_layers: 2,
+            num_heads: 3,
+            vocab_size: 20,
+            relative_attention_num_buckets: 32,
+            relative_attention_max_distance: 128,
+            layer_norm_epsilon: 1e-6,
+            feed_forward_proj: feed_forward.into(),
+        }
+    }
+
+    fn weights(config: &T5Config) -> Result<Parameters> {
+        let mut rng = TorchRng::new(1);
+        config.parameters()?.into_iter().map(|(name, shape)| Ok((name, (rng.randn(shape)? * 0.3)?))).collect()
+    }
+
+    #[test]
+    fn distances_have_the_classes_of_the_reference() {
+        let (config, source) = (config("relu"), Parameters::new());
+        let encoder = T5Encoder { config, source: &source };
+        // From transformers' relative position buckets, bidirectional, 32 of them, up to 128.
+        for (query, key, class) in [
+            (0, 0, 0),
+            (7, 0, 7),
+            (8, 0, 8),
+            (11, 0, 8),
+            (12, 0, 9),
+            (127, 0, 15),
+            (119, 0, 15),
+            (0, 1, 17),
+            (0, 8, 24),
+            (0, 100, 31),
+        ] {
+            assert_eq!(encoder.bucket(query, key), class, "{query} to {key}");
+        }
+    }
+
+    #[test]
+    fn padding_changes_nothing_and_every_mlp_runs() -> Result<()> {
+        for feed_forward in ["relu", "gated-relu", "gelu_new", "gated-gelu", "gated-silu"] {
+            let config = config(feed_forward);
+            let weights = weights(&config)?;
+            let encoder = T5Encoder::new(config, &weights)?;
+            let mut layers = Vec::new();
+            let alone = encoder.forward(&[vec![3, 7, 1]], &[vec![1, 1, 1]], &mut |done, of| layers.push((done, of)))?;
+            assert_eq!(layers, [(1, 2), (2, 2)]);
+            let ids = [vec![3, 7, 1, 0, 0], vec![5, 5, 9, 2, 1]];
+            let both = encoder.forward(&ids, &[vec![1, 1, 1, 0, 0], vec![1; 5]], &mut |_, _| {})?;
+            let difference = (tokens_of(&both, 0, 3)? - alone.i(0)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(difference < 1e-6, "{feed_forward}: {difference}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() -> Result<()> {
+        let config = config("gated-gelu");
+        let mut weights = weights(&config)?;
+        let encoder = T5Encoder::new(config.clone(), &weights)?;
+        let run = |ids: &[Vec<u32>], mask: &[Vec<u32>]| encoder.forward(ids, mask, &mut |_, _| {}).is_err();
+        assert!(run(&[vec![20]], &[vec![1]]) && run(&[], &[]) && run(&[vec![1, 2], vec![1]], &[vec![1, 1], vec![1]]));
+        weights.remove("encoder.final_layer_norm.weight");
+        weights.insert("encoder.block.1.layer.1.DenseReluDense.wo.weight", Tensor::zeros(3, DType::F32, &Device::Cpu)?);
+        let message = T5Encoder::new(config.clone(), &weights).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.contains("final_layer_norm.weight` is missing") && message.contains("[12, 16] but is [3]"), "{message}");
+        assert!(T5Config { feed_forward_proj: "swiglu".into(), ..config.clone() }.validate().is_err());
+        assert!(T5Config { relative_attention_num_buckets: 6, ..config }.validate().is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! The `config.json` of autoencoders, with the keys of diffusers.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// The sizes of an `AutoencoderKL` (the autoencoder of the Stable Diffusion family). Keys that are missing have the values
+/// that diffusers gives them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "the file's keys")]
+pub struct KlConfig {
+    /// Channels of the pixels that come in.
+    pub in_channels: usize,
+    /// Channels of the pixels that come out.
+    pub out_channels: usize,
+    /// One `DownEncoderBlock2D` for each level; nothing else is known.
+    pub down_block_types: Vec<String>,
+    /// One `UpDecoderBlock2D` for each level; nothing else is known.
+    pub up_block_types: Vec<String>,
+    /// Channels of each level, from the pixels down. Each level but the last halves height and width.
+    pub block_out_channels: Vec<usize>,
+    /// Residual blocks of a level of the encoder; the decoder has one more.
+    pub layers_per_block: usize,
+    /// `silu` (or `swish`, the same); nothing else is known.
+    pub act_fn: String,
+    /// Channels of a latent.
+    pub latent_channels: usize,
+    /// Groups of every norm.
+    pub norm_num_groups: usize,
+    /// The side that the training pixels had; changes nothing.
+    pub sample_size: Value,
+    /// What latents are multiplied with for diffusion.
+    pub scaling_factor: f64,
+    /// What is taken from latents before that.
+    pub shift_factor: Option<f64>,
+    /// The mean of each channel of the latents, taken away for diffusion.
+    pub latents_mean: Option<Vec<f64>>,
+    /// The standard deviation of each channel of the latents, divided by for diffusion.
+    pub latents_std: Option<Vec<f64>>,
+    /// Whether PyTorch must not use half precision; changes nothing, sums are f32 here always.
+    pub force_upcast: bool,
+    /// Whether a 1 × 1 convolution follows the encoder.
+    pub use_quant_conv: bool,
+    /// Whether a 1 × 1 convolution precedes the decoder.
+    pub use_post_quant_conv: bool,
+    /// Whether places attend to each other at the lowest level.
+    pub mid_block_add_attention: bool,
+}
+
+impl Default for KlConfig {
+    fn default() -> Self {
+        Self {
+            in_channels: 3,
+            out_channels: 3,
+            down_block_types: vec![DOWN.into()],
+            up_block_types: vec![UP.into()],
+            block_out_channels: vec![64],
+            layers_per_block: 1,
+            act_fn: "silu".into(),
+            latent_channels: 4,
+            norm_num_groups: 32,
+            sample_size: Value::Null,
+            scaling_factor: 0.18215,
+            shift_factor: None,
+            latents_mean: None,
+            latents_std: None,
+            force_upcast: true,
+            use_quant_conv: true,
+            use_post_quant_conv: true,
+            mid_block_add_attention: true,
+        }
+    }
+}
+
+/// The sizes of an `AutoencoderKLTemporalDecoder` (that of Stable Video Diffusion), whose decoder sees all frames of a clip.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TemporalDecoderConfig {
+    /// As in [`KlConfig`].
+    pub in_channels: usize,
+    /// As in [`KlConfig`].
+    pub out_channels: usize,
+    /// As in [`KlConfig`].
+    pub down_block_types: Vec<String>,
+    /// As in [`KlConfig`]; multiples of 32, the number of groups of every norm.
+    pub block_out_channels: Vec<usize>,
+    /// As in [`KlConfig`].
+    pub layers_per_block: usize,
+    /// As in [`KlConfig`].
+    pub latent_channels: usize,
+    /// As in [`KlConfig`].
+    pub sample_size: Value,
+    /// As in [`KlConfig`].
+    pub scaling_factor: f64,
+    /// As in [`KlConfig`].
+    pub force_upcast: bool,
+}
+
+impl Default for TemporalDecoderConfig {
+    fn default() -> Self {
+        let KlConfig { down_block_types, block_out_channels, sample_size, .. } = KlConfig::default();
+        Self {
+            in_channels: 3,
+            out_channels: 3,
+            down_block_types,
+            block_out_channels,
+            layers_per_block: 1,
+            latent_channels: 4,
+            sample_size,
+            scaling_factor: 0.18215,
+            force_upcast: true,
+        }
+    }
+}
+
+const DOWN: &str = "DownEncoderBlock2D";
+const UP: &str = "UpDecoderBlock2D";
+/// Groups of a temporal decoder's norms, which its configuration does not name.
+pub(super) const TEMPORAL_GROUPS: usize = 32;
+
+/// More than any autoencoder has: what a damaged or hostile file may ask for is bounded.
+const MOST_CHANNELS: usize = 1 << 14;
+const MOST_LEVELS: usize = 8;
+const MOST_LAYERS: usize = 64;
+
+/// What building the network takes.
+#[derive(Debug, Clone)]
+pub(super) struct Sizes {
+    pub(super) in_channels: usize,
+    pub(super) out_channels: usize,
+    pub(super) levels: Vec<usize>,
+    pub(super) layers: usize,
+    pub(super) latent: usize,
+    pub(super) groups: usize,
+    pub(super) attention: bool,
+}
+
+impl Sizes {
+    /// Pixels of height, and of width, for one place of a latent.
+    pub(super) fn downsample_factor(&self) -> usize {
+        1 << (self.levels.len() - 1)
+    }
+
+    fn check(self) -> Result<Self> {
+        let range = |key: &str, value: usize, most: usize| match value {
+            v if (1..=most).contains(&v) => Ok(()),
+            v => Err(Error::config(key, format!("expected 1 to {most}, got {v}"))),
+        };
+        range("in_channels", self.in_channels, MOST_CHANNELS)?;
+        range("out_channels", self.out_channels, MOST_CHANNELS)?;
+        range("latent_channels", self.latent, MOST_CHANNELS)?;
+        range("layers_per_block", self.layers, MOST_LAYERS)?;
+        range("norm_num_groups", self.groups, MOST_CHANNELS)?;
+        range("block_out_channels", self.levels.len(), MOST_LEVELS)?;
+        for &channels in &self.levels {
+            range("block_out_channels", channels, MOST_CHANNELS)?;
+            if !channels.is_multiple_of(self.groups) {
+                let what = format!("expected multiples of the {} groups of a norm, got {channels}", self.groups);
+                return Err(Error::config("block_out_channels", what));
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl KlConfig {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// If it is of another class, or has keys or values that are not known.
+    pub fn from_json(json: &Value) -> Result<Self> {
+        let config: Self = parse(json, "AutoencoderKL")?;
+        config.sizes()?;
+        Ok(config)
+    }
+
+    pub(super) fn sizes(&self) -> Result<Sizes> {
+        block_types("down_block_types", &self.down_block_types, DOWN, self.block_out_channels.len())?;
+        block_types("up_block_types", &self.up_block_types, UP, self.block_out_channels.len())?;
+        if !matches!(self.act_fn.as_str(), "silu" | "swish") {
+            return Err(Error::config("act_fn", format!("expected \"silu\", got \"{}\"", self.act_fn)));
+        }
+        scale(self.scaling_factor)?;
+        if self.shift_factor.is_some_and(|shift| !shift.is_finite()) {
+            return Err(Error::config("shift_factor", "expected a finite number"));
+        }
+        for (key, values) in [("latents_mean", &self.latents_mean), ("latents_std", &self.latents_std)] {
+            let Some(values) = values else { continue };
+            if values.len() != self.latent_channels {
+                let what =
+                    format!("expected one value for each of {} latent channels, got {}", self.latent_channels, values.len());
+                return Err(Error::config(key, what));
+            }
+            if values.iter().any(|v| !v.is_finite() || (key == "latents_std" && *v <= 0.0)) {
+                return Err(Error::config(
+                    key,
+                    format!("expected finite (and for a deviation positive) numbers, got {values:?}"),
+                ));
+            }
+        }
+        Sizes {
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            levels: self.block_out_channels.clone(),
+            layers: self.layers_per_block,
+            latent: self.latent_channels,
+            groups: self.norm_num_groups,
+            attention: self.mid_block_add_attention,
+        }
+        .check()
+    }
+}
+
+impl TemporalDecoderConfig {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// If it is of another class, or has keys or values that are not known.
+    pub fn from_json(json: &Value) -> Result<Self> {
+        let config: Self = parse(json, "AutoencoderKLTemporalDecoder")?;
+        config.sizes()?;
+        Ok(config)
+    }
+
+    pub(super) fn sizes(&self) -> Result<Sizes> {
+        block_types("down_block_types", &self.down_block_types, DOWN, self.block_out_channels.len())?;
+        scale(self.scaling_factor)?;
+        Sizes {
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            levels: self.block_out_channels.clone(),
+            layers: self.layers_per_block,
+            latent: self.latent_channels,
+            groups: TEMPORAL_GROUPS,
+            attention: true,
+        }
+        .check()
+    }
+}
+
+/// A configuration of `class` without what the writing program says about itself (`_class_name`, `_diffusers_version` …).
+fn parse<T: DeserializeOwned>(json: &Value, class: &str) -> Result<T> {
+    const KEY: &str = "autoencoder configuration";
+    let Value::Object(map) = json else { return Err(Error::config(KEY, "expected a JSON object")) };
+    if let Some(found) = map.get("_class_name").filter(|found| *found != class) {
+        return Err(Error::config("_class_name", format!("expected \"{class}\", got {found}")));
+    }
+    let mut map = map.clone();
+    map.retain(|key, _| !key.starts_with('_'));
+    serde_json::from_value(Value::Object(map)).map_err(|e| Error::config(KEY, e.to_string()))
+}
+
+fn block_types(key: &str, found: &[String], known: &str, levels: usize) -> Result<()> {
+    if found.len() == levels && found.iter().all(|name| name == known) {
+        return Ok(());
+    }
+    let what = format!("expected \"{known}\" for each of {levels} levels of block_out_channels, got {found:?}");
+    Err(Error::config(key, what))
+}
+
+fn scale(factor: f64) -> Result<()> {
+    if factor.is_finite() && factor > 0.0 {
+        return Ok(());
+    }
+    Err(Error::config("scaling_factor", format!("expected a positive number, got {factor}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn message(json: &Value) -> String {
+        KlConfig::from_json(json).err().map_or_else(String::new, |e| e.to_string())
+    }
+
+    #[test]
+    fn keys_that_are_missing_have_the_values_of_diffusers() -> Result<()> {
+        let config = KlConfig::from_json(&json!({"_class_name": "AutoencoderKL", "_diffusers_version": "0.42.1"}))?;
+        assert_eq!(config, KlConfig::default());
+        let json = json!({"block_out_channels": [32, 64], "down_block_types": [DOWN, DOWN], "latent_channels": 8});
+        assert_eq!(TemporalDecoderConfig::from_json(&json)?.sizes()?.downsample_factor(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_known_or_impossible_is_refused_by_name() {
+        assert!(message(&json!({"_class_name": "AutoencoderTiny"})).contains("expected \"AutoencoderKL\""));
+        assert!(message(&json!({"down_block_types": ["AttnDownEncoderBlock2D"]})).starts_with("down_block_types"));
+        assert!(message(&json!({"up_block_types": []})).starts_with("up_block_types"));
+        assert!(message(&json!({"act_fn": "gelu"})).starts_with("act_fn"));
+        assert!(message(&json!({"use_tiny_conv": true})).contains("use_tiny_conv"));
+        assert!(message(&json!({"block_out_channels": [48]})).contains("multiples of the 32 groups"));
+        assert!(message(&json!({"block_out_channels": [1_000_000]})).contains("1 to 16384"));
+        assert!(message(&json!({"block_out_channels": [], "down_block_types": [], "up_block_types": []})).contains("got 0"));
+        assert!(message(&json!({"layers_per_block": 0})).starts_with("layers_per_block"));
+        assert!(message(&json!({"norm_num_groups": 0})).starts_with("norm_num_groups"));
+        assert!(message(&json!({"scaling_factor": 0.0})).starts_with("scaling_factor"));
+        assert!(message(&json!({"latents_mean": [0.0]})).starts_with("latents_mean"));
+        assert!(message(&json!({"latents_std": [1.0, 1.0, 1.0, 0.0]})).starts_with("latents_std"));
+        assert!(message(&json!([])).contains("JSON object"));
+        assert!(TemporalDecoderConfig::from_json(&json!({"norm_num_groups": 8})).is_err());
+    }
+}

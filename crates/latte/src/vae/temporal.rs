@@ -1,0 +1,274 @@
+//! The autoencoder of Stable Video Diffusion: its encoder takes frames by themselves, its decoder all frames of a clip.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use candle_core::Tensor;
+use latte_ops::{ConvolutionWeights, GroupNorm, GroupSums, Precision, convolution_over_frames};
+
+use super::config::{Sizes, TEMPORAL_GROUPS, TemporalDecoderConfig};
+use super::layers::{Attention, Layer, Own, Resnet, encoder, out, whole};
+use super::reader::Reader;
+use super::{Autoencoder, DiagonalGaussian, frames};
+use crate::noise::TorchRng;
+use crate::weights::TensorSource;
+use crate::{Error, Result};
+
+/// The `AutoencoderKLTemporalDecoder` of diffusers. For inference, on the CPU.
+///
+/// All frames of a clip are decoded together. Norms across frames have statistics of the whole clip, so a clip decoded in
+/// chunks is another one, whatever their overlap: colours and details change at every border of chunks. (The official pipeline
+/// decodes 14 frames at a time; of its 16, the last two see neither the others nor their statistics.) The memory is that
+/// of two tensors of the clip at the highest level and of one frame's work: with Stable Video Diffusion's sizes about 0.28 GB
+/// for each frame of 512 × 512 pixels, 5 GB for 16. [`with_chunks`](Self::with_chunks) bounds it where a clip is too long.
+pub struct AutoencoderKlTemporalDecoder {
+    config: TemporalDecoderConfig,
+    sizes: Sizes,
+    encoder: Vec<Layer>,
+    decoder: Vec<ClipLayer>,
+    chunk: Option<usize>,
+}
+
+/// One step from the latents of a clip to its pixels.
+enum ClipLayer {
+    /// Frame by frame.
+    Frame(Layer),
+    Resnet(Box<ClipResnet>),
+    /// Over frames alone.
+    OverFrames(ConvolutionWeights),
+}
+
+/// A residual block within frames, and one across them whose result is mixed in.
+struct ClipResnet {
+    /// Each frame is doubled first; no doubled clip exists.
+    up: Option<Layer>,
+    spatial: Resnet,
+    norm1: GroupNorm,
+    conv1: ConvolutionWeights,
+    norm2: GroupNorm,
+    /// Times the share of the block across frames: with x the result within frames, `(1 − m)·x + m·(x + conv2(…))`.
+    conv2: ConvolutionWeights,
+}
+
+/// The ε of norms across frames.
+const TEMPORAL_EPS: f64 = 1e-5;
+/// Frames that are made at a time where others can go meanwhile.
+const FRAMES: usize = 4;
+
+impl AutoencoderKlTemporalDecoder {
+    /// Takes the weights from `source`, by the names of diffusers.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is impossible, or tensors are missing, not known or of other shapes: they are listed.
+    pub fn new(config: TemporalDecoderConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
+        let sizes = config.sizes()?;
+        let (encoder, decoder) = Reader::build(source, precision, sizes.levels.len(), |reader| layers(reader, &sizes))?;
+        Ok(Self { config, sizes, encoder, decoder, chunk: None })
+    }
+
+    /// The names and shapes of all tensors of an autoencoder of this configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is impossible.
+    pub fn tensors(config: &TemporalDecoderConfig) -> Result<BTreeMap<String, Vec<usize>>> {
+        let sizes = config.sizes()?;
+        Reader::wanted(sizes.levels.len(), |reader| layers(reader, &sizes))
+    }
+
+    /// Decodes at most so many frames together, as diffusers does with its `decode_chunk_size`. Chunks know nothing of each
+    /// other.
+    ///
+    /// # Errors
+    ///
+    /// If `frames` is 0.
+    pub fn with_chunks(mut self, frames: usize) -> Result<Self> {
+        if frames == 0 {
+            return Err(Error::config("decode_chunk_size", "expected at least 1 frame, got 0"));
+        }
+        self.chunk = Some(frames);
+        Ok(self)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TemporalDecoderConfig {
+        &self.config
+    }
+
+    /// What the encoder says of each frame: means, then logarithms of variances, not scaled.
+    ///
+    /// # Shapes
+    ///
+    /// `pixels` `[n, 3, h, w]` in `[-1, 1]`; gives `[n, 2c, h/s, w/s]`.
+    ///
+    /// # Errors
+    ///
+    /// If the shape is another one, or a side is no multiple of the downsample factor `s`.
+    pub fn moments(&self, pixels: &Tensor) -> Result<Tensor> {
+        let pixels = frames::check("pixels", pixels, self.sizes.in_channels, self.sizes.downsample_factor())?;
+        let frame = |index| whole(&self.encoder, frames::channels_last(&pixels, index)?);
+        frames::channels_first(&(0..pixels.dims()[0]).map(frame).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The distribution of the latents of each frame, not scaled.
+    ///
+    /// # Errors
+    ///
+    /// As [`moments`](Self::moments).
+    pub fn posterior(&self, pixels: &Tensor) -> Result<DiagonalGaussian> {
+        DiagonalGaussian::new(&self.moments(pixels)?)
+    }
+
+    /// The latents of one clip to pixels, without undoing the scale.
+    ///
+    /// # Shapes
+    ///
+    /// `latent` `[f, c, h, w]`; gives `[f, 3, h·s, w·s]`.
+    ///
+    /// # Errors
+    ///
+    /// If the shape is another one.
+    pub fn decode_unscaled(&self, latent: &Tensor) -> Result<Tensor> {
+        let latent = frames::check("latent", latent, self.sizes.latent, 1)?;
+        let f = latent.dims()[0];
+        let chunk = self.chunk.unwrap_or(f);
+        let mut decoded = Vec::with_capacity(f);
+        for start in (0..f).step_by(chunk) {
+            let clip = (start..f.min(start + chunk)).map(|i| frames::channels_last(&latent, i)).collect::<Result<Vec<_>>>()?;
+            decoded.extend(self.decoder.iter().try_fold(clip, |clip, layer| layer.forward(clip))?);
+        }
+        frames::channels_first(&decoded)
+    }
+}
+
+impl ClipLayer {
+    /// Takes the frames, so that each is gone when its successor exists.
+    fn forward(&self, clip: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        match self {
+            Self::Frame(layer) => clip.into_iter().map(|frame| whole(std::slice::from_ref(layer), frame)).collect(),
+            Self::Resnet(resnet) => resnet.forward(clip),
+            Self::OverFrames(weights) => Ok(convolution_over_frames(&clip, 0..clip.len(), weights, None, None)?),
+        }
+    }
+}
+
+impl ClipResnet {
+    fn read(reader: &Reader<'_>, name: &str, [input, output]: [usize; 2], up: Option<Layer>) -> Result<Self> {
+        let temporal = format!("{name}.temporal_res_block");
+        // The share is stored as its logit.
+        let share = 1.0 / (1.0 + (-reader.number(&format!("{name}.time_mixer.mix_factor"))?).exp());
+        Ok(Self {
+            up,
+            spatial: Resnet::read(reader, &format!("{name}.spatial_res_block"), [input, output], TEMPORAL_GROUPS)?,
+            norm1: reader.norm(&format!("{temporal}.norm1"), output, TEMPORAL_GROUPS, TEMPORAL_EPS)?,
+            conv1: reader.convolution(&format!("{temporal}.conv1"), [output; 2], &[3, 1, 1])?,
+            norm2: reader.norm(&format!("{temporal}.norm2"), output, TEMPORAL_GROUPS, TEMPORAL_EPS)?,
+            conv2: reader.scaled_convolution(&format!("{temporal}.conv2"), [output; 2], &[3, 1, 1], share)?,
+        })
+    }
+
+    fn forward(&self, clip: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let spatial = |frame: Tensor| {
+            let frame = match &self.up {
+                Some(up) => whole(std::slice::from_ref(up), frame)?,
+                None => frame,
+            };
+            self.spatial.forward(frame, &mut Own)?.ok_or_else(|| Error::config("autoencoder", "no statistics for a frame"))
+        };
+        let mut clip = clip.into_iter().map(spatial).collect::<Result<Vec<_>>>()?;
+        let input = self.norm1.normalisation(&sums(&self.norm1, &clip)?, true)?;
+        let h = convolution_over_frames(&clip, 0..clip.len(), &self.conv1, Some(&input), None)?;
+        let input = self.norm2.normalisation(&sums(&self.norm2, &h)?, true)?;
+        for start in (0..clip.len()).step_by(FRAMES) {
+            let frames = start..(start + FRAMES).min(clip.len());
+            let residual = &clip[frames.clone()];
+            let mixed = convolution_over_frames(&h, frames.clone(), &self.conv2, Some(&input), Some(residual))?;
+            clip.splice(frames, mixed);
+        }
+        Ok(clip)
+    }
+}
+
+/// Sums over all frames together.
+fn sums(norm: &GroupNorm, clip: &[Tensor]) -> Result<GroupSums> {
+    let parts = clip.iter().map(|frame| norm.sums(frame)).collect::<latte_ops::Result<Vec<_>>>()?;
+    Ok(GroupSums::merge(&parts)?)
+}
+
+fn layers(reader: &Reader<'_>, sizes: &Sizes) -> Result<(Vec<Layer>, Vec<ClipLayer>)> {
+    Ok((encoder(reader, sizes, true)?, decoder(reader, sizes)?))
+}
+
+/// The layers from the latents of a clip to its pixels.
+fn decoder(reader: &Reader<'_>, sizes: &Sizes) -> Result<Vec<ClipLayer>> {
+    let resnet = |name: &str, channels, up| -> Result<ClipLayer> {
+        Ok(ClipLayer::Resnet(Box::new(ClipResnet::read(reader, name, channels, up)?)))
+    };
+    let mut channels = sizes.levels[sizes.levels.len() - 1];
+    let conv_in = reader.convolution("decoder.conv_in", [sizes.latent, channels], &[3, 3])?;
+    let mut layers = vec![ClipLayer::Frame(Layer::Convolution(conv_in))];
+    // The reference pairs the resnets after the first with the one attention and drops what is left over: with one layer the
+    // attention is never used, and of more than two resnets only the first two are. Files hold them all the same.
+    let mut attention = Some(Attention::read(reader, "decoder.mid_block.attentions.0", channels, sizes.groups)?);
+    for index in 0..sizes.layers {
+        let block = resnet(&format!("decoder.mid_block.resnets.{index}"), [channels; 2], None)?;
+        if index == 1 {
+            layers.extend(attention.take().map(|attention| ClipLayer::Frame(Layer::Attention(attention))));
+        }
+        if index < 2 {
+            layers.push(block);
+        }
+    }
+    let mut up = None;
+    for (level, &out) in sizes.levels.iter().rev().enumerate() {
+        let name = format!("decoder.up_blocks.{level}");
+        for index in 0..=sizes.layers {
+            layers.push(resnet(&format!("{name}.resnets.{index}"), [channels, out], up.take())?);
+            channels = out;
+        }
+        if level + 1 < sizes.levels.len() {
+            up = Some(Layer::Up(reader.convolution(&format!("{name}.upsamplers.0.conv"), [out; 2], &[3, 3])?));
+        }
+    }
+    layers.push(ClipLayer::Frame(out(reader, "decoder", [channels, sizes.out_channels], sizes.groups)?));
+    let over_frames = reader.convolution("decoder.time_conv_out", [sizes.out_channels; 2], &[3, 1, 1])?;
+    layers.push(ClipLayer::OverFrames(over_frames));
+    Ok(layers)
+}
+
+impl Autoencoder for AutoencoderKlTemporalDecoder {
+    fn encode(&self, pixels: &Tensor, rng: &mut TorchRng) -> Result<Tensor> {
+        let (pixels, clip) = frames::flatten("pixels", pixels)?;
+        let latent = self.posterior(&pixels)?.sample(rng)?;
+        frames::unflatten(&(latent * self.config.scaling_factor)?, clip)
+    }
+
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        let (_, [b, _]) = frames::flatten("latent", latent)?;
+        if b == 0 {
+            return Err(Error::Shape {
+                name: "latent".into(),
+                expected: "at least one clip".into(),
+                got: latent.dims().to_vec(),
+            });
+        }
+        let clip = |index| self.decode_unscaled(&(latent.get(index)? / self.config.scaling_factor)?);
+        Ok(Tensor::stack(&(0..b).map(clip).collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    fn latent_channels(&self) -> usize {
+        self.sizes.latent
+    }
+
+    fn downsample_factor(&self) -> usize {
+        self.sizes.downsample_factor()
+    }
+}
+
+impl fmt::Debug for AutoencoderKlTemporalDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("AutoencoderKlTemporalDecoder");
+        debug.field("config", &self.config).field("chunk", &self.chunk).finish_non_exhaustive()
+    }
+}

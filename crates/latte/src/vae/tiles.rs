@@ -1,0 +1,155 @@
+//! Layers on tiles of a frame, with the result of the whole frame.
+//!
+//! Convolutions see a few places around each tile, so tiles overlap by as much as the layers reach and nothing has to be
+//! blended. What makes tiles of other programs differ from the whole, and their seams visible, are the group norms: their
+//! statistics are those of all places. Here layers run over all tiles as often as there are norms, each time up to the first
+//! norm whose statistics are not known and only to sum them up; the last run makes the result. Between levels, tensors of the
+//! whole frame exist; within a level, only those of one tile.
+
+use candle_core::Tensor;
+use latte_ops::GroupSums;
+
+use super::layers::{Layer, OfTile, whole};
+use crate::{Error, Result};
+
+/// How large tiles are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tiling {
+    tile: usize,
+}
+
+impl Tiling {
+    /// Tiles of `tile` × `tile` places (of each level: at the highest, of pixels), an even number of at least 16.
+    ///
+    /// The result is that of the whole frame up to rounding. The memory is that of the whole frame at half its height and
+    /// width, and of a few tiles; the time is several times as much (a level of a decoder has six norms or seven).
+    ///
+    /// # Errors
+    ///
+    /// If `tile` is odd or less than 16.
+    pub fn new(tile: usize) -> Result<Self> {
+        if tile < 16 || !tile.is_multiple_of(2) {
+            return Err(Error::config("tile", format!("expected an even number of at least 16, got {tile}")));
+        }
+        Ok(Self { tile })
+    }
+
+    /// All layers one after the other, in tiles where the frame is larger than one.
+    pub(super) fn run(self, layers: &[Layer], mut x: Tensor) -> Result<Tensor> {
+        for level in levels(layers) {
+            let [h, w] = Level::of(level, &x)?.size;
+            let everywhere = level.iter().any(|layer| layer.reach().is_none());
+            x = if everywhere || h.max(w) <= self.tile { whole(level, x)? } else { self.level(level, &x)? };
+        }
+        Ok(x)
+    }
+
+    fn level(self, layers: &[Layer], x: &Tensor) -> Result<Tensor> {
+        let level = Level::of(layers, x)?;
+        let mut known = Vec::new();
+        loop {
+            let mut sums = Vec::new();
+            let mut result: Option<Tensor> = None;
+            for top in (0..level.size[0]).step_by(self.tile) {
+                let mut row = Vec::new();
+                for left in (0..level.size[1]).step_by(self.tile) {
+                    match level.tile(x, [top, left], self.tile, &known)? {
+                        Tile::Done(tile) => row.push(tile),
+                        Tile::Sums(found) => sums.push(found),
+                    }
+                }
+                if row.is_empty() {
+                    continue;
+                }
+                let row = Tensor::cat(&row, 2)?;
+                let (_, height, width, c) = row.dims4()?;
+                let out = match result.take() {
+                    Some(out) => out,
+                    // The first row is as high as any.
+                    None => Tensor::zeros((1, level.out_rows(), width, c), row.dtype(), row.device())?,
+                };
+                out.slice_set(&row, 1, (top / level.shrinks).min(level.out_rows() - height))?;
+                result = Some(out);
+            }
+            match result {
+                Some(result) if sums.is_empty() => return Ok(result),
+                _ => known.push(GroupSums::merge(&sums)?),
+            }
+        }
+    }
+}
+
+/// Layers of one size: from a doubling on, or up to a halving.
+fn levels(layers: &[Layer]) -> Vec<&[Layer]> {
+    let (mut levels, mut start) = (Vec::new(), 0);
+    for (index, layer) in layers.iter().enumerate() {
+        let end = match layer {
+            Layer::Up(_) => index,
+            Layer::Down(_) => index + 1,
+            _ => continue,
+        };
+        levels.push(&layers[start..end]);
+        start = end;
+    }
+    levels.push(&layers[start..]);
+    levels.retain(|level| !level.is_empty());
+    levels
+}
+
+/// What all tiles of a level share.
+struct Level<'l> {
+    layers: &'l [Layer],
+    /// Height and width behind the doubling, and before the halving.
+    size: [usize; 2],
+    /// How much larger that is than what comes in.
+    grows: usize,
+    /// How much smaller than that is what goes out.
+    shrinks: usize,
+    /// How far its layers look, an even number.
+    halo: usize,
+}
+
+enum Tile {
+    Done(Tensor),
+    Sums(GroupSums),
+}
+
+impl<'l> Level<'l> {
+    fn of(layers: &'l [Layer], x: &Tensor) -> Result<Self> {
+        let (_, h, w, _) = x.dims4()?;
+        let grows = if matches!(layers.first(), Some(Layer::Up(_))) { 2 } else { 1 };
+        let shrinks = if matches!(layers.last(), Some(Layer::Down(_))) { 2 } else { 1 };
+        let halo = layers.iter().filter_map(Layer::reach).sum::<usize>().next_multiple_of(2);
+        Ok(Self { layers, size: [h * grows, w * grows], grows, shrinks, halo })
+    }
+
+    fn out_rows(&self) -> usize {
+        self.size[0] / self.shrinks
+    }
+
+    /// The tile that begins at `first`.
+    fn tile(&self, x: &Tensor, first: [usize; 2], tile: usize, known: &[GroupSums]) -> Result<Tile> {
+        let (mut core, mut x) = ([[0; 2]; 2], x.clone());
+        for axis in 0..2 {
+            let end = (first[axis] + tile).min(self.size[axis]);
+            // Both ends are even, so that doubled and halved places stay together.
+            let from = first[axis].saturating_sub(self.halo);
+            let to = (end + self.halo).min(self.size[axis]);
+            core[axis] = [first[axis] - from, end - first[axis]];
+            x = x.narrow(axis + 1, from / self.grows, (to - from) / self.grows)?;
+        }
+        let mut x = x.contiguous()?;
+        let mut statistics = OfTile { known, next: 0, core, found: None };
+        for layer in self.layers {
+            match (layer.forward(x, &mut statistics)?, statistics.found.take()) {
+                (Some(y), _) => x = y,
+                (None, Some(sums)) => return Ok(Tile::Sums(sums)),
+                (None, None) => return Err(Error::config("tile", "a layer ended without statistics")),
+            }
+        }
+        for (axis, [from, len]) in core.into_iter().enumerate() {
+            x = x.narrow(axis + 1, from / self.shrinks, len / self.shrinks)?;
+        }
+        Ok(Tile::Done(x.contiguous()?))
+    }
+}

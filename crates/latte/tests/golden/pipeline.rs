@@ -1,0 +1,100 @@
+//! Kind `t2v_pipeline`: prompt and noise to frames through the folder `tiny-latte-t2v*` beside the file, and the kind of that
+//! folder itself.
+
+use std::error::Error;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use golden::{Array, Case, Check};
+use latte::noise::TorchRng;
+use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
+use latte::text::PromptPair;
+use latte_ops::Precision;
+use serde::Deserialize;
+
+use crate::text::folder_beside;
+
+const PIPELINE: f64 = 1e-3;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    prompt: String,
+    negative_prompt: String,
+    guidance_scale: f64,
+    steps: usize,
+    /// The class that the reference ran, without `Scheduler`.
+    scheduler: String,
+    frames: usize,
+    height: usize,
+    width: usize,
+    temporal_decoder: bool,
+    /// How frames follow from decoded values.
+    #[serde(rename = "note")]
+    _note: String,
+}
+
+fn tensor(array: &Array) -> Result<Tensor> {
+    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
+}
+
+fn check(what: &str, ours: &Tensor, case: &Case) -> Result<Check> {
+    let reference = case.tensor(&format!("out.{what}"))?;
+    if ours.dims() != reference.shape.as_slice() {
+        return Err(format!("{what}: shape {:?}, expected {:?}", ours.dims(), reference.shape).into());
+    }
+    let values: Vec<f32> = ours.flatten_all()?.to_vec1()?;
+    Ok(Check::new_f32(what, &values, reference, PIPELINE))
+}
+
+pub(crate) fn t2v_pipeline(path: &Path) -> Result<Vec<Check>> {
+    let case = Case::read(path)?;
+    let config: Config = serde_json::from_value(case.config.clone().into())?;
+    let pipeline = TextToVideo::open(&folder_beside(path)?)?;
+    let class = format!("{}Scheduler", config.scheduler);
+    let settings = T2vSettings {
+        prompt: config.prompt,
+        negative_prompt: config.negative_prompt,
+        seed: 0,
+        num_steps: config.steps,
+        guidance_scale: config.guidance_scale,
+        num_frames: config.frames,
+        size: [config.height, config.width],
+        scheduler: pipeline.scheduler_with(&[("_class_name".into(), class.into())])?,
+        sampler: None,
+        eta: 0.0,
+        temporal_attention: true,
+        temporal_decoder: if config.temporal_decoder { TemporalDecoding::On } else { TemporalDecoding::Off },
+        clean_caption: true,
+        compat_masking: true,
+        fps: 8.0,
+    };
+    pipeline.check(&settings)?;
+    let texts = [settings.prompt.as_str(), settings.negative_prompt.as_str()];
+    let encoded = pipeline.encode_texts(&texts, settings.clean_caption, None, &mut |_, _| {})?;
+    let pair = PromptPair::new(&encoded[0], &encoded[1], settings.compat_masking)?;
+    let mut checks = vec![check("text", &pair.text, &case)?, check("negative_text", &pair.negative, &case)?];
+
+    let start = tensor(case.tensor("in.latents")?)?.transpose(1, 2)?.contiguous()?; // [b, f, c, h, w]
+    let transformer = pipeline.load_transformer()?;
+    let mut noise = TorchRng::new(0);
+    let latents = transformer.denoise_from(&start, &mut noise, &settings, &pair, Precision::F32, &mut |_, _| {})?;
+    checks.push(check("final_latents", &latents.transpose(1, 2)?.contiguous()?, &case)?);
+
+    let pixels = pipeline.load_decoder(pipeline.decodes_temporally(&settings), Precision::F32)?.decode(&latents)?;
+    let frames = ((pixels.squeeze(0)? * 0.5)? + 0.5)?.clamp(0f32, 1f32)?; // [f, 3, h, w]
+    checks.push(check("frames", &frames, &case)?);
+    Ok(checks)
+}
+
+/// Whether every part of the folder opens and fits its configuration. Its outputs are of kind `t2v_pipeline`.
+pub(crate) fn folder(path: &Path) -> Result<Vec<Check>> {
+    let pipeline = TextToVideo::open(path)?;
+    pipeline.load_transformer()?;
+    for temporal in [false, true] {
+        pipeline.load_decoder(temporal, Precision::F32)?;
+    }
+    Ok(vec![Check { what: "all parts open".into(), error: 0.0, tolerance: 0.0 }])
+}
