@@ -1,5 +1,6 @@
 //! Loads weights from files into a model, and says what became of each tensor.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use latte_ops::Parameters;
@@ -68,6 +69,11 @@ pub enum Ancestor {
 }
 
 impl Latte {
+    /// What would become of the tensors of `source`, judging by names and shapes.
+    pub fn fit(&self, source: &dyn TensorSource) -> LoadReport {
+        self.judge(source, |_| false)
+    }
+
     /// All parameters, from `source`. Fixed positions may be missing or of another shape, since they are computed where they do
     /// not fit.
     ///
@@ -108,22 +114,28 @@ impl Latte {
         parameters: &mut Parameters,
         leave_out: impl Fn(&str) -> bool,
     ) -> Result<LoadReport> {
+        let report = self.judge(source, leave_out);
+        for name in &report.used {
+            parameters.insert(name.clone(), source.tensor(name)?);
+        }
+        Ok(report)
+    }
+
+    fn judge(&self, source: &dyn TensorSource, leave_out: impl Fn(&str) -> bool) -> LoadReport {
         let mut report = LoadReport::default();
         for spec in &self.specs {
             match source.shape(&spec.name).filter(|_| !leave_out(&spec.name)) {
-                Some(shape) if shape == spec.shape => {
-                    parameters.insert(spec.name.clone(), source.tensor(&spec.name)?);
-                    report.used.push(spec.name.clone());
-                }
+                Some(shape) if shape == spec.shape => report.used.push(spec.name.clone()),
                 // Computed for the shape at hand.
                 _ if !spec.is_trainable() => {}
                 Some(shape) => report.wrong_shape.push((spec.name.clone(), spec.shape.clone(), shape)),
                 None => report.missing.push(spec.name.clone()),
             }
         }
-        let known = |name: &str| name == "temp_embed" || self.specs.iter().any(|spec| spec.name == name);
-        report.ignored = source.names().into_iter().filter(|name| !known(name) || leave_out(name)).collect();
-        Ok(report)
+        let known: BTreeSet<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        let is_known = |name: &str| name == "temp_embed" || known.contains(name);
+        report.ignored = source.names().into_iter().filter(|name| !is_known(name) || leave_out(name)).collect();
+        report
     }
 }
 
