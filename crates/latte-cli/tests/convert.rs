@@ -139,3 +139,48 @@ fn the_demand_for_an_autoencoder_comes_before_the_work() {
     let message = refused(dir.path(), &["sample", "--checkpoint", "x.safetensors"]);
     assert!(message.contains("--vae"), "{message}");
 }
+
+#[test]
+fn training_starts_from_the_blocks_of_an_image_model() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    ok(at, &["data", "demo", "clips", "--clips", "1"]);
+    let train = |run: &str, more: &[&str]| {
+        let mut args: Vec<String> = ["train", "--config", "clips/train.toml"].map(String::from).to_vec();
+        let run = format!("output.run={run}");
+        let tiny = [
+            "model.hidden_size=16",
+            "model.depth=2",
+            "model.num_heads=2",
+            "model.patch_size=4",
+            "data.size=16",
+            "data.num_frames=4",
+            "train.batch_size=2",
+            "train.max_steps=1",
+            "optimizer.learning_rate=0",
+            &run,
+        ];
+        for setting in tiny.iter().chain(more) {
+            args.extend(["--set".to_string(), (*setting).to_string()]);
+        }
+        latte(at, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert!(train("first", &["train.seed=1"]).status.success());
+    ok(at, &["convert", "first", "dit.pt"]);
+    let output = train("second", &["init.from=dit", "init.path=dit.pt", "train.seed=2"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("tensors used") && told.contains("1 ignored: `y_embedder.embedding_table.weight`"), "{told}");
+    // Nothing was learnt (the rate is 0), so the run holds what it started from.
+    ok(at, &["convert", "second", "second.pt"]);
+    let same = |name: &str| {
+        let of = |file: &str| Pretrained::open(&at.join(file)).unwrap().raw(name).unwrap().bytes.into_owned();
+        of("dit.pt") == of("second.pt")
+    };
+    assert!(same("blocks.1.attn.qkv.weight") && same("t_embedder.mlp.0.weight"));
+    assert!(!same("y_embedder.embedding_table.weight"));
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/weights/nested.pt"), at.join("other.pt")).unwrap();
+    let output = train("third", &["init.from=dit", "init.path=other.pt"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && told.contains("none of its tensors fits"), "{told}");
+}
