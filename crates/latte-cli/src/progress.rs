@@ -68,6 +68,10 @@ impl Observer for TrainingProgress {
         self.print(&format!("step {step}: saved {}", path.display()));
     }
 
+    fn note(&mut self, message: &str) {
+        self.print(message);
+    }
+
     fn warning(&mut self, message: &str) {
         self.print(&format!("warning: {message}"));
     }

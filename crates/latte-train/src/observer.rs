@@ -30,6 +30,11 @@ pub trait Observer {
         let _ = (step, path);
     }
 
+    /// Something worth knowing, such as which weights the run starts from.
+    fn note(&mut self, message: &str) {
+        let _ = message;
+    }
+
     /// Something is wrong that the run can live with, such as an unreadable video. Each message comes once.
     fn warning(&mut self, message: &str) {
         let _ = message;

@@ -77,8 +77,10 @@ pub struct Trainer {
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
     resumed_from: Option<PathBuf>,
-    /// Told to the observer when the run starts.
+    /// Warnings for the observer when the run starts.
     notes: Vec<String>,
+    /// What became of the weights that the run starts from; for the observer too.
+    inherited: Vec<String>,
 }
 
 /// A trait object that can stand in a `Debug` struct.
@@ -133,13 +135,13 @@ impl Trainer {
         let trainable: Vec<String> =
             stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
         let root = TorchRng::new(config.train.seed);
-        let mut notes = Vec::new();
+        let (mut notes, mut inherited) = (Vec::new(), Vec::new());
         let (state, rng, timesteps, position) = if let Some(path) = &newest {
             resume(path, &config, &card, &stepper.model, &data, &mut notes)?
         } else {
             let mut weights = stepper.model.init(&mut root.fork(INIT_STREAM))?;
             if let Some(init) = &config.init {
-                inherit(init, &stepper.model, &mut weights, &mut notes)?;
+                inherited = inherit(init, &stepper.model, &mut weights)?;
             }
             let state = TrainState::new(&weights, &trainable)?;
             let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
@@ -167,6 +169,7 @@ impl Trainer {
             log,
             checkpoints,
             notes,
+            inherited,
             config,
         })
     }
@@ -207,6 +210,9 @@ impl Trainer {
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
     pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+        for line in self.inherited.drain(..) {
+            observer.note(&line);
+        }
         for note in self.notes.drain(..) {
             observer.warning(&note);
         }
@@ -300,8 +306,8 @@ impl Trainer {
     }
 }
 
-/// Replaces fresh weights by those that `init` names, as far as they fit.
-fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters, notes: &mut Vec<String>) -> Result<()> {
+/// Replaces fresh weights by those that `init` names, as far as they fit; says what became of them.
+fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters) -> Result<Vec<String>> {
     let source = Pretrained::open(&init.path)?;
     let report = model.inherit(init.from.into(), &source, weights)?;
     let is_trainable = |name: &String| model.parameters().iter().any(|p| p.name == *name && p.is_trainable());
@@ -309,8 +315,7 @@ fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters, notes: &m
         let what = format!("none of its tensors fits the model, so there is nothing to start from; {report}");
         return Err(Error::checkpoint(&init.path, what));
     }
-    notes.extend(report.lines().into_iter().map(|line| format!("{}: {line}", init.path.display())));
-    Ok(())
+    Ok(report.lines().into_iter().map(|line| format!("{}: {line}", init.path.display())).collect())
 }
 
 /// The checkpoint to go on from, if any, as `start` wants it.
