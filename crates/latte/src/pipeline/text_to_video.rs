@@ -162,6 +162,15 @@ impl TextToVideo {
         encoded.into_iter().map(|found| found.ok_or_else(missing)).collect()
     }
 
+    /// A name for the transformer's weights, and another one for others: from names, shapes and samples of the values.
+    ///
+    /// # Errors
+    ///
+    /// If they are missing or damaged.
+    pub fn transformer_fingerprint(&self) -> Result<String> {
+        fingerprint(&WeightFiles::open(&self.folder.join("transformer"))?)
+    }
+
     /// Reads the transformer's weights.
     ///
     /// # Errors
