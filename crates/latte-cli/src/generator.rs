@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use candle_core::Tensor;
@@ -10,6 +11,8 @@ use latte::guidance::{ConditionalDenoiser, Guided};
 use latte::model::{Condition, Latte, LatteDenoiser};
 use latte::noise::TorchRng;
 use latte::sampler::{SampleOptions, Sampler, sample};
+use latte::vae::{Autoencoder, AutoencoderKl, KlConfig};
+use latte::weights::WeightFiles;
 use latte_ops::{PackedWeights, Parameters, Precision};
 use latte_train::{AutoencoderKind, ModelCard, find_weights, load_weights};
 use latte_video::{Clip, transform};
@@ -26,6 +29,16 @@ pub(crate) struct Generator {
     model: Latte,
     parameters: Parameters,
     packed_weights: PackedWeights,
+    autoencoder: AutoencoderBox,
+}
+
+/// A trait object that can stand in a `Debug` struct.
+struct AutoencoderBox(Arc<dyn Autoencoder>);
+
+impl std::fmt::Debug for AutoencoderBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Autoencoder")
+    }
 }
 
 /// How clips are made.
@@ -60,12 +73,12 @@ const DEFAULT_GUIDANCE: f64 = 4.0;
 
 impl Generator {
     /// Opens a weights file, or the newest weights of a checkpoint or run folder: the moving average, or with `raw` the
-    /// weights themselves.
+    /// weights themselves. Models that work on latents need the folder of their autoencoder, `vae`.
     ///
     /// # Errors
     ///
     /// If there are none, or they do not fit the model that the file describes.
-    pub(crate) fn open(path: &Path, raw: bool) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: &Path, raw: bool, vae: Option<&Path>) -> anyhow::Result<Self> {
         let mut file = find_weights(path)?;
         if raw && !path.is_file() {
             file.set_file_name("model.safetensors");
@@ -73,7 +86,8 @@ impl Generator {
         let (parameters, card) = load_weights(&file)?;
         let model = Latte::new(card.model.clone()).with_context(|| format!("{}", file.display()))?;
         model.check(&parameters).map_err(|what| bad_input(format!("{}: {what}", file.display())))?;
-        Ok(Self { path: file, card, model, parameters, packed_weights: PackedWeights::new() })
+        let autoencoder = AutoencoderBox(autoencoder(&card, vae, &file)?);
+        Ok(Self { path: file, card, model, parameters, packed_weights: PackedWeights::new(), autoencoder })
     }
 
     /// The numbers of the classes called `names` (each a name or a number); all classes if there are none. `None` stands for no
@@ -147,7 +161,7 @@ impl Generator {
         };
         let latents = sample(&diffusion, &network, &noise, &mut rng, &options, &mut report)?;
         let latents = latents.context("sampling was stopped")?; // [1, f, c, h, w]
-        let pixels = self.card.autoencoder.build().decode(&latents)?; // [1, f, 3, h, w]
+        let pixels = self.autoencoder.0.decode(&latents)?; // [1, f, 3, h, w]
         let [height, width] = self.size(recipe);
         let pixels = pixels.flatten_all()?.to_vec1::<f32>()?;
         Ok(transform::to_clip(&pixels, [f, height, width], self.card.fps)?)
@@ -159,7 +173,7 @@ impl Generator {
 
     /// `[f, c, h, w]` of the latent to start from.
     fn latent_shape(&self, recipe: &Recipe) -> anyhow::Result<[usize; 4]> {
-        let autoencoder = self.card.autoencoder.build();
+        let autoencoder = &self.autoencoder.0;
         let model = &self.card.model;
         let [height, width] = self.size(recipe);
         let frames = recipe.frames.unwrap_or(self.card.num_frames);
@@ -185,6 +199,25 @@ impl Generator {
                 }
             })),
             (Some(scale), _) => Ok(scale),
+        }
+    }
+}
+
+/// The space that the model works in; Stable Diffusion's has weights of its own, in the folder `vae`.
+fn autoencoder(card: &ModelCard, vae: Option<&Path>, file: &Path) -> anyhow::Result<Arc<dyn Autoencoder>> {
+    match (card.autoencoder.kind, vae) {
+        (AutoencoderKind::Pixels, None) => Ok(card.autoencoder.build()),
+        (AutoencoderKind::Pixels, Some(_)) => Err(bad_input(format!("--vae: {} works on pixels; leave it out", file.display()))),
+        (AutoencoderKind::StableDiffusion, None) => Err(bad_input(format!(
+            "{}: the model works on latents; say where the autoencoder lies (--vae FOLDER, with config.json and weights)",
+            file.display()
+        ))),
+        (AutoencoderKind::StableDiffusion, Some(folder)) => {
+            let files = WeightFiles::open(folder)?;
+            let wrong = |what: String| bad_input(format!("{}: {what}", folder.display()));
+            let config = files.config().ok_or_else(|| wrong("expected a folder with config.json beside the weights".into()))?;
+            let config = KlConfig::from_json(config).map_err(|e| wrong(e.to_string()))?;
+            Ok(Arc::new(AutoencoderKl::new(config, &files, Precision::F32).map_err(|e| wrong(e.to_string()))?))
         }
     }
 }

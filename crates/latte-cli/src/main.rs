@@ -36,6 +36,7 @@ enum Command {
     Sample(commands::sample::Args),
     T2v(commands::t2v::Args),
     Inspect(commands::inspect::Args),
+    Convert(commands::convert::Args),
     Data(commands::data::Args),
     Bench(commands::bench::Args),
     Completions(commands::completions::Args),
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::Sample(args) => commands::sample::run(&args),
         Command::T2v(args) => commands::t2v::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Convert(args) => commands::convert::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Completions(args) => {

@@ -13,9 +13,9 @@
 use std::path::{Path, PathBuf};
 
 use latte::diffusion::{DiffusionConfig, TimestepSampler};
-use latte::model::LatteConfig;
+use latte::model::{Hints, LatteConfig};
 use latte::noise::RngState;
-use latte::weights;
+use latte::weights::{self, Pretrained, WeightKind};
 use latte_ops::Parameters;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,7 @@ use crate::checkpoint_folder::{CheckpointFolder, STATE_FILE};
 use crate::config::{AutoencoderConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::loader::Position;
+use crate::pretrained::load_pretrained;
 use crate::state::TrainState;
 
 const MODEL_FILE: &str = "model.safetensors";
@@ -189,13 +190,19 @@ pub fn find_weights(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Reads weights and what must be known to sample from them. `path` is taken as [`find_weights`] does.
+/// Reads weights and what must be known to sample from them. `path` is taken as [`find_weights`] does. Files of other programs are
+/// taken as [`load_pretrained`] does.
 ///
 /// # Errors
 ///
-/// If there are none, they are damaged, or the file was not written by this program's trainer.
+/// If there are none, they are damaged, or the file tells of no model.
 pub fn load_weights(path: &Path) -> Result<(Parameters, ModelCard)> {
-    load_with_card(&find_weights(path)?)
+    let path = find_weights(path)?;
+    let files = Pretrained::open(&path)?;
+    if !files.files().metadata().contains_key(weights::DESCRIPTION) && files.kind() == WeightKind::Latte {
+        return load_pretrained(&files, Hints::default());
+    }
+    load_with_card(&path)
 }
 
 fn load_with_card(path: &Path) -> Result<(Parameters, ModelCard)> {

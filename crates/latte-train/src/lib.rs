@@ -27,6 +27,7 @@ mod error;
 mod loader;
 mod lr;
 mod observer;
+mod pretrained;
 mod record;
 mod state;
 mod step;
@@ -36,14 +37,15 @@ pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, lo
 pub use checkpoint_folder::CheckpointFolder;
 pub use config::source::apply_override;
 pub use config::{
-    AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, LoopConfig, MatrixPrecision,
-    ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform,
+    AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
+    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform,
 };
 pub use dataset::{FolderSource, VideoFolder};
 pub use error::{Error, Result};
 pub use loader::{ClipSource, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
+pub use pretrained::load_pretrained;
 pub use record::{StepRecord, read_metrics};
 pub use state::{TrainState, clip_scale};
 pub use step::{MicroBatch, StepGradients, Stepper};

@@ -10,10 +10,12 @@ use latte::diffusion::{Diffusion, TimestepSampler, TimestepSpacing};
 use latte::model::Latte;
 use latte::noise::TorchRng;
 use latte::vae::Autoencoder;
+use latte::weights::Pretrained;
+use latte_ops::Parameters;
 
 use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
-use crate::config::{ConditionKind, TrainConfig};
+use crate::config::{ConditionKind, InitConfig, TrainConfig};
 use crate::dataset::{FolderSource, VideoFolder};
 use crate::draw::draw;
 use crate::error::{Error, Result};
@@ -135,7 +137,10 @@ impl Trainer {
         let (state, rng, timesteps, position) = if let Some(path) = &newest {
             resume(path, &config, &card, &stepper.model, &data, &mut notes)?
         } else {
-            let weights = stepper.model.init(&mut root.fork(INIT_STREAM))?;
+            let mut weights = stepper.model.init(&mut root.fork(INIT_STREAM))?;
+            if let Some(init) = &config.init {
+                inherit(init, &stepper.model, &mut weights, &mut notes)?;
+            }
             let state = TrainState::new(&weights, &trainable)?;
             let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
             (state, root.fork(STEP_STREAM), timesteps, Position::default())
@@ -293,6 +298,19 @@ impl Trainer {
         observer.checkpoint(step, &path);
         Ok(path)
     }
+}
+
+/// Replaces fresh weights by those that `init` names, as far as they fit.
+fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters, notes: &mut Vec<String>) -> Result<()> {
+    let source = Pretrained::open(&init.path)?;
+    let report = model.inherit(init.from.into(), &source, weights)?;
+    let is_trainable = |name: &String| model.parameters().iter().any(|p| p.name == *name && p.is_trainable());
+    if !report.used.iter().any(is_trainable) {
+        let what = format!("none of its tensors fits the model, so there is nothing to start from; {report}");
+        return Err(Error::checkpoint(&init.path, what));
+    }
+    notes.extend(report.lines().into_iter().map(|line| format!("{}: {line}", init.path.display())));
+    Ok(())
 }
 
 /// The checkpoint to go on from, if any, as `start` wants it.

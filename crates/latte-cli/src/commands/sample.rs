@@ -25,13 +25,17 @@ const MOST_ROWS: usize = 64;
 ///   latte sample --checkpoint runs/tiny
 ///   latte sample --checkpoint runs/tiny --class right_red_square 3 --num 4 --seed 100
 ///   latte sample --checkpoint runs/tiny/checkpoints/0001500/ema.safetensors --sampler ddpm --steps 250 --guidance 1
+///   latte sample --checkpoint ffs.pt --vae sd-vae-ft-ema
 ///   latte sample --checkpoint runs/tiny --frames 16 --size 32x64 --format gif
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// A weights file, a checkpoint folder, or a run folder (its newest checkpoint).
+    /// A weights file (also an official .pt), a checkpoint folder, or a run folder (its newest checkpoint).
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
+    /// The folder of Stable Diffusion's autoencoder (config.json and weights), for models that work on its latents.
+    #[arg(long, value_name = "FOLDER")]
+    vae: Option<PathBuf>,
     /// Classes, by name or number. Default: every class once.
     #[arg(long = "class", value_name = "CLASS", num_args = 1..)]
     classes: Vec<String>,
@@ -107,7 +111,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.num == 0 || args.enlarge == 0 {
         return Err(bad_input("--num and --enlarge: expected at least 1"));
     }
-    let generator = Generator::open(&args.checkpoint, args.raw_weights)?;
+    let generator = Generator::open(&args.checkpoint, args.raw_weights, args.vae.as_deref())?;
     let mut requests = Vec::new();
     for class in generator.classes(&args.classes)? {
         requests.extend((0..args.num as u64).map(|n| Request { class, seed: args.seed.wrapping_add(n) }));

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use model::Surroundings;
 pub use model::{AutoencoderConfig, AutoencoderKind, ConditionKind, ModelConfig};
 pub use sections::{
-    DataConfig, DecoderChoice, FrameSize, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute, Transform,
+    DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig,
+    Recompute, Transform,
 };
 
 use crate::error::{Error, Result};
@@ -24,6 +25,9 @@ use crate::error::{Error, Result};
 pub struct TrainConfig {
     /// The network.
     pub model: ModelConfig,
+    /// Where its first weights come from. Default: chance, by the official rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<InitConfig>,
     /// The space that it works in.
     #[serde(default)]
     pub autoencoder: AutoencoderConfig,
@@ -152,6 +156,9 @@ impl TrainConfig {
             if !(0.0..1.0).contains(&value) {
                 return wrong(key, format!("expected 0 ≤ value < 1, got {value}"));
             }
+        }
+        if self.autoencoder.kind == AutoencoderKind::StableDiffusion {
+            return wrong("autoencoder.kind", "training on latents is not there yet; use `pixels`".into());
         }
         if o.min_learning_rate > o.learning_rate {
             return wrong(

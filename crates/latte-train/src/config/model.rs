@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use latte::model::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
+use latte::noise::TorchRng;
 use latte::vae::{Autoencoder, Pixels};
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +143,9 @@ pub enum AutoencoderKind {
     /// None: the network works on the pixels themselves.
     #[default]
     Pixels,
+    /// Stable Diffusion's, whose weights are files of their own: every official checkpoint works in its latents. For sampling
+    /// (`latte sample --vae`); training on latents is not there yet.
+    StableDiffusion,
 }
 
 impl AutoencoderConfig {
@@ -148,6 +153,39 @@ impl AutoencoderConfig {
     pub fn build(&self) -> Arc<dyn Autoencoder> {
         match self.kind {
             AutoencoderKind::Pixels => Arc::new(Pixels),
+            AutoencoderKind::StableDiffusion => Arc::new(NotLoaded),
         }
+    }
+}
+
+/// Stable Diffusion's autoencoder before its weights are there: its shapes only.
+struct NotLoaded;
+
+impl NotLoaded {
+    fn refuse(what: &str) -> latte::Result<Tensor> {
+        Err(latte::Error::Config {
+            key: "autoencoder".into(),
+            what: format!(
+                "{what} needs the weights of Stable Diffusion's autoencoder; give its folder (`latte sample --vae FOLDER`)"
+            ),
+        })
+    }
+}
+
+impl Autoencoder for NotLoaded {
+    fn encode(&self, _: &Tensor, _: &mut TorchRng) -> latte::Result<Tensor> {
+        Self::refuse("encoding")
+    }
+
+    fn decode(&self, _: &Tensor) -> latte::Result<Tensor> {
+        Self::refuse("decoding")
+    }
+
+    fn latent_channels(&self) -> usize {
+        4
+    }
+
+    fn downsample_factor(&self) -> usize {
+        8
     }
 }

@@ -1,6 +1,7 @@
 //! The sections of the configuration that are about data, optimisation, the loop and what it writes.
 
 use latte::diffusion::TimestepSampling;
+use latte::model::Ancestor;
 use latte_ops::Precision;
 use latte_video::{ClipWindow, Decoder, FrameRule};
 use serde::{Deserialize, Serialize};
@@ -220,6 +221,35 @@ pub enum Recompute {
     None,
     /// Those inside each transformer block. Same results, bit for bit.
     Block,
+}
+
+/// `[init]`: where the network's first weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitConfig {
+    /// Whose weights they are: `dit` or `latte`.
+    pub from: InitFrom,
+    /// The checkpoint: a file of PyTorch or safetensors, or a folder of such.
+    pub path: std::path::PathBuf,
+}
+
+/// Whose weights a network starts from. Tensors that do not fit are left out, and named when training starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitFrom {
+    /// An image DiT's: its blocks one to one, the label table left out, as the paper does.
+    Dit,
+    /// Another Latte's.
+    Latte,
+}
+
+impl From<InitFrom> for Ancestor {
+    fn from(from: InitFrom) -> Self {
+        match from {
+            InitFrom::Dit => Self::Dit,
+            InitFrom::Latte => Self::Latte,
+        }
+    }
 }
 
 /// `[output]`: where the run is written, and how much of it is kept.

@@ -117,7 +117,7 @@ pub struct LatteConfig {
 }
 
 /// The named sizes: depth, hidden size, heads (Table 1 of the paper).
-const SIZES: [(&str, usize, usize, usize); 4] =
+pub(super) const SIZES: [(&str, usize, usize, usize); 4] =
     [("S", 12, 384, 6), ("B", 12, 768, 12), ("L", 24, 1024, 16), ("XL", 28, 1152, 16)];
 const PATCH_SIZES: [usize; 3] = [2, 4, 8];
 

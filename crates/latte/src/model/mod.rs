@@ -24,6 +24,8 @@ mod denoiser;
 mod embed;
 mod final_layer;
 pub mod position;
+mod pretrained;
+mod recognise;
 mod specification;
 pub mod t2v;
 
@@ -32,6 +34,8 @@ use latte_ops::{Parameters, Rope, Tape, Var, linear};
 
 pub use config::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
 pub use denoiser::LatteDenoiser;
+pub use pretrained::{Ancestor, LoadReport};
+pub use recognise::Hints;
 pub use specification::ParameterSpec;
 
 use crate::noise::TorchRng;

@@ -8,6 +8,7 @@
 mod block;
 mod config;
 mod denoiser;
+mod recognise;
 mod weights;
 
 use candle_core::{DType, Device, Tensor};

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{self, StorageMark};
-use super::{Contents, Parsed, Storage, walk};
+use super::super::stored::StoredDtype;
+use super::object::StorageMark;
+use super::{Contents, Parsed, Storage, pickle, walk};
 
 /// Bytes that compressed entries may have in all. PyTorch compresses nothing; only a file that was packed again has any.
 const MOST_INFLATED: usize = 256 << 20;
@@ -158,7 +159,7 @@ impl<'a> Archive<'a> {
     fn storage(&mut self, mark: &StorageMark<'_>, folder: &str) -> Parsed<(Storage, usize)> {
         let name = format!("{folder}{}", mark.key);
         let entry = self.get(&name)?.ok_or_else(|| format!("has no entry `{name}`, where values should be"))?;
-        let size = mark.dtype.map_or(1, super::super::stored::StoredDtype::size);
+        let size = mark.dtype.map_or(1, StoredDtype::size);
         let needed = mark.len.checked_mul(size).filter(|&bytes| bytes as u64 <= entry.len);
         let Some(needed) = needed else {
             return Err(format!("should have {} values in its entry `{name}`, which has {} bytes", mark.len, entry.len));

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::pickle::{self, Object, Pickle, StorageMark};
-use super::{Contents, Parsed, Storage, walk};
+use super::super::stored::StoredDtype;
+use super::object::{Object, Pickle, StorageMark};
+use super::{Contents, Parsed, Storage, pickle, walk};
 
 /// The pickle of PyTorch's magic number, without its protocol.
 const MAGIC: &[u8] = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
@@ -43,7 +44,7 @@ pub(super) fn read(file: &[u8]) -> Parsed<Contents> {
     let mut contents = Contents::default();
     walk::collect(&object, "", &mut contents, &mut |mark| {
         let &(start, len) = storages.get(mark.key).ok_or_else(|| format!("has no storage `{}`", mark.key))?;
-        let size = mark.dtype.map_or(1, super::super::stored::StoredDtype::size);
+        let size = mark.dtype.map_or(1, StoredDtype::size);
         let [offset, values] = mark.part.unwrap_or([0, mark.len]);
         let part = offset
             .checked_mul(size)
@@ -67,7 +68,7 @@ fn is_big_endian(machine: &Pickle<'_>) -> bool {
 /// The bytes per value of every storage that the pickle names.
 fn sizes_of_storages<'a>(pickle: &Pickle<'a>, sizes: &mut BTreeMap<&'a str, usize>) -> Parsed<()> {
     for StorageMark { dtype, key, .. } in pickle.storages() {
-        let size = dtype.map_or(1, super::super::stored::StoredDtype::size);
+        let size = dtype.map_or(1, StoredDtype::size);
         if sizes.insert(key, size).is_some_and(|other| other != size) {
             return Err(format!("gives its storage `{key}` two types"));
         }

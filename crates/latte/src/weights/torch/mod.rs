@@ -11,6 +11,7 @@
 mod archive;
 mod globals;
 mod legacy;
+mod object;
 mod pickle;
 mod walk;
 mod write;

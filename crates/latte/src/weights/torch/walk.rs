@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::stored::Layout;
-use super::pickle::{Id, Object, Pickle, StorageMark, TensorMark};
+use super::object::{Id, Object, Pickle, StorageMark, TensorMark};
 use super::{Contents, Parsed, Storage};
 
 /// Dictionaries within dictionaries; weights are rarely deeper than a module of a module.

@@ -1,8 +1,11 @@
 //! `latte inspect`: says what a file or folder is.
 
+mod foreign;
+
 use std::path::{Path, PathBuf};
 
 use latte::model::{Condition, Latte, LatteConfig};
+use latte::weights::WeightFiles;
 use latte_ops::Parameters;
 use latte_train::{CheckpointFolder, ConditionKind, ModelCard, TrainConfig, find_weights, load_weights, read_metrics};
 use latte_video::{Decoder, Video};
@@ -10,15 +13,16 @@ use latte_video::{Decoder, Video};
 use crate::failure::bad_input;
 use crate::terminal::say;
 
-/// Says what a file or folder is: a run, a checkpoint, weights, a configuration, or a video.
+/// Says what a file or folder is: a run, a checkpoint, weights (also other programs'), a configuration, or a video.
 ///
 ///   latte inspect runs/tiny
 ///   latte inspect configs/tiny.toml
+///   latte inspect ffs.pt
 ///   latte inspect samples/right_red_square_seed0.mp4
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// A run or checkpoint folder, a .safetensors or .toml file, a video file, or a folder of frames.
+    /// A run or checkpoint folder, a .safetensors, .pt, .bin or .toml file, a folder of weights, a video file, or a folder of frames.
     path: PathBuf,
 }
 
@@ -29,6 +33,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         _ if path.join("checkpoints").is_dir() => run_folder(path)?,
         _ if path.join("ema.safetensors").is_file() => weights(path)?,
         Some("safetensors") => weights(path)?,
+        Some("pt" | "pth" | "bin" | "ckpt" | "json") => foreign::lines(path)?,
+        _ if foreign::is_folder_of_weights(path) => foreign::lines(path)?,
         Some("toml") => configuration(path)?,
         _ => vec![Video::open(path, Decoder::Auto)?.info().to_string()],
     };
@@ -60,16 +66,10 @@ fn run_folder(path: &Path) -> anyhow::Result<Vec<String>> {
 /// Weights, with the card that the trainer wrote into them.
 fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
     let file = find_weights(path)?;
-    let (parameters, card) = match load_weights(&file) {
-        Ok(found) => found,
-        // Tensors without a card: another program's file, or an optimiser's moments.
-        Err(e) => {
-            let (tensors, _) = latte::weights::load(&file)?;
-            let mut lines = vec![format!("{}: tensors", file.display()), field("not usable", format!("as a model: {e}"))];
-            lines.push(count(&tensors));
-            return Ok(lines);
-        }
-    };
+    if !WeightFiles::open(&file)?.metadata().contains_key(latte::weights::DESCRIPTION) {
+        return foreign::lines(&file);
+    }
+    let (parameters, card) = load_weights(&file)?;
     let mut lines = vec![format!("{}: weights after {} steps", file.display(), card.step)];
     lines.push(field("these are", if card.ema { "the moving average" } else { "the weights themselves" }));
     lines.push(count(&parameters));

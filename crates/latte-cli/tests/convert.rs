@@ -1,0 +1,141 @@
+//! Converting and inspecting weights of other programs, from outside.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use candle_core::{Device, Tensor};
+use latte::model::{Condition, Latte, LatteConfig};
+use latte::noise::TorchRng;
+use latte::weights::{FileKind, Pretrained, RawTensor, StoredDtype, TensorSource, write_weights};
+use tempfile::TempDir;
+
+fn latte(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_latte")).current_dir(dir).args(args).env_remove("RUST_BACKTRACE").output().unwrap()
+}
+
+fn ok(dir: &Path, args: &[&str]) -> String {
+    let output = latte(dir, args);
+    assert!(output.status.success(), "latte {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn refused(dir: &Path, args: &[&str]) -> String {
+    let output = latte(dir, args);
+    let line = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), line.lines().count()), (Some(2), 1), "latte {}: {line}", args.join(" "));
+    line
+}
+
+/// All tensors, bit for bit.
+fn bits(path: &Path) -> Vec<(String, StoredDtype, Vec<usize>, Vec<u8>)> {
+    let weights = Pretrained::open(path).unwrap();
+    let one = |name: String| {
+        let RawTensor { dtype, shape, bytes } = weights.raw(&name).unwrap();
+        (name, dtype, shape, bytes.into_owned())
+    };
+    weights.names().into_iter().map(one).collect()
+}
+
+/// An official checkpoint of a small model, as PyTorch would write it, with every second tensor in another type.
+fn official(dir: &Path, extra: &[&str], without: &str) -> PathBuf {
+    let config = LatteConfig {
+        input_size: [4, 4],
+        in_channels: 3,
+        num_frames: 2,
+        hidden_size: 16,
+        depth: 2,
+        num_heads: 2,
+        condition: Condition::Class { num_classes: 3, dropout: 0.1 },
+        ..LatteConfig::preset("Latte-S/2").unwrap()
+    };
+    let mut parameters = Latte::new(config).unwrap().init(&mut TorchRng::new(5)).unwrap();
+    for name in extra {
+        parameters.insert(*name, Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap());
+    }
+    let _ = parameters.remove(without);
+    let names: Vec<String> = parameters.names();
+    let read = |name: &str| {
+        let values = parameters.get(name).unwrap().flatten_all()?.to_vec1::<f32>()?;
+        let shape = parameters.shape(name).unwrap();
+        let half = name.ends_with("bias");
+        let bytes: Vec<u8> = match half {
+            true => values.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect(),
+            false => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        };
+        Ok(RawTensor { dtype: if half { StoredDtype::Bf16 } else { StoredDtype::F32 }, shape, bytes: bytes.into() })
+    };
+    let path = dir.join("official.pt");
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    write_weights(&path, &FileKind::Torch { part: Some("ema".into()) }, &names, &read).unwrap();
+    path
+}
+
+#[test]
+fn official_weights_become_ours_and_back_bit_for_bit_and_sample() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    let start = official(at, &[], "");
+    let message = refused(at, &["convert", "official.pt", "ours.safetensors"]);
+    assert!(message.contains("num_heads") && message.contains("--heads"), "{message}");
+    ok(at, &["convert", "official.pt", "ours.safetensors", "--heads", "2"]);
+    ok(at, &["convert", "ours.safetensors", "again.pt"]);
+    assert_eq!(bits(&at.join("ours.safetensors")), bits(&start));
+    assert_eq!(bits(&at.join("again.pt")), bits(&start));
+    assert_eq!(std::fs::read(at.join("again.pt")).unwrap(), std::fs::read(&start).unwrap(), "the same file");
+    let told = ok(at, &["inspect", "ours.safetensors"]);
+    assert!(told.contains("2 blocks of width 16, 2 heads") && told.contains("3 classes"), "{told}");
+    let told = ok(at, &["inspect", "official.pt"]);
+    assert!(told.contains("the weights of a Latte") && told.contains("of bfloat16") && told.contains("sha256"), "{told}");
+    let args = ["sample", "--checkpoint", "ours.safetensors", "--class", "1", "--steps", "2", "--format", "png", "--out", "out"];
+    ok(at, &args);
+    assert!(at.join("out/class1_seed0").is_dir());
+}
+
+#[test]
+fn what_does_not_fit_is_refused_unless_told_otherwise() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    official(at, &["surplus"], "blocks.1.attn.proj.bias");
+    let args = ["convert", "official.pt", "ours.safetensors", "--heads", "2"];
+    let message = refused(at, &args);
+    assert!(message.contains("`surplus`") && message.contains("`blocks.1.attn.proj.bias`"), "{message}");
+    assert!(!at.join("ours.safetensors").exists());
+    ok(at, &[&args[..], &["--lenient"]].concat());
+    assert!(!bits(&at.join("ours.safetensors")).iter().any(|(name, ..)| name == "surplus"));
+    assert!(refused(at, &["convert", "nowhere.pt", "x.pt"]).contains("no such file"));
+    assert!(refused(at, &["convert", "official.pt", "x.gif"]).contains("--to"));
+    assert!(refused(at, &["convert", "official.pt", "folder", "--heads", "2", "--lenient"]).contains("diffusers"));
+    std::fs::write(at.join("broken.pt"), b"PK\x03\x04 and nothing").unwrap();
+    assert!(refused(at, &["inspect", "broken.pt"]).contains("zip"));
+    assert!(refused(at, &["sample", "--checkpoint", "broken.pt"]).contains("zip"));
+}
+
+#[test]
+fn text_to_video_weights_go_through_all_kinds_of_files() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/tiny-latte-t2v/transformer");
+    let input = start.to_str().unwrap();
+    ok(at, &["convert", input, "t2v.pt"]);
+    ok(at, &["convert", "t2v.pt", "folder", "--heads", "2"]);
+    ok(at, &["convert", "folder", "t2v.safetensors"]);
+    for file in ["t2v.pt", "folder", "t2v.safetensors"] {
+        assert_eq!(bits(&at.join(file)), bits(&start), "{file}");
+    }
+    assert!(ok(at, &["inspect", "folder"]).contains("LatteTransformer3DModel"));
+}
+
+#[test]
+fn the_demand_for_an_autoencoder_comes_before_the_work() {
+    let dir = TempDir::new().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/latte_uncond.safetensors");
+    let weights = Pretrained::open(&golden).unwrap();
+    let names: Vec<String> = weights.names().into_iter().filter(|name| name.starts_with("param.")).collect();
+    let own: Vec<&str> = names.iter().map(|name| &name["param.".len()..]).collect();
+    let read = |name: &str| weights.raw(&format!("param.{name}"));
+    write_weights(&dir.path().join("x.pt"), &FileKind::Torch { part: None }, &own, &read).unwrap();
+    ok(dir.path(), &["convert", "x.pt", "x.safetensors", "--heads", "3"]);
+    let message = refused(dir.path(), &["sample", "--checkpoint", "x.safetensors"]);
+    assert!(message.contains("--vae"), "{message}");
+}
