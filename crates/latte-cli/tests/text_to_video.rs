@@ -23,7 +23,7 @@ fn latte(place: &TempDir, args: &[&str]) -> Output {
 }
 
 /// With the tiny model, few steps and few frames.
-fn tiny<'a>(place: &TempDir, more: &[&'a str]) -> Output {
+fn tiny(place: &TempDir, more: &[&str]) -> Output {
     let folder = model();
     let mut args = vec!["--model", folder.to_str().unwrap(), "--frames", "4", "--size", "64x64", "--steps", "3"];
     for option in ["--frames", "--size", "--steps"] {

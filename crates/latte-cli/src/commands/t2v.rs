@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
 use latte::solver::SolverKind;
 use latte::text::PromptPair;
+use latte::weights::hexadecimal;
 use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, transform};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ use crate::terminal::note;
 ///   latte t2v --from samples/a_dog_in_an_astronaut_suit_seed7.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Args {
     /// The model's folder: model_index.json, scheduler, tokenizer, text_encoder, transformer, vae, vae_temporal_decoder.
     #[arg(long, value_name = "FOLDER", required_unless_present = "from")]
@@ -244,8 +246,7 @@ fn kept_paths(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar]) -> anyhow::
     let weights = pipeline.transformer_fingerprint()?;
     let path = |job: &Sidecar| -> anyhow::Result<Option<PathBuf>> {
         let hash = Sha256::digest(format!("{weights}\n{}", serde_json::to_string(job)?));
-        let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Some(folder.join("latents").join(format!("{name}.safetensors"))))
+        Ok(Some(folder.join("latents").join(format!("{}.safetensors", hexadecimal(&hash)))))
     };
     jobs.iter().map(path).collect()
 }
@@ -327,7 +328,7 @@ fn file_name(prompt: &str, seed: u64) -> String {
     let mut name: String = whole.chars().take(LONGEST).collect();
     if name.replace('_', " ") != prompt {
         let hash = Sha256::digest(prompt.as_bytes());
-        let hash: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let hash = hexadecimal(&hash[..4]);
         name = if name.is_empty() { hash } else { format!("{name}_{hash}") };
     }
     format!("{name}_seed{seed}")

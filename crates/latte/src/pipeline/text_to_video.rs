@@ -19,7 +19,7 @@ use crate::noise::{NoiseSource, TorchRng};
 use crate::solver::{SolverConfig, SolverKind, solve};
 use crate::text::{EncodedText, PromptPair, TextEncoder};
 use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
-use crate::weights::{self, TensorSource, WeightFiles};
+use crate::weights::{self, TensorSource, WeightFiles, hexadecimal};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
@@ -309,10 +309,6 @@ fn fingerprint(weights: &WeightFiles) -> Result<String> {
         }
     }
     Ok(hexadecimal(&hash.finalize()))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A text of the cache; `None` if it is not there, or damaged and to be made again.
