@@ -202,21 +202,25 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     assert!(refused(&x, &Convolution { stride: 0, ..Convolution::SAME }));
     assert!(refused(&x, &Convolution { padding: [[usize::MAX, 1], [1, 1]], ..Convolution::SAME }));
     assert!(refused(&x, &Convolution { residual: Some(&x), ..Convolution::SAME }));
-    let one = pseudo_random(&[3], 1)?;
-    let norm = GroupNorm::new(&one, &one, 3, 1e-6)?.of(&Tensor::cat(&[&x, &x], 0)?, true)?;
+    let ones = pseudo_random(&[3], 1)?;
+    let norm = GroupNorm::new(&ones, &ones, 3, 1e-6)?.of(&Tensor::cat(&[&x, &x], 0)?, true)?;
     assert!(refused(&x, &Convolution { input: Some(&norm), ..Convolution::SAME }));
     assert!(refused(&x.to_dtype(candle_core::DType::F64)?, &Convolution::SAME));
     // Over frames.
-    let frame = x.clone();
-    assert!(convolution_over_frames(&[frame.clone()], 0..1, &weights, None, None).is_err(), "a kernel over places");
-    let even = ConvolutionWeights::new(&pseudo_random(&[4, 3, 2, 1], 1)?, &bias, Precision::F32)?;
-    assert!(convolution_over_frames(&[frame.clone()], 0..1, &even, None, None).is_err());
-    let odd = ConvolutionWeights::new(&pseudo_random(&[4, 3, 3, 1], 1)?, &bias, Precision::F32)?;
-    assert!(convolution_over_frames(&[], 0..1, &odd, None, None).is_err());
-    assert!(convolution_over_frames(&[frame.clone(), frame.narrow(1, 0, 2)?], 0..2, &odd, None, None).is_err());
-    assert!(convolution_over_frames(&[frame.clone()], 0..1, &odd, None, Some(&[frame.clone()])).is_err());
-    assert!(convolution_over_frames(&[frame.clone()], 0..2, &odd, None, None).is_err());
-    assert!(convolution_over_frames(&[frame.clone()], 1..1, &odd, None, None).is_err());
-    assert_eq!(convolution_over_frames(&[frame], 0..1, &odd, None, None)?[0].dims(), [1, 4, 4, 4]);
+    let one = std::slice::from_ref(&x);
+    let kernel = |size: [usize; 2], seed| -> Result<ConvolutionWeights> {
+        ConvolutionWeights::new(&pseudo_random(&[4, 3, size[0], size[1]], seed)?, &bias, Precision::F32)
+    };
+    let odd = kernel([3, 1], 1)?;
+    let refused = |frames: &[Tensor], wanted, weights: &ConvolutionWeights, residual: Option<&[Tensor]>| {
+        convolution_over_frames(frames, wanted, weights, None, residual).is_err()
+    };
+    assert!(refused(one, 0..1, &weights, None), "a kernel over places");
+    assert!(refused(one, 0..1, &kernel([2, 1], 1)?, None), "an even kernel");
+    assert!(refused(&[], 0..1, &odd, None));
+    assert!(refused(&[x.clone(), x.narrow(1, 0, 2)?], 0..2, &odd, None));
+    assert!(refused(one, 0..1, &odd, Some(one)), "a residual of another number of channels");
+    assert!(refused(one, 0..2, &odd, None) && refused(one, 1..1, &odd, None));
+    assert_eq!(convolution_over_frames(one, 0..1, &odd, None, None)?[0].dims(), [1, 4, 4, 4]);
     Ok(())
 }
