@@ -64,6 +64,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let kind = args.to.map_or_else(|| kind_of(&args.output), Ok)?;
     let input = input_file(&args.input)?;
     let weights = Pretrained::open(&input)?;
+    if kind == Kind::Diffusers && weights.kind() == WeightKind::Latte {
+        return Err(no_class(&weights, &args.output));
+    }
     let plan = match weights.kind() {
         _ if weights.files().metadata().contains_key(DESCRIPTION) => own(&weights, args)?,
         WeightKind::Latte => latte(&weights, args)?,
@@ -172,6 +175,15 @@ fn of_pytorch() -> BTreeMap<String, String> {
     BTreeMap::from([("format".to_string(), "pt".to_string())])
 }
 
+/// Diffusers has a class for text-to-video weights alone.
+fn no_class(weights: &Pretrained, output: &Path) -> anyhow::Error {
+    bad_input(format!(
+        "{}: diffusers has no class for {}, only for text-to-video weights; use --to pt or --to safetensors",
+        output.display(),
+        weights.kind()
+    ))
+}
+
 fn write(weights: &Pretrained, plan: &Plan, kind: Kind, output: &Path) -> anyhow::Result<()> {
     let names: Vec<&str> = plan.names.iter().map(String::as_str).collect();
     let safetensors = || FileKind::Safetensors { metadata: plan.metadata.clone() };
@@ -181,11 +193,7 @@ fn write(weights: &Pretrained, plan: &Plan, kind: Kind, output: &Path) -> anyhow
         Kind::Pt => write_weights(output, &FileKind::Torch { part: plan.part.clone() }, &names, &read)?,
         Kind::Diffusers => {
             let Some(config) = &plan.config else {
-                return Err(bad_input(format!(
-                    "{}: diffusers has no class for {}, only for text-to-video weights; use --to pt or --to safetensors",
-                    output.display(),
-                    weights.kind()
-                )));
+                return Err(no_class(weights, output));
             };
             std::fs::create_dir_all(output).map_err(|e| bad_input(format!("{}: {e}", output.display())))?;
             write_weights(&output.join("diffusion_pytorch_model.safetensors"), &safetensors(), &names, &read)?;
