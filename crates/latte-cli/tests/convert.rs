@@ -59,9 +59,10 @@ fn official(dir: &Path, extra: &[&str], without: &str) -> PathBuf {
         let values = parameters.get(name).unwrap().flatten_all()?.to_vec1::<f32>()?;
         let shape = parameters.shape(name).unwrap();
         let half = name.ends_with("bias");
-        let bytes: Vec<u8> = match half {
-            true => values.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect(),
-            false => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        let bytes: Vec<u8> = if half {
+            values.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect()
+        } else {
+            values.iter().flat_map(|v| v.to_le_bytes()).collect()
         };
         Ok(RawTensor { dtype: if half { StoredDtype::Bf16 } else { StoredDtype::F32 }, shape, bytes: bytes.into() })
     };

@@ -23,7 +23,7 @@ fn latte(place: &TempDir, args: &[&str]) -> Output {
 }
 
 /// With the tiny model, few steps and few frames.
-fn tiny<'a>(place: &TempDir, more: &[&'a str]) -> Output {
+fn tiny(place: &TempDir, more: &[&str]) -> Output {
     let folder = model();
     let mut args = vec!["--model", folder.to_str().unwrap(), "--frames", "4", "--size", "64x64", "--steps", "3"];
     for option in ["--frames", "--size", "--steps"] {
@@ -95,6 +95,35 @@ fn encoded_prompts_are_kept_and_damaged_ones_made_again() {
     let third = made(&place, &tiny(&place, &["--prompt", "a cat", "--out", "three"]));
     assert_same(&first[0], &third[0]);
     assert!(kept.iter().all(|path| std::fs::metadata(path).unwrap().len() > 100), "made again, kept again");
+}
+
+#[test]
+fn an_interrupted_run_goes_on_from_its_latents() {
+    let place = TempDir::new().unwrap();
+    let files = made(&place, &tiny(&place, &["--prompt", "a cat", "--out", "one"]));
+    let latents = place.path().join("cache/latents");
+    assert_eq!(std::fs::read_dir(&latents).unwrap().count(), 0, "nothing is left once the video is there");
+    // A folder stands where the second run's video should be: it fails after denoising.
+    let blocked = place.path().join("two/a_cat_seed0.mp4");
+    std::fs::create_dir_all(&blocked).unwrap();
+    assert!(!tiny(&place, &["--prompt", "a cat", "--out", "two"]).status.success());
+    let left: Vec<PathBuf> = std::fs::read_dir(&latents).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(left.len(), 1);
+    // Proof that they are read: with another video's latents in their place, that video is made.
+    let other = made(&place, &tiny(&place, &["--prompt", "a cat", "--seed", "1", "--out", "other"]));
+    let blocked_too = place.path().join("two/a_cat_seed1.mp4");
+    std::fs::create_dir_all(&blocked_too).unwrap();
+    assert!(!tiny(&place, &["--prompt", "a cat", "--seed", "1", "--out", "two"]).status.success());
+    let mut both = std::fs::read_dir(&latents).unwrap().map(|e| e.unwrap().path());
+    let of_other = both.find(|path| *path != left[0]).unwrap();
+    let own = std::fs::read(&left[0]).unwrap();
+    std::fs::rename(of_other, &left[0]).unwrap();
+    std::fs::remove_dir(&blocked).unwrap();
+    assert_same(&other[0], &made(&place, &tiny(&place, &["--prompt", "a cat", "--out", "two"]))[0]);
+    std::fs::write(&left[0], own).unwrap();
+    let again = made(&place, &tiny(&place, &["--prompt", "a cat", "--out", "two"]));
+    assert_same(&files[0], &again[0]);
+    assert!(!left[0].exists());
 }
 
 #[test]

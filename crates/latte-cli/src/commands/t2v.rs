@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
 use latte::solver::SolverKind;
 use latte::text::PromptPair;
+use latte::weights::hexadecimal;
 use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, transform};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ use crate::terminal::note;
 ///   latte t2v --from samples/a_dog_in_an_astronaut_suit_seed7.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Args {
     /// The model's folder: model_index.json, scheduler, tokenizer, text_encoder, transformer, vae, vae_temporal_decoder.
     #[arg(long, value_name = "FOLDER", required_unless_present = "from")]
@@ -102,7 +104,8 @@ pub(crate) struct Args {
         "temporal_decoder", "no_temporal_attention", "no_clean_caption", "compat_masking", "precision", "fps",
     ])]
     from: Option<PathBuf>,
-    /// Neither read nor write encoded prompts in the cache folder ($LATTE_CACHE, else ~/.cache/latte).
+    /// Keep neither encoded prompts nor, until the videos are written, latents in the cache folder ($LATTE_CACHE, else
+    /// ~/.cache/latte).
     #[arg(long)]
     no_cache: bool,
 }
@@ -136,8 +139,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let start = Instant::now();
-    let latents = latents(args, &pipeline, &jobs)?;
+    let kept = kept_paths(args, &pipeline, &jobs)?;
+    let latents = latents(args, &pipeline, &jobs, &kept)?;
     decode(args, &pipeline, &jobs, &latents)?;
+    for path in kept.iter().flatten() {
+        // The videos are there; what is left behind would only take space.
+        let _ = std::fs::remove_file(path);
+    }
     let memory = peak_memory_mib().map_or_else(String::new, |mib| format!(", at most {mib} MiB of memory"));
     note(&format!("{} in {}{memory}", counted(jobs.len()), crate::progress::duration(start.elapsed())));
     Ok(())
@@ -202,7 +210,7 @@ fn again(args: &Args, path: &Path) -> anyhow::Result<(TextToVideo, Vec<Sidecar>)
 }
 
 /// The clean latents of all jobs, `[1, f, c, h, w]` each.
-fn latents(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar]) -> anyhow::Result<Vec<Tensor>> {
+fn latents(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar], kept: &[Option<PathBuf>]) -> anyhow::Result<Vec<Tensor>> {
     let cache = if args.no_cache { None } else { crate::cache::folder() };
     let mut progress = StageProgress::new("reading the prompts");
     let texts = encode_texts(pipeline, jobs, cache.as_deref(), &mut |done, total| progress.set(done as u64, total as u64))?;
@@ -210,16 +218,43 @@ fn latents(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar]) -> anyhow::Res
     let mut progress = StageProgress::new("denoising");
     let mut transformer = None;
     let mut all = Vec::new();
-    for (index, (job, text)) in jobs.iter().zip(&texts).enumerate() {
+    for ((index, (job, text)), kept) in jobs.iter().zip(&texts).enumerate().zip(kept) {
+        if let Some(latents) = kept.as_deref().and_then(|path| kept_latents(path, job)) {
+            all.push(latents);
+            continue;
+        }
         let transformer = match &transformer {
             Some(loaded) => loaded,
             None => transformer.insert(pipeline.load_transformer()?),
         };
         let mut report = |done: usize, total: usize| progress.set((index * total + done) as u64, (jobs.len() * total) as u64);
-        all.push(transformer.denoise(&job.settings, text, job.precision.into(), &mut report)?);
+        let latents = transformer.denoise(&job.settings, text, job.precision.into(), &mut report)?;
+        if let Some(path) = kept {
+            let tensors = std::iter::once(("latents".to_string(), latents.clone())).collect();
+            std::fs::create_dir_all(path.parent().unwrap_or(path)).with_context(|| format!("cannot make {}", path.display()))?;
+            latte::weights::save(path, &tensors, None)?;
+        }
+        all.push(latents);
     }
     progress.finish();
     Ok(all)
+}
+
+/// Where the latents of each job are kept until its video is written, so that an interrupted run need not make them again.
+fn kept_paths(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar]) -> anyhow::Result<Vec<Option<PathBuf>>> {
+    let Some(folder) = (if args.no_cache { None } else { crate::cache::folder() }) else { return Ok(vec![None; jobs.len()]) };
+    let weights = pipeline.transformer_fingerprint()?;
+    let path = |job: &Sidecar| -> anyhow::Result<Option<PathBuf>> {
+        let hash = Sha256::digest(format!("{weights}\n{}", serde_json::to_string(job)?));
+        Ok(Some(folder.join("latents").join(format!("{}.safetensors", hexadecimal(&hash)))))
+    };
+    jobs.iter().map(path).collect()
+}
+
+/// Latents that an interrupted run left; `None` if there are none, or damaged ones.
+fn kept_latents(path: &Path, job: &Sidecar) -> Option<Tensor> {
+    let latents = latte::weights::load(path).ok()?.0.get("latents").ok()?.clone();
+    (latents.rank() == 5 && latents.dims()[1] == job.settings.num_frames).then_some(latents)
 }
 
 /// The prompts and negative prompts of all jobs; each different text is encoded once, and all of them together.
@@ -249,14 +284,20 @@ fn decode(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar], latents: &[Tens
             decoder = Some((temporal, pipeline.load_decoder(temporal, job.precision.into())?));
         }
         let Some((_, autoencoder)) = &decoder else { continue };
-        let pixels = autoencoder.decode(latent)?; // [1, f, 3, h, w]
+        let frames = job.settings.num_frames;
+        // A decoder of single frames takes one at a time: less memory, and progress that moves.
+        let together = if temporal { frames } else { 1 };
+        let mut values = Vec::new();
+        for first in (0..frames).step_by(together) {
+            let pixels = autoencoder.decode(&latent.narrow(1, first, together)?)?; // [1, f, 3, h, w]
+            values.extend(pixels.flatten_all()?.to_vec1::<f32>()?);
+            progress.set((index * frames + first + together) as u64, (jobs.len() * frames) as u64);
+        }
         let [height, width] = job.settings.size;
-        let values = pixels.flatten_all()?.to_vec1::<f32>()?;
         let clip = transform::to_clip(&values, [job.settings.num_frames, height, width], job.settings.fps)?;
         for path in write(&args.out, job, &clip)? {
             progress.say(&format!("{}", path.display()));
         }
-        progress.set(index as u64 + 1, jobs.len() as u64);
     }
     progress.finish();
     Ok(())
@@ -287,7 +328,7 @@ fn file_name(prompt: &str, seed: u64) -> String {
     let mut name: String = whole.chars().take(LONGEST).collect();
     if name.replace('_', " ") != prompt {
         let hash = Sha256::digest(prompt.as_bytes());
-        let hash: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let hash = hexadecimal(&hash[..4]);
         name = if name.is_empty() { hash } else { format!("{name}_{hash}") };
     }
     format!("{name}_seed{seed}")

@@ -192,7 +192,8 @@ impl Plan<'_> {
             let line = &mut line[inside.start * pixel..inside.end * pixel];
             if self.upsample {
                 for (x, words) in line.chunks_exact_mut(pixel).enumerate() {
-                    let at = (first + x) / 2 * c;
+                    let place = first + x; // in the doubled frame
+                    let at = place / 2 * c;
                     write_pixels(self.kernel(), words, pixel, &source[at..at + c], c, image.norm, &mut scratch.pixels);
                 }
             } else {

@@ -32,20 +32,20 @@ impl LatteConfig {
         let (hidden_size, in_channels, tubelet, patch_size) = match shapes.of("x_embedder.proj.weight")?.as_slice() {
             &[d, c, p, q] if p == q => (d, c, None, p),
             &[d, c, s, p, q] if p == q => (d, c, Some(s), p),
-            other => return Err(shapes.strange("x_embedder.proj.weight", "[d, c, p, p]", other)),
+            other => return Err(strange("x_embedder.proj.weight", "[d, c, p, p]", other)),
         };
         if hidden_size * patch_size * in_channels == 0 {
-            return Err(shapes.strange("x_embedder.proj.weight", "[d, c, p, p]", &shapes.of("x_embedder.proj.weight")?));
+            return Err(strange("x_embedder.proj.weight", "[d, c, p, p]", &shapes.of("x_embedder.proj.weight")?));
         }
         let has = |name: &str| source.shape(name).is_some();
-        let depth = (0..).take_while(|index| has(&format!("blocks.{index}.attn.qkv.weight"))).count();
+        let depth = (0..source.names().len()).take_while(|index| has(&format!("blocks.{index}.attn.qkv.weight"))).count();
         let frames = source.shape("temp_embed").map(|shape| match shape.as_slice() {
             &[1, frames, _] => Ok(frames * tubelet.unwrap_or(1)),
-            other => Err(shapes.strange("temp_embed", "[1, f, d]", other)),
+            other => Err(strange("temp_embed", "[1, f, d]", other)),
         });
         let mlp_size = match shapes.of("blocks.0.mlp.fc1.weight")?.as_slice() {
             &[mlp, _] => mlp,
-            other => return Err(shapes.strange("blocks.0.mlp.fc1.weight", "[mlp, d]", other)),
+            other => return Err(strange("blocks.0.mlp.fc1.weight", "[mlp, d]", other)),
         };
         let config = Self {
             input_size: shapes.input_size(patch_size, hints)?,
@@ -93,16 +93,12 @@ impl Shapes<'_> {
         })
     }
 
-    fn strange(&self, name: &str, expected: &str, got: &[usize]) -> Error {
-        Error::Shape { name: name.into(), expected: expected.into(), got: got.to_vec() }
-    }
-
     fn input_size(&self, patch_size: usize, hints: Hints) -> Result<[usize; 2]> {
         if let Some(size) = hints.input_size {
             return Ok(size);
         }
         let shape = self.of("pos_embed")?;
-        let &[1, tokens, _] = shape.as_slice() else { return Err(self.strange("pos_embed", "[1, n, d]", &shape)) };
+        let &[1, tokens, _] = shape.as_slice() else { return Err(strange("pos_embed", "[1, n, d]", &shape)) };
         let side = tokens.isqrt();
         if side * side != tokens || side == 0 {
             let what = format!("{tokens} tokens are no square, and shapes do not tell their rows and columns");
@@ -116,7 +112,7 @@ impl Shapes<'_> {
             return match shape.as_slice() {
                 // The last row is the null label's.
                 &[rows, _] if rows > 1 => Ok(Condition::Class { num_classes: rows - 1, dropout: CLASS_DROPOUT }),
-                other => Err(self.strange("y_embedder.embedding_table.weight", "[classes + 1, d]", other)),
+                other => Err(strange("y_embedder.embedding_table.weight", "[classes + 1, d]", other)),
             };
         }
         match self.0.shape("text_embedding_projection.1.weight").as_deref() {
@@ -125,7 +121,7 @@ impl Shapes<'_> {
                 let length = if values.is_multiple_of(TEXT_LENGTH) { TEXT_LENGTH } else { 1 };
                 Ok(Condition::Text { length, width: values / length })
             }
-            Some(other) => Err(self.strange("text_embedding_projection.1.weight", "[d, l · width]", other)),
+            Some(other) => Err(strange("text_embedding_projection.1.weight", "[d, l · width]", other)),
         }
     }
 
@@ -135,13 +131,17 @@ impl Shapes<'_> {
         match shape.first().copied() {
             Some(rows) if rows == area.saturating_mul(2 * in_channels) => Ok(true),
             Some(rows) if rows == area.saturating_mul(in_channels) => Ok(false),
-            _ => Err(self.strange(
+            _ => Err(strange(
                 "final_layer.linear.weight",
                 "[p² · channels, d] with the latent's channels or twice as many",
                 &shape,
             )),
         }
     }
+}
+
+fn strange(name: &str, expected: &str, got: &[usize]) -> Error {
+    Error::Shape { name: name.into(), expected: expected.into(), got: got.to_vec() }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::noise::{NoiseSource, TorchRng};
 use crate::solver::{SolverConfig, SolverKind, solve};
 use crate::text::{EncodedText, PromptPair, TextEncoder};
 use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
-use crate::weights::{self, TensorSource, WeightFiles};
+use crate::weights::{self, TensorSource, WeightFiles, hexadecimal};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
@@ -162,6 +162,15 @@ impl TextToVideo {
         encoded.into_iter().map(|found| found.ok_or_else(missing)).collect()
     }
 
+    /// A name for the transformer's weights, and another one for others: from names, shapes and samples of the values.
+    ///
+    /// # Errors
+    ///
+    /// If they are missing or damaged.
+    pub fn transformer_fingerprint(&self) -> Result<String> {
+        fingerprint(&WeightFiles::open(&self.folder.join("transformer"))?)
+    }
+
     /// Reads the transformer's weights.
     ///
     /// # Errors
@@ -300,10 +309,6 @@ fn fingerprint(weights: &WeightFiles) -> Result<String> {
         }
     }
     Ok(hexadecimal(&hash.finalize()))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A text of the cache; `None` if it is not there, or damaged and to be made again.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use super::clean::clean_caption;
+use super::clean::Cleaning;
 use super::t5::{T5Config, T5Encoder, tokens_of};
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{Tokenizer, Tokens};
 use crate::Result;
 use crate::weights::TensorSource;
 
@@ -75,22 +75,22 @@ impl<'s> TextEncoder<'s> {
         Ok(Self { tokenizer: Tokenizer::open(tokenizer)?, encoder: T5Encoder::new(T5Config::read(config)?, weights)? })
     }
 
-    /// Encodes texts, cleaned before ([`clean_caption`]) if `clean` is set. `on_layer` hears how many layers of all are done.
+    /// Encodes texts, cleaned before ([`Cleaning::Full`]) if `clean` is set. `on_layer` hears how many layers of all are done.
     ///
     /// # Errors
     ///
     /// If weights cannot be read or memory runs out.
     pub fn encode(&self, texts: &[&str], clean: bool, on_layer: &mut dyn FnMut(usize, usize)) -> Result<Vec<EncodedText>> {
+        let cleaning = if clean { Cleaning::Full } else { Cleaning::None };
         let layers = self.encoder.config().num_layers;
         let total = layers * texts.len().div_ceil(TOGETHER);
         let mut encoded = Vec::with_capacity(texts.len());
         for (index, batch) in texts.chunks(TOGETHER).enumerate() {
-            let tokens = batch
-                .iter()
-                .map(|text| self.tokenizer.padded(&if clean { clean_caption(text) } else { (*text).to_string() }, MAX_LENGTH))
-                .collect::<Result<Vec<_>>>()?;
+            let tokens =
+                batch.iter().map(|text| self.tokenizer.encode(&cleaning.apply(text), MAX_LENGTH)).collect::<Result<Vec<_>>>()?;
             let ids: Vec<Vec<u32>> = tokens.iter().map(|t| t.ids.clone()).collect();
-            let masks: Vec<Vec<u32>> = tokens.iter().map(super::tokenizer::Tokens::mask).collect();
+            let mask = |t: &Tokens| (0..t.ids.len()).map(|i| u32::from(i < t.length)).collect();
+            let masks: Vec<Vec<u32>> = tokens.iter().map(mask).collect();
             let output = self.encoder.forward(&ids, &masks, &mut |done, _| on_layer(index * layers + done, total))?; // [b, l, d]
             for (i, tokens) in tokens.iter().enumerate() {
                 encoded.push(EncodedText { tokens: tokens_of(&output, i, MAX_LENGTH)?, length: tokens.length });

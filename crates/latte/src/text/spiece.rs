@@ -1,164 +1,192 @@
-//! Reads `spiece.model`, the file of a SentencePiece vocabulary: a protocol-buffer message.
+//! Reads SentencePiece's `spiece.model`: a protocol-buffer message with the pieces, their scores, and the normaliser's table.
 //!
-//! Only what a Unigram tokenizer needs is kept. The reader trusts no length: whatever the file says, it looks at each byte at most
-//! once and keeps no more than the file holds.
+//! Field numbers are those of SentencePiece's `sentencepiece_model.proto`. Nothing in the file is trusted: whatever it
+//! says, memory stays within a small multiple of its size, and damage is an error.
 
-use crate::{Error, Result};
+/// Pieces of real models are counted in hundreds of thousands at most.
+const MOST_PIECES: usize = 1 << 20;
+/// Pieces of real models have tens of bytes.
+pub(super) const LONGEST_PIECE: usize = 1024;
 
-/// A vocabulary with its normaliser.
+/// What a piece is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PieceKind {
+    Normal,
+    /// Stands for what no piece matches.
+    Unknown,
+    /// Found in text only as a special token.
+    Control,
+    /// Found whole wherever it is in the text.
+    UserDefined,
+    /// Never found.
+    Unused,
+    /// A byte of what no piece matches.
+    Byte,
+}
+
 #[derive(Debug, Clone, PartialEq)]
-pub struct SentencePieceModel {
-    /// Each piece with its log-probability; a piece's number is its place.
-    pub pieces: Vec<(String, f64)>,
-    /// The number of the piece that stands for everything unknown.
-    pub unknown: usize,
-    /// The compiled table by which text is normalised; empty where there is none.
-    pub normalizer: Vec<u8>,
+pub(super) struct Piece {
+    pub(super) text: String,
+    /// Logarithm of its probability.
+    pub(super) score: f32,
+    pub(super) kind: PieceKind,
 }
 
-/// The numbers of fields, from `sentencepiece_model.proto`.
-mod field {
-    pub(super) const PIECES: u64 = 1;
-    pub(super) const TRAINER: u64 = 2;
-    pub(super) const NORMALIZER: u64 = 3;
-    pub(super) const PIECE_TEXT: u64 = 1;
-    pub(super) const PIECE_SCORE: u64 = 2;
-    pub(super) const PIECE_TYPE: u64 = 3;
-    pub(super) const MODEL_TYPE: u64 = 3;
-    pub(super) const CHARSMAP: u64 = 2;
+/// What is in a `spiece.model`, as far as tokenising needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SentencePiece {
+    /// By id.
+    pub(super) pieces: Vec<Piece>,
+    /// The normaliser's table; empty if it changes nothing.
+    pub(super) charsmap: Vec<u8>,
+    /// Whether text gets a blank before its first word.
+    pub(super) add_dummy_prefix: bool,
 }
 
-/// The type of the unknown piece, and of a Unigram model.
-const UNKNOWN: u64 = 2;
-const UNIGRAM: u64 = 1;
-
-impl SentencePieceModel {
-    /// Reads the bytes of a file.
-    ///
-    /// # Errors
-    ///
-    /// If they are no such message, hold no pieces, no unknown piece, or a model that is not Unigram.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let (mut pieces, mut unknown, mut normalizer) = (Vec::new(), None, Vec::new());
-        let mut message = Message(bytes);
-        while let Some((number, value)) = message.next()? {
-            match (number, value) {
-                (field::PIECES, Value::Bytes(piece)) => {
-                    let (text, score, kind) = parse_piece(piece)?;
-                    if kind == UNKNOWN {
-                        unknown = unknown.or(Some(pieces.len()));
+impl SentencePiece {
+    /// Reads the bytes of a file; the error says what is wrong with them.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let mut model = Self { pieces: Vec::new(), charsmap: Vec::new(), add_dummy_prefix: true };
+        for field in Fields(bytes) {
+            match field? {
+                (1, Value::Bytes(piece)) => {
+                    if model.pieces.len() == MOST_PIECES {
+                        return Err(format!("has more than {MOST_PIECES} pieces"));
                     }
-                    pieces.push((text, score));
+                    model.pieces.push(parse_piece(piece).map_err(|what| format!("piece {}: {what}", model.pieces.len()))?);
                 }
-                (field::TRAINER, Value::Bytes(trainer)) => check_trainer(trainer)?,
-                (field::NORMALIZER, Value::Bytes(spec)) => {
-                    let mut spec = Message(spec);
-                    while let Some((number, value)) = spec.next()? {
-                        if let (field::CHARSMAP, Value::Bytes(table)) = (number, value) {
-                            normalizer = table.to_vec();
+                (2, Value::Bytes(trainer)) => check_model_type(trainer)?,
+                (3, Value::Bytes(normalizer)) => {
+                    for field in Fields(normalizer) {
+                        match field? {
+                            (2, Value::Bytes(charsmap)) => model.charsmap = charsmap.to_vec(),
+                            (3, Value::Integer(flag)) => model.add_dummy_prefix = flag != 0,
+                            _ => {}
                         }
                     }
                 }
                 _ => {}
             }
         }
-        if pieces.is_empty() {
-            return Err(wrong("it holds no pieces"));
+        match model.pieces.iter().filter(|piece| piece.kind == PieceKind::Unknown).count() {
+            1 => Ok(model),
+            n => Err(format!("expected one piece for unknown text, found {n} among {} pieces", model.pieces.len())),
         }
-        Ok(Self { pieces, unknown: unknown.ok_or_else(|| wrong("no piece stands for the unknown"))?, normalizer })
+    }
+
+    /// The id of the piece for unknown text.
+    pub(super) fn unknown(&self) -> Option<usize> {
+        self.pieces.iter().position(|piece| piece.kind == PieceKind::Unknown)
     }
 }
 
-fn wrong(what: &str) -> Error {
-    Error::config("spiece.model", format!("is no SentencePiece model of the Unigram type: {what}; copy the file again"))
-}
-
-fn parse_piece(bytes: &[u8]) -> Result<(String, f64, u64)> {
-    let (mut text, mut score, mut kind) = (None, 0.0, 1);
-    let mut message = Message(bytes);
-    while let Some((number, value)) = message.next()? {
-        match (number, value) {
-            (field::PIECE_TEXT, Value::Bytes(bytes)) => {
-                text = Some(std::str::from_utf8(bytes).map_err(|e| wrong(&format!("a piece is no text ({e})")))?.to_string());
+fn parse_piece(bytes: &[u8]) -> Result<Piece, String> {
+    let mut piece = Piece { text: String::new(), score: 0.0, kind: PieceKind::Normal };
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(text)) if text.len() <= LONGEST_PIECE => {
+                piece.text = std::str::from_utf8(text).map_err(|e| format!("is no UTF-8 ({e})"))?.into();
             }
-            (field::PIECE_SCORE, Value::Fixed32(bits)) => score = f64::from(f32::from_bits(bits)),
-            (field::PIECE_TYPE, Value::Integer(n)) => kind = n,
+            (1, Value::Bytes(text)) => return Err(format!("has {} bytes, expected at most {LONGEST_PIECE}", text.len())),
+            (2, Value::Fixed32(bits)) => piece.score = f32::from_bits(bits),
+            (3, Value::Integer(kind)) => {
+                piece.kind = match kind {
+                    1 => PieceKind::Normal,
+                    2 => PieceKind::Unknown,
+                    3 => PieceKind::Control,
+                    4 => PieceKind::UserDefined,
+                    5 => PieceKind::Unused,
+                    6 => PieceKind::Byte,
+                    other => return Err(format!("is of kind {other}, expected 1 to 6")),
+                }
+            }
             _ => {}
         }
     }
-    if !score.is_finite() {
-        return Err(wrong("a piece's score is no number"));
+    if piece.text.is_empty() {
+        return Err("has no text".into());
     }
-    Ok((text.ok_or_else(|| wrong("a piece has no text"))?, score, kind))
+    if !piece.score.is_finite() {
+        return Err(format!("has the score {}, expected a finite number", piece.score));
+    }
+    Ok(piece)
 }
 
-fn check_trainer(bytes: &[u8]) -> Result<()> {
-    let mut message = Message(bytes);
-    while let Some((number, value)) = message.next()? {
-        if let (field::MODEL_TYPE, Value::Integer(kind)) = (number, value)
-            && kind != UNIGRAM
+/// Only unigram models choose pieces by their scores alone.
+fn check_model_type(trainer: &[u8]) -> Result<(), String> {
+    for field in Fields(trainer) {
+        if let (3, Value::Integer(kind)) = field?
+            && kind != 1
         {
-            return Err(wrong(&format!("its model type is {kind}")));
+            return Err(format!("is a model of type {kind}, expected 1 (unigram), which T5 has"));
         }
     }
     Ok(())
 }
 
-/// What is left of a message.
-struct Message<'b>(&'b [u8]);
-
-/// The value of a field.
-enum Value<'b> {
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Value<'a> {
     Integer(u64),
-    Bytes(&'b [u8]),
     Fixed32(u32),
+    /// Skipped: no field that we read has this form.
     Fixed64,
+    Bytes(&'a [u8]),
 }
 
-impl<'b> Message<'b> {
-    /// The next field's number and value.
-    fn next(&mut self) -> Result<Option<(u64, Value<'b>)>> {
+/// The fields of a message: number and value, in the order of the file.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u64, Value<'a>), String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let key = self.integer()?;
+        let field = self.field();
+        if field.is_none() {
+            self.0 = &[]; // the rest cannot be understood
+        }
+        Some(field.ok_or_else(|| "is damaged or incomplete: a field ends before its value does".into()))
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn field(&mut self) -> Option<(u64, Value<'a>)> {
+        let key = self.varint()?;
         let value = match key & 7 {
-            0 => Value::Integer(self.integer()?),
+            0 => Value::Integer(self.varint()?),
             1 => {
                 self.take(8)?;
                 Value::Fixed64
             }
             2 => {
-                let length = self.integer()?;
-                Value::Bytes(self.take(usize::try_from(length).unwrap_or(usize::MAX))?)
+                let length = usize::try_from(self.varint()?).ok()?;
+                Value::Bytes(self.take(length)?)
             }
-            5 => {
-                let mut bits = [0; 4];
-                bits.copy_from_slice(self.take(4)?);
-                Value::Fixed32(u32::from_le_bytes(bits))
-            }
-            other => return Err(wrong(&format!("wire type {other}"))),
+            5 => Value::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
+            _ => return None,
         };
-        Ok(Some((key >> 3, value)))
+        Some((key >> 3, value))
     }
 
-    /// Seven bits to a byte, the lowest first; the eighth says that more follow.
-    fn integer(&mut self) -> Result<u64> {
+    /// Seven bits per byte, the lowest first; the last byte has its highest bit clear.
+    fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.take(1)?[0];
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                return Ok(value);
+                return Some(value);
             }
         }
-        Err(wrong("a number of more than ten bytes"))
+        None
     }
 
-    fn take(&mut self, count: usize) -> Result<&'b [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or_else(|| wrong("it ends in the middle of a field"))?;
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        Ok(taken)
+        Some(taken)
     }
 }
 
@@ -168,55 +196,67 @@ mod tests {
 
     use super::*;
 
+    fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        let mut field = vec![number << 3 | 2];
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            field.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        field.push(length as u8);
+        [&field, bytes].concat()
+    }
+
     fn piece(text: &str, score: f32, kind: u8) -> Vec<u8> {
-        let mut inner = vec![0x0A, text.len() as u8];
-        inner.extend(text.as_bytes());
-        inner.push(0x15);
-        inner.extend(score.to_le_bytes());
-        inner.extend([0x18, kind]);
-        let mut outer = vec![0x0A, inner.len() as u8];
-        outer.extend(inner);
-        outer
+        let score = [&[2 << 3 | 5][..], &score.to_le_bytes()].concat();
+        bytes_field(1, &[bytes_field(1, text.as_bytes()), score, vec![3 << 3, kind]].concat())
     }
 
     fn model() -> Vec<u8> {
-        let mut bytes = piece("<unk>", 0.0, 2);
-        bytes.extend(piece("▁a", -1.5, 1));
-        bytes.extend([0x12, 0x02, 0x18, 0x01]); // the trainer: Unigram
-        bytes.extend([0x1A, 0x05, 0x12, 0x03, 7, 8, 9]); // the normaliser's table
-        bytes
+        let normalizer = bytes_field(3, &[bytes_field(1, b"identity"), bytes_field(2, &[1, 2, 3]), vec![3 << 3, 0]].concat());
+        [piece("<unk>", 0.0, 2), piece("▁a", -1.5, 1), bytes_field(2, &[3 << 3, 1]), normalizer].concat()
     }
 
     #[test]
-    fn pieces_and_normalizer_are_read() -> Result<()> {
-        let found = SentencePieceModel::parse(&model())?;
-        assert_eq!(found.pieces, [("<unk>".to_string(), 0.0), ("▁a".to_string(), -1.5)]);
-        assert_eq!((found.unknown, found.normalizer), (0, vec![7, 8, 9]));
+    fn pieces_and_the_normaliser_are_read() -> Result<(), String> {
+        let model = SentencePiece::parse(&model())?;
+        assert_eq!(model.pieces[1], Piece { text: "▁a".into(), score: -1.5, kind: PieceKind::Normal });
+        assert_eq!((model.unknown(), model.charsmap.as_slice(), model.add_dummy_prefix), (Some(0), &[1, 2, 3][..], false));
         Ok(())
     }
 
     #[test]
-    fn every_cut_of_a_file_is_refused_or_read_but_never_a_panic() {
+    fn what_cannot_be_used_is_named() {
+        let with = |more: &[u8]| SentencePiece::parse(&[&model(), more].concat()).err().unwrap_or_default();
+        assert!(with(&piece("x", f32::NAN, 1)).contains("piece 2: has the score NaN"));
+        assert!(with(&piece("", 0.0, 1)).contains("no text"));
+        assert!(with(&piece(&"x".repeat(LONGEST_PIECE + 1), 0.0, 1)).contains("1025 bytes"));
+        assert!(with(&piece("x", 0.0, 9)).contains("kind 9"));
+        assert!(with(&bytes_field(1, &bytes_field(1, &[0xff]))).contains("UTF-8"));
+        assert!(with(&bytes_field(2, &[3 << 3, 2])).contains("type 2"));
+        assert!(with(&piece("<unk2>", 0.0, 2)).contains("found 2"));
+        assert!(with(&[1 << 3 | 2, 0xff, 0xff, 0xff, 0xff, 0x0f]).contains("damaged"));
+        assert!(SentencePiece::parse(&[]).is_err_and(|what| what.contains("found 0")));
+    }
+
+    #[test]
+    fn every_cut_is_an_error_or_a_shorter_model() {
         let whole = model();
-        for end in 0..whole.len() {
-            let _ = SentencePieceModel::parse(&whole[..end]);
+        for length in 0..whole.len() {
+            if let Ok(short) = SentencePiece::parse(&whole[..length]) {
+                assert!(short.pieces.len() < 2 || short.charsmap.is_empty(), "{length}");
+            }
         }
-        for hostile in [&[][..], &[0xFF; 12], &[0x0A, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F], &[0x0B], &piece("a", f32::NAN, 2)] {
-            assert!(SentencePieceModel::parse(hostile).is_err(), "{hostile:?}");
-        }
-        let mut bpe = model();
-        bpe.extend([0x12, 0x02, 0x18, 0x02]);
-        assert!(SentencePieceModel::parse(&bpe).is_err());
     }
 
     proptest! {
         #[test]
-        fn changed_bytes_never_panic(place in 0usize..64, byte in any::<u8>(), noise in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut bytes = model();
-            let place = place % bytes.len();
-            bytes[place] = byte;
-            let _ = SentencePieceModel::parse(&bytes);
-            let _ = SentencePieceModel::parse(&noise);
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..200usize) {
+            let _ = SentencePiece::parse(&bytes);
+            let mut damaged = model();
+            let at = at % damaged.len();
+            damaged.splice(at..at, bytes);
+            let _ = SentencePiece::parse(&damaged);
         }
     }
 }

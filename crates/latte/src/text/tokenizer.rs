@@ -1,174 +1,279 @@
-//! Texts to the numbers of their tokens, as T5 was trained with.
+//! Text to the token ids of T5, from `tokenizer.json` or straight from SentencePiece's `spiece.model`.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::models::unigram::Unigram;
-use tokenizers::normalizers::{Precompiled, Replace, Sequence, Strip};
+use tokenizers::normalizers::Precompiled;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
-use tokenizers::utils::SysRegex;
-use tokenizers::{AddedToken, NormalizerWrapper};
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
+use tokenizers::{AddedToken, PreTokenizerWrapper};
 
-use super::spiece::SentencePieceModel;
+use super::charsmap;
+use super::spiece::{LONGEST_PIECE, PieceKind, SentencePiece};
 use crate::{Error, Result};
 
-/// The tokenizer of a T5 encoder.
+/// Real files have a few megabytes.
+const LARGEST_FILE: u64 = 64 << 20;
+/// T5's own number of sentinel tokens, which configurations leave out.
+const DEFAULT_EXTRA_IDS: u64 = 100;
+const MOST_EXTRA_IDS: u64 = 100_000;
+
+/// The token ids of a text, padded to a length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// The ids; from [`length`](Self::length) on, padding.
+    pub ids: Vec<u32>,
+    /// How many ids are real, the end-of-text token included.
+    pub length: usize,
+    /// How many ids of the text did not fit and were left out.
+    pub cut: usize,
+}
+
+/// Text to token ids, with an end-of-text token after each text, as T5 was trained.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    pieces: tokenizers::Tokenizer,
     end: u32,
     padding: u32,
 }
 
-/// The tokens of a text, padded to a length.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tokens {
-    /// The numbers of the tokens, padding behind them.
-    pub ids: Vec<u32>,
-    /// How many of them are the text's, its end included.
-    pub length: usize,
-}
-
-impl Tokens {
-    /// 1 for the text's tokens, 0 for padding.
-    pub fn mask(&self) -> Vec<u32> {
-        (0..self.ids.len()).map(|i| u32::from(i < self.length)).collect()
-    }
-}
-
-/// What ends a text, and what stands behind it, where files say nothing else.
-const END: &str = "</s>";
-const PADDING: &str = "<pad>";
-
 impl Tokenizer {
-    /// Opens a `tokenizer` folder: `tokenizer.json` if there is one, else `spiece.model`.
+    /// Opens the tokenizer in `folder`: its `tokenizer.json` if there is one, else its `spiece.model`.
     ///
     /// # Errors
     ///
-    /// If there is neither, or the file is damaged.
+    /// If there is neither, or it cannot be read or understood.
     pub fn open(folder: &Path) -> Result<Self> {
-        let [json, spiece] = ["tokenizer.json", "spiece.model"].map(|name| folder.join(name));
-        if json.is_file() {
-            return Self::from_json(&json);
-        }
-        if spiece.is_file() {
-            return Self::from_spiece(&spiece);
-        }
-        Err(wrong(folder, "expected a folder with tokenizer.json or spiece.model"))
+        if folder.join("tokenizer.json").exists() { Self::from_json(folder) } else { Self::from_spiece(folder) }
     }
 
-    /// Opens a `tokenizer.json`.
+    /// Opens `tokenizer.json` in `folder`, with `tokenizer_config.json` where there is one.
     ///
     /// # Errors
     ///
-    /// If it cannot be read or is no tokenizer.
-    pub fn from_json(path: &Path) -> Result<Self> {
-        let bytes = read(path)?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| wrong(path, format!("is no tokenizer: {e}")))?;
-        // Ends and padding are set here, whatever the file has to say about them.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| wrong(path, e.to_string()))?;
-        Self::new(inner, path)
+    /// If it cannot be read, or is no tokenizer of T5's kind (unigram).
+    pub fn from_json(folder: &Path) -> Result<Self> {
+        let path = folder.join("tokenizer.json");
+        let bad = |what: String| Error::Weights { path: path.clone(), what };
+        let bytes = read(&path)?;
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("is no JSON: {e}")))?;
+        check_json(&json).map_err(bad)?;
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("cannot be understood: {e}")))?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| bad(e.to_string()))?;
+        Self::finish(tokenizer, folder, &path)
     }
 
-    /// Opens a `spiece.model`, with the special tokens of the configuration files beside it.
+    /// Opens `spiece.model` in `folder`, with `tokenizer_config.json` and `added_tokens.json` where there are any.
     ///
     /// # Errors
     ///
-    /// If it cannot be read or is no Unigram model.
-    pub fn from_spiece(path: &Path) -> Result<Self> {
-        let model = SentencePieceModel::parse(&read(path)?).map_err(|e| wrong(path, e.to_string()))?;
-        let bad = |e: &dyn std::fmt::Display| wrong(path, format!("cannot be used: {e}"));
-        let known = model.pieces.len();
-        let unigram = Unigram::from(model.pieces, Some(model.unknown), false).map_err(|e| bad(&e))?;
-        let mut inner = tokenizers::Tokenizer::new(unigram);
-        let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
-        if !model.normalizer.is_empty() {
-            normalizers.push(Precompiled::from(&model.normalizer).map_err(|e| bad(&e))?.into());
-        }
-        normalizers.push(Strip::new(true, true).into());
-        // A fixed pattern: it cannot fail to compile.
-        let spaces = tokenizers::normalizers::replace::ReplacePattern::Regex(" {2,}".into());
-        SysRegex::new(" {2,}").map_err(|e| bad(&e))?;
-        normalizers.push(Replace::new(spaces, " ").map_err(|e| bad(&e))?.into());
-        inner.with_normalizer(Some(Sequence::new(normalizers))).map_err(|e| bad(&e))?;
-        inner.with_pre_tokenizer(Some(Metaspace::new('▁', PrependScheme::Always, false)));
-        let special: Vec<AddedToken> = [END, PADDING, "<unk>"]
-            .into_iter()
-            .map(String::from)
-            .chain(added_tokens(path, known)?)
-            .map(|t| AddedToken::from(t, true))
-            .collect();
-        inner.add_special_tokens(special).map_err(|e| bad(&e))?;
-        Self::new(inner, path)
+    /// If it cannot be read, or is no unigram model.
+    pub fn from_spiece(folder: &Path) -> Result<Self> {
+        let path = folder.join("spiece.model");
+        let bad = |what: String| Error::Weights { path: path.clone(), what };
+        let model = SentencePiece::parse(&read(&path)?).map_err(bad)?;
+        let special = SpecialTokens::read(folder, &model)?;
+        let tokenizer = build(&model, &special).map_err(bad)?;
+        Self::finish(tokenizer, folder, &path)
     }
 
-    fn new(inner: tokenizers::Tokenizer, path: &Path) -> Result<Self> {
-        let number = |token: &str| {
-            inner
-                .token_to_id(token)
-                .ok_or_else(|| wrong(path, format!("expected the token {token} in the vocabulary; is this T5's?")))
+    fn finish(tokenizer: tokenizers::Tokenizer, folder: &Path, path: &Path) -> Result<Self> {
+        let config = read_json(&folder.join("tokenizer_config.json"))?;
+        let id = |key: &str, default: &str| {
+            let token = token_text(&config[key]).unwrap_or(default);
+            tokenizer.token_to_id(token).ok_or_else(|| Error::Weights {
+                path: path.to_path_buf(),
+                what: format!("has no `{token}`, which T5 needs as {key}; is it another model's tokenizer?"),
+            })
         };
-        let (end, padding) = (number(END)?, number(PADDING)?);
-        Ok(Self { inner, end, padding })
+        let (end, padding) = (id("eos_token", "</s>")?, id("pad_token", "<pad>")?);
+        Ok(Self { pieces: tokenizer, end, padding })
     }
 
-    /// The tokens of `text`, the end included, without padding.
+    /// The ids of `text`, the end-of-text token included.
     ///
     /// # Errors
     ///
-    /// If the tokenizer fails.
+    /// If the tokenizer's file does not say what to do with unknown text, and there is some.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode(text, false).map_err(|e| Error::config("text", format!("cannot be tokenized: {e}")))?;
-        let mut ids = encoding.get_ids().to_vec();
-        ids.push(self.end);
-        Ok(ids)
+        let encoding =
+            self.pieces.encode_fast(text, false).map_err(|e| Error::config("prompt", format!("cannot be tokenised: {e}")))?;
+        Ok(encoding.get_ids().iter().copied().chain([self.end]).collect())
     }
 
-    /// The tokens of `text`, cut or padded to `length`. What is cut off lies before the end, which stays.
+    /// The ids of `text`, cut (the end-of-text token stays) or padded to `length`.
     ///
     /// # Errors
     ///
-    /// If the tokenizer fails.
-    pub fn padded(&self, text: &str, length: usize) -> Result<Tokens> {
+    /// As [`ids`](Self::ids), or if `length` is 0.
+    pub fn encode(&self, text: &str, length: usize) -> Result<Tokens> {
+        if length == 0 {
+            return Err(Error::config("text length", "expected at least 1 token, got 0"));
+        }
         let mut ids = self.ids(text)?;
-        if ids.len() > length && length > 0 {
+        let cut = ids.len().saturating_sub(length);
+        if cut > 0 {
             ids.truncate(length - 1);
             ids.push(self.end);
         }
-        let tokens = ids.len();
+        let real = ids.len();
         ids.resize(length, self.padding);
-        Ok(Tokens { ids, length: tokens.min(length) })
+        Ok(Tokens { ids, length: real, cut })
     }
 }
 
-fn wrong(path: &Path, what: impl Into<String>) -> Error {
-    Error::Weights { path: path.to_path_buf(), what: what.into() }
+/// Tokens that are found whole in a text, whatever surrounds them.
+struct SpecialTokens(BTreeMap<u32, AddedToken>);
+
+impl SpecialTokens {
+    /// Those of the model itself and of the files beside it. Newer folders list all in `added_tokens_decoder`, older ones in
+    /// `added_tokens.json`; where neither does, T5's sentinels follow the pieces, the last one first.
+    fn read(folder: &Path, model: &SentencePiece) -> Result<Self> {
+        let config_path = folder.join("tokenizer_config.json");
+        let config = read_json(&config_path)?;
+        let added_path = folder.join("added_tokens.json");
+        let added = read_json(&added_path)?;
+        let mut tokens = BTreeMap::new();
+        for (id, piece) in model.pieces.iter().enumerate() {
+            let special = match piece.kind {
+                PieceKind::Control | PieceKind::Unknown => true,
+                PieceKind::UserDefined => false,
+                _ => continue,
+            };
+            tokens.insert(id as u32, AddedToken::from(&*piece.text, special).normalized(false));
+        }
+        let bad = |path: &Path, id: &str| Error::Weights {
+            path: path.to_path_buf(),
+            what: format!(
+                "expected the id of an added token, a number below {}, got `{id}`",
+                model.pieces.len() + MOST_EXTRA_IDS as usize
+            ),
+        };
+        let largest = model.pieces.len() as u64 + MOST_EXTRA_IDS;
+        let decoder = config["added_tokens_decoder"].as_object();
+        for (id, token) in decoder.into_iter().flatten() {
+            let Some(text) = token_text(token) else { continue };
+            let id_value: u32 = id.parse().ok().filter(|&id| u64::from(id) < largest).ok_or_else(|| bad(&config_path, id))?;
+            let flag = |key: &str, default| token[key].as_bool().unwrap_or(default);
+            let token = AddedToken::from(text, flag("special", true)).normalized(flag("normalized", false));
+            tokens.insert(
+                id_value,
+                token.lstrip(flag("lstrip", false)).rstrip(flag("rstrip", false)).single_word(flag("single_word", false)),
+            );
+        }
+        for (text, id) in added.as_object().into_iter().flatten() {
+            let id = id.as_u64().filter(|&id| id < largest).ok_or_else(|| bad(&added_path, &id.to_string()))?;
+            tokens.entry(id as u32).or_insert_with(|| AddedToken::from(&**text, true).normalized(false));
+        }
+        if decoder.is_none() && added.is_null() {
+            let count = match &config["extra_ids"] {
+                Value::Null => DEFAULT_EXTRA_IDS,
+                value => value.as_u64().filter(|&n| n <= MOST_EXTRA_IDS).ok_or_else(|| bad(&config_path, &value.to_string()))?,
+            };
+            for k in 0..count {
+                let id = model.pieces.len() as u64 + count - 1 - k;
+                tokens.insert(id as u32, AddedToken::from(format!("<extra_id_{k}>"), true).normalized(false));
+            }
+        }
+        tokens.retain(|_, token| !token.content.is_empty());
+        if let Some(token) = tokens.values().find(|token| token.content.len() > LONGEST_PIECE) {
+            let what = format!("has an added token of {} bytes, expected at most {LONGEST_PIECE}", token.content.len());
+            return Err(Error::Weights { path: config_path, what });
+        }
+        Ok(Self(tokens))
+    }
+}
+
+/// The steps of T5's tokenizer: replace characters by the model's table, split at blanks, put `▁` before each word, choose
+/// the likeliest pieces.
+fn build(model: &SentencePiece, special: &SpecialTokens) -> std::result::Result<tokenizers::Tokenizer, String> {
+    let lowest = model.pieces.iter().map(|piece| f64::from(piece.score)).fold(f64::INFINITY, f64::min);
+    // No text contains these: they only keep the ids of what comes after them.
+    let filler = |id: usize| (format!("\u{0}{id}"), lowest);
+    let mut vocabulary: Vec<(String, f64)> = Vec::with_capacity(model.pieces.len());
+    for (id, piece) in model.pieces.iter().enumerate() {
+        let unused = piece.kind == PieceKind::Unused;
+        vocabulary.push(if unused { filler(id) } else { (piece.text.clone(), f64::from(piece.score)) });
+    }
+    for (&id, token) in &special.0 {
+        let id = id as usize;
+        while vocabulary.len() <= id {
+            vocabulary.push(filler(vocabulary.len()));
+        }
+        if id >= model.pieces.len() {
+            vocabulary[id] = (token.content.clone(), 0.0);
+        }
+    }
+    let byte_fallback = model.pieces.iter().any(|piece| piece.kind == PieceKind::Byte);
+    let unigram = Unigram::from(vocabulary, model.unknown(), byte_fallback).map_err(|e| e.to_string())?;
+    let mut tokenizer = tokenizers::Tokenizer::new(unigram);
+    if !model.charsmap.is_empty() {
+        charsmap::check(&model.charsmap).map_err(|what| format!("its table of characters {what}"))?;
+        let normalizer = Precompiled::from(&model.charsmap).map_err(|e| e.to_string())?;
+        tokenizer.with_normalizer(Some(normalizer)).map_err(|e| e.to_string())?;
+    }
+    let scheme = if model.add_dummy_prefix { PrependScheme::Always } else { PrependScheme::Never };
+    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
+        PreTokenizerWrapper::WhitespaceSplit(WhitespaceSplit),
+        PreTokenizerWrapper::Metaspace(Metaspace::new('▁', scheme, true)),
+    ])));
+    tokenizer.add_tokens(special.0.values().cloned()).map_err(|e| e.to_string())?;
+    Ok(tokenizer)
+}
+
+/// What the crate that reads `tokenizer.json` would trust and should not.
+fn check_json(json: &Value) -> std::result::Result<(), String> {
+    let kind = json["model"]["type"].as_str().unwrap_or("none");
+    if kind != "Unigram" {
+        return Err(format!("has a model of type {kind}, expected Unigram, which T5 has"));
+    }
+    let pieces = json["model"]["vocab"].as_array().into_iter().flatten().map(|entry| &entry[0]);
+    let added = json["added_tokens"].as_array().into_iter().flatten().map(|token| &token["content"]);
+    if let Some(text) = pieces.chain(added).filter_map(Value::as_str).find(|text| text.len() > LONGEST_PIECE) {
+        return Err(format!("has a piece of {} bytes, expected at most {LONGEST_PIECE}", text.len()));
+    }
+    check_charsmaps(json)
+}
+
+/// A normaliser may be inside of others.
+fn check_charsmaps(json: &Value) -> std::result::Result<(), String> {
+    match json {
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| match value {
+            Value::String(text) if key == "precompiled_charsmap" => {
+                let bytes = charsmap::from_base64(text).ok_or("has a table of characters that is no Base64")?;
+                charsmap::check(&bytes).map_err(|what| format!("its table of characters {what}"))
+            }
+            _ => check_charsmaps(value),
+        }),
+        Value::Array(list) => list.iter().try_for_each(check_charsmaps),
+        _ => Ok(()),
+    }
+}
+
+/// A token as configurations write it: its text, or an object with the text in `content`.
+fn token_text(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value["content"].as_str())
+}
+
+/// `null` if there is no such file.
+fn read_json(path: &Path) -> Result<Value> {
+    if !path.exists() {
+        return Ok(Value::Null);
+    }
+    let bad = |e: serde_json::Error| Error::Weights { path: path.to_path_buf(), what: format!("is no JSON: {e}") };
+    serde_json::from_slice(&read(path)?).map_err(bad)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })
-}
-
-/// The tokens that files beside `spiece.model` add to its vocabulary of `known` pieces, in the order of their numbers.
-fn added_tokens(spiece: &Path, known: usize) -> Result<Vec<String>> {
-    let beside = |name: &str| -> Result<Option<Value>> {
-        let path: PathBuf = spiece.with_file_name(name);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        serde_json::from_slice(&read(&path)?).map(Some).map_err(|e| wrong(&path, format!("is no JSON: {e}")))
-    };
-    let mut added = Vec::new();
-    if let Some(Value::Object(tokens)) = beside("added_tokens.json")? {
-        let mut numbered: Vec<(u64, String)> = tokens.into_iter().filter_map(|(token, id)| Some((id.as_u64()?, token))).collect();
-        numbered.sort();
-        added.extend(numbered.into_iter().filter(|(id, _)| *id >= known as u64).map(|(_, token)| token));
-    } else if let Some(config) = beside("tokenizer_config.json")? {
-        // T5 numbers its extra tokens backwards. None are made where the file does not ask for them.
-        const MOST: u64 = 1000;
-        let extra = config.get("extra_ids").and_then(Value::as_u64).unwrap_or(0).min(MOST);
-        added.extend((0..extra).rev().map(|n| format!("<extra_id_{n}>")));
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    let size = std::fs::metadata(path).map_err(io)?.len();
+    if size > LARGEST_FILE {
+        let what = format!("has {size} bytes, expected at most {LARGEST_FILE}; is it a tokenizer's file?");
+        return Err(Error::Weights { path: path.to_path_buf(), what });
     }
-    Ok(added)
+    std::fs::read(path).map_err(io)
 }

@@ -12,7 +12,7 @@ use super::map::FileMap;
 use super::source::TensorSource;
 use super::stored::{Layout, StoredDtype};
 use super::torch::{self, Storage};
-use super::{refuse, safetensors_file};
+use super::{hexadecimal, refuse, safetensors_file};
 use crate::{Error, Result};
 
 /// The files that a folder of weights may have, the first found being taken.
@@ -153,7 +153,7 @@ impl WeightFiles {
 
     /// The SHA-256 of every file, in hexadecimal digits. Reads them whole.
     pub fn sha256(&self) -> Vec<(&Path, String)> {
-        let digest = |file: &FileMap| Sha256::digest(file.bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = |file: &FileMap| hexadecimal(&Sha256::digest(file.bytes()));
         self.files.iter().map(|file| (file.path(), digest(file))).collect()
     }
 

@@ -31,6 +31,16 @@ pub use write::{FileKind, write_weights};
 /// The metadata key under which a file says what it holds, as JSON.
 pub const DESCRIPTION: &str = "latte";
 
+/// Bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// A file that cannot be used, and why.
 pub(crate) fn refuse(path: &Path, what: impl Into<String>) -> Error {
     Error::Weights { path: path.to_path_buf(), what: what.into() }

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(gather(&[2, 3], &[3, 1], 6)?, [6, 7, 8, 9, 10, 11]);
         assert_eq!(gather(&[3, 2], &[1, 3], 0)?, [0, 3, 1, 4, 2, 5]);
         assert_eq!(gather(&[2, 2, 2], &[1, 12, 4], 1)?, [1, 5, 13, 17, 2, 6, 14, 18]);
-        assert_eq!(gather(&[3, 2], &[1, 0], 22).unwrap_err().contains("25 bytes"), true);
+        assert!(gather(&[3, 2], &[1, 0], 22).unwrap_err().contains("25 bytes"));
         assert_eq!(gather(&[2, 2], &[1, 0], 22)?, [22, 22, 23, 23]);
         assert_eq!(gather(&[], &[], 23)?, [23]);
         assert_eq!(gather(&[0, 5], &[9, 9], 99)?, Vec::<u8>::new());

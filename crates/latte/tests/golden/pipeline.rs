@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use golden::{Array, Case, Check};
 use latte::noise::TorchRng;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
+use latte::solver::SolverKind;
 use latte::text::PromptPair;
 use latte_ops::Precision;
 use serde::Deserialize;
@@ -53,7 +54,11 @@ pub(crate) fn t2v_pipeline(path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let config: Config = serde_json::from_value(case.config.clone().into())?;
     let pipeline = TextToVideo::open(&folder_beside(path)?)?;
-    let class = format!("{}Scheduler", config.scheduler);
+    // Files may leave out what every class of a method has in its name.
+    let kind = ["", "Discrete", "Multistep"]
+        .iter()
+        .find_map(|end| SolverKind::from_class_name(&format!("{}{end}", config.scheduler)).ok())
+        .ok_or_else(|| format!("scheduler {} is not known", config.scheduler))?;
     let settings = T2vSettings {
         prompt: config.prompt,
         negative_prompt: config.negative_prompt,
@@ -62,7 +67,7 @@ pub(crate) fn t2v_pipeline(path: &Path) -> Result<Vec<Check>> {
         guidance_scale: config.guidance_scale,
         num_frames: config.frames,
         size: [config.height, config.width],
-        scheduler: pipeline.scheduler_with(&[("_class_name".into(), class.into())])?,
+        scheduler: pipeline.scheduler_with(&[("_class_name".into(), kind.class_name().into())])?,
         sampler: None,
         eta: 0.0,
         temporal_attention: true,

@@ -56,13 +56,12 @@ pub(crate) fn tokens(path: &Path) -> Result<Vec<Check>> {
     let cases: Vec<TokenCase> = serde_json::from_slice(&std::fs::read(path)?)?;
     let folder = folder_beside(path)?.join("tokenizer");
     let mut checks = Vec::new();
-    for (name, tokenizer) in [
-        ("tokenizer.json", Tokenizer::from_json(&folder.join("tokenizer.json"))?),
-        ("spiece.model", Tokenizer::from_spiece(&folder.join("spiece.model"))?),
-    ] {
+    for (name, tokenizer) in
+        [("tokenizer.json", Tokenizer::from_json(&folder)?), ("spiece.model", Tokenizer::from_spiece(&folder)?)]
+    {
         let mut wrong = Vec::new();
         for case in &cases {
-            let padded = tokenizer.padded(&case.text, MAX_LENGTH)?;
+            let padded = tokenizer.encode(&case.text, MAX_LENGTH)?;
             if tokenizer.ids(&case.text)? != case.ids
                 || padded.ids != case.ids_120
                 || padded.length != case.ids.len().min(MAX_LENGTH)

@@ -52,8 +52,8 @@ impl T2vConfig {
             &[rows, _] if area > 0 && rows.is_multiple_of(area) => rows / area,
             _ => return Err(strange("proj_out.weight", "[p² · channels, d]", output)),
         };
-        let num_layers =
-            (0..).take_while(|i| source.shape(&format!("transformer_blocks.{i}.scale_shift_table")).is_some()).count();
+        let has_block = |i: &usize| source.shape(&format!("transformer_blocks.{i}.scale_shift_table")).is_some();
+        let num_layers = (0..source.names().len()).take_while(has_block).count();
         let config = Self {
             num_attention_heads,
             attention_head_dim: hidden_size / num_attention_heads,

@@ -46,7 +46,7 @@ pub(super) fn read(file: &[u8]) -> Parsed<Contents> {
     let mut archive = Archive::open(file)?;
     let root = archive.root()?;
     let entry = |name: &str| format!("{root}{name}");
-    if let Some(order) = archive.get(&entry("byteorder"))? {
+    if let Some(order) = archive.get(&entry("byteorder")) {
         let order = archive.bytes(&order)?;
         if order.of(file) != b"little" {
             return Err("holds values in big-endian order, which is not known; save it again on another machine".into());
@@ -124,8 +124,8 @@ impl<'a> Archive<'a> {
         self.entries.range(name.to_string()..).next().is_some_and(|(first, _)| first.starts_with(name))
     }
 
-    fn get(&self, name: &str) -> Parsed<Option<Entry>> {
-        Ok(self.entries.get(name).cloned())
+    fn get(&self, name: &str) -> Option<Entry> {
+        self.entries.get(name).cloned()
     }
 
     /// The bytes of an entry.
@@ -149,7 +149,7 @@ impl<'a> Archive<'a> {
 
     /// Adds the tensors that the pickle `name` describes, whose storages lie in `folder`.
     fn collect(&mut self, name: &str, folder: &str, prefix: &str, torch_script: bool, contents: &mut Contents) -> Parsed<()> {
-        let entry = self.get(name)?.ok_or_else(|| format!("has no entry `{name}`"))?;
+        let entry = self.get(name).ok_or_else(|| format!("has no entry `{name}`"))?;
         let bytes = self.bytes(&entry)?;
         let file = self.file;
         let pickle = pickle::parse(bytes.of(file), torch_script)?;
@@ -158,7 +158,7 @@ impl<'a> Archive<'a> {
 
     fn storage(&mut self, mark: &StorageMark<'_>, folder: &str) -> Parsed<(Storage, usize)> {
         let name = format!("{folder}{}", mark.key);
-        let entry = self.get(&name)?.ok_or_else(|| format!("has no entry `{name}`, where values should be"))?;
+        let entry = self.get(&name).ok_or_else(|| format!("has no entry `{name}`, where values should be"))?;
         let size = mark.dtype.map_or(1, StoredDtype::size);
         let needed = mark.len.checked_mul(size).filter(|&bytes| bytes as u64 <= entry.len);
         let Some(needed) = needed else {

@@ -42,7 +42,7 @@ pub(super) fn role(module: &str, name: &str, torch_script: bool) -> Option<Role>
         ("torch.nn.parameter", "Parameter") => Role::First,
         ("torch", "Size") => Role::List,
         ("torch", "device" | "Tensor") => Role::Inert,
-        ("torch.storage", "UntypedStorage") | ("torch", "UntypedStorage") => Role::Storage(None),
+        ("torch.storage" | "torch", "UntypedStorage") => Role::Storage(None),
         ("torch" | "torch.cuda", class) if class.ends_with("Storage") => Role::Storage(Some(StoredDtype::from_storage(class)?)),
         ("torch", dtype) => Role::Dtype(StoredDtype::from_torch(dtype)?),
         ("collections", "OrderedDict" | "Counter" | "defaultdict") => Role::Dictionary,

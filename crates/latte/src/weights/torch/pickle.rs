@@ -59,6 +59,7 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
+    #[expect(clippy::too_many_lines, reason = "one arm for each opcode")]
     fn run(&mut self, opcode: u8) -> Parsed<()> {
         match opcode {
             0x80 => match self.u8()? {

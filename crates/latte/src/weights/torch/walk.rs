@@ -32,12 +32,15 @@ pub(super) fn collect<'a>(
     walk.visit(pickle.root, &mut name, 0)
 }
 
+/// A storage's key, and which part of it.
+type Part<'a> = (&'a str, Option<[usize; 2]>);
+
 struct Walk<'w, 'a> {
     pickle: &'w Pickle<'a>,
     contents: &'w mut Contents,
     resolve: &'w mut dyn FnMut(&StorageMark<'a>) -> Parsed<(Storage, usize)>,
     /// Storages by key and part: their place in the contents, and their bytes.
-    known: BTreeMap<(&'a str, Option<[usize; 2]>), (usize, usize)>,
+    known: BTreeMap<Part<'a>, (usize, usize)>,
     visits: usize,
 }
 

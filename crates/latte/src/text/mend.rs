@@ -1,0 +1,159 @@
+//! Mends what text suffers on its way through programs: wrong decoding, curly quotes, invisible characters.
+//!
+//! The reference calls the Python library ftfy here. This does the part of it that captions need: see [`mend`].
+
+use tokenizers::NormalizedString;
+
+/// What Windows-1252 has at bytes 0x80 to 0x9f; 0 where it has nothing.
+const WINDOWS_1252: [u16; 32] = [
+    0x20ac, 0, 0x201a, 0x0192, 0x201e, 0x2026, 0x2020, 0x2021, 0x02c6, 0x2030, 0x0160, 0x2039, 0x0152, 0, 0x017d, 0, 0, 0x2018,
+    0x2019, 0x201c, 0x201d, 0x2022, 0x2013, 0x2014, 0x02dc, 0x2122, 0x0161, 0x203a, 0x0153, 0, 0x017e, 0x0178,
+];
+
+/// The text with
+///
+/// - sequences of UTF-8 that were read as Windows-1252 read rightly (`â€œ` → `“`), where the whole sequence is there;
+/// - control characters of the second block read as Windows-1252, others left out, and all line ends `\n`;
+/// - terminal escapes (`ESC [ … m`), byte-order marks and invisible formatting characters left out;
+/// - ligatures (`ﬁ`), full-width and half-width characters replaced by ordinary ones;
+/// - curly quotes straight, and the whole in Unicode's composed normal form (NFC).
+///
+/// It differs from ftfy in this: ftfy weighs how likely the whole text is to be wrong, tries many encodings (Windows-1251,
+/// MacRoman, …), and mends several layers of wrong decoding; of sequences that lost a blank
+/// this knows one.
+pub(super) fn mend(text: &str) -> String {
+    let text = read_rightly(&without_escapes(text));
+    let mut mended = String::with_capacity(text.len());
+    let mut previous = None;
+    for c in text.chars().map(second_block) {
+        match c {
+            '\n' if previous == Some('\r') => {}
+            '\r' | '\u{2028}' | '\u{2029}' => mended.push('\n'),
+            '\0'..='\x08'
+            | '\x0b'
+            | '\x0e'..='\x1f'
+            | '\x7f'
+            | '\u{206a}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffc}' => {}
+            '\u{2bc}' | '\u{2018}'..='\u{201b}' => mended.push('\''),
+            '\u{201c}'..='\u{201f}' => mended.push('"'),
+            // Ligatures, the Dutch ij, the Croatian digraphs; full width and half width; the blank of a full width.
+            '\u{fb00}'..='\u{fb06}' | '\u{132}' | '\u{133}' | '\u{149}' | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}' => {
+                mended.push_str(NormalizedString::from(c.to_string()).nfkc().get());
+            }
+            '\u{ff01}'..='\u{ffef}' | '\u{3000}' => mended.push_str(NormalizedString::from(c.to_string()).nfkc().get()),
+            _ => mended.push(c),
+        }
+        previous = Some(c);
+    }
+    NormalizedString::from(mended).nfc().get().to_string()
+}
+
+/// A control character of the second block as Windows-1252 has it, or itself where that has nothing.
+pub(super) fn second_block(c: char) -> char {
+    let of_windows = WINDOWS_1252.get((c as usize).wrapping_sub(0x80)).copied().unwrap_or(0);
+    if of_windows == 0 { c } else { char::from_u32(u32::from(of_windows)).unwrap_or(c) }
+}
+
+/// The byte that Windows-1252 (or Latin-1, where that has none) reads as `c`.
+fn byte_of(c: char) -> Option<u8> {
+    match u32::from(c) {
+        code @ 0..=0xff => Some(code as u8),
+        code => WINDOWS_1252.iter().position(|&of_windows| u32::from(of_windows) == code).map(|index| 0x80 + index as u8),
+    }
+}
+
+/// Characters that are together the bytes of one character in UTF-8 become it.
+fn read_rightly(text: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    let mut right = String::with_capacity(text.len());
+    let mut rest = characters.as_slice();
+    while let Some((&first, after)) = rest.split_first() {
+        // Of the bytes of a dagger, which themselves are often what is left of another sign, programs turn the last, a blank
+        // that does not break, into an ordinary one.
+        if let ['â', '€', ' ', after @ ..] = rest {
+            right.push('†');
+            rest = after;
+            continue;
+        }
+        // Only what is hardly ever meant: letters beside each other, and most letters beside a sign, are.
+        let sign_follows = after.first().is_some_and(|c| !c.is_alphabetic());
+        let length = match first {
+            'Â' | 'Ã' => 2,
+            'â' | 'ã' | 'ï' if sign_follows => 3,
+            'ð' => 4,
+            _ => 1,
+        };
+        let bytes: Option<Vec<u8>> = rest.get(..length).and_then(|part| part.iter().map(|&c| byte_of(c)).collect());
+        match bytes.as_deref().map(std::str::from_utf8) {
+            Some(Ok(character)) if length > 1 => {
+                right.push_str(character);
+                rest = &rest[length..];
+            }
+            _ => {
+                right.push(first);
+                rest = after;
+            }
+        }
+    }
+    right
+}
+
+/// Leaves out `ESC [ digits and semicolons letter`, which colours terminals.
+fn without_escapes(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut kept = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let after = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        match after.chars().next() {
+            Some(c) if c.is_ascii_alphabetic() => kept.push_str(&after[1..]),
+            _ => {
+                kept.push_str("\x1b[");
+                kept.push_str(part);
+            }
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn damage_is_mended_as_ftfy_does() {
+        // Expected: `ftfy.fix_text` of ftfy 6.3.1.
+        for (text, expected) in [
+            ("plain text stays", "plain text stays"),
+            ("it’s “fine” ‛so‚", "it's \"fine\" 'so'"),
+            ("â€œquotedâ€\u{9d} and donâ€™t", "\"quoted\" and don't"),
+            ("donâ€ t", "don†t"),
+            ("sch\u{c3}\u{b6}n", "schön"),
+            ("ﬁne ﬂow ĳs", "fine flow ijs"),
+            ("ＦＵＬＬ　ｗｉｄｔｈ", "FULL width"),
+            ("a\r\nb\rc\u{2028}d", "a\nb\nc\nd"),
+            ("a\u{0}b\u{feff}c\u{7f}", "abc"),
+            ("cafe\u{301}", "café"),
+            ("\x1b[36;44mcolour\x1b[0m", "colour"),
+            ("\u{93}windows\u{94}", "\"windows\""),
+            ("ö ñ é à votre santé", "ö ñ é à votre santé"),
+        ] {
+            assert_eq!(mend(text), expected, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ascii_without_controls_stays(text in "[ -~\n\t]*") {
+            prop_assert_eq!(mend(&text), text);
+        }
+
+        #[test]
+        fn nothing_panics(text in any::<String>()) {
+            let _ = mend(&text);
+        }
+    }
+}
