@@ -199,20 +199,25 @@ pub fn find_weights(path: &Path) -> Result<PathBuf> {
 pub fn load_weights(path: &Path) -> Result<(Parameters, ModelCard)> {
     let path = find_weights(path)?;
     let files = Pretrained::open(&path)?;
-    if !files.files().metadata().contains_key(weights::DESCRIPTION) && files.kind() == WeightKind::Latte {
-        return load_pretrained(&files, Hints::default());
+    match (files.files().metadata().contains_key(weights::DESCRIPTION), files.kind()) {
+        (true, _) => load_with_card(&path),
+        (false, WeightKind::Latte) => load_pretrained(&files, Hints::default()),
+        // Said before anything is read, which may be larger than the memory.
+        (false, other) => Err(no_card(&path, &format!("it holds {other}"))),
     }
-    load_with_card(&path)
 }
 
 fn load_with_card(path: &Path) -> Result<(Parameters, ModelCard)> {
     let (tensors, description) = weights::load(path)?;
-    let description = description.ok_or_else(|| {
-        Error::checkpoint(path, "no `latte` in the metadata: the file does not say which model its weights are of")
-    })?;
+    let description = description.ok_or_else(|| no_card(path, "another program wrote it"))?;
     let format = Format::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))?.format;
     check_format(path, format)?;
     Ok((tensors, ModelCard::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))?))
+}
+
+fn no_card(path: &Path, why: &str) -> Error {
+    let what = format!("no `latte` in the metadata: the file does not say which model its weights are of ({why})");
+    Error::checkpoint(path, what)
 }
 
 /// The one field that every layout has.
