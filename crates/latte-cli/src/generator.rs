@@ -11,8 +11,7 @@ use latte::guidance::{ConditionalDenoiser, Guided};
 use latte::model::{Condition, Latte, LatteDenoiser};
 use latte::noise::TorchRng;
 use latte::sampler::{SampleOptions, Sampler, sample};
-use latte::vae::{Autoencoder, AutoencoderKl, KlConfig};
-use latte::weights::WeightFiles;
+use latte::vae::{Autoencoder, AutoencoderKl};
 use latte_ops::{PackedWeights, Parameters, Precision};
 use latte_train::{AutoencoderKind, ModelCard, find_weights, load_weights};
 use latte_video::{Clip, transform};
@@ -212,13 +211,7 @@ fn autoencoder(card: &ModelCard, vae: Option<&Path>, file: &Path) -> anyhow::Res
             "{}: the model works on latents; say where the autoencoder lies (--vae FOLDER, with config.json and weights)",
             file.display()
         ))),
-        (AutoencoderKind::StableDiffusion, Some(folder)) => {
-            let files = WeightFiles::open(folder)?;
-            let wrong = |what: String| bad_input(format!("{}: {what}", folder.display()));
-            let config = files.config().ok_or_else(|| wrong("expected a folder with config.json beside the weights".into()))?;
-            let config = KlConfig::from_json(config).map_err(|e| wrong(e.to_string()))?;
-            Ok(Arc::new(AutoencoderKl::new(config, &files, Precision::F32).map_err(|e| wrong(e.to_string()))?))
-        }
+        (AutoencoderKind::StableDiffusion, Some(folder)) => Ok(Arc::new(AutoencoderKl::open(folder, Precision::F32)?)),
     }
 }
 

@@ -165,6 +165,26 @@ fn one_frame_is_an_image_of_any_shape() {
 }
 
 #[test]
+fn a_scheduler_with_pythons_infinity_is_read() {
+    let place = TempDir::new().unwrap();
+    // As diffusers writes it: a bare word, which JSON does not know.
+    let folder = place.path().join("model");
+    for part in ["scheduler", "tokenizer", "text_encoder", "transformer", "vae", "vae_temporal_decoder"] {
+        std::fs::create_dir_all(folder.join(part)).unwrap();
+        for file in std::fs::read_dir(model().join(part)).unwrap().map(|entry| entry.unwrap().path()) {
+            std::fs::copy(&file, folder.join(part).join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let config = r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}"#;
+    std::fs::write(folder.join("scheduler/scheduler_config.json"), config).unwrap();
+    let few = ["--frames", "2", "--size", "64x64", "--steps", "2", "--prompt", "a cat"];
+    let args = [&["--model", "model", "--out", "one"][..], &few].concat();
+    let files = made(&place, &latte(&place, &args));
+    let again = made(&place, &latte(&place, &["--from", "one/a_cat_seed0.json", "--out", "two", "--no-cache"]));
+    assert_same(&files[0], &again[0]);
+}
+
+#[test]
 fn bad_input_is_one_line() {
     let place = TempDir::new().unwrap();
     refused(&tiny(&place, &["--prompt", "x", "--size", "60x64"]), "multiples of 16");

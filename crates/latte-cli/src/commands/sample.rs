@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: Option<f64>,
     /// The method: ddim is good with few steps, ddpm with many (250).
-    #[arg(long, default_value = "ddim", value_parser = parse_sampler, value_name = "ddim|ddpm")]
+    #[arg(long, default_value = "ddim", value_name = "ddim|ddpm")]
     sampler: Sampler,
     /// Steps from noise to video; more is slower and better.
     #[arg(long, default_value_t = 50, value_name = "N")]
@@ -216,10 +216,6 @@ fn enlarged(clip: &Clip, factor: usize) -> anyhow::Result<Clip> {
         }
     }
     Ok(Clip::new(pixels, [frames, height * factor, width * factor, 3], clip.fps())?)
-}
-
-fn parse_sampler(text: &str) -> Result<Sampler, String> {
-    text.parse().map_err(|e: latte::Error| e.to_string())
 }
 
 /// `HxW`.

@@ -62,7 +62,7 @@ pub(crate) struct Args {
     size: Option<[usize; 2]>,
     /// The method: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. Default: the one
     /// in the model's scheduler_config.json.
-    #[arg(long, value_parser = parse_sampler, value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     sampler: Option<SolverKind>,
     /// Noise added in each step of ddim, 0 (none) to 1.
     #[arg(long, default_value_t = 0.0, value_name = "ETA", allow_negative_numbers = true)]
@@ -336,10 +336,6 @@ fn file_name(prompt: &str, seed: u64) -> String {
 
 fn counted(videos: usize) -> String {
     if videos == 1 { "one video".into() } else { format!("{videos} videos") }
-}
-
-fn parse_sampler(text: &str) -> Result<SolverKind, String> {
-    text.parse().map_err(|e: latte::Error| e.to_string())
 }
 
 /// `key=value`, where the value is JSON or, failing that, text.

@@ -39,6 +39,7 @@ pub use recognise::Hints;
 pub use specification::ParameterSpec;
 
 use crate::noise::TorchRng;
+use crate::weights::{all_fit, misfits};
 use crate::{Error, Result};
 use block::{Block, BlockKind};
 
@@ -149,25 +150,11 @@ impl Latte {
     ///
     /// One that lists what is missing, unknown or of a wrong shape.
     pub fn check(&self, parameters: &Parameters) -> std::result::Result<(), String> {
-        let mut wrong = Vec::new();
-        for spec in self.specs.iter().filter(|s| s.is_trainable()) {
-            match parameters.get(&spec.name) {
-                Err(_) => wrong.push(format!("`{}` is missing", spec.name)),
-                Ok(t) if t.dims() != spec.shape => {
-                    wrong.push(format!("`{}` should be {:?} but is {:?}", spec.name, spec.shape, t.dims()));
-                }
-                Ok(_) => {}
-            }
-        }
+        let trainable = self.specs.iter().filter(|spec| spec.is_trainable());
+        let mut wrong = misfits(trainable.map(|spec| (spec.name.as_str(), spec.shape.as_slice())), parameters);
         let known = |name: &str| self.specs.iter().any(|s| s.name == name) || name == "temp_embed";
         wrong.extend(parameters.iter().filter(|(name, _)| !known(name)).map(|(name, _)| format!("`{name}` is not known")));
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        let more = wrong.len().saturating_sub(5);
-        wrong.truncate(5);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Err(format!("the tensors do not fit the model: {}{more}", wrong.join(", ")))
+        all_fit("the model", &wrong)
     }
 
     /// Predicts.

@@ -46,11 +46,18 @@ pub(crate) fn stretched(
 
 /// The positions of a grid, where `place` gives the position of an index on an axis of a length.
 fn grid(rows: usize, columns: usize, d: usize, device: &Device, place: impl Fn(usize, usize) -> f64) -> Result<Tensor> {
+    // Each axis once: a token's values are those of its column and of its row, side by side.
+    let axis = |len: usize| {
+        let mut values = Vec::with_capacity(len * d / 2);
+        (0..len).for_each(|index| sines_and_cosines(place(index, len), d / 4, &mut values));
+        values
+    };
+    let (of_rows, of_columns, half) = (axis(rows), axis(columns), 2 * (d / 4));
     let mut values = Vec::with_capacity(rows * columns * d);
     for row in 0..rows {
         for column in 0..columns {
-            sines_and_cosines(place(column, columns), d / 4, &mut values);
-            sines_and_cosines(place(row, rows), d / 4, &mut values);
+            values.extend_from_slice(&of_columns[column * half..][..half]);
+            values.extend_from_slice(&of_rows[row * half..][..half]);
         }
     }
     Ok(Tensor::from_vec(values, (rows * columns, d), device)?)

@@ -6,7 +6,7 @@ use std::fmt;
 use latte_ops::Parameters;
 
 use super::Latte;
-use crate::weights::TensorSource;
+use crate::weights::{TensorSource, listed};
 use crate::{Error, Result};
 
 /// What became of tensors and parameters when weights were loaded.
@@ -43,9 +43,7 @@ impl LoadReport {
         for (what, names) in [("ignored", quoted(&self.ignored)), ("missing", quoted(&self.missing)), ("of another shape", wrong)]
         {
             if !names.is_empty() {
-                let more = names.len().saturating_sub(MOST_SHOWN);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                lines.push(format!("{} {what}: {}{more}", names.len(), names[..names.len().min(MOST_SHOWN)].join(", ")));
+                lines.push(format!("{} {what}: {}", names.len(), listed(&names, MOST_SHOWN)));
             }
         }
         lines

@@ -18,8 +18,8 @@ use crate::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, Texts};
 use crate::noise::{NoiseSource, TorchRng};
 use crate::solver::{SolverConfig, SolverKind, solve};
 use crate::text::{EncodedText, PromptPair, TextEncoder};
-use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
-use crate::weights::{self, TensorSource, WeightFiles, hexadecimal};
+use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
+use crate::weights::{self, TensorSource, WeightFiles, hexadecimal, read_json};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
@@ -54,16 +54,13 @@ impl TextToVideo {
                 missing.join(", ")
             )));
         }
-        let autoencoder = json(&folder.join("vae/config.json"))?;
-        let levels = autoencoder.get("block_out_channels").and_then(Value::as_array).map_or(0, Vec::len);
-        if levels == 0 || levels > 8 {
-            return Err(wrong(format!("vae/config.json: block_out_channels: expected 1 to 8 numbers, got {levels}")));
-        }
+        let autoencoder = KlConfig::from_json(&read_json(&folder.join("vae/config.json"))?);
+        let downsample_factor = autoencoder.and_then(|config| config.downsample_factor());
         Ok(Self {
             folder: folder.to_path_buf(),
             transformer: T2vConfig::read(&folder.join("transformer/config.json"))?,
-            scheduler: json(&folder.join("scheduler/scheduler_config.json"))?,
-            downsample_factor: 1 << (levels - 1),
+            scheduler: SolverConfig::keys_of_file(&folder.join("scheduler/scheduler_config.json"))?.into_iter().collect(),
+            downsample_factor: downsample_factor.map_err(|e| wrong(format!("vae/config.json: {e}")))?,
             has_temporal_decoder: folder.join(TEMPORAL_DECODER).join("config.json").is_file(),
         })
     }
@@ -137,10 +134,11 @@ impl TextToVideo {
         report: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<EncodedText>> {
         let weights = WeightFiles::open(&self.folder.join("text_encoder"))?;
-        let fingerprint = fingerprint(&weights)?;
+        let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), fingerprint(&weights)?))).transpose()?;
         let place = |text: &str| {
+            let (folder, fingerprint) = cache.as_ref()?;
             let hash = Sha256::digest(format!("{fingerprint}\n{clean}\n{text}"));
-            cache.map(|folder| folder.join("text").join(format!("{}.safetensors", hexadecimal(&hash))))
+            Some(folder.join(format!("{}.safetensors", hexadecimal(&hash))))
         };
         let mut encoded: Vec<Option<EncodedText>> = texts.iter().map(|text| place(text).and_then(|path| cached(&path))).collect();
         let mut new: Vec<&str> = texts.iter().zip(&encoded).filter(|(_, found)| found.is_none()).map(|(text, _)| *text).collect();
@@ -179,9 +177,11 @@ impl TextToVideo {
     pub fn load_transformer(&self) -> Result<Transformer> {
         let folder = self.folder.join("transformer");
         let model = LatteT2v::new(self.transformer.clone())?;
-        let files = WeightFiles::open(&folder)?;
-        model.check(&files).map_err(|what| Error::Weights { path: folder, what })?;
-        Ok(Transformer { parameters: model.load(&files)?, model, downsample_factor: self.downsample_factor })
+        let parameters = model.load(&WeightFiles::open(&folder)?).map_err(|e| match e {
+            Error::Config { what, .. } => Error::Weights { path: folder, what },
+            other => other,
+        })?;
+        Ok(Transformer { parameters, model, downsample_factor: self.downsample_factor })
     }
 
     /// Reads the decoder's weights: the temporal decoder, or that of single frames.
@@ -191,16 +191,11 @@ impl TextToVideo {
     /// If they are missing or damaged, or do not fit their configuration.
     pub fn load_decoder(&self, temporal: bool, precision: Precision) -> Result<Box<dyn Autoencoder>> {
         let folder = self.folder.join(if temporal { TEMPORAL_DECODER } else { "vae" });
-        let (config, weights) = (json(&folder.join("config.json"))?, WeightFiles::open(&folder)?);
-        let decoder: Result<Box<dyn Autoencoder>> = if temporal {
-            let config = TemporalDecoderConfig::from_json(&config)?;
-            AutoencoderKlTemporalDecoder::new(config, &weights, precision)
-                .map(|decoder| Box::new(decoder) as Box<dyn Autoencoder>)
+        Ok(if temporal {
+            Box::new(AutoencoderKlTemporalDecoder::open(&folder, precision)?)
         } else {
-            let config = KlConfig::from_json(&config)?;
-            AutoencoderKl::new(config, &weights, precision).map(|decoder| Box::new(decoder) as Box<dyn Autoencoder>)
-        };
-        decoder.map_err(|e| Error::Weights { path: folder, what: e.to_string() })
+            Box::new(AutoencoderKl::open(&folder, precision)?)
+        })
     }
 }
 
@@ -289,11 +284,6 @@ impl NoiseSource for ChannelsFirst {
         let &[b, f, c, h, w] = shape else { return self.0.noise(shape) };
         Ok(self.0.noise(&[b, c, f, h, w])?.transpose(1, 2)?.contiguous()?)
     }
-}
-
-fn json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-    serde_json::from_str(&text).map_err(|e| Error::config(path.display().to_string(), format!("is no JSON: {e}")))
 }
 
 /// A name for the contents of weights, from names, shapes and samples of the values: found in no time, and another one for weights

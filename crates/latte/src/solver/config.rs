@@ -111,6 +111,15 @@ pub struct SolverConfig {
     pub given: BTreeMap<String, Value>,
 }
 
+/// What `parse` makes of the text of a file; its errors name the file.
+fn in_file<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    parse(&text).map_err(|e| match e {
+        Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
+        other => other,
+    })
+}
+
 impl SolverConfig {
     /// What diffusers' class of this method has by default.
     pub fn new(kind: SolverKind) -> Self {
@@ -190,11 +199,17 @@ impl SolverConfig {
     ///
     /// If it cannot be read, or as [`SolverConfig::from_json`].
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        Self::from_json(&text).map_err(|e| match e {
-            Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
-            other => other,
-        })
+        in_file(path, Self::from_json)
+    }
+
+    /// The keys of a `scheduler_config.json`, whatever they mean. Python's `Infinity` and `NaN`, which JSON does not know, are
+    /// strings.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is no JSON object.
+    pub fn keys_of_file(path: &Path) -> Result<BTreeMap<String, Value>> {
+        in_file(path, config_keys::parse)
     }
 
     /// The same process under another method: the file's keys as that method understands them, its own defaults for the rest.

@@ -60,9 +60,7 @@ impl Solver for DpmMultistep {
     }
 
     fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
-        input.timestep_of(&self.grid.timesteps)?;
-        self.memory.begin(input.call)?;
-        let (from, to) = (self.grid.sigmas[input.call], self.grid.sigmas[input.call + 1]);
+        let (from, to) = self.grid.begin(&input, &mut self.memory)?;
         let (interpolated, x0) = self.network.interpolated(&input, from)?;
         self.memory.push(from, interpolated, self.order);
 

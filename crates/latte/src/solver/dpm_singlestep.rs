@@ -64,9 +64,7 @@ impl Solver for DpmSinglestep {
     }
 
     fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
-        input.timestep_of(&self.grid.timesteps)?;
-        self.memory.begin(input.call)?;
-        let (here, to) = (self.grid.sigmas[input.call], self.grid.sigmas[input.call + 1]);
+        let (here, to) = self.grid.begin(&input, &mut self.memory)?;
         let (interpolated, x0) = self.network.interpolated(&input, here)?;
         let order = self.orders[input.call];
         if order == 1 {

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::levels::Levels;
 use super::sigma_grid::round_to_single;
-use super::{BetaCurve, FinalSigma, SigmaSpacing, SolverConfig, SolverKind, out_of_order, spacing};
+use super::{BetaCurve, FinalSigma, SigmaSpacing, SolverConfig, SolverInput, SolverKind, out_of_order, spacing};
 use crate::{Error, Result};
 
 /// Runs shorter than this lower the order of their last steps, if they may.
@@ -52,6 +52,13 @@ impl MultistepGrid {
         Ok(Self { timesteps, sigmas })
     }
 
+    /// The σ that a call leads from and to; `memory` hears that it begins.
+    pub(super) fn begin(&self, input: &SolverInput<'_>, memory: &mut Memory) -> Result<(f64, f64)> {
+        input.timestep_of(&self.timesteps)?;
+        memory.begin(input.call)?;
+        Ok((self.sigmas[input.call], self.sigmas[input.call + 1]))
+    }
+
     /// The order of a step: rising at the beginning, as predictions are remembered, and lowered at the end of a short run,
     /// where `lower_order_final` says so.
     pub(super) fn order_at(&self, call: usize, order: usize, lower_order_final: bool) -> usize {
@@ -91,7 +98,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Call `call` is about to begin: the first one forgets what an earlier run left.
-    pub(super) fn begin(&mut self, call: usize) -> Result<()> {
+    fn begin(&mut self, call: usize) -> Result<()> {
         if call == 0 {
             self.entries.clear();
         } else if call != self.next_call {

@@ -112,9 +112,7 @@ impl Solver for Unipc {
     }
 
     fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
-        input.timestep_of(&self.grid.timesteps)?;
-        self.memory.begin(input.call)?;
-        let (here, to) = (self.grid.sigmas[input.call], self.grid.sigmas[input.call + 1]);
+        let (here, to) = self.grid.begin(&input, &mut self.memory)?;
         let at = Factors::of_sigma(here);
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;
         let x0 = self.limit.apply(x0(self.prediction, &prediction, input.x, at)?)?;

@@ -9,7 +9,7 @@ use candle_core::{D, DType, Device, IndexOp, Tensor};
 use latte_ops::{Tape, Var, linear, linear_gelu};
 use serde::Deserialize;
 
-use crate::weights::{TensorSource, expect_tensor};
+use crate::weights::{TensorSource, all_fit, expect_tensor, misfits};
 use crate::{Error, Result};
 
 /// What a T5 encoder is: the keys of `text_encoder/config.json` that matter to it.
@@ -173,23 +173,11 @@ impl<'s> T5Encoder<'s> {
     pub fn new(config: T5Config, source: &'s dyn TensorSource) -> Result<Self> {
         config.validate()?;
         let encoder = Self { config, source };
-        let mut wrong = Vec::new();
-        for (name, shape) in encoder.config.parameters()? {
-            let stored = encoder.stored_name(&name);
-            match source.shape(&stored) {
-                None => wrong.push(format!("`{stored}` is missing")),
-                Some(found) if found != shape => wrong.push(format!("`{stored}` should be {shape:?} but is {found:?}")),
-                Some(_) => {}
-            }
-        }
-        if wrong.is_empty() {
-            return Ok(encoder);
-        }
-        let more = wrong.len().saturating_sub(5);
-        wrong.truncate(5);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let what = format!("the tensors do not fit a T5 encoder: {}{more}", wrong.join(", "));
-        Err(Error::config("the text encoder's weights", what))
+        let stored = |(name, shape): (String, _)| (encoder.stored_name(&name), shape);
+        let expected: Vec<(String, Vec<usize>)> = encoder.config.parameters()?.into_iter().map(stored).collect();
+        let wrong = misfits(expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())), source);
+        all_fit("a T5 encoder", &wrong).map_err(|what| Error::config("the text encoder's weights", what))?;
+        Ok(encoder)
     }
 
     /// What the encoder is.

@@ -178,6 +178,15 @@ impl KlConfig {
         Ok(config)
     }
 
+    /// Pixels of height, and of width, for one place of a latent.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is impossible.
+    pub fn downsample_factor(&self) -> Result<usize> {
+        Ok(self.sizes()?.downsample_factor())
+    }
+
     pub(super) fn sizes(&self) -> Result<Sizes> {
         block_types("down_block_types", &self.down_block_types, DOWN, self.block_out_channels.len())?;
         block_types("up_block_types", &self.up_block_types, UP, self.block_out_channels.len())?;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use latte_ops::Precision;
 
 use super::config::{KlConfig, Sizes};
 use super::layers::{Layer, decoder, encoder, whole};
-use super::reader::Reader;
+use super::reader::{Reader, in_folder};
 use super::{Autoencoder, DiagonalGaussian, Tiling, frames};
 use crate::Result;
 use crate::noise::TorchRng;
@@ -29,6 +30,15 @@ pub struct AutoencoderKl {
 }
 
 impl AutoencoderKl {
+    /// Opens a diffusers folder: `config.json`, and weights beside it.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is missing or damaged, or as [`Self::new`].
+    pub fn open(folder: &Path, precision: Precision) -> Result<Self> {
+        in_folder(folder, |config, files| Self::new(KlConfig::from_json(config)?, files, precision))
+    }
+
     /// Takes the weights from `source`, by the names of diffusers (of any version) or of the original Stable Diffusion code,
     /// there also within a file that holds all of Stable Diffusion (`first_stage_model.…`).
     ///

@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use latte_ops::{ConvolutionWeights, GroupNorm, Parameters, Precision};
+use serde_json::Value;
 
-use crate::weights::TensorSource;
+use crate::weights::{TensorSource, WeightFiles, listed, refuse};
 use crate::{Error, Result};
 
 /// How many problems a message lists.
@@ -154,12 +156,9 @@ impl Reader<'_> {
         if wrong.is_empty() {
             return Ok(());
         }
-        let more = wrong.len().saturating_sub(LISTED);
-        wrong.truncate(LISTED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let what = format!(
-            "the tensors do not fit the autoencoder: {}{more}; compare config.json with the file, or take both from one source",
-            wrong.join(", ")
+            "the tensors do not fit the autoencoder: {}; compare config.json with the file, or take both from one source",
+            listed(&wrong, LISTED)
         );
         Err(Error::config("weights", what))
     }
@@ -214,6 +213,13 @@ fn original_name(name: &str, levels: usize) -> String {
     ]
     .into_iter()
     .fold(name, |name, (new, old)| name.replace(new, old))
+}
+
+/// What `build` makes of the configuration and the weights in a diffusers folder; its errors name the folder.
+pub(super) fn in_folder<T>(folder: &Path, build: impl FnOnce(&Value, &WeightFiles) -> Result<T>) -> Result<T> {
+    let files = WeightFiles::open(folder)?;
+    let config = files.config().ok_or_else(|| refuse(folder, "expected a folder with config.json beside the weights"))?;
+    build(config, &files).map_err(|e| refuse(folder, e.to_string()))
 }
 
 #[cfg(test)]

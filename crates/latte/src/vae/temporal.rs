@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use candle_core::Tensor;
 use latte_ops::{ConvolutionWeights, GroupNorm, GroupSums, Precision, convolution_over_frames};
 
 use super::config::{Sizes, TEMPORAL_GROUPS, TemporalDecoderConfig};
 use super::layers::{Attention, Layer, Own, Resnet, encoder, out, whole};
-use super::reader::Reader;
+use super::reader::{Reader, in_folder};
 use super::{Autoencoder, DiagonalGaussian, frames};
 use crate::noise::TorchRng;
 use crate::weights::TensorSource;
@@ -56,6 +57,15 @@ const TEMPORAL_EPS: f64 = 1e-5;
 const FRAMES: usize = 4;
 
 impl AutoencoderKlTemporalDecoder {
+    /// Opens a diffusers folder: `config.json`, and weights beside it.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is missing or damaged, or as [`Self::new`].
+    pub fn open(folder: &Path, precision: Precision) -> Result<Self> {
+        in_folder(folder, |config, files| Self::new(TemporalDecoderConfig::from_json(config)?, files, precision))
+    }
+
     /// Takes the weights from `source`, by the names of diffusers.
     ///
     /// # Errors

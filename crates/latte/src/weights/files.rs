@@ -297,7 +297,12 @@ fn read_config(folder: &Path) -> Result<Option<Value>> {
     if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
 }
 
-fn read_json(path: &Path) -> Result<Value> {
+/// A small JSON file, such as a configuration.
+///
+/// # Errors
+///
+/// If it cannot be read, is no JSON, or is far too long for what it should be.
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     if std::fs::metadata(path).map_err(io)?.len() > MOST_JSON {
         return Err(refuse(path, "is too long for an index or configuration"));

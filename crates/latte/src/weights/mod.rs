@@ -15,16 +15,18 @@ mod write;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::DType;
 use latte_ops::Parameters;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use crate::{Error, Result};
 
+pub(crate) use files::read_json;
 pub use files::{RawTensor, WeightFiles};
 pub use pretrained::{Pretrained, WeightKind};
 pub use source::{TensorSource, expect_tensor};
+pub(crate) use source::{all_fit, listed, misfits};
 pub use stored::StoredDtype;
 pub use write::{FileKind, write_weights};
 
@@ -105,32 +107,19 @@ pub(crate) fn write_renamed(path: &Path, write: impl FnOnce(&mut std::fs::File) 
 ///
 /// If the file cannot be read, is damaged, or holds tensors that are not of floats.
 pub fn load(path: &Path) -> Result<(Parameters, Option<Value>)> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-    let bad = |what: String| Error::Weights { path: path.to_path_buf(), what };
-    let file = safetensors::SafeTensors::deserialize(&bytes)
-        .map_err(|e| bad(format!("is no complete safetensors file ({e}); write or copy it again")))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
-    let description = match header.metadata().as_ref().and_then(|m| m.get(DESCRIPTION)) {
-        Some(text) => Some(serde_json::from_str(text).map_err(|e| bad(format!("its description is no JSON: {e}")))?),
+    let files = WeightFiles::open(path)?;
+    let description = match files.metadata().get(DESCRIPTION) {
+        Some(text) => Some(serde_json::from_str(text).map_err(|e| refuse(path, format!("its description is no JSON: {e}")))?),
         None => None,
     };
-    let mut tensors = Parameters::new();
-    for (name, view) in file.iter() {
-        let dtype = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            Dtype::F64 => DType::F64,
-            other => return Err(bad(format!("tensor `{name}` holds {other:?}; expected f32, f16, bf16 or f64"))),
-        };
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
-        tensors.insert(name, tensor.to_dtype(DType::F32)?);
-    }
+    let tensors = files.names().into_iter().map(|name| Ok((name.clone(), files.tensor(&name)?))).collect::<Result<_>>()?;
     Ok((tensors, description))
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{Device, Tensor};
+
     use super::*;
 
     fn example() -> Result<Parameters> {

@@ -1,18 +1,19 @@
 //! Kinds `sampler`, `loss`, `respacing` and `torch_rng`.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use golden::{Array, Case, Check};
 use latte::diffusion::{
     Denoiser, Diffusion, DiffusionConfig, LossType, PredictionType, TimestepSpacing, VarianceType, space_timesteps,
 };
-use latte::noise::{NoiseSource, TorchRng};
+use latte::noise::TorchRng;
 use latte::sampler::{SampleOptions, Sampler, sample};
 use serde_json::{Map, Value};
+
+use crate::tensors::{Recorded, Result, tensor, values};
 
 const TOLERANCE: f64 = 1e-5;
 const TOY_MODEL: &str = "eps = 0.2*x + 0.1*cos(t/250); v = tanh(0.5*x)";
@@ -23,7 +24,7 @@ struct ToyModel {
 }
 
 impl ToyModel {
-    fn new(config: &Map<String, Value>) -> Result<Self, Box<dyn Error>> {
+    fn new(config: &Map<String, Value>) -> Result<Self> {
         match config.get("toy_model").and_then(Value::as_str) {
             Some(TOY_MODEL) => Ok(Self { learn_sigma: flag(config, "learn_sigma", true)? }),
             other => Err(format!("toy_model: expected `{TOY_MODEL}`, got {other:?}").into()),
@@ -43,25 +44,12 @@ impl Denoiser for ToyModel {
     }
 }
 
-/// The noise that the reference drew, step by step.
-struct Recorded {
-    noise: Tensor,
-    next: usize,
-}
-
-impl NoiseSource for Recorded {
-    fn noise(&mut self, _shape: &[usize]) -> latte::Result<Tensor> {
-        self.next += 1;
-        Ok(self.noise.get(self.next - 1)?)
-    }
-}
-
-fn flag(config: &Map<String, Value>, key: &str, default: bool) -> Result<bool, Box<dyn Error>> {
+fn flag(config: &Map<String, Value>, key: &str, default: bool) -> Result<bool> {
     config.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| format!("{key}: expected true or false, got {v}").into()))
 }
 
 /// What the official `create_diffusion` makes of these settings.
-fn diffusion_config(config: &Map<String, Value>) -> Result<DiffusionConfig, Box<dyn Error>> {
+fn diffusion_config(config: &Map<String, Value>) -> Result<DiffusionConfig> {
     let noise_schedule = config.get("noise_schedule").cloned().unwrap_or_else(|| "linear".into());
     let loss = if flag(config, "use_kl", false)? {
         LossType::RescaledKl
@@ -80,16 +68,8 @@ fn diffusion_config(config: &Map<String, Value>) -> Result<DiffusionConfig, Box<
     })
 }
 
-fn tensor(array: &Array) -> Result<Tensor, Box<dyn Error>> {
-    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
-}
-
-fn values(tensor: &Tensor) -> Result<Vec<f32>, Box<dyn Error>> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
-}
-
 /// Compares every `out.*` of the file; one that is not in `ours` is an error.
-fn compare(case: &Case, ours: &BTreeMap<&str, Tensor>) -> Result<Vec<Check>, Box<dyn Error>> {
+fn compare(case: &Case, ours: &BTreeMap<&str, Tensor>) -> Result<Vec<Check>> {
     case.with_prefix("out.")
         .map(|(name, array)| {
             let tensor = ours.get(name).ok_or_else(|| format!("out.{name}: there is no such term here"))?;
@@ -98,7 +78,7 @@ fn compare(case: &Case, ours: &BTreeMap<&str, Tensor>) -> Result<Vec<Check>, Box
         .collect()
 }
 
-pub(crate) fn sampler(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
+pub(crate) fn sampler(path: &Path) -> Result<Vec<Check>> {
     let mut case = Case::read(path)?;
     let config = case.config.clone();
     let spacing: TimestepSpacing = match config.get("respacing") {
@@ -118,7 +98,7 @@ pub(crate) fn sampler(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
             checks.push(Check::new(name, ours, &array, tolerance));
         }
     }
-    let mut noise = Recorded { noise: tensor(case.tensor("in.step_noise")?)?, next: 0 };
+    let mut noise = Recorded::new(case.tensor("in.step_noise")?)?;
     let mut ours = BTreeMap::new();
     let middle = diffusion.num_steps() / 2;
     let x_t = tensor(case.tensor("in.x_T")?)?;
@@ -137,7 +117,7 @@ pub(crate) fn sampler(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
     Ok(checks)
 }
 
-pub(crate) fn loss(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
+pub(crate) fn loss(path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let diffusion = Diffusion::new(&diffusion_config(&case.config)?, &TimestepSpacing::All)?;
     let (x0, noise) = (tensor(case.tensor("in.x0")?)?, tensor(case.tensor("in.noise")?)?);
@@ -162,7 +142,7 @@ pub(crate) fn loss(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
     compare(&case, &ours)
 }
 
-pub(crate) fn respacing(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
+pub(crate) fn respacing(path: &Path) -> Result<Vec<Check>> {
     let cases: BTreeMap<String, Value> = serde_json::from_slice(&std::fs::read(path)?)?;
     let mut checks = Vec::new();
     for (spec, expected) in &cases {
@@ -181,7 +161,7 @@ pub(crate) fn respacing(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
     Ok(checks)
 }
 
-pub(crate) fn torch_rng(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
+pub(crate) fn torch_rng(path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let mut checks = Vec::new();
     // Consecutive draws of one generator: the name says which.
@@ -190,7 +170,7 @@ pub(crate) fn torch_rng(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
         let parts: Vec<&str> = name.split('.').collect();
         let values = match parts[..] {
             ["randn", seed, shape] => {
-                let shape = shape.split('x').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+                let shape = shape.split('x').map(str::parse).collect::<std::result::Result<Vec<usize>, _>>()?;
                 if shape != array.shape {
                     return Err(format!("{name}: the name says {shape:?}, the tensor is {:?}", array.shape).into());
                 }
@@ -216,6 +196,6 @@ pub(crate) fn torch_rng(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
     Ok(checks)
 }
 
-fn draw(rng: &mut TorchRng, like: &Array) -> Result<Vec<f32>, Box<dyn Error>> {
+fn draw(rng: &mut TorchRng, like: &Array) -> Result<Vec<f32>> {
     Ok(rng.randn(like.shape.as_slice())?.flatten_all()?.to_vec1()?)
 }

@@ -5,6 +5,7 @@ mod model;
 mod pipeline;
 mod solver;
 mod t2v;
+mod tensors;
 mod text;
 mod vae;
 

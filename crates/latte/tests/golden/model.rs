@@ -1,14 +1,15 @@
 //! Kinds `latte` and `latte_joint`: forward passes, guidance and gradients of the official network.
 
-use std::error::Error;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use golden::{Array, Case, Check};
+use candle_core::Tensor;
+use golden::{Case, Check};
 use latte::guidance::guide_class;
 use latte::model::{BlockLayout, Condition, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
 use latte_ops::{Parameters, Precision, Tape};
 use serde::Deserialize;
+
+use crate::tensors::{self, Result, tensor, values};
 
 const FORWARD: f64 = 1e-5;
 const GRADIENT: f64 = 1e-4;
@@ -36,8 +37,6 @@ struct Config {
     variant: BlockLayout,
 }
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
 fn model(case: &Case) -> Result<(Latte, Parameters, Config)> {
     let config: Config = serde_json::from_value(case.config.clone().into())?;
     let condition = match config.extras {
@@ -61,18 +60,9 @@ fn model(case: &Case) -> Result<(Latte, Parameters, Config)> {
         temporal_position: TemporalPosition::Absolute,
         learn_sigma: config.learn_sigma,
     })?;
-    let parameters: Parameters =
-        case.with_prefix("param.").map(|(name, array)| Ok((name.to_string(), tensor(array)?))).collect::<Result<_>>()?;
+    let parameters = tensors::parameters(case)?;
     model.check(&parameters)?;
     Ok((model, parameters, config))
-}
-
-fn tensor(array: &Array) -> Result<Tensor> {
-    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
-}
-
-fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
 }
 
 fn labels(case: &Case, name: &str) -> Result<Vec<u32>> {

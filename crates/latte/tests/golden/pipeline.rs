@@ -1,11 +1,10 @@
 //! Kind `t2v_pipeline`: prompt and noise to frames through the folder `tiny-latte-t2v*` beside the file, and the kind of that
 //! folder itself.
 
-use std::error::Error;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use golden::{Array, Case, Check};
+use candle_core::Tensor;
+use golden::{Case, Check};
 use latte::noise::TorchRng;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
 use latte::solver::SolverKind;
@@ -13,11 +12,10 @@ use latte::text::PromptPair;
 use latte_ops::Precision;
 use serde::Deserialize;
 
+use crate::tensors::{Result, check, tensor};
 use crate::text::folder_beside;
 
 const PIPELINE: f64 = 1e-3;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,19 +33,6 @@ struct Config {
     /// How frames follow from decoded values.
     #[serde(rename = "note")]
     _note: String,
-}
-
-fn tensor(array: &Array) -> Result<Tensor> {
-    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
-}
-
-fn check(what: &str, ours: &Tensor, case: &Case) -> Result<Check> {
-    let reference = case.tensor(&format!("out.{what}"))?;
-    if ours.dims() != reference.shape.as_slice() {
-        return Err(format!("{what}: shape {:?}, expected {:?}", ours.dims(), reference.shape).into());
-    }
-    let values: Vec<f32> = ours.flatten_all()?.to_vec1()?;
-    Ok(Check::new_f32(what, &values, reference, PIPELINE))
 }
 
 pub(crate) fn t2v_pipeline(path: &Path) -> Result<Vec<Check>> {
@@ -80,17 +65,18 @@ pub(crate) fn t2v_pipeline(path: &Path) -> Result<Vec<Check>> {
     let texts = [settings.prompt.as_str(), settings.negative_prompt.as_str()];
     let encoded = pipeline.encode_texts(&texts, settings.clean_caption, None, &mut |_, _| {})?;
     let pair = PromptPair::new(&encoded[0], &encoded[1], settings.compat_masking)?;
-    let mut checks = vec![check("text", &pair.text, &case)?, check("negative_text", &pair.negative, &case)?];
+    let compare = |what: &str, ours: &Tensor| check(&case, what, what, ours, PIPELINE);
+    let mut checks = vec![compare("text", &pair.text)?, compare("negative_text", &pair.negative)?];
 
     let start = tensor(case.tensor("in.latents")?)?.transpose(1, 2)?.contiguous()?; // [b, f, c, h, w]
     let transformer = pipeline.load_transformer()?;
     let mut noise = TorchRng::new(0);
     let latents = transformer.denoise_from(&start, &mut noise, &settings, &pair, Precision::F32, &mut |_, _| {})?;
-    checks.push(check("final_latents", &latents.transpose(1, 2)?.contiguous()?, &case)?);
+    checks.push(compare("final_latents", &latents.transpose(1, 2)?.contiguous()?)?);
 
     let pixels = pipeline.load_decoder(pipeline.decodes_temporally(&settings), Precision::F32)?.decode(&latents)?;
     let frames = ((pixels.squeeze(0)? * 0.5)? + 0.5)?.clamp(0f32, 1f32)?; // [f, 3, h, w]
-    checks.push(check("frames", &frames, &case)?);
+    checks.push(compare("frames", &frames)?);
     Ok(checks)
 }
 

@@ -1,15 +1,15 @@
 //! Kind `scheduler`.
 
-use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use golden::{Array, Case, Check};
+use candle_core::Tensor;
+use golden::{Case, Check};
 use latte::diffusion::Denoiser;
-use latte::noise::NoiseSource;
 use latte::solver::{SolverConfig, solve};
 use serde_json::Value;
+
+use crate::tensors::{Recorded, Result, tensor, values};
 
 const TOLERANCE: f64 = 1e-4;
 const TOY_MODEL: &str = "eps = 0.2*x_scaled + 0.1*cos(t/250)";
@@ -24,23 +24,6 @@ impl Denoiser for ToyModel {
     }
 }
 
-/// The noise that the reference drew, draw by draw.
-struct Recorded {
-    noise: Tensor,
-    next: usize,
-}
-
-impl NoiseSource for Recorded {
-    fn noise(&mut self, _shape: &[usize]) -> latte::Result<Tensor> {
-        self.next += 1;
-        Ok(self.noise.get(self.next - 1)?)
-    }
-}
-
-fn tensor(array: &Array) -> Result<Tensor, Box<dyn Error>> {
-    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
-}
-
 /// Mean and standard deviation (of a sample: n − 1) of all values.
 fn moments(x: &Tensor) -> candle_core::Result<(f64, f64)> {
     let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
@@ -50,7 +33,7 @@ fn moments(x: &Tensor) -> candle_core::Result<(f64, f64)> {
     Ok((mean, variance.sqrt()))
 }
 
-fn solver_config(case: &Case) -> Result<SolverConfig, Box<dyn Error>> {
+fn solver_config(case: &Case) -> Result<SolverConfig> {
     for (key, expected) in [("toy_model", TOY_MODEL), ("noise_order", NOISE_ORDER)] {
         if case.config.get(key).and_then(Value::as_str) != Some(expected) {
             return Err(format!("{key}: expected `{expected}`, got {:?}", case.config.get(key)).into());
@@ -65,14 +48,14 @@ fn solver_config(case: &Case) -> Result<SolverConfig, Box<dyn Error>> {
     Ok(config)
 }
 
-pub(crate) fn scheduler(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
+pub(crate) fn scheduler(path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let steps = case.config.get("steps").and_then(Value::as_u64).ok_or("steps: expected a number")?;
     let mut solver = solver_config(&case)?.solver(steps.try_into()?)?;
     let (timesteps, sigmas) = (solver.timesteps().to_vec(), solver.sigmas());
     let init_noise_sigma = solver.init_noise_sigma();
 
-    let mut noise = Recorded { noise: tensor(case.tensor("in.step_noise")?)?, next: 0 };
+    let mut noise = Recorded::new(case.tensor("in.step_noise")?)?;
     let (mut means, mut deviations, mut second) = (Vec::new(), Vec::new(), None);
     let mut failure = None;
     let end = solve(&mut *solver, &ToyModel, &tensor(case.tensor("in.x_T")?)?, &mut noise, &mut |report| {
@@ -89,9 +72,9 @@ pub(crate) fn scheduler(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
         ControlFlow::Continue(())
     })?;
     failure.map_or(Ok(()), Err)?;
-    let flat = |x: Option<Tensor>| -> Result<Vec<f64>, Box<dyn Error>> {
+    let flat = |x: Option<Tensor>| -> Result<Vec<f64>> {
         let x = x.ok_or("the run ended before it")?;
-        Ok(x.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
+        Ok(values(&x)?.into_iter().map(f64::from).collect())
     };
 
     let mut checks = Vec::new();

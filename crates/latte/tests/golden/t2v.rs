@@ -1,22 +1,17 @@
 //! Kind `latte_t2v`: forward passes of the text-to-video network.
 
-use std::error::Error;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use golden::{Array, Case, Check};
+use candle_core::Tensor;
+use golden::{Case, Check};
 use latte::model::t2v::{LatteT2v, T2vConfig, T2vInput};
-use latte_ops::{PackedWeights, Parameters, Precision, Tape};
+use latte_ops::{PackedWeights, Precision, Tape};
+
+use crate::tensors::{Result, check, parameters, tensor};
 
 const FORWARD: f64 = 1e-5;
 /// Operands of 8 bits.
 const BF16: f64 = 2e-2;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-fn tensor(array: &Array) -> Result<Tensor> {
-    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
-}
 
 /// `[b, c, f, h, w]`, as files have it, to `[b, f, c, h, w]` and back.
 fn frames_first(tensor: &Tensor) -> Result<Tensor> {
@@ -29,9 +24,7 @@ pub(crate) fn latte_t2v(path: &Path) -> Result<Vec<Check>> {
     // An argument of the reference's forward pass.
     let temporal = config.remove("enable_temporal_attentions").and_then(|v| v.as_bool()).unwrap_or(true);
     let model = LatteT2v::new(T2vConfig::from_json(&config.into())?)?;
-    let file: Parameters =
-        case.with_prefix("param.").map(|(name, array)| Ok((name.to_string(), tensor(array)?))).collect::<Result<_>>()?;
-    let parameters = model.load(&file)?;
+    let parameters = model.load(&parameters(&case)?)?;
     let x = frames_first(&tensor(case.tensor("in.x")?)?)?;
     let timesteps = case.tensor("in.t")?.values.clone();
     let (text, mask) = (tensor(case.tensor("in.text")?)?, tensor(case.tensor("in.mask")?)?);
@@ -45,12 +38,7 @@ pub(crate) fn latte_t2v(path: &Path) -> Result<Vec<Check>> {
             let context = model.context(&tape, &parameters, &text, bias)?;
             let input = T2vInput { x: &x, timesteps: &timesteps, text: &context, temporal };
             let ours = frames_first(model.forward(&tape, &parameters, &input)?.tensor())?;
-            let reference = case.tensor(&format!("out.{output}"))?;
-            if ours.dims() != reference.shape.as_slice() {
-                return Err(format!("{output}: shape {:?}, expected {:?}", ours.dims(), reference.shape).into());
-            }
-            let values: Vec<f32> = ours.flatten_all()?.to_vec1()?;
-            checks.push(Check::new_f32(format!("{output}{name}"), &values, reference, tolerance));
+            checks.push(check(&case, output, format!("{output}{name}"), &ours, tolerance)?);
         }
     }
     Ok(checks)

@@ -1,32 +1,26 @@
 //! Kinds `t5` and `tokens`: the text encoder and its tokenizer.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
 use golden::{Array, Case, Check};
 use latte::text::{MAX_LENGTH, T5Config, T5Encoder, Tokenizer};
-use latte_ops::Parameters;
 use serde::Deserialize;
 
-const ENCODED: f64 = 1e-5;
+use crate::tensors::{Result, parameters, values};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+const ENCODED: f64 = 1e-5;
 
 pub(crate) fn t5(path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let config: T5Config = serde_json::from_value(case.config.clone().into())?;
-    let weights: Parameters = case
-        .with_prefix("param.")
-        .map(|(name, array)| Ok((name.to_string(), Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)))
-        .collect::<Result<_>>()?;
+    let weights = parameters(&case)?;
     let rows = |name: &str| -> Result<Vec<Vec<u32>>> {
         let array: &Array = case.tensor(name)?;
         Ok(array.values.chunks(array.shape[1]).map(|row| row.iter().map(|&v| v as u32).collect()).collect())
     };
     let encoder = T5Encoder::new(config, &weights)?;
     let ours = encoder.forward(&rows("in.ids")?, &rows("in.mask")?, &mut |_, _| {})?;
-    let values: Vec<f32> = ours.flatten_all()?.to_vec1()?;
+    let values = values(&ours)?;
     let reference = case.with_prefix("out.").map(|(name, array)| Check::new_f32(name, &values, array, ENCODED));
     Ok(reference.collect())
 }

@@ -1,59 +1,47 @@
 //! Kinds `vae` and `vae_temporal`: moments and pixels of the autoencoders of diffusers.
 
-use std::error::Error;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use golden::{Array, Case, Check};
+use candle_core::Tensor;
+use golden::{Case, Check};
 use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
 use latte_ops::{Parameters, Precision};
 
+use crate::tensors::{Result, check, parameters, tensor};
+
 const TOLERANCE: f64 = 1e-4;
 /// Operands of 8 bits, through some dozens of convolutions.
-const BF16: f64 = 1e-1;
+const BF16: f64 = 5e-2;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-fn tensor(array: &Array) -> Result<Tensor> {
-    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
-}
-
-fn parameters(case: &Case) -> Result<Parameters> {
-    case.with_prefix("param.").map(|(name, array)| Ok((name.to_string(), tensor(array)?))).collect()
-}
-
-fn check(case: &Case, what: &str, ours: &Tensor, tolerance: f64) -> Result<Check> {
-    let reference = case.tensor(&format!("out.{what}"))?;
-    if ours.dims() != reference.shape {
-        return Err(format!("{what}: expected shape {:?}, got {:?}", reference.shape, ours.dims()).into());
+/// Moments and pixels in both precisions; `run` gives them for weights, pixels and latents.
+fn checks(
+    path: &Path,
+    run: impl Fn(&Case, &Parameters, Precision, [&Tensor; 2]) -> latte::Result<[Tensor; 2]>,
+) -> Result<Vec<Check>> {
+    let case = Case::read(path)?;
+    let (weights, x, z) = (parameters(&case)?, tensor(case.tensor("in.x")?)?, tensor(case.tensor("in.z")?)?);
+    let mut checks = Vec::new();
+    for (precision, tolerance, end) in [(Precision::F32, TOLERANCE, ""), (Precision::Bf16, BF16, " in bf16")] {
+        let results = run(&case, &weights, precision, [&x, &z])?;
+        for (what, ours) in ["moments", "decoded"].into_iter().zip(results) {
+            checks.push(check(&case, what, format!("{what}{end}"), &ours, tolerance)?);
+        }
     }
-    let name = if tolerance == BF16 { format!("{what} in bf16") } else { what.to_string() };
-    Ok(Check::new_f32(name, &ours.flatten_all()?.to_vec1::<f32>()?, reference, tolerance))
+    Ok(checks)
 }
 
 pub(crate) fn kl(path: &Path) -> Result<Vec<Check>> {
-    let case = Case::read(path)?;
-    let config = KlConfig::from_json(&case.config.clone().into())?;
-    let (x, z) = (tensor(case.tensor("in.x")?)?, tensor(case.tensor("in.z")?)?);
-    let mut checks = Vec::new();
-    for (precision, tolerance) in [(Precision::F32, TOLERANCE), (Precision::Bf16, BF16)] {
-        let vae = AutoencoderKl::new(config.clone(), &parameters(&case)?, precision)?;
-        checks.push(check(&case, "moments", &vae.moments(&x)?, tolerance)?);
-        checks.push(check(&case, "decoded", &vae.decode_unscaled(&z)?, tolerance)?);
-    }
-    Ok(checks)
+    checks(path, |case, weights, precision, [x, z]| {
+        let vae = AutoencoderKl::new(KlConfig::from_json(&case.config.clone().into())?, weights, precision)?;
+        Ok([vae.moments(x)?, vae.decode_unscaled(z)?])
+    })
 }
 
 /// All frames are those of one clip.
 pub(crate) fn temporal(path: &Path) -> Result<Vec<Check>> {
-    let case = Case::read(path)?;
-    let config = TemporalDecoderConfig::from_json(&case.config.clone().into())?;
-    let (x, z) = (tensor(case.tensor("in.x")?)?, tensor(case.tensor("in.z")?)?);
-    let mut checks = Vec::new();
-    for (precision, tolerance) in [(Precision::F32, TOLERANCE), (Precision::Bf16, BF16)] {
-        let vae = AutoencoderKlTemporalDecoder::new(config.clone(), &parameters(&case)?, precision)?;
-        checks.push(check(&case, "moments", &vae.moments(&x)?, tolerance)?);
-        checks.push(check(&case, "decoded", &vae.decode_unscaled(&z)?, tolerance)?);
-    }
-    Ok(checks)
+    checks(path, |case, weights, precision, [x, z]| {
+        let config = TemporalDecoderConfig::from_json(&case.config.clone().into())?;
+        let vae = AutoencoderKlTemporalDecoder::new(config, weights, precision)?;
+        Ok([vae.moments(x)?, vae.decode_unscaled(z)?])
+    })
 }

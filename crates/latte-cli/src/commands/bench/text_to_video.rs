@@ -3,12 +3,10 @@
 use candle_core::Tensor;
 use latte::model::t2v::{LatteT2v, T2vConfig, T2vInput, TextContext};
 use latte::noise::TorchRng;
+use latte::text::MAX_LENGTH;
 use latte_ops::{PackedWeights, Parameters, Precision, Tape};
 
 use super::{Mode, Work};
-
-/// The tokens of a prompt, and of the paddings behind it.
-const TEXT_LENGTH: usize = 120;
 
 /// The network with one clip to denoise. As in sampling, weights are packed once, and the text is read once.
 #[derive(Debug)]
@@ -25,7 +23,7 @@ impl TextToVideo {
     pub(super) fn new(frames: usize, precision: Precision) -> anyhow::Result<Self> {
         let config = T2vConfig::latte_1();
         let mut rng = TorchRng::new(0);
-        let text = rng.randn((1, TEXT_LENGTH, config.caption_channels))?; // [1, l, caption_channels]
+        let text = rng.randn((1, MAX_LENGTH, config.caption_channels))?; // [1, l, caption_channels]
         let x = rng.randn((1, frames, config.in_channels, config.sample_size, config.sample_size))?; // [1, f, c, h, w]
         let model = LatteT2v::new(config)?;
         let (parameters, packed) = (model.init(&mut rng)?, PackedWeights::new());

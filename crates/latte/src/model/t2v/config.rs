@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::weights::read_json;
 use crate::{Error, Result};
 
 /// What a text-to-video Latte is. The names are those of diffusers' `config.json`.
@@ -61,9 +62,7 @@ impl T2vConfig {
     ///
     /// If the file cannot be read or describes another network.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        let value =
-            serde_json::from_str(&text).map_err(|e| Error::config(path.display().to_string(), format!("is no JSON: {e}")))?;
+        let value = read_json(path)?;
         Self::from_json(&value).map_err(|e| Error::config(path.display().to_string(), e.to_string()))
     }
 

@@ -10,7 +10,7 @@ use latte_ops::Parameters;
 use super::config::T2vConfig;
 use crate::model::position::TIMESTEP_WIDTH;
 use crate::noise::TorchRng;
-use crate::weights::{TensorSource, expect_tensor};
+use crate::weights::{TensorSource, all_fit, expect_tensor, misfits};
 use crate::{Error, Result};
 
 /// A parameter as files have it.
@@ -77,24 +77,11 @@ pub(super) fn specification(config: &T2vConfig) -> Vec<T2vParameter> {
 ///
 /// One that lists what is missing, unknown or of a wrong shape.
 pub(super) fn check(specs: &[T2vParameter], source: &dyn TensorSource) -> std::result::Result<(), String> {
-    let mut wrong: Vec<String> = specs
-        .iter()
-        .filter_map(|spec| match source.shape(&spec.name) {
-            None => Some(format!("`{}` is missing", spec.name)),
-            Some(shape) if shape != spec.shape => Some(format!("`{}` should be {:?} but is {shape:?}", spec.name, spec.shape)),
-            Some(_) => None,
-        })
-        .collect();
+    let mut wrong = misfits(specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())), source);
     let known: std::collections::BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     let unknown = source.names().into_iter().filter(|name| !known.contains(name.as_str()) && !is_computed(name));
     wrong.extend(unknown.map(|name| format!("`{name}` is not known")));
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    let more = wrong.len().saturating_sub(5);
-    wrong.truncate(5);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Err(format!("the tensors do not fit the text-to-video transformer: {}{more}", wrong.join(", ")))
+    all_fit("the text-to-video transformer", &wrong)
 }
 
 /// The parameters in memory, read from `source` one by one.
