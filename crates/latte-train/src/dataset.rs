@@ -9,7 +9,7 @@ use latte_video::{Clip, ClipWindow, Video, find_videos, transform};
 
 use crate::config::{DataConfig, Transform};
 use crate::error::{Error, Result};
-use crate::loader::{ClipSource, LoadedClip};
+use crate::loader::{ClipFrames, ClipSource, LoadedClip};
 
 /// The videos of a folder, in an order that depends on their names alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +175,8 @@ impl ClipSource for FolderSource {
         if self.data.flip && rng.rand_f32(1)[0] < 0.5 {
             transform::flip_horizontal(&mut pixels, self.size[1]);
         }
-        Ok(LoadedClip { pixels, label: self.folder.labels.as_ref().map(|labels| labels[file]) })
+        let label = self.folder.labels.as_ref().map(|labels| labels[file]);
+        Ok(LoadedClip { frames: ClipFrames::Pixels(pixels), label, image_labels: Vec::new() })
     }
 }
 

@@ -11,32 +11,46 @@ use latte::noise::TorchRng;
 use crate::error::Result;
 use crate::step::MicroBatch;
 
+/// The clips of one optimiser step before chance has its say.
+#[derive(Debug, Clone)]
+pub(crate) struct Clips {
+    /// `[clips, f + images, c, h, w]`.
+    pub(crate) latents: Tensor,
+    /// One for each clip; `None` without classes.
+    pub(crate) labels: Option<Vec<u32>>,
+    /// How many single images stand behind the frames of each clip.
+    pub(crate) num_images: usize,
+    /// One for each image of each clip; `None` without classes or images.
+    pub(crate) image_labels: Option<Vec<u32>>,
+}
+
 /// Decides times, noise and dropped labels for the clips of one optimiser step, and cuts them into passes of `batch_size`.
-///
-/// `latents` is `[clips, f, c, h, w]`; `labels` has one entry per clip.
 pub(crate) fn draw(
-    latents: &Tensor,
-    labels: Option<Vec<u32>>,
+    clips: Clips,
     batch_size: usize,
     model: &LatteConfig,
     timesteps: &TimestepSampler,
     rng: &mut TorchRng,
 ) -> Result<Vec<MicroBatch>> {
+    let Clips { latents, labels, num_images, image_labels } = clips;
     let clips = latents.dim(0)?;
-    // The order of the reference: times, noise, and labels inside the network.
+    // The order of the reference: times, noise, and labels inside the network, those of clips before those of images.
     let times = timesteps.sample(rng, clips)?;
     let noise = rng.randn(latents.shape())?.to_device(latents.device())?;
     let labels = labels.map(|labels| drop_labels(labels, model, rng));
+    let image_labels = image_labels.map(|labels| drop_labels(labels, model, rng));
     let uniform = times.weights.iter().all(|&w| w == 1.0);
     let mut batches = Vec::new();
     for start in (0..clips).step_by(batch_size) {
         let length = batch_size.min(clips - start);
         let range = start..start + length;
         batches.push(MicroBatch {
-            latents: latents.narrow(0, start, length)?.contiguous()?, // [b, f, c, h, w]
+            latents: latents.narrow(0, start, length)?.contiguous()?, // [b, f + images, c, h, w]
             noise: noise.narrow(0, start, length)?.contiguous()?,
             timesteps: times.timesteps[range.clone()].to_vec(),
             labels: labels.as_ref().map(|labels| labels[range.clone()].to_vec()),
+            num_images,
+            image_labels: image_labels.as_ref().map(|labels| labels[start * num_images..(start + length) * num_images].to_vec()),
             loss_weights: (!uniform).then(|| times.weights[range].to_vec()),
         });
     }
@@ -67,12 +81,14 @@ mod tests {
     }
 
     fn draw_in(batch_size: usize, seed: u64) -> Vec<MicroBatch> {
-        let latents = Tensor::zeros((8, 2, 3, 4, 4), DType::F32, &Device::Cpu).unwrap();
+        let latents = Tensor::zeros((8, 2 + 3, 3, 4, 4), DType::F32, &Device::Cpu).unwrap();
         let times = TimestepSampler::new(TimestepSampling::Uniform, 1000);
-        draw(&latents, Some((0..8).map(|i| i % 7).collect()), batch_size, &model(0.3), &times, &mut TorchRng::new(seed)).unwrap()
+        let labels = |count: u32| Some((0..count).map(|i| i % 7).collect());
+        let clips = Clips { latents, labels: labels(8), num_images: 3, image_labels: labels(8 * 3) };
+        draw(clips, batch_size, &model(0.3), &times, &mut TorchRng::new(seed)).unwrap()
     }
 
-    type Flat = (Vec<f32>, Vec<usize>, Vec<u32>);
+    type Flat = (Vec<f32>, Vec<usize>, Vec<u32>, Vec<u32>);
 
     fn flat(batches: &[MicroBatch]) -> Flat {
         let mut all: Flat = Default::default();
@@ -80,6 +96,7 @@ mod tests {
             all.0.extend(batch.noise.flatten_all().unwrap().to_vec1::<f32>().unwrap());
             all.1.extend(&batch.timesteps);
             all.2.extend(batch.labels.as_ref().unwrap());
+            all.3.extend(batch.image_labels.as_ref().unwrap());
         }
         all
     }

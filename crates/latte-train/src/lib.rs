@@ -42,7 +42,7 @@ pub use config::{
 };
 pub use dataset::{FolderSource, VideoFolder};
 pub use error::{Error, Result};
-pub use loader::{ClipSource, LoadedClip, Loader, Position};
+pub use loader::{ClipFrames, ClipSource, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pretrained::load_pretrained;

@@ -15,13 +15,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// One training clip.
+/// One training clip, and the single images that are trained on beside it (joint training, §3.4 of the paper).
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedClip {
-    /// `[f, 3, h, w]`, row-major, in `[-1, 1]`.
-    pub pixels: Vec<f32>,
+    /// The frames of the clip, and behind them the images.
+    pub frames: ClipFrames,
     /// Its class; absent in a data set without classes.
     pub label: Option<u32>,
+    /// The class of each image; empty without images or classes.
+    pub image_labels: Vec<u32>,
+}
+
+/// Frames and images as they are stored, row-major; as many values for each.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClipFrames {
+    /// `[f + images, 3, h, w]` in `[-1, 1]`.
+    Pixels(Vec<f32>),
 }
 
 /// Where clips come from: numbered files, each loaded as often as asked with what `rng` draws.
@@ -248,7 +257,8 @@ mod tests {
                 return Err(format!("{file} is bad"));
             }
             assert!(file != 1000, "a decoder that panics");
-            Ok(LoadedClip { pixels: vec![file as f32, rng.rand_f32(1)[0]], label: Some(file as u32) })
+            let frames = ClipFrames::Pixels(vec![file as f32, rng.rand_f32(1)[0]]);
+            Ok(LoadedClip { frames, label: Some(file as u32), image_labels: Vec::new() })
         }
     }
 

@@ -17,7 +17,7 @@ use crate::state::{TrainState, clip_scale};
 /// The clips of one forward and backward pass, with everything that chance decides already decided.
 #[derive(Debug, Clone)]
 pub struct MicroBatch {
-    /// `[b, f, c, h, w]`.
+    /// `[b, f + num_images, c, h, w]`: clips, and behind the frames of each its single images.
     pub latents: Tensor,
     /// Standard normal, of the same shape.
     pub noise: Tensor,
@@ -25,6 +25,10 @@ pub struct MicroBatch {
     pub timesteps: Vec<usize>,
     /// `b` labels, dropped ones already replaced by the null label; `None` without classes.
     pub labels: Option<Vec<u32>>,
+    /// How many single images stand behind the frames of each clip; 0 outside joint training.
+    pub num_images: usize,
+    /// `b · num_images` labels, as `labels`; `None` without classes or images.
+    pub image_labels: Option<Vec<u32>>,
     /// `b` weights of the clips' losses (for times that are not drawn uniformly); `None` for 1.
     pub loss_weights: Option<Vec<f64>>,
 }
@@ -122,15 +126,16 @@ impl Stepper {
         terms: &mut Terms,
     ) -> Result<Parameters> {
         let MicroBatch { latents, noise, timesteps, .. } = batch;
-        let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f, c, h, w]
+        let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f + num_images, c, h, w]
         let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute == Recompute::Block);
         let tape = match packed {
             Some(packed) => tape.with_packed_weights(packed),
             None => tape,
         };
         let times: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
-        let input = Input { labels: batch.labels.as_deref(), ..Input::new(&x_t, &times) };
-        let prediction = self.model.forward(&tape, weights, &input)?; // [b, f, c or 2c, h, w]
+        let (labels, image_labels) = (batch.labels.as_deref(), batch.image_labels.as_deref());
+        let input = Input { labels, image_labels, num_images: batch.num_images, ..Input::new(&x_t, &times) };
+        let prediction = self.model.forward(&tape, weights, &input)?; // [b, f + num_images, c or 2c, h, w]
 
         // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.
         let leaf = Var::from_tensor(prediction.tensor())?;

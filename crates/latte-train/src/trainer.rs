@@ -17,9 +17,9 @@ use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
 use crate::config::{ConditionKind, InitConfig, TrainConfig};
 use crate::dataset::{FolderSource, VideoFolder};
-use crate::draw::draw;
+use crate::draw::{Clips, draw};
 use crate::error::{Error, Result};
-use crate::loader::{Loader, Position};
+use crate::loader::{ClipFrames, LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
 use crate::record::{RunLog, StepRecord};
@@ -270,15 +270,24 @@ impl Trainer {
     fn next_batches(&mut self, observer: &mut dyn Observer) -> Result<Vec<MicroBatch>> {
         let train = &self.config.train;
         let clips = self.loader.next_clips(train.batch_size * train.accumulate, &mut |message| observer.warning(message))?;
+        let clips = self.encode(clips)?;
+        draw(clips, self.config.train.batch_size, &self.card.model, &self.timesteps, &mut self.rng)
+    }
+
+    /// Frames to latents, clip by clip: what an autoencoder draws comes in the order of the clips.
+    fn encode(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
+        let ([height, width], num_images) = (self.card.frame_size, 0);
+        let frames = self.card.num_frames + num_images;
         let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
-        let ([height, width], frames) = (self.card.frame_size, self.card.num_frames);
+        let image_labels = (num_images > 0 && labels.is_some())
+            .then(|| clips.iter().flat_map(|clip| clip.image_labels.iter().copied()).collect());
         let mut latents = Vec::with_capacity(clips.len());
         for clip in clips {
-            let pixels = Tensor::from_vec(clip.pixels, (1, frames, 3, height, width), &Device::Cpu)?; // [1, f, 3, h, w]
-            latents.push(self.autoencoder.0.encode(&pixels, &mut self.rng)?); // [1, f, c, h, w]
+            let ClipFrames::Pixels(pixels) = clip.frames;
+            let pixels = Tensor::from_vec(pixels, (1, frames, 3, height, width), &Device::Cpu)?; // [1, f + images, 3, h, w]
+            latents.push(self.autoencoder.0.encode(&pixels, &mut self.rng)?); // [1, f + images, c, h, w]
         }
-        let latents = Tensor::cat(&latents, 0)?; // [clips, f, c, h, w]
-        draw(&latents, labels, train.batch_size, &self.card.model, &self.timesteps, &mut self.rng)
+        Ok(Clips { latents: Tensor::cat(&latents, 0)?, labels, num_images, image_labels }) // [clips, f + images, c, h, w]
     }
 
     /// Writes a checkpoint of the present step, unless it is on disk already.

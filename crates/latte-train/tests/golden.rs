@@ -116,6 +116,8 @@ fn micro_batch(case: &Case, index: usize, labelled: bool) -> Result<MicroBatch> 
         noise: tensor(&case.tensor("in.noise")?.slice(index))?,
         timesteps: integers("in.t")?,
         labels: labelled.then(|| integers("in.y")).transpose()?.map(|labels| labels.into_iter().map(|l| l as u32).collect()),
+        num_images: 0,
+        image_labels: None,
         loss_weights: None,
     })
 }

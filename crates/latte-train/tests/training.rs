@@ -62,6 +62,8 @@ fn batch(clips: usize) -> MicroBatch {
         noise: draw(),
         timesteps: (0..clips).map(|i| i * 997 % 1000).collect(),
         labels: Some((0..clips).map(|i| (i % 4) as u32).collect()),
+        num_images: 0,
+        image_labels: None,
         loss_weights: None,
     }
 }
@@ -73,6 +75,8 @@ fn part(batch: &MicroBatch, start: usize, length: usize) -> MicroBatch {
         noise: cut(&batch.noise),
         timesteps: batch.timesteps[start..start + length].to_vec(),
         labels: batch.labels.as_ref().map(|l| l[start..start + length].to_vec()),
+        num_images: 0,
+        image_labels: None,
         loss_weights: None,
     }
 }
@@ -400,28 +404,33 @@ fn a_resume_that_cannot_be_exact_says_so() {
 
 #[test]
 fn clips_have_the_right_pixels_and_labels() {
-    use latte_train::{ClipSource, FolderSource, VideoFolder};
+    use latte_train::{ClipFrames, ClipSource, FolderSource, VideoFolder};
     let dir = with_videos();
     let config = config(dir.path(), "run", &["data.flip=false", "data.size=[24,24]", "data.frame_interval=1"]);
     let folder = VideoFolder::by_class(&dir.path().join("data")).unwrap();
     assert_eq!(folder.labels.as_deref(), Some([0, 0, 0, 1, 1, 1].as_slice()));
     let source = FolderSource::new(folder.clone(), &config.data);
-    let clip = source.load(3, &mut TorchRng::new(1)).unwrap();
-    assert_eq!((clip.pixels.len(), clip.label), (4 * 3 * 24 * 24, Some(1)));
+    let load = |source: &FolderSource, seed| {
+        let clip = source.load(3, &mut TorchRng::new(seed)).unwrap();
+        let ClipFrames::Pixels(pixels) = clip.frames;
+        (pixels, clip.label)
+    };
+    let (pixels, label) = load(&source, 1);
+    assert_eq!((pixels.len(), label), (4 * 3 * 24 * 24, Some(1)));
     // The square moves right by one pixel per frame: the brightest column of the red channel's sums does too.
     let left_edge = |frame: usize| {
-        let red = &clip.pixels[frame * 3 * 576..][..576];
+        let red = &pixels[frame * 3 * 576..][..576];
         (0..24).find(|x| (0..24).map(|y| red[y * 24 + x]).sum::<f32>() > -24.0 * 0.8 + 3.0).unwrap()
     };
     let edges: Vec<usize> = (0..4).map(left_edge).collect();
     assert!(edges.windows(2).all(|w| w[1] == w[0] + 1), "{edges:?}");
-    assert!(clip.pixels.iter().all(|v| (-1.0..=1.0).contains(v)));
+    assert!(pixels.iter().all(|v| (-1.0..=1.0).contains(v)));
     // A flipped clip is the mirror image, and about half of the clips are.
     let flipping = FolderSource::new(folder, &latte_train::DataConfig { flip: true, ..config.data });
     let mut flipped = 0;
     for seed in 0..40 {
-        let plain = source.load(3, &mut TorchRng::new(seed)).unwrap().pixels;
-        let other = flipping.load(3, &mut TorchRng::new(seed)).unwrap().pixels;
+        let plain = load(&source, seed).0;
+        let other = load(&flipping, seed).0;
         let mirror: Vec<f32> = plain.chunks(24).flat_map(|row| row.iter().rev().copied()).collect();
         assert!(other == plain || other == mirror);
         flipped += usize::from(other == mirror);
