@@ -37,6 +37,7 @@ mod orientation;
 mod video;
 mod window;
 
+pub mod dataset;
 pub mod encode;
 pub mod transform;
 
