@@ -24,6 +24,7 @@ mod config;
 mod dataset;
 mod draw;
 mod error;
+mod latents;
 mod loader;
 mod lr;
 mod observer;
@@ -38,7 +39,7 @@ pub use checkpoint_folder::CheckpointFolder;
 pub use config::source::apply_override;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
-    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform,
+    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform, VaeMark,
 };
 pub use dataset::{FolderSource, VideoFolder};
 pub use error::{Error, Result};

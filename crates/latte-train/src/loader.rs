@@ -31,6 +31,8 @@ pub struct LoadedClip {
 pub enum ClipFrames {
     /// `[f + images, 3, h, w]` in `[-1, 1]`.
     Pixels(Vec<f32>),
+    /// `[f + images, m, h, w]`: what a frozen encoder says of each (see [`latte::vae::LatentSpace`]).
+    Moments(Vec<f32>),
 }
 
 /// Where clips come from: numbered files, each loaded as often as asked with what `rng` draws.
