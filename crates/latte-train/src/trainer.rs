@@ -14,15 +14,14 @@ use latte_ops::Parameters;
 
 use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
-use crate::config::{AutoencoderKind, ConditionKind, InitConfig, TrainConfig, VaeMark};
-use crate::dataset::{FolderSource, VideoFolder};
+use crate::config::{ConditionKind, InitConfig, TrainConfig, VaeMark};
 use crate::draw::{Clips, draw};
 use crate::error::{Error, Result};
-use crate::latents::EncodedSource;
-use crate::loader::{ClipFrames, ClipSource, LoadedClip, Loader, Position};
+use crate::loader::{ClipFrames, LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
 use crate::record::{RunLog, StepRecord};
+use crate::source::{OpenedData, open_data};
 use crate::state::TrainState;
 use crate::step::{MicroBatch, StepGradients, Stepper};
 
@@ -90,27 +89,11 @@ impl Trainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
-        let folder = match config.model.condition {
-            ConditionKind::Class => VideoFolder::by_class(&config.data.path)?,
-            ConditionKind::None => VideoFolder::flat(&config.data.path)?,
-        };
-        let model = config.resolve_model(folder.classes.len())?;
+        let OpenedData { source, space, vae, classes, fps, mark: data, mut notes } = open_data(&config)?;
+        let model = config.resolve_model(classes.len())?;
         if config.model.condition == ConditionKind::Class {
-            config.model.num_classes = Some(folder.classes.len());
+            config.model.num_classes = Some(classes.len());
         }
-        let data = DataMark { num_videos: folder.videos.len(), fingerprint: folder.fingerprint() };
-        let classes = folder.classes.clone();
-        let source = FolderSource::new(folder, &config.data);
-        let fps = source.clip_fps()?;
-        let space = config.latent_space()?;
-        let (source, vae): (Box<dyn ClipSource>, _) = match config.autoencoder.kind {
-            AutoencoderKind::Pixels => (Box::new(source), None),
-            AutoencoderKind::Kl => {
-                let vae = VaeMark::of(config.autoencoder.existing_path()?)?;
-                let encoded = EncodedSource::new(Box::new(source), config.autoencoder.open()?, config.data.size.height_width());
-                (Box::new(encoded), Some(vae))
-            }
-        };
         let card = ModelCard {
             format: ModelCard::FORMAT,
             model: model.clone(),
@@ -137,7 +120,7 @@ impl Trainer {
         let trainable: Vec<String> =
             stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
         let root = TorchRng::new(config.train.seed);
-        let (mut notes, mut inherited) = (Vec::new(), Vec::new());
+        let mut inherited = Vec::new();
         let (state, rng, timesteps, position) = if let Some(path) = &newest {
             resume(path, &config, &card, &stepper.model, &data, &mut notes)?
         } else {
@@ -277,7 +260,8 @@ impl Trainer {
 
     /// What the encoder says of the frames to latents, clip by clip: what is drawn comes in the order of the clips.
     fn latents(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
-        let (channels, [h, w], num_images) = (self.space.moment_channels(), self.card.model.input_size, 0);
+        let (channels, [h, w], num_images) =
+            (self.space.moment_channels(), self.card.model.input_size, self.config.data.joint_images);
         let posterior = self.config.autoencoder.posterior;
         let frames = self.card.num_frames + num_images;
         let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
@@ -367,14 +351,11 @@ fn resume(
         return Err(Error::checkpoint(path, what));
     }
     model.check(&state.weights).map_err(|what| Error::checkpoint(path, what))?;
-    let draws = |config: &TrainConfig| {
-        (config.train.seed, config.train.batch_size, config.train.accumulate, config.autoencoder.posterior)
-    };
-    if draws(&old) != draws(config) {
-        notes.push(
-            "seed, batch size, accumulation or posterior differ from the checkpoint's: the run goes on, but not as it would have"
-                .into(),
-        );
+    let drawn =
+        |c: &TrainConfig| (c.train.seed, c.train.batch_size, c.train.accumulate, c.data.joint_images, c.autoencoder.posterior);
+    if drawn(&old) != drawn(config) {
+        let what = "seed, batch size, accumulation, joint images or posterior differ from the checkpoint's";
+        notes.push(format!("{what}: the run goes on, but not as it would have"));
     }
     let mut position = run.position;
     if run.data != *data {

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use latte::noise::TorchRng;
 use latte::vae::Autoencoder;
 
-use crate::loader::{ClipFrames, ClipSource, LoadedClip};
+use crate::loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip};
 
 /// The clips of another source as moments: what the encoder says of each frame. The draw from them is the trainer's, so that
 /// clips from here and from a latent cache are the same.
@@ -21,6 +21,13 @@ impl EncodedSource {
     pub(crate) fn new(pixels: Box<dyn ClipSource>, autoencoder: Arc<dyn Autoencoder>, size: [usize; 2]) -> Self {
         Self { pixels, autoencoder, size }
     }
+
+    fn encoded(&self, frames: ClipFrames) -> Result<Vec<f32>, String> {
+        match frames {
+            ClipFrames::Pixels(pixels) => moments(self.autoencoder.as_ref(), pixels, self.size).map_err(|e| e.to_string()),
+            ClipFrames::Moments(moments) => Ok(moments),
+        }
+    }
 }
 
 impl ClipSource for EncodedSource {
@@ -30,11 +37,18 @@ impl ClipSource for EncodedSource {
 
     fn load(&self, file: usize, rng: &mut TorchRng) -> Result<LoadedClip, String> {
         let clip = self.pixels.load(file, rng)?;
-        let frames = match clip.frames {
-            ClipFrames::Pixels(pixels) => moments(self.autoencoder.as_ref(), pixels, self.size).map_err(|e| e.to_string())?,
-            ClipFrames::Moments(moments) => moments,
-        };
-        Ok(LoadedClip { frames: ClipFrames::Moments(frames), ..clip })
+        Ok(LoadedClip { frames: ClipFrames::Moments(self.encoded(clip.frames)?), ..clip })
+    }
+
+    fn add_images(&self, place: EpochPlace<'_>, clip: &mut LoadedClip, rng: &mut TorchRng) -> Result<Vec<String>, String> {
+        let no_pixels = ClipFrames::Pixels(Vec::new());
+        let mut images = LoadedClip { frames: no_pixels, label: clip.label, image_labels: Vec::new() };
+        let failed = self.pixels.add_images(place, &mut images, rng)?;
+        if !images.frames.values().is_empty() {
+            clip.frames.values_mut().extend(self.encoded(images.frames)?); // [f + images, m, h, w]
+            clip.image_labels.extend(images.image_labels);
+        }
+        Ok(failed)
     }
 }
 
@@ -43,7 +57,7 @@ impl ClipSource for EncodedSource {
 /// # Errors
 ///
 /// If the size does not fit the encoder, or memory runs out.
-pub(super) fn moments(autoencoder: &dyn Autoencoder, pixels: Vec<f32>, size: [usize; 2]) -> latte::Result<Vec<f32>> {
+pub(crate) fn moments(autoencoder: &dyn Autoencoder, pixels: Vec<f32>, size: [usize; 2]) -> latte::Result<Vec<f32>> {
     let [height, width] = size;
     let frames = pixels.len() / (3 * height * width);
     let pixels = Tensor::from_vec(pixels, (1, frames, 3, height, width), &Device::Cpu)?; // [1, n, 3, h·s, w·s]
