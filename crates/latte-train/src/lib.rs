@@ -42,6 +42,9 @@ pub use config::{
     MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, VaeMark,
 };
 pub use error::{Error, Result};
+pub use latents::{
+    CacheHeader, EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, Share, VideoRecord, encode,
+};
 pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};

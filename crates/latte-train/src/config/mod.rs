@@ -20,6 +20,7 @@ pub use model::{ConditionKind, ModelConfig};
 pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute};
 
 use crate::error::{Error, Result};
+use crate::latents::Manifest;
 
 /// A training run, in full. `[model]`, `[data]`, `[train]` and `[output]` must be there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,13 +85,16 @@ impl TrainConfig {
         toml::to_string(self).map_err(|e| Error::config("configuration", "", e.to_string()))
     }
 
-    /// The space that the network works in.
+    /// The space that the network works in: that of the latent cache where there is one, else the autoencoder's.
     ///
     /// # Errors
     ///
-    /// If the autoencoder's configuration cannot be read.
+    /// If the autoencoder's configuration or the cache's manifest cannot be read.
     pub fn latent_space(&self) -> Result<LatentSpace> {
-        self.autoencoder.space()
+        match &self.data.latents {
+            Some(folder) if Manifest::exists(folder) => Manifest::read(folder)?.header.space(),
+            _ => self.autoencoder.space(),
+        }
     }
 
     /// `[f, c, h, w]` of one clip's latent.
@@ -174,6 +178,9 @@ impl TrainConfig {
         }
         if self.autoencoder.kind == AutoencoderKind::Pixels && self.autoencoder.path.is_some() {
             return wrong("autoencoder.path", "set, but `autoencoder.kind` is `pixels`; set it to `kl`".into());
+        }
+        if self.autoencoder.kind == AutoencoderKind::Pixels && self.data.latents.is_some() {
+            return wrong("data.latents", "set, but `autoencoder.kind` is `pixels`; set it to `kl`".into());
         }
         if o.min_learning_rate > o.learning_rate {
             return wrong(

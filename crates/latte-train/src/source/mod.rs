@@ -3,6 +3,7 @@
 //! [`open_data`] is the one place that knows which kinds of sources there are.
 
 mod cache;
+mod cached;
 mod encoded;
 mod images;
 mod video;
@@ -14,6 +15,7 @@ use latte::vae::LatentSpace;
 use latte_video::dataset::{Dataset, Index, Signature};
 
 use encoded::EncodedSource;
+pub(crate) use encoded::moments;
 pub use images::EpochOrder;
 pub use video::VideoSource;
 pub use window::{Window, WindowRule};
@@ -53,6 +55,9 @@ impl std::fmt::Debug for OpenedData {
 ///
 /// If the data is not there or does not fit the configuration; each names what to change.
 pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
+    if let Some(folder) = &config.data.latents {
+        return cached::open(folder, config);
+    }
     let ListedData { dataset, signatures, notes } = list_data(config)?;
     let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let classes = dataset.classes.clone();
@@ -79,15 +84,27 @@ pub struct ListedData {
     pub notes: Vec<String>,
 }
 
-/// Lists the videos of a run: from `data.index` if there is one, else by the rules of `data.layout`.
+/// Lists the videos of a run.
 ///
 /// # Errors
 ///
 /// If there are none, or the classes are not those that the configuration asks for.
 pub fn list_data(config: &TrainConfig) -> Result<ListedData> {
+    let mut listed = list_all(config)?;
+    select(&mut listed.dataset, config, &mut listed.notes)?;
+    Ok(listed)
+}
+
+/// Lists all videos of the data set, whatever is trained on them: from `data.index` if there is one, else by the rules of
+/// `data.layout`.
+///
+/// # Errors
+///
+/// If there are none.
+pub(crate) fn list_all(config: &TrainConfig) -> Result<ListedData> {
     let data = &config.data;
     let mut notes = Vec::new();
-    let (mut dataset, signatures) = match &data.index {
+    let (dataset, signatures) = match &data.index {
         None => (data.layout.list(&data.path)?, BTreeMap::new()),
         Some(file) => {
             let index = Index::read(file)?;
@@ -104,16 +121,22 @@ pub fn list_data(config: &TrainConfig) -> Result<ListedData> {
             (dataset, index.signatures())
         }
     };
-    let too_short = data.layout.fit(&mut dataset, &data.window())?;
+    Ok(ListedData { dataset, signatures, notes })
+}
+
+/// Leaves the videos of a data set that a run trains on, with labels if, and only if, the model is conditioned on classes.
+fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) -> Result<()> {
+    let data = &config.data;
+    let too_short = data.layout.fit(dataset, &data.window())?;
     if too_short > 0 {
         let what = format!("{too_short} videos have no more frames than a clip covers, and are left out");
         notes.push(format!("{}: {what}, as the layout `{}` has it", data.path.display(), data.layout));
     }
     match config.model.condition {
-        ConditionKind::Class => keep_classes(&mut dataset)?,
-        ConditionKind::None => forget_classes(&mut dataset),
+        ConditionKind::Class => keep_classes(dataset)?,
+        ConditionKind::None => forget_classes(dataset),
     }
-    Ok(ListedData { dataset, signatures, notes })
+    Ok(())
 }
 
 /// Leaves only videos that have a class; every class must have some.

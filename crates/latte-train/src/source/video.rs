@@ -8,7 +8,7 @@ use latte_video::dataset::{Dataset, Item, Place, Signature};
 use latte_video::{Clip, Decoder, Transform, Video, VideoInfo};
 
 use super::cache::{FrameCache, Frames};
-use super::images::{ImagePool, JointImages, locate, read_sized};
+use super::images::{Image, ImagePool, JointImages, locate, read_sized};
 use super::window::{Window, WindowRule};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
@@ -136,17 +136,34 @@ impl VideoSource {
         self.decode(video, &self.open(video)?, indices, flip)
     }
 
-    /// All frames of video number `video`, as [`VideoSource::frames`], past the cache.
+    /// Gives `each` all frames of video number `video` after the transform, in runs of at most `run` frames, `[n, 3, h, w]` in
+    /// `[-1, 1]`: as they are, and with `flips` also mirrored (then the first argument is true). Past the cache; the video is
+    /// opened once, and every frame decoded once. Gives back what the video says about itself.
     ///
     /// # Errors
     ///
-    /// As [`VideoSource::frames`].
+    /// A sentence that names the file and says why it cannot be read; or what `each` says.
     ///
     /// # Panics
     ///
-    /// If there is no such video.
-    pub fn whole(&self, video: usize, flip: bool) -> std::result::Result<Vec<f32>, String> {
-        self.transformed(video, self.open(video)?.all(), flip)
+    /// If there is no such video, or `run` is 0.
+    pub fn whole(
+        &self,
+        video: usize,
+        run: usize,
+        flips: bool,
+        each: &mut dyn FnMut(bool, Vec<f32>) -> std::result::Result<(), String>,
+    ) -> std::result::Result<VideoInfo, String> {
+        let opened = self.open(video)?;
+        let indices: Vec<usize> = (0..opened.info().num_frames).collect();
+        for indices in indices.chunks(run) {
+            let clip = opened.frames(indices).map_err(|e| e.to_string())?;
+            each(false, self.sized(video, &clip)?)?;
+            if flips {
+                each(true, self.sized(video, &clip.mirrored())?)?;
+            }
+        }
+        Ok(opened.info().clone())
     }
 
     /// What is known about a video without reading its frames.
@@ -201,13 +218,16 @@ impl VideoSource {
     /// [`latte_video::transform`].
     fn transformed(&self, video: usize, clip: latte_video::Result<Clip>, flip: bool) -> std::result::Result<Vec<f32>, String> {
         let clip = clip.map_err(|e| e.to_string())?;
-        let clip = if flip { clip.mirrored() } else { clip };
+        self.sized(video, &if flip { clip.mirrored() } else { clip })
+    }
+
+    fn sized(&self, video: usize, clip: &Clip) -> std::result::Result<Vec<f32>, String> {
         let name = |e: latte_video::Error| format!("{}: {e}", shown(&self.dataset.items[video]));
-        self.transform.apply(&clip, self.size).map_err(name)
+        self.transform.apply(clip, self.size).map_err(name)
     }
 
     /// One image, `[3, h, w]`, and its class.
-    fn image(&self, pool: &ImagePool, entry: usize, rng: &mut TorchRng) -> std::result::Result<(Vec<f32>, Option<u32>), String> {
+    fn image(&self, pool: &ImagePool, entry: usize, rng: &mut TorchRng) -> Image {
         match pool {
             ImagePool::List(images) => Ok((read_sized(&images.path(entry), self.size)?, images.label(entry))),
             ImagePool::Frames(starts) => {
