@@ -15,7 +15,8 @@ pub struct StepRecord {
     pub step: u64,
     /// The mean loss over the step's clips.
     pub loss: f64,
-    /// The part of the loss that compares the prediction with its target; absent for losses that have no such part.
+    /// The part of the loss that compares the prediction with its target, without `train.min_snr_gamma`'s weight; absent for
+    /// losses that have no such part.
     pub mse: Option<f64>,
     /// The variational part of the loss; absent if the variance is not learned.
     pub vb: Option<f64>,

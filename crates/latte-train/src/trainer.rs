@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use candle_core::{Device, Tensor};
-use latte::diffusion::{Diffusion, TimestepSampler, TimestepSpacing};
+use latte::diffusion::TimestepSampler;
 use latte::model::Latte;
 use latte::noise::TorchRng;
 use latte::vae::Autoencoder;
@@ -17,7 +17,7 @@ use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
 use crate::config::{ConditionKind, InitConfig, TrainConfig};
 use crate::dataset::{FolderSource, VideoFolder};
-use crate::draw::{Clips, draw};
+use crate::draw::{Clips, DrawRules, draw};
 use crate::error::{Error, Result};
 use crate::loader::{ClipFrames, LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
@@ -127,7 +127,7 @@ impl Trainer {
         let newest = newest_checkpoint(&checkpoints, &config.output.run, start)?;
         let stepper = Stepper {
             model: Latte::new(model.clone())?,
-            diffusion: Diffusion::new(&config.diffusion, &TimestepSpacing::All)?,
+            diffusion: config.diffusion()?,
             optimizer: config.optimizer.clone(),
             recompute: config.train.recompute,
             precision: config.train.precision.into(),
@@ -271,7 +271,8 @@ impl Trainer {
         let train = &self.config.train;
         let clips = self.loader.next_clips(train.batch_size * train.accumulate, &mut |message| observer.warning(message))?;
         let clips = self.encode(clips)?;
-        draw(clips, self.config.train.batch_size, &self.card.model, &self.timesteps, &mut self.rng)
+        let rules = DrawRules { batch_size: self.config.train.batch_size, offset_noise: self.config.train.offset_noise };
+        draw(clips, rules, &self.card.model, &self.timesteps, &mut self.rng)
     }
 
     /// Frames to latents, clip by clip: what an autoencoder draws comes in the order of the clips.

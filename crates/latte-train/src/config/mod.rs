@@ -6,7 +6,7 @@ pub(crate) mod source;
 
 use std::path::Path;
 
-use latte::diffusion::DiffusionConfig;
+use latte::diffusion::{Diffusion, DiffusionConfig, MinSnr, TimestepSpacing};
 use latte::model::LatteConfig;
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,16 @@ impl TrainConfig {
         self.resolve_model_in("configuration", num_classes)
     }
 
+    /// The diffusion process that the run trains on, and its loss.
+    ///
+    /// # Errors
+    ///
+    /// If the process is impossible, or has no loss that `train.min_snr_gamma` could weight.
+    pub fn diffusion(&self) -> Result<Diffusion> {
+        let min_snr = self.train.min_snr_gamma.map(MinSnr::new).transpose()?;
+        Ok(Diffusion::new(&self.diffusion, &TimestepSpacing::All)?.with_min_snr(min_snr)?)
+    }
+
     fn resolve_model_in(&self, source_name: &str, num_classes: usize) -> Result<LatteConfig> {
         let learn_sigma = self.diffusion.variance.is_learned();
         let surroundings = Surroundings { latent: self.latent_shape()?, learn_sigma, num_classes };
@@ -144,6 +154,7 @@ impl TrainConfig {
             ("optimizer.eps", o.eps),
             ("optimizer.weight_decay", o.weight_decay),
             ("optimizer.clip_norm", o.clip_norm),
+            ("train.offset_noise", self.train.offset_noise),
         ];
         for (key, value) in not_negative {
             if !(value.is_finite() && value >= 0.0) {
@@ -157,6 +168,13 @@ impl TrainConfig {
                 return wrong(key, format!("expected 0 ≤ value < 1, got {value}"));
             }
         }
+        self.diffusion().map_err(|e| match e {
+            Error::Latte(latte::Error::Config { key, what }) if key == "min_snr_gamma" => {
+                Error::config(source_name, "train.min_snr_gamma", what)
+            }
+            Error::Latte(latte::Error::Config { key, what }) => Error::config(source_name, format!("diffusion.{key}"), what),
+            other => other,
+        })?;
         if self.autoencoder.kind == AutoencoderKind::StableDiffusion {
             return wrong("autoencoder.kind", "training on latents is not there yet; use `pixels`".into());
         }
@@ -269,6 +287,9 @@ mod tests {
             ("optimizer.betas=[0.9, 1.0]", "x.toml: optimizer.betas: expected 0 ≤ value < 1, got 1"),
             ("optimizer.min_learning_rate=1", "x.toml: optimizer.min_learning_rate: 1 is above learning_rate"),
             ("train.batch_size=-1", "x.toml: train.batch_size: "),
+            ("train.offset_noise=-0.1", "x.toml: train.offset_noise: expected a number of at least 0, got -0.1"),
+            ("train.min_snr_gamma=0", "x.toml: train.min_snr_gamma: expected a number above 0, got 0"),
+            ("diffusion.num_timesteps=0", "x.toml: diffusion."),
             ("train.max_steps=0", "x.toml: train.max_steps: expected at least 1, got 0"),
         ];
         for (setting, expected) in cases {
