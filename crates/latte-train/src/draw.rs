@@ -150,7 +150,10 @@ mod tests {
             assert!(area.iter().all(|v| (v - area[0]).abs() < 1e-5), "{area:?}");
             area[0]
         };
-        added.chunks(5 * 3 * 16).map(|clip| clip.chunks(3 * 16).map(|p| p.chunks(16).map(of_channel).collect()).collect()).collect()
+        added
+            .chunks(5 * 3 * 16)
+            .map(|clip| clip.chunks(3 * 16).map(|p| p.chunks(16).map(of_channel).collect()).collect())
+            .collect()
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod config;
 mod dataset;
 mod draw;
 mod error;
+mod estimate;
 mod loader;
 mod lr;
 mod observer;
@@ -32,21 +33,24 @@ mod record;
 mod state;
 mod step;
 mod trainer;
+mod validation;
 
 pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, load_weights};
 pub use checkpoint_folder::CheckpointFolder;
 pub use config::source::apply_override;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
-    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform,
+    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform, TranslatedKey, Translation,
+    ValidationConfig,
 };
 pub use dataset::{FolderSource, VideoFolder};
 pub use error::{Error, Result};
+pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
 pub use loader::{ClipFrames, ClipSource, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pretrained::load_pretrained;
-pub use record::{StepRecord, read_metrics};
+pub use record::{StepRecord, ValidationRecord, read_metrics, read_validation};
 pub use state::{TrainState, clip_scale};
 pub use step::{MicroBatch, StepGradients, Stepper};
 pub use trainer::{Outcome, Start, Trainer};

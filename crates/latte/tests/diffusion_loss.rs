@@ -198,7 +198,10 @@ fn min_snr_weights_the_squared_error_and_nothing_else() -> latte::Result<()> {
             let alpha_bar = problem.diffusion.schedule().alphas_cumprod();
             for (i, loss) in weighted.loss.to_vec1::<f64>()?.into_iter().enumerate() {
                 let expected = min_snr.weight(prediction, alpha_bar[problem.steps[i]]) * mse[i] + vb[i];
-                assert!((loss - expected).abs() < 1e-12 * expected.abs().max(1.0), "{prediction:?} {variance:?}: {loss}, {expected}");
+                assert!(
+                    (loss - expected).abs() < 1e-12 * expected.abs().max(1.0),
+                    "{prediction:?} {variance:?}: {loss}, {expected}"
+                );
             }
         }
     }

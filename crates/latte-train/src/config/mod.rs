@@ -1,8 +1,11 @@
 //! The configuration of a run: TOML into one struct per concern, unknown keys refused.
 
 mod model;
+mod official;
 mod sections;
 pub(crate) mod source;
+mod validation;
+mod yaml;
 
 use std::path::Path;
 
@@ -12,10 +15,12 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use model::Surroundings;
 pub use model::{AutoencoderConfig, AutoencoderKind, ConditionKind, ModelConfig};
+pub use official::{TranslatedKey, Translation};
 pub use sections::{
     DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig,
     Recompute, Transform,
 };
+pub use validation::ValidationConfig;
 
 use crate::error::{Error, Result};
 
@@ -41,6 +46,9 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// The loop.
     pub train: LoopConfig,
+    /// The loss on data that is not trained on. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationConfig>,
     /// What is written, and where.
     pub output: OutputConfig,
 }
@@ -63,7 +71,11 @@ impl TrainConfig {
     ///
     /// As [`TrainConfig::load`].
     pub fn from_toml(text: &str, source_name: &str, overrides: &[String]) -> Result<Self> {
-        let mut table = source::parse_table(text, source_name)?;
+        Self::from_table(source::parse_table(text, source_name)?, source_name, overrides)
+    }
+
+    /// The last part of every way to a configuration.
+    fn from_table(mut table: toml::Table, source_name: &str, overrides: &[String]) -> Result<Self> {
         for setting in overrides {
             source::apply_override(&mut table, setting)?;
         }
@@ -178,6 +190,9 @@ impl TrainConfig {
         if self.autoencoder.kind == AutoencoderKind::StableDiffusion {
             return wrong("autoencoder.kind", "training on latents is not there yet; use `pixels`".into());
         }
+        if let Some((key, what)) = self.validation.as_ref().and_then(|v| v.problem(self.diffusion.num_timesteps)) {
+            return wrong(key, what);
+        }
         if o.min_learning_rate > o.learning_rate {
             return wrong(
                 "optimizer.min_learning_rate",
@@ -242,6 +257,9 @@ mod tests {
             "data.decoder=built_in",
             "data.transform=crop_resize",
             "train.recompute=block",
+            "train.min_snr_gamma=5",
+            "train.offset_noise=0.1",
+            "validation.fraction=0.05",
             "train.timestep_sampler=loss_second_moment",
             "optimizer.learning_rate=0.00012345678901234567",
         ];
@@ -290,6 +308,11 @@ mod tests {
             ("train.offset_noise=-0.1", "x.toml: train.offset_noise: expected a number of at least 0, got -0.1"),
             ("train.min_snr_gamma=0", "x.toml: train.min_snr_gamma: expected a number above 0, got 0"),
             ("diffusion.num_timesteps=0", "x.toml: diffusion."),
+            ("validation.clips=0", "x.toml: validation.clips: expected at least 1, got 0"),
+            ("validation.every=5", "x.toml: validation.fraction: missing; please set it, or `validation.path`"),
+            ("validation.fraction=1", "x.toml: validation.fraction: expected a number between 0 and 1, got 1"),
+            ("validation={ fraction = 0.1, path = \"x\" }", "x.toml: validation.fraction: set, and `validation.path` too"),
+            ("validation={ fraction = 0.1, timesteps = 1001 }", "x.toml: validation.timesteps: expected at most"),
             ("train.max_steps=0", "x.toml: train.max_steps: expected at least 1, got 0"),
         ];
         for (setting, expected) in cases {
