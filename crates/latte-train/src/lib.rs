@@ -21,7 +21,6 @@
 mod checkpoint;
 mod checkpoint_folder;
 mod config;
-mod dataset;
 mod draw;
 mod error;
 mod estimate;
@@ -30,6 +29,7 @@ mod lr;
 mod observer;
 mod pretrained;
 mod record;
+mod source;
 mod state;
 mod step;
 mod trainer;
@@ -40,17 +40,19 @@ pub use checkpoint_folder::CheckpointFolder;
 pub use config::source::apply_override;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
-    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform, TranslatedKey, Translation,
+    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, TranslatedKey, Translation,
     ValidationConfig,
 };
-pub use dataset::{FolderSource, VideoFolder};
 pub use error::{Error, Result};
 pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
-pub use loader::{ClipFrames, ClipSource, LoadedClip, Loader, Position};
+pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pretrained::load_pretrained;
 pub use record::{StepRecord, ValidationRecord, read_metrics, read_validation};
+pub use source::{
+    EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data, open_validation,
+};
 pub use state::{TrainState, clip_scale};
 pub use step::{MicroBatch, StepGradients, Stepper};
 pub use trainer::{Outcome, Start, Trainer};

@@ -16,15 +16,16 @@ use latte_ops::Parameters;
 use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
 use crate::config::{ConditionKind, InitConfig, TrainConfig};
-use crate::dataset::{FolderSource, VideoFolder};
 use crate::draw::{Clips, DrawRules, draw};
 use crate::error::{Error, Result};
 use crate::loader::{ClipFrames, LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
-use crate::record::{RunLog, StepRecord};
+use crate::record::{RunLog, StepRecord, ValidationRecord};
+use crate::source::{OpenedData, open_data, open_validation};
 use crate::state::TrainState;
 use crate::step::{MicroBatch, StepGradients, Stepper};
+use crate::validation::Validation;
 
 /// The streams of the run's generator; the loader forks stream 2 of the same seed.
 const INIT_STREAM: u64 = 0;
@@ -72,7 +73,8 @@ pub struct Trainer {
     rng: TorchRng,
     timesteps: TimestepSampler,
     loader: Loader,
-    log: RunLog,
+    log: RunLog<StepRecord>,
+    validation: Option<(Validation, RunLog<ValidationRecord>)>,
     checkpoints: CheckpointFolder,
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
@@ -99,17 +101,15 @@ impl Trainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
-        let folder = match config.model.condition {
-            ConditionKind::Class => VideoFolder::by_class(&config.data.path)?,
-            ConditionKind::None => VideoFolder::flat(&config.data.path)?,
-        };
-        let model = config.resolve_model(folder.classes.len())?;
+        let OpenedData { source, classes, fps, mark: data, mut notes } = open_data(&config)?;
+        let model = config.resolve_model(classes.len())?;
         if config.model.condition == ConditionKind::Class {
-            config.model.num_classes = Some(folder.classes.len());
+            config.model.num_classes = Some(classes.len());
         }
-        let data = DataMark { num_videos: folder.videos.len(), fingerprint: folder.fingerprint() };
-        let classes = folder.classes.clone();
-        let source = FolderSource::new(folder, &config.data);
+        let validation = match &config.validation {
+            Some(of) => Some(Validation::new(&config, of, open_validation(&config, of, &classes)?)?),
+            None => None,
+        };
         let card = ModelCard {
             format: ModelCard::FORMAT,
             model: model.clone(),
@@ -118,7 +118,7 @@ impl Trainer {
             classes,
             frame_size: config.data.size.height_width(),
             num_frames: config.data.num_frames,
-            fps: source.clip_fps()?,
+            fps,
             step: 0,
             ema: false,
         };
@@ -135,7 +135,7 @@ impl Trainer {
         let trainable: Vec<String> =
             stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
         let root = TorchRng::new(config.train.seed);
-        let (mut notes, mut inherited) = (Vec::new(), Vec::new());
+        let mut inherited = Vec::new();
         let (state, rng, timesteps, position) = if let Some(path) = &newest {
             resume(path, &config, &card, &stepper.model, &data, &mut notes)?
         } else {
@@ -152,8 +152,11 @@ impl Trainer {
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
         checkpoints.remove_unfinished()?;
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
-        let loader =
-            Loader::new(Box::new(source), config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
+        let validation = match validation {
+            Some(validation) => Some((validation, RunLog::open(&run.join("validation.jsonl"), state.step)?)),
+            None => None,
+        };
+        let loader = Loader::new(source, config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
         Ok(Self {
             autoencoder: AutoencoderBox(config.autoencoder.build()),
             schedule: config.optimizer.schedule(config.train.max_steps),
@@ -167,6 +170,7 @@ impl Trainer {
             timesteps,
             loader,
             log,
+            validation,
             checkpoints,
             notes,
             inherited,
@@ -226,6 +230,8 @@ impl Trainer {
             let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
             let time_left = Duration::try_from_secs_f64((max_steps - done) as f64 / mean_steps_per_s).unwrap_or(Duration::MAX);
             observer.step(&StepEvent { record, max_steps, mean_steps_per_s, time_left });
+            // Before the checkpoint of the same step, which must not be newer than the logs.
+            self.validate(observer)?;
             if stop.load(Ordering::SeqCst) && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
@@ -266,6 +272,21 @@ impl Trainer {
         })
     }
 
+    /// Measures the loss on data that is not trained on, if that is due.
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let step = self.state.step;
+        let Some((validation, log)) = self.validation.as_mut().filter(|(v, _)| v.is_due(step, self.config.train.max_steps))
+        else {
+            return Ok(());
+        };
+        let (autoencoder, card) = (self.autoencoder.0.as_ref(), &self.card);
+        let to_latent = |clip: LoadedClip, rng: &mut TorchRng| latent(autoencoder, card, 0, clip.frames, rng);
+        let record = validation.measure(&self.stepper.model, &self.state.ema, step, &to_latent, observer)?;
+        log.append(&record)?;
+        observer.validation(&record);
+        Ok(())
+    }
+
     /// The passes of one optimiser step: clips, as latents, with all that chance decides.
     fn next_batches(&mut self, observer: &mut dyn Observer) -> Result<Vec<MicroBatch>> {
         let train = &self.config.train;
@@ -277,16 +298,13 @@ impl Trainer {
 
     /// Frames to latents, clip by clip: what an autoencoder draws comes in the order of the clips.
     fn encode(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
-        let ([height, width], num_images) = (self.card.frame_size, 0);
-        let frames = self.card.num_frames + num_images;
+        let num_images = self.config.data.joint_images;
         let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
         let image_labels = (num_images > 0 && labels.is_some())
             .then(|| clips.iter().flat_map(|clip| clip.image_labels.iter().copied()).collect());
         let mut latents = Vec::with_capacity(clips.len());
         for clip in clips {
-            let ClipFrames::Pixels(pixels) = clip.frames;
-            let pixels = Tensor::from_vec(pixels, (1, frames, 3, height, width), &Device::Cpu)?; // [1, f + images, 3, h, w]
-            latents.push(self.autoencoder.0.encode(&pixels, &mut self.rng)?); // [1, f + images, c, h, w]
+            latents.push(latent(self.autoencoder.0.as_ref(), &self.card, num_images, clip.frames, &mut self.rng)?);
         }
         Ok(Clips { latents: Tensor::cat(&latents, 0)?, labels, num_images, image_labels }) // [clips, f + images, c, h, w]
     }
@@ -309,11 +327,28 @@ impl Trainer {
             data: self.data.clone(),
         };
         self.log.sync()?;
+        if let Some((_, log)) = &self.validation {
+            log.sync()?;
+        }
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);
         Ok(path)
     }
+}
+
+/// The latent of a clip and of the images behind it, `[1, f + images, c, h, w]`.
+fn latent(
+    autoencoder: &dyn Autoencoder,
+    card: &ModelCard,
+    num_images: usize,
+    frames: ClipFrames,
+    rng: &mut TorchRng,
+) -> Result<Tensor> {
+    let ([height, width], frames_and_images) = (card.frame_size, card.num_frames + num_images);
+    let ClipFrames::Pixels(pixels) = frames;
+    let pixels = Tensor::from_vec(pixels, (1, frames_and_images, 3, height, width), &Device::Cpu)?; // [1, f + images, 3, h, w]
+    Ok(autoencoder.encode(&pixels, rng)?)
 }
 
 /// Replaces fresh weights by those that `init` names, as far as they fit; says what became of them.
@@ -364,12 +399,10 @@ fn resume(
         return Err(Error::checkpoint(path, what));
     }
     model.check(&state.weights).map_err(|what| Error::checkpoint(path, what))?;
-    let exact = (old.train.seed, old.train.batch_size, old.train.accumulate)
-        == (config.train.seed, config.train.batch_size, config.train.accumulate);
-    if !exact {
-        notes.push(
-            "seed, batch size or accumulation differ from the checkpoint's: the run goes on, but not as it would have".into(),
-        );
+    let drawn = |c: &TrainConfig| (c.train.seed, c.train.batch_size, c.train.accumulate, c.data.joint_images);
+    if drawn(&old) != drawn(config) {
+        let what = "seed, batch size, accumulation or joint images differ from the checkpoint's";
+        notes.push(format!("{what}: the run goes on, but not as it would have"));
     }
     let mut position = run.position;
     if run.data != *data {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::builtin::BuiltIn;
+use crate::dataset::Place;
 use crate::ffmpeg::Ffmpeg;
 use crate::frame_folder::FrameFolder;
 use crate::{Clip, Error, Result, VideoInfo};
@@ -61,6 +62,20 @@ impl Video {
             if use_ffmpeg { Source::Ffmpeg(Ffmpeg::open(path)?) } else { Source::BuiltIn(Box::new(BuiltIn::open(path)?)) }
         };
         Ok(Self { source })
+    }
+
+    /// Opens a video of a data set.
+    ///
+    /// # Errors
+    ///
+    /// As [`Video::open`]; and if the video lies in an archive, which nothing here reads.
+    pub fn open_place(place: &Place, decoder: Decoder) -> Result<Self> {
+        match place {
+            Place::Path(path) => Self::open(path, decoder),
+            Place::Archived { archive, name, .. } => {
+                Err(Error::unsupported(archive, format!("{name} lies in an archive; unpack the archive")))
+            }
+        }
     }
 
     /// What the video says about itself.

@@ -55,6 +55,10 @@ impl ClipSource for Borrowed {
         self.0.load(file, rng)
     }
 
+    fn bytes_kept(&self, file: usize) -> u64 {
+        self.0.bytes_kept(file)
+    }
+
     fn add_images(
         &self,
         place: EpochPlace<'_>,
@@ -117,7 +121,7 @@ fn time(loader: &mut Loader, most: usize) -> Result<(Seconds, usize, f64)> {
     let (mut count, mut bytes) = (0, 0);
     while count == 0 || count < most && started.elapsed().as_secs_f64() < ENOUGH_S {
         for clip in loader.next_clips(1, &mut |_| {})? {
-            let (ClipFrames::Pixels(values) | ClipFrames::Moments(values)) = clip.frames;
+            let ClipFrames::Pixels(values) = clip.frames;
             bytes = values.len() * size_of::<f32>();
         }
         count += 1;

@@ -1,6 +1,20 @@
 //! A data set: which videos there are, where they lie, and what is known about them besides their pixels.
 
-use std::path::PathBuf;
+mod check;
+mod export;
+mod image_list;
+mod index;
+mod layout;
+mod scan;
+
+use std::path::{Path, PathBuf};
+
+pub use check::{Expected, Finding, Severity, check, check_images};
+pub use export::{FrameExport, FrameFormat};
+pub use image_list::ImageList;
+pub use index::{Index, IndexEntry, Probe, Signature};
+pub use layout::{Layout, LayoutRules};
+pub use scan::{Scan, ScanOptions, ScanProgress, scan, update_index};
 
 use crate::VideoInfo;
 
@@ -13,6 +27,19 @@ pub struct Dataset {
     pub items: Vec<Item>,
     /// The names of the classes; a label is a place in this list. Empty without classes.
     pub classes: Vec<String>,
+}
+
+impl Dataset {
+    /// Text that changes whenever a video is added, removed or renamed (FNV-1a over the names): 16 hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for item in &self.items {
+            for byte in item.name.bytes().chain([0]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+        format!("{hash:016x}")
+    }
 }
 
 /// One video of a data set.
@@ -46,4 +73,20 @@ pub enum Place {
         /// The video's name in the archive; its ending says what it is.
         name: String,
     },
+}
+
+impl Place {
+    /// The file or folder that must be there for the video to be read.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) | Self::Archived { archive: path, .. } => path,
+        }
+    }
+}
+
+/// What a video at `path` is called in a data set in `root`.
+fn name_below(root: &Path, path: &Path) -> String {
+    let parts: Vec<_> = path.strip_prefix(root).unwrap_or(path).components().map(|c| c.as_os_str().to_string_lossy()).collect();
+    // The root itself can be a folder of frames.
+    if parts.is_empty() { ".".into() } else { parts.join("/") }
 }
