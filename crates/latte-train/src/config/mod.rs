@@ -278,7 +278,7 @@ mod tests {
             "train.recompute=block",
             "train.min_snr_gamma=5",
             "train.offset_noise=0.1",
-            "validation.fraction=0.05",
+            "validation.path=held-out",
             "train.timestep_sampler=loss_second_moment",
             "optimizer.learning_rate=0.00012345678901234567",
         ];

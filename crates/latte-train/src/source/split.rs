@@ -108,14 +108,14 @@ mod tests {
         assert!((150..250).contains(&held.len()), "{}", held.len());
         let (_, fewer) = cut(500);
         assert!(fewer.iter().all(|item| names(&held).contains(&item.name.as_str())));
-        assert_ne!(names(&held).first(), Some(&"class/000.mp4"), "not in the order of names");
+        assert!(!names(&held).is_sorted(), "the order is not that of the names");
         // Written down once, so that no change of the program moves a video: 0.2 of these are held out.
         let some: Vec<&str> = names(&held).into_iter().filter(|name| *name < "class/020").collect();
         assert_eq!(some, HELD_OF_TWENTY);
     }
 
     /// Of `class/000.mp4` to `class/019.mp4`.
-    const HELD_OF_TWENTY: [&str; 0] = [];
+    const HELD_OF_TWENTY: [&str; 4] = ["class/000.mp4", "class/018.mp4", "class/013.mp4", "class/010.mp4"];
 
     #[test]
     fn a_part_without_videos_is_an_error_that_says_what_to_do() {
