@@ -1,4 +1,4 @@
-//! What chance decides about an optimiser step: diffusion times, noise, dropped labels.
+//! What chance decides about an optimiser step: latents, diffusion times, noise, dropped labels.
 //!
 //! Everything is drawn for the whole step before it is cut into passes, so `accumulate = 4, batch_size = 2` sees the same
 //! noise as `accumulate = 1, batch_size = 8`.
@@ -7,9 +7,36 @@ use candle_core::{DType, Device, Tensor};
 use latte::diffusion::TimestepSampler;
 use latte::model::{Condition, LatteConfig};
 use latte::noise::TorchRng;
+use latte::vae::{LatentSpace, Posterior};
 
 use crate::error::Result;
+use crate::loader::ClipFrames;
 use crate::step::MicroBatch;
+
+/// Makes latents of what an encoder says of frames.
+#[derive(Debug, Clone)]
+pub(crate) struct LatentDraw {
+    space: LatentSpace,
+    posterior: Posterior,
+    /// Height and width of a latent.
+    size: [usize; 2],
+}
+
+impl LatentDraw {
+    pub(crate) fn new(space: LatentSpace, posterior: Posterior, size: [usize; 2]) -> Self {
+        Self { space, posterior, size }
+    }
+
+    /// The latents of a clip and of the images behind it, `[1, f + images, c, h, w]`.
+    pub(crate) fn draw(&self, frames: ClipFrames, rng: &mut TorchRng) -> Result<Tensor> {
+        // Of a network on pixels, these are the pixels.
+        let (ClipFrames::Pixels(moments) | ClipFrames::Moments(moments)) = frames;
+        let (channels, [h, w]) = (self.space.moment_channels(), self.size);
+        let frames = moments.len() / (channels * h * w);
+        let moments = Tensor::from_vec(moments, (1, frames, channels, h, w), &Device::Cpu)?; // [1, f + images, m, h, w]
+        Ok(self.space.latents(&moments, self.posterior, rng)?)
+    }
+}
 
 /// The clips of one optimiser step before chance has its say.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ mod config;
 mod draw;
 mod error;
 mod estimate;
+mod latents;
 mod loader;
 mod lr;
 mod observer;
@@ -40,7 +41,7 @@ pub use checkpoint_folder::CheckpointFolder;
 pub use config::source::apply_override;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
-    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, TranslatedKey, Translation,
+    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, TranslatedKey, Translation, VaeMark,
     ValidationConfig,
 };
 pub use error::{Error, Result};
@@ -50,9 +51,7 @@ pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pretrained::load_pretrained;
 pub use record::{StepRecord, ValidationRecord, read_metrics, read_validation};
-pub use source::{
-    EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data, open_validation,
-};
+pub use source::{EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data};
 pub use state::{TrainState, clip_scale};
 pub use step::{MicroBatch, StepGradients, Stepper};
 pub use trainer::{Outcome, Start, Trainer};

@@ -31,6 +31,22 @@ pub struct LoadedClip {
 pub enum ClipFrames {
     /// `[f + images, 3, h, w]` in `[-1, 1]`.
     Pixels(Vec<f32>),
+    /// `[f + images, m, h, w]`: what a frozen encoder says of each (see [`latte::vae::LatentSpace`]).
+    Moments(Vec<f32>),
+}
+
+impl ClipFrames {
+    /// What is stored.
+    pub fn values(&self) -> &Vec<f32> {
+        let (Self::Pixels(values) | Self::Moments(values)) = self;
+        values
+    }
+
+    /// What is stored, to add to.
+    pub fn values_mut(&mut self) -> &mut Vec<f32> {
+        let (Self::Pixels(values) | Self::Moments(values)) = self;
+        values
+    }
 }
 
 /// Where clips come from: numbered files, each loaded as often as asked with what `rng` draws.

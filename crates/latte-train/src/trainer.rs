@@ -1,28 +1,26 @@
 //! The training run, from top to bottom.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use latte::diffusion::TimestepSampler;
 use latte::model::Latte;
 use latte::noise::TorchRng;
-use latte::vae::Autoencoder;
 use latte::weights::Pretrained;
 use latte_ops::Parameters;
 
 use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
-use crate::config::{ConditionKind, InitConfig, TrainConfig};
-use crate::draw::{Clips, DrawRules, draw};
+use crate::config::{ConditionKind, InitConfig, TrainConfig, VaeMark};
+use crate::draw::{Clips, DrawRules, LatentDraw, draw};
 use crate::error::{Error, Result};
-use crate::loader::{ClipFrames, LoadedClip, Loader, Position};
+use crate::loader::{LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
 use crate::record::{RunLog, StepRecord, ValidationRecord};
-use crate::source::{OpenedData, open_data, open_validation};
+use crate::source::{OpenedData, open_data};
 use crate::state::TrainState;
 use crate::step::{MicroBatch, StepGradients, Stepper};
 use crate::validation::Validation;
@@ -66,7 +64,7 @@ pub struct Trainer {
     config: TrainConfig,
     card: ModelCard,
     data: DataMark,
-    autoencoder: AutoencoderBox,
+    latents_of: LatentDraw,
     stepper: Stepper,
     schedule: LrSchedule,
     state: TrainState,
@@ -85,15 +83,6 @@ pub struct Trainer {
     inherited: Vec<String>,
 }
 
-/// A trait object that can stand in a `Debug` struct.
-struct AutoencoderBox(Arc<dyn Autoencoder>);
-
-impl std::fmt::Debug for AutoencoderBox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Autoencoder")
-    }
-}
-
 impl Trainer {
     /// Looks at the data and the run folder, and makes or loads the model.
     ///
@@ -101,20 +90,22 @@ impl Trainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
-        let OpenedData { source, classes, fps, mark: data, mut notes } = open_data(&config)?;
+        let OpenedData { source, held_out, space, vae, classes, fps, mark: data, mut notes } = open_data(&config)?;
         let model = config.resolve_model(classes.len())?;
         if config.model.condition == ConditionKind::Class {
             config.model.num_classes = Some(classes.len());
         }
-        let validation = match &config.validation {
-            Some(of) => Some(Validation::new(&config, of, open_validation(&config, of, &classes)?)?),
-            None => None,
+        let latents_of = LatentDraw::new(space, config.autoencoder.posterior, model.input_size);
+        let validation = match (&config.validation, held_out) {
+            (Some(of), Some(held_out)) => Some(Validation::new(&config, of, held_out, latents_of.clone())?),
+            _ => None,
         };
         let card = ModelCard {
             format: ModelCard::FORMAT,
             model: model.clone(),
             diffusion: config.diffusion.clone(),
             autoencoder: config.autoencoder.clone(),
+            vae,
             classes,
             frame_size: config.data.size.height_width(),
             num_frames: config.data.num_frames,
@@ -158,7 +149,7 @@ impl Trainer {
         };
         let loader = Loader::new(source, config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
         Ok(Self {
-            autoencoder: AutoencoderBox(config.autoencoder.build()),
+            latents_of,
             schedule: config.optimizer.schedule(config.train.max_steps),
             saved: newest.clone().map(|path| (state.step, path)),
             resumed_from: newest,
@@ -279,9 +270,7 @@ impl Trainer {
         else {
             return Ok(());
         };
-        let (autoencoder, card) = (self.autoencoder.0.as_ref(), &self.card);
-        let to_latent = |clip: LoadedClip, rng: &mut TorchRng| latent(autoencoder, card, 0, clip.frames, rng);
-        let record = validation.measure(&self.stepper.model, &self.state.ema, step, &to_latent, observer)?;
+        let record = validation.measure(&self.stepper.model, &self.state.ema, step, observer)?;
         log.append(&record)?;
         observer.validation(&record);
         Ok(())
@@ -291,20 +280,20 @@ impl Trainer {
     fn next_batches(&mut self, observer: &mut dyn Observer) -> Result<Vec<MicroBatch>> {
         let train = &self.config.train;
         let clips = self.loader.next_clips(train.batch_size * train.accumulate, &mut |message| observer.warning(message))?;
-        let clips = self.encode(clips)?;
+        let clips = self.latents(clips)?;
         let rules = DrawRules { batch_size: self.config.train.batch_size, offset_noise: self.config.train.offset_noise };
         draw(clips, rules, &self.card.model, &self.timesteps, &mut self.rng)
     }
 
-    /// Frames to latents, clip by clip: what an autoencoder draws comes in the order of the clips.
-    fn encode(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
+    /// What the encoder says of the frames to latents, clip by clip: what is drawn comes in the order of the clips.
+    fn latents(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
         let num_images = self.config.data.joint_images;
         let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
         let image_labels = (num_images > 0 && labels.is_some())
             .then(|| clips.iter().flat_map(|clip| clip.image_labels.iter().copied()).collect());
         let mut latents = Vec::with_capacity(clips.len());
         for clip in clips {
-            latents.push(latent(self.autoencoder.0.as_ref(), &self.card, num_images, clip.frames, &mut self.rng)?);
+            latents.push(self.latents_of.draw(clip.frames, &mut self.rng)?); // [1, f + images, c, h, w]
         }
         Ok(Clips { latents: Tensor::cat(&latents, 0)?, labels, num_images, image_labels }) // [clips, f + images, c, h, w]
     }
@@ -335,20 +324,6 @@ impl Trainer {
         observer.checkpoint(step, &path);
         Ok(path)
     }
-}
-
-/// The latent of a clip and of the images behind it, `[1, f + images, c, h, w]`.
-fn latent(
-    autoencoder: &dyn Autoencoder,
-    card: &ModelCard,
-    num_images: usize,
-    frames: ClipFrames,
-    rng: &mut TorchRng,
-) -> Result<Tensor> {
-    let ([height, width], frames_and_images) = (card.frame_size, card.num_frames + num_images);
-    let ClipFrames::Pixels(pixels) = frames;
-    let pixels = Tensor::from_vec(pixels, (1, frames_and_images, 3, height, width), &Device::Cpu)?; // [1, f + images, 3, h, w]
-    Ok(autoencoder.encode(&pixels, rng)?)
 }
 
 /// Replaces fresh weights by those that `init` names, as far as they fit; says what became of them.
@@ -390,18 +365,20 @@ fn resume(
     let Checkpoint { state, run, config: old, card: saved } = Checkpoint::load(path)?;
     let same = [
         ("the list of classes", saved.classes == card.classes),
-        ("the model", old.resolve_model(saved.classes.len())? == card.model),
+        ("the model", saved.model == card.model),
         ("`diffusion`", old.diffusion == card.diffusion),
-        ("`autoencoder`", old.autoencoder == card.autoencoder),
+        // Where it lies does not matter.
+        ("the autoencoder", saved.autoencoder.kind == card.autoencoder.kind && same_vae(saved.vae.as_ref(), card.vae.as_ref())),
     ];
     if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
         let what = format!("{what} is another one than this configuration's; put it back, or set another `output.run`");
         return Err(Error::checkpoint(path, what));
     }
     model.check(&state.weights).map_err(|what| Error::checkpoint(path, what))?;
-    let drawn = |c: &TrainConfig| (c.train.seed, c.train.batch_size, c.train.accumulate, c.data.joint_images);
+    let drawn =
+        |c: &TrainConfig| (c.train.seed, c.train.batch_size, c.train.accumulate, c.data.joint_images, c.autoencoder.posterior);
     if drawn(&old) != drawn(config) {
-        let what = "seed, batch size, accumulation or joint images differ from the checkpoint's";
+        let what = "seed, batch size, accumulation, joint images or posterior differ from the checkpoint's";
         notes.push(format!("{what}: the run goes on, but not as it would have"));
     }
     let mut position = run.position;
@@ -417,4 +394,11 @@ fn resume(
         (false, _) => TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps),
     };
     Ok((state, TorchRng::from_state(&run.rng)?, timesteps, position))
+}
+
+fn same_vae(one: Option<&VaeMark>, other: Option<&VaeMark>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.is_same(other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
 }

@@ -12,8 +12,9 @@ use latte::noise::TorchRng;
 use latte_ops::{PackedWeights, Parameters, Precision, Tape};
 
 use crate::config::{TrainConfig, ValidationConfig};
+use crate::draw::LatentDraw;
 use crate::error::{Error, Result};
-use crate::loader::{ClipSource, LoadedClip};
+use crate::loader::ClipSource;
 use crate::observer::Observer;
 use crate::record::ValidationRecord;
 
@@ -22,15 +23,13 @@ const WINDOW_STREAM: u64 = 0;
 const LATENT_STREAM: u64 = 1;
 const NOISE_STREAM: u64 = 2;
 
-/// Turns a loaded clip into its latent, `[1, f, c, h, w]`; what is drawn comes from the generator.
-pub(crate) type ToLatent<'a> = &'a dyn Fn(LoadedClip, &mut TorchRng) -> Result<Tensor>;
-
 /// Measures the loss of a network on the same clips again and again.
 pub(crate) struct Validation {
     config: ValidationConfig,
     diffusion: Diffusion,
     timesteps: Vec<usize>,
     source: Box<dyn ClipSource>,
+    latents_of: LatentDraw,
     batch_size: usize,
     precision: Precision,
     /// Loaded when they are first needed.
@@ -45,12 +44,18 @@ impl std::fmt::Debug for Validation {
 
 impl Validation {
     /// Validation as `validation` says, on clips of `source`, in the order of its files.
-    pub(crate) fn new(config: &TrainConfig, validation: &ValidationConfig, source: Box<dyn ClipSource>) -> Result<Self> {
+    pub(crate) fn new(
+        config: &TrainConfig,
+        validation: &ValidationConfig,
+        source: Box<dyn ClipSource>,
+        latents_of: LatentDraw,
+    ) -> Result<Self> {
         Ok(Self {
             diffusion: Diffusion::new(&config.diffusion, &TimestepSpacing::All)?,
             timesteps: middles(validation.timesteps, config.diffusion.num_timesteps),
             config: validation.clone(),
             source,
+            latents_of,
             batch_size: config.train.batch_size,
             precision: config.train.precision.into(),
             clips: None,
@@ -72,12 +77,11 @@ impl Validation {
         model: &Latte,
         weights: &Parameters,
         step: u64,
-        to_latent: ToLatent<'_>,
         observer: &mut dyn Observer,
     ) -> Result<ValidationRecord> {
         let clips = match self.clips.take() {
             Some(clips) => clips,
-            None => self.load(to_latent, observer)?,
+            None => self.load(observer)?,
         };
         let rng = TorchRng::new(self.config.seed).fork(NOISE_STREAM);
         let cases: Vec<(usize, usize)> =
@@ -111,7 +115,7 @@ impl Validation {
 
     /// Loads the clips: of each file one, in order, and from the beginning again if there are too few files. Files that give
     /// none are passed over.
-    fn load(&self, to_latent: ToLatent<'_>, observer: &mut dyn Observer) -> Result<Vec<(Tensor, Option<u32>)>> {
+    fn load(&self, observer: &mut dyn Observer) -> Result<Vec<(Tensor, Option<u32>)>> {
         let root = TorchRng::new(self.config.seed);
         let files = self.source.num_files();
         let mut clips = Vec::with_capacity(self.config.clips);
@@ -122,7 +126,7 @@ impl Validation {
                 Ok(clip) => {
                     failures = 0;
                     let label = clip.label;
-                    clips.push((to_latent(clip, &mut root.fork(LATENT_STREAM).fork(stream))?, label));
+                    clips.push((self.latents_of.draw(clip.frames, &mut root.fork(LATENT_STREAM).fork(stream))?, label));
                 }
                 Err(message) => {
                     failures += 1;

@@ -8,9 +8,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use latte_ops::Parameters;
-use latte_train::{
-    Observer, Silent, Start, TrainConfig, Trainer, ValidationRecord, list_data, open_data, open_validation, read_validation,
-};
+use latte_train::{Observer, Silent, Start, TrainConfig, Trainer, ValidationRecord, list_data, open_data, read_validation};
 
 fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
@@ -110,7 +108,7 @@ fn held_out_videos_are_never_trained_on() {
     let config = config(dir.path(), "run", &["validation.fraction=0.4", "data.joint_images=3"]);
     let all = list_data(&config).unwrap().dataset;
     let training = open_data(&config).unwrap();
-    let held = open_validation(&config, config.validation.as_ref().unwrap(), &all.classes).unwrap();
+    let held = training.held_out.as_ref().unwrap();
     assert_eq!(all.items.len(), 6);
     assert_eq!(training.mark.num_videos + held.num_files(), 6);
     assert!(training.mark.num_videos >= 2 && held.num_files() >= 1);

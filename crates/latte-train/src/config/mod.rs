@@ -1,5 +1,6 @@
 //! The configuration of a run: TOML into one struct per concern, unknown keys refused.
 
+mod autoencoder;
 mod data;
 mod model;
 mod official;
@@ -12,11 +13,13 @@ use std::path::Path;
 
 use latte::diffusion::{Diffusion, DiffusionConfig, MinSnr, TimestepSpacing};
 use latte::model::LatteConfig;
+use latte::vae::LatentSpace;
 use serde::{Deserialize, Serialize};
 
+pub use autoencoder::{AutoencoderConfig, AutoencoderKind, VaeMark};
 pub use data::{DataConfig, DecoderChoice, FrameSize};
 pub(crate) use model::Surroundings;
-pub use model::{AutoencoderConfig, AutoencoderKind, ConditionKind, ModelConfig};
+pub use model::{ConditionKind, ModelConfig};
 pub use official::{TranslatedKey, Translation};
 pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute};
 pub use validation::ValidationConfig;
@@ -93,14 +96,26 @@ impl TrainConfig {
         toml::to_string(self).map_err(|e| Error::config("configuration", "", e.to_string()))
     }
 
+    /// The space that the network works in.
+    ///
+    /// # Errors
+    ///
+    /// If the autoencoder's configuration cannot be read.
+    pub fn latent_space(&self) -> Result<LatentSpace> {
+        self.autoencoder.space()
+    }
+
     /// `[f, c, h, w]` of one clip's latent.
     ///
     /// # Errors
     ///
     /// If the autoencoder cannot work on frames of this size.
     pub fn latent_shape(&self) -> Result<[usize; 4]> {
-        let [height, width] = self.data.size.height_width();
-        Ok(self.autoencoder.build().latent_shape(self.data.num_frames, height, width)?)
+        let ([height, width], space) = (self.data.size.height_width(), self.latent_space()?);
+        space.latent_shape(self.data.num_frames, height, width).map_err(|_| {
+            let what = format!("expected multiples of {}, got {height} × {width}", space.downsample_factor());
+            Error::config("configuration", "data.size", format!("{what}: that is what the autoencoder makes one place of"))
+        })
     }
 
     /// The network of a run on data with `num_classes` classes.
@@ -192,8 +207,8 @@ impl TrainConfig {
             Error::Latte(latte::Error::Config { key, what }) => Error::config(source_name, format!("diffusion.{key}"), what),
             other => other,
         })?;
-        if self.autoencoder.kind == AutoencoderKind::StableDiffusion {
-            return wrong("autoencoder.kind", "training on latents is not there yet; use `pixels`".into());
+        if self.autoencoder.kind == AutoencoderKind::Pixels && self.autoencoder.path.is_some() {
+            return wrong("autoencoder.path", "set, but `autoencoder.kind` is `pixels`; set it to `kl`".into());
         }
         if let Some((key, what)) = self.validation.as_ref().and_then(|v| v.problem(self.diffusion.num_timesteps)) {
             return wrong(key, what);
@@ -216,7 +231,12 @@ impl TrainConfig {
             return wrong("model.num_classes", "set, but `model.condition` is `none`; set it to `class`".into());
         }
         // The number of classes is not known yet; any will do to check the rest.
-        self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1)).map(|_| ())
+        let resolved = self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1)).map(|_| ());
+        match &self.autoencoder.path {
+            // What was taken in the place of its configuration is no reason to refuse this one.
+            Some(path) if resolved.is_err() && !path.exists() => self.autoencoder.existing_path().map(|_| ()),
+            _ => resolved,
+        }
     }
 }
 

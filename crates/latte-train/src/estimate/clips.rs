@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::MemoryMeter;
 use crate::config::TrainConfig;
 use crate::error::Result;
-use crate::loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
+use crate::loader::{ClipSource, EpochPlace, LoadedClip, Loader, Position};
 use latte::noise::TorchRng;
 
 /// Loading stops after so many seconds or clips.
@@ -121,8 +121,7 @@ fn time(loader: &mut Loader, most: usize) -> Result<(Seconds, usize, f64)> {
     let (mut count, mut bytes) = (0, 0);
     while count == 0 || count < most && started.elapsed().as_secs_f64() < ENOUGH_S {
         for clip in loader.next_clips(1, &mut |_| {})? {
-            let ClipFrames::Pixels(values) = clip.frames;
-            bytes = values.len() * size_of::<f32>();
+            bytes = size_of_val(clip.frames.values());
         }
         count += 1;
     }

@@ -3,22 +3,26 @@
 //! [`open_data`] is the one place that knows which kinds of sources there are.
 
 mod cache;
+mod encoded;
 mod images;
 mod split;
 mod video;
 mod window;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use latte::vae::LatentSpace;
 use latte_video::dataset::{Dataset, Index, Signature};
 
+use encoded::EncodedSource;
 pub use images::EpochOrder;
 pub use split::Part;
 pub use video::VideoSource;
 pub use window::{Window, WindowRule};
 
 use crate::checkpoint::DataMark;
-use crate::config::{ConditionKind, DataConfig, TrainConfig, ValidationConfig};
+use crate::config::{AutoencoderKind, ConditionKind, DataConfig, TrainConfig, VaeMark, ValidationConfig};
 use crate::error::{Error, Result};
 use crate::loader::ClipSource;
 
@@ -26,6 +30,12 @@ use crate::loader::ClipSource;
 pub struct OpenedData {
     /// Gives the clips.
     pub source: Box<dyn ClipSource>,
+    /// Gives the clips that are not trained on, if the run is validated.
+    pub held_out: Option<Box<dyn ClipSource>>,
+    /// The space of the latents, in which the clips' frames become latents.
+    pub space: LatentSpace,
+    /// Which autoencoder makes them; `None` where the network works on pixels.
+    pub vae: Option<VaeMark>,
     /// The names of the classes, in order of their numbers; empty without classes.
     pub classes: Vec<String>,
     /// Frames per second of training clips.
@@ -42,43 +52,58 @@ impl std::fmt::Debug for OpenedData {
     }
 }
 
-/// Opens the data that a run trains on.
+/// Opens the data of a run: what it trains on, and what it is validated on.
 ///
 /// # Errors
 ///
 /// If the data is not there or does not fit the configuration; each names what to change.
 pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
     let ListedData { mut dataset, signatures, notes } = list_data(config)?;
+    let mut held_out = match &config.validation {
+        Some(validation) => Some(held_out(config, validation, &dataset, &signatures)?),
+        None => None,
+    };
     if let Some(fraction) = config.held_out() {
         Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
     }
     let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let classes = dataset.classes.clone();
-    let source = VideoSource::new(dataset, &config.data).with_signatures(signatures).with_joint_images(&config.data)?;
-    Ok(OpenedData { fps: source.clip_fps()?, source: Box::new(source), classes, mark, notes })
+    let videos = VideoSource::new(dataset, &config.data).with_signatures(signatures).with_joint_images(&config.data)?;
+    let (fps, space) = (videos.clip_fps()?, config.latent_space()?);
+    let mut source: Box<dyn ClipSource> = Box::new(videos);
+    let mut vae = None;
+    if config.autoencoder.kind == AutoencoderKind::Kl {
+        vae = Some(VaeMark::of(config.autoencoder.existing_path()?)?);
+        let (autoencoder, size) = (config.autoencoder.open()?, config.data.size.height_width());
+        source = Box::new(EncodedSource::new(source, Arc::clone(&autoencoder), size));
+        held_out = held_out.map(|pixels| Box::new(EncodedSource::new(pixels, autoencoder, size)) as Box<dyn ClipSource>);
+    }
+    Ok(OpenedData { source, held_out, space, vae, classes, fps, mark, notes })
 }
 
-/// Opens the data that a run is validated on, without the single images of joint training. `classes` are those of the
-/// training data.
-///
-/// # Errors
-///
-/// If there is none, or it does not fit the training data.
-pub fn open_validation(config: &TrainConfig, validation: &ValidationConfig, classes: &[String]) -> Result<Box<dyn ClipSource>> {
-    let mut config = config.clone();
-    config.data = DataConfig { joint_images: 0, image_list: None, image_path: None, cache_mib: 0, ..config.data };
+/// The data that a run is validated on, without the single images of joint training. `all` is the data that the run trains on
+/// and holds some of out, if it does.
+fn held_out(
+    config: &TrainConfig,
+    validation: &ValidationConfig,
+    all: &Dataset,
+    signatures: &BTreeMap<String, Signature>,
+) -> Result<Box<dyn ClipSource>> {
+    // Each clip is loaded once.
+    let mut data = DataConfig { joint_images: 0, image_list: None, image_path: None, cache_mib: 0, ..config.data.clone() };
+    let mut listed = ListedData { dataset: all.clone(), signatures: signatures.clone(), notes: Vec::new() };
     if let Some(path) = &validation.path {
-        config.data = DataConfig { path: path.clone(), index: None, ..config.data };
-    }
-    let ListedData { mut dataset, signatures, .. } = list_data(&config)?;
-    if dataset.classes != classes {
-        let what = "its classes are not those of the training data; it needs the same sub-folders";
-        return Err(Error::data(dataset.root, what));
+        data = DataConfig { path: path.clone(), index: None, ..data };
+        listed = list_data(&TrainConfig { data: data.clone(), ..config.clone() })?;
+        if listed.dataset.classes != all.classes {
+            let what = "its classes are not those of the training data; it needs the same sub-folders";
+            return Err(Error::data(path, what));
+        }
     }
     if let Some(fraction) = validation.fraction {
-        Part::Validation.keep(&mut dataset.items, fraction, classes)?;
+        Part::Validation.keep(&mut listed.dataset.items, fraction, &all.classes)?;
     }
-    Ok(Box::new(VideoSource::new(dataset, &config.data).with_signatures(signatures)))
+    Ok(Box::new(VideoSource::new(listed.dataset, &data).with_signatures(listed.signatures)))
 }
 
 /// The videos of a run.

@@ -8,7 +8,7 @@ use latte_video::dataset::{Dataset, Item, Place, Signature};
 use latte_video::{Clip, Decoder, Transform, Video, VideoInfo};
 
 use super::cache::{FrameCache, Frames};
-use super::images::{ImagePool, JointImages, MAX_TRIES, locate, read_sized};
+use super::images::{ImagePool, JointImages, locate, read_sized};
 use super::window::{Window, WindowRule};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
@@ -251,26 +251,8 @@ impl ClipSource for VideoSource {
         clip: &mut LoadedClip,
         rng: &mut TorchRng,
     ) -> std::result::Result<Vec<String>, String> {
-        let Some(JointImages { per_clip, order, pool }) = &self.images else { return Ok(Vec::new()) };
-        let ClipFrames::Pixels(pixels) = &mut clip.frames;
-        let mut failed = Vec::new();
-        for mut entry in order.entries(place, *per_clip) {
-            let mut tries = 0;
-            let (image, label) = loop {
-                match self.image(pool, entry, rng) {
-                    Ok(image) => break image,
-                    Err(e) if tries == MAX_TRIES => {
-                        return Err(format!("{MAX_TRIES} images in a row cannot be read; the last one: {e}"));
-                    }
-                    Err(e) => failed.push(e),
-                }
-                tries += 1;
-                entry = rng.randint(0, pool.len() as i64, 1).map_err(|e| e.to_string())?[0] as usize;
-            };
-            pixels.extend(image); // [f + images so far, 3, h, w]
-            clip.image_labels.extend(label);
-        }
-        Ok(failed)
+        let Some(images) = &self.images else { return Ok(Vec::new()) };
+        images.add_to(place, clip, rng, &|entry, rng| self.image(&images.pool, entry, rng))
     }
 }
 
