@@ -216,3 +216,23 @@ fn keys_that_only_joint_training_reads_say_nothing_elsewhere() {
     let (config, _) = read(&sky.text(), &[]).unwrap();
     assert_eq!((config.data.joint_images, config.data.image_list), (8, None));
 }
+
+#[test]
+fn the_shipped_configurations_are_the_originals() {
+    for official in all() {
+        let joint = official.use_image_num.is_some();
+        let name = official.dataset.trim_end_matches("_img");
+        let file = format!("{}/../../configs/{name}_{}.toml", env!("CARGO_MANIFEST_DIR"), if joint { "joint" } else { "train" });
+        let shipped = TrainConfig::load(Path::new(&file), &[]).unwrap();
+        // Without the list of images, which has to be made first.
+        let text = official.images.iter().fold(official.text(), |text, line| text.replace(line, ""));
+        let (mut translated, _) = read(&text, &[]).unwrap();
+        // What a place or a machine decides; and the paper's eight GPUs.
+        translated.data.path.clone_from(&shipped.data.path);
+        translated.output.run.clone_from(&shipped.output.run);
+        translated.autoencoder.path.clone_from(&shipped.autoencoder.path);
+        assert_eq!((shipped.train.accumulate, translated.train.accumulate), (8, 1));
+        translated.train.accumulate = 8;
+        assert_eq!(shipped, translated, "{file}");
+    }
+}

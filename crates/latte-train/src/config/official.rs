@@ -192,6 +192,8 @@ impl Translator<'_> {
             let also = if rest.is_empty() { String::new() } else { format!("; refused too: {}", rest.join("; ")) };
             return Err(self.wrong(key, format!("{why}{also}")));
         }
+        // What a missing key makes impossible, too.
+        self.num_images()?;
         for entry in self.entries.clone() {
             self.one(&entry)?;
         }
