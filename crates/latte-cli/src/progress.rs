@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use latte_train::{Observer, StepEvent};
+use latte_train::{Observer, StepEvent, ValidationRecord};
 
 use crate::terminal::{note, say};
 
@@ -62,6 +62,16 @@ impl Observer for TrainingProgress {
             self.last_line = Some(Instant::now());
             note(&format!("step {}/{}  {text}", record.step, event.max_steps));
         }
+    }
+
+    fn validating(&mut self, done: usize, total: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("validating: {done} of {total}"));
+        }
+    }
+
+    fn validation(&mut self, record: &ValidationRecord) {
+        self.print(&format!("step {}: validation loss {:.4}", record.step, record.loss));
     }
 
     fn checkpoint(&mut self, step: u64, path: &Path) {

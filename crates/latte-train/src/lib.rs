@@ -23,6 +23,7 @@ mod checkpoint_folder;
 mod config;
 mod draw;
 mod error;
+mod estimate;
 mod latents;
 mod loader;
 mod lr;
@@ -33,15 +34,18 @@ mod source;
 mod state;
 mod step;
 mod trainer;
+mod validation;
 
 pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, load_weights};
 pub use checkpoint_folder::CheckpointFolder;
 pub use config::source::apply_override;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
-    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, VaeMark,
+    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, TranslatedKey, Translation, VaeMark,
+    ValidationConfig,
 };
 pub use error::{Error, Result};
+pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
 pub use latents::{
     CacheHeader, EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, Share, VideoRecord, encode,
 };
@@ -49,8 +53,8 @@ pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Positio
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pretrained::load_pretrained;
-pub use record::{StepRecord, read_metrics};
-pub use source::{EpochOrder, ListedData, OpenedData, VideoSource, Window, WindowRule, list_data, open_data};
+pub use record::{StepRecord, ValidationRecord, read_metrics, read_validation};
+pub use source::{EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data};
 pub use state::{TrainState, clip_scale};
 pub use step::{MicroBatch, StepGradients, Stepper};
 pub use trainer::{Outcome, Start, Trainer};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::record::StepRecord;
+use crate::record::{StepRecord, ValidationRecord};
 
 /// A step that has been done.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,16 @@ pub trait Observer {
     /// An optimiser step has been done and recorded.
     fn step(&mut self, event: &StepEvent) {
         let _ = event;
+    }
+
+    /// Of `total` parts of a validation, `done` are done.
+    fn validating(&mut self, done: usize, total: usize) {
+        let _ = (done, total);
+    }
+
+    /// The loss on data that is not trained on has been measured and recorded.
+    fn validation(&mut self, record: &ValidationRecord) {
+        let _ = record;
     }
 
     /// A checkpoint is on disk.

@@ -82,6 +82,14 @@ pub struct LoopConfig {
     /// How diffusion times are drawn: `uniform` (default) or `loss_second_moment`.
     #[serde(default)]
     pub timestep_sampler: TimestepSampling,
+    /// Weights the squared error of each timestep by min(SNR, γ) (see [`latte::diffusion::MinSnr`]); the paper of that has
+    /// γ = 5. Default: no weights. The parts of the loss are recorded without the weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_snr_gamma: Option<f64>,
+    /// Offset noise: shifts the noise of each clip by one value per channel, of this standard deviation, the same for all its
+    /// frames; 0.1 is usual. Default 0: none.
+    #[serde(default)]
+    pub offset_noise: f64,
     /// Which intermediate results are computed twice to save memory: `none` (default) or `block`.
     #[serde(default)]
     pub recompute: Recompute,
