@@ -11,7 +11,7 @@ use latte::guidance::{ConditionalDenoiser, Guided};
 use latte::model::{Condition, Latte, LatteDenoiser};
 use latte::noise::TorchRng;
 use latte::sampler::{SampleOptions, Sampler, sample};
-use latte::vae::{Autoencoder, AutoencoderKl};
+use latte::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels};
 use latte_ops::{PackedWeights, Parameters, Precision};
 use latte_train::{AutoencoderKind, ModelCard, find_weights, load_weights};
 use latte_video::{Clip, transform};
@@ -72,7 +72,7 @@ const DEFAULT_GUIDANCE: f64 = 4.0;
 
 impl Generator {
     /// Opens a weights file, or the newest weights of a checkpoint or run folder: the moving average, or with `raw` the
-    /// weights themselves. Models that work on latents need the folder of their autoencoder, `vae`.
+    /// weights themselves. Models that work on latents need their autoencoder: that at `vae`, else the one of their training.
     ///
     /// # Errors
     ///
@@ -172,18 +172,18 @@ impl Generator {
 
     /// `[f, c, h, w]` of the latent to start from.
     fn latent_shape(&self, recipe: &Recipe) -> anyhow::Result<[usize; 4]> {
-        let autoencoder = &self.autoencoder.0;
+        let space = self.autoencoder.0.space();
         let model = &self.card.model;
         let [height, width] = self.size(recipe);
         let frames = recipe.frames.unwrap_or(self.card.num_frames);
-        let side = autoencoder.downsample_factor() * model.patch_size;
+        let side = space.downsample_factor() * model.patch_size;
         if height == 0 || width == 0 || !height.is_multiple_of(side) || !width.is_multiple_of(side) {
             return Err(bad_input(format!("--size {height}x{width}: this model needs multiples of {side}")));
         }
         if frames == 0 || !frames.is_multiple_of(model.frames_per_token()) {
             return Err(bad_input(format!("--frames {frames}: this model needs a multiple of {}", model.frames_per_token())));
         }
-        Ok(autoencoder.latent_shape(frames, height, width)?)
+        Ok(space.latent_shape(frames, height, width)?)
     }
 
     fn guidance(&self, recipe: &Recipe, class: Option<u32>) -> anyhow::Result<f64> {
@@ -202,17 +202,38 @@ impl Generator {
     }
 }
 
-/// The space that the model works in; Stable Diffusion's has weights of its own, in the folder `vae`.
+/// The space that the model works in. That of latents has weights of its own, at `vae`, else where they lay in training.
 fn autoencoder(card: &ModelCard, vae: Option<&Path>, file: &Path) -> anyhow::Result<Arc<dyn Autoencoder>> {
-    match (card.autoencoder.kind, vae) {
-        (AutoencoderKind::Pixels, None) => Ok(card.autoencoder.build()),
-        (AutoencoderKind::Pixels, Some(_)) => Err(bad_input(format!("--vae: {} works on pixels; leave it out", file.display()))),
-        (AutoencoderKind::StableDiffusion, None) => Err(bad_input(format!(
-            "{}: the model works on latents; say where the autoencoder lies (--vae FOLDER, with config.json and weights)",
-            file.display()
-        ))),
-        (AutoencoderKind::StableDiffusion, Some(folder)) => Ok(Arc::new(AutoencoderKl::open(folder, Precision::F32)?)),
+    let name = file.display();
+    let path = match (card.autoencoder.kind, vae, &card.autoencoder.path) {
+        (AutoencoderKind::Pixels, None, _) => return Ok(Arc::new(Pixels)),
+        (AutoencoderKind::Pixels, Some(_), _) => return Err(bad_input(format!("--vae: {name} works on pixels; leave it out"))),
+        (AutoencoderKind::Kl, Some(path), _) => path,
+        (AutoencoderKind::Kl, None, Some(path)) if path.exists() => path,
+        (AutoencoderKind::Kl, None, Some(path)) => {
+            return Err(bad_input(format!(
+                "{name}: the autoencoder of its training was {}, where nothing is now; say where it lies (--vae FOLDER)",
+                path.display()
+            )));
+        }
+        (AutoencoderKind::Kl, None, None) => {
+            return Err(bad_input(format!(
+                "{name}: the model works on latents; say where the autoencoder lies (--vae FOLDER, with config.json and weights)"
+            )));
+        }
+    };
+    let autoencoder = AutoencoderKl::open(path, Precision::F32)?;
+    let expected = card.vae.as_ref().map_or_else(KlConfig::stable_diffusion, |vae| vae.config.clone()).latent_space()?;
+    let shape = |space: &LatentSpace| (space.channels(), space.downsample_factor());
+    if shape(autoencoder.space()) != shape(&expected) {
+        let ((channels, factor), (found_channels, found_factor)) = (shape(&expected), shape(autoencoder.space()));
+        return Err(bad_input(format!(
+            "{}: its latents have {found_channels} channels for {found_factor} × {found_factor} pixels, \
+             but those that {name} was trained on have {channels} for {factor} × {factor}",
+            path.display()
+        )));
     }
+    Ok(Arc::new(autoencoder))
 }
 
 fn listed(classes: &[String]) -> String {

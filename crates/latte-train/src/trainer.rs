@@ -1,7 +1,6 @@
 //! The training run, from top to bottom.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,20 +8,20 @@ use candle_core::{Device, Tensor};
 use latte::diffusion::{Diffusion, TimestepSampler, TimestepSpacing};
 use latte::model::Latte;
 use latte::noise::TorchRng;
-use latte::vae::Autoencoder;
+use latte::vae::LatentSpace;
 use latte::weights::Pretrained;
 use latte_ops::Parameters;
 
 use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
-use crate::config::{ConditionKind, InitConfig, TrainConfig};
-use crate::dataset::{FolderSource, VideoFolder};
+use crate::config::{ConditionKind, InitConfig, TrainConfig, VaeMark};
 use crate::draw::{Clips, draw};
 use crate::error::{Error, Result};
 use crate::loader::{ClipFrames, LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
 use crate::record::{RunLog, StepRecord};
+use crate::source::{OpenedData, open_data};
 use crate::state::TrainState;
 use crate::step::{MicroBatch, StepGradients, Stepper};
 
@@ -65,7 +64,7 @@ pub struct Trainer {
     config: TrainConfig,
     card: ModelCard,
     data: DataMark,
-    autoencoder: AutoencoderBox,
+    space: LatentSpace,
     stepper: Stepper,
     schedule: LrSchedule,
     state: TrainState,
@@ -83,15 +82,6 @@ pub struct Trainer {
     inherited: Vec<String>,
 }
 
-/// A trait object that can stand in a `Debug` struct.
-struct AutoencoderBox(Arc<dyn Autoencoder>);
-
-impl std::fmt::Debug for AutoencoderBox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Autoencoder")
-    }
-}
-
 impl Trainer {
     /// Looks at the data and the run folder, and makes or loads the model.
     ///
@@ -99,26 +89,21 @@ impl Trainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
-        let folder = match config.model.condition {
-            ConditionKind::Class => VideoFolder::by_class(&config.data.path)?,
-            ConditionKind::None => VideoFolder::flat(&config.data.path)?,
-        };
-        let model = config.resolve_model(folder.classes.len())?;
+        let OpenedData { source, space, vae, classes, fps, mark: data, mut notes } = open_data(&config)?;
+        let model = config.resolve_model(classes.len())?;
         if config.model.condition == ConditionKind::Class {
-            config.model.num_classes = Some(folder.classes.len());
+            config.model.num_classes = Some(classes.len());
         }
-        let data = DataMark { num_videos: folder.videos.len(), fingerprint: folder.fingerprint() };
-        let classes = folder.classes.clone();
-        let source = FolderSource::new(folder, &config.data);
         let card = ModelCard {
             format: ModelCard::FORMAT,
             model: model.clone(),
             diffusion: config.diffusion.clone(),
             autoencoder: config.autoencoder.clone(),
+            vae,
             classes,
             frame_size: config.data.size.height_width(),
             num_frames: config.data.num_frames,
-            fps: source.clip_fps()?,
+            fps,
             step: 0,
             ema: false,
         };
@@ -135,7 +120,7 @@ impl Trainer {
         let trainable: Vec<String> =
             stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
         let root = TorchRng::new(config.train.seed);
-        let (mut notes, mut inherited) = (Vec::new(), Vec::new());
+        let mut inherited = Vec::new();
         let (state, rng, timesteps, position) = if let Some(path) = &newest {
             resume(path, &config, &card, &stepper.model, &data, &mut notes)?
         } else {
@@ -152,10 +137,9 @@ impl Trainer {
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
         checkpoints.remove_unfinished()?;
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
-        let loader =
-            Loader::new(Box::new(source), config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
+        let loader = Loader::new(source, config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
         Ok(Self {
-            autoencoder: AutoencoderBox(config.autoencoder.build()),
+            space,
             schedule: config.optimizer.schedule(config.train.max_steps),
             saved: newest.clone().map(|path| (state.step, path)),
             resumed_from: newest,
@@ -270,22 +254,25 @@ impl Trainer {
     fn next_batches(&mut self, observer: &mut dyn Observer) -> Result<Vec<MicroBatch>> {
         let train = &self.config.train;
         let clips = self.loader.next_clips(train.batch_size * train.accumulate, &mut |message| observer.warning(message))?;
-        let clips = self.encode(clips)?;
+        let clips = self.latents(clips)?;
         draw(clips, self.config.train.batch_size, &self.card.model, &self.timesteps, &mut self.rng)
     }
 
-    /// Frames to latents, clip by clip: what an autoencoder draws comes in the order of the clips.
-    fn encode(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
-        let ([height, width], num_images) = (self.card.frame_size, 0);
+    /// What the encoder says of the frames to latents, clip by clip: what is drawn comes in the order of the clips.
+    fn latents(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
+        let (channels, [h, w], num_images) =
+            (self.space.moment_channels(), self.card.model.input_size, self.config.data.joint_images);
+        let posterior = self.config.autoencoder.posterior;
         let frames = self.card.num_frames + num_images;
         let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
         let image_labels = (num_images > 0 && labels.is_some())
             .then(|| clips.iter().flat_map(|clip| clip.image_labels.iter().copied()).collect());
         let mut latents = Vec::with_capacity(clips.len());
         for clip in clips {
-            let ClipFrames::Pixels(pixels) = clip.frames;
-            let pixels = Tensor::from_vec(pixels, (1, frames, 3, height, width), &Device::Cpu)?; // [1, f + images, 3, h, w]
-            latents.push(self.autoencoder.0.encode(&pixels, &mut self.rng)?); // [1, f + images, c, h, w]
+            // Of a network on pixels, these are the pixels.
+            let (ClipFrames::Pixels(moments) | ClipFrames::Moments(moments)) = clip.frames;
+            let moments = Tensor::from_vec(moments, (1, frames, channels, h, w), &Device::Cpu)?; // [1, f + images, m, h, w]
+            latents.push(self.space.latents(&moments, posterior, &mut self.rng)?); // [1, f + images, c, h, w]
         }
         Ok(Clips { latents: Tensor::cat(&latents, 0)?, labels, num_images, image_labels }) // [clips, f + images, c, h, w]
     }
@@ -354,21 +341,21 @@ fn resume(
     let Checkpoint { state, run, config: old, card: saved } = Checkpoint::load(path)?;
     let same = [
         ("the list of classes", saved.classes == card.classes),
-        ("the model", old.resolve_model(saved.classes.len())? == card.model),
+        ("the model", saved.model == card.model),
         ("`diffusion`", old.diffusion == card.diffusion),
-        ("`autoencoder`", old.autoencoder == card.autoencoder),
+        // Where it lies does not matter.
+        ("the autoencoder", saved.autoencoder.kind == card.autoencoder.kind && same_vae(saved.vae.as_ref(), card.vae.as_ref())),
     ];
     if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
         let what = format!("{what} is another one than this configuration's; put it back, or set another `output.run`");
         return Err(Error::checkpoint(path, what));
     }
     model.check(&state.weights).map_err(|what| Error::checkpoint(path, what))?;
-    let exact = (old.train.seed, old.train.batch_size, old.train.accumulate)
-        == (config.train.seed, config.train.batch_size, config.train.accumulate);
-    if !exact {
-        notes.push(
-            "seed, batch size or accumulation differ from the checkpoint's: the run goes on, but not as it would have".into(),
-        );
+    let drawn =
+        |c: &TrainConfig| (c.train.seed, c.train.batch_size, c.train.accumulate, c.data.joint_images, c.autoencoder.posterior);
+    if drawn(&old) != drawn(config) {
+        let what = "seed, batch size, accumulation, joint images or posterior differ from the checkpoint's";
+        notes.push(format!("{what}: the run goes on, but not as it would have"));
     }
     let mut position = run.position;
     if run.data != *data {
@@ -383,4 +370,11 @@ fn resume(
         (false, _) => TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps),
     };
     Ok((state, TorchRng::from_state(&run.rng)?, timesteps, position))
+}
+
+fn same_vae(one: Option<&VaeMark>, other: Option<&VaeMark>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.is_same(other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
 }

@@ -50,13 +50,7 @@ struct Bench {
 
 impl Bench {
     fn new(side: usize) -> Result<Self> {
-        let config = KlConfig {
-            down_block_types: vec!["DownEncoderBlock2D".into(); 4],
-            up_block_types: vec!["UpDecoderBlock2D".into(); 4],
-            block_out_channels: vec![128, 256, 512, 512],
-            layers_per_block: 2,
-            ..KlConfig::default()
-        };
+        let config = KlConfig::stable_diffusion();
         let weights = AutoencoderKl::tensors(&config)?
             .into_iter()
             .enumerate()

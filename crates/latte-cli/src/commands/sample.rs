@@ -33,7 +33,8 @@ pub(crate) struct Args {
     /// A weights file (also an official .pt), a checkpoint folder, or a run folder (its newest checkpoint).
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
-    /// The folder of Stable Diffusion's autoencoder (config.json and weights), for models that work on its latents.
+    /// The autoencoder of a model that works on latents: a folder (config.json and weights) or a weights file. Default: where it
+    /// lay in training; official weights need it.
     #[arg(long, value_name = "FOLDER")]
     vae: Option<PathBuf>,
     /// Classes, by name or number. Default: every class once.

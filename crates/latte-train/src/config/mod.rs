@@ -1,5 +1,7 @@
 //! The configuration of a run: TOML into one struct per concern, unknown keys refused.
 
+mod autoencoder;
+mod data;
 mod model;
 mod sections;
 pub(crate) mod source;
@@ -8,16 +10,17 @@ use std::path::Path;
 
 use latte::diffusion::DiffusionConfig;
 use latte::model::LatteConfig;
+use latte::vae::LatentSpace;
 use serde::{Deserialize, Serialize};
 
+pub use autoencoder::{AutoencoderConfig, AutoencoderKind, VaeMark};
+pub use data::{DataConfig, DecoderChoice, FrameSize};
 pub(crate) use model::Surroundings;
-pub use model::{AutoencoderConfig, AutoencoderKind, ConditionKind, ModelConfig};
-pub use sections::{
-    DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig,
-    Recompute, Transform,
-};
+pub use model::{ConditionKind, ModelConfig};
+pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute};
 
 use crate::error::{Error, Result};
+use crate::latents::Manifest;
 
 /// A training run, in full. `[model]`, `[data]`, `[train]` and `[output]` must be there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +70,7 @@ impl TrainConfig {
         for setting in overrides {
             source::apply_override(&mut table, setting)?;
         }
+        data::write_out_layout(&mut table);
         let config: Self = source::from_table(table, source_name)?;
         config.validate(source_name)?;
         Ok(config)
@@ -81,14 +85,29 @@ impl TrainConfig {
         toml::to_string(self).map_err(|e| Error::config("configuration", "", e.to_string()))
     }
 
+    /// The space that the network works in: that of the latent cache where there is one, else the autoencoder's.
+    ///
+    /// # Errors
+    ///
+    /// If the autoencoder's configuration or the cache's manifest cannot be read.
+    pub fn latent_space(&self) -> Result<LatentSpace> {
+        match &self.data.latents {
+            Some(folder) if Manifest::exists(folder) => Manifest::read(folder)?.header.space(),
+            _ => self.autoencoder.space(),
+        }
+    }
+
     /// `[f, c, h, w]` of one clip's latent.
     ///
     /// # Errors
     ///
     /// If the autoencoder cannot work on frames of this size.
     pub fn latent_shape(&self) -> Result<[usize; 4]> {
-        let [height, width] = self.data.size.height_width();
-        Ok(self.autoencoder.build().latent_shape(self.data.num_frames, height, width)?)
+        let ([height, width], space) = (self.data.size.height_width(), self.latent_space()?);
+        space.latent_shape(self.data.num_frames, height, width).map_err(|_| {
+            let what = format!("expected multiples of {}, got {height} × {width}", space.downsample_factor());
+            Error::config("configuration", "data.size", format!("{what}: that is what the autoencoder makes one place of"))
+        })
     }
 
     /// The network of a run on data with `num_classes` classes.
@@ -157,8 +176,11 @@ impl TrainConfig {
                 return wrong(key, format!("expected 0 ≤ value < 1, got {value}"));
             }
         }
-        if self.autoencoder.kind == AutoencoderKind::StableDiffusion {
-            return wrong("autoencoder.kind", "training on latents is not there yet; use `pixels`".into());
+        if self.autoencoder.kind == AutoencoderKind::Pixels && self.autoencoder.path.is_some() {
+            return wrong("autoencoder.path", "set, but `autoencoder.kind` is `pixels`; set it to `kl`".into());
+        }
+        if self.autoencoder.kind == AutoencoderKind::Pixels && self.data.latents.is_some() {
+            return wrong("data.latents", "set, but `autoencoder.kind` is `pixels`; set it to `kl`".into());
         }
         if o.min_learning_rate > o.learning_rate {
             return wrong(
@@ -166,17 +188,26 @@ impl TrainConfig {
                 format!("{} is above learning_rate = {}", o.min_learning_rate, o.learning_rate),
             );
         }
+        if let Some((key, what)) = self.data.contradiction(self.model.condition == ConditionKind::Class) {
+            return wrong(key, what);
+        }
         if self.model.condition == ConditionKind::None && self.model.num_classes.is_some() {
             return wrong("model.num_classes", "set, but `model.condition` is `none`; set it to `class`".into());
         }
         // The number of classes is not known yet; any will do to check the rest.
-        self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1)).map(|_| ())
+        let resolved = self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1)).map(|_| ());
+        match &self.autoencoder.path {
+            // What was taken in the place of its configuration is no reason to refuse this one.
+            Some(path) if resolved.is_err() && !path.exists() => self.autoencoder.existing_path().map(|_| ()),
+            _ => resolved,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use latte::model::{BlockLayout, Condition, PatchEmbedding};
+    use latte_video::{FrameRule, Transform};
 
     use super::*;
 
@@ -221,6 +252,11 @@ mod tests {
             "model.injection=all_tokens",
             "model.temporal_position=rope",
             "data.size=[32, 48]",
+            "data.layout=ucf101",
+            "data.index=videos.jsonl",
+            "data.joint_images=8",
+            "data.image_list=images.txt",
+            "data.image_path=images",
             "data.decoder=built_in",
             "data.transform=crop_resize",
             "train.recompute=block",
@@ -231,6 +267,24 @@ mod tests {
             let text = config.to_toml().unwrap();
             assert_eq!(TrainConfig::from_toml(&text, "again", &[]).unwrap(), config, "{text}");
         }
+    }
+
+    #[test]
+    fn a_layout_decides_what_is_not_written_out() {
+        let rules = |overrides: &[&str]| {
+            let data = load(overrides).unwrap().data;
+            (data.frame_rule, data.transform, data.flip)
+        };
+        assert_eq!(rules(&[]), (FrameRule::Linspace, Transform::ResizeCrop, false));
+        assert_eq!(rules(&["data.layout=faceforensics"]), (FrameRule::Linspace, Transform::ResizeCrop, true));
+        assert_eq!(rules(&["data.layout=ucf101"]), (FrameRule::Linspace, Transform::ResizeCrop, true));
+        assert_eq!(rules(&["data.layout=skytimelapse"]), (FrameRule::OfficialStride, Transform::CropResize, false));
+        assert_eq!(rules(&["data.layout=taichi_hd"]), (FrameRule::OfficialStride, Transform::None, true));
+        let mine = ["data.layout=taichi_hd", "data.flip=false", "data.frame_rule=exact_stride", "data.transform=resize_crop"];
+        assert_eq!(rules(&mine), (FrameRule::ExactStride, Transform::ResizeCrop, false));
+        // What a layout says is written out: another layout later changes nothing of a saved configuration.
+        let saved = load(&["data.layout=skytimelapse"]).unwrap().to_toml().unwrap();
+        assert!(saved.contains("frame_rule = \"official_stride\"") && saved.contains("transform = \"crop_resize\""), "{saved}");
     }
 
     #[test]
@@ -262,6 +316,10 @@ mod tests {
             ("model.block_layout=late", "x.toml: model.block_layout: `late` is no choice here"),
             ("data.size=63", "x.toml: data.size: expected multiples of patch_size = 2"),
             ("data.size=big", "x.toml: data.size: expected a number of pixels or [height, width]"),
+            ("data.layout=ucf", "x.toml: data.layout: `ucf` is no choice here"),
+            ("data.transform=crop", "x.toml: data.transform: `crop` is no choice here"),
+            ("data.image_list=images.txt", "x.toml: data.image_path: missing"),
+            ("data.image_path=images", "x.toml: data.image_list: missing"),
             ("data.num_frames=0", "x.toml: data.num_frames: expected at least 1, got 0"),
             ("diffusion.noise_schedul=linear", "x.toml: diffusion.noise_schedul: unknown key; did you mean `noise_schedule`?"),
             ("optimizer.learning_rate=-1", "x.toml: optimizer.learning_rate: expected a number of at least 0"),
@@ -280,6 +338,11 @@ mod tests {
             let message = message.unwrap_err().to_string();
             assert!(message.starts_with(expected) && !message.contains('\n'), "{setting}: {message}");
         }
+        let two = |a: &str, b: &str| load(&[a, b, "data.image_path=images"]).unwrap_err().to_string();
+        let message = two("data.layout=taichi_hd", "data.image_list=images.txt");
+        assert!(message.starts_with("x.toml: data.image_list: only for `faceforensics` and `ucf101`"), "{message}");
+        let message = two("data.layout=skytimelapse", "model.condition=class");
+        assert!(message.starts_with("x.toml: data.layout: `skytimelapse` has no classes"), "{message}");
         let missing = TrainConfig::from_toml("[model]\n", "x.toml", &[]).unwrap_err().to_string();
         assert_eq!(missing, "x.toml: data: missing; please set it");
         let axes = LEAST.replace("preset = \"Latte-S/2\"", "depth = 2");

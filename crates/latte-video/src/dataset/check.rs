@@ -1,10 +1,11 @@
 //! What is wrong with a data set, said before a day is spent on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
-use super::{ImageList, Index, IndexEntry, Layout, Probe};
-use crate::{ClipWindow, FrameRule, Transform, read_image};
+use super::{ImageList, Index, IndexEntry, Layout, Probe, Signature};
+use crate::{ClipWindow, FrameRule, Result, Transform, read_image};
 
 /// What training would make of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,38 @@ pub fn check(index: &Index, expected: &Expected) -> Vec<Finding> {
     duplicates(index, &mut findings);
     rates(&usable, &mut findings);
     sort(findings)
+}
+
+/// Looks for what has changed below `root` since `index` was made: files that are gone or have another size, and videos that the
+/// index does not know.
+///
+/// # Errors
+///
+/// If `root` cannot be listed.
+pub fn check_files(index: &Index, root: &Path) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut unknown: BTreeSet<String> = index.layout.list(root)?.items.into_iter().map(|item| item.name).collect();
+    let mut stale = Vec::new();
+    for entry in &index.entries {
+        unknown.remove(&entry.name);
+        let path = root.join(&entry.name);
+        if Signature::of(&path).ok() != Some(entry.signature) {
+            stale.push(entry.name.as_str());
+        }
+    }
+    if !stale.is_empty() {
+        let severity = if stale.len() == index.entries.len() { Severity::Error } else { Severity::Warning };
+        let count = count(stale.len(), index.entries.len(), "videos are gone or have changed", "is gone or has changed");
+        findings.push(Finding {
+            severity,
+            what: format!("{count} since the index was made; run `latte data index` again: {}", some(stale)),
+        });
+    }
+    if !unknown.is_empty() {
+        let what = format!("{} videos are not in the index: {}", unknown.len(), some(unknown.iter().map(String::as_str)));
+        findings.push(Finding { severity: Severity::Warning, what });
+    }
+    Ok(findings)
 }
 
 /// Looks for what is wrong with the images of joint training, which must have the size of training, worst first. All must be

@@ -9,7 +9,7 @@ mod scan;
 
 use std::path::{Path, PathBuf};
 
-pub use check::{Expected, Finding, Severity, check, check_images};
+pub use check::{Expected, Finding, Severity, check, check_files, check_images};
 pub use export::{FrameExport, FrameFormat};
 pub use image_list::ImageList;
 pub use index::{Index, IndexEntry, Probe, Signature};
