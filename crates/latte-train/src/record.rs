@@ -1,9 +1,10 @@
-//! The run log: one JSON line per optimiser step.
+//! The run log: a JSON line per optimiser step (`metrics.jsonl`), and one per validation (`validation.jsonl`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -28,6 +29,21 @@ pub struct StepRecord {
     /// Clips per second, over this step alone.
     pub clips_per_s: f64,
     /// When the step ended, in seconds since 1970.
+    pub time: f64,
+}
+
+/// The loss on clips that are not trained on; a line of `validation.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRecord {
+    /// The optimiser steps done.
+    pub step: u64,
+    /// The mean loss over the clips that are kept apart.
+    pub loss: f64,
+    /// As [`StepRecord::mse`].
+    pub mse: Option<f64>,
+    /// As [`StepRecord::vb`].
+    pub vb: Option<f64>,
+    /// When it was done, in seconds since 1970.
     pub time: f64,
 }
 
@@ -77,17 +93,35 @@ impl RunLog {
     }
 }
 
-/// Reads a run log.
+/// Reads a run log (`metrics.jsonl`). A last line that a power cut tore is left out.
 ///
 /// # Errors
 ///
-/// If the file cannot be read or a line is no record.
+/// If the file cannot be read or another line is no record.
 pub fn read_metrics(path: &Path) -> Result<Vec<StepRecord>> {
+    read_lines(path, "step record")
+}
+
+/// Reads a log of validations (`validation.jsonl`), as [`read_metrics`] does.
+///
+/// # Errors
+///
+/// As [`read_metrics`].
+pub fn read_validation(path: &Path) -> Result<Vec<ValidationRecord>> {
+    read_lines(path, "validation record")
+}
+
+fn read_lines<T: DeserializeOwned>(path: &Path, what: &str) -> Result<Vec<T>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let parse = |(i, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|e| Error::checkpoint(path, format!("line {}: not a step record: {e}", i + 1)))
-    };
-    text.lines().enumerate().map(parse).collect()
+    let mut records = Vec::new();
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        match serde_json::from_str(line) {
+            Ok(record) => records.push(record),
+            Err(_) if !line.ends_with('\n') => {}
+            Err(e) => return Err(Error::checkpoint(path, format!("line {}: not a {what}: {e}", index + 1))),
+        }
+    }
+    Ok(records)
 }
 
 #[cfg(test)]
@@ -129,5 +163,18 @@ mod tests {
         drop(log);
         drop(RunLog::open(&path, 0).unwrap());
         assert!(steps(&path).is_empty());
+    }
+
+    #[test]
+    fn a_torn_last_line_is_left_out_and_any_other_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("validation.jsonl");
+        let record = ValidationRecord { step: 5, loss: 0.25, mse: Some(0.2), vb: None, time: 1.5e9 };
+        let line = serde_json::to_string(&record).unwrap();
+        std::fs::write(&path, format!("{line}\n{}", &line[..20])).unwrap();
+        assert_eq!(read_validation(&path).unwrap(), [record]);
+        std::fs::write(&path, format!("{line}\n{}\n{line}\n", &line[..20])).unwrap();
+        let error = read_validation(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2: not a validation record"), "{error}");
     }
 }

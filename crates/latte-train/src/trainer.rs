@@ -24,7 +24,9 @@ use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
 use crate::record::{RunLog, StepRecord};
 use crate::state::TrainState;
+use crate::status::{Phase, RunLock, RunStatus};
 use crate::step::{MicroBatch, StepGradients, Stepper};
+use crate::watch::Watch;
 
 /// The streams of the run's generator; the loader forks stream 2 of the same seed.
 const INIT_STREAM: u64 = 0;
@@ -73,6 +75,7 @@ pub struct Trainer {
     timesteps: TimestepSampler,
     loader: Loader,
     log: RunLog,
+    watch: Watch,
     checkpoints: CheckpointFolder,
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
@@ -81,6 +84,8 @@ pub struct Trainer {
     notes: Vec<String>,
     /// What became of the weights that the run starts from; for the observer too.
     inherited: Vec<String>,
+    /// No other process trains in the run folder while this one does.
+    _lock: RunLock,
 }
 
 /// A trait object that can stand in a `Debug` struct.
@@ -148,14 +153,19 @@ impl Trainer {
             (state, root.fork(STEP_STREAM), timesteps, Position::default())
         };
 
+        let autoencoder = config.autoencoder.build();
+        let watch = Watch::new(&config, &card, Arc::clone(&autoencoder), state.step)?;
+
         let run = &config.output.run;
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
+        let lock = RunLock::take(run)?;
         checkpoints.remove_unfinished()?;
+        watch.forget_after(state.step)?;
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
         let loader =
             Loader::new(Box::new(source), config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
         Ok(Self {
-            autoencoder: AutoencoderBox(config.autoencoder.build()),
+            autoencoder: AutoencoderBox(autoencoder),
             schedule: config.optimizer.schedule(config.train.max_steps),
             saved: newest.clone().map(|path| (state.step, path)),
             resumed_from: newest,
@@ -167,9 +177,11 @@ impl Trainer {
             timesteps,
             loader,
             log,
+            watch,
             checkpoints,
             notes,
             inherited,
+            _lock: lock,
             config,
         })
     }
@@ -210,6 +222,23 @@ impl Trainer {
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
     pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+        let run = self.config.output.run.clone();
+        let status = RunStatus::begins(self.state.step, self.config.train.max_steps);
+        status.write(&run)?;
+        let outcome = self.run_steps(stop, observer);
+        let (phase, what) = match &outcome {
+            Ok(Outcome::Finished { .. }) => (Phase::Finished, None),
+            Ok(Outcome::Stopped { .. }) => (Phase::Stopped, None),
+            Err(e @ Error::Diverged { .. }) => (Phase::Diverged, Some(e.to_string())),
+            Err(e) => (Phase::Failed, Some(e.to_string())),
+        };
+        let ended = status.ends(phase, what, self.state.step).write(&run);
+        // What went wrong first counts.
+        outcome.and_then(|outcome| ended.map(|()| outcome))
+    }
+
+    /// [`run`](Self::run) without the word about how it ended.
+    fn run_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
         for line in self.inherited.drain(..) {
             observer.note(&line);
         }
@@ -219,13 +248,16 @@ impl Trainer {
         let max_steps = self.config.train.max_steps;
         let started = Instant::now();
         let first = self.state.step;
+        // Those of the last step, if the run was stopped before they were there.
+        self.watch.samples(first, &self.state.ema, stop, observer)?;
         while self.state.step < max_steps {
             let record = self.step(observer)?;
             self.log.append(&record)?;
             let done = self.state.step;
             let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
             let time_left = Duration::try_from_secs_f64((max_steps - done) as f64 / mean_steps_per_s).unwrap_or(Duration::MAX);
-            observer.step(&StepEvent { record, max_steps, mean_steps_per_s, time_left });
+            observer.step(&StepEvent { record: record.clone(), max_steps, mean_steps_per_s, time_left });
+            self.watch.step(&record, &self.state.ema, stop, observer)?;
             if stop.load(Ordering::SeqCst) && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
@@ -308,6 +340,7 @@ impl Trainer {
             data: self.data.clone(),
         };
         self.log.sync()?;
+        self.watch.sync()?;
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);

@@ -14,7 +14,7 @@ pub(crate) use model::Surroundings;
 pub use model::{AutoencoderConfig, AutoencoderKind, ConditionKind, ModelConfig};
 pub use sections::{
     DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig,
-    Recompute, Transform,
+    Recompute, SamplesConfig, Transform,
 };
 
 use crate::error::{Error, Result};
@@ -41,6 +41,9 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// The loop.
     pub train: LoopConfig,
+    /// Samples that are made on the way.
+    #[serde(default)]
+    pub samples: SamplesConfig,
     /// What is written, and where.
     pub output: OutputConfig,
 }
@@ -129,6 +132,8 @@ impl TrainConfig {
             ("train.max_steps", self.train.max_steps),
             ("train.batch_size", self.train.batch_size as u64),
             ("train.accumulate", self.train.accumulate as u64),
+            ("samples.num", self.samples.num as u64),
+            ("samples.steps", self.samples.steps as u64),
             ("output.checkpoint_every", self.output.checkpoint_every),
             ("output.keep_last", self.output.keep_last as u64),
         ];
@@ -225,6 +230,10 @@ mod tests {
             "data.transform=crop_resize",
             "train.recompute=block",
             "train.timestep_sampler=loss_second_moment",
+            "samples.every=100",
+            "samples.guidance=2.5",
+            "samples.sampler=ddpm",
+            "output.tensorboard=false",
             "optimizer.learning_rate=0.00012345678901234567",
         ];
         for config in [load(&[]).unwrap(), load(&every).unwrap()] {
@@ -269,6 +278,8 @@ mod tests {
             ("optimizer.betas=[0.9, 1.0]", "x.toml: optimizer.betas: expected 0 ≤ value < 1, got 1"),
             ("optimizer.min_learning_rate=1", "x.toml: optimizer.min_learning_rate: 1 is above learning_rate"),
             ("train.batch_size=-1", "x.toml: train.batch_size: "),
+            ("samples.num=0", "x.toml: samples.num: expected at least 1, got 0"),
+            ("samples.sampler=euler", "x.toml: samples.sampler: "),
             ("train.max_steps=0", "x.toml: train.max_steps: expected at least 1, got 0"),
         ];
         for (setting, expected) in cases {
