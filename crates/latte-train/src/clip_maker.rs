@@ -14,7 +14,7 @@ use crate::config::AutoencoderKind;
 use crate::error::Result;
 
 /// Rows of a contact sheet; more cannot be taken in.
-const MOST_ROWS: usize = 64;
+pub const MOST_ROWS: usize = 64;
 /// Frames of a row.
 const COLUMNS: usize = 8;
 /// Frames of contact sheets are at least this wide.
@@ -100,7 +100,7 @@ impl ClipMaker {
     }
 }
 
-/// Clips in one picture, a row each; the first 64.
+/// Clips in one picture, a row each; the first [`MOST_ROWS`].
 ///
 /// # Errors
 ///

@@ -41,7 +41,7 @@ mod watch;
 
 pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, load_weights};
 pub use checkpoint_folder::CheckpointFolder;
-pub use clip_maker::{ClipMaker, MadeClip, contact_sheet_of};
+pub use clip_maker::{ClipMaker, MOST_ROWS, MadeClip, contact_sheet_of};
 pub use config::source::apply_override;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,

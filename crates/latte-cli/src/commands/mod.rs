@@ -6,6 +6,8 @@ pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod inspect;
+pub(crate) mod plot;
+pub(crate) mod runs;
 pub(crate) mod sample;
 pub(crate) mod t2v;
 pub(crate) mod train;
