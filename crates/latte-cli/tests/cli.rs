@@ -94,7 +94,7 @@ fn files(folder: &Path) -> Vec<String> {
 #[test]
 fn help_of_every_command_shows_an_example() {
     let place = Place::new();
-    for command in ["demo", "train", "sample", "t2v", "inspect", "convert", "data demo", "bench", "completions"] {
+    for command in ["demo", "train", "runs", "plot", "sample", "t2v", "inspect", "convert", "data demo", "bench", "completions"] {
         let mut args: Vec<&str> = command.split(' ').collect();
         args.push("--help");
         let help = place.ok(&args);
@@ -162,10 +162,11 @@ fn impossible_samples_are_refused_by_name() {
     let line = sample(&["--class", "8"]);
     assert!(line.contains("--class 8") && line.contains("0 to 7") && line.contains("up_red_square"), "{line}");
     assert!(sample(&["--class", "sideways"]).contains("sideways"));
-    assert!(sample(&["--size", "18x16"]).contains("--size 18x16"));
-    assert!(sample(&["--frames", "0"]).contains("--frames 0"));
-    assert!(sample(&["--steps", "0"]).contains("--steps 0"));
-    assert!(sample(&["--steps", "1001"]).contains("--steps 1001"));
+    for (option, value) in [("--size", "18x16"), ("--frames", "0"), ("--steps", "0"), ("--steps", "1001"), ("--guidance", "inf")]
+    {
+        let line = sample(&[option, value]);
+        assert!(line.contains(&format!("{option}: ")) && line.contains(&format!("got {value}")), "{line}");
+    }
     assert!(sample(&["--num", "0"]).contains("--num"));
     assert!(sample(&["--steps", "2", "--eta", "-1"]).contains("eta"));
     assert!(!place.path("none").join("contact_sheet.png").exists());

@@ -69,6 +69,9 @@ pub enum Error {
     /// An operation failed.
     #[error(transparent)]
     Ops(#[from] latte_ops::Error),
+    /// A clip could not be written.
+    #[error(transparent)]
+    Video(#[from] latte_video::Error),
     /// The tensor library failed (out of memory, a device error).
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -40,6 +40,21 @@ pub trait Observer {
         let _ = (step, path);
     }
 
+    /// Samples of `step` are being made: `done` of `total` steps of the sampler.
+    fn sampling(&mut self, step: u64, done: u64, total: u64) {
+        let _ = (step, done, total);
+    }
+
+    /// The samples of `step` are on disk, in `folder`.
+    fn samples(&mut self, step: u64, folder: &Path) {
+        let _ = (step, folder);
+    }
+
+    /// The loss on clips that are kept apart has been measured and recorded.
+    fn validation(&mut self, record: &ValidationRecord) {
+        let _ = record;
+    }
+
     /// Something worth knowing, such as which weights the run starts from.
     fn note(&mut self, message: &str) {
         let _ = message;

@@ -114,30 +114,35 @@ impl<R: Record> RunLog<R> {
     }
 }
 
-/// Reads a run log.
+/// Reads a run log (`metrics.jsonl`). A last line that a power cut tore is left out.
 ///
 /// # Errors
 ///
-/// If the file cannot be read or a line is no record.
+/// If the file cannot be read or another line is no record.
 pub fn read_metrics(path: &Path) -> Result<Vec<StepRecord>> {
-    read(path)
+    read(path, "step record")
 }
 
-/// Reads `validation.jsonl`.
+/// Reads a log of validations (`validation.jsonl`), as [`read_metrics`] does.
 ///
 /// # Errors
 ///
-/// If the file cannot be read or a line is no record.
+/// As [`read_metrics`].
 pub fn read_validation(path: &Path) -> Result<Vec<ValidationRecord>> {
-    read(path)
+    read(path, "validation record")
 }
 
-fn read<R: Record>(path: &Path) -> Result<Vec<R>> {
+fn read<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let parse = |(i, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|e| Error::checkpoint(path, format!("line {}: not a record of a run: {e}", i + 1)))
-    };
-    text.lines().enumerate().map(parse).collect()
+    let mut records = Vec::new();
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        match serde_json::from_str(line) {
+            Ok(record) => records.push(record),
+            Err(_) if !line.ends_with('\n') => {}
+            Err(e) => return Err(Error::checkpoint(path, format!("line {}: not a {what}: {e}", index + 1))),
+        }
+    }
+    Ok(records)
 }
 
 #[cfg(test)]
@@ -179,5 +184,18 @@ mod tests {
         drop(log);
         drop(RunLog::<StepRecord>::open(&path, 0).unwrap());
         assert!(steps(&path).is_empty());
+    }
+
+    #[test]
+    fn a_torn_last_line_is_left_out_and_any_other_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("validation.jsonl");
+        let record = ValidationRecord { step: 5, loss: 0.25, mse: Some(0.2), vb: None, time: 1.5e9 };
+        let line = serde_json::to_string(&record).unwrap();
+        std::fs::write(&path, format!("{line}\n{}", &line[..20])).unwrap();
+        assert_eq!(read_validation(&path).unwrap(), [record]);
+        std::fs::write(&path, format!("{line}\n{}\n{line}\n", &line[..20])).unwrap();
+        let error = read_validation(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2: not a validation record"), "{error}");
     }
 }

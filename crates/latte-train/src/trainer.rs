@@ -22,8 +22,10 @@ use crate::observer::{Observer, StepEvent};
 use crate::record::{RunLog, StepRecord, ValidationRecord};
 use crate::source::{OpenedData, open_data};
 use crate::state::TrainState;
+use crate::status::{Phase, RunLock, RunStatus};
 use crate::step::{MicroBatch, StepGradients, Stepper};
 use crate::validation::Validation;
+use crate::watch::Watch;
 
 /// The streams of the run's generator; the loader forks stream 2 of the same seed.
 const INIT_STREAM: u64 = 0;
@@ -73,6 +75,7 @@ pub struct Trainer {
     loader: Loader,
     log: RunLog<StepRecord>,
     validation: Option<(Validation, RunLog<ValidationRecord>)>,
+    watch: Watch,
     checkpoints: CheckpointFolder,
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
@@ -81,6 +84,8 @@ pub struct Trainer {
     notes: Vec<String>,
     /// What became of the weights that the run starts from; for the observer too.
     inherited: Vec<String>,
+    /// No other process trains in the run folder while this one does.
+    _lock: RunLock,
 }
 
 impl Trainer {
@@ -139,9 +144,13 @@ impl Trainer {
             (state, root.fork(STEP_STREAM), timesteps, Position::default())
         };
 
+        let watch = Watch::new(&config, &card, state.step)?;
+
         let run = &config.output.run;
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
+        let lock = RunLock::take(run)?;
         checkpoints.remove_unfinished()?;
+        watch.forget_after(state.step)?;
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
         let validation = match validation {
             Some(validation) => Some((validation, RunLog::open(&run.join("validation.jsonl"), state.step)?)),
@@ -162,9 +171,11 @@ impl Trainer {
             loader,
             log,
             validation,
+            watch,
             checkpoints,
             notes,
             inherited,
+            _lock: lock,
             config,
         })
     }
@@ -205,6 +216,23 @@ impl Trainer {
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
     pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+        let run = self.config.output.run.clone();
+        let status = RunStatus::begins(self.state.step, self.config.train.max_steps);
+        status.write(&run)?;
+        let outcome = self.run_steps(stop, observer);
+        let (phase, what) = match &outcome {
+            Ok(Outcome::Finished { .. }) => (Phase::Finished, None),
+            Ok(Outcome::Stopped { .. }) => (Phase::Stopped, None),
+            Err(e @ Error::Diverged { .. }) => (Phase::Diverged, Some(e.to_string())),
+            Err(e) => (Phase::Failed, Some(e.to_string())),
+        };
+        let ended = status.ends(phase, what, self.state.step).write(&run);
+        // What went wrong first counts.
+        outcome.and_then(|outcome| ended.map(|()| outcome))
+    }
+
+    /// [`run`](Self::run) without the word about how it ended.
+    fn run_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
         for line in self.inherited.drain(..) {
             observer.note(&line);
         }
@@ -214,15 +242,18 @@ impl Trainer {
         let max_steps = self.config.train.max_steps;
         let started = Instant::now();
         let first = self.state.step;
+        // Those of the last step, if the run was stopped before they were there.
+        self.watch.samples(first, &self.state.ema, stop, observer)?;
         while self.state.step < max_steps {
             let record = self.step(observer)?;
             self.log.append(&record)?;
             let done = self.state.step;
             let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
             let time_left = Duration::try_from_secs_f64((max_steps - done) as f64 / mean_steps_per_s).unwrap_or(Duration::MAX);
-            observer.step(&StepEvent { record, max_steps, mean_steps_per_s, time_left });
+            observer.step(&StepEvent { record: record.clone(), max_steps, mean_steps_per_s, time_left });
             // Before the checkpoint of the same step, which must not be newer than the logs.
             self.validate(observer)?;
+            self.watch.step(&record, &self.state.ema, stop, observer)?;
             if stop.load(Ordering::SeqCst) && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
@@ -272,6 +303,7 @@ impl Trainer {
         };
         let record = validation.measure(&self.stepper.model, &self.state.ema, step, observer)?;
         log.append(&record)?;
+        self.watch.validation(&record)?;
         observer.validation(&record);
         Ok(())
     }
@@ -319,6 +351,7 @@ impl Trainer {
         if let Some((_, log)) = &self.validation {
             log.sync()?;
         }
+        self.watch.sync()?;
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);

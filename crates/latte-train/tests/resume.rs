@@ -14,7 +14,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use latte_ops::Parameters;
-use latte_train::{Checkpoint, CheckpointFolder, Observer, Outcome, Start, StepEvent, Trainer, read_metrics};
+use latte_train::{
+    Checkpoint, CheckpointFolder, Observer, Outcome, RunCondition, RunSummary, Start, StepEvent, Trainer, read_metrics,
+};
 
 const FOLDER: &str = "LATTE_TRAIN_CHILD";
 /// The checkpoint is at 10: these steps are lost, and must be done and recorded again.
@@ -85,8 +87,11 @@ fn killed() {
         std::thread::sleep(Duration::from_millis(20));
     }
     // SIGKILL: nothing in the child can run after it.
+    let condition = || RunSummary::read(&dir.path().join("killed")).unwrap().condition;
+    assert_eq!(condition(), RunCondition::Running);
     child.kill().unwrap();
     child.wait().unwrap();
+    assert_eq!(condition(), RunCondition::Killed);
     // And as if it had been killed within a checkpoint, and within a line of the log.
     let half = dir.path().join("killed/checkpoints/.unfinished-0000020");
     std::fs::create_dir_all(&half).unwrap();

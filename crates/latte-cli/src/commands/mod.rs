@@ -7,6 +7,8 @@ pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod dry_run;
 pub(crate) mod inspect;
+pub(crate) mod plot;
+pub(crate) mod runs;
 pub(crate) mod sample;
 pub(crate) mod t2v;
 pub(crate) mod train;

@@ -21,7 +21,7 @@ pub use data::{DataConfig, DecoderChoice, FrameSize};
 pub(crate) use model::Surroundings;
 pub use model::{ConditionKind, ModelConfig};
 pub use official::{TranslatedKey, Translation};
-pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute};
+pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute, SamplesConfig};
 pub use validation::ValidationConfig;
 
 use crate::error::{Error, Result};
@@ -52,6 +52,9 @@ pub struct TrainConfig {
     /// The loss on data that is not trained on. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
+    /// Samples that are made on the way.
+    #[serde(default)]
+    pub samples: SamplesConfig,
     /// What is written, and where.
     pub output: OutputConfig,
 }
@@ -175,6 +178,8 @@ impl TrainConfig {
             ("train.max_steps", self.train.max_steps),
             ("train.batch_size", self.train.batch_size as u64),
             ("train.accumulate", self.train.accumulate as u64),
+            ("samples.num", self.samples.num as u64),
+            ("samples.steps", self.samples.steps as u64),
             ("output.checkpoint_every", self.output.checkpoint_every),
             ("output.keep_last", self.output.keep_last as u64),
         ];
@@ -307,6 +312,10 @@ mod tests {
             "train.offset_noise=0.1",
             "validation.path=held-out",
             "train.timestep_sampler=loss_second_moment",
+            "samples.every=100",
+            "samples.guidance=2.5",
+            "samples.sampler=ddpm",
+            "output.tensorboard=false",
             "optimizer.learning_rate=0.00012345678901234567",
         ];
         for config in [load(&[]).unwrap(), load(&every).unwrap()] {
@@ -381,6 +390,8 @@ mod tests {
             ("validation.fraction=1", "x.toml: validation.fraction: expected a number between 0 and 1, got 1"),
             ("validation={ fraction = 0.1, path = \"x\" }", "x.toml: validation.fraction: set, and `validation.path` too"),
             ("validation={ fraction = 0.1, timesteps = 1001 }", "x.toml: validation.timesteps: expected at most"),
+            ("samples.num=0", "x.toml: samples.num: expected at least 1, got 0"),
+            ("samples.sampler=euler", "x.toml: samples.sampler: "),
             ("train.max_steps=0", "x.toml: train.max_steps: expected at least 1, got 0"),
         ];
         for (setting, expected) in cases {
