@@ -5,22 +5,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use latte::text::Tokenizer;
 use latte::weights::{Pretrained, TensorSource, WeightFiles};
 
-/// A reader, the ending of its files, and the folder and ending of those that it starts from.
+/// A reader, how it wants its file to be called, and the folder and ending of those that it starts from.
 struct Target {
     name: &'static str,
+    file: &'static str,
     read: fn(&Path),
     corpus: &'static [(&'static str, &'static str)],
 }
 
 const TARGETS: &[Target] = &[
-    Target { name: "pickle", read: weights, corpus: &[("testdata/weights", "pt")] },
+    Target { name: "pickle", file: "weights.pt", read: weights, corpus: &[("testdata/weights", "pt")] },
     Target {
         name: "safetensors_header",
+        file: "weights.safetensors",
         read: weights,
         corpus: &[("testdata/golden", "safetensors"), ("fuzz/corpus/safetensors_header", "safetensors")],
     },
+    Target { name: "spiece", file: "spiece.model", read: spiece, corpus: &[("fuzz/corpus/spiece", "model")] },
 ];
 
 /// Longer files only make a run slower.
@@ -42,6 +46,17 @@ fn weights(path: &Path) {
             let _ = (found.kind(), found.dtypes());
         }
     }
+}
+
+/// Opens the tokenizer and makes ids of texts: ASCII, accents apart and joined, other scripts, what no piece matches.
+fn spiece(path: &Path) {
+    let Some(Ok(tokenizer)) = path.parent().map(Tokenizer::from_spiece) else { return };
+    for text in
+        ["", "a cat", "aaa  <sep>b</s> <extra_id_0>", "e\u{301}\u{e9} \u{fb01}\u{2126} \u{732b} \u{1f408}\u{200d}\u{2b1b}"]
+    {
+        let _ = tokenizer.encode(text, 120);
+    }
+    let _ = tokenizer.ids(&"ab\u{e9} ".repeat(500));
 }
 
 fn main() -> ExitCode {
@@ -80,7 +95,9 @@ fn fuzz(target: &Target, time: Duration, seed: u64) -> Result<u64, String> {
     if corpus.is_empty() {
         return Err("there is nothing to start from".into());
     }
-    let path = std::env::temp_dir().join(format!("latte-fuzz-{}-{}", target.name, std::process::id()));
+    let folder = std::env::temp_dir().join(format!("latte-fuzz-{}-{}", target.name, std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+    let path = folder.join(target.file);
     let mut chance = Chance(seed);
     let start = Instant::now();
     let mut runs = 0;
@@ -99,7 +116,7 @@ fn fuzz(target: &Target, time: Duration, seed: u64) -> Result<u64, String> {
         }
         runs += 1;
     }
-    let _ = std::fs::remove_file(&path);
+    let _ = std::fs::remove_dir_all(&folder);
     Ok(runs)
 }
 

@@ -33,7 +33,7 @@ const IN_FOLDERS: &[&str] = &[
     "diffusion_pytorch_model.fp16.bin",
 ];
 /// The configuration beside weights in a folder.
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 /// Longer texts are no index or configuration.
 const MOST_JSON: u64 = 64 << 20;
 
