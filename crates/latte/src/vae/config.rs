@@ -175,7 +175,8 @@ impl Sizes {
 }
 
 impl KlConfig {
-    /// Stable Diffusion's: 84 million values, 8 × 8 pixels to a place of a latent.
+    /// That of Stable Diffusion 1 and 2, in whose latents every official checkpoint works: 84 million values, 8 × 8 pixels to a
+    /// place of a latent.
     pub fn stable_diffusion() -> Self {
         Self {
             down_block_types: vec![DOWN.into(); PUBLISHED_LEVELS.len()],
@@ -195,17 +196,6 @@ impl KlConfig {
         let config: Self = parse(json, "AutoencoderKL")?;
         config.sizes()?;
         Ok(config)
-    }
-
-    /// That of Stable Diffusion 1 and 2, in whose latents every official checkpoint works.
-    pub fn stable_diffusion() -> Self {
-        Self {
-            down_block_types: vec![DOWN.into(); 4],
-            up_block_types: vec![UP.into(); 4],
-            block_out_channels: vec![128, 256, 512, 512],
-            layers_per_block: 2,
-            ..Self::default()
-        }
     }
 
     /// The configuration of the autoencoder at `path`: `config.json` of a diffusers folder, or beside a single file of weights. A
