@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod demo;
+pub(crate) mod encode;
 pub(crate) mod inspect;
 pub(crate) mod sample;
 pub(crate) mod t2v;
