@@ -146,6 +146,14 @@ impl StageProgress {
         }
     }
 
+    /// News of the work, on standard error, above the moving line.
+    pub(crate) fn note(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| note(line)),
+            None => note(line),
+        }
+    }
+
     /// Takes the moving line away and says how long the stage took.
     pub(crate) fn finish(self) {
         if let Some(bar) = &self.bar {
