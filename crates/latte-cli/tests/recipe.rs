@@ -142,7 +142,7 @@ fn a_configuration_of_the_original_trains_and_each_key_is_spoken_of() {
     let (_, err) = ok(at, &[&["train", "--config", "ffs_train.yaml"], &small[..]].concat());
     for line in text.lines() {
         let key = line.split(':').next().unwrap();
-        assert_eq!(err.lines().filter(|l| l.trim_start().starts_with(&format!("{key}:"))).count(), 1, "{key}: {err}");
+        assert_eq!(err.lines().filter(|l| l.starts_with(&format!("  {key}:"))).count(), 1, "{key}: {err}");
     }
     let run = at.join("results/Latte-S-2-F4S3-ffs");
     let saved = TrainConfig::load(&run.join("checkpoints/0000002/config.toml"), &[]).unwrap();

@@ -186,7 +186,7 @@ fn what_cannot_be_done_is_refused_in_one_line() {
         (change("extras: 1", "extras: three"), "x.yaml: extras: refused: expected 1"),
         (change("resume_from_checkpoint:", "resume_from_checkpoint: 0010000.pt"), "x.yaml: resume_from_checkpoint: refused: "),
         (change("model: Latte-XL/2", "model: LatteT2V"), "x.yaml: model: "),
-        (change("model: Latte-XL/2", "model: Latte-XXL/2"), "x.yaml: model.preset: there is no `Latte-XXL/2`"),
+        (change("model: Latte-XL/2", "model: Latte-XXL/2"), "x.yaml: model: there is no `Latte-XXL/2`"),
         (change("dataset: \"ffs\"", "dataset: \"webvid\""), "x.yaml: dataset: `webvid` is no data set"),
         (change("dataset: \"ffs\"", "dataset: \"ffs_img\""), "x.yaml: use_image_num: missing"),
         (change("ckpt_every:", "ckpt_evry:"), "x.yaml: ckpt_evry: unknown key; did you mean `ckpt_every`?"),

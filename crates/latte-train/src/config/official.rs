@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use latte::model::LatteConfig;
 use toml::{Table, Value};
 
 use super::yaml::{Entry, Scalar, read_map};
@@ -367,10 +368,12 @@ impl Translator<'_> {
         if name.starts_with("LatteT2V") {
             return Err(self.wrong("model", "the original has no training of text-to-video models, and neither has this program"));
         }
-        Ok(match name.strip_prefix("LatteIMG-") {
-            Some(size) => format!("Latte-{size}"),
-            None => name,
-        })
+        let name = name.strip_prefix("LatteIMG-").map_or(name.clone(), |size| format!("Latte-{size}"));
+        match LatteConfig::preset(&name) {
+            Ok(_) => Ok(name),
+            Err(latte::Error::Config { what, .. }) => Err(self.wrong("model", what)),
+            Err(other) => Err(other.into()),
+        }
     }
 
     /// Passes of one optimiser step; the original counts its steps in passes.
