@@ -198,7 +198,9 @@ fn assert_complete(run: &Path) {
         ];
         for (tag, value) in expected_tags.iter().zip(expected) {
             let (step, found, time) = events.scalars[*tag][record.step as usize - 1];
-            assert_eq!((step, found, time), (record.step, value as f32, record.time), "{tag}");
+            assert_eq!((step, found), (record.step, value as f32), "{tag}");
+            // The reader of the log may miss the last bit.
+            assert!((time - record.time).abs() < 1e-6, "{tag}: {time} {}", record.time);
         }
     }
     assert!(events.scalars.values().all(|list| list.len() == 6));

@@ -7,7 +7,7 @@ use latte_train::{RunCondition, RunSummary, find_runs};
 
 use crate::failure::bad_input;
 use crate::progress::duration;
-use crate::terminal::say;
+use crate::terminal::{note, say};
 
 /// How far below a folder runs are looked for.
 const DEPTH: usize = 3;
@@ -39,7 +39,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             return Err(bad_input(format!("{}: no such folder; name the folder that your runs are in", folder.display())));
         }
         for run in find_runs(folder, DEPTH)? {
-            summaries.push(RunSummary::read(&run)?);
+            match RunSummary::read(&run) {
+                Ok(summary) => summaries.push(summary),
+                // One damaged run does not hide the others.
+                Err(e) => note(&format!("warning: {e}")),
+            }
         }
     }
     if args.json {

@@ -198,7 +198,7 @@ mod tests {
         Logs::new(name.into(), (1..=steps).map(record).collect(), vec![validation])
     }
 
-    fn wish<'a>(metrics: &'a [String], horizontal: Horizontal, smooth: f64) -> Wish<'a> {
+    fn wish(metrics: &[String], horizontal: Horizontal, smooth: f64) -> Wish<'_> {
         Wish { metrics, horizontal, smooth, log: false }
     }
 
