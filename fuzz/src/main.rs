@@ -63,13 +63,18 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some(target) = args.first().and_then(|name| TARGETS.iter().find(|t| t.name == *name)) else {
         let names: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();
-        println!("expected a target ({}), then seconds (60) and a seed (0)", names.join(", "));
+        println!("expected a target ({}), then seconds (60) and a seed (0), or a file to read once", names.join(", "));
         return ExitCode::from(2);
     };
     let number = |n: usize, default: u64| args.get(n).and_then(|a| a.parse().ok()).unwrap_or(default);
-    match fuzz(target, Duration::from_secs(number(1, 60)), number(2, 0)) {
-        Ok(runs) => {
-            println!("{}: {runs} inputs, none panicked or was slow", target.name);
+    let told = match args.get(1).filter(|arg| Path::new(arg).is_file()) {
+        Some(file) => once(target, Path::new(file)).map(|()| "nothing panicked or was slow".to_string()),
+        None => fuzz(target, Duration::from_secs(number(1, 60)), number(2, 0))
+            .map(|runs| format!("{runs} inputs, none panicked or was slow")),
+    };
+    match told {
+        Ok(what) => {
+            println!("{}: {what}", target.name);
             ExitCode::SUCCESS
         }
         Err(what) => {
@@ -79,7 +84,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn fuzz(target: &Target, time: Duration, seed: u64) -> Result<u64, String> {
+/// Reads one file, as it was found by a run before.
+fn once(target: &'static Target, file: &Path) -> Result<(), String> {
+    Place::new(target)?.read(&std::fs::read(file).map_err(|e| e.to_string())?)
+}
+
+fn fuzz(target: &'static Target, time: Duration, seed: u64) -> Result<u64, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut corpus = Vec::new();
     for (folder, ending) in target.corpus {
@@ -95,29 +105,51 @@ fn fuzz(target: &Target, time: Duration, seed: u64) -> Result<u64, String> {
     if corpus.is_empty() {
         return Err("there is nothing to start from".into());
     }
-    let folder = std::env::temp_dir().join(format!("latte-fuzz-{}-{}", target.name, std::process::id()));
-    std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
-    let path = folder.join(target.file);
+    let place = Place::new(target)?;
     let mut chance = Chance(seed);
     let start = Instant::now();
     let mut runs = 0;
     while start.elapsed() < time {
         let input = damaged(&corpus, &mut chance);
-        std::fs::write(&path, &input).map_err(|e| e.to_string())?;
-        let began = Instant::now();
-        let read = target.read;
-        let outcome = catch_unwind(|| read(&path));
-        let slow = began.elapsed() > SLOW;
-        if outcome.is_err() || slow {
+        if let Err(what) = place.read(&input) {
             let artifacts = root.join("fuzz/artifacts");
             let kept = artifacts.join(format!("{}-{seed}-{runs}", target.name));
             std::fs::create_dir_all(&artifacts).and_then(|()| std::fs::write(&kept, &input)).map_err(|e| e.to_string())?;
-            return Err(format!("input {runs} {}: {}", if slow { "is slow" } else { "panicked" }, kept.display()));
+            return Err(format!("input {runs} {what}: {}", kept.display()));
         }
         runs += 1;
     }
-    let _ = std::fs::remove_dir_all(&folder);
     Ok(runs)
+}
+
+/// A folder for one input at a time, under the name that the reader wants.
+struct Place {
+    target: &'static Target,
+    folder: PathBuf,
+}
+
+impl Place {
+    fn new(target: &'static Target) -> Result<Self, String> {
+        let folder = std::env::temp_dir().join(format!("latte-fuzz-{}-{}", target.name, std::process::id()));
+        std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+        Ok(Self { target, folder })
+    }
+
+    /// Whether the reader takes the input in its stride.
+    fn read(&self, input: &[u8]) -> Result<(), String> {
+        let path = self.folder.join(self.target.file);
+        std::fs::write(&path, input).map_err(|e| e.to_string())?;
+        let (began, read) = (Instant::now(), self.target.read);
+        catch_unwind(|| read(&path)).map_err(|_panic| "panicked")?;
+        if began.elapsed() > SLOW { Err("is slow".into()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What stays behind would only take space.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// A file of the corpus with a few changes: bits, bytes, numbers, pieces cut out, doubled, or taken from another file.

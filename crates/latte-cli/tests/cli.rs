@@ -358,4 +358,35 @@ fn bench_prints_one_json_line_with_the_agreed_keys() {
     assert_eq!((report["model"].as_str(), report["mode"].as_str()), (Some("S/8"), Some("train")));
     assert_eq!((report["dtype"].as_str(), report["threads"].as_u64()), (Some("bf16"), Some(2)));
     assert!(report["median_s"].as_f64() > Some(0.0) && report["min_s"].as_f64() <= report["median_s"].as_f64(), "{line}");
+    assert_eq!((report["frames"].as_u64(), &report["size"]), (Some(16), &serde_json::json!([256, 256])));
+    // The smallest frame that there is, and two of them in one clip.
+    for (model, more, frames) in
+        [("VAE", &["--mode", "encode"][..], 1), ("VAE", &["--tile", "16"], 1), ("VAE-T", &["--frames", "2"], 2)]
+    {
+        let args = ["bench", "--model", model, "--size", "8x16", "--runs", "1", "--warm-up", "0"];
+        let report: serde_json::Value = serde_json::from_str(&place.ok(&[&args[..], more].concat())).unwrap();
+        let mode = if more.contains(&"encode") { "encode" } else { "decode" };
+        assert_eq!((report["model"].as_str(), report["mode"].as_str()), (Some(model), Some(mode)));
+        assert_eq!((report["frames"].as_u64(), &report["size"]), (Some(frames), &serde_json::json!([8, 16])));
+    }
+}
+
+#[test]
+fn bench_refuses_what_does_not_fit_the_model_before_it_works() {
+    let place = Place::new();
+    for (args, part) in [
+        (&["--model", "T2V", "--mode", "train"][..], "--mode forward only"),
+        (&["--model", "VAE", "--mode", "forward"], "--mode decode or encode only"),
+        (&["--model", "VAE-T", "--mode", "encode"], "--mode decode only"),
+        (&["--model", "S/2", "--mode", "decode"], "--mode forward or train only"),
+        (&["--model", "S/2", "--size", "64x64"], "--size"),
+        (&["--model", "VAE-T", "--tile", "16"], "--tile"),
+        (&["--model", "VAE", "--recompute"], "--recompute"),
+        (&["--model", "VAE", "--size", "60x64"], "multiples of 8"),
+        (&["--model", "VAE", "--tile", "17"], "an even number"),
+        (&["--model", "VAE", "--frames", "0"], "--frames"),
+    ] {
+        let line = place.refused(&[&["bench"], args].concat());
+        assert!(line.contains(part), "{args:?}: {line}");
+    }
 }

@@ -61,7 +61,6 @@ fn temporal(channels: usize) -> Result<AutoencoderKlTemporalDecoder> {
 fn within<T>(what: &str, bounds: [usize; 2], run: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = run()?;
     let (peak, [least, most]) = (ALLOCATOR.most_used_bytes() >> 20, bounds.map(|bytes| bytes >> 20));
-    println!("{what}: {peak} MiB, expected {least} to {most}");
     assert!((least..=most).contains(&peak), "{what}: {peak} MiB, expected {least} to {most}");
     Ok(result)
 }

@@ -8,7 +8,7 @@ use latte::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlCon
 use latte::weights::TensorSource;
 use latte_ops::Precision;
 
-use super::{Case, Mode, Work};
+use super::{Case, DOWNSAMPLE, Mode, Work};
 use crate::failure::bad_input;
 
 /// Stable Diffusion's autoencoder, which takes one frame after the other.
@@ -19,6 +19,7 @@ pub(super) fn frame_by_frame(
     tile: Option<usize>,
     precision: Precision,
 ) -> anyhow::Result<Case> {
+    let size = checked(size)?;
     let config = KlConfig::stable_diffusion();
     let tiling = tile.map(Tiling::new).transpose()?;
     let weights = Fresh(AutoencoderKl::tensors(&config)?);
@@ -36,10 +37,19 @@ pub(super) fn temporal(
     size: Option<[usize; 2]>,
     precision: Precision,
 ) -> anyhow::Result<Case> {
+    let size = checked(size)?;
     let config = TemporalDecoderConfig::stable_video_diffusion();
     let weights = Fresh(AutoencoderKlTemporalDecoder::tensors(&config)?);
     let vae = AutoencoderKlTemporalDecoder::new(config, &weights, precision)?;
     Coder::case(mode, frames.unwrap_or(16), size, Box::new(vae))
+}
+
+/// Height and width in pixels.
+fn checked(size: Option<[usize; 2]>) -> anyhow::Result<[usize; 2]> {
+    match size.unwrap_or([256; 2]) {
+        size if size.iter().all(|&side| side > 0 && side.is_multiple_of(DOWNSAMPLE)) => Ok(size),
+        [height, width] => Err(bad_input(format!("--size {height}x{width}: expected multiples of {DOWNSAMPLE}"))),
+    }
 }
 
 /// An autoencoder and what it is to turn into the other.
@@ -51,12 +61,7 @@ struct Coder {
 }
 
 impl Coder {
-    fn case(mode: Mode, frames: usize, size: Option<[usize; 2]>, vae: Box<dyn Autoencoder>) -> anyhow::Result<Case> {
-        let [height, width] = size.unwrap_or([256; 2]);
-        let side = vae.downsample_factor();
-        if height == 0 || width == 0 || !height.is_multiple_of(side) || !width.is_multiple_of(side) {
-            return Err(bad_input(format!("--size {height}x{width}: expected multiples of {side}")));
-        }
+    fn case(mode: Mode, frames: usize, [height, width]: [usize; 2], vae: Box<dyn Autoencoder>) -> anyhow::Result<Case> {
         let [f, c, h, w] =
             if mode == Mode::Encode { [frames, 3, height, width] } else { vae.latent_shape(frames, height, width)? };
         let x = TorchRng::new(0).randn((1, f, c, h, w))?;
