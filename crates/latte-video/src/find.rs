@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::{Error, Result, frame_folder};
 
 /// What is taken for a video file, by the end of its name.
-const EXTENSIONS: [&str; 17] =
+pub(crate) const VIDEO_EXTENSIONS: [&str; 17] =
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv", "ts", "m2ts", "3gp", "ogv", "asf", "divx", "y4m"];
 
 /// All videos below `dir`, at any depth, sorted by path: files whose names end like a video's, and folders that hold
@@ -20,8 +20,10 @@ pub fn find_videos(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     visit(dir, &mut Vec::new(), &mut found)?;
     if found.is_empty() {
-        let what =
-            format!("no video in this folder: looked for files ending in {} and for folders of frames", EXTENSIONS.join(", "));
+        let what = format!(
+            "no video in this folder: looked for files ending in {} and for folders of frames",
+            VIDEO_EXTENSIONS.join(", ")
+        );
         return Err(Error::folder(dir, what));
     }
     found.sort();
@@ -43,7 +45,7 @@ fn visit(dir: &Path, ancestors: &mut Vec<PathBuf>, found: &mut Vec<PathBuf>) -> 
         }
         if path.is_dir() {
             folders.push(path);
-        } else if has_extension(&path, &EXTENSIONS) {
+        } else if has_extension(&path, &VIDEO_EXTENSIONS) {
             found.push(path);
         } else if has_extension(&path, &frame_folder::EXTENSIONS) {
             has_frames = true;

@@ -1,8 +1,24 @@
 //! A data set: which videos there are, where they lie, and what is known about them besides their pixels.
 
+mod braces;
+mod classes;
+mod csv;
+mod jsonl;
+mod manifest;
+mod names;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod shards;
+mod skipped;
+mod table;
+mod tar;
+
 use std::path::PathBuf;
 
 use crate::VideoInfo;
+
+pub use manifest::ManifestOptions;
+pub use skipped::Skipped;
 
 /// The videos of a data set, in an order that depends on what the data set is alone.
 #[derive(Debug, Clone, PartialEq)]
