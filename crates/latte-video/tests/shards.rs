@@ -1,6 +1,6 @@
 //! Data sets in WebDataset shards, and videos read from inside an archive.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
