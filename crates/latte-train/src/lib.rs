@@ -21,7 +21,6 @@
 mod checkpoint;
 mod checkpoint_folder;
 mod config;
-mod dataset;
 mod draw;
 mod error;
 mod loader;
@@ -29,6 +28,7 @@ mod lr;
 mod observer;
 mod pretrained;
 mod record;
+mod source;
 mod state;
 mod step;
 mod trainer;
@@ -38,15 +38,15 @@ pub use checkpoint_folder::CheckpointFolder;
 pub use config::source::apply_override;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
-    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, Transform,
+    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig,
 };
-pub use dataset::{FolderSource, VideoFolder};
 pub use error::{Error, Result};
-pub use loader::{ClipFrames, ClipSource, LoadedClip, Loader, Position};
+pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pretrained::load_pretrained;
 pub use record::{StepRecord, read_metrics};
+pub use source::{EpochOrder, ListedData, OpenedData, VideoSource, Window, WindowRule, list_data, open_data};
 pub use state::{TrainState, clip_scale};
 pub use step::{MicroBatch, StepGradients, Stepper};
 pub use trainer::{Outcome, Start, Trainer};

@@ -16,13 +16,13 @@ use latte_ops::Parameters;
 use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
 use crate::config::{ConditionKind, InitConfig, TrainConfig};
-use crate::dataset::{FolderSource, VideoFolder};
 use crate::draw::{Clips, draw};
 use crate::error::{Error, Result};
 use crate::loader::{ClipFrames, LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
 use crate::record::{RunLog, StepRecord};
+use crate::source::{OpenedData, open_data};
 use crate::state::TrainState;
 use crate::step::{MicroBatch, StepGradients, Stepper};
 
@@ -99,17 +99,11 @@ impl Trainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
-        let folder = match config.model.condition {
-            ConditionKind::Class => VideoFolder::by_class(&config.data.path)?,
-            ConditionKind::None => VideoFolder::flat(&config.data.path)?,
-        };
-        let model = config.resolve_model(folder.classes.len())?;
+        let OpenedData { source, classes, fps, mark: data, mut notes } = open_data(&config)?;
+        let model = config.resolve_model(classes.len())?;
         if config.model.condition == ConditionKind::Class {
-            config.model.num_classes = Some(folder.classes.len());
+            config.model.num_classes = Some(classes.len());
         }
-        let data = DataMark { num_videos: folder.videos.len(), fingerprint: folder.fingerprint() };
-        let classes = folder.classes.clone();
-        let source = FolderSource::new(folder, &config.data);
         let card = ModelCard {
             format: ModelCard::FORMAT,
             model: model.clone(),
@@ -118,7 +112,7 @@ impl Trainer {
             classes,
             frame_size: config.data.size.height_width(),
             num_frames: config.data.num_frames,
-            fps: source.clip_fps()?,
+            fps,
             step: 0,
             ema: false,
         };
@@ -135,7 +129,7 @@ impl Trainer {
         let trainable: Vec<String> =
             stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
         let root = TorchRng::new(config.train.seed);
-        let (mut notes, mut inherited) = (Vec::new(), Vec::new());
+        let mut inherited = Vec::new();
         let (state, rng, timesteps, position) = if let Some(path) = &newest {
             resume(path, &config, &card, &stepper.model, &data, &mut notes)?
         } else {
@@ -152,8 +146,7 @@ impl Trainer {
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
         checkpoints.remove_unfinished()?;
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
-        let loader =
-            Loader::new(Box::new(source), config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
+        let loader = Loader::new(source, config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
         Ok(Self {
             autoencoder: AutoencoderBox(config.autoencoder.build()),
             schedule: config.optimizer.schedule(config.train.max_steps),
@@ -276,7 +269,7 @@ impl Trainer {
 
     /// Frames to latents, clip by clip: what an autoencoder draws comes in the order of the clips.
     fn encode(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
-        let ([height, width], num_images) = (self.card.frame_size, 0);
+        let ([height, width], num_images) = (self.card.frame_size, self.config.data.joint_images);
         let frames = self.card.num_frames + num_images;
         let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
         let image_labels = (num_images > 0 && labels.is_some())
@@ -363,12 +356,10 @@ fn resume(
         return Err(Error::checkpoint(path, what));
     }
     model.check(&state.weights).map_err(|what| Error::checkpoint(path, what))?;
-    let exact = (old.train.seed, old.train.batch_size, old.train.accumulate)
-        == (config.train.seed, config.train.batch_size, config.train.accumulate);
-    if !exact {
-        notes.push(
-            "seed, batch size or accumulation differ from the checkpoint's: the run goes on, but not as it would have".into(),
-        );
+    let drawn = |c: &TrainConfig| (c.train.seed, c.train.batch_size, c.train.accumulate, c.data.joint_images);
+    if drawn(&old) != drawn(config) {
+        let what = "seed, batch size, accumulation or joint images differ from the checkpoint's";
+        notes.push(format!("{what}: the run goes on, but not as it would have"));
     }
     let mut position = run.position;
     if run.data != *data {

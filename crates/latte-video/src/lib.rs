@@ -46,6 +46,8 @@ pub use clip::Clip;
 pub use error::{Error, Result};
 pub use ffmpeg::is_available as ffmpeg_is_available;
 pub use find::find_videos;
+pub use frame_folder::read_image;
 pub use info::VideoInfo;
+pub use transform::Transform;
 pub use video::{Decoder, Video};
 pub use window::{ClipWindow, FrameRule};

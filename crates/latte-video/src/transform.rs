@@ -3,7 +3,48 @@
 //! The two resizing transforms are those of the official readers: bilinear, `align_corners = false`, no antialiasing (as
 //! `torch.nn.functional.interpolate`). They give `[0, 1]`; [`normalize`] makes the network's `[-1, 1]` of it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Clip, Error, Result};
+
+/// How frames come to the size that a model sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transform {
+    /// [`short_side_resize_center_crop`] (FaceForensics, UCF101).
+    #[default]
+    ResizeCrop,
+    /// [`center_crop_resize`] (SkyTimelapse).
+    CropResize,
+    /// Frames have the size already (Taichi-HD).
+    None,
+}
+
+impl Transform {
+    /// `[f, h, w, 3]` u8 to `[f, 3, height, width]` in `[-1, 1]`; `size` is `[height, width]`.
+    ///
+    /// # Errors
+    ///
+    /// With [`Transform::None`], if the frames have another size.
+    pub fn apply(self, clip: &Clip, size: [usize; 2]) -> Result<Vec<f32>> {
+        let mut pixels = match self {
+            Self::ResizeCrop => short_side_resize_center_crop(clip, size),
+            Self::CropResize => center_crop_resize(clip, size),
+            Self::None if [clip.height(), clip.width()] == size => to_float(clip),
+            Self::None => {
+                return Err(Error::Shape(format!(
+                    "frames of {} × {} (height × width) where {} × {} was expected: without a transform both must be equal",
+                    clip.height(),
+                    clip.width(),
+                    size[0],
+                    size[1]
+                )));
+            }
+        };
+        normalize(&mut pixels);
+        Ok(pixels)
+    }
+}
 
 /// Where one output row (or column) comes from: two source lines, and how much of the second.
 #[derive(Debug, Clone, Copy)]
@@ -52,13 +93,6 @@ pub fn center_crop_resize(clip: &Clip, size: [usize; 2]) -> Vec<f32> {
 pub fn to_float(clip: &Clip) -> Vec<f32> {
     let identity = |n: usize| (0..n).map(|i| Tap { first: i, second: i, weight: 0.0 }).collect::<Vec<_>>();
     sample(clip, &identity(clip.height()), &identity(clip.width()))
-}
-
-/// Mirrors left and right: `pixels` is any number of rows of `width` values.
-pub fn flip_horizontal(pixels: &mut [f32], width: usize) {
-    for row in pixels.chunks_mut(width.max(1)) {
-        row.reverse();
-    }
 }
 
 /// `[0, 1]` to `[-1, 1]`.
@@ -168,11 +202,26 @@ mod tests {
         assert!(out.iter().all(|&v| (v - 200.0 / 255.0).abs() < 1e-6));
     }
 
+    /// The official readers mirror before they resize, and so do we: rounding a size down, and an odd number of columns to
+    /// cut off, put the window elsewhere in a mirrored frame.
     #[test]
-    fn flip_mirrors_rows() {
-        let mut pixels = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        flip_horizontal(&mut pixels, 3);
-        assert_eq!(pixels, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
+    fn mirroring_before_resizing_is_not_mirroring_after() {
+        let pixels = (0..320 * 240).flat_map(|i| [(i % 320 * 255 / 319) as u8; 3]).collect();
+        let clip = Clip::new(pixels, [1, 240, 320, 3], 8.0).unwrap();
+        let after: Vec<f32> =
+            short_side_resize_center_crop(&clip, [256, 256]).chunks(256).flat_map(|row| row.iter().rev().copied()).collect();
+        let before = short_side_resize_center_crop(&clip.mirrored(), [256, 256]);
+        let apart = before.iter().zip(&after).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        // 341 columns, of which 42 are cut off on the left and 43 on the right: 1.25 columns of the source.
+        assert!((0.9..1.6).contains(&(apart * 319.0)), "{} columns", apart * 319.0);
+    }
+
+    #[test]
+    fn without_a_transform_sizes_must_be_equal() {
+        let clip = Clip::new(vec![255; 2 * 4 * 6 * 3], [2, 4, 6, 3], 8.0).unwrap();
+        assert_eq!(Transform::None.apply(&clip, [4, 6]).unwrap(), vec![1.0; 2 * 3 * 4 * 6]);
+        let said = Transform::None.apply(&clip, [4, 4]).unwrap_err().to_string();
+        assert!(said.contains("4 × 6") && said.contains("4 × 4"), "{said}");
     }
 
     #[test]

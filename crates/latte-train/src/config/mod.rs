@@ -1,5 +1,6 @@
 //! The configuration of a run: TOML into one struct per concern, unknown keys refused.
 
+mod data;
 mod model;
 mod sections;
 pub(crate) mod source;
@@ -10,12 +11,10 @@ use latte::diffusion::DiffusionConfig;
 use latte::model::LatteConfig;
 use serde::{Deserialize, Serialize};
 
+pub use data::{DataConfig, DecoderChoice, FrameSize};
 pub(crate) use model::Surroundings;
 pub use model::{AutoencoderConfig, AutoencoderKind, ConditionKind, ModelConfig};
-pub use sections::{
-    DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig,
-    Recompute, Transform,
-};
+pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute};
 
 use crate::error::{Error, Result};
 
@@ -67,6 +66,7 @@ impl TrainConfig {
         for setting in overrides {
             source::apply_override(&mut table, setting)?;
         }
+        data::write_out_layout(&mut table);
         let config: Self = source::from_table(table, source_name)?;
         config.validate(source_name)?;
         Ok(config)
@@ -166,6 +166,9 @@ impl TrainConfig {
                 format!("{} is above learning_rate = {}", o.min_learning_rate, o.learning_rate),
             );
         }
+        if let Some((key, what)) = self.data.contradiction(self.model.condition == ConditionKind::Class) {
+            return wrong(key, what);
+        }
         if self.model.condition == ConditionKind::None && self.model.num_classes.is_some() {
             return wrong("model.num_classes", "set, but `model.condition` is `none`; set it to `class`".into());
         }
@@ -177,6 +180,7 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use latte::model::{BlockLayout, Condition, PatchEmbedding};
+    use latte_video::{FrameRule, Transform};
 
     use super::*;
 
@@ -221,6 +225,11 @@ mod tests {
             "model.injection=all_tokens",
             "model.temporal_position=rope",
             "data.size=[32, 48]",
+            "data.layout=ucf101",
+            "data.index=videos.jsonl",
+            "data.joint_images=8",
+            "data.image_list=images.txt",
+            "data.image_path=images",
             "data.decoder=built_in",
             "data.transform=crop_resize",
             "train.recompute=block",
@@ -231,6 +240,24 @@ mod tests {
             let text = config.to_toml().unwrap();
             assert_eq!(TrainConfig::from_toml(&text, "again", &[]).unwrap(), config, "{text}");
         }
+    }
+
+    #[test]
+    fn a_layout_decides_what_is_not_written_out() {
+        let rules = |overrides: &[&str]| {
+            let data = load(overrides).unwrap().data;
+            (data.frame_rule, data.transform, data.flip)
+        };
+        assert_eq!(rules(&[]), (FrameRule::Linspace, Transform::ResizeCrop, false));
+        assert_eq!(rules(&["data.layout=faceforensics"]), (FrameRule::Linspace, Transform::ResizeCrop, true));
+        assert_eq!(rules(&["data.layout=ucf101"]), (FrameRule::Linspace, Transform::ResizeCrop, true));
+        assert_eq!(rules(&["data.layout=skytimelapse"]), (FrameRule::OfficialStride, Transform::CropResize, false));
+        assert_eq!(rules(&["data.layout=taichi_hd"]), (FrameRule::OfficialStride, Transform::None, true));
+        let mine = ["data.layout=taichi_hd", "data.flip=false", "data.frame_rule=exact_stride", "data.transform=resize_crop"];
+        assert_eq!(rules(&mine), (FrameRule::ExactStride, Transform::ResizeCrop, false));
+        // What a layout says is written out: another layout later changes nothing of a saved configuration.
+        let saved = load(&["data.layout=skytimelapse"]).unwrap().to_toml().unwrap();
+        assert!(saved.contains("frame_rule = \"official_stride\"") && saved.contains("transform = \"crop_resize\""), "{saved}");
     }
 
     #[test]
@@ -262,6 +289,10 @@ mod tests {
             ("model.block_layout=late", "x.toml: model.block_layout: `late` is no choice here"),
             ("data.size=63", "x.toml: data.size: expected multiples of patch_size = 2"),
             ("data.size=big", "x.toml: data.size: expected a number of pixels or [height, width]"),
+            ("data.layout=ucf", "x.toml: data.layout: `ucf` is no choice here"),
+            ("data.transform=crop", "x.toml: data.transform: `crop` is no choice here"),
+            ("data.image_list=images.txt", "x.toml: data.image_path: missing"),
+            ("data.image_path=images", "x.toml: data.image_list: missing"),
             ("data.num_frames=0", "x.toml: data.num_frames: expected at least 1, got 0"),
             ("diffusion.noise_schedul=linear", "x.toml: diffusion.noise_schedul: unknown key; did you mean `noise_schedule`?"),
             ("optimizer.learning_rate=-1", "x.toml: optimizer.learning_rate: expected a number of at least 0"),
@@ -280,6 +311,11 @@ mod tests {
             let message = message.unwrap_err().to_string();
             assert!(message.starts_with(expected) && !message.contains('\n'), "{setting}: {message}");
         }
+        let two = |a: &str, b: &str| load(&[a, b, "data.image_path=images"]).unwrap_err().to_string();
+        let message = two("data.layout=taichi_hd", "data.image_list=images.txt");
+        assert!(message.starts_with("x.toml: data.image_list: only for `faceforensics` and `ucf101`"), "{message}");
+        let message = two("data.layout=skytimelapse", "model.condition=class");
+        assert!(message.starts_with("x.toml: data.layout: `skytimelapse` has no classes"), "{message}");
         let missing = TrainConfig::from_toml("[model]\n", "x.toml", &[]).unwrap_err().to_string();
         assert_eq!(missing, "x.toml: data: missing; please set it");
         let axes = LEAST.replace("preset = \"Latte-S/2\"", "depth = 2");
