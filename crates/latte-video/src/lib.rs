@@ -35,6 +35,7 @@ mod find;
 mod frame_folder;
 mod info;
 mod orientation;
+mod stretch;
 mod video;
 mod window;
 
