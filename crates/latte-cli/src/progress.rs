@@ -92,10 +92,6 @@ impl Observer for TrainingProgress {
         self.print(&format!("step {step}: samples in {}", folder.display()));
     }
 
-    fn validation(&mut self, record: &ValidationRecord) {
-        self.print(&format!("step {}: validation loss {:.4}", record.step, record.loss));
-    }
-
     fn note(&mut self, message: &str) {
         self.print(message);
     }

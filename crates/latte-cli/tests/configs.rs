@@ -44,8 +44,18 @@ fn the_commented_example_shows_every_key_with_its_default() {
     let resolved: toml::Table = TrainConfig::from_toml(&text, "folder.toml", &[]).unwrap().to_toml().unwrap().parse().unwrap();
     assert_eq!(resolved, defaults, "the example's values are the defaults");
     // Keys without a default are shown as comments.
-    let without =
-        ["patch_size", "hidden_size", "depth", "num_heads", "num_classes", "guidance", "min_snr_gamma", "fraction", "every", "timesteps"];
+    let without = [
+        "patch_size",
+        "hidden_size",
+        "depth",
+        "num_heads",
+        "num_classes",
+        "guidance",
+        "min_snr_gamma",
+        "fraction",
+        "every",
+        "timesteps",
+    ];
     for key in without {
         assert!(text.contains(&format!("# {key} = ")), "{key}");
     }

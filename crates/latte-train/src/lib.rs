@@ -48,8 +48,8 @@ pub use clip_maker::{ClipMaker, MOST_ROWS, MadeClip, contact_sheet_of};
 pub use config::source::apply_override;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
-    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig, TranslatedKey, Translation, VaeMark,
-    ValidationConfig,
+    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig, TranslatedKey,
+    Translation, VaeMark, ValidationConfig,
 };
 pub use error::{Error, Result};
 pub use estimate::{Estimate, MemoryMeter, Portion, estimate};

@@ -50,11 +50,6 @@ pub trait Observer {
         let _ = (step, folder);
     }
 
-    /// The loss on clips that are kept apart has been measured and recorded.
-    fn validation(&mut self, record: &ValidationRecord) {
-        let _ = record;
-    }
-
     /// Something worth knowing, such as which weights the run starts from.
     fn note(&mut self, message: &str) {
         let _ = message;
