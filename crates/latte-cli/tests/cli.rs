@@ -94,7 +94,20 @@ fn files(folder: &Path) -> Vec<String> {
 #[test]
 fn help_of_every_command_shows_an_example() {
     let place = Place::new();
-    for command in ["demo", "train", "sample", "t2v", "inspect", "convert", "data demo", "bench", "completions"] {
+    for command in [
+        "demo",
+        "train",
+        "sample",
+        "t2v",
+        "inspect",
+        "convert",
+        "data demo",
+        "data index",
+        "data check",
+        "data frames",
+        "bench",
+        "completions",
+    ] {
         let mut args: Vec<&str> = command.split(' ').collect();
         args.push("--help");
         let help = place.ok(&args);
