@@ -55,7 +55,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
         }
     }
     let crc = !crc;
-    (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// The records of a file, up to the first that is not whole.
@@ -132,11 +132,16 @@ fn bytes(message: &[(u64, Field)], field: u64) -> Option<Vec<u8>> {
     }
 }
 
+/// Step, value, time.
+type Scalar = (u64, f32, f64);
+/// Step, width and height, the file.
+type Picture = (u64, [u64; 2], Vec<u8>);
+
 /// What a folder of event files says, by tag.
 #[derive(Debug, Default)]
 struct Events {
-    scalars: BTreeMap<String, Vec<(u64, f32, f64)>>,
-    images: BTreeMap<String, Vec<(u64, [u64; 2], Vec<u8>)>>,
+    scalars: BTreeMap<String, Vec<Scalar>>,
+    images: BTreeMap<String, Vec<Picture>>,
     starts: Vec<u64>,
 }
 
