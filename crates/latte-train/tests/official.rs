@@ -1,7 +1,5 @@
 //! The original's YAML files as configurations of this program.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 use std::path::Path;
 
 use latte::diffusion::VarianceType;

@@ -50,12 +50,16 @@ fn lines(estimate: &Estimate) -> Vec<String> {
             seconds(*update_s),
             seconds(*loading_s)
         ),
-        format!("time        {}, without checkpoints, samples and validation", duration(estimate.duration())),
+        format!("time        {}, without checkpoints and samples", duration(estimate.duration())),
         format!("memory      {} at most, of which videos and clips {}", mib(estimate.memory), mib(estimate.memory_of_clips)),
         format!("disk        {} a checkpoint, {} are kept", mib(estimate.checkpoint), config.output.keep_last),
         String::new(),
         format!("Estimated on this machine as it is now, from {}", measured(estimate)),
     ];
+    if let (Some(validation), Some(validation_s)) = (&config.validation, estimate.validation_s) {
+        let line = format!("validation  every {} steps, about {} each", validation.every, seconds(validation_s));
+        lines.insert(5, line);
+    }
     if let Some(available) = Meter::available_bytes()
         && estimate.memory > available
     {

@@ -71,9 +71,9 @@ impl ClipSource for Borrowed {
 
 impl ClipCost {
     /// Loads some clips of the run's first epoch twice.
-    pub(super) fn measure(source: Arc<dyn ClipSource>, config: &TrainConfig, meter: &dyn MemoryMeter) -> Result<Self> {
+    pub(super) fn measure(source: &Arc<dyn ClipSource>, config: &TrainConfig, meter: &dyn MemoryMeter) -> Result<Self> {
         let num_files = source.num_files();
-        let loader = || Loader::new(Box::new(Borrowed(Arc::clone(&source))), config.train.seed, Position::default(), 1, 1);
+        let loader = || Loader::new(Box::new(Borrowed(Arc::clone(source))), config.train.seed, Position::default(), 1, 1);
         meter.begin();
         let before = meter.most_held();
         let (cold, count, ready) = time(&mut loader()?, ENOUGH_CLIPS.min(num_files))?;

@@ -50,6 +50,8 @@ pub struct Estimate {
     pub update_s: f64,
     /// What loading the clips of a step adds to it, on the average of the run.
     pub loading_s: f64,
+    /// Seconds of one validation, if there are any: forward passes, which are about a third of a training pass.
+    pub validation_s: Option<f64>,
     /// The most memory that the run would hold, in bytes.
     pub memory: u64,
     /// The part of it that holds decoded videos and clips that are ready.
@@ -77,7 +79,10 @@ impl Estimate {
 
     /// The whole run; samples and checkpoints on the way are not counted.
     pub fn duration(&self) -> Duration {
-        Duration::try_from_secs_f64(self.config.train.max_steps as f64 * self.step_s()).unwrap_or(Duration::MAX)
+        let steps = self.config.train.max_steps;
+        let validations = self.config.validation.as_ref().map_or(0, |validation| steps.div_ceil(validation.every));
+        let seconds = steps as f64 * self.step_s() + validations as f64 * self.validation_s.unwrap_or_default();
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
     /// Optimiser steps in which every video gives one clip.
@@ -98,13 +103,16 @@ pub fn estimate(mut config: TrainConfig, meter: &dyn MemoryMeter) -> Result<Esti
         config.model.num_classes = Some(classes.len());
     }
     let clips_per_step = config.train.batch_size * config.train.accumulate;
-    let clips = ClipCost::measure(Arc::from(source), &config, meter)?;
+    let clips = ClipCost::measure(&Arc::from(source), &config, meter)?;
     let network = NetworkCost::measure(&config, &model, meter)?;
     // Small tensors, the program itself: what the process held at its largest beyond the tensors that were counted.
     let rest = meter.process_peak().map_or(0, |peak| peak.saturating_sub(network.most_measured));
     let memory_of_clips = clips.memory(&config);
     let passes_s = network.pass_s * config.train.accumulate as f64;
     let busy_s = passes_s + network.update_s;
+    let validation_s = config.validation.as_ref().map(|validation| {
+        (validation.clips * validation.timesteps) as f64 * network.pass_s / config.train.batch_size as f64 / 3.0
+    });
     let specs = Latte::new(model)?;
     let all: usize = specs.parameters().iter().map(latte::model::ParameterSpec::num_values).sum();
     let num_trainable = specs.num_trainable();
@@ -116,6 +124,7 @@ pub fn estimate(mut config: TrainConfig, meter: &dyn MemoryMeter) -> Result<Esti
         passes_s,
         update_s: network.update_s,
         loading_s: clips.added_to_a_step(&config, busy_s),
+        validation_s,
         memory: rest + network.held + memory_of_clips,
         memory_of_clips,
         checkpoint: (2 * (all + num_trainable) * size_of::<f32>()) as u64,

@@ -12,12 +12,10 @@ mod stored;
 mod torch;
 mod write;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 use latte_ops::Parameters;
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use crate::{Error, Result};
@@ -48,29 +46,22 @@ pub(crate) fn refuse(path: &Path, what: impl Into<String>) -> Error {
     Error::Weights { path: path.to_path_buf(), what: what.into() }
 }
 
-/// Writes tensors (as f32) and a description of them. The file is complete or not there: it is written under another name,
-/// brought to the disk, then renamed.
+/// Writes tensors (as f32) and a description of them; copies one at a time. The file is complete or not there: it is written
+/// under another name, brought to the disk, then renamed.
 ///
 /// # Errors
 ///
 /// If the file cannot be written.
 pub fn save(path: &Path, tensors: &Parameters, description: Option<&Value>) -> Result<()> {
-    let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            Ok((name, tensor.dims().to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-        })
-        .collect::<Result<_>>()?;
-    let bad =
-        |e: safetensors::SafeTensorError| Error::Weights { path: path.to_path_buf(), what: format!("cannot be written: {e}") };
-    let views = bytes
-        .iter()
-        .map(|(name, shape, data)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data).map_err(bad)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let metadata = description.map(|d| HashMap::from([(DESCRIPTION.to_string(), d.to_string())]));
-    let file = safetensors::serialize(views, metadata).map_err(bad)?;
-    write_atomically(path, &file)
+    let read = |name: &str| {
+        let tensor = tensors.get(name)?;
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Ok(RawTensor { dtype: StoredDtype::F32, shape: tensor.dims().to_vec(), bytes: bytes.into() })
+    };
+    let names: Vec<&str> = tensors.iter().map(|(name, _)| name).collect();
+    let metadata = description.map(|d| (DESCRIPTION.to_string(), d.to_string())).into_iter().collect();
+    write_weights(path, &FileKind::Safetensors { metadata }, &names, &read)
 }
 
 /// Writes `bytes` under another name, brings them to the disk, then renames.
