@@ -158,6 +158,14 @@ impl WeightFiles {
         self.files.iter().map(|file| (file.path(), digest(file))).collect()
     }
 
+    /// One SHA-256 for all files: that of the file, or where there are several, that of their SHA-256s one after the other.
+    pub fn fingerprint(&self) -> String {
+        match self.sha256().as_slice() {
+            [(_, digest)] => digest.clone(),
+            digests => hexadecimal(&Sha256::digest(digests.iter().map(|(_, digest)| digest.as_str()).collect::<String>())),
+        }
+    }
+
     /// Adds the tensors of the parts that the index at `path` lists.
     fn add_parts(&mut self, path: &Path) -> Result<()> {
         let index = read_json(path)?;

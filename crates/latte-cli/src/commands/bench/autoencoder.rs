@@ -63,7 +63,7 @@ struct Coder {
 impl Coder {
     fn case(mode: Mode, frames: usize, [height, width]: [usize; 2], vae: Box<dyn Autoencoder>) -> anyhow::Result<Case> {
         let [f, c, h, w] =
-            if mode == Mode::Encode { [frames, 3, height, width] } else { vae.latent_shape(frames, height, width)? };
+            if mode == Mode::Encode { [frames, 3, height, width] } else { vae.space().latent_shape(frames, height, width)? };
         let x = TorchRng::new(0).randn((1, f, c, h, w))?;
         Ok(Case { mode, frames, size: [height, width], work: Box::new(Self { mode, vae, x }) })
     }
