@@ -17,7 +17,7 @@ use crate::failure::bad_input;
 use crate::terminal::say;
 
 /// Says what a file or folder is: a run, a checkpoint, weights (also other programs'), all parts of a text-to-video model, a
-/// configuration, a latent cache, or a video.
+/// latent cache, a configuration, or a video.
 ///
 ///   latte inspect runs/tiny
 ///   latte inspect configs/tiny.toml
@@ -26,7 +26,7 @@ use crate::terminal::say;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// A run or checkpoint folder, a .safetensors, .pt, .bin or .toml file, a folder of weights, of a model's parts or of latents, a
+    /// A run or checkpoint folder, a .safetensors, .pt, .bin or .toml file, a folder of weights, latents or a model's parts, a
     /// video file, or a folder of frames.
     path: PathBuf,
 }
