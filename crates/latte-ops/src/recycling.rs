@@ -84,8 +84,8 @@ impl Recycling {
         self.most_held_bytes.load(Ordering::Relaxed)
     }
 
-    /// The most bytes that blocks of at least 256 KiB, those that are kept, had in use at once.
-    pub fn most_used_bytes(&self) -> usize {
+    /// As [`Recycling::most_held`], of blocks in use alone: what the work itself needs, whatever is kept for later.
+    pub fn most_used(&self) -> usize {
         self.most_used_bytes.load(Ordering::Relaxed)
     }
 
@@ -167,7 +167,7 @@ impl Recycling {
 
     /// What blocks in use and idle ones may add up to: sizes that are needed one after the other do not take turns exactly.
     fn limit(&self) -> usize {
-        let most = self.most_used_bytes();
+        let most = self.most_used();
         most + (most / 4).max(SLACK)
     }
 
@@ -310,7 +310,7 @@ mod tests {
             allocator.dealloc(again, layout);
         }
         assert_eq!(allocator.used_bytes.load(Ordering::Relaxed), 0);
-        assert_eq!(allocator.most_used_bytes(), 2 * layout.size());
+        assert_eq!(allocator.most_used(), 2 * layout.size());
         allocator.release(usize::MAX);
         assert_eq!(allocator.idle_bytes.load(Ordering::Relaxed), 0);
     }

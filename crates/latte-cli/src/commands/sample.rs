@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.num == 0 || args.enlarge == 0 {
         return Err(bad_input("--num and --enlarge: expected at least 1"));
     }
-    let generator = Generator::open(&args.checkpoint, args.raw_weights, args.vae.as_deref())?;
+    let generator = Generator::open(&args.checkpoint, args.raw_weights, args.vae.as_deref(), args.precision.into())?;
     let mut requests = Vec::new();
     for class in generator.classes(&args.classes)? {
         requests.extend((0..args.num as u64).map(|n| Request { class, seed: args.seed.wrapping_add(n) }));

@@ -44,7 +44,7 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
     let config = TrainConfig::load(&config_path, &[])?;
     train(config, Start::Auto, &AtomicBool::new(false))?;
 
-    let generator = Generator::open(&run, false, None)?;
+    let generator = Generator::open(&run, false, None, Precision::F32)?;
     let samples = out.join("samples");
     say(&format!("3. sampling {} videos of each class from the averaged weights", budget.samples_per_class));
     let written = sample_all(

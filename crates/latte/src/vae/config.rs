@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::LatentSpace;
-use crate::weights::{read_json, refuse};
+use crate::weights::{CONFIG, read_json, refuse};
 use crate::{Error, Result};
 
 /// The sizes of an `AutoencoderKL` (the autoencoder of the Stable Diffusion family). Keys that are missing have the values
@@ -120,8 +120,6 @@ impl Default for TemporalDecoderConfig {
     }
 }
 
-/// The configuration's name beside the weights.
-const CONFIG: &str = "config.json";
 const DOWN: &str = "DownEncoderBlock2D";
 const UP: &str = "UpDecoderBlock2D";
 /// Channels of the levels of the published autoencoders.
@@ -234,9 +232,13 @@ impl KlConfig {
         let all = |value: f64| vec![value; sizes.latent];
         let shift = self.shift_factor.unwrap_or(0.0);
         let mut means = self.latents_mean.clone().unwrap_or_else(|| all(0.0));
-        means.iter_mut().for_each(|mean| *mean += shift);
+        for mean in &mut means {
+            *mean += shift;
+        }
         let mut deviations = self.latents_std.clone().unwrap_or_else(|| all(1.0));
-        deviations.iter_mut().for_each(|deviation| *deviation /= self.scaling_factor);
+        for deviation in &mut deviations {
+            *deviation /= self.scaling_factor;
+        }
         Ok(LatentSpace::scaled(sizes.downsample_factor(), means, deviations))
     }
 
