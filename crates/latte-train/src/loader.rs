@@ -31,6 +31,22 @@ pub struct LoadedClip {
 pub enum ClipFrames {
     /// `[f + images, 3, h, w]` in `[-1, 1]`.
     Pixels(Vec<f32>),
+    /// `[f + images, m, h, w]`: what a frozen encoder says of each (see [`latte::vae::LatentSpace`]).
+    Moments(Vec<f32>),
+}
+
+impl ClipFrames {
+    /// What is stored.
+    pub fn values(&self) -> &Vec<f32> {
+        let (Self::Pixels(values) | Self::Moments(values)) = self;
+        values
+    }
+
+    /// What is stored, to add to.
+    pub fn values_mut(&mut self) -> &mut Vec<f32> {
+        let (Self::Pixels(values) | Self::Moments(values)) = self;
+        values
+    }
 }
 
 /// Where clips come from: numbered files, each loaded as often as asked with what `rng` draws.
@@ -46,6 +62,13 @@ pub trait ClipSource: Send + Sync {
     ///
     /// A sentence that names the file and says why it gives no clip.
     fn load(&self, file: usize, rng: &mut TorchRng) -> std::result::Result<LoadedClip, String>;
+
+    /// About how many bytes of file number `file` the source would keep in memory once it has been loaded, if it keeps any and
+    /// there is room (`data.cache_mib`).
+    fn bytes_kept(&self, file: usize) -> u64 {
+        let _ = file;
+        0
+    }
 
     /// Adds the single images of joint training that belong to the clip at `place` to `clip`, which [`load`](Self::load) has
     /// given; `rng` has drawn for the clip. Says which images could not be read, and were replaced by others. A source without

@@ -404,7 +404,7 @@ fn a_resume_that_cannot_be_exact_says_so() {
 
 #[test]
 fn clips_have_the_right_pixels_and_labels() {
-    use latte_train::{ClipFrames, ClipSource, VideoSource, list_data};
+    use latte_train::{ClipSource, VideoSource, list_data};
     let dir = with_videos();
     let config = config(dir.path(), "run", &["data.flip=false", "data.size=[24,24]", "data.frame_interval=1"]);
     let dataset = list_data(&config).unwrap().dataset;
@@ -412,7 +412,7 @@ fn clips_have_the_right_pixels_and_labels() {
     let source = VideoSource::new(dataset.clone(), &config.data);
     let load = |source: &VideoSource, seed| {
         let clip = source.load(3, &mut TorchRng::new(seed)).unwrap();
-        let ClipFrames::Pixels(pixels) = clip.frames;
+        let pixels = clip.frames.values().clone();
         (pixels, clip.label)
     };
     let (pixels, label) = load(&source, 1);

@@ -37,6 +37,9 @@ pub struct DataConfig {
     /// What `latte data index` has written: training then neither walks through `path` nor opens every video. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<PathBuf>,
+    /// A latent cache that `latte encode` has made of the videos: then training needs neither them nor the encoder. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents: Option<PathBuf>,
     /// Height and width of the frames that the model sees, in pixels: a number for a square, or `[height, width]`.
     pub size: FrameSize,
     /// Frames of a clip. Default 16, the paper's.

@@ -9,17 +9,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use latte::noise::TorchRng;
 use latte_video::dataset::{Dataset, ImageList};
 use latte_video::{Decoder, Transform, Video, VideoInfo, read_image};
 
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
-use crate::loader::EpochPlace;
+use crate::loader::{EpochPlace, LoadedClip};
 
 /// The stream of an epoch's generator that shuffles images; those of clips are the numbers of the clips.
 const SHUFFLE_STREAM: u64 = u64::MAX;
 /// How many images are tried for one place before the clip is given up.
-pub(super) const MAX_TRIES: usize = 100;
+const MAX_TRIES: usize = 100;
 
 /// The order of a list in every epoch.
 #[derive(Debug)]
@@ -82,7 +83,40 @@ impl JointImages {
         };
         Ok(Some(Self { per_clip, order: EpochOrder::new(pool.len()), pool }))
     }
+
+    /// Adds the images that belong to the clip at `place`: `image` reads an entry of the pool, with what `rng` draws for it, and
+    /// gives its values and its class. An image that cannot be read is replaced by another one that `rng` draws. Says which
+    /// could not be read.
+    pub(super) fn add_to(
+        &self,
+        place: EpochPlace<'_>,
+        clip: &mut LoadedClip,
+        rng: &mut TorchRng,
+        image: &dyn Fn(usize, &mut TorchRng) -> Image,
+    ) -> std::result::Result<Vec<String>, String> {
+        let mut failed = Vec::new();
+        for mut entry in self.order.entries(place, self.per_clip) {
+            let mut tries = 0;
+            let (values, label) = loop {
+                match image(entry, rng) {
+                    Ok(image) => break image,
+                    Err(e) if tries == MAX_TRIES => {
+                        return Err(format!("{MAX_TRIES} images in a row cannot be read; the last one: {e}"));
+                    }
+                    Err(e) => failed.push(e),
+                }
+                tries += 1;
+                entry = rng.randint(0, self.pool.len() as i64, 1).map_err(|e| e.to_string())?[0] as usize;
+            };
+            clip.frames.values_mut().extend(values); // [f + images so far, …]
+            clip.image_labels.extend(label);
+        }
+        Ok(failed)
+    }
 }
+
+/// The values of an image and its class, or why it cannot be read.
+pub(super) type Image = std::result::Result<(Vec<f32>, Option<u32>), String>;
 
 impl ImagePool {
     /// All frames of all videos.

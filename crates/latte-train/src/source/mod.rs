@@ -3,20 +3,28 @@
 //! [`open_data`] is the one place that knows which kinds of sources there are.
 
 mod cache;
+mod cached;
+mod encoded;
 mod images;
+mod split;
 mod video;
 mod window;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use latte::vae::LatentSpace;
 use latte_video::dataset::{Dataset, Index, Layout, Signature};
 
+use encoded::EncodedSource;
+pub(crate) use encoded::moments;
 pub use images::EpochOrder;
+pub use split::Part;
 pub use video::VideoSource;
 pub use window::{Window, WindowRule};
 
 use crate::checkpoint::DataMark;
-use crate::config::{ConditionKind, TrainConfig};
+use crate::config::{AutoencoderKind, ConditionKind, DataConfig, TrainConfig, VaeMark, ValidationConfig};
 use crate::error::{Error, Result};
 use crate::loader::ClipSource;
 
@@ -24,6 +32,12 @@ use crate::loader::ClipSource;
 pub struct OpenedData {
     /// Gives the clips.
     pub source: Box<dyn ClipSource>,
+    /// Gives the clips that are not trained on, if the run is validated.
+    pub held_out: Option<Box<dyn ClipSource>>,
+    /// The space of the latents, in which the clips' frames become latents.
+    pub space: LatentSpace,
+    /// Which autoencoder makes them; `None` where the network works on pixels.
+    pub vae: Option<VaeMark>,
     /// The names of the classes, in order of their numbers; empty without classes.
     pub classes: Vec<String>,
     /// Frames per second of training clips.
@@ -40,23 +54,67 @@ impl std::fmt::Debug for OpenedData {
     }
 }
 
-/// Opens the data of a run.
+/// Opens the data of a run: what it trains on, and what it is validated on.
 ///
 /// # Errors
 ///
 /// If the data is not there or does not fit the configuration; each names what to change.
 pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
-    let ListedData { dataset, signatures, notes } = list_data(config)?;
+    if let Some(folder) = &config.data.latents {
+        return cached::open(folder, config);
+    }
+    let ListedData { mut dataset, signatures, notes } = list_data(config)?;
+    let mut held_out = match &config.validation {
+        Some(validation) => Some(held_out(config, validation, &dataset, &signatures)?),
+        None => None,
+    };
+    if let Some(fraction) = config.held_out() {
+        Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
+    }
     let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let classes = dataset.classes.clone();
-    let source = VideoSource::new(dataset, &config.data).with_signatures(signatures).with_joint_images(&config.data)?;
-    Ok(OpenedData { fps: source.clip_fps()?, source: Box::new(source), classes, mark, notes })
+    let videos = VideoSource::new(dataset, &config.data).with_signatures(signatures).with_joint_images(&config.data)?;
+    let (fps, space) = (videos.clip_fps()?, config.latent_space()?);
+    let mut source: Box<dyn ClipSource> = Box::new(videos);
+    let mut vae = None;
+    if config.autoencoder.kind == AutoencoderKind::Kl {
+        vae = Some(VaeMark::of(config.autoencoder.existing_path()?)?);
+        let (autoencoder, size) = (config.autoencoder.open()?, config.data.size.height_width());
+        source = Box::new(EncodedSource::new(source, Arc::clone(&autoencoder), size));
+        held_out = held_out.map(|pixels| Box::new(EncodedSource::new(pixels, autoencoder, size)) as Box<dyn ClipSource>);
+    }
+    Ok(OpenedData { source, held_out, space, vae, classes, fps, mark, notes })
+}
+
+/// The data that a run is validated on, without the single images of joint training. `all` is the data that the run trains on
+/// and holds some of out, if it does.
+fn held_out(
+    config: &TrainConfig,
+    validation: &ValidationConfig,
+    all: &Dataset,
+    signatures: &BTreeMap<String, Signature>,
+) -> Result<Box<dyn ClipSource>> {
+    // Each clip is loaded once.
+    let mut data = DataConfig { joint_images: 0, image_list: None, image_path: None, cache_mib: 0, ..config.data.clone() };
+    let mut listed = ListedData { dataset: all.clone(), signatures: signatures.clone(), notes: Vec::new() };
+    if let Some(path) = &validation.path {
+        data = DataConfig { path: path.clone(), index: None, ..data };
+        listed = list_data(&TrainConfig { data: data.clone(), ..config.clone() })?;
+        if listed.dataset.classes != all.classes {
+            let what = "its classes are not those of the training data; it needs the same sub-folders";
+            return Err(Error::data(path, what));
+        }
+    }
+    if let Some(fraction) = validation.fraction {
+        Part::Validation.keep(&mut listed.dataset.items, fraction, &all.classes)?;
+    }
+    Ok(Box::new(VideoSource::new(listed.dataset, &data).with_signatures(listed.signatures)))
 }
 
 /// The videos of a run.
 #[derive(Debug, Clone)]
 pub struct ListedData {
-    /// The videos that are trained on; with labels if, and only if, the model is conditioned on classes.
+    /// The videos; with labels if, and only if, the model is conditioned on classes.
     pub dataset: Dataset,
     /// What the index says about the files; empty without an index.
     pub signatures: BTreeMap<String, Signature>,
@@ -64,16 +122,28 @@ pub struct ListedData {
     pub notes: Vec<String>,
 }
 
-/// Lists the videos of a run: from `data.index` if there is one, else by the rules of `data.layout`.
+/// Lists the videos of a run, held-out ones among them: from `data.index` if there is one, else by the rules of `data.layout`.
 ///
 /// # Errors
 ///
 /// If there are none, or the classes are not those that the configuration asks for.
 pub fn list_data(config: &TrainConfig) -> Result<ListedData> {
+    let mut listed = list_all(config)?;
+    select(&mut listed.dataset, config, &mut listed.notes)?;
+    Ok(listed)
+}
+
+/// Lists all videos of the data set, whatever is trained on them: from `data.index` if there is one, else by the rules of
+/// `data.layout`.
+///
+/// # Errors
+///
+/// If there are none.
+pub(crate) fn list_all(config: &TrainConfig) -> Result<ListedData> {
     let data = &config.data;
     let mut notes = Vec::new();
     let location = data.location();
-    let (mut dataset, signatures) = match &data.index {
+    let (dataset, signatures) = match &data.index {
         None => {
             let (dataset, skipped) = location.list()?;
             notes.extend(skipped.summary());
@@ -94,21 +164,27 @@ pub fn list_data(config: &TrainConfig) -> Result<ListedData> {
             (dataset, index.signatures())
         }
     };
-    let too_short = data.layout.fit(&mut dataset, &data.window())?;
+    Ok(ListedData { dataset, signatures, notes })
+}
+
+/// Leaves the videos of a data set that a run trains on, with labels if, and only if, the model is conditioned on classes.
+fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) -> Result<()> {
+    let data = &config.data;
+    let too_short = data.layout.fit(dataset, &data.window())?;
     if too_short > 0 {
         let what = format!("{too_short} videos have no more frames than a clip covers, and are left out");
         notes.push(format!("{}: {what}, as the layout `{}` has it", data.path.display(), data.layout));
     }
     match config.model.condition {
         ConditionKind::Class => {
-            let without = keep_classes(&mut dataset, data.layout)?;
+            let without = keep_classes(dataset, data.layout)?;
             if without > 0 {
                 notes.push(format!("{}: {without} videos have no class, and are left out", data.path.display()));
             }
         }
-        ConditionKind::None => forget_classes(&mut dataset),
+        ConditionKind::None => forget_classes(dataset),
     }
-    Ok(ListedData { dataset, signatures, notes })
+    Ok(())
 }
 
 /// Leaves only videos that have a class, and says how many have none; every class must have some.

@@ -8,7 +8,7 @@ use latte_video::dataset::{Dataset, Item, Signature};
 use latte_video::{Clip, Decoder, Transform, Video, VideoInfo};
 
 use super::cache::{FrameCache, Frames};
-use super::images::{ImagePool, JointImages, MAX_TRIES, locate, read_sized};
+use super::images::{Image, ImagePool, JointImages, locate, read_sized};
 use super::window::{Window, WindowRule};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
@@ -136,17 +136,34 @@ impl VideoSource {
         self.decode(video, &self.open(video)?, indices, flip)
     }
 
-    /// All frames of video number `video`, as [`VideoSource::frames`], past the cache.
+    /// Gives `each` all frames of video number `video` after the transform, in runs of at most `run` frames, `[n, 3, h, w]` in
+    /// `[-1, 1]`: as they are, and with `flips` also mirrored (then the first argument is true). Past the cache; the video is
+    /// opened once, and every frame decoded once. Gives back what the video says about itself.
     ///
     /// # Errors
     ///
-    /// As [`VideoSource::frames`].
+    /// A sentence that names the file and says why it cannot be read; or what `each` says.
     ///
     /// # Panics
     ///
-    /// If there is no such video.
-    pub fn whole(&self, video: usize, flip: bool) -> std::result::Result<Vec<f32>, String> {
-        self.transformed(video, self.open(video)?.all(), flip)
+    /// If there is no such video, or `run` is 0.
+    pub fn whole(
+        &self,
+        video: usize,
+        run: usize,
+        flips: bool,
+        each: &mut dyn FnMut(bool, Vec<f32>) -> std::result::Result<(), String>,
+    ) -> std::result::Result<VideoInfo, String> {
+        let opened = self.open(video)?;
+        let indices: Vec<usize> = (0..opened.info().num_frames).collect();
+        for indices in indices.chunks(run) {
+            let clip = opened.frames(indices).map_err(|e| e.to_string())?;
+            each(false, self.sized(video, &clip)?)?;
+            if flips {
+                each(true, self.sized(video, &clip.mirrored())?)?;
+            }
+        }
+        Ok(opened.info().clone())
     }
 
     /// What is known about a video without reading its frames.
@@ -201,13 +218,16 @@ impl VideoSource {
     /// [`latte_video::transform`].
     fn transformed(&self, video: usize, clip: latte_video::Result<Clip>, flip: bool) -> std::result::Result<Vec<f32>, String> {
         let clip = clip.map_err(|e| e.to_string())?;
-        let clip = if flip { clip.mirrored() } else { clip };
+        self.sized(video, &if flip { clip.mirrored() } else { clip })
+    }
+
+    fn sized(&self, video: usize, clip: &Clip) -> std::result::Result<Vec<f32>, String> {
         let name = |e: latte_video::Error| format!("{}: {e}", shown(&self.dataset.items[video]));
-        self.transform.apply(&clip, self.size).map_err(name)
+        self.transform.apply(clip, self.size).map_err(name)
     }
 
     /// One image, `[3, h, w]`, and its class.
-    fn image(&self, pool: &ImagePool, entry: usize, rng: &mut TorchRng) -> std::result::Result<(Vec<f32>, Option<u32>), String> {
+    fn image(&self, pool: &ImagePool, entry: usize, rng: &mut TorchRng) -> Image {
         match pool {
             ImagePool::List(images) => Ok((read_sized(&images.path(entry), self.size)?, images.label(entry))),
             ImagePool::Frames(starts) => {
@@ -238,32 +258,21 @@ impl ClipSource for VideoSource {
         Ok(LoadedClip { frames: ClipFrames::Pixels(pixels), label: item.label, image_labels: Vec::new() })
     }
 
+    fn bytes_kept(&self, file: usize) -> u64 {
+        // Mirrored and not, where either may be drawn.
+        let copies = if self.rule.flip { 2 } else { 1 };
+        let frames = self.num_frames(file).unwrap_or_default();
+        (frames * 3 * self.size[0] * self.size[1] * size_of::<f32>() * copies) as u64
+    }
+
     fn add_images(
         &self,
         place: EpochPlace<'_>,
         clip: &mut LoadedClip,
         rng: &mut TorchRng,
     ) -> std::result::Result<Vec<String>, String> {
-        let Some(JointImages { per_clip, order, pool }) = &self.images else { return Ok(Vec::new()) };
-        let ClipFrames::Pixels(pixels) = &mut clip.frames;
-        let mut failed = Vec::new();
-        for mut entry in order.entries(place, *per_clip) {
-            let mut tries = 0;
-            let (image, label) = loop {
-                match self.image(pool, entry, rng) {
-                    Ok(image) => break image,
-                    Err(e) if tries == MAX_TRIES => {
-                        return Err(format!("{MAX_TRIES} images in a row cannot be read; the last one: {e}"));
-                    }
-                    Err(e) => failed.push(e),
-                }
-                tries += 1;
-                entry = rng.randint(0, pool.len() as i64, 1).map_err(|e| e.to_string())?[0] as usize;
-            };
-            pixels.extend(image); // [f + images so far, 3, h, w]
-            clip.image_labels.extend(label);
-        }
-        Ok(failed)
+        let Some(images) = &self.images else { return Ok(Vec::new()) };
+        images.add_to(place, clip, rng, &|entry, rng| self.image(&images.pool, entry, rng))
     }
 }
 

@@ -201,6 +201,9 @@ impl BuiltIn {
             let mut codec = self.track.codec.decoder();
             for index in start..=end {
                 let data = self.read(&mut file, index)?;
+                if !sink.wants(index) && self.track.codec.is_disposable(&data) {
+                    continue;
+                }
                 self.decoded.fetch_add(1, Ordering::Relaxed);
                 contain::run(|| codec.push(&data, index, &mut sink))
                     .map_err(|what| Error::damaged(path, format!("coded picture {index}: {what}")))?;
@@ -257,6 +260,14 @@ impl Codec {
             Self::H264(_) => "h264",
             Self::H265(_) => "hevc",
             Self::Vp9 => "vp9",
+        }
+    }
+
+    /// Whether no other picture is made from this one, as far as the codec says so.
+    fn is_disposable(&self, sample: &[u8]) -> bool {
+        match self {
+            Self::H264(config) => config.is_disposable(sample),
+            Self::H265(_) | Self::Vp9 => false,
         }
     }
 

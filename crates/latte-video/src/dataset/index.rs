@@ -275,7 +275,8 @@ impl Signature {
 }
 
 impl Probe {
-    pub(super) fn of(info: &VideoInfo) -> Self {
+    /// From an opened video.
+    pub fn of(info: &VideoInfo) -> Self {
         Self {
             frames: info.num_frames,
             width: info.width,
@@ -289,7 +290,8 @@ impl Probe {
         }
     }
 
-    fn info(&self, path: &Path) -> VideoInfo {
+    /// As if the video at `path` had been opened.
+    pub fn info(&self, path: &Path) -> VideoInfo {
         VideoInfo {
             path: path.to_path_buf(),
             container: self.container.clone(),
