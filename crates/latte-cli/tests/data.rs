@@ -84,6 +84,36 @@ fn a_check_ends_with_1_if_training_could_not_run() {
 }
 
 #[test]
+fn a_manifest_is_indexed_and_checked_with_its_columns() {
+    let dir = data();
+    let list = "clip,what\nup_red_square/0000.mp4,A red square rises\n,nothing\nup_red_square/broken.mp4,broken\n";
+    std::fs::write(dir.path().join("list.csv"), list).unwrap();
+    let name = std::fs::read_dir(dir.path().join(PATH).join("up_red_square")).unwrap();
+    let name = name.map(|e| e.unwrap().file_name().into_string().unwrap()).find(|n| n != "broken.mp4").unwrap();
+    std::fs::write(dir.path().join("list.csv"), list.replace("0000.mp4", &name)).unwrap();
+    let columns = ["--path-column", "clip", "--caption-column", "what", "--video-path", PATH];
+    let with = |command: &'static str| {
+        [&["data", command, "--layout", "manifest", "--path", "list.csv", "--decoder", "built_in"][..], &columns[..]].concat()
+    };
+    let (code, out, warnings) = latte(dir.path(), &with("index"));
+    assert!(code == 0 && out.contains("2 videos, 1 unreadable; 2 were opened"), "{out}{warnings}");
+    assert!(out.contains("--set data.layout=manifest --set data.index=list.csv.index.jsonl"), "{out}");
+    assert!(warnings.contains("list.csv, line 3, column `clip`: empty") && warnings.contains("broken.mp4"), "{warnings}");
+    let index = std::fs::read_to_string(dir.path().join("list.csv.index.jsonl")).unwrap();
+    assert!(index.contains("\"caption\":\"A red square rises\""), "{index}");
+    let (code, out, said) = latte(dir.path(), &[&with("check")[..], &["--num-frames", "8"]].concat());
+    assert!(code == 0 && out.contains("1 of 2 cannot be read") && out.contains("one is passed over"), "{out}{said}");
+    let (code, _, said) = latte(dir.path(), &[&["data", "index", "--path", PATH][..], &columns[..2]].concat());
+    assert!(code == 2 && said.contains("`--layout manifest` only"), "{said}");
+    for (path, expected) in [("none.csv", "none.csv"), ("list.txt", "expected .csv"), ("clips", "expected .csv")] {
+        let (code, _, said) = latte(dir.path(), &["data", "check", "--layout", "manifest", "--path", path]);
+        assert!(code == 2 && said.lines().count() == 1 && said.contains(expected), "{said}");
+    }
+    let (code, _, said) = latte(dir.path(), &["data", "check", "--layout", "shards", "--path", "clips"]);
+    assert!(code == 2 && said.lines().count() == 1 && said.contains("no .tar file"), "{said}");
+}
+
+#[test]
 fn videos_become_frames_that_training_reads() {
     let dir = data();
     let common = ["data", "frames", "--path", PATH, "--decoder", "built_in", "--out"];

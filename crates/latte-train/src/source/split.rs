@@ -15,9 +15,10 @@ pub enum Part {
 
 impl Part {
     /// Whether a video called `name` is in this part when `fraction` of the videos are held out. Depends on nothing else, so
-    /// that a video stays on its side when others are added or removed.
+    /// that a video stays on its side when others are added or removed. A video that a manifest lists with several captions
+    /// (`name`, `name#2`, …) is on one side.
     pub fn holds(self, name: &str, fraction: f64) -> bool {
-        (place(name) < fraction) == (self == Self::Validation)
+        (place(without_number(name)) < fraction) == (self == Self::Validation)
     }
 
     /// Leaves the items of this part; those that are held out in an order that depends on their names alone.
@@ -49,10 +50,18 @@ impl Part {
                 None => Ok(()),
             },
             Self::Validation => {
-                items.sort_by(|a, b| place(&a.name).total_cmp(&place(&b.name)));
+                items.sort_by(|a, b| place(without_number(&a.name)).total_cmp(&place(without_number(&b.name))));
                 Ok(())
             }
         }
+    }
+}
+
+/// The name without what makes names of one video unique.
+fn without_number(name: &str) -> &str {
+    match name.rsplit_once('#') {
+        Some((video, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => video,
+        _ => name,
     }
 }
 
@@ -112,6 +121,17 @@ mod tests {
         // Written down once, so that no change of the program moves a video: 0.2 of these are held out.
         let some: Vec<&str> = names(&held).into_iter().filter(|name| *name < "class/020").collect();
         assert_eq!(some, HELD_OF_TWENTY);
+    }
+
+    #[test]
+    fn a_video_with_several_captions_is_on_one_side() {
+        for i in 0..200 {
+            let held = Part::Validation.holds(&format!("{i}.mp4"), 0.5);
+            assert_eq!(Part::Validation.holds(&format!("{i}.mp4#2"), 0.5), held);
+            assert_eq!(Part::Validation.holds(&format!("{i}.mp4#17"), 0.5), held);
+        }
+        // Names as Taichi-HD's are whole.
+        assert!((0..200).any(|i| Part::Training.holds("a#2.mp4", f64::from(i) / 200.0) != Part::Training.holds("a", f64::from(i) / 200.0)));
     }
 
     /// Of `class/000.mp4` to `class/019.mp4`.
