@@ -95,7 +95,7 @@ impl Trainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
-        let OpenedData { source, held_out, space, vae, classes, fps, mark: data, mut notes } = open_data(&config)?;
+        let OpenedData { source, held_out, space, vae, autoencoder, classes, fps, mark: data, mut notes } = open_data(&config)?;
         let model = config.resolve_model(classes.len())?;
         if config.model.condition == ConditionKind::Class {
             config.model.num_classes = Some(classes.len());
@@ -144,7 +144,7 @@ impl Trainer {
             (state, root.fork(STEP_STREAM), timesteps, Position::default())
         };
 
-        let watch = Watch::new(&config, &card, state.step)?;
+        let watch = Watch::new(&config, &card, autoencoder, state.step)?;
 
         let run = &config.output.run;
         std::fs::create_dir_all(run).map_err(Error::io(run))?;

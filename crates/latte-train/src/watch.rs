@@ -49,12 +49,13 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// Looks whether the samples that `config` asks for can be made; `step` optimiser steps are done. Writes nothing yet.
-    pub(crate) fn new(config: &TrainConfig, card: &ModelCard, step: u64) -> Result<Self> {
+    /// Looks whether the samples that `config` asks for can be made; `step` optimiser steps are done. Writes nothing yet. Where
+    /// the run has opened its autoencoder already, samples share it.
+    pub(crate) fn new(config: &TrainConfig, card: &ModelCard, opened: Option<Arc<dyn Autoencoder>>, step: u64) -> Result<Self> {
         let run = &config.output.run;
         let watch = Self {
             card: card.clone(),
-            autoencoder: (config.samples.every > 0).then(|| config.autoencoder.open()).transpose()?,
+            autoencoder: (config.samples.every > 0).then(|| opened.map_or_else(|| config.autoencoder.open(), Ok)).transpose()?,
             precision: config.train.precision.into(),
             samples: config.samples.clone(),
             folder: run.join("samples"),

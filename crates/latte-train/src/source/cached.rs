@@ -70,7 +70,7 @@ pub(super) fn open(folder: &Path, config: &TrainConfig) -> Result<OpenedData> {
     let classes = dataset.classes.clone();
     let images = JointImages::open(&mut dataset, data)?;
     let source = Box::new(CachedSource::new(cache, dataset, data.window_rule(), images));
-    Ok(OpenedData { source, held_out, space, vae: Some(vae), classes, fps, mark, notes })
+    Ok(OpenedData { source, held_out, space, vae: Some(vae), autoencoder: None, classes, fps, mark, notes })
 }
 
 /// The cache in `folder`, and those of its videos that fit `config`; with what the user should know about it.

@@ -13,7 +13,7 @@ mod window;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use latte::vae::LatentSpace;
+use latte::vae::{Autoencoder, LatentSpace};
 use latte_video::dataset::{Dataset, Index, Layout, Signature};
 
 use encoded::EncodedSource;
@@ -38,6 +38,8 @@ pub struct OpenedData {
     pub space: LatentSpace,
     /// Which autoencoder makes them; `None` where the network works on pixels.
     pub vae: Option<VaeMark>,
+    /// That autoencoder, where the clips are encoded as they are loaded.
+    pub autoencoder: Option<Arc<dyn Autoencoder>>,
     /// The names of the classes, in order of their numbers; empty without classes.
     pub classes: Vec<String>,
     /// Frames per second of training clips.
@@ -76,14 +78,15 @@ pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
     let videos = VideoSource::new(dataset, &config.data).with_signatures(signatures).with_joint_images(&config.data)?;
     let (fps, space) = (videos.clip_fps()?, config.latent_space()?);
     let mut source: Box<dyn ClipSource> = Box::new(videos);
-    let mut vae = None;
+    let (mut vae, mut opened) = (None, None);
     if config.autoencoder.kind == AutoencoderKind::Kl {
         vae = Some(VaeMark::of(config.autoencoder.existing_path()?)?);
         let (autoencoder, size) = (config.autoencoder.open()?, config.data.size.height_width());
+        opened = Some(Arc::clone(&autoencoder));
         source = Box::new(EncodedSource::new(source, Arc::clone(&autoencoder), size));
         held_out = held_out.map(|pixels| Box::new(EncodedSource::new(pixels, autoencoder, size)) as Box<dyn ClipSource>);
     }
-    Ok(OpenedData { source, held_out, space, vae, classes, fps, mark, notes })
+    Ok(OpenedData { source, held_out, space, vae, autoencoder: opened, classes, fps, mark, notes })
 }
 
 /// The data that a run is validated on, without the single images of joint training. `all` is the data that the run trains on
