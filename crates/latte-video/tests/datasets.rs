@@ -106,7 +106,7 @@ fn layouts_list_what_the_official_readers_read() {
     let folder = Layout::Folder.list(&at("folder")).unwrap();
     assert_eq!(names(&folder), [("c.mp4", None), ("one/a.mp4", Some(0)), ("two", Some(1))]);
 
-    for layout in Layout::ALL {
+    for layout in Layout::ALL.into_iter().filter(|layout| *layout != Layout::Manifest) {
         fs::create_dir_all(at("none/sub")).unwrap();
         for root in ["none", "missing"] {
             let said = layout.list(&at(root)).unwrap_err();
