@@ -33,6 +33,7 @@ struct Cli {
 enum Command {
     Demo(commands::demo::Args),
     Train(commands::train::Args),
+    TrainVae(commands::train_vae::Args),
     Sample(commands::sample::Args),
     T2v(commands::t2v::Args),
     Inspect(commands::inspect::Args),
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Train(args) => commands::train::run(&args),
+        Command::TrainVae(args) => commands::train_vae::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
         Command::T2v(args) => commands::t2v::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),

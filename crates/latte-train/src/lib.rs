@@ -32,6 +32,7 @@ mod record;
 mod state;
 mod step;
 mod trainer;
+mod vae_training;
 
 pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, load_weights};
 pub use checkpoint_folder::CheckpointFolder;
@@ -50,3 +51,7 @@ pub use record::{StepRecord, read_metrics};
 pub use state::{TrainState, clip_scale};
 pub use step::{MicroBatch, StepGradients, Stepper};
 pub use trainer::{Outcome, Start, Trainer};
+pub use vae_training::{
+    Reconstruction, VaeGradients, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeNetwork, VaeOutcome, VaeReport, VaeRunState,
+    VaeStepRecord, VaeStepper, VaeTrainConfig, VaeTrainer, ValidationConfig,
+};

@@ -65,7 +65,7 @@ impl RunLog {
     }
 
     /// Appends one line in a single write, so that a reader never sees half of it.
-    pub(crate) fn append(&mut self, record: &StepRecord) -> Result<()> {
+    pub(crate) fn append(&mut self, record: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_string(record).map_err(|e| Error::io(&self.path)(e.into()))?;
         line.push('\n');
         self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).map_err(Error::io(&self.path))

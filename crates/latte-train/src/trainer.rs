@@ -27,8 +27,8 @@ use crate::state::TrainState;
 use crate::step::{MicroBatch, StepGradients, Stepper};
 
 /// The streams of the run's generator; the loader forks stream 2 of the same seed.
-const INIT_STREAM: u64 = 0;
-const STEP_STREAM: u64 = 1;
+pub(crate) const INIT_STREAM: u64 = 0;
+pub(crate) const STEP_STREAM: u64 = 1;
 
 /// Where a run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -328,7 +328,7 @@ fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters) -> Result
 }
 
 /// The checkpoint to go on from, if any, as `start` wants it.
-fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -> Result<Option<PathBuf>> {
+pub(crate) fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -> Result<Option<PathBuf>> {
     let newest = checkpoints.latest()?;
     match (start, &newest) {
         (Start::Resume, None) => Err(Error::checkpoint(run, "no checkpoint to resume from; start the run without resuming")),

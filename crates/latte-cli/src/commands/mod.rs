@@ -9,3 +9,4 @@ pub(crate) mod inspect;
 pub(crate) mod sample;
 pub(crate) mod t2v;
 pub(crate) mod train;
+pub(crate) mod train_vae;

@@ -6,6 +6,7 @@ use latte_ops::Precision;
 use latte_video::{ClipWindow, Decoder, FrameRule};
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::lr::{Decay, LrSchedule};
 
 /// `[data]`: which videos, and what a training clip is.
@@ -51,6 +52,19 @@ impl DataConfig {
     /// The clip window.
     pub fn window(&self) -> ClipWindow {
         ClipWindow { num_frames: self.num_frames, frame_interval: self.frame_interval, rule: self.frame_rule }
+    }
+
+    /// Whether these values are possible; `source_name` opens error messages.
+    pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
+        let [height, width] = self.size.height_width();
+        let counts = [
+            ("data.size", height.min(width) as u64),
+            ("data.num_frames", self.num_frames as u64),
+            ("data.frame_interval", self.frame_interval as u64),
+            ("data.loader_threads", self.loader_threads as u64),
+            ("data.prefetch", self.prefetch as u64),
+        ];
+        at_least_one(source_name, &counts)
     }
 }
 
@@ -163,6 +177,33 @@ impl OptimizerConfig {
             decay: self.decay,
         }
     }
+
+    /// Whether these values are possible; `source_name` opens error messages.
+    pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
+        let not_negative = [
+            ("optimizer.learning_rate", self.learning_rate),
+            ("optimizer.min_learning_rate", self.min_learning_rate),
+            ("optimizer.eps", self.eps),
+            ("optimizer.weight_decay", self.weight_decay),
+            ("optimizer.clip_norm", self.clip_norm),
+        ];
+        for (key, value) in not_negative {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::config(source_name, key, format!("expected a number of at least 0, got {value}")));
+            }
+        }
+        let [beta1, beta2] = self.betas;
+        for (key, value) in [("optimizer.betas", beta1), ("optimizer.betas", beta2), ("optimizer.ema_decay", self.ema_decay)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::config(source_name, key, format!("expected 0 ≤ value < 1, got {value}")));
+            }
+        }
+        if self.min_learning_rate > self.learning_rate {
+            let what = format!("{} is above learning_rate = {}", self.min_learning_rate, self.learning_rate);
+            return Err(Error::config(source_name, "optimizer.min_learning_rate", what));
+        }
+        Ok(())
+    }
 }
 
 /// `[train]`: how long, in which portions, and from which seed.
@@ -264,6 +305,22 @@ pub struct OutputConfig {
     /// How many checkpoints are kept. Default 3; the newest is never removed.
     #[serde(default = "defaults::keep_last")]
     pub keep_last: usize,
+}
+
+impl OutputConfig {
+    /// Whether these values are possible; `source_name` opens error messages.
+    pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
+        let counts = [("output.checkpoint_every", self.checkpoint_every), ("output.keep_last", self.keep_last as u64)];
+        at_least_one(source_name, &counts)
+    }
+}
+
+/// Whether each of these values is at least 1.
+pub(crate) fn at_least_one(source_name: &str, counts: &[(&str, u64)]) -> Result<()> {
+    match counts.iter().find(|(_, value)| *value == 0) {
+        Some((key, _)) => Err(Error::config(source_name, *key, "expected at least 1, got 0")),
+        None => Ok(()),
+    }
 }
 
 mod defaults {
