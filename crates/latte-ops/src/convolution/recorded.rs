@@ -5,33 +5,43 @@ use candle_core::Tensor;
 use super::backward::{Sizes, backward};
 use super::{Convolution, ConvolutionWeights, convolution};
 use crate::slices::Values;
+use crate::tape::Target;
 use crate::{Error, Result, Tape, Var};
 
 /// [`convolution`] with gradients, for training small networks on the CPU. Images are spread over the threads.
 ///
 /// # Shapes
 ///
-/// `x` `[n, h, w, in]`, `weight` `[out, in, height, width]`, `bias` `[out]`; gives what [`convolution`] does.
+/// `x` `[n, h, w, in]`, `weight` `[out, in, height, width]`, `bias` `[out]`; gives what [`convolution`] does. `residual`, of the
+/// shape of the result, is added to it.
 ///
 /// # Errors
 ///
-/// As [`convolution`], or if `options` has a normalisation or a residual: those are operations of their own here
-/// ([`crate::recorded_group_norm`], [`crate::add`]).
-pub fn recorded_convolution(tape: &Tape<'_>, x: &Var, weight: &Var, bias: &Var, options: &Convolution<'_>) -> Result<Var> {
+/// As [`convolution`], or if `options` has a normalisation (that is an operation of its own here,
+/// [`crate::recorded_group_norm`]) or another residual.
+pub fn recorded_convolution(
+    tape: &Tape<'_>,
+    x: &Var,
+    weight: &Var,
+    bias: &Var,
+    residual: Option<&Var>,
+    options: &Convolution<'_>,
+) -> Result<Var> {
     const OP: &str = "recorded_convolution";
     if options.input.is_some() || options.residual.is_some() {
         return Err(Error::shape(OP, "nothing before or behind the convolution", "a normalisation or a residual"));
     }
     let weights = ConvolutionWeights::new(weight.tensor(), bias.tensor(), tape.precision())?;
-    let y = convolution(x.tensor(), &weights, options)?;
+    let y = convolution(x.tensor(), &weights, &Convolution { residual: residual.map(Var::tensor), ..*options })?;
     let (&[_, h, w, input], &[_, out_h, out_w, output]) = (x.dims(), y.dims()) else {
         return Err(Error::shape(OP, "x [n, h, w, in]", x.dims()));
     };
     let sizes = Sizes::new([h, w, input], [out_h, out_w, output], weights.size, options);
     let precision = tape.precision();
     let (x_value, weight_value) = (x.tensor().contiguous()?, weight.tensor().contiguous()?);
+    let residual = residual.map_or(Target::Nowhere, Var::target);
     let (x, weight, bias) = (x.target(), weight.target(), bias.target());
-    Ok(tape.record(y, &[x.clone(), weight.clone(), bias.clone()], move |gradient, gradients| {
+    Ok(tape.record(y, &[x.clone(), weight.clone(), bias.clone(), residual.clone()], move |gradient, gradients| {
         let gradient = gradient.contiguous()?;
         let found = {
             let (x_values, weight_values) = (Values::of(&x_value)?, Values::of(&weight_value)?);
@@ -42,7 +52,8 @@ pub fn recorded_convolution(tape: &Tape<'_>, x: &Var, weight: &Var, bias: &Var, 
             gradients.give(&x, Tensor::from_vec(found.x, x_value.dims(), device)?)?;
         }
         gradients.give(&weight, Tensor::from_vec(found.weight, weight_value.dims(), device)?)?;
-        gradients.give(&bias, Tensor::from_vec(found.bias, output, device)?)
+        gradients.give(&bias, Tensor::from_vec(found.bias, output, device)?)?;
+        gradients.give(&residual, gradient)
     }))
 }
 
@@ -64,10 +75,15 @@ mod tests {
     fn gradients_agree_with_finite_differences() -> Result<()> {
         let inputs = [pseudo_random(&[2, 4, 6, 3], 1)?, pseudo_random(&[5, 3, 3, 3], 2)?, pseudo_random(&[5], 3)?];
         for options in [Convolution::SAME, DOWN, UP] {
-            check(&inputs, |tape, v| recorded_convolution(tape, &v[0], &v[1], &v[2], &options))?;
+            check(&inputs, |tape, v| recorded_convolution(tape, &v[0], &v[1], &v[2], None, &options))?;
         }
+        let residual = [&inputs[..], &[pseudo_random(&[2, 4, 6, 5], 4)?]].concat();
+        check(&residual, |tape, v| recorded_convolution(tape, &v[0], &v[1], &v[2], Some(&v[3]), &Convolution::SAME))?;
+        // One value both ways: its gradient is the sum.
+        let around = [inputs[0].clone(), pseudo_random(&[3, 3, 3, 3], 5)?, pseudo_random(&[3], 6)?];
+        check(&around, |tape, v| recorded_convolution(tape, &v[0], &v[1], &v[2], Some(&v[0]), &Convolution::SAME))?;
         let pointwise = [inputs[0].clone(), pseudo_random(&[5, 3, 1, 1], 2)?, inputs[2].clone()];
-        check(&pointwise, |tape, v| recorded_convolution(tape, &v[0], &v[1], &v[2], &Convolution::PLAIN))
+        check(&pointwise, |tape, v| recorded_convolution(tape, &v[0], &v[1], &v[2], None, &Convolution::PLAIN))
     }
 
     proptest! {
@@ -98,7 +114,7 @@ mod tests {
                 let tape = Tape::recording();
                 let x_var = if wants_x { tape.input(x.as_tensor().clone()) } else { tape.constant(x.as_tensor().clone()) };
                 let (weight_var, bias_var) = (tape.parameter("w", &weight), tape.parameter("b", &bias));
-                let y = recorded_convolution(&tape, &x_var, &weight_var, &bias_var, &options)?;
+                let y = recorded_convolution(&tape, &x_var, &weight_var, &bias_var, None, &options)?;
                 assert_close(y.tensor(), &plain, 1e-5)?;
                 let found = tape.backward(&y, gradient)?;
                 let near = |ours: Option<&Tensor>, leaf: &Leaf| {
@@ -125,7 +141,7 @@ mod tests {
                 let x = tape.input(pseudo_random(&[7, 9, 9, 4], 1)?);
                 let (weight, bias) = (pseudo_random(&[6, 4, 3, 3], 2)?, pseudo_random(&[6], 3)?);
                 let (weight, bias) = (tape.parameter("w", &weight), tape.parameter("b", &bias));
-                let y = recorded_convolution(&tape, &x, &weight, &bias, &Convolution::SAME)?;
+                let y = recorded_convolution(&tape, &x, &weight, &bias, None, &Convolution::SAME)?;
                 let found = tape.backward(&y, pseudo_random(y.dims(), 4)?)?;
                 Ok(found.parameter("w").ok_or(Error::MissingParameter("w".into()))?.flatten_all()?.to_vec1()?)
             };
@@ -144,11 +160,11 @@ mod tests {
         let x = tape.input(pseudo_random(&[1, 4, 4, 3], 1)?);
         let weight = |input| -> Result<Var> { Ok(tape.parameter("w", &pseudo_random(&[5, input, 3, 3], 2)?)) };
         let bias = tape.parameter("b", &pseudo_random(&[5], 3)?);
-        assert!(recorded_convolution(&tape, &x, &weight(4)?, &bias, &Convolution::SAME).is_err());
+        assert!(recorded_convolution(&tape, &x, &weight(4)?, &bias, None, &Convolution::SAME).is_err());
         let one = pseudo_random(&[3], 4)?;
         let norm = GroupNorm::new(&one, &one, 1, 1e-6)?.of(x.tensor(), true)?;
         let options = Convolution { input: Some(&norm), ..Convolution::SAME };
-        assert!(recorded_convolution(&tape, &x, &weight(3)?, &bias, &options).is_err());
+        assert!(recorded_convolution(&tape, &x, &weight(3)?, &bias, None, &options).is_err());
         Ok(())
     }
 }

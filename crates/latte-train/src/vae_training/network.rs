@@ -169,7 +169,13 @@ impl<'w> On<'_, 'w> {
 
     fn convolution(&self, name: &str, x: &Var, options: &Convolution<'_>) -> Result<Var> {
         let (weight, bias) = (self.parameter(&format!("{name}.weight"))?, self.parameter(&format!("{name}.bias"))?);
-        Ok(recorded_convolution(self.tape, x, &weight, &bias, options)?)
+        Ok(recorded_convolution(self.tape, x, &weight, &bias, None, options)?)
+    }
+
+    /// 3 × 3, added to `x`.
+    fn convolution_onto(&self, x: &Var, name: &str, h: &Var) -> Result<Var> {
+        let (weight, bias) = (self.parameter(&format!("{name}.weight"))?, self.parameter(&format!("{name}.bias"))?);
+        Ok(recorded_convolution(self.tape, h, &weight, &bias, Some(x), &SAME)?)
     }
 
     fn norm(&self, name: &str, x: &Var, silu: bool) -> Result<Var> {
@@ -184,13 +190,13 @@ impl<'w> On<'_, 'w> {
             let on = On { tape, weights, groups };
             let x = &inputs[0];
             let h = on.convolution(&format!("{name}.conv1"), &on.norm(&format!("{name}.norm1"), x, true)?, &SAME)?;
-            let h = on.convolution(&format!("{name}.conv2"), &on.norm(&format!("{name}.norm2"), &h, true)?, &SAME)?;
+            let h = on.norm(&format!("{name}.norm2"), &h, true)?;
             let shortcut = format!("{name}.conv_shortcut");
             let x = match weights.contains(&format!("{shortcut}.weight")) {
                 true => &on.convolution(&shortcut, x, &POINTWISE)?,
                 false => x,
             };
-            Ok(add(tape, x, &h)?)
+            on.convolution_onto(x, &format!("{name}.conv2"), &h)
         })
     }
 

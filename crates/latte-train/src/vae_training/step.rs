@@ -71,7 +71,7 @@ impl VaeStepper {
         let encoder = tape();
         let moments = self.network.encode(&encoder, weights, &encoder.constant(frames.clone()))?; // [n, h/s, w/s, 2·latent]
 
-        // Between encoder and decoder, and behind the decoder, the tensor library's own gradients do.
+        // Between encoder and decoder the tensor library's own gradients do: few values, and the formulas as they are.
         let moments_leaf = Leaf::from_tensor(&channels_first(moments.tensor())?)?; // [n, 2·latent, h/s, w/s]
         let gaussian = DiagonalGaussian::new(&moments_leaf)?;
         let latents = (gaussian.mode() + (gaussian.std()? * noise)?)?; // [n, latent, h/s, w/s]
@@ -80,14 +80,7 @@ impl VaeStepper {
         let decoder = tape();
         let decoder_input = decoder.input(channels_last(&latents.detach())?);
         let back = self.network.decode(&decoder, weights, &decoder_input)?; // [n, h, w, 3]
-        let back_leaf = Leaf::from_tensor(back.tensor())?;
-        let difference = (back_leaf.as_tensor() - &frames)?;
-        let reconstruction = match self.loss.reconstruction {
-            Reconstruction::L1 => difference.abs()?,
-            Reconstruction::Mse => difference.sqr()?,
-        }
-        .mean_all()?; // []
-        let back_gradient = reconstruction.backward()?.remove(&back_leaf).ok_or_else(|| Error::NoGradient("frames".into()))?;
+        let (reconstruction, back_gradient) = difference(self.loss.reconstruction, back.tensor(), &frames)?;
 
         let found = decoder.backward(&back, back_gradient)?;
         let latents_gradient = found.input(&decoder_input).ok_or_else(|| Error::NoGradient("latents".into()))?;
@@ -105,10 +98,31 @@ impl VaeStepper {
             }
         }
         let grad_norm = global_norm(gradients.iter().map(|(_, gradient)| gradient))?;
-        let value = |t: &Tensor| -> Result<f64> { Ok(f64::from(t.to_scalar::<f32>()?)) };
-        let (reconstruction, kl) = (value(&reconstruction)?, value(&kl)?);
+        let kl = f64::from(kl.to_scalar::<f32>()?);
         Ok(VaeGradients { gradients, grad_norm, loss: reconstruction + kl_weight * kl, reconstruction, kl })
     }
+}
+
+/// How far `back` is from `frames`, a mean over all values, and its gradient with respect to `back`.
+fn difference(kind: Reconstruction, back: &Tensor, frames: &Tensor) -> Result<(f64, Tensor)> {
+    let (back_values, frames) = (back.flatten_all()?.to_vec1::<f32>()?, frames.flatten_all()?.to_vec1::<f32>()?);
+    let count = back_values.len() as f64;
+    let mut sum = 0.0;
+    let gradient: Vec<f32> = back_values
+        .iter()
+        .zip(&frames)
+        .map(|(&back, &frame)| {
+            let d = f64::from(back) - f64::from(frame);
+            let (value, slope) = match kind {
+                // Where they are equal there is no slope to speak of.
+                Reconstruction::L1 => (d.abs(), if d == 0.0 { 0.0 } else { d.signum() }),
+                Reconstruction::Mse => (d * d, 2.0 * d),
+            };
+            sum += value;
+            (slope / count) as f32
+        })
+        .collect();
+    Ok((sum / count, Tensor::from_vec(gradient, back.dims(), back.device())?))
 }
 
 /// `[n, c, h, w]` as `[n, h, w, c]`.
