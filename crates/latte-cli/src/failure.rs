@@ -103,6 +103,8 @@ fn is_bad_training_input(error: &latte_train::Error) -> bool {
         Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } => true,
         // Transparent: the chain of causes goes past them.
         Error::Latte(inner) => is_bad_model_input(inner),
+        Error::Video(latte_video::Error::Io { source, .. }) => is_bad_path(source),
+        Error::Video(inner) => is_bad_video(inner),
         Error::Io { source, .. } => is_bad_path(source),
         _ => false,
     }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::checkpoint_folder::{CheckpointFolder, STATE_FILE};
-use crate::config::{AutoencoderConfig, TrainConfig};
+use crate::config::{AutoencoderConfig, TrainConfig, VaeMark};
 use crate::error::{Error, Result};
 use crate::loader::Position;
 use crate::pretrained::load_pretrained;
@@ -46,6 +46,9 @@ pub struct ModelCard {
     pub diffusion: DiffusionConfig,
     /// The space that it works in.
     pub autoencoder: AutoencoderConfig,
+    /// With `autoencoder.kind = "kl"`: which autoencoder made the latents; absent where nobody knows, as in official weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vae: Option<VaeMark>,
     /// The names of the classes, in order of their numbers; empty without classes.
     pub classes: Vec<String>,
     /// Height and width of a frame in pixels.

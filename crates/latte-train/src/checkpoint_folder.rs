@@ -119,7 +119,7 @@ impl CheckpointFolder {
 }
 
 /// Waits until a file or folder is on disk.
-fn sync(path: &Path) -> Result<()> {
+pub(crate) fn sync(path: &Path) -> Result<()> {
     // Windows opens no folders as files; there a rename is as durable as it gets.
     if cfg!(windows) && path.is_dir() {
         return Ok(());

@@ -31,6 +31,22 @@ pub struct LoadedClip {
 pub enum ClipFrames {
     /// `[f + images, 3, h, w]` in `[-1, 1]`.
     Pixels(Vec<f32>),
+    /// `[f + images, m, h, w]`: what a frozen encoder says of each (see [`latte::vae::LatentSpace`]).
+    Moments(Vec<f32>),
+}
+
+impl ClipFrames {
+    /// What is stored.
+    pub fn values(&self) -> &Vec<f32> {
+        let (Self::Pixels(values) | Self::Moments(values)) = self;
+        values
+    }
+
+    /// What is stored, to add to.
+    pub fn values_mut(&mut self) -> &mut Vec<f32> {
+        let (Self::Pixels(values) | Self::Moments(values)) = self;
+        values
+    }
 }
 
 /// Where clips come from: numbered files, each loaded as often as asked with what `rng` draws.
@@ -46,6 +62,42 @@ pub trait ClipSource: Send + Sync {
     ///
     /// A sentence that names the file and says why it gives no clip.
     fn load(&self, file: usize, rng: &mut TorchRng) -> std::result::Result<LoadedClip, String>;
+
+    /// About how many bytes of file number `file` the source would keep in memory once it has been loaded, if it keeps any and
+    /// there is room (`data.cache_mib`).
+    fn bytes_kept(&self, file: usize) -> u64 {
+        let _ = file;
+        0
+    }
+
+    /// Adds the single images of joint training that belong to the clip at `place` to `clip`, which [`load`](Self::load) has
+    /// given; `rng` has drawn for the clip. Says which images could not be read, and were replaced by others. A source without
+    /// images does nothing.
+    ///
+    /// The result must depend on the arguments alone.
+    ///
+    /// # Errors
+    ///
+    /// If images cannot be read, and others cannot either.
+    fn add_images(
+        &self,
+        _place: EpochPlace<'_>,
+        _clip: &mut LoadedClip,
+        _rng: &mut TorchRng,
+    ) -> std::result::Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+}
+
+/// A clip's place among all, for what does not depend on which file it comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct EpochPlace<'a> {
+    /// How many times every file has been visited before.
+    pub epoch: u64,
+    /// How many files of this epoch have been visited before.
+    pub index: u64,
+    /// The epoch's generator, before it has drawn anything. Its forks with the numbers of clips are taken.
+    pub rng: &'a TorchRng,
 }
 
 /// A place in the sequence of clips: the next one to hand out.
@@ -84,12 +136,15 @@ struct Shared {
     changed: Condvar,
 }
 
+/// A clip, and what of its images could not be read; or why there is none.
+type Loaded = std::result::Result<(LoadedClip, Vec<String>), String>;
+
 struct Queue {
     /// The ticket that the next free thread takes. Ticket = epoch · files + index.
     free: u64,
     /// The ticket that is handed out next.
     wanted: u64,
-    ready: BTreeMap<u64, std::result::Result<LoadedClip, String>>,
+    ready: BTreeMap<u64, Loaded>,
     /// The order of the epochs that threads are working on.
     orders: BTreeMap<u64, Arc<Vec<usize>>>,
     stop: bool,
@@ -150,9 +205,12 @@ impl Loader {
         let mut failures = 0;
         while clips.len() < count {
             match self.take() {
-                Ok(clip) => {
+                Ok((clip, unread)) => {
                     failures = 0;
                     clips.push(clip);
+                    for message in unread {
+                        self.warn_once(message, warn);
+                    }
                 }
                 Err(message) => {
                     failures += 1;
@@ -160,17 +218,21 @@ impl Loader {
                         let what = format!("none of the {} files gives a clip; the last one: {message}", self.num_files);
                         return Err(Error::data("data.path", what));
                     }
-                    if !self.failed.contains(&message) {
-                        warn(&message);
-                        self.failed.insert(message);
-                    }
+                    self.warn_once(message, warn);
                 }
             }
         }
         Ok(clips)
     }
 
-    fn take(&mut self) -> std::result::Result<LoadedClip, String> {
+    fn warn_once(&mut self, message: String, warn: &mut dyn FnMut(&str)) {
+        if !self.failed.contains(&message) {
+            warn(&message);
+            self.failed.insert(message);
+        }
+    }
+
+    fn take(&mut self) -> Loaded {
         let mut queue = self.shared.lock();
         let result = loop {
             if let Some(result) = queue.ready.remove(&self.next) {
@@ -221,7 +283,13 @@ fn decode_ahead(shared: &Shared, num_files: u64) {
 
         let file = order[index as usize];
         let mut rng = epoch_rng.fork(index);
-        let result = catch_unwind(AssertUnwindSafe(|| shared.source.load(file, &mut rng)))
+        let place = EpochPlace { epoch, index, rng: &epoch_rng };
+        let load = || {
+            let mut clip = shared.source.load(file, &mut rng)?;
+            let unread = shared.source.add_images(place, &mut clip, &mut rng)?;
+            Ok((clip, unread))
+        };
+        let result = catch_unwind(AssertUnwindSafe(load))
             .unwrap_or_else(|_| Err(format!("file number {file} of the data set: the decoder crashed; it is passed over")));
         shared.lock().ready.insert(ticket, result);
         shared.changed.notify_all();

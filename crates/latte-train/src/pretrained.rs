@@ -13,19 +13,24 @@ use crate::error::{Error, Result};
 const FPS: f64 = 8.0;
 /// Channels of pixels: a model of as many works on them, any other on latents.
 const PIXEL_CHANNELS: usize = 3;
+/// Pixels of height, and of width, for one place of the latents of Stable Diffusion's autoencoder.
+const STABLE_DIFFUSION_FACTOR: usize = 8;
 
 impl ModelCard {
     /// What must be known to sample from official weights of `model`: the official diffusion process, pixels or the latents of
     /// Stable Diffusion's autoencoder according to the channels, and 8 frames per second.
     pub fn of_official(model: LatteConfig, ema: bool) -> Self {
-        let kind = if model.in_channels == PIXEL_CHANNELS { AutoencoderKind::Pixels } else { AutoencoderKind::StableDiffusion };
-        let autoencoder = AutoencoderConfig { kind };
-        let factor = autoencoder.build().downsample_factor();
+        let (kind, factor) = match model.in_channels {
+            PIXEL_CHANNELS => (AutoencoderKind::Pixels, 1),
+            _ => (AutoencoderKind::Kl, STABLE_DIFFUSION_FACTOR),
+        };
+        let autoencoder = AutoencoderConfig { kind, ..AutoencoderConfig::default() };
         let variance = if model.learn_sigma { VarianceType::LearnedRange } else { VarianceType::FixedSmall };
         Self {
             format: Self::FORMAT,
             diffusion: DiffusionConfig { variance, ..DiffusionConfig::default() },
             autoencoder,
+            vae: None,
             classes: Vec::new(),
             frame_size: model.input_size.map(|side| side.saturating_mul(factor)),
             num_frames: model.num_frames,

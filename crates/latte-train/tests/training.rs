@@ -404,15 +404,15 @@ fn a_resume_that_cannot_be_exact_says_so() {
 
 #[test]
 fn clips_have_the_right_pixels_and_labels() {
-    use latte_train::{ClipFrames, ClipSource, FolderSource, VideoFolder};
+    use latte_train::{ClipSource, VideoSource, list_data};
     let dir = with_videos();
     let config = config(dir.path(), "run", &["data.flip=false", "data.size=[24,24]", "data.frame_interval=1"]);
-    let folder = VideoFolder::by_class(&dir.path().join("data")).unwrap();
-    assert_eq!(folder.labels.as_deref(), Some([0, 0, 0, 1, 1, 1].as_slice()));
-    let source = FolderSource::new(folder.clone(), &config.data);
-    let load = |source: &FolderSource, seed| {
+    let dataset = list_data(&config).unwrap().dataset;
+    assert_eq!(dataset.items.iter().map(|item| item.label.unwrap()).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1]);
+    let source = VideoSource::new(dataset.clone(), &config.data);
+    let load = |source: &VideoSource, seed| {
         let clip = source.load(3, &mut TorchRng::new(seed)).unwrap();
-        let ClipFrames::Pixels(pixels) = clip.frames;
+        let pixels = clip.frames.values().clone();
         (pixels, clip.label)
     };
     let (pixels, label) = load(&source, 1);
@@ -426,7 +426,7 @@ fn clips_have_the_right_pixels_and_labels() {
     assert!(edges.windows(2).all(|w| w[1] == w[0] + 1), "{edges:?}");
     assert!(pixels.iter().all(|v| (-1.0..=1.0).contains(v)));
     // A flipped clip is the mirror image, and about half of the clips are.
-    let flipping = FolderSource::new(folder, &latte_train::DataConfig { flip: true, ..config.data });
+    let flipping = VideoSource::new(dataset, &latte_train::DataConfig { flip: true, ..config.data });
     let mut flipped = 0;
     for seed in 0..40 {
         let plain = load(&source, seed).0;

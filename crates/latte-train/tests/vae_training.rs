@@ -145,7 +145,7 @@ batch_size = 2
 seed = 7
 
 [validation]
-part = 0.2
+fraction = 0.3
 
 [output]
 run = '{}'

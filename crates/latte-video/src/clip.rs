@@ -66,6 +66,20 @@ impl Clip {
         self.fps
     }
 
+    /// The clip with left and right exchanged.
+    #[must_use]
+    pub fn mirrored(mut self) -> Self {
+        let width = self.shape[2];
+        for row in self.pixels.chunks_exact_mut(width * 3) {
+            let (left, right) = row.split_at_mut(width / 2 * 3);
+            let right = &mut right[width % 2 * 3..];
+            for (l, r) in left.chunks_exact_mut(3).zip(right.chunks_exact_mut(3).rev()) {
+                l.swap_with_slice(r);
+            }
+        }
+        self
+    }
+
     /// The pixels of frame `index`, row-major `[h, w, 3]`.
     ///
     /// # Panics
@@ -74,6 +88,21 @@ impl Clip {
     pub fn frame(&self, index: usize) -> &[u8] {
         let len = self.shape[1] * self.shape[2] * 3;
         &self.pixels[index * len..(index + 1) * len]
+    }
+
+    /// The clip with every pixel as a square of `factor` × `factor`, so that small ones can be seen.
+    ///
+    /// # Errors
+    ///
+    /// If `factor` is zero.
+    pub fn enlarged(&self, factor: usize) -> Result<Self> {
+        let [frames, height, width, _] = self.shape;
+        let mut pixels = Vec::with_capacity(self.pixels.len() * factor * factor);
+        for row in self.pixels.chunks(width * 3) {
+            let wide: Vec<u8> = row.chunks(3).flat_map(|pixel| pixel.repeat(factor)).collect();
+            pixels.extend(wide.repeat(factor));
+        }
+        Self::new(pixels, [frames, height * factor, width * factor, 3], self.fps)
     }
 }
 
@@ -97,6 +126,27 @@ mod tests {
         assert!(Clip::new(vec![0; 12], [1, 2, 2, 3], 0.0).is_err());
         assert!(Clip::new(vec![0; 12], [1, 2, 2, 3], f64::NAN).is_err());
         assert!(Clip::new(vec![0; 12], [usize::MAX, usize::MAX, 2, 3], 8.0).is_err());
+    }
+
+    #[test]
+    fn mirrored_exchanges_pixels_and_not_channels() {
+        let row = |pixels: &[u8]| pixels.iter().flat_map(|&p| [p, p + 100, p + 200]).collect::<Vec<u8>>();
+        for (before, after) in [([1, 2, 3, 4, 5, 6], [3, 2, 1, 6, 5, 4]), ([7, 8, 9, 1, 2, 3], [9, 8, 7, 3, 2, 1])] {
+            let clip = Clip::new(row(&before), [1, 2, 3, 3], 8.0).unwrap();
+            assert_eq!(clip.mirrored().pixels(), row(&after));
+        }
+        let even = Clip::new(row(&[1, 2, 3, 4]), [2, 1, 2, 3], 8.0).unwrap();
+        assert_eq!(even.mirrored().pixels(), row(&[2, 1, 4, 3]));
+    }
+
+    #[test]
+    fn enlarging_repeats_pixels() {
+        let clip = Clip::new(vec![1, 2, 3, 4, 5, 6], [1, 1, 2, 3], 8.0).unwrap();
+        let large = clip.enlarged(2).unwrap();
+        assert_eq!(large.shape(), [1, 2, 4, 3]);
+        let row = [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6];
+        assert_eq!(large.pixels(), [row, row].concat());
+        assert!(clip.enlarged(0).is_err());
     }
 
     #[test]

@@ -76,12 +76,12 @@ const SHORT_FRACTION: u32 = 13;
 /// Factors of the conversion as swscale's vector code has them: 3 bits of the samples' and 13 of the factors' fractions
 /// make the 16 that each product loses, rounded down, before the products are added.
 struct Factors {
-    luma: i32,
-    luma_offset: i32,
-    red_from_cr: i32,
-    green_from_cb: i32,
-    green_from_cr: i32,
-    blue_from_cb: i32,
+    luma: i16,
+    luma_offset: i16,
+    red_from_cr: i16,
+    green_from_cb: i16,
+    green_from_cr: i16,
+    blue_from_cb: i16,
 }
 
 impl Factors {
@@ -90,7 +90,7 @@ impl Factors {
         let kg = 1.0 - kr - kb;
         let full = colour.full_range.unwrap_or(false);
         let (luma, chroma) = if full { (1.0, 1.0) } else { (255.0 / 219.0, 255.0 / 224.0) };
-        let fixed = |v: f64| (v * f64::from(1_u32 << SHORT_FRACTION)).round() as i32;
+        let fixed = |v: f64| (v * f64::from(1_u32 << SHORT_FRACTION)).round() as i16;
         let cr = 2.0 * (1.0 - kr) * chroma;
         let cb = 2.0 * (1.0 - kb) * chroma;
         Self {
@@ -111,42 +111,60 @@ pub(crate) fn write_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: Col
     if !is_rgb && (planes.depth > 8 || planes.height % 2 == 1 || planes.subsampling == [0, 0]) {
         return write_rgb_interpolated(planes, colour, out);
     }
-    let chroma_width = planes.width.div_ceil(1 << sub_x);
     let f = Factors::new(colour);
+    if is_rgb {
+        return write_rgb_from_rgb(planes, &f, out);
+    }
+    // Rows of luma, of what chroma adds to red, green and blue, and of the three: arithmetic on 16 bits, side by side, is
+    // what compilers make vector code of. All sums stay within ±1000.
+    let width = planes.width;
+    let chroma_width = width.div_ceil(1 << sub_x);
+    let short = |v: T| v.into().min(255) as i16;
+    let mut tint = [(); 3].map(|()| vec![0_i16; chroma_width << sub_x]);
+    let mut light = vec![0_i16; width];
+    let mut rgb = [(); 3].map(|()| vec![0_u8; width]);
+    for (y, row) in out.chunks_exact_mut(width * 3).enumerate() {
+        if y % (1 << sub_y) == 0 {
+            let at = (y >> sub_y) * chroma_width;
+            let (cb, cr) = (&planes.data[1][at..at + chroma_width], &planes.data[2][at..at + chroma_width]);
+            let [red, green, blue] = &mut tint;
+            let tints = red.chunks_exact_mut(1 << sub_x).zip(green.chunks_exact_mut(1 << sub_x));
+            for (((red, green), blue), (&cb, &cr)) in tints.zip(blue.chunks_exact_mut(1 << sub_x)).zip(cb.iter().zip(cr)) {
+                let (cb, cr) = (short(cb) - 128, short(cr) - 128);
+                red.fill(scaled(cr, f.red_from_cr));
+                green.fill(scaled(cb, f.green_from_cb) + scaled(cr, f.green_from_cr));
+                blue.fill(scaled(cb, f.blue_from_cb));
+            }
+        }
+        for (light, &luma) in light.iter_mut().zip(&planes.data[0][y * width..(y + 1) * width]) {
+            *light = scaled(short(luma) - f.luma_offset, f.luma);
+        }
+        for (to, tint) in rgb.iter_mut().zip(&tint) {
+            for ((to, &light), &tint) in to.iter_mut().zip(&light).zip(tint) {
+                *to = (light + tint).clamp(0, 255) as u8;
+            }
+        }
+        let [red, green, blue] = &rgb;
+        for (((pixel, &r), &g), &b) in row.as_chunks_mut().0.iter_mut().zip(red).zip(green).zip(blue) {
+            *pixel = [r, g, b];
+        }
+    }
+}
+
+/// A sample times one of the [`Factors`].
+fn scaled(v: i16, factor: i16) -> i16 {
+    ((i32::from(v << (FRACTION - SHORT_FRACTION)) * i32::from(factor)) >> FRACTION) as i16
+}
+
+/// Planes that are green, blue and red already, all at luma's scale.
+fn write_rgb_from_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, f: &Factors, out: &mut [u8]) {
     // Deeper samples are rounded to 8 bits first.
     let extra = planes.depth - 8;
-    let eight = |v: T| ((v.into() + ((1 << extra) >> 1)) >> extra).min(255);
-    let scaled = |v: i32, factor: i32| ((v << (FRACTION - SHORT_FRACTION)) * factor) >> FRACTION;
-    let byte = |v: i32| v.clamp(0, 255) as u8;
-    // Contributions of one row of chroma to red, green and blue.
-    let mut tint = vec![[0_i32; 3]; chroma_width];
-    for (y, row) in out.chunks_exact_mut(planes.width * 3).enumerate() {
-        let luma = &planes.data[0][y * planes.width..(y + 1) * planes.width];
-        let at = (y >> sub_y) * chroma_width;
-        let (cb, cr) = (&planes.data[1][at..at + chroma_width], &planes.data[2][at..at + chroma_width]);
-        if is_rgb {
-            // G, B, R, all at luma's scale.
-            for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-                let level = |v: T| byte(scaled(eight(v) - f.luma_offset, f.luma));
-                pixel.copy_from_slice(&[level(cr[x >> sub_x]), level(luma[x]), level(cb[x >> sub_x])]);
-            }
-            continue;
-        }
-        if y % (1 << sub_y) == 0 {
-            for ((t, &cb), &cr) in tint.iter_mut().zip(cb).zip(cr) {
-                let (cb, cr) = (eight(cb) - 128, eight(cr) - 128);
-                *t = [
-                    scaled(cr, f.red_from_cr),
-                    scaled(cb, f.green_from_cb) + scaled(cr, f.green_from_cr),
-                    scaled(cb, f.blue_from_cb),
-                ];
-            }
-        }
-        for (x, (pixel, &luma)) in row.chunks_exact_mut(3).zip(luma).enumerate() {
-            let luma = scaled(eight(luma) - f.luma_offset, f.luma);
-            let [r, g, b] = tint[x >> sub_x];
-            pixel.copy_from_slice(&[byte(luma + r), byte(luma + g), byte(luma + b)]);
-        }
+    let eight = |v: T| ((v.into() + ((1 << extra) >> 1)) >> extra).min(255) as i16;
+    let level = |v: T| scaled(eight(v) - f.luma_offset, f.luma).clamp(0, 255) as u8;
+    let [green, blue, red] = planes.data;
+    for (((pixel, &r), &g), &b) in out.as_chunks_mut().0.iter_mut().zip(red).zip(green).zip(blue) {
+        *pixel = [level(r), level(g), level(b)];
     }
 }
 

@@ -11,7 +11,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 use crate::find::has_extension;
-use crate::{Error, Result, VideoInfo, contain};
+use crate::{Clip, Error, Result, VideoInfo, contain};
 
 pub(crate) const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
@@ -28,18 +28,11 @@ pub(crate) struct FrameFolder {
 
 impl FrameFolder {
     pub(crate) fn open(dir: &Path) -> Result<Self> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
-            let path = entry.map_err(|e| Error::io(dir, e))?.path();
-            if has_extension(&path, &EXTENSIONS) && !file_name(&path).starts_with('.') && path.is_file() {
-                files.push(path);
-            }
-        }
-        files.sort_by_cached_key(|path| order(&file_name(path)));
+        let files = list(dir)?;
         let Some(first) = files.first() else {
             return Err(Error::folder(dir, format!("no frames: a frame folder holds {} files", EXTENSIONS.join(", "))));
         };
-        let (_, [width, height]) = read_image(first)?;
+        let (_, [width, height]) = decode_file(first)?;
         let info = VideoInfo {
             path: dir.to_path_buf(),
             container: "frames".into(),
@@ -68,7 +61,7 @@ impl FrameFolder {
         let mut all = Vec::with_capacity(indices.len() * self.info.width * self.info.height * 3);
         for &index in indices {
             let path = &self.files[index];
-            let (pixels, [width, height]) = read_image(path)?;
+            let (pixels, [width, height]) = decode_file(path)?;
             self.decoded.fetch_add(1, Ordering::Relaxed);
             if [width, height] != [self.info.width, self.info.height] {
                 let what = format!(
@@ -83,6 +76,33 @@ impl FrameFolder {
         }
         Ok(all)
     }
+}
+
+/// The frames in the folder `dir`, in order.
+pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
+        let entry = entry.map_err(|e| Error::io(dir, e))?;
+        let path = entry.path();
+        if has_extension(&path, &EXTENSIONS) && !file_name(&path).starts_with('.') {
+            let kind = entry.file_type().map_err(|e| Error::io(&path, e))?;
+            if kind.is_file() || kind.is_symlink() && path.is_file() {
+                files.push(path);
+            }
+        }
+    }
+    files.sort_by_cached_key(|path| order(&file_name(path)));
+    Ok(files)
+}
+
+/// Reads an image file, png or jpeg, as a clip of one frame.
+///
+/// # Errors
+///
+/// If it cannot be read, or is no sound image.
+pub fn read_image(path: impl AsRef<Path>) -> Result<Clip> {
+    let (pixels, [width, height]) = decode_file(path.as_ref())?;
+    Clip::new(pixels, [1, height, width, 3], FPS)
 }
 
 fn file_name(path: &Path) -> String {
@@ -103,7 +123,7 @@ fn order(name: &str) -> (bool, u128, String) {
 }
 
 /// RGB pixels `[h, w, 3]` and `[width, height]` of an image file.
-fn read_image(path: &Path) -> Result<(Vec<u8>, [usize; 2])> {
+fn decode_file(path: &Path) -> Result<(Vec<u8>, [usize; 2])> {
     let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
     let decode = if has_extension(path, &["png"]) { decode_png } else { decode_jpeg };
     let (pixels, size) = contain::run(|| decode(&bytes)).map_err(|e| Error::damaged(path, e))?;

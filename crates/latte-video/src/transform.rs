@@ -3,7 +3,45 @@
 //! The two resizing transforms are those of the official readers: bilinear, `align_corners = false`, no antialiasing (as
 //! `torch.nn.functional.interpolate`). They give `[0, 1]`; [`normalize`] makes the network's `[-1, 1]` of it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Clip, Error, Result};
+
+/// How frames come to the size that a model sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transform {
+    /// [`short_side_resize_center_crop`] (FaceForensics, UCF101).
+    #[default]
+    ResizeCrop,
+    /// [`center_crop_resize`] (SkyTimelapse).
+    CropResize,
+    /// Frames have the size already (Taichi-HD).
+    None,
+}
+
+impl Transform {
+    /// `[f, h, w, 3]` u8 to `[f, 3, height, width]` in `[-1, 1]`; `size` is `[height, width]`.
+    ///
+    /// # Errors
+    ///
+    /// With [`Transform::None`], if the frames have another size.
+    pub fn apply(self, clip: &Clip, size: [usize; 2]) -> Result<Vec<f32>> {
+        let from = [clip.height(), clip.width()];
+        let taps = match self {
+            Self::ResizeCrop => resize_crop_taps(from, size),
+            Self::CropResize => crop_resize_taps(from, size),
+            Self::None if from == size => size.map(identity_taps),
+            Self::None => {
+                return Err(Error::Shape(format!(
+                    "frames of {} × {} (height × width) where {} × {} was expected: without a transform both must be equal",
+                    from[0], from[1], size[0], size[1]
+                )));
+            }
+        };
+        Ok(sample(clip, &taps, signed))
+    }
+}
 
 /// Where one output row (or column) comes from: two source lines, and how much of the second.
 #[derive(Debug, Clone, Copy)]
@@ -19,53 +57,30 @@ struct Tap {
 /// square; positions use that scale and not the ratio of whole sizes. Where rounding down would give a side one too short
 /// (a bug of the reference, which then fails), the side is `size`.
 pub fn short_side_resize_center_crop(clip: &Clip, size: [usize; 2]) -> Vec<f32> {
-    let from = [clip.height(), clip.width()];
-    let scale = (size[0] as f64 / from[0] as f64).max(size[1] as f64 / from[1] as f64);
-    let taps = [0, 1].map(|axis| {
-        let resized = ((from[axis] as f64 * scale) as usize).max(size[axis]);
-        let offset = center_offset(resized, size[axis]);
-        taps(from[axis], (1.0 / scale) as f32, offset, size[axis])
-    });
-    sample(clip, &taps[0], &taps[1])
+    sample(clip, &resize_crop_taps([clip.height(), clip.width()], size), |p| p)
 }
 
 /// SkyTimelapse: cut out the centre of the shape of `size`, as large as fits (a square by the short side), then resize.
 ///
 /// `size` is `[height, width]`. Returns f32 in `[0, 1]`, `[f, 3, height, width]`.
 pub fn center_crop_resize(clip: &Clip, size: [usize; 2]) -> Vec<f32> {
-    let from = [clip.height(), clip.width()];
-    let scale = (size[0] as f64 / from[0] as f64).max(size[1] as f64 / from[1] as f64);
-    let taps = [0, 1].map(|axis| {
-        let cropped = ((size[axis] as f64 / scale).round() as usize).clamp(1, from[axis]);
-        let offset = center_offset(from[axis], cropped);
-        let mut taps = taps(cropped, cropped as f32 / size[axis] as f32, 0, size[axis]);
-        for tap in &mut taps {
-            tap.first += offset;
-            tap.second += offset;
-        }
-        taps
-    });
-    sample(clip, &taps[0], &taps[1])
+    sample(clip, &crop_resize_taps([clip.height(), clip.width()], size), |p| p)
 }
 
 /// Taichi: no resizing. f32 in `[0, 1]`, `[f, 3, h, w]`.
 pub fn to_float(clip: &Clip) -> Vec<f32> {
-    let identity = |n: usize| (0..n).map(|i| Tap { first: i, second: i, weight: 0.0 }).collect::<Vec<_>>();
-    sample(clip, &identity(clip.height()), &identity(clip.width()))
-}
-
-/// Mirrors left and right: `pixels` is any number of rows of `width` values.
-pub fn flip_horizontal(pixels: &mut [f32], width: usize) {
-    for row in pixels.chunks_mut(width.max(1)) {
-        row.reverse();
-    }
+    sample(clip, &[clip.height(), clip.width()].map(identity_taps), |p| p)
 }
 
 /// `[0, 1]` to `[-1, 1]`.
 pub fn normalize(pixels: &mut [f32]) {
     for p in pixels {
-        *p = (*p - 0.5) / 0.5;
+        *p = signed(*p);
     }
+}
+
+fn signed(p: f32) -> f32 {
+    (p - 0.5) / 0.5
 }
 
 /// Pixels in `[-1, 1]`, `[f, 3, h, w]`, as a clip: rounded to the nearest of 256 levels, clamped. Not-a-number is black.
@@ -107,6 +122,34 @@ fn center_offset(outer: usize, inner: usize) -> usize {
     twice / 2 + usize::from(twice % 4 == 3)
 }
 
+/// The taps of both axes, rows first, for [`short_side_resize_center_crop`]. Sizes are `[height, width]`.
+fn resize_crop_taps(from: [usize; 2], size: [usize; 2]) -> [Vec<Tap>; 2] {
+    let scale = (size[0] as f64 / from[0] as f64).max(size[1] as f64 / from[1] as f64);
+    [0, 1].map(|axis| {
+        let resized = ((from[axis] as f64 * scale) as usize).max(size[axis]);
+        taps(from[axis], (1.0 / scale) as f32, center_offset(resized, size[axis]), size[axis])
+    })
+}
+
+/// The same for [`center_crop_resize`].
+fn crop_resize_taps(from: [usize; 2], size: [usize; 2]) -> [Vec<Tap>; 2] {
+    let scale = (size[0] as f64 / from[0] as f64).max(size[1] as f64 / from[1] as f64);
+    [0, 1].map(|axis| {
+        let cropped = ((size[axis] as f64 / scale).round() as usize).clamp(1, from[axis]);
+        let offset = center_offset(from[axis], cropped);
+        let mut taps = taps(cropped, cropped as f32 / size[axis] as f32, 0, size[axis]);
+        for tap in &mut taps {
+            tap.first += offset;
+            tap.second += offset;
+        }
+        taps
+    })
+}
+
+fn identity_taps(len: usize) -> Vec<Tap> {
+    (0..len).map(|i| Tap { first: i, second: i, weight: 0.0 }).collect()
+}
+
 /// The taps of outputs `offset .. offset + count` on an axis of `len`, one output being `step` inputs wide.
 fn taps(len: usize, step: f32, offset: usize, count: usize) -> Vec<Tap> {
     (offset..offset + count)
@@ -118,28 +161,40 @@ fn taps(len: usize, step: f32, offset: usize, count: usize) -> Vec<Tap> {
         .collect()
 }
 
-fn sample(clip: &Clip, rows: &[Tap], columns: &[Tap]) -> Vec<f32> {
+/// `[f, h, w, 3]` to `[f, 3, rows, columns]`, each value from `[0, 1]` through `finish`.
+///
+/// Columns are mixed first, once for each row of the clip that is needed: neighbouring outputs share rows. Values are
+/// written in order, so that the result is never filled with zeros first.
+fn sample(clip: &Clip, taps: &[Vec<Tap>; 2], finish: impl Fn(f32) -> f32) -> Vec<f32> {
+    let [rows, columns] = taps;
     let row_len = clip.width() * 3;
-    let area = rows.len() * columns.len();
-    let mut out = vec![0.0; clip.num_frames() * 3 * area];
-    if area == 0 {
-        return out;
-    }
-    for (index, to) in out.chunks_exact_mut(3 * area).enumerate() {
+    let levels: [f32; 256] = std::array::from_fn(|level| level as f32 / 255.0);
+    let mut out = Vec::with_capacity(clip.num_frames() * 3 * rows.len() * columns.len());
+    let (mut above, mut below) = (vec![0.0; columns.len()], vec![0.0; columns.len()]);
+    for index in 0..clip.num_frames() {
         let frame = clip.frame(index);
-        for (y, row) in rows.iter().enumerate() {
-            let above = &frame[row.first * row_len..][..row_len];
-            let below = &frame[row.second * row_len..][..row_len];
-            for (x, column) in columns.iter().enumerate() {
-                for channel in 0..3 {
-                    let (left, right) = (column.first * 3 + channel, column.second * 3 + channel);
-                    let mix = |line: &[u8]| {
-                        let (a, b) = (f32::from(line[left]) / 255.0, f32::from(line[right]) / 255.0);
-                        a * (1.0 - column.weight) + b * column.weight
-                    };
-                    // [f, h, w, 3] -> [f, 3, h, w]
-                    to[channel * area + y * columns.len() + x] = mix(above) * (1.0 - row.weight) + mix(below) * row.weight;
+        for channel in 0..3 {
+            let mix = |row: usize, line: &mut [f32]| {
+                let row = &frame[row * row_len..][..row_len];
+                for (to, tap) in line.iter_mut().zip(columns) {
+                    let level = |column: usize| levels[row[column * 3 + channel] as usize];
+                    *to = level(tap.first) * (1.0 - tap.weight) + level(tap.second) * tap.weight;
                 }
+            };
+            // Which rows `above` and `below` hold.
+            let (mut is_above, mut is_below) = (None, None);
+            for row in rows {
+                if is_below == Some(row.first) {
+                    std::mem::swap(&mut above, &mut below);
+                    std::mem::swap(&mut is_above, &mut is_below);
+                }
+                if is_above.replace(row.first) != Some(row.first) {
+                    mix(row.first, &mut above);
+                }
+                if is_below.replace(row.second) != Some(row.second) {
+                    mix(row.second, &mut below);
+                }
+                out.extend(above.iter().zip(&below).map(|(a, b)| finish(a * (1.0 - row.weight) + b * row.weight)));
             }
         }
     }
@@ -168,11 +223,26 @@ mod tests {
         assert!(out.iter().all(|&v| (v - 200.0 / 255.0).abs() < 1e-6));
     }
 
+    /// The official readers mirror before they resize, and so do we: rounding a size down, and an odd number of columns to
+    /// cut off, put the window elsewhere in a mirrored frame.
     #[test]
-    fn flip_mirrors_rows() {
-        let mut pixels = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        flip_horizontal(&mut pixels, 3);
-        assert_eq!(pixels, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
+    fn mirroring_before_resizing_is_not_mirroring_after() {
+        let pixels = (0..320 * 240).flat_map(|i| [(i % 320 * 255 / 319) as u8; 3]).collect();
+        let clip = Clip::new(pixels, [1, 240, 320, 3], 8.0).unwrap();
+        let after: Vec<f32> =
+            short_side_resize_center_crop(&clip, [256, 256]).chunks(256).flat_map(|row| row.iter().rev().copied()).collect();
+        let before = short_side_resize_center_crop(&clip.mirrored(), [256, 256]);
+        let apart = before.iter().zip(&after).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        // 341 columns, of which 42 are cut off on the left and 43 on the right: 1.25 columns of the source.
+        assert!((0.9..1.6).contains(&(apart * 319.0)), "{} columns", apart * 319.0);
+    }
+
+    #[test]
+    fn without_a_transform_sizes_must_be_equal() {
+        let clip = Clip::new(vec![255; 2 * 4 * 6 * 3], [2, 4, 6, 3], 8.0).unwrap();
+        assert_eq!(Transform::None.apply(&clip, [4, 6]).unwrap(), vec![1.0; 2 * 3 * 4 * 6]);
+        let said = Transform::None.apply(&clip, [4, 4]).unwrap_err().to_string();
+        assert!(said.contains("4 × 6") && said.contains("4 × 4"), "{said}");
     }
 
     #[test]
@@ -183,7 +253,42 @@ mod tests {
         assert!(to_clip(&[], [1, 0, 2], 8.0).is_err());
     }
 
+    /// Every output on its own, straight from the formula.
+    fn sampled_plainly(clip: &Clip, [rows, columns]: &[Vec<Tap>; 2]) -> Vec<f32> {
+        let mut out = Vec::new();
+        for f in 0..clip.num_frames() {
+            for channel in 0..3 {
+                for (row, column) in rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))) {
+                    let level = |y: usize, x: usize| f32::from(clip.frame(f)[(y * clip.width() + x) * 3 + channel]) / 255.0;
+                    let mix = |y: usize| level(y, column.first) * (1.0 - column.weight) + level(y, column.second) * column.weight;
+                    out.push(mix(row.first) * (1.0 - row.weight) + mix(row.second) * row.weight);
+                }
+            }
+        }
+        out
+    }
+
     proptest! {
+        #[test]
+        fn sharing_rows_changes_no_bit(
+            h in 1_usize..24, w in 1_usize..24, to_h in 1_usize..40, to_w in 1_usize..40, seed: u64,
+        ) {
+            let mut state = seed | 1;
+            let mut random = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            };
+            let clip = Clip::new((0..2 * h * w * 3).map(|_| random()).collect(), [2, h, w, 3], 8.0).unwrap();
+            for taps in [resize_crop_taps([h, w], [to_h, to_w]), crop_resize_taps([h, w], [to_h, to_w])] {
+                let plain = sampled_plainly(&clip, &taps);
+                prop_assert_eq!(&sample(&clip, &taps, |p| p), &plain);
+                let plain: Vec<f32> = plain.iter().map(|p| (p - 0.5) / 0.5).collect();
+                prop_assert_eq!(sample(&clip, &taps, signed), plain);
+            }
+        }
+
         #[test]
         fn u8_to_float_and_back_is_exact(pixels in proptest::collection::vec(any::<u8>(), 2 * 3 * 4 * 3)) {
             let clip = Clip::new(pixels, [2, 3, 4, 3], 8.0).unwrap();

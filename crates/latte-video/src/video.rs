@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use crate::builtin::BuiltIn;
+use crate::dataset::Place;
 use crate::ffmpeg::Ffmpeg;
 use crate::frame_folder::FrameFolder;
+use crate::stretch::Stretch;
 use crate::{Clip, Error, Result, VideoInfo};
 
 /// What decodes a video file. Folders of frames are always read by this crate itself.
@@ -48,18 +50,35 @@ impl Video {
     pub fn open(path: impl AsRef<Path>, decoder: Decoder) -> Result<Self> {
         let path = path.as_ref();
         let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        let source = if meta.is_dir() {
-            Source::Folder(FrameFolder::open(path)?)
-        } else if meta.len() == 0 {
-            return Err(Error::not_video(path, "the file is empty"));
-        } else {
-            let use_ffmpeg = match decoder {
-                Decoder::Auto => crate::ffmpeg::is_available(),
-                Decoder::BuiltIn => false,
-                Decoder::Ffmpeg => true,
-            };
-            if use_ffmpeg { Source::Ffmpeg(Ffmpeg::open(path)?) } else { Source::BuiltIn(Box::new(BuiltIn::open(path)?)) }
+        if meta.is_dir() {
+            return Ok(Self { source: Source::Folder(FrameFolder::open(path)?) });
+        }
+        Self::open_stretch(Stretch::whole(path), decoder)
+    }
+
+    /// Opens a video of a data set, inside an archive too: nothing is unpacked, only the video's own part of the archive is
+    /// read. [`VideoInfo::path`] is then the archive's path with the video's name in it added.
+    ///
+    /// # Errors
+    ///
+    /// As [`Video::open`], and if the archive is shorter than it was when the data set was listed.
+    pub fn open_place(place: &Place, decoder: Decoder) -> Result<Self> {
+        match place {
+            Place::Path(path) => Self::open(path, decoder),
+            Place::Archived { archive, offset, length, name } => {
+                Self::open_stretch(Stretch::archived(archive, *offset, *length, name), decoder)
+            }
+        }
+    }
+
+    fn open_stretch(stretch: Stretch, decoder: Decoder) -> Result<Self> {
+        let use_ffmpeg = match decoder {
+            Decoder::Auto => crate::ffmpeg::is_available(),
+            Decoder::BuiltIn => false,
+            Decoder::Ffmpeg => true,
         };
+        let source =
+            if use_ffmpeg { Source::Ffmpeg(Ffmpeg::open(stretch)?) } else { Source::BuiltIn(Box::new(BuiltIn::open(stretch)?)) };
         Ok(Self { source })
     }
 

@@ -13,7 +13,10 @@ pub enum FrameRule {
     /// 21, 25, 28, …, 43, 47). A video shorter than the window is sampled more densely.
     #[default]
     Linspace,
-    /// Every `frame_interval`-th frame exactly. A video shorter than the window is an error.
+    /// The official rule of the SkyTimelapse and Taichi-HD readers: every `frame_interval`-th frame, with the starts of
+    /// [`FrameRule::Linspace`]. A video that ends before the last of these frames is an error.
+    OfficialStride,
+    /// Every `frame_interval`-th frame, from every start that there is. A video that ends before the last is an error.
     ExactStride,
 }
 
@@ -29,24 +32,37 @@ pub struct ClipWindow {
 }
 
 impl ClipWindow {
-    /// How many frames of the video the window covers: `num_frames · frame_interval` by the official rule,
-    /// `(num_frames − 1) · frame_interval + 1` with an exact stride.
+    /// How many frames of the video the window covers: `num_frames · frame_interval` by the official rules, and from the
+    /// first to the last frame of the clip with an exact stride.
     pub fn span(&self) -> usize {
         match self.rule {
-            FrameRule::Linspace => self.num_frames.saturating_mul(self.frame_interval),
-            FrameRule::ExactStride => self.num_frames.saturating_sub(1).saturating_mul(self.frame_interval).saturating_add(1),
+            FrameRule::Linspace | FrameRule::OfficialStride => self.num_frames.saturating_mul(self.frame_interval),
+            FrameRule::ExactStride => self.strided(),
         }
+    }
+
+    /// How many frames a video must have at least.
+    pub fn least_frames(&self) -> usize {
+        match self.rule {
+            FrameRule::Linspace => self.num_frames,
+            FrameRule::OfficialStride | FrameRule::ExactStride => self.strided(),
+        }
+    }
+
+    /// From the first to the last of frames that are `frame_interval` apart.
+    fn strided(&self) -> usize {
+        self.num_frames.saturating_sub(1).saturating_mul(self.frame_interval).saturating_add(1)
     }
 
     /// How many starts there are to choose from: 0, 1, … `num_starts − 1`. Zero if the video is too short.
     ///
-    /// The official rule draws from `max(1, total − span)` starts, which leaves out the very last one.
+    /// The official rules draw from `max(1, total − span)` starts, which leaves out the very last one.
     pub fn num_starts(&self, total_frames: usize) -> usize {
         if self.check(total_frames).is_err() {
             return 0;
         }
         match self.rule {
-            FrameRule::Linspace => total_frames.saturating_sub(self.span()).max(1),
+            FrameRule::Linspace | FrameRule::OfficialStride => total_frames.saturating_sub(self.span()).max(1),
             FrameRule::ExactStride => total_frames - self.span() + 1,
         }
     }
@@ -59,10 +75,7 @@ impl ClipWindow {
     pub fn indices(&self, total_frames: usize, start: usize) -> Result<Vec<usize>> {
         self.check(total_frames)?;
         let left = total_frames.saturating_sub(start);
-        let needed = match self.rule {
-            FrameRule::Linspace => self.num_frames,
-            FrameRule::ExactStride => self.span(),
-        };
+        let needed = self.least_frames();
         if left < needed {
             return Err(Error::Window(format!(
                 "a window of {} frames, {} apart, cannot begin at frame {start} of a video of {total_frames} frames: \
@@ -74,7 +87,9 @@ impl ClipWindow {
         }
         Ok(match self.rule {
             FrameRule::Linspace => linspace(start, start.saturating_add(self.span()).min(total_frames) - 1, self.num_frames),
-            FrameRule::ExactStride => (0..self.num_frames).map(|i| start + i * self.frame_interval).collect(),
+            FrameRule::OfficialStride | FrameRule::ExactStride => {
+                (0..self.num_frames).map(|i| start + i * self.frame_interval).collect()
+            }
         })
     }
 
@@ -85,10 +100,11 @@ impl ClipWindow {
                 self.num_frames, self.frame_interval
             )));
         }
-        let (needed, why) = match self.rule {
-            FrameRule::Linspace => (self.num_frames, String::new()),
-            FrameRule::ExactStride => {
-                (self.span(), format!(" ({} frames, {} apart, exact stride)", self.num_frames, self.frame_interval))
+        let needed = self.least_frames();
+        let why = match self.rule {
+            FrameRule::Linspace => String::new(),
+            FrameRule::OfficialStride | FrameRule::ExactStride => {
+                format!(" ({} frames, {} apart)", self.num_frames, self.frame_interval)
             }
         };
         if total_frames < needed {
@@ -143,6 +159,17 @@ mod tests {
     }
 
     #[test]
+    fn official_stride_has_the_official_starts_and_a_constant_stride() {
+        let window = ClipWindow { rule: FrameRule::OfficialStride, ..OFFICIAL };
+        assert_eq!((window.span(), window.least_frames()), (48, 46));
+        // A whole number from 0 to max(0, n - 48 - 1).
+        assert_eq!([45, 46, 48, 49, 50, 100].map(|n| window.num_starts(n)), [0, 1, 1, 1, 2, 52]);
+        assert_eq!(window.indices(100, 51).unwrap(), (0..16).map(|i| 51 + 3 * i).collect::<Vec<_>>());
+        let said = window.indices(45, 0).unwrap_err().to_string();
+        assert!(said.contains("has 45 frames") && said.contains("at least 46"), "{said}");
+    }
+
+    #[test]
     fn too_few_frames_names_both_numbers() {
         let said = OFFICIAL.indices(9, 0).unwrap_err().to_string();
         assert!(said.contains("has 9 frames") && said.contains("at least 16"), "{said}");
@@ -154,9 +181,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_start_gives_ascending_frames_within_the_video(
-            num_frames in 1_usize..40, frame_interval in 1_usize..8, total in 0_usize..400, exact: bool, pick in 0_usize..400,
+            num_frames in 1_usize..40, frame_interval in 1_usize..8, total in 0_usize..400, rule in 0_usize..3, pick in 0_usize..400,
         ) {
-            let rule = if exact { FrameRule::ExactStride } else { FrameRule::Linspace };
+            let rule = [FrameRule::Linspace, FrameRule::OfficialStride, FrameRule::ExactStride][rule];
             let window = ClipWindow { num_frames, frame_interval, rule };
             let starts = window.num_starts(total);
             if starts == 0 {
@@ -170,7 +197,7 @@ mod tests {
                 prop_assert!(indices.windows(2).all(|w| w[0] < w[1]));
                 prop_assert!(indices[num_frames - 1] < total);
                 prop_assert!(indices[num_frames - 1] - start < window.span());
-                if exact {
+                if rule != FrameRule::Linspace {
                     prop_assert!(indices.windows(2).all(|w| w[1] - w[0] == frame_interval));
                 }
             }

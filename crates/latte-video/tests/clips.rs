@@ -63,6 +63,13 @@ fn every_frame_is_the_one_that_ffmpeg_decoded() {
         for index in [0, sums.len() / 2, sums.len() - 1] {
             assert_eq!(adler32(video.frames(&[index]).unwrap().pixels()), sums[index], "{name}, frame {index} alone");
         }
+        // And so it is where frames between the wanted ones are passed over.
+        for (first, step) in [(0, 3), (sums.len() / 5, 7)] {
+            let indices: Vec<usize> = (first..sums.len()).step_by(step).collect();
+            let clip = video.frames(&indices).unwrap();
+            let ours: Vec<u32> = (0..clip.num_frames()).map(|i| adler32(clip.frame(i))).collect();
+            assert_eq!(ours, indices.iter().map(|&i| sums[i]).collect::<Vec<u32>>(), "{name}, from {first} every {step}");
+        }
     }
 }
 
@@ -124,6 +131,11 @@ fn a_window_decodes_only_what_it_needs() {
     // Two frames in the first and the last group: the group between is passed over.
     video.frames(&[1, 121]).unwrap();
     assert!(video.pictures_decoded().unwrap() - before < 12);
+    let before = video.pictures_decoded().unwrap();
+    // All of the first group lies before the last of its frames; those that no other refers to are left out.
+    video.frames(&[59]).unwrap();
+    let decoded = video.pictures_decoded().unwrap() - before;
+    assert!((20..50).contains(&decoded), "{decoded}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use latte::noise::TorchRng;
 use latte::vae::{
-    Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, DiagonalGaussian, KlConfig, TemporalDecoderConfig, Tiling,
+    Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, DiagonalGaussian, KlConfig, Posterior, TemporalDecoderConfig,
+    Tiling,
 };
 use latte::{Error, Result};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
@@ -115,6 +116,50 @@ fn latents_are_centred_and_scaled_for_diffusion_and_back() -> Result<()> {
     let decoded = vae.decode(&latent)?;
     assert_eq!(decoded.dims(), pixels.dims());
     assert_close(&decoded.squeeze(0)?, &vae.decode_unscaled(&sample)?, 1e-4)?;
+    Ok(())
+}
+
+/// What was encoded once is trained on later, by a program that holds no weights.
+#[test]
+fn moments_and_the_configuration_give_the_latents_of_encoding_bit_for_bit() -> Result<()> {
+    let mut config = config();
+    (config.scaling_factor, config.latents_mean) = (0.18215, Some(vec![0.1, 0.2, 0.3, 0.4]));
+    let vae = AutoencoderKl::new(config.clone(), &parameters()?, Precision::F32)?;
+    let pixels = pseudo_random(&[2, 3, 3, 8, 12], 4)?;
+    let (space, moments) = (config.latent_space()?, vae.clip_moments(&pixels)?);
+    assert_eq!((moments.dims(), space.moment_channels()), ([2, 3, 8, 2, 3].as_slice(), 8));
+    let bits =
+        |t: &Tensor| -> Result<Vec<u32>> { Ok(t.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect()) };
+    let encoded = vae.encode(&pixels, &mut TorchRng::new(6))?;
+    assert_eq!(bits(&space.latents(&moments, Posterior::Sample, &mut TorchRng::new(6))?)?, bits(&encoded)?);
+    assert_ne!(bits(&space.latents(&moments, Posterior::Sample, &mut TorchRng::new(7))?)?, bits(&encoded)?);
+    // The mean takes nothing from the generator.
+    let mut rng = TorchRng::new(6);
+    let mean = space.latents(&moments, Posterior::Mean, &mut rng)?;
+    assert_eq!(rng, TorchRng::new(6));
+    assert_close(&space.unscaled(&mean)?.flatten(0, 1)?, &moments.flatten(0, 1)?.narrow(1, 0, 4)?, 1e-6)?;
+    Ok(())
+}
+
+#[test]
+fn a_single_file_is_opened_with_the_configuration_beside_it_or_that_of_stable_diffusion() -> Result<()> {
+    let io = |source| Error::Io { path: "test".into(), source };
+    let dir = tempfile::tempdir().map_err(io)?;
+    let file = dir.path().join("vae.safetensors");
+    // As trainers leave it: everything in a `state_dict`, by the names of the original code where they differ.
+    let inside: Parameters = parameters()?.iter().map(|(name, tensor)| (format!("state_dict.{name}"), tensor.clone())).collect();
+    latte::weights::save(&file, &inside, None)?;
+    let latent = pseudo_random(&[1, 4, 3, 4], 1)?;
+    let message = AutoencoderKl::open(&file, Precision::F32).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(message.contains("vae.safetensors") && message.contains("should be [512] but is [12]"), "{message}");
+    let written = serde_json::to_string(&config()).map_err(|e| io(e.into()))?;
+    std::fs::write(dir.path().join("config.json"), written).map_err(io)?;
+    for path in [file.as_path(), dir.path()] {
+        let decoded = AutoencoderKl::open(path, Precision::F32)?.decode_unscaled(&latent)?;
+        assert_close(&decoded, &kl()?.decode_unscaled(&latent)?, 0.0)?;
+    }
+    assert_eq!(KlConfig::at(dir.path())?, config());
+    assert!(matches!(KlConfig::at(&dir.path().join("none")), Err(Error::Io { .. })));
     Ok(())
 }
 
@@ -229,6 +274,9 @@ fn shapes_that_do_not_fit_are_refused() -> Result<()> {
     }
     assert!(refused(vae.decode(&zeros(&[4, 2, 2])?)) && refused(clip_vae.decode(&zeros(&[0, 1, 4, 2, 2])?)));
     assert!(refused(clip_vae.moments(&zeros(&[1, 3, 3, 4])?)));
-    assert_eq!((vae.latent_channels(), vae.downsample_factor(), vae.latent_shape(2, 8, 16)?), (4, 4, [2, 4, 2, 4]));
+    let space = vae.space();
+    assert_eq!((space.channels(), space.downsample_factor(), space.latent_shape(2, 8, 16)?), (4, 4, [2, 4, 2, 4]));
+    assert!(space.latent_shape(2, 8, 18).is_err());
+    assert!(refused(space.latents(&zeros(&[1, 2, 4, 2, 2])?, Posterior::Mean, &mut TorchRng::new(0))));
     Ok(())
 }

@@ -1,24 +1,32 @@
 //! The configuration of a run: TOML into one struct per concern, unknown keys refused.
 
+mod autoencoder;
+pub(crate) mod data;
 mod model;
+mod official;
 mod sections;
 pub(crate) mod source;
+mod validation;
+mod yaml;
 
 use std::path::Path;
 
-use latte::diffusion::DiffusionConfig;
+use latte::diffusion::{Diffusion, DiffusionConfig, MinSnr, TimestepSpacing};
 use latte::model::LatteConfig;
+use latte::vae::LatentSpace;
 use serde::{Deserialize, Serialize};
 
+pub use autoencoder::{AutoencoderConfig, AutoencoderKind, VaeMark};
+pub use data::{DataConfig, DecoderChoice, FrameSize};
 pub(crate) use model::Surroundings;
-pub use model::{AutoencoderConfig, AutoencoderKind, ConditionKind, ModelConfig};
+pub use model::{ConditionKind, ModelConfig};
+pub use official::{TranslatedKey, Translation};
 pub(crate) use sections::at_least_one;
-pub use sections::{
-    DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig,
-    Recompute, Transform,
-};
+pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute, SamplesConfig};
+pub use validation::ValidationConfig;
 
 use crate::error::{Error, Result};
+use crate::latents::Manifest;
 
 /// A training run, in full. `[model]`, `[data]`, `[train]` and `[output]` must be there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +50,12 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// The loop.
     pub train: LoopConfig,
+    /// The loss on data that is not trained on. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationConfig>,
+    /// Samples that are made on the way.
+    #[serde(default)]
+    pub samples: SamplesConfig,
     /// What is written, and where.
     pub output: OutputConfig,
 }
@@ -64,10 +78,15 @@ impl TrainConfig {
     ///
     /// As [`TrainConfig::load`].
     pub fn from_toml(text: &str, source_name: &str, overrides: &[String]) -> Result<Self> {
-        let mut table = source::parse_table(text, source_name)?;
+        Self::from_table(source::parse_table(text, source_name)?, source_name, overrides)
+    }
+
+    /// The last part of every way to a configuration.
+    fn from_table(mut table: toml::Table, source_name: &str, overrides: &[String]) -> Result<Self> {
         for setting in overrides {
             source::apply_override(&mut table, setting)?;
         }
+        data::write_out_layout(&mut table);
         let config: Self = source::from_table(table, source_name)?;
         config.validate(source_name)?;
         Ok(config)
@@ -82,14 +101,29 @@ impl TrainConfig {
         toml::to_string(self).map_err(|e| Error::config("configuration", "", e.to_string()))
     }
 
+    /// The space that the network works in: that of the latent cache where there is one, else the autoencoder's.
+    ///
+    /// # Errors
+    ///
+    /// If the autoencoder's configuration or the cache's manifest cannot be read.
+    pub fn latent_space(&self) -> Result<LatentSpace> {
+        match &self.data.latents {
+            Some(folder) if Manifest::exists(folder) => Manifest::read(folder)?.header.space(),
+            _ => self.autoencoder.space(),
+        }
+    }
+
     /// `[f, c, h, w]` of one clip's latent.
     ///
     /// # Errors
     ///
     /// If the autoencoder cannot work on frames of this size.
     pub fn latent_shape(&self) -> Result<[usize; 4]> {
-        let [height, width] = self.data.size.height_width();
-        Ok(self.autoencoder.build().latent_shape(self.data.num_frames, height, width)?)
+        let ([height, width], space) = (self.data.size.height_width(), self.latent_space()?);
+        space.latent_shape(self.data.num_frames, height, width).map_err(|_| {
+            let what = format!("expected multiples of {}, got {height} × {width}", space.downsample_factor());
+            Error::config("configuration", "data.size", format!("{what}: that is what the autoencoder makes one place of"))
+        })
     }
 
     /// The network of a run on data with `num_classes` classes.
@@ -99,6 +133,21 @@ impl TrainConfig {
     /// If the sections do not fit together, or not the data.
     pub fn resolve_model(&self, num_classes: usize) -> Result<LatteConfig> {
         self.resolve_model_in("configuration", num_classes)
+    }
+
+    /// The diffusion process that the run trains on, and its loss.
+    ///
+    /// # Errors
+    ///
+    /// If the process is impossible, or has no loss that `train.min_snr_gamma` could weight.
+    pub fn diffusion(&self) -> Result<Diffusion> {
+        let min_snr = self.train.min_snr_gamma.map(MinSnr::new).transpose()?;
+        Ok(Diffusion::new(&self.diffusion, &TimestepSpacing::All)?.with_min_snr(min_snr)?)
+    }
+
+    /// The share of `data` that is held out for validation, if any.
+    pub(crate) fn held_out(&self) -> Option<f64> {
+        self.validation.as_ref().and_then(|validation| validation.fraction)
     }
 
     fn resolve_model_in(&self, source_name: &str, num_classes: usize) -> Result<LatteConfig> {
@@ -124,25 +173,57 @@ impl TrainConfig {
             ("train.max_steps", self.train.max_steps),
             ("train.batch_size", self.train.batch_size as u64),
             ("train.accumulate", self.train.accumulate as u64),
+            ("samples.num", self.samples.num as u64),
+            ("samples.steps", self.samples.steps as u64),
         ];
         at_least_one(source_name, &counts)?;
         self.data.validate(source_name)?;
         self.output.validate(source_name)?;
         self.optimizer.validate(source_name)?;
-        if self.autoencoder.kind == AutoencoderKind::StableDiffusion {
-            return wrong("autoencoder.kind", "training on latents is not there yet; use `pixels`".into());
+        if !(self.train.offset_noise.is_finite() && self.train.offset_noise >= 0.0) {
+            return wrong("train.offset_noise", format!("expected a number of at least 0, got {}", self.train.offset_noise));
+        }
+        self.diffusion().map_err(|e| match e {
+            Error::Latte(latte::Error::Config { key, what }) if key == "min_snr_gamma" => {
+                Error::config(source_name, "train.min_snr_gamma", what)
+            }
+            Error::Latte(latte::Error::Config { key, what }) => Error::config(source_name, format!("diffusion.{key}"), what),
+            other => other,
+        })?;
+        if self.autoencoder.kind == AutoencoderKind::Pixels && self.autoencoder.path.is_some() {
+            return wrong("autoencoder.path", "set, but `autoencoder.kind` is `pixels`; set it to `kl`".into());
+        }
+        if self.autoencoder.kind == AutoencoderKind::Pixels && self.data.latents.is_some() {
+            return wrong("data.latents", "set, but `autoencoder.kind` is `pixels`; set it to `kl`".into());
+        }
+        if let Some((key, what)) = self.validation.as_ref().and_then(|v| v.problem(self.diffusion.num_timesteps)) {
+            return wrong(key, what);
+        }
+        if self.held_out().is_some() && self.data.image_list.is_some() {
+            let what = "set, and `data.image_list` too, whose images may be of videos that are held out; leave out the list (images \
+                        are frames of the training videos then), or set `validation.path` instead";
+            return wrong("validation.fraction", what.into());
+        }
+        if let Some((key, what)) = self.data.contradiction(self.model.condition == ConditionKind::Class) {
+            return wrong(key, what);
         }
         if self.model.condition == ConditionKind::None && self.model.num_classes.is_some() {
             return wrong("model.num_classes", "set, but `model.condition` is `none`; set it to `class`".into());
         }
         // The number of classes is not known yet; any will do to check the rest.
-        self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1)).map(|_| ())
+        let resolved = self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1)).map(|_| ());
+        match &self.autoencoder.path {
+            // What was taken in the place of its configuration is no reason to refuse this one.
+            Some(path) if resolved.is_err() && !path.exists() => self.autoencoder.existing_path().map(|_| ()),
+            _ => resolved,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use latte::model::{BlockLayout, Condition, PatchEmbedding};
+    use latte_video::{FrameRule, Transform};
 
     use super::*;
 
@@ -187,16 +268,46 @@ mod tests {
             "model.injection=all_tokens",
             "model.temporal_position=rope",
             "data.size=[32, 48]",
+            "data.layout=ucf101",
+            "data.index=videos.jsonl",
+            "data.joint_images=8",
+            "data.image_list=images.txt",
+            "data.image_path=images",
             "data.decoder=built_in",
             "data.transform=crop_resize",
             "train.recompute=block",
+            "train.min_snr_gamma=5",
+            "train.offset_noise=0.1",
+            "validation.path=held-out",
             "train.timestep_sampler=loss_second_moment",
+            "samples.every=100",
+            "samples.guidance=2.5",
+            "samples.sampler=ddpm",
+            "output.tensorboard=false",
             "optimizer.learning_rate=0.00012345678901234567",
         ];
         for config in [load(&[]).unwrap(), load(&every).unwrap()] {
             let text = config.to_toml().unwrap();
             assert_eq!(TrainConfig::from_toml(&text, "again", &[]).unwrap(), config, "{text}");
         }
+    }
+
+    #[test]
+    fn a_layout_decides_what_is_not_written_out() {
+        let rules = |overrides: &[&str]| {
+            let data = load(overrides).unwrap().data;
+            (data.frame_rule, data.transform, data.flip)
+        };
+        assert_eq!(rules(&[]), (FrameRule::Linspace, Transform::ResizeCrop, false));
+        assert_eq!(rules(&["data.layout=faceforensics"]), (FrameRule::Linspace, Transform::ResizeCrop, true));
+        assert_eq!(rules(&["data.layout=ucf101"]), (FrameRule::Linspace, Transform::ResizeCrop, true));
+        assert_eq!(rules(&["data.layout=skytimelapse"]), (FrameRule::OfficialStride, Transform::CropResize, false));
+        assert_eq!(rules(&["data.layout=taichi_hd"]), (FrameRule::OfficialStride, Transform::None, true));
+        let mine = ["data.layout=taichi_hd", "data.flip=false", "data.frame_rule=exact_stride", "data.transform=resize_crop"];
+        assert_eq!(rules(&mine), (FrameRule::ExactStride, Transform::ResizeCrop, false));
+        // What a layout says is written out: another layout later changes nothing of a saved configuration.
+        let saved = load(&["data.layout=skytimelapse"]).unwrap().to_toml().unwrap();
+        assert!(saved.contains("frame_rule = \"official_stride\"") && saved.contains("transform = \"crop_resize\""), "{saved}");
     }
 
     #[test]
@@ -228,6 +339,10 @@ mod tests {
             ("model.block_layout=late", "x.toml: model.block_layout: `late` is no choice here"),
             ("data.size=63", "x.toml: data.size: expected multiples of patch_size = 2"),
             ("data.size=big", "x.toml: data.size: expected a number of pixels or [height, width]"),
+            ("data.layout=ucf", "x.toml: data.layout: `ucf` is no choice here"),
+            ("data.transform=crop", "x.toml: data.transform: `crop` is no choice here"),
+            ("data.image_list=images.txt", "x.toml: data.image_path: missing"),
+            ("data.image_path=images", "x.toml: data.image_list: missing"),
             ("data.num_frames=0", "x.toml: data.num_frames: expected at least 1, got 0"),
             ("diffusion.noise_schedul=linear", "x.toml: diffusion.noise_schedul: unknown key; did you mean `noise_schedule`?"),
             ("optimizer.learning_rate=-1", "x.toml: optimizer.learning_rate: expected a number of at least 0"),
@@ -235,6 +350,16 @@ mod tests {
             ("optimizer.betas=[0.9, 1.0]", "x.toml: optimizer.betas: expected 0 ≤ value < 1, got 1"),
             ("optimizer.min_learning_rate=1", "x.toml: optimizer.min_learning_rate: 1 is above learning_rate"),
             ("train.batch_size=-1", "x.toml: train.batch_size: "),
+            ("train.offset_noise=-0.1", "x.toml: train.offset_noise: expected a number of at least 0, got -0.1"),
+            ("train.min_snr_gamma=0", "x.toml: train.min_snr_gamma: expected a number above 0, got 0"),
+            ("diffusion.num_timesteps=0", "x.toml: diffusion."),
+            ("validation.clips=0", "x.toml: validation.clips: expected at least 1, got 0"),
+            ("validation.every=5", "x.toml: validation.fraction: missing; please set it, or `validation.path`"),
+            ("validation.fraction=1", "x.toml: validation.fraction: expected a number between 0 and 1, got 1"),
+            ("validation={ fraction = 0.1, path = \"x\" }", "x.toml: validation.fraction: set, and `validation.path` too"),
+            ("validation={ fraction = 0.1, timesteps = 1001 }", "x.toml: validation.timesteps: expected at most"),
+            ("samples.num=0", "x.toml: samples.num: expected at least 1, got 0"),
+            ("samples.sampler=euler", "x.toml: samples.sampler: "),
             ("train.max_steps=0", "x.toml: train.max_steps: expected at least 1, got 0"),
         ];
         for (setting, expected) in cases {
@@ -246,6 +371,11 @@ mod tests {
             let message = message.unwrap_err().to_string();
             assert!(message.starts_with(expected) && !message.contains('\n'), "{setting}: {message}");
         }
+        let two = |a: &str, b: &str| load(&[a, b, "data.image_path=images"]).unwrap_err().to_string();
+        let message = two("data.layout=taichi_hd", "data.image_list=images.txt");
+        assert!(message.starts_with("x.toml: data.image_list: only for `faceforensics` and `ucf101`"), "{message}");
+        let message = two("data.layout=skytimelapse", "model.condition=class");
+        assert!(message.starts_with("x.toml: data.layout: `skytimelapse` has no classes"), "{message}");
         let missing = TrainConfig::from_toml("[model]\n", "x.toml", &[]).unwrap_err().to_string();
         assert_eq!(missing, "x.toml: data: missing; please set it");
         let axes = LEAST.replace("preset = \"Latte-S/2\"", "depth = 2");

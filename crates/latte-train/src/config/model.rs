@@ -1,11 +1,6 @@
-//! The sections of the configuration that are about the network and the space that it works in.
+//! The section of the configuration that is about the network.
 
-use std::sync::Arc;
-
-use candle_core::Tensor;
 use latte::model::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
-use latte::noise::TorchRng;
-use latte::vae::{Autoencoder, Pixels};
 use serde::{Deserialize, Serialize};
 
 /// `[model]`: the network. Either a `preset`, or `patch_size`, `hidden_size`, `depth` and `num_heads`; with both, what is
@@ -124,68 +119,5 @@ impl ModelConfig {
         };
         config.validate()?;
         Ok(config)
-    }
-}
-
-/// `[autoencoder]`: the space that the network works in.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AutoencoderConfig {
-    /// Which one. Default `pixels`.
-    #[serde(default)]
-    pub kind: AutoencoderKind,
-}
-
-/// The autoencoders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AutoencoderKind {
-    /// None: the network works on the pixels themselves.
-    #[default]
-    Pixels,
-    /// Stable Diffusion's, whose weights are files of their own: every official checkpoint works in its latents. For sampling
-    /// (`latte sample --vae`); training on latents is not there yet.
-    StableDiffusion,
-}
-
-impl AutoencoderConfig {
-    /// The autoencoder itself.
-    pub fn build(&self) -> Arc<dyn Autoencoder> {
-        match self.kind {
-            AutoencoderKind::Pixels => Arc::new(Pixels),
-            AutoencoderKind::StableDiffusion => Arc::new(NotLoaded),
-        }
-    }
-}
-
-/// Stable Diffusion's autoencoder before its weights are there: its shapes only.
-struct NotLoaded;
-
-impl NotLoaded {
-    fn refuse(what: &str) -> latte::Result<Tensor> {
-        Err(latte::Error::Config {
-            key: "autoencoder".into(),
-            what: format!(
-                "{what} needs the weights of Stable Diffusion's autoencoder; give its folder (`latte sample --vae FOLDER`)"
-            ),
-        })
-    }
-}
-
-impl Autoencoder for NotLoaded {
-    fn encode(&self, _: &Tensor, _: &mut TorchRng) -> latte::Result<Tensor> {
-        Self::refuse("encoding")
-    }
-
-    fn decode(&self, _: &Tensor) -> latte::Result<Tensor> {
-        Self::refuse("decoding")
-    }
-
-    fn latent_channels(&self) -> usize {
-        4
-    }
-
-    fn downsample_factor(&self) -> usize {
-        8
     }
 }

@@ -1,126 +1,13 @@
-//! The sections of the configuration that are about data, optimisation, the loop and what it writes.
+//! The sections of the configuration that are about optimisation, the loop and what it writes.
 
 use latte::diffusion::TimestepSampling;
 use latte::model::Ancestor;
+use latte::sampler::Sampler;
 use latte_ops::Precision;
-use latte_video::{ClipWindow, Decoder, FrameRule};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::lr::{Decay, LrSchedule};
-
-/// `[data]`: which videos, and what a training clip is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// The folder of videos. With classes: a sub-folder per class.
-    pub path: std::path::PathBuf,
-    /// Height and width of the frames that the model sees, in pixels: a number for a square, or `[height, width]`.
-    pub size: FrameSize,
-    /// Frames of a clip. Default 16, the paper's.
-    #[serde(default = "defaults::num_frames")]
-    pub num_frames: usize,
-    /// Every how many frames of the video one is kept. Default 3, the paper's.
-    #[serde(default = "defaults::frame_interval")]
-    pub frame_interval: usize,
-    /// How the frames are spread: `linspace` (the official readers' rule, the default) or `exact_stride`.
-    #[serde(default)]
-    pub frame_rule: FrameRule,
-    /// How frames come to `size`. Default `resize_crop`.
-    #[serde(default)]
-    pub transform: Transform,
-    /// Mirror every other clip, at random. Default false: where the direction of motion, or writing, means something, a
-    /// mirrored clip is wrong. (The reference mirrors FaceForensics, UCF101 and Taichi-HD.)
-    #[serde(default)]
-    pub flip: bool,
-    /// What decodes: `auto` (ffmpeg when it is there, the default), `built_in` or `ffmpeg`.
-    #[serde(default)]
-    pub decoder: DecoderChoice,
-    /// Threads that decode ahead. Default 2.
-    #[serde(default = "defaults::loader_threads")]
-    pub loader_threads: usize,
-    /// Clips that may be decoded ahead. Default 16.
-    #[serde(default = "defaults::prefetch")]
-    pub prefetch: usize,
-    /// Memory for whole decoded videos, in MiB; what does not fit is decoded anew each time. Changes speed only.
-    /// Default 512; 0 for none.
-    #[serde(default = "defaults::cache_mib")]
-    pub cache_mib: usize,
-}
-
-impl DataConfig {
-    /// The clip window.
-    pub fn window(&self) -> ClipWindow {
-        ClipWindow { num_frames: self.num_frames, frame_interval: self.frame_interval, rule: self.frame_rule }
-    }
-
-    /// Whether these values are possible; `source_name` opens error messages.
-    pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
-        let [height, width] = self.size.height_width();
-        let counts = [
-            ("data.size", height.min(width) as u64),
-            ("data.num_frames", self.num_frames as u64),
-            ("data.frame_interval", self.frame_interval as u64),
-            ("data.loader_threads", self.loader_threads as u64),
-            ("data.prefetch", self.prefetch as u64),
-        ];
-        at_least_one(source_name, &counts)
-    }
-}
-
-/// The size of the frames that the model sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a number of pixels or [height, width]")]
-pub enum FrameSize {
-    /// As high as wide.
-    Square(usize),
-    /// `[height, width]`.
-    HeightWidth([usize; 2]),
-}
-
-impl FrameSize {
-    /// `[height, width]` in pixels.
-    pub fn height_width(self) -> [usize; 2] {
-        match self {
-            Self::Square(side) => [side, side],
-            Self::HeightWidth(size) => size,
-        }
-    }
-}
-
-/// How frames come to the model's size. Both are bilinear without smoothing, as the reference's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Transform {
-    /// Resize until the frame just covers the size, then cut its centre (FaceForensics, UCF101).
-    #[default]
-    ResizeCrop,
-    /// Cut the largest centred part of the right proportions, then resize it (SkyTimelapse).
-    CropResize,
-}
-
-/// What decodes video files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DecoderChoice {
-    /// The ffmpeg program when it is found, else the built-in decoders.
-    #[default]
-    Auto,
-    /// The built-in decoders.
-    BuiltIn,
-    /// The ffmpeg program.
-    Ffmpeg,
-}
-
-impl From<DecoderChoice> for Decoder {
-    fn from(choice: DecoderChoice) -> Self {
-        match choice {
-            DecoderChoice::Auto => Self::Auto,
-            DecoderChoice::BuiltIn => Self::BuiltIn,
-            DecoderChoice::Ffmpeg => Self::Ffmpeg,
-        }
-    }
-}
 
 /// `[optimizer]`: AdamW, its learning rate, clipping, and the moving average. Defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -224,6 +111,14 @@ pub struct LoopConfig {
     /// How diffusion times are drawn: `uniform` (default) or `loss_second_moment`.
     #[serde(default)]
     pub timestep_sampler: TimestepSampling,
+    /// Weights the squared error of each timestep by min(SNR, γ) (see [`latte::diffusion::MinSnr`]); the paper of that has
+    /// γ = 5. Default: no weights. The parts of the loss are recorded without the weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_snr_gamma: Option<f64>,
+    /// Offset noise: shifts the noise of each clip by one value per channel, of this standard deviation, the same for all its
+    /// frames; 0.1 is usual. Default 0: none.
+    #[serde(default)]
+    pub offset_noise: f64,
     /// Which intermediate results are computed twice to save memory: `none` (default) or `block`.
     #[serde(default)]
     pub recompute: Recompute,
@@ -293,11 +188,36 @@ impl From<InitFrom> for Ancestor {
     }
 }
 
+/// `[samples]`: clips from the moving average of the weights, made while training goes on, always from the same noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplesConfig {
+    /// Optimiser steps between two rounds of samples. Default 0: none.
+    pub every: u64,
+    /// Clips of a round; the classes take turns. Default 8.
+    pub num: usize,
+    /// Timesteps that the sampler visits. Default 50.
+    pub steps: usize,
+    /// How far clips are pushed towards their class; 1 is not at all. Default: 4, or 1 for models without classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
+    /// The seed of the first clip of each class; the others' count up. Default 0.
+    pub seed: u64,
+    /// `ddim` (default) or `ddpm`.
+    pub sampler: Sampler,
+}
+
+impl Default for SamplesConfig {
+    fn default() -> Self {
+        Self { every: 0, num: 8, steps: 50, guidance: None, seed: 0, sampler: Sampler::Ddim }
+    }
+}
+
 /// `[output]`: where the run is written, and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputConfig {
-    /// The folder of the run: `checkpoints/`, `metrics.jsonl`.
+    /// The folder of the run: `checkpoints/`, `samples/`, `tensorboard/`, `metrics.jsonl`.
     pub run: std::path::PathBuf,
     /// Optimiser steps between checkpoints. Default 1000. The last step is always saved.
     #[serde(default = "defaults::checkpoint_every")]
@@ -305,6 +225,9 @@ pub struct OutputConfig {
     /// How many checkpoints are kept. Default 3; the newest is never removed.
     #[serde(default = "defaults::keep_last")]
     pub keep_last: usize,
+    /// Whether losses, speeds and samples are also written as TensorBoard event files. Default true.
+    #[serde(default = "defaults::yes")]
+    pub tensorboard: bool,
 }
 
 impl OutputConfig {
@@ -324,21 +247,6 @@ pub(crate) fn at_least_one(source_name: &str, counts: &[(&str, u64)]) -> Result<
 }
 
 mod defaults {
-    pub(super) fn num_frames() -> usize {
-        16
-    }
-    pub(super) fn frame_interval() -> usize {
-        3
-    }
-    pub(super) fn loader_threads() -> usize {
-        2
-    }
-    pub(super) fn prefetch() -> usize {
-        16
-    }
-    pub(super) fn cache_mib() -> usize {
-        512
-    }
     pub(super) fn one() -> usize {
         1
     }
@@ -350,5 +258,8 @@ mod defaults {
     }
     pub(super) fn keep_last() -> usize {
         3
+    }
+    pub(super) fn yes() -> bool {
+        true
     }
 }

@@ -6,6 +6,7 @@ use latte::vae::{AutoencoderKl, KlConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::config::data::write_out_layout;
 use crate::config::source::{apply_override, from_table, parse_table};
 use crate::config::{DataConfig, OptimizerConfig, OutputConfig, Recompute, at_least_one};
 use crate::error::{Error, Result};
@@ -28,7 +29,7 @@ pub struct VaeTrainConfig {
     pub train: VaeLoopConfig,
     /// The videos that are kept out of the training, to measure on.
     #[serde(default)]
-    pub validation: ValidationConfig,
+    pub validation: VaeValidationConfig,
     /// What is written, and where. The autoencoder itself goes to the folder `vae` of the run.
     pub output: OutputConfig,
 }
@@ -141,14 +142,15 @@ pub struct VaeLoopConfig {
 /// `[validation]`: the videos that are kept out of the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ValidationConfig {
-    /// Which share of the videos, drawn by the seed. Default 0.05: at least one video, if there is more than one; 0 for none.
-    pub part: f64,
+pub struct VaeValidationConfig {
+    /// Which share of the videos, between 0 and 1. A video's name decides whether it is. Default: 0, none; then what the
+    /// autoencoder achieves is measured on what it was trained on.
+    pub fraction: f64,
 }
 
-impl Default for ValidationConfig {
+impl Default for VaeValidationConfig {
     fn default() -> Self {
-        Self { part: 0.05 }
+        Self { fraction: 0.0 }
     }
 }
 
@@ -174,6 +176,7 @@ impl VaeTrainConfig {
         for setting in overrides {
             apply_override(&mut table, setting)?;
         }
+        write_out_layout(&mut table);
         let config: Self = from_table(table, source_name)?;
         config.validate(source_name)?;
         Ok(config)
@@ -198,8 +201,18 @@ impl VaeTrainConfig {
         if !(self.loss.kl_weight.is_finite() && self.loss.kl_weight >= 0.0) {
             return wrong("loss.kl_weight", format!("expected a number of at least 0, got {}", self.loss.kl_weight));
         }
-        if !(0.0..1.0).contains(&self.validation.part) {
-            return wrong("validation.part", format!("expected 0 ≤ value < 1, got {}", self.validation.part));
+        if !(0.0..1.0).contains(&self.validation.fraction) {
+            return wrong("validation.fraction", format!("expected 0 ≤ value < 1, got {}", self.validation.fraction));
+        }
+        let data = &self.data;
+        let meaningless = [
+            ("data.latents", data.latents.is_some()),
+            ("data.joint_images", data.joint_images > 0),
+            ("data.image_list", data.image_list.is_some()),
+            ("data.image_path", data.image_path.is_some()),
+        ];
+        if let Some((key, _)) = meaningless.iter().find(|(_, set)| *set) {
+            return wrong(key, "set, but an autoencoder is trained on frames of the videos; leave it out".into());
         }
         let config = self.autoencoder.unscaled().map_err(|e| match e {
             Error::Latte(latte::Error::Config { key, what }) => Error::config(source_name, format!("autoencoder.{key}"), what),
@@ -264,7 +277,7 @@ mod tests {
             "autoencoder.mid_block_add_attention=false",
             "loss.reconstruction=mse",
             "loss.kl_weight=0.00012345678901234567",
-            "validation.part=0.25",
+            "validation.fraction=0.25",
             "train.recompute=block",
             "data.size=[32, 48]",
         ];
@@ -283,7 +296,9 @@ mod tests {
             ("autoencoder.latent_channels=0", "x.toml: autoencoder.latent_channels: expected 1 to 16384, got 0"),
             ("loss.kl_weight=-1", "x.toml: loss.kl_weight: expected a number of at least 0"),
             ("loss.reconstruction=l2", "x.toml: loss.reconstruction: `l2` is no choice here"),
-            ("validation.part=1", "x.toml: validation.part: expected 0 ≤ value < 1, got 1"),
+            ("validation.fraction=1", "x.toml: validation.fraction: expected 0 ≤ value < 1, got 1"),
+            ("data.joint_images=8", "x.toml: data.joint_images: set, but an autoencoder is trained on frames"),
+            ("data.latents=cache", "x.toml: data.latents: set, but"),
             ("data.size=33", "x.toml: data.size: 33 × 33, but 2 levels"),
             ("data.num_frames=0", "x.toml: data.num_frames: expected at least 1, got 0"),
             ("train.batch_size=0", "x.toml: train.batch_size: expected at least 1, got 0"),

@@ -9,9 +9,9 @@ use latte::weights::{FileKind, RawTensor, StoredDtype, write_atomically, write_w
 use latte_ops::{Parameters, Precision};
 
 use super::config::VaeTrainConfig;
-use super::frames::Part;
+use super::frames::Measured;
 use crate::error::{Error, Result};
-use crate::loader::ClipSource;
+use crate::source::VideoSource;
 
 /// What was measured with a trained autoencoder, and where that was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,14 +32,9 @@ pub struct VaeReport {
 }
 
 /// Measures the autoencoder of these weights and writes it to `folder`.
-pub(super) fn export(
-    folder: &Path,
-    config: &VaeTrainConfig,
-    weights: &Parameters,
-    [training, held_out]: &[Part; 2],
-) -> Result<VaeReport> {
+pub(super) fn export(folder: &Path, config: &VaeTrainConfig, weights: &Parameters, measured: &Measured) -> Result<VaeReport> {
     let autoencoder = AutoencoderKl::new(config.autoencoder.unscaled()?, weights, Precision::F32)?;
-    let channels = channels(&autoencoder, training, config)?;
+    let channels = channels(&autoencoder, measured, config)?;
     let scaling_factor = rounded(1.0 / overall(&channels));
     if !(scaling_factor.is_finite() && scaling_factor > 0.0) {
         return Err(Error::checkpoint(
@@ -47,17 +42,17 @@ pub(super) fn export(
             format!("the latents of the data tell nothing: means and deviations {channels:?}"),
         ));
     }
-    let is_held_out = held_out.num_files() > 0;
-    let (psnr, num_frames) = psnr(&autoencoder, if is_held_out { held_out } else { training }, config)?;
+    let held_out = measured.held_out.is_some();
+    let (psnr, num_frames) = psnr(&autoencoder, measured, config)?;
     write_folder(folder, config, weights, scaling_factor)?;
-    Ok(VaeReport { folder: folder.to_path_buf(), psnr, num_frames, held_out: is_held_out, channels, scaling_factor })
+    Ok(VaeReport { folder: folder.to_path_buf(), psnr, num_frames, held_out, channels, scaling_factor })
 }
 
-/// Mean and standard deviation of each channel of the latents of clips of `part`.
-fn channels(autoencoder: &AutoencoderKl, part: &Part, config: &VaeTrainConfig) -> Result<Vec<[f64; 2]>> {
+/// Mean and standard deviation of each channel of the latents of the training data.
+fn channels(autoencoder: &AutoencoderKl, measured: &Measured, config: &VaeTrainConfig) -> Result<Vec<[f64; 2]>> {
     let mut sums = vec![[0.0; 2]; config.autoencoder.latent_channels];
     let mut count = 0;
-    for frames in part.measured(config.train.seed, config.data.size.height_width()) {
+    for frames in measured.clips(&measured.training) {
         let gaussian: DiagonalGaussian = autoencoder.posterior(&frames?)?;
         let (mean, std) = (gaussian.mode().to_dtype(DType::F64)?, gaussian.std()?.to_dtype(DType::F64)?); // [n, c, h, w]
         let squares = (mean.sqr()? + std.sqr()?)?;
@@ -90,10 +85,11 @@ fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }
 
-/// The PSNR of clips of `part`, and how many frames they have.
-fn psnr(autoencoder: &AutoencoderKl, part: &Part, config: &VaeTrainConfig) -> Result<(f64, usize)> {
+/// The PSNR on what is held out, or else on the training data, and on how many frames.
+fn psnr(autoencoder: &AutoencoderKl, measured: &Measured, config: &VaeTrainConfig) -> Result<(f64, usize)> {
+    let source: &VideoSource = measured.held_out.as_ref().unwrap_or(&measured.training);
     let (mut sum, mut values, mut count) = (0.0, 0, 0);
-    for frames in part.measured(config.train.seed, config.data.size.height_width()) {
+    for frames in measured.clips(source) {
         let frames = frames?;
         let back = autoencoder.decode_unscaled(autoencoder.posterior(&frames)?.mode())?.clamp(-1f32, 1f32)?;
         sum += (back - &frames)?.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
@@ -101,7 +97,7 @@ fn psnr(autoencoder: &AutoencoderKl, part: &Part, config: &VaeTrainConfig) -> Re
         count += frames.dim(0)?;
     }
     if count == 0 {
-        return Err(Error::data(&config.data.path, "no video that was held out gives a clip; set another `validation.part`"));
+        return Err(Error::data(&config.data.path, "no video to measure on gives a clip; set another `validation.fraction`"));
     }
     // Pixels lie in [-1, 1]: the peak is 2.
     Ok((10.0 * (4.0 * values as f64 / sum).log10(), count))

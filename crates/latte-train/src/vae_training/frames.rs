@@ -1,63 +1,75 @@
 //! Frames to train on, and frames to measure on.
 
-use std::sync::Arc;
-
 use candle_core::{Device, Tensor};
 use latte::noise::TorchRng;
 
-use crate::error::{Error, Result};
-use crate::loader::{ClipFrames, ClipSource, LoadedClip};
+use super::config::VaeTrainConfig;
+use crate::checkpoint::DataMark;
+use crate::config::DataConfig;
+use crate::error::Result;
+use crate::loader::{ClipSource, LoadedClip};
+use crate::source::{ListedData, Part, VideoSource, list_unlabelled};
 
-/// The streams of the run's generator; the loader forks stream 2, and the trainer 0 and 1.
-const HELD_OUT_STREAM: u64 = 3;
-const MEASURE_STREAM: u64 = 4;
+/// The stream of the run's generator for what is measured on; the trainer and the loader have others.
+const MEASURE_STREAM: u64 = 3;
 
 /// Clips that are measured on, at most.
 const MOST_MEASURED: usize = 256;
 
-/// Some of the files of a source.
-#[derive(Clone)]
-pub(super) struct Part {
-    source: Arc<dyn ClipSource>,
-    files: Vec<usize>,
+/// The videos of a run.
+pub(super) struct OpenedFrames {
+    /// Gives the clips to train on.
+    pub(super) training: VideoSource,
+    /// The same, and those that are held out, to measure on.
+    pub(super) measured: Measured,
+    /// Tells whether the data is still the same.
+    pub(super) mark: DataMark,
+    /// What the user should know about it.
+    pub(super) notes: Vec<String>,
 }
 
-/// Divides the files of `source` into those to train on and those held out, `part` of them: at least one if `part` is above 0,
-/// and never all.
-pub(super) fn split(source: Arc<dyn ClipSource>, part: f64, seed: u64) -> [Part; 2] {
-    let total = source.num_files();
-    let held_out = ((part * total as f64).ceil() as usize).min(total.saturating_sub(1));
-    let mut order = TorchRng::new(seed).fork(HELD_OUT_STREAM).randperm(total);
-    let mut training = order.split_off(held_out);
-    // In the order of the source: which are held out is all that chance decides.
-    order.sort_unstable();
-    training.sort_unstable();
-    [training, order].map(|files| Part { source: Arc::clone(&source), files })
+/// Videos to measure on.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) training: VideoSource,
+    /// `None` where none are held out.
+    pub(super) held_out: Option<VideoSource>,
+    seed: u64,
+    size: [usize; 2],
 }
 
-impl std::fmt::Debug for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Part").field("files", &self.files.len()).finish_non_exhaustive()
+/// Lists the videos and opens one.
+pub(super) fn open(config: &VaeTrainConfig) -> Result<OpenedFrames> {
+    let ListedData { mut dataset, signatures, notes } = list_unlabelled(&config.data)?;
+    let (fraction, mut held_out) = (config.validation.fraction, dataset.clone());
+    // Clips that are measured on are loaded once.
+    let once = DataConfig { cache_mib: 0, ..config.data.clone() };
+    let source = |dataset, data: &DataConfig| VideoSource::new(dataset, data).with_signatures(signatures.clone());
+    if fraction > 0.0 {
+        Part::Training.keep(&mut dataset.items, fraction, &[])?;
+        Part::Validation.keep(&mut held_out.items, fraction, &[])?;
     }
+    let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
+    let training = source(dataset.clone(), &config.data);
+    // Says what is wrong where no video can be opened, before anything is written.
+    training.clip_fps()?;
+    let measured = Measured {
+        training: source(dataset, &once),
+        held_out: (fraction > 0.0).then(|| source(held_out, &once)),
+        seed: config.train.seed,
+        size: config.data.size.height_width(),
+    };
+    Ok(OpenedFrames { training, measured, mark, notes })
 }
 
-impl ClipSource for Part {
-    fn num_files(&self) -> usize {
-        self.files.len()
-    }
-
-    fn load(&self, file: usize, rng: &mut TorchRng) -> std::result::Result<LoadedClip, String> {
-        self.source.load(self.files[file], rng)
-    }
-}
-
-impl Part {
-    /// A clip of each file (of the first [`MOST_MEASURED`]) as frames `[f, 3, h, w]`, always the same ones. Files that give none
-    /// are passed over.
-    pub(super) fn measured(&self, seed: u64, size: [usize; 2]) -> impl Iterator<Item = Result<Tensor>> {
-        let rng = TorchRng::new(seed).fork(MEASURE_STREAM);
-        let clip = move |file| self.load(file, &mut rng.fork(file as u64)).ok();
-        (0..self.files.len().min(MOST_MEASURED)).filter_map(clip).map(move |clip| stack([clip], size))
+impl Measured {
+    /// A clip of each video of `source` (of the first [`MOST_MEASURED`]) as frames `[f, 3, h, w]`, always the same ones. Videos
+    /// that give none are passed over.
+    pub(super) fn clips(&self, source: &VideoSource) -> impl Iterator<Item = Result<Tensor>> {
+        let rng = TorchRng::new(self.seed).fork(MEASURE_STREAM);
+        (0..source.num_files().min(MOST_MEASURED))
+            .filter_map(move |file| source.load(file, &mut rng.fork(file as u64)).ok())
+            .map(|clip| stack([clip], self.size))
     }
 }
 
@@ -65,53 +77,8 @@ impl Part {
 pub(super) fn stack(clips: impl IntoIterator<Item = LoadedClip>, [height, width]: [usize; 2]) -> Result<Tensor> {
     let mut values = Vec::new();
     for clip in clips {
-        let ClipFrames::Pixels(pixels) = clip.frames;
-        values.extend(pixels);
+        values.extend_from_slice(clip.frames.values());
     }
-    let frame = 3 * height * width;
-    if values.is_empty() || !values.len().is_multiple_of(frame) {
-        let what = format!("clips of {} values are no frames of {height} × {width}", values.len());
-        return Err(Error::data("data", what));
-    }
-    let count = values.len() / frame;
+    let count = values.len() / (3 * height * width);
     Ok(Tensor::from_vec(values, (count, 3, height, width), &Device::Cpu)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Numbers(usize);
-
-    impl ClipSource for Numbers {
-        fn num_files(&self) -> usize {
-            self.0
-        }
-
-        fn load(&self, file: usize, _: &mut TorchRng) -> std::result::Result<LoadedClip, String> {
-            let frames = ClipFrames::Pixels(vec![file as f32; 3]);
-            if file == 2 { Err("bad".into()) } else { Ok(LoadedClip { frames, label: None, image_labels: Vec::new() }) }
-        }
-    }
-
-    #[test]
-    fn every_file_is_in_one_part() {
-        for (total, part, held_out) in [(40, 0.05, 2), (10, 0.01, 1), (10, 0.0, 0), (1, 0.5, 0), (3, 0.9, 2)] {
-            let [training, other] = split(Arc::new(Numbers(total)), part, 7);
-            assert_eq!((training.num_files(), other.num_files()), (total - held_out, held_out));
-            let mut all = [training.files, other.files].concat();
-            all.sort_unstable();
-            assert_eq!(all, (0..total).collect::<Vec<_>>());
-        }
-        let held_out = |seed| split(Arc::new(Numbers(100)), 0.1, seed)[1].files.clone();
-        assert!(held_out(1) == held_out(1) && held_out(1) != held_out(2));
-    }
-
-    #[test]
-    fn bad_files_are_passed_over() {
-        let [training, _] = split(Arc::new(Numbers(4)), 0.0, 7);
-        let frames: Vec<f32> =
-            training.measured(7, [1, 1]).map(|t| t.unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap()).collect();
-        assert_eq!(frames, [0.0, 1.0, 3.0]);
-    }
 }

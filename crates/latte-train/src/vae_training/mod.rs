@@ -15,7 +15,7 @@ mod step;
 mod trainer;
 
 pub use checkpoint::VaeRunState;
-pub use config::{Reconstruction, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeTrainConfig, ValidationConfig};
+pub use config::{Reconstruction, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeTrainConfig, VaeValidationConfig};
 pub use export::VaeReport;
 pub use network::VaeNetwork;
 pub use step::{VaeGradients, VaeStepper};

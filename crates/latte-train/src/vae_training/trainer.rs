@@ -1,9 +1,8 @@
 //! The training run of an autoencoder, from top to bottom.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 use latte::noise::TorchRng;
@@ -12,18 +11,20 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{self, VaeRunState};
 use super::config::VaeTrainConfig;
 use super::export::{VaeReport, export};
-use super::frames::{Part, split, stack};
+use super::frames::{Measured, OpenedFrames, open, stack};
 use super::network::VaeNetwork;
 use super::step::{VaeGradients, VaeStepper};
 use crate::checkpoint::DataMark;
 use crate::checkpoint_folder::CheckpointFolder;
-use crate::dataset::{FolderSource, VideoFolder};
 use crate::error::{Error, Result};
+use crate::events::EventWriter;
 use crate::loader::{ClipSource, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
-use crate::record::{RunLog, StepRecord};
+use crate::record::{Record, RunLog, StepRecord};
 use crate::state::TrainState;
+use crate::status::{Phase, RunLock, RunStatus, now};
+
 use crate::trainer::{INIT_STREAM, STEP_STREAM, Start, newest_checkpoint};
 
 /// What is known about one optimiser step; a line of `metrics.jsonl`. It has the keys of [`StepRecord`], so that what reads the
@@ -48,6 +49,12 @@ pub struct VaeStepRecord {
     pub clips_per_s: f64,
     /// When the step ended, in seconds since 1970.
     pub time: f64,
+}
+
+impl Record for VaeStepRecord {
+    fn step(&self) -> u64 {
+        self.step
+    }
 }
 
 impl VaeStepRecord {
@@ -82,20 +89,22 @@ pub enum VaeOutcome {
 pub struct VaeTrainer {
     config: VaeTrainConfig,
     data: DataMark,
-    /// Videos to train on, and those held out.
-    parts: [Part; 2],
+    measured: Measured,
     stepper: VaeStepper,
     schedule: LrSchedule,
     state: TrainState,
     rng: TorchRng,
     loader: Loader,
-    log: RunLog,
+    log: RunLog<VaeStepRecord>,
+    events: Option<EventWriter>,
     checkpoints: CheckpointFolder,
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
     resumed_from: Option<PathBuf>,
     /// Warnings for the observer when the run starts.
     notes: Vec<String>,
+    /// No other process trains in the run folder while this one does.
+    _lock: RunLock,
 }
 
 impl VaeTrainer {
@@ -105,18 +114,12 @@ impl VaeTrainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(config: VaeTrainConfig, start: Start) -> Result<Self> {
-        let folder = VideoFolder::flat(&config.data.path)?;
-        let data = DataMark { num_videos: folder.videos.len(), fingerprint: folder.fingerprint() };
-        let source = FolderSource::new(folder, &config.data);
-        // Says what is wrong where no video can be opened, before anything is written.
-        source.clip_fps()?;
-        let parts = split(Arc::new(source), config.validation.part, config.train.seed);
+        let OpenedFrames { training, measured, mark: data, mut notes } = open(&config)?;
         let network = VaeNetwork::new(config.autoencoder.unscaled()?)?;
 
         let checkpoints = CheckpointFolder::of_run(&config.output.run);
         let newest = newest_checkpoint(&checkpoints, &config.output.run, start)?;
         let root = TorchRng::new(config.train.seed);
-        let mut notes = Vec::new();
         let (state, rng, position) = if let Some(path) = &newest {
             resume(path, &config, &network, &data, &mut notes)?
         } else {
@@ -127,10 +130,12 @@ impl VaeTrainer {
 
         let run = &config.output.run;
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
+        let lock = RunLock::take(run)?;
         checkpoints.remove_unfinished()?;
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
-        let training = Box::new(parts[0].clone());
-        let loader = Loader::new(training, config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
+        let events = config.output.tensorboard.then(|| EventWriter::new(&run.join("tensorboard"), state.step + 1));
+        let loader =
+            Loader::new(Box::new(training), config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
         Ok(Self {
             stepper: VaeStepper {
                 network,
@@ -142,13 +147,15 @@ impl VaeTrainer {
             saved: newest.clone().map(|path| (state.step, path)),
             resumed_from: newest,
             data,
-            parts,
+            measured,
             state,
             rng,
             loader,
             log,
+            events,
             checkpoints,
             notes,
+            _lock: lock,
             config,
         })
     }
@@ -175,7 +182,7 @@ impl VaeTrainer {
 
     /// How many videos are trained on, and how many are held out.
     pub fn num_videos(&self) -> [usize; 2] {
-        [self.parts[0].num_files(), self.parts[1].num_files()]
+        [self.data.num_videos, self.measured.held_out.as_ref().map_or(0, ClipSource::num_files)]
     }
 
     /// Trains until `max_steps`, measures, and writes the autoencoder to `vae` in the run folder; or until `stop` is set: then the
@@ -185,6 +192,21 @@ impl VaeTrainer {
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
     pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<VaeOutcome> {
+        let run = self.config.output.run.clone();
+        let status = RunStatus::begins(self.state.step, self.config.train.max_steps);
+        status.write(&run)?;
+        let outcome = self.run_steps(stop, observer);
+        let phase = outcome.as_ref().map(|outcome| match outcome {
+            VaeOutcome::Finished { .. } => Phase::Finished,
+            VaeOutcome::Stopped { .. } => Phase::Stopped,
+        });
+        let ended = status.ends_with(phase, self.state.step).write(&run);
+        // What went wrong first counts.
+        outcome.and_then(|outcome| ended.map(|()| outcome))
+    }
+
+    /// [`run`](Self::run) without the word about how it ended.
+    fn run_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<VaeOutcome> {
         for note in self.notes.drain(..) {
             observer.warning(&note);
         }
@@ -194,6 +216,7 @@ impl VaeTrainer {
         while self.state.step < max_steps {
             let record = self.step(observer)?;
             self.log.append(&record)?;
+            self.show(&record)?;
             let done = self.state.step;
             let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
             let time_left = Duration::try_from_secs_f64((max_steps - done) as f64 / mean_steps_per_s).unwrap_or(Duration::MAX);
@@ -207,7 +230,7 @@ impl VaeTrainer {
             }
         }
         let checkpoint = self.save(observer)?;
-        let report = export(&self.config.output.run.join("vae"), &self.config, &self.state.ema, &self.parts)?;
+        let report = export(&self.config.output.run.join("vae"), &self.config, &self.state.ema, &self.measured)?;
         Ok(VaeOutcome::Finished { checkpoint, report })
     }
 
@@ -238,8 +261,23 @@ impl VaeTrainer {
             lr,
             steps_per_s: 1.0 / seconds,
             clips_per_s: num_clips as f64 / seconds,
-            time: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            time: now(),
         })
+    }
+
+    /// Writes a step's numbers into the event file.
+    fn show(&mut self, record: &VaeStepRecord) -> Result<()> {
+        let Some(events) = &mut self.events else { return Ok(()) };
+        let scalars = [
+            ("train/loss", record.loss),
+            ("train/reconstruction", record.reconstruction),
+            ("train/kl", record.kl),
+            ("train/grad_norm", record.grad_norm),
+            ("train/lr", record.lr),
+            ("speed/steps_per_s", record.steps_per_s),
+            ("speed/clips_per_s", record.clips_per_s),
+        ];
+        events.scalars(&scalars, record.step, record.time)
     }
 
     /// What the latents of `count` frames are drawn with.
@@ -266,6 +304,7 @@ impl VaeTrainer {
             data: self.data.clone(),
         };
         self.log.sync()?;
+        self.events.as_ref().map_or(Ok(()), EventWriter::sync)?;
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);
@@ -287,17 +326,16 @@ fn resume(
         return Err(Error::checkpoint(path, what));
     }
     network.check(&state.weights).map_err(|what| Error::checkpoint(path, what))?;
-    let chance = |c: &VaeTrainConfig| (c.train.seed, c.train.batch_size, c.validation.part);
+    let chance = |c: &VaeTrainConfig| (c.train.seed, c.train.batch_size, c.validation.fraction);
     if chance(&old) != chance(config) {
         notes.push(
-            "seed, batch size or held-out part differ from the checkpoint's: the run goes on, but not as it would have".into(),
+            "seed, batch size or held-out share differ from the checkpoint's: the run goes on, but not as it would have".into(),
         );
     }
     let mut position = run.position;
     if run.data != *data {
         notes.push(format!(
-            "the videos are no longer those of the checkpoint ({} then, {} now): the order of clips starts anew, and others may be \
-             held out",
+            "the videos are no longer those of the checkpoint ({} then, {} now): the order of clips starts anew",
             run.data.num_videos, data.num_videos
         ));
         position = Position { epoch: position.epoch + 1, index: 0 };

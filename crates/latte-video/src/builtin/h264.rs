@@ -4,6 +4,7 @@ use rust_h264::decoder::{ChromaFormat, Frame, OrderedDecoder};
 use rust_h264::nal::{NalUnit, NalUnitType, parse_annex_b, parse_avcc, parse_avcc_config, parse_sps_info};
 
 use super::PictureDecoder;
+use super::h265::split;
 use super::picture::{Picture, Samples, Sink, words};
 use crate::colour::Colour;
 
@@ -27,6 +28,21 @@ impl Config {
         let config = parse_avcc_config(&self.avcc).ok()?;
         let info = parse_sps_info(config.sps_nals.first()?).ok()?;
         Some([info.width as usize, info.height as usize])
+    }
+
+    /// Whether no other picture is made from this one, so that it need not be decoded unless it is wanted itself. Order and
+    /// numbering of the others do not depend on it either: `frame_num` counts reference pictures only.
+    pub(super) fn is_disposable(&self, sample: &[u8]) -> bool {
+        // A sample in another form than this is for the decoder to judge.
+        lengths_end_at(sample, self.length_size).is_some()
+            && split(sample, self.length_size).all(|nal| {
+                let Some(&header) = nal.first() else { return false };
+                match NalUnitType::from(header & 0x1F) {
+                    NalUnitType::Slice => header & 0x60 == 0,
+                    NalUnitType::Sei | NalUnitType::AccessUnitDelimiter | NalUnitType::FillerData => true,
+                    _ => false,
+                }
+            })
     }
 
     /// Whether decoding can begin at this sample: it holds an instantaneous-refresh picture.
@@ -124,7 +140,23 @@ fn picture(frame: Frame) -> Picture {
 
 #[cfg(test)]
 mod tests {
-    use super::lengths_end_at;
+    use super::{Config, lengths_end_at};
+
+    #[test]
+    fn only_pictures_that_nobody_refers_to_are_disposable() {
+        // avcC: version, profile, compatibility, level, 4-byte lengths, no parameter sets.
+        let config = Config::new(&[1, 100, 0, 13, 0xFF, 0xE0, 0]).unwrap();
+        let is_disposable = |headers: &[u8]| {
+            let sample: Vec<u8> = headers.iter().flat_map(|&header| [0, 0, 0, 2, header, 0]).collect();
+            config.is_disposable(&sample)
+        };
+        assert!(is_disposable(&[0x01]));
+        assert!(is_disposable(&[0x09, 0x06, 0x01, 0x01]));
+        // A reference, one of whose slices says so; a key picture; one that brings a parameter set with it.
+        assert!(!is_disposable(&[0x41]) && !is_disposable(&[0x01, 0x21]) && !is_disposable(&[0x65]));
+        assert!(!is_disposable(&[0x68, 0x01]));
+        assert!(!config.is_disposable(&[0, 0, 0, 9, 0x01]));
+    }
 
     #[test]
     fn lengths_must_fill_the_sample() {

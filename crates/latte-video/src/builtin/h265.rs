@@ -124,7 +124,7 @@ fn read_sps(nal: &[u8]) -> Option<Sps> {
 }
 
 /// The length-prefixed parts of a sample, up to the first that is cut off.
-fn split(data: &[u8], length_size: usize) -> impl Iterator<Item = &[u8]> {
+pub(super) fn split(data: &[u8], length_size: usize) -> impl Iterator<Item = &[u8]> {
     let mut rest = data;
     std::iter::from_fn(move || {
         let (length, after) = rest.split_at_checked(length_size)?;

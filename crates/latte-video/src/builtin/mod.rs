@@ -14,7 +14,6 @@ mod vp9;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use picture::{Picture, Sink};
@@ -22,6 +21,7 @@ use picture::{Picture, Sink};
 use crate::colour::Colour;
 use crate::info::is_variable;
 use crate::orientation::Orientation;
+use crate::stretch::{Stretch, Window};
 use crate::{Error, Result, VideoInfo, contain};
 
 /// A coded picture in the file.
@@ -67,6 +67,7 @@ struct Track {
 /// A file opened by the built-in decoder.
 #[derive(Debug)]
 pub(crate) struct BuiltIn {
+    stretch: Stretch,
     track: Track,
     /// The samples that are shown, in order of presentation.
     order: Vec<usize>,
@@ -80,10 +81,11 @@ pub(crate) struct BuiltIn {
 const MAX_PIXELS: usize = 1 << 27;
 
 impl BuiltIn {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let track = match sniff(path)? {
-            Container::Mp4 => mp4::open(path)?,
-            Container::Matroska => matroska::open(path)?,
+    pub(crate) fn open(stretch: Stretch) -> Result<Self> {
+        let path = &stretch.path;
+        let track = match sniff(&stretch)? {
+            Container::Mp4 => mp4::open(&stretch)?,
+            Container::Matroska => matroska::open(&stretch)?,
         };
         let mut order: Vec<usize> = (0..track.samples.len()).filter(|&s| track.samples[s].is_shown).collect();
         // Stable: pictures shown at the same time stay in the order of decoding.
@@ -103,7 +105,7 @@ impl BuiltIn {
         let mut this = Self {
             order,
             info: VideoInfo {
-                path: path.to_path_buf(),
+                path: path.clone(),
                 container: track.container.into(),
                 codec: track.codec.name().into(),
                 width: 0,
@@ -116,6 +118,7 @@ impl BuiltIn {
                 decoder: "built in",
             },
             track,
+            stretch,
             stored: [0, 0],
             decoded: AtomicU64::new(0),
         };
@@ -188,8 +191,7 @@ impl BuiltIn {
     fn decode(&self, wanted: &[usize], mut take: impl FnMut(usize, &Picture, Colour) -> Result<()>) -> Result<()> {
         let path = &self.info.path;
         let mut left: std::collections::BTreeSet<usize> = wanted.iter().copied().collect();
-        let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let file_len = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        let mut file = self.stretch.open()?;
         // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
         while let Some(&first) = left.iter().min_by_key(|&&s| (self.key_before(s), s)) {
             let start = self.key_before(first);
@@ -198,7 +200,10 @@ impl BuiltIn {
             let mut sink = Sink::new(run.iter().copied().collect());
             let mut codec = self.track.codec.decoder();
             for index in start..=end {
-                let data = self.read(&mut file, file_len, index)?;
+                let data = self.read(&mut file, index)?;
+                if !sink.wants(index) && self.track.codec.is_disposable(&data) {
+                    continue;
+                }
                 self.decoded.fetch_add(1, Ordering::Relaxed);
                 contain::run(|| codec.push(&data, index, &mut sink))
                     .map_err(|what| Error::damaged(path, format!("coded picture {index}: {what}")))?;
@@ -226,8 +231,8 @@ impl BuiltIn {
         (0..=s).rev().find(|&k| samples[k].is_key && samples[k].time <= samples[s].time).unwrap_or(0)
     }
 
-    fn read(&self, file: &mut File, file_len: u64, index: usize) -> Result<Vec<u8>> {
-        let path = &self.info.path;
+    fn read(&self, file: &mut Window<File>, index: usize) -> Result<Vec<u8>> {
+        let (path, file_len) = (&self.info.path, file.len());
         let sample = &self.track.samples[index];
         if sample.offset.checked_add(sample.size).is_none_or(|end| end > file_len) {
             let what = format!("coded picture {index} should lie at byte {}, the file has {file_len}", sample.offset);
@@ -258,6 +263,14 @@ impl Codec {
         }
     }
 
+    /// Whether no other picture is made from this one, as far as the codec says so.
+    fn is_disposable(&self, sample: &[u8]) -> bool {
+        match self {
+            Self::H264(config) => config.is_disposable(sample),
+            Self::H265(_) | Self::Vp9 => false,
+        }
+    }
+
     fn decoder(&self) -> Box<dyn PictureDecoder> {
         match self {
             Self::H264(config) => Box::new(h264::Decoder::new(config.clone())),
@@ -272,9 +285,13 @@ enum Container {
     Matroska,
 }
 
-fn sniff(path: &Path) -> Result<Container> {
+fn sniff(stretch: &Stretch) -> Result<Container> {
+    let path = &stretch.path;
     let mut head = Vec::new();
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let file = stretch.open()?;
+    if file.len() == 0 {
+        return Err(Error::not_video(path, "the file is empty"));
+    }
     file.take(12).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
     if head.get(4..8) == Some(b"ftyp") {
         Ok(Container::Mp4)

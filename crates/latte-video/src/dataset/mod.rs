@@ -1,8 +1,36 @@
 //! A data set: which videos there are, where they lie, and what is known about them besides their pixels.
 
-use std::path::PathBuf;
+mod braces;
+mod check;
+mod classes;
+mod csv;
+mod export;
+mod image_list;
+mod index;
+mod jsonl;
+mod layout;
+mod manifest;
+mod names;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod scan;
+mod shards;
+mod skipped;
+mod table;
+mod tar;
+
+use std::path::{Path, PathBuf};
 
 use crate::VideoInfo;
+
+pub use check::{Expected, Finding, Severity, check, check_files, check_images};
+pub use export::{FrameExport, FrameFormat};
+pub use image_list::ImageList;
+pub use index::{Index, IndexEntry, Probe, Signature};
+pub use layout::{Layout, LayoutRules};
+pub use manifest::ManifestOptions;
+pub use scan::{Scan, ScanOptions, ScanProgress, scan, update_index};
+pub use skipped::Skipped;
 
 /// The videos of a data set, in an order that depends on what the data set is alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +41,19 @@ pub struct Dataset {
     pub items: Vec<Item>,
     /// The names of the classes; a label is a place in this list. Empty without classes.
     pub classes: Vec<String>,
+}
+
+impl Dataset {
+    /// Text that changes whenever a video is added, removed or renamed (FNV-1a over the names): 16 hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for item in &self.items {
+            for byte in item.name.bytes().chain([0]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+        format!("{hash:016x}")
+    }
 }
 
 /// One video of a data set.
@@ -46,4 +87,20 @@ pub enum Place {
         /// The video's name in the archive; its ending says what it is.
         name: String,
     },
+}
+
+impl Place {
+    /// The file or folder that must be there for the video to be read.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) | Self::Archived { archive: path, .. } => path,
+        }
+    }
+}
+
+/// What a video at `path` is called in a data set in `root`.
+fn name_below(root: &Path, path: &Path) -> String {
+    let parts: Vec<_> = path.strip_prefix(root).unwrap_or(path).components().map(|c| c.as_os_str().to_string_lossy()).collect();
+    // The root itself can be a folder of frames.
+    if parts.is_empty() { ".".into() } else { parts.join("/") }
 }

@@ -1,10 +1,11 @@
-//! Writes clips: mp4, gif, png frames, contact sheets.
+//! Writes clips: mp4, gif, png and jpeg frames, contact sheets.
 //!
 //! Every file is written under a temporary name in its folder and then renamed: an interrupted program leaves no half file.
 
 mod contact_sheet;
 mod font;
 mod gif;
+mod jpeg;
 mod mp4;
 mod png;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use contact_sheet::{Image, SheetRow, contact_sheet};
 pub use gif::write_gif;
+pub use jpeg::write_jpeg;
 pub use mp4::{Mp4Options, write_mp4};
 pub use png::{write_png, write_png_frames};
 
@@ -26,7 +28,7 @@ fn temporary(path: &Path) -> PathBuf {
 }
 
 /// Writes `bytes` to a temporary file and renames it to `path`.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = temporary(path);
     let written =
         fs::File::create(&temporary).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&temporary, path));

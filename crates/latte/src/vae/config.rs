@@ -1,14 +1,18 @@
 //! The `config.json` of autoencoders, with the keys of diffusers.
 
-use serde::Deserialize;
+use std::path::Path;
+
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::LatentSpace;
+use crate::weights::{read_json, refuse};
 use crate::{Error, Result};
 
 /// The sizes of an `AutoencoderKL` (the autoencoder of the Stable Diffusion family). Keys that are missing have the values
 /// that diffusers gives them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools, reason = "the file's keys")]
 pub struct KlConfig {
@@ -116,8 +120,12 @@ impl Default for TemporalDecoderConfig {
     }
 }
 
+/// The configuration's name beside the weights.
+const CONFIG: &str = "config.json";
 const DOWN: &str = "DownEncoderBlock2D";
 const UP: &str = "UpDecoderBlock2D";
+/// Channels of the levels of the published autoencoders.
+const PUBLISHED_LEVELS: [usize; 4] = [128, 256, 512, 512];
 /// Groups of a temporal decoder's norms, which its configuration does not name.
 pub(super) const TEMPORAL_GROUPS: usize = 32;
 
@@ -167,6 +175,18 @@ impl Sizes {
 }
 
 impl KlConfig {
+    /// That of Stable Diffusion 1 and 2, in whose latents every official checkpoint works: 84 million values, 8 × 8 pixels to a
+    /// place of a latent.
+    pub fn stable_diffusion() -> Self {
+        Self {
+            down_block_types: vec![DOWN.into(); PUBLISHED_LEVELS.len()],
+            up_block_types: vec![UP.into(); PUBLISHED_LEVELS.len()],
+            block_out_channels: PUBLISHED_LEVELS.to_vec(),
+            layers_per_block: 2,
+            ..Self::default()
+        }
+    }
+
     /// Reads a `config.json`.
     ///
     /// # Errors
@@ -178,6 +198,23 @@ impl KlConfig {
         Ok(config)
     }
 
+    /// The configuration of the autoencoder at `path`: `config.json` of a diffusers folder, or beside a single file of weights. A
+    /// file that has none beside it is taken to be [Stable Diffusion's](Self::stable_diffusion).
+    ///
+    /// # Errors
+    ///
+    /// If there is nothing at `path`, a folder has no configuration, or it cannot be read.
+    pub fn at(path: &Path) -> Result<Self> {
+        let io = |source| Error::Io { path: path.to_path_buf(), source };
+        let is_folder = std::fs::metadata(path).map_err(io)?.is_dir();
+        let file = if is_folder { path.join(CONFIG) } else { path.with_file_name(CONFIG) };
+        match (is_folder, file.is_file()) {
+            (false, false) => Ok(Self::stable_diffusion()),
+            (true, false) => Err(refuse(path, "expected a folder with config.json beside the weights")),
+            (_, true) => Self::from_json(&read_json(&file)?).map_err(|e| refuse(&file, e.to_string())),
+        }
+    }
+
     /// Pixels of height, and of width, for one place of a latent.
     ///
     /// # Errors
@@ -185,6 +222,22 @@ impl KlConfig {
     /// If the configuration is impossible.
     pub fn downsample_factor(&self) -> Result<usize> {
         Ok(self.sizes()?.downsample_factor())
+    }
+
+    /// The space of its latents.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is impossible.
+    pub fn latent_space(&self) -> Result<LatentSpace> {
+        let sizes = self.sizes()?;
+        let all = |value: f64| vec![value; sizes.latent];
+        let shift = self.shift_factor.unwrap_or(0.0);
+        let mut means = self.latents_mean.clone().unwrap_or_else(|| all(0.0));
+        means.iter_mut().for_each(|mean| *mean += shift);
+        let mut deviations = self.latents_std.clone().unwrap_or_else(|| all(1.0));
+        deviations.iter_mut().for_each(|deviation| *deviation /= self.scaling_factor);
+        Ok(LatentSpace::scaled(sizes.downsample_factor(), means, deviations))
     }
 
     pub(super) fn sizes(&self) -> Result<Sizes> {
@@ -225,6 +278,16 @@ impl KlConfig {
 }
 
 impl TemporalDecoderConfig {
+    /// Stable Video Diffusion's, whose encoder has the sizes of Stable Diffusion's.
+    pub fn stable_video_diffusion() -> Self {
+        Self {
+            down_block_types: vec![DOWN.into(); PUBLISHED_LEVELS.len()],
+            block_out_channels: PUBLISHED_LEVELS.to_vec(),
+            layers_per_block: 2,
+            ..Self::default()
+        }
+    }
+
     /// Reads a `config.json`.
     ///
     /// # Errors
@@ -234,6 +297,17 @@ impl TemporalDecoderConfig {
         let config: Self = parse(json, "AutoencoderKLTemporalDecoder")?;
         config.sizes()?;
         Ok(config)
+    }
+
+    /// The space of its latents.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is impossible.
+    pub fn latent_space(&self) -> Result<LatentSpace> {
+        let sizes = self.sizes()?;
+        let deviations = vec![1.0 / self.scaling_factor; sizes.latent];
+        Ok(LatentSpace::scaled(sizes.downsample_factor(), vec![0.0; sizes.latent], deviations))
     }
 
     pub(super) fn sizes(&self) -> Result<Sizes> {

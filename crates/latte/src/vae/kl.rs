@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use latte_ops::Precision;
 
 use super::config::{KlConfig, Sizes};
 use super::layers::{Layer, decoder, encoder, whole};
-use super::reader::{Reader, in_folder};
-use super::{Autoencoder, DiagonalGaussian, Tiling, frames};
+use super::reader::{Part, Reader};
+use super::{Autoencoder, DiagonalGaussian, LatentSpace, Tiling, frames};
 use crate::Result;
-use crate::noise::TorchRng;
-use crate::weights::TensorSource;
+use crate::weights::{TensorSource, WeightFiles, refuse};
 
 /// The `AutoencoderKL` of diffusers: 8 × 8 pixels become one place of 4 channels in Stable Diffusion's. For inference, on the
 /// CPU.
@@ -23,6 +22,7 @@ use crate::weights::TensorSource;
 /// For larger ones, or less memory, see [`Tiling`].
 pub struct AutoencoderKl {
     config: KlConfig,
+    space: LatentSpace,
     sizes: Sizes,
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
@@ -30,13 +30,15 @@ pub struct AutoencoderKl {
 }
 
 impl AutoencoderKl {
-    /// Opens a diffusers folder: `config.json`, and weights beside it.
+    /// Opens a diffusers folder (`config.json`, and weights beside it) or a single file of weights, whose configuration is found
+    /// as [`KlConfig::at`] does.
     ///
     /// # Errors
     ///
     /// If one of them is missing or damaged, or as [`Self::new`].
-    pub fn open(folder: &Path, precision: Precision) -> Result<Self> {
-        in_folder(folder, |config, files| Self::new(KlConfig::from_json(config)?, files, precision))
+    pub fn open(path: &Path, precision: Precision) -> Result<Self> {
+        let (config, files) = (KlConfig::at(path)?, WeightFiles::open(path)?);
+        Self::new(config, &Part::of(&files), precision).map_err(|e| refuse(path, e.to_string()))
     }
 
     /// Takes the weights from `source`, by the names of diffusers (of any version) or of the original Stable Diffusion code,
@@ -46,9 +48,9 @@ impl AutoencoderKl {
     ///
     /// If the configuration is impossible, or tensors are missing, not known or of other shapes: they are listed.
     pub fn new(config: KlConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
-        let sizes = config.sizes()?;
+        let (sizes, space) = (config.sizes()?, config.latent_space()?);
         let (encoder, decoder) = Reader::build(source, precision, sizes.levels.len(), |reader| layers(reader, &config, &sizes))?;
-        Ok(Self { config, sizes, encoder, decoder, tiling: None })
+        Ok(Self { config, space, sizes, encoder, decoder, tiling: None })
     }
 
     /// The names and shapes of all tensors of an autoencoder of this configuration.
@@ -118,19 +120,6 @@ impl AutoencoderKl {
         };
         frames::channels_first(&(0..x.dims()[0]).map(frame).collect::<Result<Vec<_>>>()?)
     }
-
-    /// Mean and standard deviation of each channel as `[1, c, 1, 1]`, by which latents are centred and scaled.
-    fn centre(&self, device: &Device) -> Result<[Tensor; 2]> {
-        let c = self.sizes.latent;
-        let shift = self.config.shift_factor.unwrap_or(0.0);
-        let channels = |values: &Option<Vec<f64>>, default: f64, f: &dyn Fn(f64) -> f64| -> Result<Tensor> {
-            let values: Vec<f32> =
-                (0..c).map(|i| f(values.as_ref().and_then(|v| v.get(i)).copied().unwrap_or(default)) as f32).collect();
-            Ok(Tensor::from_vec(values, (1, c, 1, 1), device)?)
-        };
-        let mean = channels(&self.config.latents_mean, 0.0, &|mean| mean + shift)?;
-        Ok([mean, channels(&self.config.latents_std, 1.0, &|std| std / self.config.scaling_factor)?])
-    }
 }
 
 fn layers(reader: &Reader<'_>, config: &KlConfig, sizes: &Sizes) -> Result<(Vec<Layer>, Vec<Layer>)> {
@@ -138,26 +127,18 @@ fn layers(reader: &Reader<'_>, config: &KlConfig, sizes: &Sizes) -> Result<(Vec<
 }
 
 impl Autoencoder for AutoencoderKl {
-    fn encode(&self, pixels: &Tensor, rng: &mut TorchRng) -> Result<Tensor> {
-        let (pixels, clip) = frames::flatten("pixels", pixels)?;
-        let latent = self.posterior(&pixels)?.sample(rng)?;
-        let [mean, std] = self.centre(latent.device())?;
-        frames::unflatten(&latent.broadcast_sub(&mean)?.broadcast_div(&std)?, clip)
+    fn space(&self) -> &LatentSpace {
+        &self.space
+    }
+
+    fn clip_moments(&self, pixels: &Tensor) -> Result<Tensor> {
+        let (pixels, clips) = frames::flatten("pixels", pixels)?;
+        frames::unflatten(&self.moments(&pixels)?, clips)
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
-        let (latent, clip) = frames::flatten("latent", latent)?;
-        let latent = frames::check("latent", &latent, self.sizes.latent, 1)?;
-        let [mean, std] = self.centre(latent.device())?;
-        frames::unflatten(&self.decode_unscaled(&latent.broadcast_mul(&std)?.broadcast_add(&mean)?)?, clip)
-    }
-
-    fn latent_channels(&self) -> usize {
-        self.sizes.latent
-    }
-
-    fn downsample_factor(&self) -> usize {
-        self.sizes.downsample_factor()
+        let (latent, clips) = frames::flatten("latent", &self.space.unscaled(latent)?)?;
+        frames::unflatten(&self.decode_unscaled(&latent)?, clips)
     }
 }
 

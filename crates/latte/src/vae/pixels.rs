@@ -2,8 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::Autoencoder;
-use crate::noise::TorchRng;
+use super::{Autoencoder, LatentSpace};
 use crate::{Error, Result};
 
 /// The identity on pixels in `[-1, 1]`: three latent channels, no downsampling. For small frames it needs no weights at all.
@@ -11,7 +10,12 @@ use crate::{Error, Result};
 pub struct Pixels;
 
 impl Autoencoder for Pixels {
-    fn encode(&self, pixels: &Tensor, _rng: &mut TorchRng) -> Result<Tensor> {
+    fn space(&self) -> &LatentSpace {
+        const PIXELS: &LatentSpace = &LatentSpace::pixels();
+        PIXELS
+    }
+
+    fn clip_moments(&self, pixels: &Tensor) -> Result<Tensor> {
         three_channels("pixels", pixels)?;
         Ok(pixels.clone())
     }
@@ -19,14 +23,6 @@ impl Autoencoder for Pixels {
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         three_channels("latent", latent)?;
         Ok(latent.clone())
-    }
-
-    fn latent_channels(&self) -> usize {
-        3
-    }
-
-    fn downsample_factor(&self) -> usize {
-        1
     }
 }
 
@@ -42,6 +38,7 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::*;
+    use crate::noise::TorchRng;
 
     #[test]
     fn pixels_come_back_as_they_went_in() {
@@ -51,7 +48,7 @@ mod tests {
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!((latent.dims(), flat(&latent)), (x.dims(), flat(&x)));
         assert_eq!((back.dims(), flat(&back)), (x.dims(), flat(&x)));
-        assert_eq!(Pixels.latent_shape(2, 2, 4).unwrap(), [2, 3, 2, 4]);
+        assert_eq!(Pixels.space().latent_shape(2, 2, 4).unwrap(), [2, 3, 2, 4]);
     }
 
     #[test]

@@ -222,6 +222,34 @@ pub(super) fn in_folder<T>(folder: &Path, build: impl FnOnce(&Value, &WeightFile
     build(config, &files).map_err(|e| refuse(folder, e.to_string()))
 }
 
+/// The tensors of a file, or those in its `state_dict` where trainers put everything into one.
+pub(super) struct Part<'f> {
+    files: &'f WeightFiles,
+    prefix: &'static str,
+}
+
+impl<'f> Part<'f> {
+    pub(super) fn of(files: &'f WeightFiles) -> Self {
+        const STATE_DICT: &str = "state_dict.";
+        let inside = files.names().iter().any(|name| name.starts_with(STATE_DICT));
+        Self { files, prefix: if inside { STATE_DICT } else { "" } }
+    }
+}
+
+impl TensorSource for Part<'_> {
+    fn names(&self) -> Vec<String> {
+        self.files.names().iter().filter_map(|name| name.strip_prefix(self.prefix)).map(ToString::to_string).collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.files.shape(&format!("{}{name}", self.prefix))
+    }
+
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        self.files.tensor(&format!("{}{name}", self.prefix))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

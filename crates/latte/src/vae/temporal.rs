@@ -10,8 +10,7 @@ use latte_ops::{ConvolutionWeights, GroupNorm, GroupSums, Precision, convolution
 use super::config::{Sizes, TEMPORAL_GROUPS, TemporalDecoderConfig};
 use super::layers::{Attention, Layer, Own, Resnet, encoder, out, whole};
 use super::reader::{Reader, in_folder};
-use super::{Autoencoder, DiagonalGaussian, frames};
-use crate::noise::TorchRng;
+use super::{Autoencoder, DiagonalGaussian, LatentSpace, frames};
 use crate::weights::TensorSource;
 use crate::{Error, Result};
 
@@ -24,6 +23,7 @@ use crate::{Error, Result};
 /// for each frame of 512 × 512 pixels, 5 GB for 16. [`with_chunks`](Self::with_chunks) bounds it where a clip is too long.
 pub struct AutoencoderKlTemporalDecoder {
     config: TemporalDecoderConfig,
+    space: LatentSpace,
     sizes: Sizes,
     encoder: Vec<Layer>,
     decoder: Vec<ClipLayer>,
@@ -72,9 +72,9 @@ impl AutoencoderKlTemporalDecoder {
     ///
     /// If the configuration is impossible, or tensors are missing, not known or of other shapes: they are listed.
     pub fn new(config: TemporalDecoderConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
-        let sizes = config.sizes()?;
+        let (sizes, space) = (config.sizes()?, config.latent_space()?);
         let (encoder, decoder) = Reader::build(source, precision, sizes.levels.len(), |reader| layers(reader, &sizes))?;
-        Ok(Self { config, sizes, encoder, decoder, chunk: None })
+        Ok(Self { config, space, sizes, encoder, decoder, chunk: None })
     }
 
     /// The names and shapes of all tensors of an autoencoder of this configuration.
@@ -248,31 +248,19 @@ fn decoder(reader: &Reader<'_>, sizes: &Sizes) -> Result<Vec<ClipLayer>> {
 }
 
 impl Autoencoder for AutoencoderKlTemporalDecoder {
-    fn encode(&self, pixels: &Tensor, rng: &mut TorchRng) -> Result<Tensor> {
-        let (pixels, clip) = frames::flatten("pixels", pixels)?;
-        let latent = self.posterior(&pixels)?.sample(rng)?;
-        frames::unflatten(&(latent * self.config.scaling_factor)?, clip)
+    fn space(&self) -> &LatentSpace {
+        &self.space
+    }
+
+    fn clip_moments(&self, pixels: &Tensor) -> Result<Tensor> {
+        let (pixels, clips) = frames::flatten("pixels", pixels)?;
+        frames::unflatten(&self.moments(&pixels)?, clips)
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
-        let (_, [b, _]) = frames::flatten("latent", latent)?;
-        if b == 0 {
-            return Err(Error::Shape {
-                name: "latent".into(),
-                expected: "at least one clip".into(),
-                got: latent.dims().to_vec(),
-            });
-        }
-        let clip = |index| self.decode_unscaled(&(latent.get(index)? / self.config.scaling_factor)?);
-        Ok(Tensor::stack(&(0..b).map(clip).collect::<Result<Vec<_>>>()?, 0)?)
-    }
-
-    fn latent_channels(&self) -> usize {
-        self.sizes.latent
-    }
-
-    fn downsample_factor(&self) -> usize {
-        self.sizes.downsample_factor()
+        let latent = self.space.unscaled(latent)?;
+        let clip = |index| self.decode_unscaled(&latent.get(index)?);
+        Ok(Tensor::stack(&(0..latent.dims()[0]).map(clip).collect::<Result<Vec<_>>>()?, 0)?)
     }
 }
 

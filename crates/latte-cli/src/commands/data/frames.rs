@@ -1,0 +1,88 @@
+//! `latte data frames`: videos to folders of frames.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use anyhow::anyhow;
+use latte_video::dataset::{FrameExport, FrameFormat};
+use latte_video::{Decoder, Transform};
+
+use super::{decoder_parser, threads};
+use crate::progress::StageProgress;
+use crate::terminal::{note, say};
+
+/// Turns the video files below a folder into folders of frames.
+///
+/// Each video file becomes a folder of that name without its ending, at the same place below the output folder. A folder
+/// appears when it is complete, so that an interrupted run goes on with the next video. Frames are png, which loses nothing,
+/// or jpeg of a stated quality with colours at full resolution.
+///
+///   latte data frames --path UCF-101 --out UCF-101-frames
+///   latte data frames --path faces --out faces-256 --size 256 --quality 95
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// The folder of the video files.
+    #[arg(long, value_name = "DIR")]
+    path: PathBuf,
+    /// The folder to write into; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Write jpeg files of this quality, 1 to 100.
+    #[arg(long, value_name = "Q", conflicts_with = "lossless")]
+    quality: Option<u8>,
+    /// Write png files (the default).
+    #[arg(long)]
+    lossless: bool,
+    /// Bring frames to this height and width, as training would.
+    #[arg(long, value_name = "N")]
+    size: Option<usize>,
+    /// How frames come to `--size`: see `data.transform` in configs/folder.toml.
+    #[arg(long, default_value = "resize_crop", value_parser = ["resize_crop", "crop_resize"], requires = "size")]
+    transform: String,
+    /// What decodes.
+    #[arg(long, default_value = "auto", value_parser = decoder_parser())]
+    decoder: Decoder,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let transform = if args.transform == "crop_resize" { Transform::CropResize } else { Transform::ResizeCrop };
+    let format = FrameFormat { quality: args.quality, size: args.size.map(|side| [side, side]), transform };
+    let export = FrameExport::plan(&args.path, &args.out, format)?;
+    let total = export.tasks.len();
+    let mut progress = StageProgress::new("writing frames");
+    let (mut videos, mut frames, mut failed) = (0, 0, Vec::new());
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..threads().min(total) {
+            let (sender, export, next) = (sender.clone(), &export, &next);
+            scope.spawn(move || {
+                while let Some(task) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&task| task < total) {
+                    // The other end is there until all is received.
+                    let _ = sender.send(export.write(task, args.decoder));
+                }
+            });
+        }
+        drop(sender);
+        for (done, written) in receiver.into_iter().enumerate() {
+            match written {
+                Ok(Some(count)) => (videos, frames) = (videos + 1, frames + count),
+                Ok(None) => {}
+                Err(e) => failed.push(e.to_string()),
+            }
+            progress.set(done as u64 + 1, total as u64);
+        }
+    });
+    progress.finish();
+    for what in &failed {
+        note(&format!("warning: {what}"));
+    }
+    let before = total - videos - failed.len();
+    say(&format!("{frames} frames of {videos} videos in {}; {before} videos were there before", args.out.display()));
+    match failed.len() {
+        0 => Ok(()),
+        n => Err(anyhow!("{n} of {total} videos could not be turned into frames; the same command tries them again")),
+    }
+}

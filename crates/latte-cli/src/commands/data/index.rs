@@ -1,0 +1,82 @@
+//! `latte data index`: looks at every video of a data set once.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use latte_video::Decoder;
+use latte_video::dataset::{Layout, Scan, ScanOptions, update_index};
+
+use super::{decoder_parser, layout_parser, threads};
+use crate::progress::StageProgress;
+use crate::terminal::{note, say};
+
+/// Looks at every video of a data set and writes what it finds into an index, which training reads instead.
+///
+/// An index is a text file with a JSON object for each video: frames, size, frame rate, class, and why a video cannot be read. A
+/// scan that was interrupted goes on where it was, and a later one opens only videos whose size or time of change is new.
+///
+///   latte data index --layout ucf101 --path UCF-101
+///   latte train --config my.toml --set data.layout=ucf101 --set data.path=UCF-101 --set data.index=UCF-101.index.jsonl
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// How the data set lies on disk.
+    #[arg(long, default_value = "folder", value_parser = layout_parser(), value_name = "LAYOUT")]
+    layout: Layout,
+    /// The folder of the data set.
+    #[arg(long, value_name = "DIR")]
+    path: PathBuf,
+    /// The index. Default: the folder's name and `.index.jsonl`, beside the folder.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Hash contents too (SHA-256): reads every byte, and finds videos that are there twice (`latte data check --index`).
+    #[arg(long)]
+    hash: bool,
+    /// What opens the files: `ffmpeg` opens all that it reads, `built_in` needs nothing installed, `auto` is ffmpeg where it is
+    /// installed.
+    #[arg(long, default_value = "auto", value_parser = decoder_parser())]
+    decoder: Decoder,
+}
+
+/// How many unreadable videos are named.
+const NAMED: usize = 20;
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => beside(&args.path)?,
+    };
+    let options = ScanOptions { decoder: args.decoder, hash: args.hash, last_frame: false, threads: threads() };
+    let mut progress = StageProgress::new("looking at videos");
+    let scanned =
+        update_index(args.layout, &args.path, &out, options, &mut |far| progress.set(far.done as u64, far.total as u64));
+    progress.finish();
+    let Scan { index, opened } = scanned?;
+    let unreadable: Vec<_> = index.entries.iter().filter_map(|entry| entry.error.as_deref()).collect();
+    for what in unreadable.iter().take(NAMED) {
+        note(&format!("warning: {what}"));
+    }
+    if unreadable.len() > NAMED {
+        note(&format!("warning: and {} more, each named in the index with its \"error\"", unreadable.len() - NAMED));
+    }
+    let classes = match index.classes.len() {
+        0 => String::new(),
+        n => format!(" of {n} classes"),
+    };
+    say(&format!(
+        "{} videos{classes}, {} unreadable; {opened} were opened, {} known before",
+        index.entries.len(),
+        unreadable.len(),
+        index.entries.len() - opened
+    ));
+    say(&format!("train on them: --set data.layout={} --set data.index={}", index.layout, out.display()));
+    Ok(())
+}
+
+fn beside(folder: &Path) -> anyhow::Result<PathBuf> {
+    // `.` and `..` have no name of their own.
+    let real = folder.canonicalize().with_context(|| format!("{}", folder.display()))?;
+    let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = format!("{name}.index.jsonl");
+    Ok(if folder.file_name().is_some() { folder.with_file_name(file) } else { real.with_file_name(file) })
+}

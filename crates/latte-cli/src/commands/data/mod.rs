@@ -1,0 +1,100 @@
+//! `latte data`: makes data sets, looks at them, and changes their form.
+
+mod bench;
+mod check;
+mod frames;
+mod index;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use latte_video::Decoder;
+use latte_video::dataset::Layout;
+
+use crate::demo::{dataset, parameters};
+use crate::failure::bad_input;
+use crate::terminal::say;
+
+/// Makes data sets to train on, looks at them, and changes their form.
+///
+///   latte data demo clips
+///   latte data check --layout ucf101 --path UCF-101
+///   latte data index --layout ucf101 --path UCF-101
+///   latte data frames --path UCF-101 --out UCF-101-frames
+///   latte data bench --config train.toml --clips 200
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(DemoArgs),
+    Index(index::Args),
+    Check(check::Args),
+    Frames(frames::Args),
+    Bench(bench::Args),
+}
+
+/// Writes the demo's data set: mp4 files of moving shapes, a sub-folder per class, and a configuration to train on them.
+///
+///   latte data demo clips
+///   latte train --config clips/train.toml
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+struct DemoArgs {
+    /// The folder to write into; made if it does not exist.
+    folder: PathBuf,
+    /// How many clips each of the 8 classes gets.
+    #[arg(long, default_value_t = parameters::CLIPS_PER_CLASS, value_name = "N")]
+    clips: usize,
+    /// Where the random starts, speeds and sizes come from; the same seed writes the same files.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.command {
+        Command::Demo(args) => demo(args),
+        Command::Index(args) => index::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Frames(args) => frames::run(args),
+        Command::Bench(args) => bench::run(args),
+    }
+}
+
+fn demo(DemoArgs { folder, clips, seed }: &DemoArgs) -> anyhow::Result<()> {
+    if *clips == 0 {
+        return Err(bad_input("--clips: expected at least 1, got 0"));
+    }
+    let videos = folder.join("videos");
+    let written = dataset::write(&videos, *clips, *seed)?;
+    let config = folder.join("train.toml");
+    parameters::write_config(&config, &videos, &folder.join("run"), parameters::FULL, *seed)?;
+    say(&format!("{written} mp4 files in {}", videos.display()));
+    say(&format!("train on them: latte train --config {}", config.display()));
+    Ok(())
+}
+
+/// Reads the name of a layout.
+pub(super) fn layout_parser() -> impl TypedValueParser<Value = Layout> {
+    PossibleValuesParser::new(Layout::ALL.map(Layout::name))
+        .map(|name| Layout::ALL.into_iter().find(|layout| layout.name() == name).unwrap_or_default())
+}
+
+/// Reads the name of a decoder, as configurations spell it.
+fn decoder_parser() -> impl TypedValueParser<Value = Decoder> {
+    PossibleValuesParser::new(["auto", "built_in", "ffmpeg"]).map(|name| match name.as_str() {
+        "built_in" => Decoder::BuiltIn,
+        "ffmpeg" => Decoder::Ffmpeg,
+        _ => Decoder::Auto,
+    })
+}
+
+/// As many threads as the machine runs at a time.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,192 @@
+//! The section of the configuration that is about data.
+
+use std::path::PathBuf;
+
+use latte_video::dataset::{ImageList, Layout};
+use latte_video::{ClipWindow, Decoder, FrameRule, Transform};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::at_least_one;
+use crate::error::Result;
+use crate::source::WindowRule;
+
+/// `[data]`: which videos, and what a training clip is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// The folder of videos.
+    pub path: PathBuf,
+    /// How the data set lies on disk: `folder` (the default), `faceforensics`, `skytimelapse`, `ucf101`, `taichi_hd`. Decides
+    /// which videos there are, what their classes are, and the defaults of `frame_rule`, `transform` and `flip`.
+    #[serde(default)]
+    pub layout: Layout,
+    /// What `latte data index` has written: training then neither walks through `path` nor opens every video. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<PathBuf>,
+    /// A latent cache that `latte encode` has made of the videos: then training needs neither them nor the encoder. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents: Option<PathBuf>,
+    /// Height and width of the frames that the model sees, in pixels: a number for a square, or `[height, width]`.
+    pub size: FrameSize,
+    /// Frames of a clip. Default 16, the paper's.
+    #[serde(default = "defaults::num_frames")]
+    pub num_frames: usize,
+    /// Every how many frames of the video one is kept. Default 3, the paper's.
+    #[serde(default = "defaults::frame_interval")]
+    pub frame_interval: usize,
+    /// How the frames are spread: `linspace`, `official_stride` or `exact_stride`. Default: the layout's.
+    #[serde(default)]
+    pub frame_rule: FrameRule,
+    /// How frames come to `size`: `resize_crop`, `crop_resize` or `none`. Default: the layout's.
+    #[serde(default)]
+    pub transform: Transform,
+    /// Mirror every other clip, at random. Default: the layout's; not in a plain folder, for where the direction of motion, or
+    /// writing, means something, a mirrored clip is wrong.
+    #[serde(default)]
+    pub flip: bool,
+    /// Joint training: how many single images of the data set are trained on beside each clip. Default 0; the paper has 8.
+    #[serde(default)]
+    pub joint_images: usize,
+    /// FaceForensics and UCF101 only: the list of the images, a path below `image_path` a line. Default: the images are
+    /// frames of the videos.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_list: Option<PathBuf>,
+    /// The folder of the images of `image_list`, which have the size `size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_path: Option<PathBuf>,
+    /// What decodes: `auto` (ffmpeg when it is there, the default), `built_in` or `ffmpeg`.
+    #[serde(default)]
+    pub decoder: DecoderChoice,
+    /// Threads that decode ahead. Default 2.
+    #[serde(default = "defaults::loader_threads")]
+    pub loader_threads: usize,
+    /// Clips that may be decoded ahead. Default 16.
+    #[serde(default = "defaults::prefetch")]
+    pub prefetch: usize,
+    /// Memory for whole decoded videos, in MiB; what does not fit is decoded anew each time. Changes speed only.
+    /// Default 512; 0 for none.
+    #[serde(default = "defaults::cache_mib")]
+    pub cache_mib: usize,
+}
+
+impl DataConfig {
+    /// The clip window.
+    pub fn window(&self) -> ClipWindow {
+        ClipWindow { num_frames: self.num_frames, frame_interval: self.frame_interval, rule: self.frame_rule }
+    }
+
+    /// How a clip is drawn from a video.
+    pub fn window_rule(&self) -> WindowRule {
+        WindowRule { window: self.window(), flip: self.flip }
+    }
+
+    /// Whether these values are possible; `source_name` opens error messages.
+    pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
+        let [height, width] = self.size.height_width();
+        let counts = [
+            ("data.size", height.min(width) as u64),
+            ("data.num_frames", self.num_frames as u64),
+            ("data.frame_interval", self.frame_interval as u64),
+            ("data.loader_threads", self.loader_threads as u64),
+            ("data.prefetch", self.prefetch as u64),
+        ];
+        at_least_one(source_name, &counts)
+    }
+
+    /// The key that does not fit the others, and why; looks at no file.
+    pub(crate) fn contradiction(&self, classes: bool) -> Option<(&'static str, String)> {
+        if classes && !self.layout.has_classes() {
+            let what = format!("`{}` has no classes, but `model.condition` is `class`; set that to `none`", self.layout);
+            return Some(("data.layout", what));
+        }
+        match (&self.image_list, &self.image_path) {
+            (Some(_), None) => {
+                return Some(("data.image_path", "missing; it is the folder of the images of `image_list`".into()));
+            }
+            (None, Some(_)) => return Some(("data.image_list", "missing; `image_path` is the folder of its images".into())),
+            (Some(_), Some(_)) if !ImageList::is_for(self.layout) => {
+                let what = format!("only for `faceforensics` and `ucf101`; images of `{}` are frames of its videos", self.layout);
+                return Some(("data.image_list", what));
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+/// Writes what the layout says about clips into the `[data]` of a configuration, where that says nothing.
+pub(crate) fn write_out_layout(config: &mut Table) {
+    let Some(Value::Table(data)) = config.get_mut("data") else { return };
+    let layout = data.get("layout").map_or(Ok(Layout::default()), |value| value.clone().try_into());
+    // A layout that is none is refused when the table is read.
+    let Ok(Value::Table(rules)) =
+        layout.and_then(|layout: Layout| Value::try_from(layout.rules()).map_err(serde::de::Error::custom))
+    else {
+        return;
+    };
+    for (key, value) in rules {
+        data.entry(key).or_insert(value);
+    }
+}
+
+/// The size of the frames that the model sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number of pixels or [height, width]")]
+pub enum FrameSize {
+    /// As high as wide.
+    Square(usize),
+    /// `[height, width]`.
+    HeightWidth([usize; 2]),
+}
+
+impl FrameSize {
+    /// `[height, width]` in pixels.
+    pub fn height_width(self) -> [usize; 2] {
+        match self {
+            Self::Square(side) => [side, side],
+            Self::HeightWidth(size) => size,
+        }
+    }
+}
+
+/// What decodes video files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecoderChoice {
+    /// The ffmpeg program when it is found, else the built-in decoders.
+    #[default]
+    Auto,
+    /// The built-in decoders.
+    BuiltIn,
+    /// The ffmpeg program.
+    Ffmpeg,
+}
+
+impl From<DecoderChoice> for Decoder {
+    fn from(choice: DecoderChoice) -> Self {
+        match choice {
+            DecoderChoice::Auto => Self::Auto,
+            DecoderChoice::BuiltIn => Self::BuiltIn,
+            DecoderChoice::Ffmpeg => Self::Ffmpeg,
+        }
+    }
+}
+
+mod defaults {
+    pub(super) fn num_frames() -> usize {
+        16
+    }
+    pub(super) fn frame_interval() -> usize {
+        3
+    }
+    pub(super) fn loader_threads() -> usize {
+        2
+    }
+    pub(super) fn prefetch() -> usize {
+        16
+    }
+    pub(super) fn cache_mib() -> usize {
+        512
+    }
+}

@@ -1,0 +1,334 @@
+//! What is wrong with a data set, said before a day is spent on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use super::{ImageList, Index, IndexEntry, Layout, Probe, Signature};
+use crate::{ClipWindow, FrameRule, Result, Transform, read_image};
+
+/// What training would make of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// The frames of a clip.
+    pub window: ClipWindow,
+    /// How frames come to `size`.
+    pub transform: Transform,
+    /// Height and width of training, where they are known.
+    pub size: Option<[usize; 2]>,
+    /// How many classes the model has; `None` if that is not known, or it has none.
+    pub num_classes: Option<usize>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Training runs, but perhaps not on what it should.
+    Warning,
+    /// Training could not run.
+    Error,
+}
+
+/// One thing that is wrong with a data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is, with the names of some videos.
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        write!(f, "{word}: {}", self.what)
+    }
+}
+
+/// Looks for what is wrong with the data set that `index` describes, worst first. Contents that are there twice are found if
+/// the index has hashes.
+pub fn check(index: &Index, expected: &Expected) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    unreadable(index, &mut findings);
+    let usable = usable(index, expected, &mut findings);
+    sizes(&usable, expected, &mut findings);
+    classes(index, &usable, expected, &mut findings);
+    duplicates(index, &mut findings);
+    rates(&usable, &mut findings);
+    sort(findings)
+}
+
+/// Looks for what has changed below `root` since `index` was made: files that are gone or have another size, and videos that the
+/// index does not know.
+///
+/// # Errors
+///
+/// If `root` cannot be listed.
+pub fn check_files(index: &Index, root: &Path) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut unknown: BTreeSet<String> = index.layout.list(root)?.items.into_iter().map(|item| item.name).collect();
+    let mut stale = Vec::new();
+    for entry in &index.entries {
+        unknown.remove(&entry.name);
+        let path = root.join(&entry.name);
+        if Signature::of(&path).ok() != Some(entry.signature) {
+            stale.push(entry.name.as_str());
+        }
+    }
+    if !stale.is_empty() {
+        let severity = if stale.len() == index.entries.len() { Severity::Error } else { Severity::Warning };
+        let count = count(stale.len(), index.entries.len(), "videos are gone or have changed", "is gone or has changed");
+        findings.push(Finding {
+            severity,
+            what: format!("{count} since the index was made; run `latte data index` again: {}", some(stale)),
+        });
+    }
+    if !unknown.is_empty() {
+        let what = format!("{} videos are not in the index: {}", unknown.len(), some(unknown.iter().map(String::as_str)));
+        findings.push(Finding { severity: Severity::Warning, what });
+    }
+    Ok(findings)
+}
+
+/// Looks for what is wrong with the images of joint training, which must have the size of training, worst first. All must be
+/// there; `samples` of them, evenly spread, are read.
+pub fn check_images(images: &ImageList, size: Option<[usize; 2]>, samples: usize) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let missing: Vec<String> =
+        (0..images.len()).map(|i| images.path(i)).filter(|p| !p.is_file()).map(|p| p.display().to_string()).collect();
+    if !missing.is_empty() {
+        let count = count(missing.len(), images.len(), "images of the list are missing", "is missing");
+        let severity = if missing.len() == images.len() { Severity::Error } else { Severity::Warning };
+        findings.push(Finding { severity, what: format!("{count}: {}", some(missing.iter().map(String::as_str))) });
+    }
+    let (mut bad, mut tried) = (Vec::new(), 0);
+    for path in (0..images.len()).step_by(images.len().div_ceil(samples.max(1))).map(|i| images.path(i)).filter(|p| p.is_file()) {
+        tried += 1;
+        match read_image(&path) {
+            Err(e) => bad.push(e.to_string()),
+            Ok(image) if size.is_some_and(|size| [image.height(), image.width()] != size) => {
+                bad.push(format!("{} is {} × {}", path.display(), image.height(), image.width()));
+            }
+            Ok(_) => {}
+        }
+    }
+    if !bad.is_empty() {
+        let wanted = size.map_or_else(String::new, |[h, w]| format!(" or not {h} × {w} (height × width), as training has it"));
+        let what = format!(
+            "{} of {tried} images that were tried are unreadable{wanted}: {}",
+            bad.len(),
+            some(bad.iter().map(String::as_str))
+        );
+        findings.push(Finding { severity: if bad.len() == tried { Severity::Error } else { Severity::Warning }, what });
+    }
+    sort(findings)
+}
+
+/// A video that training could read.
+type Usable<'a> = (&'a IndexEntry, &'a Probe);
+
+fn unreadable(index: &Index, findings: &mut Vec<Finding>) {
+    let bad: Vec<&IndexEntry> = index.entries.iter().filter(|entry| entry.video.is_none()).collect();
+    if bad.is_empty() {
+        return;
+    }
+    let severity = if bad.len() == index.entries.len() { Severity::Error } else { Severity::Warning };
+    let said = bad.iter().map(|entry| entry.error.as_deref().unwrap_or(&entry.name));
+    let count = count(bad.len(), index.entries.len(), "videos cannot be read", "cannot be read");
+    findings.push(Finding { severity, what: format!("{count}: {}", some(said)) });
+}
+
+/// The readable videos that are long enough; says which are not.
+fn usable<'a>(index: &'a Index, expected: &Expected, findings: &mut Vec<Finding>) -> Vec<Usable<'a>> {
+    let readable: Vec<Usable<'a>> =
+        index.entries.iter().filter_map(|entry| entry.video.as_ref().map(|video| (entry, video))).collect();
+    let window = expected.window;
+    let covered = window.num_frames.saturating_mul(window.frame_interval);
+    let (least, rule) = match index.layout {
+        Layout::SkyTimelapse => (window.least_frames().max(covered + 1), ", and the layout asks for more than a window covers"),
+        _ => (window.least_frames(), ""),
+    };
+    let (long, short): (Vec<Usable<'a>>, Vec<Usable<'a>>) = readable.iter().partition(|(_, video)| video.frames >= least);
+    let told = |videos: &[Usable<'a>]| {
+        let told: Vec<String> = videos.iter().map(|(entry, video)| format!("{} ({})", entry.name, video.frames)).collect();
+        some(told.iter().map(String::as_str))
+    };
+    if !short.is_empty() {
+        let what = format!(
+            "{} for a clip of {} frames, {} apart, which needs {least}{rule}: {}",
+            count(short.len(), readable.len(), "videos are too short", "is too short"),
+            window.num_frames,
+            window.frame_interval,
+            told(&short)
+        );
+        findings.push(Finding { severity: if long.is_empty() { Severity::Error } else { Severity::Warning }, what });
+    }
+    let dense: Vec<Usable<'a>> = long.iter().filter(|(_, video)| video.frames < covered).copied().collect();
+    if window.rule == FrameRule::Linspace && !dense.is_empty() {
+        let what = format!(
+            "{} than the {covered} frames of a window, and sampled more densely: {}",
+            count(dense.len(), readable.len(), "videos are shorter", "is shorter"),
+            told(&dense)
+        );
+        findings.push(Finding { severity: Severity::Warning, what });
+    }
+    long
+}
+
+fn sizes(usable: &[Usable<'_>], expected: &Expected, findings: &mut Vec<Finding>) {
+    let mut found: BTreeMap<[usize; 2], Vec<&str>> = BTreeMap::new();
+    for (entry, video) in usable {
+        found.entry([video.height, video.width]).or_default().push(&entry.name);
+    }
+    let tell = |wrong: &[(&[usize; 2], &Vec<&str>)]| {
+        let told: Vec<String> =
+            wrong.iter().map(|([h, w], names)| format!("{h} × {w} ({} videos, as {})", names.len(), names[0])).collect();
+        some(told.iter().map(String::as_str))
+    };
+    let of = |wrong: &[(&[usize; 2], &Vec<&str>)]| wrong.iter().map(|(_, names)| names.len()).sum::<usize>();
+    match (expected.transform, expected.size) {
+        (Transform::None, Some(size)) => {
+            let wrong: Vec<_> = found.iter().filter(|(other, _)| **other != size).collect();
+            if !wrong.is_empty() {
+                let severity = if wrong.len() == found.len() { Severity::Error } else { Severity::Warning };
+                let what = format!(
+                    "{} (height × width) and are passed over, for there is no transform: {}",
+                    count(
+                        of(&wrong),
+                        usable.len(),
+                        &format!("videos are not {} × {}", size[0], size[1]),
+                        &format!("is not {} × {}", size[0], size[1])
+                    ),
+                    tell(&wrong)
+                );
+                findings.push(Finding { severity, what });
+            }
+        }
+        (Transform::None, None) if found.len() > 1 => {
+            let all: Vec<_> = found.iter().collect();
+            let what = format!("videos have {} sizes (height × width), and there is no transform: {}", found.len(), tell(&all));
+            findings.push(Finding { severity: Severity::Warning, what });
+        }
+        (_, Some(size)) => {
+            let small: Vec<_> = found.iter().filter(|(other, _)| other[0] < size[0] || other[1] < size[1]).collect();
+            if !small.is_empty() {
+                let what = format!(
+                    "{} than the {} × {} of training (height × width), and enlarged: {}",
+                    count(of(&small), usable.len(), "videos are smaller", "is smaller"),
+                    size[0],
+                    size[1],
+                    tell(&small)
+                );
+                findings.push(Finding { severity: Severity::Warning, what });
+            }
+        }
+        _ => {}
+    }
+}
+
+fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, findings: &mut Vec<Finding>) {
+    let found = index.classes.len();
+    let mut add = |severity, what| findings.push(Finding { severity, what });
+    if let Some(wanted) = expected.num_classes.filter(|&wanted| wanted != found) {
+        add(Severity::Error, format!("{found} classes, where the model has {wanted}"));
+    } else if let Some(published) = index.layout.num_classes().filter(|&published| published != found) {
+        add(Severity::Warning, format!("{found} classes, where the published data set has {published}"));
+    }
+    if found == 0 {
+        return;
+    }
+    let outside: Vec<&str> = index.entries.iter().filter(|e| e.label.is_none()).map(|e| e.name.as_str()).collect();
+    if !outside.is_empty() {
+        let count = count(outside.len(), index.entries.len(), "videos lie", "lies");
+        add(
+            Severity::Warning,
+            format!("{count} in no sub-folder: without a class, and passed over where classes are trained: {}", some(outside)),
+        );
+    }
+    let mut sizes = vec![0; found];
+    for label in usable.iter().filter_map(|(entry, _)| entry.label) {
+        sizes[label as usize] += 1;
+    }
+    let named = |keep: &dyn Fn(usize) -> bool| {
+        let names = index.classes.iter().zip(&sizes).filter(|(_, size)| keep(**size));
+        names.map(|(name, size)| format!("{name} ({size})")).collect::<Vec<_>>()
+    };
+    let empty = named(&|size| size == 0);
+    if !empty.is_empty() {
+        let severity = if expected.num_classes.is_some() { Severity::Error } else { Severity::Warning };
+        let what = format!(
+            "{} and cannot be trained: {}",
+            count(empty.len(), found, "classes have no usable video", "has no usable video"),
+            some(empty.iter().map(String::as_str))
+        );
+        add(severity, what);
+    }
+    // Less than a tenth of an even share is hardly meant.
+    let few = usable.len() / found / 10;
+    let rare = named(&|size| size > 0 && size <= few);
+    if !rare.is_empty() {
+        let what = format!(
+            "{}, less than a tenth of an even share: {}",
+            count(rare.len(), found, "classes have few videos", "has few videos"),
+            some(rare.iter().map(String::as_str))
+        );
+        add(Severity::Warning, what);
+    }
+}
+
+fn duplicates(index: &Index, findings: &mut Vec<Finding>) {
+    let mut by_hash: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for entry in &index.entries {
+        if let Some(hash) = &entry.hash {
+            by_hash.entry(hash).or_default().push(&entry.name);
+        }
+    }
+    let mut groups: Vec<String> = by_hash.values().filter(|names| names.len() > 1).map(|names| names.join(" = ")).collect();
+    groups.sort();
+    if !groups.is_empty() {
+        let what = format!("the same content {} times over: {}", groups.len(), some(groups.iter().map(String::as_str)));
+        findings.push(Finding { severity: Severity::Warning, what });
+    }
+}
+
+fn rates(usable: &[Usable<'_>], findings: &mut Vec<Finding>) {
+    // In hundredths, so that rounding in containers makes no difference.
+    let mut rates: BTreeMap<u64, usize> = BTreeMap::new();
+    for (_, video) in usable {
+        *rates.entry((video.fps * 100.0).round() as u64).or_default() += 1;
+    }
+    if rates.len() > 1 {
+        let told: Vec<String> = rates.iter().map(|(rate, n)| format!("{} ({n} videos)", *rate as f64 / 100.0)).collect();
+        let what = format!(
+            "videos have {} frame rates, and clips count frames, not seconds: {}",
+            rates.len(),
+            some(told.iter().map(String::as_str))
+        );
+        findings.push(Finding { severity: Severity::Warning, what });
+    }
+    let uneven: Vec<&str> = usable.iter().filter(|(_, v)| v.variable_frame_rate).map(|(e, _)| e.name.as_str()).collect();
+    if !uneven.is_empty() {
+        let count = count(uneven.len(), usable.len(), "videos have a variable frame rate", "has a variable frame rate");
+        findings.push(Finding { severity: Severity::Warning, what: format!("{count}: {}", some(uneven)) });
+    }
+}
+
+/// `3 of 20 videos are …`, `1 of 20 is …`.
+fn count(part: usize, all: usize, many: &str, one: &str) -> String {
+    format!("{part} of {all} {}", if part == 1 { one } else { many })
+}
+
+/// The first five, and how many more there are.
+fn some<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    let all: Vec<&str> = items.into_iter().collect();
+    let shown = all.iter().take(5).copied().collect::<Vec<_>>().join("; ");
+    if all.len() > 5 { format!("{shown}; and {} more", all.len() - 5) } else { shown }
+}
+
+fn sort(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}

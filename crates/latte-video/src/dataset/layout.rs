@@ -1,0 +1,183 @@
+//! How data sets lie on disk: the paper's four, and any folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Dataset, Item, Place, name_below};
+use crate::find::Found;
+use crate::{ClipWindow, Error, FrameRule, Result, Transform, frame_folder};
+
+/// How a data set lies on disk, and with it how the official reader of that data set makes clips.
+///
+/// Everywhere names that begin with a dot are passed over, and videos are in the order of their paths. Each of the paper's
+/// data sets consists of video files or of folders of frames; where a root holds none of its kind, the other kind is taken,
+/// so that a data set may be turned into frame folders, or into files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// Video files and folders of frames at any depth. Folders directly below the root are classes.
+    #[default]
+    Folder,
+    /// FaceForensics: every video file below the root, at any depth. No classes.
+    #[serde(rename = "faceforensics")]
+    FaceForensics,
+    /// SkyTimelapse: folders of frames at any depth, in the order of the number behind the last `_` of the frames' names; a
+    /// folder needs more frames than a window covers. No classes.
+    #[serde(rename = "skytimelapse")]
+    SkyTimelapse,
+    /// UCF101: `<class>/<video file>`; a class's number is the place of its folder's name among all, sorted.
+    Ucf101,
+    /// Taichi-HD: folders of frames at any depth, which have the training size. No classes.
+    TaichiHd,
+}
+
+/// How the official reader of a data set makes a clip of a video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayoutRules {
+    /// Which frames.
+    pub frame_rule: FrameRule,
+    /// How they come to the size of training.
+    pub transform: Transform,
+    /// Whether every other clip is mirrored, before the transform.
+    pub flip: bool,
+}
+
+impl Layout {
+    /// All layouts.
+    pub const ALL: [Self; 5] = [Self::Folder, Self::FaceForensics, Self::SkyTimelapse, Self::Ucf101, Self::TaichiHd];
+
+    /// What it is called in configurations and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Folder => "folder",
+            Self::FaceForensics => "faceforensics",
+            Self::SkyTimelapse => "skytimelapse",
+            Self::Ucf101 => "ucf101",
+            Self::TaichiHd => "taichi_hd",
+        }
+    }
+
+    /// How clips are made where nothing else is asked for. A plain folder is treated as FaceForensics is, but not mirrored.
+    pub fn rules(self) -> LayoutRules {
+        let (frame_rule, transform, flip) = match self {
+            Self::Folder => (FrameRule::Linspace, Transform::ResizeCrop, false),
+            Self::FaceForensics | Self::Ucf101 => (FrameRule::Linspace, Transform::ResizeCrop, true),
+            Self::SkyTimelapse => (FrameRule::OfficialStride, Transform::CropResize, false),
+            Self::TaichiHd => (FrameRule::OfficialStride, Transform::None, true),
+        };
+        LayoutRules { frame_rule, transform, flip }
+    }
+
+    /// Whether its videos have classes, or may have.
+    pub fn has_classes(self) -> bool {
+        matches!(self, Self::Folder | Self::Ucf101)
+    }
+
+    /// How many classes the published data set has.
+    pub fn num_classes(self) -> Option<usize> {
+        (self == Self::Ucf101).then_some(101)
+    }
+
+    /// All videos below `root`, with their classes; opens none of them.
+    ///
+    /// In [`Layout::Folder`] videos that lie directly in the root have no class.
+    ///
+    /// # Errors
+    ///
+    /// If `root` is no folder, a folder in it cannot be read, there is no video, or a layout with classes has no sub-folder.
+    pub fn list(self, root: &Path) -> Result<Dataset> {
+        if !root.is_dir() {
+            return Err(Error::folder(root, "no such folder; expected a folder of videos"));
+        }
+        let classes = if self.has_classes() { sub_folders(root)? } else { Vec::new() };
+        if self == Self::Ucf101 && classes.is_empty() {
+            return Err(Error::folder(root, "no sub-folder: the videos of each class lie in a sub-folder named after the class"));
+        }
+        let mut items = Vec::new();
+        for path in self.videos(Found::below(root)?) {
+            let name = name_below(root, &path);
+            let first = name.split('/').next().unwrap_or_default();
+            // The first part of a video file's name is a folder unless the file lies in the root.
+            let label = classes.binary_search_by(|class| class.as_str().cmp(first)).ok().map(|label| label as u32);
+            if self == Self::Ucf101 && label.is_none() {
+                continue;
+            }
+            items.push(Item { name, place: Place::Path(path), label, caption: None, info: None });
+        }
+        if items.is_empty() {
+            let what = "no video in this folder (a video is a video file, or a folder of png or jpeg frames)";
+            return Err(Error::folder(root, what));
+        }
+        Ok(Dataset { root: root.to_path_buf(), items, classes })
+    }
+
+    /// Leaves out the videos that the official reader leaves out for a `window`, and says how many: in SkyTimelapse the
+    /// folders with no more frames than a window covers by the official rule. Other layouts keep all; a video that is too
+    /// short is found out when it is read.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is left.
+    pub fn fit(self, dataset: &mut Dataset, window: &ClipWindow) -> Result<usize> {
+        if self != Self::SkyTimelapse {
+            return Ok(0);
+        }
+        let covered = window.num_frames.saturating_mul(window.frame_interval);
+        let before = dataset.items.len();
+        dataset.items.retain(|item| {
+            let frames = match (&item.info, &item.place) {
+                (Some(info), _) => Some(info.num_frames),
+                (None, Place::Path(path)) if path.is_dir() => frame_folder::list(path).ok().map(|files| files.len()),
+                _ => None,
+            };
+            // What cannot be counted is left to the reader, which says why.
+            frames.is_none_or(|frames| frames > covered)
+        });
+        if dataset.items.is_empty() {
+            let what = format!(
+                "none of the {before} videos has more than {covered} frames ({} frames, {} apart), which the SkyTimelapse layout \
+                 asks for: use longer videos, fewer frames or a smaller interval",
+                window.num_frames, window.frame_interval
+            );
+            return Err(Error::folder(&dataset.root, what));
+        }
+        Ok(before - dataset.items.len())
+    }
+
+    fn videos(self, found: Found) -> Vec<PathBuf> {
+        let Found { files, folders } = found;
+        match self {
+            Self::Folder => {
+                let frames = folders.into_iter().filter(|folder| !folder.has_files).map(|folder| folder.path);
+                let mut videos: Vec<PathBuf> = files.into_iter().chain(frames).collect();
+                videos.sort();
+                videos
+            }
+            Self::FaceForensics | Self::Ucf101 if !files.is_empty() => files,
+            Self::SkyTimelapse | Self::TaichiHd if folders.is_empty() => files,
+            _ => folders.into_iter().map(|folder| folder.path).collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The names of the folders in `root`, sorted.
+fn sub_folders(root: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).map_err(|e| Error::io(root, e))? {
+        let path = entry.map_err(|e| Error::io(root, e))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,227 @@
+//! Looks at every video of a data set, on many threads, and remembers what it has seen.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use sha2::{Digest, Sha256};
+
+use super::index::Probe;
+use super::{Dataset, Index, IndexEntry, Item, Layout, Signature};
+use crate::{Decoder, Error, Result, Video, frame_folder};
+
+/// What a scan finds out, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanOptions {
+    /// What opens the files.
+    pub decoder: Decoder,
+    /// Hash contents: every byte is read.
+    pub hash: bool,
+    /// Decode the last frame too, which finds files that are cut off behind a sound beginning.
+    pub last_frame: bool,
+    /// How many videos are looked at at a time; at least one.
+    pub threads: usize,
+}
+
+/// What a scan has done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scan {
+    /// What is known now.
+    pub index: Index,
+    /// How many videos were opened; the others were known and unchanged.
+    pub opened: usize,
+}
+
+/// How far a scan is.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanProgress<'a> {
+    /// Videos looked at.
+    pub done: usize,
+    /// Videos in all.
+    pub total: usize,
+    /// What was found out about the last one, if it was opened.
+    pub opened: Option<&'a IndexEntry>,
+}
+
+/// Looks at all videos below `root` and opens those that `known` does not know as they are. `progress` is called for each; an
+/// error of its ends the scan.
+///
+/// # Errors
+///
+/// If the data set cannot be listed. A video that cannot be read is an entry that says why.
+pub fn scan(
+    layout: Layout,
+    root: &Path,
+    known: &[IndexEntry],
+    options: ScanOptions,
+    progress: &mut dyn FnMut(ScanProgress<'_>) -> Result<()>,
+) -> Result<Scan> {
+    let Dataset { items, classes, .. } = layout.list(root)?;
+    let known: BTreeMap<&str, &IndexEntry> = known.iter().map(|entry| (entry.name.as_str(), entry)).collect();
+    let mut entries: Vec<Option<IndexEntry>> = vec![None; items.len()];
+    let (mut done, mut opened) = (0, 0);
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..options.threads.max(1) {
+            let (sender, items, known, next, stop) = (sender.clone(), &items, &known, &next, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(at) else { return };
+                    let old = known.get(item.name.as_str()).copied();
+                    // The other end is there until all is received, or nothing is wanted any more.
+                    let _ = sender.send((at, look(item, old, options)));
+                }
+            });
+        }
+        drop(sender);
+        for (at, (entry, is_new)) in receiver {
+            done += 1;
+            opened += usize::from(is_new);
+            let heard = progress(ScanProgress { done, total: items.len(), opened: is_new.then_some(&entry) });
+            entries[at] = Some(entry);
+            if heard.is_err() {
+                stop.store(true, Ordering::Relaxed);
+                return heard;
+            }
+        }
+        Ok(())
+    })?;
+    let root = fs::canonicalize(root).map_err(|e| Error::io(root, e))?;
+    Ok(Scan { index: Index { layout, root, classes, entries: entries.into_iter().flatten().collect() }, opened })
+}
+
+/// Brings the index at `out` up to date, or makes it. What an interrupted scan has seen is not looked at again: it lies beside
+/// `out` until the scan is done.
+///
+/// # Errors
+///
+/// As [`scan`]; or if `out` is no index, is one of another layout, or cannot be written.
+pub fn update_index(
+    layout: Layout,
+    root: &Path,
+    out: &Path,
+    options: ScanOptions,
+    progress: &mut dyn FnMut(ScanProgress<'_>),
+) -> Result<Scan> {
+    let mut known = Vec::new();
+    if out.exists() {
+        let old = Index::read(out)?;
+        if old.layout != layout {
+            let what = format!("an index of the layout `{}`, not `{layout}`; write to another file, or remove it", old.layout);
+            return Err(Error::folder(out, what));
+        }
+        known = old.entries;
+    }
+    let partial = partial_path(out);
+    let mut log = PartialIndex::open(&partial, layout, root, &mut known)?;
+    let scan = scan(layout, root, &known, options, &mut |far| {
+        progress(far);
+        far.opened.map_or(Ok(()), |entry| log.append(entry))
+    })?;
+    scan.index.write(out)?;
+    fs::remove_file(&partial).map_err(|e| Error::io(&partial, e))?;
+    Ok(scan)
+}
+
+fn partial_path(out: &Path) -> PathBuf {
+    out.with_file_name(format!(".{}.partial", out.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// Entries as they come, so that a scan can be interrupted.
+#[derive(Debug)]
+struct PartialIndex {
+    path: PathBuf,
+    file: File,
+}
+
+impl PartialIndex {
+    /// Opens the file, adds what an earlier scan has left in it to `known`, and begins it anew with that.
+    fn open(path: &Path, layout: Layout, root: &Path, known: &mut Vec<IndexEntry>) -> Result<Self> {
+        let left = Index::read_partial(path).filter(|old| old.layout == layout);
+        let mut bytes = Index { layout, root: root.to_path_buf(), classes: Vec::new(), entries: Vec::new() }.header_line()?;
+        bytes.push('\n');
+        for entry in left.into_iter().flat_map(|old| old.entries) {
+            // Without labels: the classes are known when the scan is done.
+            bytes += &IndexEntry { label: None, ..entry.clone() }.line()?;
+            bytes.push('\n');
+            known.push(entry);
+        }
+        crate::encode::write_atomically(path, bytes.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(path).map_err(|e| Error::io(path, e))?;
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    fn append(&mut self, entry: &IndexEntry) -> Result<()> {
+        let line = IndexEntry { label: None, ..entry.clone() }.line()? + "\n";
+        self.file.write_all(line.as_bytes()).map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+/// The entry of `item`, and whether it had to be opened for it.
+fn look(item: &Item, old: Option<&IndexEntry>, options: ScanOptions) -> (IndexEntry, bool) {
+    let path = item.place.path();
+    let mut entry = IndexEntry {
+        name: item.name.clone(),
+        label: item.label,
+        signature: Signature { bytes: 0, modified: 0 },
+        video: None,
+        hash: None,
+        error: None,
+    };
+    match Signature::of(path) {
+        Ok(signature) => entry.signature = signature,
+        Err(e) => {
+            entry.error = Some(e.to_string());
+            return (entry, true);
+        }
+    }
+    // What could not be read is tried again: it may be the decoder that was missing.
+    if let Some(old) = old
+        && old.signature == entry.signature
+        && old.error.is_none()
+        && (old.hash.is_some() || !options.hash)
+    {
+        return (IndexEntry { label: item.label, ..old.clone() }, false);
+    }
+    match probe(item, options) {
+        Ok((video, hash)) => (entry.video, entry.hash) = (Some(video), hash),
+        Err(e) => entry.error = Some(e.to_string()),
+    }
+    (entry, true)
+}
+
+fn probe(item: &Item, options: ScanOptions) -> Result<(Probe, Option<String>)> {
+    let path = item.place.path();
+    if path.to_str().is_none() {
+        return Err(Error::folder(path, "its name is no Unicode, and an index is; rename it"));
+    }
+    let video = Video::open_place(&item.place, options.decoder)?;
+    if options.last_frame {
+        video.frames(&[video.info().num_frames.saturating_sub(1)])?;
+    }
+    let hash = options.hash.then(|| content_hash(path)).transpose()?;
+    Ok((Probe::of(video.info()), hash))
+}
+
+/// SHA-256 of a file, or of all frames of a folder in their order.
+fn content_hash(path: &Path) -> Result<String> {
+    let files = if path.is_dir() { frame_folder::list(path)? } else { vec![path.to_path_buf()] };
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    for file in &files {
+        let mut reader = File::open(file).map_err(|e| Error::io(file, e))?;
+        loop {
+            let read = reader.read(&mut buffer).map_err(|e| Error::io(file, e))?;
+            if read == 0 {
+                break;
+            }
+            hasher.update(&buffer[..read]);
+        }
+    }
+    Ok(format!("{:x}", hasher.finalize()))
+}

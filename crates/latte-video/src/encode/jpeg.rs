@@ -1,0 +1,34 @@
+//! jpeg images of a stated quality.
+
+use std::path::Path;
+
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+
+use super::write_atomically;
+use crate::{Error, Result};
+
+/// Writes RGB pixels `[height, width, 3]` as a jpeg of `quality` 1 to 100. Colours keep their full resolution.
+///
+/// # Errors
+///
+/// If the number of pixels differs from the size, the quality or a side is out of range, or the file cannot be written.
+pub fn write_jpeg(path: impl AsRef<Path>, pixels: &[u8], width: usize, height: usize, quality: u8) -> Result<()> {
+    let path = path.as_ref();
+    let bytes = encode(pixels, width, height, quality).map_err(|what| Error::encode(path, what))?;
+    write_atomically(path, &bytes)
+}
+
+fn encode(pixels: &[u8], width: usize, height: usize, quality: u8) -> std::result::Result<Vec<u8>, String> {
+    if !(1..=100).contains(&quality) {
+        return Err(format!("a jpeg has quality 1 to 100, not {quality}"));
+    }
+    if width == 0 || height == 0 || width.checked_mul(height).and_then(|n| n.checked_mul(3)) != Some(pixels.len()) {
+        return Err(format!("{} values are no RGB image of {width} × {height}", pixels.len()));
+    }
+    let side = |n: usize| u16::try_from(n).map_err(|e| format!("a side of {n} pixels, where a jpeg has at most 65535: {e}"));
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, quality);
+    encoder.set_sampling_factor(SamplingFactor::R_4_4_4);
+    encoder.encode(pixels, side(width)?, side(height)?, ColorType::Rgb).map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
