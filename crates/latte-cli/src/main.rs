@@ -34,6 +34,7 @@ struct Cli {
 enum Command {
     Demo(commands::demo::Args),
     Train(commands::train::Args),
+    TrainVae(commands::train_vae::Args),
     Encode(commands::encode::Args),
     Runs(commands::runs::Args),
     Plot(commands::plot::Args),
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Train(args) => commands::train::run(&args),
+        Command::TrainVae(args) => commands::train_vae::run(&args),
         Command::Encode(args) => commands::encode::run(&args),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Plot(args) => commands::plot::run(&args),

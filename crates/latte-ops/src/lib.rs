@@ -52,11 +52,11 @@ mod vectorised;
 
 pub use adamw_ema::{AdamW, AdamWState, adamw_ema};
 pub use attention::{Attention, AttentionAxis, Rope, attention, cross_attention, single_head_attention};
-pub use convolution::{Convolution, ConvolutionWeights, convolution, convolution_over_frames};
+pub use convolution::{Convolution, ConvolutionWeights, convolution, convolution_over_frames, recorded_convolution};
 pub use embedding::embedding;
 pub use error::{Error, Result};
 pub use gated_residual::gated_residual;
-pub use group_norm::{GroupNorm, GroupSums, Normalisation};
+pub use group_norm::{GroupNorm, GroupSums, Normalisation, recorded_group_norm};
 pub use instruction_set::{InstructionSet, VARIABLE as INSTRUCTION_SET_VARIABLE};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_gated, linear_gelu};

@@ -17,7 +17,9 @@ use latte::model::{Hints, LatteConfig};
 use latte::noise::RngState;
 use latte::weights::{self, Pretrained, WeightKind};
 use latte_ops::Parameters;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::checkpoint_folder::{CheckpointFolder, STATE_FILE};
 use crate::config::{AutoencoderConfig, TrainConfig, VaeMark};
@@ -29,9 +31,9 @@ use crate::state::TrainState;
 const MODEL_FILE: &str = "model.safetensors";
 const EMA_FILE: &str = "ema.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const CONFIG_FILE: &str = "config.toml";
+pub(crate) const CONFIG_FILE: &str = "config.toml";
 /// Grows when older programs would misread a newer checkpoint.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// What must be known about weights to sample from them. Lies in the metadata of the weights file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,12 +125,8 @@ pub(crate) fn save(
     card: &ModelCard,
 ) -> Result<PathBuf> {
     let path = folder.write(run.step, |dir| {
-        let card = |ema| ModelCard { step: run.step, ema, ..card.clone() };
-        weights::save(&dir.join(MODEL_FILE), &state.weights, Some(&description(&card(false), dir)?))?;
-        weights::save(&dir.join(EMA_FILE), &state.ema, Some(&description(&card(true), dir)?))?;
-        let moments = [("first_moment.", &state.first_moments), ("second_moment.", &state.second_moments)];
-        let named = moments.iter().flat_map(|(prefix, set)| set.iter().map(move |(n, t)| (format!("{prefix}{n}"), t.clone())));
-        weights::save(&dir.join(OPTIMIZER_FILE), &named.collect(), None)?;
+        let card = |ema| description(&ModelCard { step: run.step, ema, ..card.clone() }, dir);
+        write_tensors(dir, state, Some([card(false)?, card(true)?]))?;
         write(&dir.join(CONFIG_FILE), &config.to_toml()?)?;
         let text = toml::to_string(run).map_err(|e| Error::checkpoint(dir, e.to_string()))?;
         write(&dir.join(STATE_FILE), &text)
@@ -147,23 +145,39 @@ impl Checkpoint {
         let run: RunState = read_state(&path.join(STATE_FILE))?;
         let config_path = path.join(CONFIG_FILE);
         let config = TrainConfig::load(&config_path, &[])?;
-        let (trained, card) = load_with_card(&path.join(MODEL_FILE))?;
-        let (ema, _) = load_with_card(&path.join(EMA_FILE))?;
-        let optimizer_path = path.join(OPTIMIZER_FILE);
-        let (mut first_moments, mut second_moments) = (Parameters::new(), Parameters::new());
-        for (name, tensor) in weights::load(&optimizer_path)?.0 {
-            if let Some(name) = name.strip_prefix("first_moment.") {
-                first_moments.insert(name, tensor);
-            } else if let Some(name) = name.strip_prefix("second_moment.") {
-                second_moments.insert(name, tensor);
-            } else {
-                return Err(Error::checkpoint(optimizer_path, format!("`{name}` is no moment of the optimiser")));
-            }
-        }
-        let state = TrainState { weights: trained, ema, first_moments, second_moments, step: run.step };
-        check_shapes(path, &state)?;
-        Ok(Self { state, run, config, card })
+        let (state, description) = read_tensors(path, run.step)?;
+        Ok(Self { card: card_of(&path.join(MODEL_FILE), description)?, state, run, config })
     }
+}
+
+/// Writes weights, average and moments into the folder `dir`; `descriptions` are of weights and average.
+pub(crate) fn write_tensors(dir: &Path, state: &TrainState, descriptions: Option<[Value; 2]>) -> Result<()> {
+    let [model, ema] = descriptions.map_or([None, None], |d| d.map(Some));
+    weights::save(&dir.join(MODEL_FILE), &state.weights, model.as_ref())?;
+    weights::save(&dir.join(EMA_FILE), &state.ema, ema.as_ref())?;
+    let moments = [("first_moment.", &state.first_moments), ("second_moment.", &state.second_moments)];
+    let named = moments.iter().flat_map(|(prefix, set)| set.iter().map(move |(n, t)| (format!("{prefix}{n}"), t.clone())));
+    Ok(weights::save(&dir.join(OPTIMIZER_FILE), &named.collect(), None)?)
+}
+
+/// Reads what [`write_tensors`] wrote in step `step`, and the description of the weights.
+pub(crate) fn read_tensors(dir: &Path, step: u64) -> Result<(TrainState, Option<Value>)> {
+    let (trained, description) = weights::load(&dir.join(MODEL_FILE))?;
+    let (ema, _) = weights::load(&dir.join(EMA_FILE))?;
+    let optimizer_path = dir.join(OPTIMIZER_FILE);
+    let (mut first_moments, mut second_moments) = (Parameters::new(), Parameters::new());
+    for (name, tensor) in weights::load(&optimizer_path)?.0 {
+        if let Some(name) = name.strip_prefix("first_moment.") {
+            first_moments.insert(name, tensor);
+        } else if let Some(name) = name.strip_prefix("second_moment.") {
+            second_moments.insert(name, tensor);
+        } else {
+            return Err(Error::checkpoint(optimizer_path, format!("`{name}` is no moment of the optimiser")));
+        }
+    }
+    let state = TrainState { weights: trained, ema, first_moments, second_moments, step };
+    check_shapes(dir, &state)?;
+    Ok((state, description))
 }
 
 /// Finds the weights that `path` means: a weights file itself, the average in a checkpoint folder, or that of the newest
@@ -212,10 +226,15 @@ pub fn load_weights(path: &Path) -> Result<(Parameters, ModelCard)> {
 
 fn load_with_card(path: &Path) -> Result<(Parameters, ModelCard)> {
     let (tensors, description) = weights::load(path)?;
+    Ok((tensors, card_of(path, description)?))
+}
+
+/// The card that the description of the weights in `path` is.
+fn card_of(path: &Path, description: Option<Value>) -> Result<ModelCard> {
     let description = description.ok_or_else(|| no_card(path, "another program wrote it"))?;
     let format = Format::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))?.format;
     check_format(path, format)?;
-    Ok((tensors, ModelCard::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))?))
+    ModelCard::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))
 }
 
 fn no_card(path: &Path, why: &str) -> Error {
@@ -237,7 +256,8 @@ fn check_format(path: &Path, format: u32) -> Result<()> {
     Ok(())
 }
 
-fn read_state(path: &Path) -> Result<RunState> {
+/// Reads the state of a run, of this kind of training or another.
+pub(crate) fn read_state<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| not_understood(path, e.message()))?;
     let format = table.get("format").and_then(toml::Value::as_integer).unwrap_or_default();
@@ -265,10 +285,10 @@ fn check_shapes(path: &Path, state: &TrainState) -> Result<()> {
     Ok(())
 }
 
-fn description(card: &ModelCard, path: &Path) -> Result<serde_json::Value> {
+fn description(card: &ModelCard, path: &Path) -> Result<Value> {
     serde_json::to_value(card).map_err(|e| Error::checkpoint(path, e.to_string()))
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(Error::io(path))
 }

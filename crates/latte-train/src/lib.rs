@@ -39,6 +39,7 @@ mod state;
 mod status;
 mod step;
 mod trainer;
+mod vae_training;
 mod validation;
 mod watch;
 
@@ -68,3 +69,7 @@ pub use state::{TrainState, clip_scale};
 pub use status::{Phase, RunStatus};
 pub use step::{MicroBatch, StepGradients, Stepper};
 pub use trainer::{Outcome, Start, Trainer};
+pub use vae_training::{
+    Reconstruction, VaeGradients, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeNetwork, VaeOutcome, VaeReport, VaeRunState,
+    VaeStepRecord, VaeStepper, VaeTrainConfig, VaeTrainer, VaeValidationConfig,
+};

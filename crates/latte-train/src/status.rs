@@ -65,6 +65,15 @@ impl RunStatus {
         Self { phase, what, step, ended: Some(now()), ..self }
     }
 
+    /// The same process when it ends now, with an error or without.
+    pub(crate) fn ends_with(self, outcome: std::result::Result<Phase, &Error>, step: u64) -> Self {
+        match outcome {
+            Ok(phase) => self.ends(phase, None, step),
+            Err(e @ Error::Diverged { .. }) => self.ends(Phase::Diverged, Some(e.to_string()), step),
+            Err(e) => self.ends(Phase::Failed, Some(e.to_string()), step),
+        }
+    }
+
     /// Reads the status of the run in `run`; `None` if it has none.
     ///
     /// # Errors

@@ -28,8 +28,8 @@ use crate::validation::Validation;
 use crate::watch::Watch;
 
 /// The streams of the run's generator; the loader forks stream 2 of the same seed.
-const INIT_STREAM: u64 = 0;
-const STEP_STREAM: u64 = 1;
+pub(crate) const INIT_STREAM: u64 = 0;
+pub(crate) const STEP_STREAM: u64 = 1;
 
 /// Where a run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -220,13 +220,11 @@ impl Trainer {
         let status = RunStatus::begins(self.state.step, self.config.train.max_steps);
         status.write(&run)?;
         let outcome = self.run_steps(stop, observer);
-        let (phase, what) = match &outcome {
-            Ok(Outcome::Finished { .. }) => (Phase::Finished, None),
-            Ok(Outcome::Stopped { .. }) => (Phase::Stopped, None),
-            Err(e @ Error::Diverged { .. }) => (Phase::Diverged, Some(e.to_string())),
-            Err(e) => (Phase::Failed, Some(e.to_string())),
-        };
-        let ended = status.ends(phase, what, self.state.step).write(&run);
+        let phase = outcome.as_ref().map(|outcome| match outcome {
+            Outcome::Finished { .. } => Phase::Finished,
+            Outcome::Stopped { .. } => Phase::Stopped,
+        });
+        let ended = status.ends_with(phase, self.state.step).write(&run);
         // What went wrong first counts.
         outcome.and_then(|outcome| ended.map(|()| outcome))
     }
@@ -372,7 +370,7 @@ fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters) -> Result
 }
 
 /// The checkpoint to go on from, if any, as `start` wants it.
-fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -> Result<Option<PathBuf>> {
+pub(crate) fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -> Result<Option<PathBuf>> {
     let newest = checkpoints.latest()?;
     match (start, &newest) {
         (Start::Resume, None) => Err(Error::checkpoint(run, "no checkpoint to resume from; start the run without resuming")),

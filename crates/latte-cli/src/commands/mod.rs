@@ -13,3 +13,4 @@ pub(crate) mod runs;
 pub(crate) mod sample;
 pub(crate) mod t2v;
 pub(crate) mod train;
+pub(crate) mod train_vae;

@@ -110,7 +110,11 @@ pub(crate) fn train(config: TrainConfig, start: Start, stop: &AtomicBool) -> any
 }
 
 /// A flag that Ctrl-C (or a request to terminate) sets. The second Ctrl-C ends the program at once.
-fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
+///
+/// # Errors
+///
+/// If the system refuses to tell of Ctrl-C.
+pub(crate) fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     let handler = move || {

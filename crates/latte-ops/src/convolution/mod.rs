@@ -1,5 +1,5 @@
-//! Convolution of channels-last images as a product of matrices without a copy of all patches. **Inference only**: nothing here
-//! records on a tape, and only f32 tensors on the CPU are taken.
+//! Convolution of channels-last images as a product of matrices without a copy of all patches. Only f32 tensors on the CPU are
+//! taken. [`convolution`] and [`convolution_over_frames`] are for inference; [`recorded_convolution`] has gradients.
 //!
 //! In a channels-last image the pixels under one row of a kernel are `width · c` values side by side, and those of the next
 //! pixel begin `c` (or `stride · c`) values later. So a 3 × 3 convolution is three products, added up, whose left operand is
@@ -7,7 +7,9 @@
 //! with zeros around the border, and normalises, activates, doubles and rounds it on the way: the tensors between a group
 //! norm, SiLU, an upsampling and a convolution never exist.
 
+mod backward;
 mod cpu;
+mod recorded;
 #[cfg(test)]
 mod reference;
 mod weights;
@@ -16,6 +18,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
+pub use recorded::recorded_convolution;
 pub use weights::ConvolutionWeights;
 
 use crate::{Error, Normalisation, Result};

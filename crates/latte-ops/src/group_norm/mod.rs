@@ -1,15 +1,19 @@
-//! Group normalisation of channels-last images. **Inference only**: nothing here records on a tape.
+//! Group normalisation of channels-last images.
 //!
-//! It comes in two halves. [`GroupNorm::sums`] goes over an image once; [`GroupNorm::normalisation`] turns the sums into one
+//! For inference it comes in two halves. [`GroupNorm::sums`] goes over an image once; [`GroupNorm::normalisation`] turns the sums into one
 //! factor and one shift per channel, which the convolution that follows applies, with SiLU, while it reads its input. So the
 //! normalised image never exists. Sums of several images can be [merged](GroupSums::merge): statistics of a clip are those of
-//! its frames together.
+//! its frames together. [`recorded_group_norm`] is one operation, with gradients.
 
 mod cpu;
+mod gradients;
+mod recorded;
 #[cfg(test)]
 mod reference;
 
 use candle_core::Tensor;
+
+pub use recorded::recorded_group_norm;
 
 use crate::{Error, Result};
 

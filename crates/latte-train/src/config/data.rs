@@ -7,6 +7,8 @@ use latte_video::{ClipWindow, Decoder, FrameRule, Transform};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use super::at_least_one;
+use crate::error::Result;
 use crate::source::WindowRule;
 
 /// `[data]`: which videos, and what a training clip is.
@@ -105,8 +107,21 @@ impl DataConfig {
         WindowRule { window: self.window(), flip: self.flip }
     }
 
+    /// Whether these values are possible; `source_name` opens error messages.
+    pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
+        let [height, width] = self.size.height_width();
+        let counts = [
+            ("data.size", height.min(width) as u64),
+            ("data.num_frames", self.num_frames as u64),
+            ("data.frame_interval", self.frame_interval as u64),
+            ("data.loader_threads", self.loader_threads as u64),
+            ("data.prefetch", self.prefetch as u64),
+        ];
+        at_least_one(source_name, &counts)
+    }
+
     /// The key that does not fit the others, and why; looks at no file.
-    pub(super) fn contradiction(&self, classes: bool) -> Option<(&'static str, String)> {
+    pub(crate) fn contradiction(&self, classes: bool) -> Option<(&'static str, String)> {
         if classes && !self.layout.has_classes() {
             let what = format!("`{}` has no classes, but `model.condition` is `class`; set that to `none`", self.layout);
             return Some(("data.layout", what));
@@ -136,7 +151,7 @@ impl DataConfig {
 }
 
 /// Writes what the layout says about clips into the `[data]` of a configuration, where that says nothing.
-pub(super) fn write_out_layout(config: &mut Table) {
+pub(crate) fn write_out_layout(config: &mut Table) {
     let Some(Value::Table(data)) = config.get_mut("data") else { return };
     let layout = data.get("layout").map_or(Ok(Layout::default()), |value| value.clone().try_into());
     // A layout that is none is refused when the table is read.

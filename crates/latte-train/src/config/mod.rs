@@ -1,7 +1,7 @@
 //! The configuration of a run: TOML into one struct per concern, unknown keys refused.
 
 mod autoencoder;
-mod data;
+pub(crate) mod data;
 mod model;
 mod official;
 mod sections;
@@ -21,6 +21,7 @@ pub use data::{DataConfig, DecoderChoice, FrameSize};
 pub(crate) use model::Surroundings;
 pub use model::{ConditionKind, ModelConfig};
 pub use official::{TranslatedKey, Translation};
+pub(crate) use sections::at_least_one;
 pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute, SamplesConfig};
 pub use validation::ValidationConfig;
 
@@ -168,46 +169,19 @@ impl TrainConfig {
     /// Whether this describes a possible run, as far as can be said without looking at the data.
     fn validate(&self, source_name: &str) -> Result<()> {
         let wrong = |key: &str, what: String| Err(Error::config(source_name, key, what));
-        let [height, width] = self.data.size.height_width();
         let counts = [
-            ("data.size", height.min(width) as u64),
-            ("data.num_frames", self.data.num_frames as u64),
-            ("data.frame_interval", self.data.frame_interval as u64),
-            ("data.loader_threads", self.data.loader_threads as u64),
-            ("data.prefetch", self.data.prefetch as u64),
             ("train.max_steps", self.train.max_steps),
             ("train.batch_size", self.train.batch_size as u64),
             ("train.accumulate", self.train.accumulate as u64),
             ("samples.num", self.samples.num as u64),
             ("samples.steps", self.samples.steps as u64),
-            ("output.checkpoint_every", self.output.checkpoint_every),
-            ("output.keep_last", self.output.keep_last as u64),
         ];
-        for (key, value) in counts {
-            if value == 0 {
-                return wrong(key, "expected at least 1, got 0".into());
-            }
-        }
-        let o = &self.optimizer;
-        let not_negative = [
-            ("optimizer.learning_rate", o.learning_rate),
-            ("optimizer.min_learning_rate", o.min_learning_rate),
-            ("optimizer.eps", o.eps),
-            ("optimizer.weight_decay", o.weight_decay),
-            ("optimizer.clip_norm", o.clip_norm),
-            ("train.offset_noise", self.train.offset_noise),
-        ];
-        for (key, value) in not_negative {
-            if !(value.is_finite() && value >= 0.0) {
-                return wrong(key, format!("expected a number of at least 0, got {value}"));
-            }
-        }
-        for (key, value) in
-            [("optimizer.betas", o.betas[0]), ("optimizer.betas", o.betas[1]), ("optimizer.ema_decay", o.ema_decay)]
-        {
-            if !(0.0..1.0).contains(&value) {
-                return wrong(key, format!("expected 0 ≤ value < 1, got {value}"));
-            }
+        at_least_one(source_name, &counts)?;
+        self.data.validate(source_name)?;
+        self.output.validate(source_name)?;
+        self.optimizer.validate(source_name)?;
+        if !(self.train.offset_noise.is_finite() && self.train.offset_noise >= 0.0) {
+            return wrong("train.offset_noise", format!("expected a number of at least 0, got {}", self.train.offset_noise));
         }
         self.diffusion().map_err(|e| match e {
             Error::Latte(latte::Error::Config { key, what }) if key == "min_snr_gamma" => {
@@ -229,12 +203,6 @@ impl TrainConfig {
             let what = "set, and `data.image_list` too, whose images may be of videos that are held out; leave out the list (images \
                         are frames of the training videos then), or set `validation.path` instead";
             return wrong("validation.fraction", what.into());
-        }
-        if o.min_learning_rate > o.learning_rate {
-            return wrong(
-                "optimizer.min_learning_rate",
-                format!("{} is above learning_rate = {}", o.min_learning_rate, o.learning_rate),
-            );
         }
         if let Some((key, what)) = self.data.contradiction(self.model.condition == ConditionKind::Class) {
             return wrong(key, what);

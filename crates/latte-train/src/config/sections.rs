@@ -6,6 +6,7 @@ use latte::sampler::Sampler;
 use latte_ops::Precision;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::lr::{Decay, LrSchedule};
 
 /// `[optimizer]`: AdamW, its learning rate, clipping, and the moving average. Defaults are the paper's.
@@ -62,6 +63,33 @@ impl OptimizerConfig {
             max_steps,
             decay: self.decay,
         }
+    }
+
+    /// Whether these values are possible; `source_name` opens error messages.
+    pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
+        let not_negative = [
+            ("optimizer.learning_rate", self.learning_rate),
+            ("optimizer.min_learning_rate", self.min_learning_rate),
+            ("optimizer.eps", self.eps),
+            ("optimizer.weight_decay", self.weight_decay),
+            ("optimizer.clip_norm", self.clip_norm),
+        ];
+        for (key, value) in not_negative {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::config(source_name, key, format!("expected a number of at least 0, got {value}")));
+            }
+        }
+        let [beta1, beta2] = self.betas;
+        for (key, value) in [("optimizer.betas", beta1), ("optimizer.betas", beta2), ("optimizer.ema_decay", self.ema_decay)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::config(source_name, key, format!("expected 0 ≤ value < 1, got {value}")));
+            }
+        }
+        if self.min_learning_rate > self.learning_rate {
+            let what = format!("{} is above learning_rate = {}", self.min_learning_rate, self.learning_rate);
+            return Err(Error::config(source_name, "optimizer.min_learning_rate", what));
+        }
+        Ok(())
     }
 }
 
@@ -200,6 +228,22 @@ pub struct OutputConfig {
     /// Whether losses, speeds and samples are also written as TensorBoard event files. Default true.
     #[serde(default = "defaults::yes")]
     pub tensorboard: bool,
+}
+
+impl OutputConfig {
+    /// Whether these values are possible; `source_name` opens error messages.
+    pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
+        let counts = [("output.checkpoint_every", self.checkpoint_every), ("output.keep_last", self.keep_last as u64)];
+        at_least_one(source_name, &counts)
+    }
+}
+
+/// Whether each of these values is at least 1.
+pub(crate) fn at_least_one(source_name: &str, counts: &[(&str, u64)]) -> Result<()> {
+    match counts.iter().find(|(_, value)| *value == 0) {
+        Some((key, _)) => Err(Error::config(source_name, *key, "expected at least 1, got 0")),
+        None => Ok(()),
+    }
 }
 
 mod defaults {

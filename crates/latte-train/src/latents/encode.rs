@@ -123,7 +123,7 @@ pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn 
         return Err(Error::config("configuration", "autoencoder.kind", what));
     }
     let path = config.autoencoder.existing_path()?;
-    let ListedData { dataset, signatures, notes } = list_all(config)?;
+    let ListedData { dataset, signatures, notes } = list_all(&config.data)?;
     for note in &notes {
         progress.warning(note);
     }

@@ -131,7 +131,7 @@ pub struct ListedData {
 ///
 /// If there are none, or the classes are not those that the configuration asks for.
 pub fn list_data(config: &TrainConfig) -> Result<ListedData> {
-    let mut listed = list_all(config)?;
+    let mut listed = list_all(&config.data)?;
     select(&mut listed.dataset, config, &mut listed.notes)?;
     Ok(listed)
 }
@@ -142,8 +142,7 @@ pub fn list_data(config: &TrainConfig) -> Result<ListedData> {
 /// # Errors
 ///
 /// If there are none.
-pub(crate) fn list_all(config: &TrainConfig) -> Result<ListedData> {
-    let data = &config.data;
+pub(crate) fn list_all(data: &DataConfig) -> Result<ListedData> {
     let mut notes = Vec::new();
     let location = data.location();
     let (dataset, signatures) = match &data.index {
@@ -170,22 +169,39 @@ pub(crate) fn list_all(config: &TrainConfig) -> Result<ListedData> {
     Ok(ListedData { dataset, signatures, notes })
 }
 
+/// Lists the videos whose frames are trained on, whatever their class.
+///
+/// # Errors
+///
+/// If there are none.
+pub(crate) fn list_unlabelled(data: &DataConfig) -> Result<ListedData> {
+    let mut listed = list_all(data)?;
+    leave_out_short(&mut listed.dataset, data, &mut listed.notes)?;
+    forget_classes(&mut listed.dataset);
+    Ok(listed)
+}
+
 /// Leaves the videos of a data set that a run trains on, with labels if, and only if, the model is conditioned on classes.
 fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) -> Result<()> {
-    let data = &config.data;
+    leave_out_short(dataset, &config.data, notes)?;
+    match config.model.condition {
+        ConditionKind::Class => {
+            let without = keep_classes(dataset, config.data.layout)?;
+            if without > 0 {
+                notes.push(format!("{}: {without} videos have no class, and are left out", config.data.path.display()));
+            }
+        }
+        ConditionKind::None => forget_classes(dataset),
+    }
+    Ok(())
+}
+
+/// Leaves out videos that are too short, where the layout has it so.
+fn leave_out_short(dataset: &mut Dataset, data: &DataConfig, notes: &mut Vec<String>) -> Result<()> {
     let too_short = data.layout.fit(dataset, &data.window())?;
     if too_short > 0 {
         let what = format!("{too_short} videos have no more frames than a clip covers, and are left out");
         notes.push(format!("{}: {what}, as the layout `{}` has it", data.path.display(), data.layout));
-    }
-    match config.model.condition {
-        ConditionKind::Class => {
-            let without = keep_classes(dataset, data.layout)?;
-            if without > 0 {
-                notes.push(format!("{}: {without} videos have no class, and are left out", data.path.display()));
-            }
-        }
-        ConditionKind::None => forget_classes(dataset),
     }
     Ok(())
 }

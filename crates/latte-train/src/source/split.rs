@@ -26,7 +26,7 @@ impl Part {
     /// # Errors
     ///
     /// If none are left, or of a class of `num_classes` none are left to train on.
-    pub(super) fn keep(self, items: &mut Vec<Item>, fraction: f64, classes: &[String]) -> Result<()> {
+    pub(crate) fn keep(self, items: &mut Vec<Item>, fraction: f64, classes: &[String]) -> Result<()> {
         let all = items.len();
         items.retain(|item| self.holds(&item.name, fraction));
         let wrong = |what: String| Err(Error::config("configuration", "validation.fraction", what));

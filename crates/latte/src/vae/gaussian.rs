@@ -42,6 +42,16 @@ impl DiagonalGaussian {
         Ok((&self.log_variance * 0.5)?.exp()?)
     }
 
+    /// The Kullback–Leibler divergence from a standard normal distribution, in nats, summed over each frame: `[n]`.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn divergence(&self) -> Result<Tensor> {
+        let each = ((self.mean.sqr()? + self.log_variance.exp()?)? - &self.log_variance)?;
+        Ok(((each - 1.0)?.flatten_from(1)?.sum(1)? * 0.5)?)
+    }
+
     /// Values drawn with `rng` `[n, c, h, w]`: those that PyTorch draws for a batch.
     ///
     /// # Errors
@@ -74,6 +84,17 @@ mod tests {
             assert!((sample[i] - (i as f32 + expected[i] * noise[i])).abs() <= 1e-6 * (1.0 + expected[i]), "{sample:?}");
         }
         assert_eq!(flat(gaussian.mode())?, [0., 1., 2., 3.]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_divergence_is_that_of_each_frame() -> Result<()> {
+        // Frames of one value: ½(mean² + variance − ln variance − 1), with variances 1, 1 and e².
+        let values = vec![0f32, 0., 3., 0., -1., 2.];
+        let gaussian = DiagonalGaussian::new(&Tensor::from_vec(values, (3, 2, 1, 1), &Device::Cpu)?)?;
+        let expected = [0.0, 4.5, 0.5 * (1.0 + 2f32.exp() - 2.0 - 1.0)];
+        let found = gaussian.divergence()?.to_vec1::<f32>()?;
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
         Ok(())
     }
 

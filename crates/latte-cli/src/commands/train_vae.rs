@@ -1,0 +1,90 @@
+//! `latte train-vae`: trains a small autoencoder on the frames of videos.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use latte_train::{Start, VaeOutcome, VaeReport, VaeTrainConfig, VaeTrainer};
+
+use super::train::stop_on_interrupt;
+use crate::progress::TrainingProgress;
+use crate::terminal::{note, say};
+
+/// Trains a small autoencoder (AutoencoderKL) on the frames of videos.
+///
+/// Diffusion models can be trained on its latents instead of on pixels. The loss compares frames pixel by pixel and keeps latents
+/// small; perceptual and adversarial losses are not there, so textures come out soft. What is written to the folder `vae` of the
+/// run is a diffusers folder, with the scaling_factor that gives the latents of this data a standard deviation of 1.
+///
+/// The run goes on from its newest checkpoint if it has one. Ctrl-C finishes the step under way, saves, and ends; the same
+/// command goes on from there, bit for bit.
+///
+///   latte data demo clips && latte train-vae --config configs/vae_demo.toml
+///   latte train-vae --config configs/vae_demo.toml --set data.path=my-videos --set data.size=64 --set output.run=runs/vae-mine
+///
+/// configs/vae_demo.toml explains every key.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Replaces one value of the configuration; may be given many times.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Go on from the newest checkpoint; an error if there is none.
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Begin at step 0; an error if the run folder has checkpoints.
+    #[arg(long)]
+    fresh: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let start = match (args.resume, args.fresh) {
+        (true, _) => Start::Resume,
+        (_, true) => Start::Fresh,
+        _ => Start::Auto,
+    };
+    let config = VaeTrainConfig::load(&args.config, &args.overrides)?;
+    let stop = stop_on_interrupt()?;
+    match train(config, start, &stop)? {
+        VaeOutcome::Finished { checkpoint, report } => {
+            say(&format!("finished; the last checkpoint is {}", checkpoint.display()));
+            for line in lines(&report) {
+                say(&line);
+            }
+        }
+        VaeOutcome::Stopped { step, checkpoint } => {
+            say(&format!("stopped after step {step}; saved {}", checkpoint.display()));
+            say("the same command goes on from there");
+        }
+    }
+    Ok(())
+}
+
+fn train(config: VaeTrainConfig, start: Start, stop: &AtomicBool) -> anyhow::Result<VaeOutcome> {
+    let mut trainer = VaeTrainer::open(config, start)?;
+    let [training, held_out] = trainer.num_videos();
+    note(&format!(
+        "autoencoder: {} parameters, levels of {:?} channels; data: {training} videos, and {held_out} held out",
+        trainer.num_trainable(),
+        trainer.config().autoencoder.block_out_channels,
+    ));
+    if let Some(path) = trainer.resumed_from() {
+        note(&format!("going on from {}", path.display()));
+    }
+    let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
+    let outcome = trainer.run(stop, &mut progress);
+    progress.finish();
+    Ok(outcome?)
+}
+
+fn lines(report: &VaeReport) -> Vec<String> {
+    let kind = if report.held_out { "held-out" } else { "training" };
+    let channels: Vec<String> = report.channels.iter().map(|[mean, std]| format!("{mean:+.3} ± {std:.3}")).collect();
+    vec![
+        format!("PSNR on {} {kind} frames: {:.2} dB", report.num_frames, report.psnr),
+        format!("latents by channel: {}; scaling_factor {:.5}", channels.join(", "), report.scaling_factor),
+        format!("the autoencoder is in {}", report.folder.display()),
+    ]
+}

@@ -1,0 +1,56 @@
+//! Checkpoints of an autoencoder's training: the folder and files of [`crate::Checkpoint`], without what only models of video
+//! need.
+
+use std::path::{Path, PathBuf};
+
+use latte::noise::RngState;
+use serde::{Deserialize, Serialize};
+
+use super::config::VaeTrainConfig;
+use crate::checkpoint::{CONFIG_FILE, DataMark, FORMAT, read_state, read_tensors, write, write_tensors};
+use crate::checkpoint_folder::{CheckpointFolder, STATE_FILE};
+use crate::error::{Error, Result};
+use crate::loader::Position;
+use crate::state::TrainState;
+
+/// What a run needs to go on exactly, beside tensors and configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaeRunState {
+    /// The layout of the checkpoint; 1.
+    pub format: u32,
+    /// The version of the program that wrote it.
+    pub version: String,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// The generator of what latents are drawn with.
+    pub rng: RngState,
+    /// The next clip.
+    pub position: Position,
+    /// How many videos the data has, and a number that changes with their names.
+    pub data: DataMark,
+}
+
+impl VaeRunState {
+    /// The layout that this version writes.
+    pub(super) const FORMAT: u32 = FORMAT;
+}
+
+/// Writes a checkpoint, whole or not at all, and removes the oldest ones beyond `config.output.keep_last`.
+pub(super) fn save(folder: &CheckpointFolder, state: &TrainState, run: &VaeRunState, config: &VaeTrainConfig) -> Result<PathBuf> {
+    let path = folder.write(run.step, |dir| {
+        write_tensors(dir, state, None)?;
+        write(&dir.join(CONFIG_FILE), &config.to_toml()?)?;
+        let text = toml::to_string(run).map_err(|e| Error::checkpoint(dir, e.to_string()))?;
+        write(&dir.join(STATE_FILE), &text)
+    })?;
+    folder.prune(config.output.keep_last)?;
+    Ok(path)
+}
+
+/// Reads the checkpoint in the folder `path`.
+pub(super) fn load(path: &Path) -> Result<(TrainState, VaeRunState, VaeTrainConfig)> {
+    let run: VaeRunState = read_state(&path.join(STATE_FILE))?;
+    let config = VaeTrainConfig::load(&path.join(CONFIG_FILE), &[])?;
+    Ok((read_tensors(path, run.step)?.0, run, config))
+}
