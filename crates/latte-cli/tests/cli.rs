@@ -107,6 +107,8 @@ fn help_of_every_command_shows_an_example() {
         "data index",
         "data check",
         "data frames",
+        "data bench",
+        "encode",
         "bench",
         "completions",
     ] {

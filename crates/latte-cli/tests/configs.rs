@@ -50,6 +50,7 @@ fn the_commented_example_shows_every_key_with_its_default() {
         "depth",
         "num_heads",
         "num_classes",
+        "latents",
         "guidance",
         "min_snr_gamma",
         "fraction",

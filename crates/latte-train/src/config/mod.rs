@@ -120,10 +120,13 @@ impl TrainConfig {
     /// If the autoencoder cannot work on frames of this size.
     pub fn latent_shape(&self) -> Result<[usize; 4]> {
         let ([height, width], space) = (self.data.size.height_width(), self.latent_space()?);
-        space.latent_shape(self.data.num_frames, height, width).map_err(|_| {
-            let what = format!("expected multiples of {}, got {height} × {width}", space.downsample_factor());
-            Error::config("configuration", "data.size", format!("{what}: that is what the autoencoder makes one place of"))
-        })
+        let factor = space.downsample_factor();
+        if !height.is_multiple_of(factor) || !width.is_multiple_of(factor) {
+            let what =
+                format!("expected multiples of {factor}, of which the autoencoder makes one place, got {height} × {width}");
+            return Err(Error::config("configuration", "data.size", what));
+        }
+        Ok(space.latent_shape(self.data.num_frames, height, width)?)
     }
 
     /// The network of a run on data with `num_classes` classes.

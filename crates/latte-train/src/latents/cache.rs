@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
 use latte::weights::{TensorSource, WeightFiles};
 
 use super::manifest::{Manifest, MomentDtype};
@@ -104,14 +103,42 @@ impl LatentCache {
                     let (words, _) = bytes.as_chunks::<4>();
                     moments.extend(words.iter().map(|&word| f32::from_le_bytes(word)));
                 }
-                MomentDtype::F16 => moments.extend(widened(bytes, frame_values).map_err(|e| e.to_string())?),
+                MomentDtype::F16 => {
+                    let (words, _) = bytes.as_chunks::<2>();
+                    moments.extend(words.iter().map(|&word| widened(u16::from_le_bytes(word))));
+                }
             }
         }
         Ok(moments)
     }
 }
 
-/// Values of 16 bits as f32.
-fn widened(bytes: &[u8], count: usize) -> candle_core::Result<Vec<f32>> {
-    Tensor::from_raw_buffer(bytes, DType::F16, &[count], &Device::Cpu)?.to_dtype(DType::F32)?.to_vec1()
+/// A 16-bit float with 5 bits of exponent as f32. The tensor library's way is ten times as slow without hardware for it.
+fn widened(half: u16) -> f32 {
+    /// 2¹¹², the distance of the two exponents' zeros: a product with it is exact.
+    const REBIAS: f32 = f32::from_bits(0x7780_0000);
+    let (sign, rest) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff) << 13);
+    let finite = (f32::from_bits(rest) * REBIAS).to_bits();
+    let magnitude = if half & 0x7c00 == 0x7c00 { rest | 0x7f80_0000 } else { finite };
+    f32::from_bits(sign | magnitude)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn every_16_bit_float_is_widened_exactly() {
+        let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        let wide = Tensor::from_raw_buffer(&all, DType::F16, &[1 << 16], &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap();
+        for (half, expected) in (0..=u16::MAX).zip(wide.to_vec1::<f32>().unwrap()) {
+            let value = widened(half);
+            assert!(
+                value.to_bits() == expected.to_bits() || value.is_nan() && expected.is_nan(),
+                "{half:#x}: {value} {expected}"
+            );
+        }
+    }
 }

@@ -251,10 +251,11 @@ impl Work<'_> {
     ) -> Result<()> {
         let numbers = self.group(group);
         let mut part = files.len();
-        let mut first = numbers.start + files.iter().map(|file| file.videos.len()).sum::<usize>();
+        let start = numbers.start + files.iter().map(|file| file.videos.len()).sum::<usize>();
+        let mut first = start;
         self.remove_unfinished(&format!("-{}", file_name(group, part)))?;
         let (mut videos, mut stored, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for number in first..numbers.end {
+        for number in start..numbers.end {
             let (record, moments) = match encoder.video(number)? {
                 Ok((probe, moments)) => (VideoRecord { video: Some(probe), ..self.planned[number].clone() }, Some(moments)),
                 Err(message) => {

@@ -231,15 +231,13 @@ impl KlConfig {
         let sizes = self.sizes()?;
         let all = |value: f64| vec![value; sizes.latent];
         let shift = self.shift_factor.unwrap_or(0.0);
-        let mut means = self.latents_mean.clone().unwrap_or_else(|| all(0.0));
-        for mean in &mut means {
-            *mean += shift;
-        }
-        let mut deviations = self.latents_std.clone().unwrap_or_else(|| all(1.0));
-        for deviation in &mut deviations {
-            *deviation /= self.scaling_factor;
-        }
-        Ok(LatentSpace::scaled(sizes.downsample_factor(), means, deviations))
+        let means = self.latents_mean.clone().unwrap_or_else(|| all(0.0));
+        let deviations = self.latents_std.clone().unwrap_or_else(|| all(1.0));
+        Ok(LatentSpace::scaled(
+            sizes.downsample_factor(),
+            means.into_iter().map(|mean| mean + shift).collect(),
+            deviations.into_iter().map(|deviation| deviation / self.scaling_factor).collect(),
+        ))
     }
 
     pub(super) fn sizes(&self) -> Result<Sizes> {
