@@ -150,6 +150,20 @@ impl StageProgress {
         }
     }
 
+    /// Takes the moving line away and, unless the stage has failed, says how long it took. Gives back the stage's result.
+    pub(crate) fn finish_with<T, E>(self, result: Result<T, E>) -> Result<T, E> {
+        match &result {
+            Ok(_) => self.finish(),
+            // The error is the one line to be read.
+            Err(_) => {
+                if let Some(bar) = &self.bar {
+                    bar.finish_and_clear();
+                }
+            }
+        }
+        result
+    }
+
     /// Takes the moving line away and says how long the stage took.
     pub(crate) fn finish(self) {
         if let Some(bar) = &self.bar {

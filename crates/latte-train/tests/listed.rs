@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -31,7 +32,7 @@ impl Miniature {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let pixels = (0..12).flat_map(|f| vec![level + 3 * f; 20 * 28 * 3]).collect();
             encode::write_mp4(&path, &Clip::new(pixels, [12, 20, 28, 3], 25.0).unwrap(), &Mp4Options::default()).unwrap();
-            csv += &format!("{class}/{name}.mp4,\"They {class}, {number}\",{class}\n");
+            writeln!(csv, "{class}/{name}.mp4,\"They {class}, {number}\",{class}").unwrap();
             let shard = &mut shards[number / 2];
             for (ending, contents) in [
                 ("mp4", fs::read(&path).unwrap()),

@@ -92,8 +92,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let mut progress = Progress { stage: StageProgress::new("encoding videos"), warnings: 0 };
     let report = encode(&config, &options, &mut progress);
-    progress.stage.finish();
-    let report = report?;
+    let report = progress.stage.finish_with(report)?;
     if progress.warnings > NAMED {
         say(&format!("and {} more warnings like these", progress.warnings - NAMED));
     }
@@ -115,7 +114,7 @@ fn config(args: &Args) -> anyhow::Result<TrainConfig> {
         return Ok(TrainConfig::load(file, &args.overrides)?);
     }
     let table = |pairs: &[(&str, toml::Value)]| -> toml::Value {
-        toml::Table::from_iter(pairs.iter().map(|(key, value)| (key.to_string(), value.clone()))).into()
+        pairs.iter().map(|(key, value)| (key.to_string(), value.clone())).collect::<toml::Table>().into()
     };
     let text = |path: &Option<PathBuf>, option: &str| {
         let text = path.as_ref().and_then(|path| path.to_str()).map(toml::Value::from);

@@ -111,7 +111,7 @@ impl VaeNetwork {
                 x = on.convolution(&format!("{name}.downsamplers.0.conv"), &x, &DOWN)?;
             }
         }
-        x = self.mid(&on, "encoder.mid_block", x)?;
+        x = self.mid(&on, "encoder.mid_block", &x)?;
         x = on.out("encoder", &x)?;
         if self.config.use_quant_conv {
             x = on.convolution("quant_conv", &x, &POINTWISE)?;
@@ -132,7 +132,7 @@ impl VaeNetwork {
             x = on.convolution("post_quant_conv", &x, &POINTWISE)?;
         }
         x = on.convolution("decoder.conv_in", &x, &SAME)?;
-        x = self.mid(&on, "decoder.mid_block", x)?;
+        x = self.mid(&on, "decoder.mid_block", &x)?;
         for level in 0..levels {
             let name = format!("decoder.up_blocks.{level}");
             for index in 0..=self.config.layers_per_block {
@@ -145,8 +145,8 @@ impl VaeNetwork {
         on.out("decoder", &x)
     }
 
-    fn mid(&self, on: &On<'_, '_>, name: &str, x: Var) -> Result<Var> {
-        let mut x = on.resnet(format!("{name}.resnets.0"), &x)?;
+    fn mid(&self, on: &On<'_, '_>, name: &str, x: &Var) -> Result<Var> {
+        let mut x = on.resnet(format!("{name}.resnets.0"), x)?;
         if self.config.mid_block_add_attention {
             x = on.attention(&format!("{name}.attentions.0"), &x)?;
         }
@@ -192,10 +192,7 @@ impl<'w> On<'_, 'w> {
             let h = on.convolution(&format!("{name}.conv1"), &on.norm(&format!("{name}.norm1"), x, true)?, &SAME)?;
             let h = on.norm(&format!("{name}.norm2"), &h, true)?;
             let shortcut = format!("{name}.conv_shortcut");
-            let x = match weights.contains(&format!("{shortcut}.weight")) {
-                true => &on.convolution(&shortcut, x, &POINTWISE)?,
-                false => x,
-            };
+            let x = if weights.contains(&format!("{shortcut}.weight")) { &on.convolution(&shortcut, x, &POINTWISE)? } else { x };
             on.convolution_onto(x, &format!("{name}.conv2"), &h)
         })
     }

@@ -95,8 +95,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             progress.set(far.done as u64, far.total as u64);
             Ok(())
         });
-        progress.finish();
-        let Scan { index, skipped, .. } = scanned?;
+        let Scan { index, skipped, .. } = progress.finish_with(scanned)?;
         findings.extend(skipped.finding());
         index
     };

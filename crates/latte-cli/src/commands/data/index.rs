@@ -51,8 +51,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let options = ScanOptions { decoder: args.decoder, hash: args.hash, last_frame: false, threads: threads() };
     let mut progress = StageProgress::new("looking at videos");
     let scanned = update_index(&location, &out, options, &mut |far| progress.set(far.done as u64, far.total as u64));
-    progress.finish();
-    let Scan { index, opened, skipped } = scanned?;
+    let Scan { index, opened, skipped } = progress.finish_with(scanned)?;
     let passed_over: Vec<String> = skipped.listed.iter().map(ToString::to_string).collect();
     warn(&passed_over, skipped.count, ", passed over as these are");
     let unreadable: Vec<String> = index.entries.iter().filter_map(|entry| entry.error.clone()).collect();
