@@ -207,8 +207,9 @@ fn a_finished_run_leaves_an_autoencoder_that_learnt_something() {
     let (trainer, report) = finish(config(dir.path(), "run", &["train.max_steps=150", "train.batch_size=4"]));
     assert_eq!(trainer.num_videos(), [3, 3]);
     assert_eq!((report.num_frames, report.held_out), (3 * 2, true));
-    assert!(report.psnr > 20.0, "{report:?}");
-    let (untrained, _) = finish(config(dir.path(), "untrained", &["train.max_steps=1"]));
+    let (untrained, first) = finish(config(dir.path(), "untrained", &["train.max_steps=1"]));
+    // On videos that it has not seen, whose colours are others.
+    assert!(report.psnr > first.psnr + 5.0, "{report:?} {first:?}");
     assert_ne!(bits(&untrained.state().ema), bits(&trainer.state().ema));
 
     // The written folder holds the average, and its latents have a deviation of 1 on frames like those of the training.
