@@ -20,11 +20,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import torch_vae
+from modes import is_class_model, modes_of
 
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 FRAMES, CHANNELS, SIDE = 16, 4, 32
-# The models that are not class models, and the modes in which they can be timed.
-MODES = {"T2V": ["forward"], "VAE": ["decode", "encode"], "VAE-T": ["decode"]}
 # What takes longer is not tried twice.
 SLOW_S = 8.0
 
@@ -115,12 +114,12 @@ def arguments():
     parser.add_argument("--size", default="256x256", help="height x width in pixels, for autoencoders")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
-    modes = MODES.get(args.model, ["forward", "train"])
+    modes = modes_of(args.model)
     if args.mode not in modes:
         parser.error(f"the model {args.model} is timed in --mode {' or '.join(modes)} only")
     if args.frames is None:
         args.frames = 1 if args.model == "VAE" else FRAMES
-    if args.model not in MODES and args.frames != FRAMES:
+    if is_class_model(args.model) and args.frames != FRAMES:
         parser.error(f"--frames: the class models are timed with {FRAMES} frames only")
     return args
 
@@ -150,7 +149,10 @@ def autoencoder(args):
     best = None
     for layout in (torch.contiguous_format, torch.channels_last):
         for weights in (torch.float32, torch.bfloat16) if half else (torch.float32,):
-            mine = copy.deepcopy(network).eval().to(weights, memory_format=layout)
+            mine = copy.deepcopy(network).eval().to(weights)
+            for module in mine.modules():
+                if isinstance(module, nn.Conv2d):  # convolutions over frames have no such layouts
+                    module.to(memory_format=layout)
             mine = torch.compile(mine) if args.compile else mine
             cast = torch.autocast("cpu", torch.bfloat16, enabled=half and weights == torch.float32)
             step = functools.partial(infer, mine, x.to(weights, memory_format=layout), cast)

@@ -92,6 +92,7 @@ fn official_weights_become_ours_and_back_bit_for_bit_and_sample() {
     assert_eq!(std::fs::read(at.join("again.pt")).unwrap(), std::fs::read(&start).unwrap(), "the same file");
     let told = ok(at, &["inspect", "ours.safetensors"]);
     assert!(told.contains("2 blocks of width 16, 2 heads") && told.contains("3 classes"), "{told}");
+    assert!(told.contains("of bfloat16") && told.contains("sha256"), "{told}");
     let told = ok(at, &["inspect", "official.pt"]);
     assert!(told.contains("the weights of a Latte") && told.contains("of bfloat16") && told.contains("sha256"), "{told}");
     let args = ["sample", "--checkpoint", "ours.safetensors", "--class", "1", "--steps", "2", "--format", "png", "--out", "out"];
@@ -130,7 +131,16 @@ fn text_to_video_weights_go_through_all_kinds_of_files() {
     for file in ["t2v.pt", "folder", "t2v.safetensors"] {
         assert_eq!(bits(&at.join(file)), bits(&start), "{file}");
     }
-    assert!(ok(at, &["inspect", "folder"]).contains("LatteTransformer3DModel"));
+    let told = ok(at, &["inspect", "folder"]);
+    assert!(told.contains("LatteTransformer3DModel: ") && told.contains("num_attention_heads 2"), "{told}");
+    // Without a configuration, shapes tell all but the heads.
+    assert!(ok(at, &["inspect", "t2v.pt"]).contains("--heads"));
+    let told = ok(at, &["inspect", start.parent().unwrap().to_str().unwrap()]);
+    for part in
+        ["transformer: the weights of a text-to-video Latte", "text_encoder: ", "vae: ", "vae_temporal_decoder: ", "d_kv "]
+    {
+        assert!(told.contains(part), "{told}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use latte::noise::TorchRng;
 use latte_train::{
     ClipFrames, ClipSource, LoadedClip, Loader, Position, Silent, Start, TrainConfig, Trainer, open_data, read_metrics,
 };
-use latte_video::dataset::{Layout, ScanOptions, update_index};
+use latte_video::dataset::{Layout, Location, ScanOptions, update_index};
 use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, Decoder, transform};
 
@@ -86,7 +86,7 @@ fn write(layout: Layout, root: &Path) {
                 frames(&root.join(name), &grey(LENGTHS[video], first_level(video), 1, [SIZE, SIZE]));
             }
         }
-        Layout::Folder => unreachable!("no layout of the paper"),
+        Layout::Folder | Layout::Manifest | Layout::Shards => unreachable!("no layout of the paper"),
     }
 }
 
@@ -477,7 +477,7 @@ fn training_from_an_index_is_the_same_and_says_what_is_stale() {
     // Before: a video that cannot be read, which the index lists and training leaves out.
     fs::create_dir(data.dir.path().join("C/bad")).unwrap();
     fs::write(data.dir.path().join("C/bad/0.jpg"), "x").unwrap();
-    update_index(Layout::Ucf101, data.dir.path(), &file, options, &mut |_| {}).unwrap();
+    update_index(&Location::new(Layout::Ucf101, data.dir.path()), &file, options, &mut |_| {}).unwrap();
     fs::remove_dir_all(data.dir.path().join("C/bad")).unwrap();
     let index = format!("data.index={}", file.display());
     let open = |overrides: &[&str]| open_data(&data.config(Layout::Ucf101, 8, overrides)).unwrap();

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::dataset::Place;
 use crate::{Error, Result};
 
 /// Where the bytes of a video are.
@@ -23,9 +24,13 @@ impl Stretch {
         Self { file: path.to_path_buf(), range: None, path: path.to_path_buf() }
     }
 
-    /// `length` bytes from `offset` on, called `name` in `archive`.
-    pub(crate) fn archived(archive: &Path, offset: u64, length: u64, name: &str) -> Self {
-        Self { file: archive.to_path_buf(), range: Some((offset, length)), path: archive.join(name.trim_start_matches('/')) }
+    /// The bytes of the video at `place`, which is no folder.
+    pub(crate) fn of(place: &Place) -> Self {
+        let range = match place {
+            Place::Path(_) => None,
+            Place::Archived { offset, length, .. } => Some((*offset, *length)),
+        };
+        Self { file: place.path().to_path_buf(), range, path: place.shown() }
     }
 
     /// Opens it for reading; positions count from its beginning.
@@ -110,11 +115,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.tar");
         std::fs::write(&path, [0; 100]).unwrap();
-        let mut window = Stretch::archived(&path, 90, 10, "x.mp4").open().unwrap();
+        let open =
+            |offset, length| Stretch::of(&Place::Archived { archive: path.clone(), offset, length, name: "x.mp4".into() }).open();
+        let mut window = open(90, 10).unwrap();
         assert_eq!(window.read_to_end(&mut Vec::new()).unwrap(), 10);
-        let said = Stretch::archived(&path, 90, 11, "x.mp4").open().unwrap_err().to_string();
+        let said = open(90, 11).unwrap_err().to_string();
         assert!(said.contains("a.tar/x.mp4") && said.contains("100 bytes") && said.contains("changed"), "{said}");
-        assert!(Stretch::archived(&path, 2, u64::MAX, "x.mp4").open().is_err());
+        assert!(open(2, u64::MAX).is_err());
     }
 
     proptest! {

@@ -65,9 +65,7 @@ impl Video {
     pub fn open_place(place: &Place, decoder: Decoder) -> Result<Self> {
         match place {
             Place::Path(path) => Self::open(path, decoder),
-            Place::Archived { archive, offset, length, name } => {
-                Self::open_stretch(Stretch::archived(archive, *offset, *length, name), decoder)
-            }
+            Place::Archived { .. } => Self::open_stretch(Stretch::of(place), decoder),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use latte_video::dataset::{ImageList, Layout};
+use latte_video::dataset::{ImageList, Layout, Location, ManifestOptions};
 use latte_video::{ClipWindow, Decoder, FrameRule, Transform};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -15,12 +15,27 @@ use crate::source::WindowRule;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// The folder of videos.
+    /// The folder of videos; of the layout `manifest`, a csv, tsv, jsonl or parquet file; of `shards`, a folder of tar files, one
+    /// of them, or a pattern as `train-{00000..00146}.tar`.
     pub path: PathBuf,
-    /// How the data set lies on disk: `folder` (the default), `faceforensics`, `skytimelapse`, `ucf101`, `taichi_hd`. Decides
-    /// which videos there are, what their classes are, and the defaults of `frame_rule`, `transform` and `flip`.
+    /// How the data set lies on disk: `folder` (the default), `faceforensics`, `skytimelapse`, `ucf101`, `taichi_hd`, `manifest`,
+    /// `shards`. Decides which videos there are, what their classes are, and the defaults of `frame_rule`, `transform` and
+    /// `flip`.
     #[serde(default)]
     pub layout: Layout,
+    /// The column of a manifest that tells where the videos are. Default: found by its name, see
+    /// [`Dataset::from_manifest`](latte_video::dataset::Dataset::from_manifest).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_column: Option<String>,
+    /// The column of the captions. Default: found by its name, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption_column: Option<String>,
+    /// The column of the labels. Default: found by its name, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// The folder that the paths of a manifest are below. Default: the manifest's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video_path: Option<PathBuf>,
     /// What `latte data index` has written: training then neither walks through `path` nor opens every video. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<PathBuf>,
@@ -71,6 +86,17 @@ pub struct DataConfig {
 }
 
 impl DataConfig {
+    /// Where the data set is, and how it is listed.
+    pub fn location(&self) -> Location {
+        let manifest = ManifestOptions {
+            path_column: self.path_column.clone(),
+            caption_column: self.caption_column.clone(),
+            label_column: self.label_column.clone(),
+            root: self.video_path.clone(),
+        };
+        Location { layout: self.layout, path: self.path.clone(), manifest }
+    }
+
     /// The clip window.
     pub fn window(&self) -> ClipWindow {
         ClipWindow { num_frames: self.num_frames, frame_interval: self.frame_interval, rule: self.frame_rule }
@@ -99,6 +125,15 @@ impl DataConfig {
         if classes && !self.layout.has_classes() {
             let what = format!("`{}` has no classes, but `model.condition` is `class`; set that to `none`", self.layout);
             return Some(("data.layout", what));
+        }
+        let of_manifests = [
+            ("data.path_column", self.path_column.is_some()),
+            ("data.caption_column", self.caption_column.is_some()),
+            ("data.label_column", self.label_column.is_some()),
+            ("data.video_path", self.video_path.is_some()),
+        ];
+        if let Some((key, _)) = of_manifests.into_iter().find(|(_, is_set)| *is_set && self.layout != Layout::Manifest) {
+            return Some((key, format!("only for manifests, but `data.layout` is `{}`; set that to `manifest`", self.layout)));
         }
         match (&self.image_list, &self.image_path) {
             (Some(_), None) => {

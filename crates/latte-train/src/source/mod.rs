@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use latte::vae::LatentSpace;
-use latte_video::dataset::{Dataset, Index, Signature};
+use latte_video::dataset::{Dataset, Index, Layout, Signature};
 
 use encoded::EncodedSource;
 pub(crate) use encoded::moments;
@@ -141,15 +141,20 @@ pub fn list_data(config: &TrainConfig) -> Result<ListedData> {
 /// If there are none.
 pub(crate) fn list_all(data: &DataConfig) -> Result<ListedData> {
     let mut notes = Vec::new();
+    let location = data.location();
     let (dataset, signatures) = match &data.index {
-        None => (data.layout.list(&data.path)?, BTreeMap::new()),
+        None => {
+            let (dataset, skipped) = location.list()?;
+            notes.extend(skipped.summary());
+            (dataset, BTreeMap::new())
+        }
         Some(file) => {
             let index = Index::read(file)?;
             if index.layout != data.layout {
                 let what = format!("an index of the layout `{}`, but `data.layout` is `{}`", index.layout, data.layout);
                 return Err(Error::data(file, what));
             }
-            let dataset = index.dataset(&data.path)?;
+            let dataset = index.dataset(&location)?;
             let unreadable = index.entries.len() - dataset.items.len();
             if unreadable > 0 {
                 let all = index.entries.len();
@@ -175,9 +180,15 @@ pub(crate) fn list_unlabelled(data: &DataConfig) -> Result<ListedData> {
 
 /// Leaves the videos of a data set that a run trains on, with labels if, and only if, the model is conditioned on classes.
 fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) -> Result<()> {
-    leave_out_short(dataset, &config.data, notes)?;
+    let data = &config.data;
+    leave_out_short(dataset, data, notes)?;
     match config.model.condition {
-        ConditionKind::Class => keep_classes(dataset)?,
+        ConditionKind::Class => {
+            let without = keep_classes(dataset, data.layout)?;
+            if without > 0 {
+                notes.push(format!("{}: {without} videos have no class, and are left out", data.path.display()));
+            }
+        }
         ConditionKind::None => forget_classes(dataset),
     }
     Ok(())
@@ -193,13 +204,21 @@ fn leave_out_short(dataset: &mut Dataset, data: &DataConfig, notes: &mut Vec<Str
     Ok(())
 }
 
-/// Leaves only videos that have a class; every class must have some.
-fn keep_classes(dataset: &mut Dataset) -> Result<()> {
+/// Leaves only videos that have a class, and says how many have none; every class must have some.
+fn keep_classes(dataset: &mut Dataset, layout: Layout) -> Result<usize> {
+    let by_folders = layout.classes_are_folders();
     if dataset.classes.is_empty() {
-        let what = "no sub-folder: with `model.condition = \"class\"` the videos of each class lie in a sub-folder named after the \
-                    class; for videos without classes set `model.condition = \"none\"`";
+        let missing = if by_folders {
+            "no sub-folder: with `model.condition = \"class\"` the videos of each class lie in a sub-folder named after the class"
+        } else if layout == Layout::Manifest {
+            "no labels: with `model.condition = \"class\"` a column names the class of each video; name it with `data.label_column`"
+        } else {
+            "no labels: with `model.condition = \"class\"` each video has its class in a .cls file, or as `label` in its .json"
+        };
+        let what = format!("{missing}; for videos without classes set `model.condition = \"none\"`");
         return Err(Error::data(&dataset.root, what));
     }
+    let before = dataset.items.len();
     dataset.items.retain(|item| item.label.is_some());
     let mut has_videos = vec![false; dataset.classes.len()];
     for label in dataset.items.iter().filter_map(|item| item.label) {
@@ -208,11 +227,15 @@ fn keep_classes(dataset: &mut Dataset) -> Result<()> {
         }
     }
     if let Some((class, _)) = dataset.classes.iter().zip(has_videos).find(|(_, has)| !has) {
+        if !by_folders {
+            let what = format!("no video of the class `{class}` can be read; mend or remove them, and index the data set again");
+            return Err(Error::data(&dataset.root, what));
+        }
         let what = "no video in this folder, which is a class (a video is a video file, or a folder of png or jpeg frames); \
                     remove the folder, or put videos into it";
         return Err(Error::data(dataset.root.join(class), what));
     }
-    Ok(())
+    Ok(before - dataset.items.len())
 }
 
 fn forget_classes(dataset: &mut Dataset) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use latte::noise::TorchRng;
-use latte_video::dataset::{Dataset, Item, Place, Signature};
+use latte_video::dataset::{Dataset, Item, Signature};
 use latte_video::{Clip, Decoder, Transform, Video, VideoInfo};
 
 use super::cache::{FrameCache, Frames};
@@ -285,8 +285,5 @@ fn gather(frames: &Frames, indices: &[usize], item: &Item) -> std::result::Resul
 
 /// Where a video lies, for messages.
 fn shown(item: &Item) -> String {
-    match &item.place {
-        Place::Path(path) => path.display().to_string(),
-        Place::Archived { archive, name, .. } => format!("{}: {name}", archive.display()),
-    }
+    item.place.shown().display().to_string()
 }

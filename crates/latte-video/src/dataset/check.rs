@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use super::{ImageList, Index, IndexEntry, Layout, Probe, Signature};
+use super::{ImageList, Index, IndexEntry, Layout, Location, Place, Probe, Signature};
 use crate::{ClipWindow, FrameRule, Result, Transform, read_image};
 
 /// What training would make of a data set.
@@ -61,20 +61,21 @@ pub fn check(index: &Index, expected: &Expected) -> Vec<Finding> {
     sort(findings)
 }
 
-/// Looks for what has changed below `root` since `index` was made: files that are gone or have another size, and videos that the
+/// Looks for what has changed at `location` since `index` was made: files that are gone or have another size, and videos that the
 /// index does not know.
 ///
 /// # Errors
 ///
-/// If `root` cannot be listed.
-pub fn check_files(index: &Index, root: &Path) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
-    let mut unknown: BTreeSet<String> = index.layout.list(root)?.items.into_iter().map(|item| item.name).collect();
+/// If it cannot be listed.
+pub fn check_files(index: &Index, location: &Location) -> Result<Vec<Finding>> {
+    let (dataset, skipped) = location.list()?;
+    let mut findings = skipped.finding().into_iter().collect::<Vec<_>>();
+    let mut unknown: BTreeSet<String> = dataset.items.into_iter().map(|item| item.name).collect();
     let mut stale = Vec::new();
     for entry in &index.entries {
         unknown.remove(&entry.name);
-        let path = root.join(&entry.name);
-        if Signature::of(&path).ok() != Some(entry.signature) {
+        let place = entry.place_in(location.base());
+        if Signature::of(place.path()).ok() != Some(entry.signature) {
             stale.push(entry.name.as_str());
         }
     }
@@ -242,11 +243,13 @@ fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, findings: 
     }
     let outside: Vec<&str> = index.entries.iter().filter(|e| e.label.is_none()).map(|e| e.name.as_str()).collect();
     if !outside.is_empty() {
-        let count = count(outside.len(), index.entries.len(), "videos lie", "lies");
-        add(
-            Severity::Warning,
-            format!("{count} in no sub-folder: without a class, and passed over where classes are trained: {}", some(outside)),
-        );
+        let (many, one) = if index.layout.classes_are_folders() {
+            ("videos lie in no sub-folder", "lies in no sub-folder")
+        } else {
+            ("videos have no label", "has no label")
+        };
+        let count = count(outside.len(), index.entries.len(), many, one);
+        add(Severity::Warning, format!("{count}: without a class, and passed over where classes are trained: {}", some(outside)));
     }
     let mut sizes = vec![0; found];
     for label in usable.iter().filter_map(|(entry, _)| entry.label) {
@@ -280,13 +283,15 @@ fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, findings: 
 }
 
 fn duplicates(index: &Index, findings: &mut Vec<Finding>) {
-    let mut by_hash: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    // By place: a video that a manifest lists with several captions is there once.
+    let mut by_hash: BTreeMap<&str, BTreeMap<Place, &str>> = BTreeMap::new();
     for entry in &index.entries {
         if let Some(hash) = &entry.hash {
-            by_hash.entry(hash).or_default().push(&entry.name);
+            by_hash.entry(hash).or_default().entry(entry.place_in(Path::new(""))).or_insert(&entry.name);
         }
     }
-    let mut groups: Vec<String> = by_hash.values().filter(|names| names.len() > 1).map(|names| names.join(" = ")).collect();
+    let groups = by_hash.values().filter(|places| places.len() > 1);
+    let mut groups: Vec<String> = groups.map(|places| places.values().copied().collect::<Vec<_>>().join(" = ")).collect();
     groups.sort();
     if !groups.is_empty() {
         let what = format!("the same content {} times over: {}", groups.len(), some(groups.iter().map(String::as_str)));

@@ -9,7 +9,12 @@
 //! {"name":"ApplyEyeMakeup/cut_off.avi","label":0,"bytes":12,"modified":1360000000000000000,"error":"…"}
 //! ```
 //!
-//! Names are relative to the root, so that the data may move.
+//! Names are relative to the root, so that the data may move. Where a video is not at its name (those of manifests, where an
+//! option says so, and of shards), an entry has a place, which is relative to the root as well:
+//!
+//! ```text
+//! {"name":"00000/000000012","place":{"archived":{"archive":"00000.tar","offset":1536,"length":91234,"name":"000000012.mp4"}}, …}
+//! ```
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,7 +23,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Item, Layout, Place};
+use super::{Dataset, Item, Layout, Location, Place};
 use crate::{Error, Result, VideoInfo, frame_folder};
 
 const FORMAT: &str = "latte-index";
@@ -29,7 +34,7 @@ const VERSION: u32 = 1;
 pub struct Index {
     /// How the data set lies on disk.
     pub layout: Layout,
-    /// Where it lay when it was scanned.
+    /// Where it lay when it was scanned; of a manifest or shards, the folder that places are relative to.
     pub root: PathBuf,
     /// The names of the classes; a label is a place in this list.
     pub classes: Vec<String>,
@@ -40,11 +45,17 @@ pub struct Index {
 /// One video of an index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexEntry {
-    /// Its path below the root, with `/` between parts.
+    /// What it is called: [`Item::name`].
     pub name: String,
+    /// Where it is, relative to the root; `None`: where its name says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// Its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<u32>,
+    /// What it shows, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption: Option<String>,
     /// When it was looked at: how large it was, and when it had been changed last.
     #[serde(flatten)]
     pub signature: Signature,
@@ -171,19 +182,20 @@ impl Index {
         serde_json::to_string(&header).map_err(|e| Error::folder(&self.root, format!("no index can name it: {e}")))
     }
 
-    /// The data set as far as it can be read, its files below `root`.
+    /// The data set as far as it can be read, its files where `location` says.
     ///
     /// # Errors
     ///
     /// If no video can be read.
-    pub fn dataset(&self, root: &Path) -> Result<Dataset> {
-        let items: Vec<Item> = self.entries.iter().filter_map(|entry| entry.item(root)).collect();
+    pub fn dataset(&self, location: &Location) -> Result<Dataset> {
+        let (root, base) = (&location.path, location.base());
+        let items: Vec<Item> = self.entries.iter().filter_map(|entry| entry.item(base)).collect();
         if items.is_empty() {
             let said = self.entries.iter().find_map(|entry| entry.error.as_deref()).unwrap_or("it has no videos");
             let what = format!("none of the {} videos in its index can be read; the first one: {said}", self.entries.len());
             return Err(Error::folder(root, what));
         }
-        Ok(Dataset { root: root.to_path_buf(), items, classes: self.classes.clone() })
+        Ok(Dataset { root: root.clone(), items, classes: self.classes.clone() })
     }
 
     /// The signatures of all videos, by name.
@@ -197,10 +209,38 @@ impl IndexEntry {
         serde_json::to_string(self).map_err(|e| Error::folder(Path::new(&self.name), format!("no line of an index: {e}")))
     }
 
-    fn item(&self, root: &Path) -> Option<Item> {
-        let path = if self.name == "." { root.to_path_buf() } else { root.join(&self.name) };
-        let info = self.video.as_ref()?.info(&path);
-        Some(Item { name: self.name.clone(), place: Place::Path(path), label: self.label, caption: None, info: Some(info) })
+    /// The entry of `item`, as far as it is known without looking at the video.
+    pub(super) fn of(item: &Item, base: &Path) -> Self {
+        let place = item.place.moved(|path| path.strip_prefix(base).unwrap_or(path).to_path_buf());
+        let is_at_name = match &place {
+            Place::Path(path) => path == Path::new(&item.name) || item.name == ".",
+            Place::Archived { .. } => false,
+        };
+        Self {
+            name: item.name.clone(),
+            place: (!is_at_name).then_some(place),
+            label: item.label,
+            caption: item.caption.clone(),
+            signature: Signature { bytes: 0, modified: 0 },
+            video: None,
+            hash: None,
+            error: None,
+        }
+    }
+
+    /// Where the video is, if the data set's root is `base`.
+    pub(super) fn place_in(&self, base: &Path) -> Place {
+        match &self.place {
+            Some(place) => place.moved(|path| base.join(path)),
+            None if self.name == "." => Place::Path(base.to_path_buf()),
+            None => Place::Path(base.join(&self.name)),
+        }
+    }
+
+    fn item(&self, base: &Path) -> Option<Item> {
+        let place = self.place_in(base);
+        let info = self.video.as_ref()?.info(&place.shown());
+        Some(Item { name: self.name.clone(), place, label: self.label, caption: self.caption.clone(), info: Some(info) })
     }
 }
 

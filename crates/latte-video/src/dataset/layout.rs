@@ -1,11 +1,11 @@
-//! How data sets lie on disk: the paper's four, and any folder.
+//! How data sets lie on disk: the paper's four, any folder, a list of videos, archives.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Item, Place, name_below};
+use super::{Dataset, Item, Location, Place, name_below};
 use crate::find::Found;
 use crate::{ClipWindow, Error, FrameRule, Result, Transform, frame_folder};
 
@@ -31,6 +31,10 @@ pub enum Layout {
     Ucf101,
     /// Taichi-HD: folders of frames at any depth, which have the training size. No classes.
     TaichiHd,
+    /// A csv, tsv, jsonl or parquet file with a row for each video: [`Dataset::from_manifest`].
+    Manifest,
+    /// WebDataset shards, tar files: [`Dataset::from_shards`].
+    Shards,
 }
 
 /// How the official reader of a data set makes a clip of a video.
@@ -46,7 +50,8 @@ pub struct LayoutRules {
 
 impl Layout {
     /// All layouts.
-    pub const ALL: [Self; 5] = [Self::Folder, Self::FaceForensics, Self::SkyTimelapse, Self::Ucf101, Self::TaichiHd];
+    pub const ALL: [Self; 7] =
+        [Self::Folder, Self::FaceForensics, Self::SkyTimelapse, Self::Ucf101, Self::TaichiHd, Self::Manifest, Self::Shards];
 
     /// What it is called in configurations and on the command line.
     pub fn name(self) -> &'static str {
@@ -56,13 +61,16 @@ impl Layout {
             Self::SkyTimelapse => "skytimelapse",
             Self::Ucf101 => "ucf101",
             Self::TaichiHd => "taichi_hd",
+            Self::Manifest => "manifest",
+            Self::Shards => "shards",
         }
     }
 
-    /// How clips are made where nothing else is asked for. A plain folder is treated as FaceForensics is, but not mirrored.
+    /// How clips are made where nothing else is asked for. What is none of the paper's
+    /// data sets is treated as FaceForensics is, but not mirrored.
     pub fn rules(self) -> LayoutRules {
         let (frame_rule, transform, flip) = match self {
-            Self::Folder => (FrameRule::Linspace, Transform::ResizeCrop, false),
+            Self::Folder | Self::Manifest | Self::Shards => (FrameRule::Linspace, Transform::ResizeCrop, false),
             Self::FaceForensics | Self::Ucf101 => (FrameRule::Linspace, Transform::ResizeCrop, true),
             Self::SkyTimelapse => (FrameRule::OfficialStride, Transform::CropResize, false),
             Self::TaichiHd => (FrameRule::OfficialStride, Transform::None, true),
@@ -72,7 +80,7 @@ impl Layout {
 
     /// Whether its videos have classes, or may have.
     pub fn has_classes(self) -> bool {
-        matches!(self, Self::Folder | Self::Ucf101)
+        matches!(self, Self::Folder | Self::Ucf101 | Self::Manifest | Self::Shards)
     }
 
     /// How many classes the published data set has.
@@ -80,14 +88,23 @@ impl Layout {
         (self == Self::Ucf101).then_some(101)
     }
 
+    /// Whether its classes are sub-folders.
+    pub fn classes_are_folders(self) -> bool {
+        matches!(self, Self::Folder | Self::Ucf101)
+    }
+
     /// All videos below `root`, with their classes; opens none of them.
     ///
-    /// In [`Layout::Folder`] videos that lie directly in the root have no class.
+    /// In [`Layout::Folder`] videos that lie directly in the root have no class. Manifests and shards are read by the defaults;
+    /// [`Location::list`](super::Location::list) has options and says what was passed over.
     ///
     /// # Errors
     ///
     /// If `root` is no folder, a folder in it cannot be read, there is no video, or a layout with classes has no sub-folder.
     pub fn list(self, root: &Path) -> Result<Dataset> {
+        if matches!(self, Self::Manifest | Self::Shards) {
+            return Ok(Location::new(self, root).list()?.0);
+        }
         if !root.is_dir() {
             return Err(Error::folder(root, "no such folder; expected a folder of videos"));
         }

@@ -9,6 +9,7 @@ mod image_list;
 mod index;
 mod jsonl;
 mod layout;
+mod location;
 mod manifest;
 mod names;
 #[cfg(feature = "parquet")]
@@ -21,6 +22,8 @@ mod tar;
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::VideoInfo;
 
 pub use check::{Expected, Finding, Severity, check, check_files, check_images};
@@ -28,6 +31,7 @@ pub use export::{FrameExport, FrameFormat};
 pub use image_list::ImageList;
 pub use index::{Index, IndexEntry, Probe, Signature};
 pub use layout::{Layout, LayoutRules};
+pub use location::Location;
 pub use manifest::ManifestOptions;
 pub use scan::{Scan, ScanOptions, ScanProgress, scan, update_index};
 pub use skipped::Skipped;
@@ -59,7 +63,7 @@ impl Dataset {
 /// One video of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// What it is called: its path below the root or its key in an archive, with `/` between parts. No two are the same.
+    /// What it is called: its path below the root, or its archive's and its key in it, with `/` between parts. No two are the same.
     pub name: String,
     /// Where its frames are.
     pub place: Place,
@@ -72,7 +76,8 @@ pub struct Item {
 }
 
 /// Where the frames of a video are.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Place {
     /// A video file, or a folder of frames.
     Path(PathBuf),
@@ -95,6 +100,23 @@ impl Place {
         match self {
             Self::Path(path) | Self::Archived { archive: path, .. } => path,
         }
+    }
+
+    /// What the video is called in messages and in [`VideoInfo::path`]: a path, of an archived video the archive's with the
+    /// name inside it added.
+    pub fn shown(&self) -> PathBuf {
+        match self {
+            Self::Path(path) => path.clone(),
+            Self::Archived { archive, name, .. } => archive.join(name.trim_start_matches('/')),
+        }
+    }
+
+    /// The same place with the path that `change` makes of [`Place::path`].
+    fn moved(&self, change: impl FnOnce(&Path) -> PathBuf) -> Self {
+        let mut moved = self.clone();
+        let (Self::Path(path) | Self::Archived { archive: path, .. }) = &mut moved;
+        *path = change(path);
+        moved
     }
 }
 

@@ -10,7 +10,8 @@ use std::sync::mpsc;
 use sha2::{Digest, Sha256};
 
 use super::index::Probe;
-use super::{Dataset, Index, IndexEntry, Item, Layout, Signature};
+use super::{Dataset, Index, IndexEntry, Item, Location, Place, Signature, Skipped};
+use crate::stretch::Stretch;
 use crate::{Decoder, Error, Result, Video, frame_folder};
 
 /// What a scan finds out, and how.
@@ -27,12 +28,14 @@ pub struct ScanOptions {
 }
 
 /// What a scan has done.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Scan {
     /// What is known now.
     pub index: Index,
     /// How many videos were opened; the others were known and unchanged.
     pub opened: usize,
+    /// What of a manifest or of shards was passed over.
+    pub skipped: Skipped,
 }
 
 /// How far a scan is.
@@ -46,20 +49,20 @@ pub struct ScanProgress<'a> {
     pub opened: Option<&'a IndexEntry>,
 }
 
-/// Looks at all videos below `root` and opens those that `known` does not know as they are. `progress` is called for each; an
+/// Looks at all videos of a data set and opens those that `known` does not know as they are. `progress` is called for each; an
 /// error of its ends the scan.
 ///
 /// # Errors
 ///
 /// If the data set cannot be listed. A video that cannot be read is an entry that says why.
 pub fn scan(
-    layout: Layout,
-    root: &Path,
+    location: &Location,
     known: &[IndexEntry],
     options: ScanOptions,
     progress: &mut dyn FnMut(ScanProgress<'_>) -> Result<()>,
 ) -> Result<Scan> {
-    let Dataset { items, classes, .. } = layout.list(root)?;
+    let (Dataset { items, classes, .. }, skipped) = location.list()?;
+    let base = location.base();
     let known: BTreeMap<&str, &IndexEntry> = known.iter().map(|entry| (entry.name.as_str(), entry)).collect();
     let mut entries: Vec<Option<IndexEntry>> = vec![None; items.len()];
     let (mut done, mut opened) = (0, 0);
@@ -74,7 +77,7 @@ pub fn scan(
                     let Some(item) = items.get(at) else { return };
                     let old = known.get(item.name.as_str()).copied();
                     // The other end is there until all is received, or nothing is wanted any more.
-                    let _ = sender.send((at, look(item, old, options)));
+                    let _ = sender.send((at, look(IndexEntry::of(item, base), item, old, options)));
                 }
             });
         }
@@ -91,8 +94,9 @@ pub fn scan(
         }
         Ok(())
     })?;
-    let root = fs::canonicalize(root).map_err(|e| Error::io(root, e))?;
-    Ok(Scan { index: Index { layout, root, classes, entries: entries.into_iter().flatten().collect() }, opened })
+    let root = fs::canonicalize(base).map_err(|e| Error::io(base, e))?;
+    let index = Index { layout: location.layout, root, classes, entries: entries.into_iter().flatten().collect() };
+    Ok(Scan { index, opened, skipped })
 }
 
 /// Brings the index at `out` up to date, or makes it. What an interrupted scan has seen is not looked at again: it lies beside
@@ -102,12 +106,12 @@ pub fn scan(
 ///
 /// As [`scan`]; or if `out` is no index, is one of another layout, or cannot be written.
 pub fn update_index(
-    layout: Layout,
-    root: &Path,
+    location: &Location,
     out: &Path,
     options: ScanOptions,
     progress: &mut dyn FnMut(ScanProgress<'_>),
 ) -> Result<Scan> {
+    let layout = location.layout;
     let mut known = Vec::new();
     if out.exists() {
         let old = Index::read(out)?;
@@ -118,8 +122,8 @@ pub fn update_index(
         known = old.entries;
     }
     let partial = partial_path(out);
-    let mut log = PartialIndex::open(&partial, layout, root, &mut known)?;
-    let scan = scan(layout, root, &known, options, &mut |far| {
+    let mut log = PartialIndex::open(&partial, location, &mut known)?;
+    let scan = scan(location, &known, options, &mut |far| {
         progress(far);
         far.opened.map_or(Ok(()), |entry| log.append(entry))
     })?;
@@ -141,9 +145,11 @@ struct PartialIndex {
 
 impl PartialIndex {
     /// Opens the file, adds what an earlier scan has left in it to `known`, and begins it anew with that.
-    fn open(path: &Path, layout: Layout, root: &Path, known: &mut Vec<IndexEntry>) -> Result<Self> {
+    fn open(path: &Path, location: &Location, known: &mut Vec<IndexEntry>) -> Result<Self> {
+        let layout = location.layout;
         let left = Index::read_partial(path).filter(|old| old.layout == layout);
-        let mut bytes = Index { layout, root: root.to_path_buf(), classes: Vec::new(), entries: Vec::new() }.header_line()?;
+        let mut bytes =
+            Index { layout, root: location.base().to_path_buf(), classes: Vec::new(), entries: Vec::new() }.header_line()?;
         bytes.push('\n');
         for entry in left.into_iter().flat_map(|old| old.entries) {
             // Without labels: the classes are known when the scan is done.
@@ -162,17 +168,9 @@ impl PartialIndex {
     }
 }
 
-/// The entry of `item`, and whether it had to be opened for it.
-fn look(item: &Item, old: Option<&IndexEntry>, options: ScanOptions) -> (IndexEntry, bool) {
+/// The entry of `item`, of which `entry` is what is known without looking, and whether it had to be opened for it.
+fn look(mut entry: IndexEntry, item: &Item, old: Option<&IndexEntry>, options: ScanOptions) -> (IndexEntry, bool) {
     let path = item.place.path();
-    let mut entry = IndexEntry {
-        name: item.name.clone(),
-        label: item.label,
-        signature: Signature { bytes: 0, modified: 0 },
-        video: None,
-        hash: None,
-        error: None,
-    };
     match Signature::of(path) {
         Ok(signature) => entry.signature = signature,
         Err(e) => {
@@ -184,9 +182,10 @@ fn look(item: &Item, old: Option<&IndexEntry>, options: ScanOptions) -> (IndexEn
     if let Some(old) = old
         && old.signature == entry.signature
         && old.error.is_none()
+        && old.place == entry.place
         && (old.hash.is_some() || !options.hash)
     {
-        return (IndexEntry { label: item.label, ..old.clone() }, false);
+        return (IndexEntry { video: old.video.clone(), hash: old.hash.clone(), ..entry }, false);
     }
     match probe(item, options) {
         Ok((video, hash)) => (entry.video, entry.hash) = (Some(video), hash),
@@ -204,19 +203,22 @@ fn probe(item: &Item, options: ScanOptions) -> Result<(Probe, Option<String>)> {
     if options.last_frame {
         video.frames(&[video.info().num_frames.saturating_sub(1)])?;
     }
-    let hash = options.hash.then(|| content_hash(path)).transpose()?;
+    let hash = options.hash.then(|| content_hash(&item.place)).transpose()?;
     Ok((Probe::of(video.info()), hash))
 }
 
-/// SHA-256 of a file, or of all frames of a folder in their order.
-fn content_hash(path: &Path) -> Result<String> {
-    let files = if path.is_dir() { frame_folder::list(path)? } else { vec![path.to_path_buf()] };
+/// SHA-256 of a video's own bytes, or of all frames of a folder in their order.
+fn content_hash(place: &Place) -> Result<String> {
+    let files = match place {
+        Place::Path(path) if path.is_dir() => frame_folder::list(path)?.iter().map(|file| Stretch::whole(file)).collect(),
+        _ => vec![Stretch::of(place)],
+    };
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     for file in &files {
-        let mut reader = File::open(file).map_err(|e| Error::io(file, e))?;
+        let mut reader = file.open()?;
         loop {
-            let read = reader.read(&mut buffer).map_err(|e| Error::io(file, e))?;
+            let read = reader.read(&mut buffer).map_err(|e| Error::io(&file.path, e))?;
             if read == 0 {
                 break;
             }

@@ -127,6 +127,15 @@ fn common_folder(shards: &[PathBuf]) -> PathBuf {
     common
 }
 
+/// The folder that the shards at `path` (a folder, a file or a pattern) are below.
+pub(super) fn folder(path: &Path) -> &Path {
+    if path.is_dir() {
+        return path;
+    }
+    let has_brace = |path: &&Path| path.to_string_lossy().contains('{');
+    path.ancestors().skip(1).find(|above| !has_brace(above) || above.exists()).unwrap_or(Path::new(""))
+}
+
 /// What belongs to one key.
 #[derive(Debug, Default)]
 struct Sample {

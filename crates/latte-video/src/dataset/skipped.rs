@@ -1,5 +1,6 @@
 //! What of a data set is passed over.
 
+use super::{Finding, Severity};
 use crate::Error;
 
 /// What of a data set cannot be used and was passed over: rows of a manifest, samples and members of archives.
@@ -20,6 +21,22 @@ impl Skipped {
         if self.listed.len() < Self::MOST_LISTED {
             self.listed.push(error);
         }
+    }
+
+    /// What happened in one sentence; `None` if nothing was passed over.
+    pub fn summary(&self) -> Option<String> {
+        let first = self.listed.first()?;
+        let many = if self.count == 1 {
+            "one is passed over".into()
+        } else {
+            format!("{} are passed over, the first of them", self.count)
+        };
+        Some(format!("of the rows of the manifest, or the samples of the shards, {many}: {first}"))
+    }
+
+    /// The same as a finding of a check.
+    pub fn finding(&self) -> Option<Finding> {
+        Some(Finding { severity: Severity::Warning, what: self.summary()? })
     }
 
     /// Puts the first message behind a sentence that says that nothing is left; nothing where nothing was passed over.

@@ -17,9 +17,10 @@ use crate::weights::{TensorSource, WeightFiles, refuse};
 /// The `AutoencoderKL` of diffusers: 8 × 8 pixels become one place of 4 channels in Stable Diffusion's. For inference, on the
 /// CPU.
 ///
-/// Frames are worked on one at a time, so the memory is that of one frame, whatever their number. With Stable Diffusion's
-/// sizes, decoding needs four tensors of half the highest level's: about 0.54 GB for 512 × 512 pixels, 2.1 GB for 1024 × 1024.
-/// For larger ones, or less memory, see [`Tiling`].
+/// Frames are worked on one at a time, so the memory is that of one frame, whatever their number, and of the pixels themselves.
+/// Decoding needs four tensors of the highest level's channels and of the frame's size (what comes up from the level below has
+/// twice the channels, and counts as two): with Stable Diffusion's sizes 0.54 GB for 512 × 512 pixels, 2.1 GB for 1024 × 1024.
+/// For larger ones, or less memory, see [`Tiling`]. `tests/vae_memory.rs` counts.
 pub struct AutoencoderKl {
     config: KlConfig,
     space: LatentSpace,

@@ -19,8 +19,9 @@ use crate::{Error, Result};
 /// All frames of a clip are decoded together. Norms across frames have statistics of the whole clip, so a clip decoded in
 /// chunks is another one, whatever their overlap: colours and details change at every border of chunks. (The official pipeline
 /// decodes 14 frames at a time; of its 16, the last two see neither the others nor their statistics.) The memory is that
-/// of two tensors of the clip at the highest level and of one frame's work: by count, with Stable Video Diffusion's sizes, 0.28 GB
-/// for each frame of 512 × 512 pixels, 5 GB for 16. [`with_chunks`](Self::with_chunks) bounds it where a clip is too long.
+/// of two tensors of the clip at the highest level and of four frames on their way: with Stable Video Diffusion's sizes 0.27 GB
+/// for each frame of 512 × 512 pixels, 4.8 GB for 16. [`with_chunks`](Self::with_chunks) bounds it where a clip is too long.
+/// `tests/vae_memory.rs` counts.
 pub struct AutoencoderKlTemporalDecoder {
     config: TemporalDecoderConfig,
     space: LatentSpace,

@@ -1,15 +1,15 @@
 //! `latte data check`: what is wrong with a data set.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use latte_train::{ConditionKind, DataConfig, TrainConfig};
 use latte_video::dataset::{
-    Expected, Finding, ImageList, Index, Layout, ScanOptions, Severity, check, check_files, check_images, scan,
+    Expected, Finding, ImageList, Index, Layout, Location, Scan, ScanOptions, Severity, check, check_files, check_images, scan,
 };
 use latte_video::{ClipWindow, Decoder, Transform};
 
-use super::{decoder_parser, layout_parser, threads};
+use super::{ManifestArgs, decoder_parser, layout_parser, threads};
 use crate::progress::StageProgress;
 use crate::terminal::say;
 
@@ -27,7 +27,7 @@ use crate::terminal::say;
 pub(crate) struct Args {
     /// A training configuration, whose data set is looked at; it says all that the other options say.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["layout", "path", "size", "num_frames", "frame_interval",
-        "num_classes", "image_list", "image_path"])]
+        "num_classes", "image_list", "image_path", "path_column", "caption_column", "label_column", "video_path"])]
     config: Option<PathBuf>,
     /// Replaces one value of the configuration; may be given many times.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", requires = "config")]
@@ -35,9 +35,11 @@ pub(crate) struct Args {
     /// How the data set lies on disk.
     #[arg(long, default_value = "folder", value_parser = layout_parser(), value_name = "LAYOUT")]
     layout: Layout,
-    /// The folder of the data set.
-    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    /// The folder of the data set; or a manifest; or a tar file, a folder of them, or a pattern as `train-{00000..00146}.tar`.
+    #[arg(long, value_name = "PATH", required_unless_present = "config")]
     path: Option<PathBuf>,
+    #[command(flatten)]
+    manifest: ManifestArgs,
     /// Look at what an index says, and whether files have changed since, instead of opening every video.
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,
@@ -72,8 +74,7 @@ const IMAGE_SAMPLES: usize = 200;
 
 /// What is to be looked at.
 struct Question {
-    layout: Layout,
-    path: PathBuf,
+    location: Location,
     index: Option<PathBuf>,
     expected: Expected,
     images: Option<(PathBuf, PathBuf)>,
@@ -85,21 +86,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut findings = Vec::new();
     let index = if let Some(file) = &question.index {
         let index = Index::read(file)?;
-        findings.extend(check_files(&index, &question.path)?);
+        findings.extend(check_files(&index, &question.location)?);
         index
     } else {
         let options = ScanOptions { decoder: question.decoder, hash: !args.no_hash, last_frame: true, threads: threads() };
         let mut progress = StageProgress::new("looking at videos");
-        let scanned = scan(question.layout, &question.path, &[], options, &mut |far| {
+        let scanned = scan(&question.location, &[], options, &mut |far| {
             progress.set(far.done as u64, far.total as u64);
             Ok(())
         });
         progress.finish();
-        scanned?.index
+        let Scan { index, skipped, .. } = scanned?;
+        findings.extend(skipped.finding());
+        index
     };
     findings.extend(check(&index, &question.expected));
     if let Some((list, folder)) = &question.images {
-        let images = ImageList::read(question.layout, list, folder, &index.classes)?;
+        let images = ImageList::read(question.location.layout, list, folder, &index.classes)?;
         findings.extend(check_images(&images, question.expected.size, IMAGE_SAMPLES));
         say(&format!("{} images in {}", images.len(), list.display()));
     }
@@ -130,12 +133,12 @@ fn question(args: &Args) -> anyhow::Result<Question> {
     if let Some(file) = &args.config {
         let TrainConfig { model, data, .. } = TrainConfig::load(file, &args.overrides)?;
         let num_classes = if model.condition == ConditionKind::Class { model.num_classes } else { None };
-        let DataConfig { layout, path, image_list, image_path, index, .. } = data.clone();
+        let DataConfig { image_list, image_path, index, .. } = data.clone();
         let expected =
             Expected { window: data.window(), transform: data.transform, size: Some(data.size.height_width()), num_classes };
         let images = image_list.zip(image_path).filter(|_| data.joint_images > 0);
         let decoder = data.decoder.into();
-        return Ok(Question { layout, path, index: args.index.clone().or(index), expected, images, decoder });
+        return Ok(Question { location: data.location(), index: args.index.clone().or(index), expected, images, decoder });
     }
     let rules = args.layout.rules();
     let window = ClipWindow { num_frames: args.num_frames, frame_interval: args.frame_interval, rule: rules.frame_rule };
@@ -143,8 +146,7 @@ fn question(args: &Args) -> anyhow::Result<Question> {
     let transform: Transform = rules.transform;
     let size = args.size.map(|side| [side, side]);
     Ok(Question {
-        layout: args.layout,
-        path: args.path.clone().unwrap_or_default(),
+        location: args.manifest.location(args.layout, args.path.as_deref().unwrap_or(Path::new("")))?,
         index: args.index.clone(),
         expected: Expected { window, transform, size, num_classes: args.num_classes },
         images: args.image_list.clone().zip(args.image_path.clone()),

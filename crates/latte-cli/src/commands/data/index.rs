@@ -6,9 +6,9 @@ use anyhow::Context;
 use latte_video::Decoder;
 use latte_video::dataset::{Layout, Scan, ScanOptions, update_index};
 
-use super::{decoder_parser, layout_parser, threads};
+use super::{ManifestArgs, decoder_parser, layout_parser, threads, warn};
 use crate::progress::StageProgress;
-use crate::terminal::{note, say};
+use crate::terminal::say;
 
 /// Looks at every video of a data set and writes what it finds into an index, which training reads instead.
 ///
@@ -16,6 +16,8 @@ use crate::terminal::{note, say};
 /// scan that was interrupted goes on where it was, and a later one opens only videos whose size or time of change is new.
 ///
 ///   latte data index --layout ucf101 --path UCF-101
+///   latte data index --layout manifest --path results.csv --video-path videos
+///   latte data index --layout shards --path 'train-{00000..00146}.tar'
 ///   latte train --config my.toml --set data.layout=ucf101 --set data.path=UCF-101 --set data.index=UCF-101.index.jsonl
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -23,10 +25,12 @@ pub(crate) struct Args {
     /// How the data set lies on disk.
     #[arg(long, default_value = "folder", value_parser = layout_parser(), value_name = "LAYOUT")]
     layout: Layout,
-    /// The folder of the data set.
-    #[arg(long, value_name = "DIR")]
+    /// The folder of the data set; or a manifest; or a tar file, a folder of them, or a pattern as `train-{00000..00146}.tar`.
+    #[arg(long, value_name = "PATH")]
     path: PathBuf,
-    /// The index. Default: the folder's name and `.index.jsonl`, beside the folder.
+    #[command(flatten)]
+    manifest: ManifestArgs,
+    /// The index. Default: the path's name and `.index.jsonl`, beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Hash contents too (SHA-256): reads every byte, and finds videos that are there twice (`latte data check --index`).
@@ -38,27 +42,21 @@ pub(crate) struct Args {
     decoder: Decoder,
 }
 
-/// How many unreadable videos are named.
-const NAMED: usize = 20;
-
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let out = match &args.out {
         Some(out) => out.clone(),
         None => beside(&args.path)?,
     };
+    let location = args.manifest.location(args.layout, &args.path)?;
     let options = ScanOptions { decoder: args.decoder, hash: args.hash, last_frame: false, threads: threads() };
     let mut progress = StageProgress::new("looking at videos");
-    let scanned =
-        update_index(args.layout, &args.path, &out, options, &mut |far| progress.set(far.done as u64, far.total as u64));
+    let scanned = update_index(&location, &out, options, &mut |far| progress.set(far.done as u64, far.total as u64));
     progress.finish();
-    let Scan { index, opened } = scanned?;
-    let unreadable: Vec<_> = index.entries.iter().filter_map(|entry| entry.error.as_deref()).collect();
-    for what in unreadable.iter().take(NAMED) {
-        note(&format!("warning: {what}"));
-    }
-    if unreadable.len() > NAMED {
-        note(&format!("warning: and {} more, each named in the index with its \"error\"", unreadable.len() - NAMED));
-    }
+    let Scan { index, opened, skipped } = scanned?;
+    let passed_over: Vec<String> = skipped.listed.iter().map(ToString::to_string).collect();
+    warn(&passed_over, skipped.count, ", passed over as these are");
+    let unreadable: Vec<String> = index.entries.iter().filter_map(|entry| entry.error.clone()).collect();
+    warn(&unreadable, unreadable.len(), ", each named in the index with its \"error\"");
     let classes = match index.classes.len() {
         0 => String::new(),
         n => format!(" of {n} classes"),
@@ -75,8 +73,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn beside(folder: &Path) -> anyhow::Result<PathBuf> {
     // `.` and `..` have no name of their own.
-    let real = folder.canonicalize().with_context(|| format!("{}", folder.display()))?;
-    let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let file = format!("{name}.index.jsonl");
-    Ok(if folder.file_name().is_some() { folder.with_file_name(file) } else { real.with_file_name(file) })
+    let named = match folder.file_name() {
+        Some(_) => folder.to_path_buf(),
+        None => folder.canonicalize().with_context(|| format!("{}", folder.display()))?,
+    };
+    let name = named.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(named.with_file_name(format!("{name}.index.jsonl")))
 }

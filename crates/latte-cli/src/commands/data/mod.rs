@@ -5,16 +5,16 @@ mod check;
 mod frames;
 mod index;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use latte_video::Decoder;
-use latte_video::dataset::Layout;
+use latte_video::dataset::{Layout, Location, ManifestOptions};
 
 use crate::demo::{dataset, parameters};
 use crate::failure::bad_input;
-use crate::terminal::say;
+use crate::terminal::{note, say};
 
 /// Makes data sets to train on, looks at them, and changes their form.
 ///
@@ -77,6 +77,52 @@ fn demo(DemoArgs { folder, clips, seed }: &DemoArgs) -> anyhow::Result<()> {
     say(&format!("{written} mp4 files in {}", videos.display()));
     say(&format!("train on them: latte train --config {}", config.display()));
     Ok(())
+}
+
+/// How a manifest is read; for the layout `manifest` only.
+#[derive(Debug, clap::Args)]
+struct ManifestArgs {
+    /// The column of a manifest that tells where the videos are. Default: found by its name.
+    #[arg(long, value_name = "NAME")]
+    path_column: Option<String>,
+    /// The column of the captions. Default: found by its name, if there is one.
+    #[arg(long, value_name = "NAME")]
+    caption_column: Option<String>,
+    /// The column of the labels. Default: found by its name, if there is one.
+    #[arg(long, value_name = "NAME")]
+    label_column: Option<String>,
+    /// The folder that the paths of a manifest are below. Default: the manifest's.
+    #[arg(long, value_name = "DIR")]
+    video_path: Option<PathBuf>,
+}
+
+impl ManifestArgs {
+    fn location(&self, layout: Layout, path: &Path) -> anyhow::Result<Location> {
+        let manifest = ManifestOptions {
+            path_column: self.path_column.clone(),
+            caption_column: self.caption_column.clone(),
+            label_column: self.label_column.clone(),
+            root: self.video_path.clone(),
+        };
+        if layout != Layout::Manifest && manifest != ManifestOptions::default() {
+            return Err(bad_input(
+                "--path-column, --caption-column, --label-column and --video-path are for `--layout manifest` only",
+            ));
+        }
+        Ok(Location { layout, path: path.to_path_buf(), manifest })
+    }
+}
+
+/// Names the first of many problems on standard error, and says how many more there are.
+fn warn(problems: &[String], total: usize, rest: &str) {
+    /// More are no longer read.
+    const NAMED: usize = 20;
+    for what in problems.iter().take(NAMED) {
+        note(&format!("warning: {what}"));
+    }
+    if total > NAMED {
+        note(&format!("warning: and {} more{rest}", total - NAMED));
+    }
 }
 
 /// Reads the name of a layout.

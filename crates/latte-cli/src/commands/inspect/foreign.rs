@@ -2,10 +2,38 @@
 
 use std::path::Path;
 
+use latte::model::t2v::T2vConfig;
 use latte::model::{Hints, Latte, LatteConfig};
 use latte::weights::{Pretrained, TensorSource, WeightKind};
+use serde_json::Value;
 
 use super::{field, model_lines};
+use crate::terminal::say;
+
+/// The list of the parts of a folder with all parts of a model.
+const INDEX: &str = "model_index.json";
+
+/// Whether a folder holds all parts of a model, each in a folder of its own.
+pub(super) fn is_pipeline(path: &Path) -> bool {
+    path.join(INDEX).is_file()
+}
+
+/// Says what each part with weights is, one after the other: hashing gigabytes takes a while.
+pub(super) fn say_pipeline(path: &Path) -> anyhow::Result<()> {
+    say(&format!("{}: a model in the diffusers layout; its parts with weights:", path.display()));
+    let mut parts = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        parts.push(entry?.path());
+    }
+    parts.sort();
+    for part in parts.iter().filter(|part| is_folder_of_weights(part)) {
+        say("");
+        for line in lines(part)? {
+            say(&line);
+        }
+    }
+    Ok(())
+}
 
 /// Whether a folder holds weights rather than frames.
 pub(super) fn is_folder_of_weights(path: &Path) -> bool {
@@ -29,22 +57,45 @@ pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
         lines.push(field("part", format!("`{part}`{others}")));
     }
     lines.push(field("tensors", format!("{} with {} values", weights.names().len(), weights.num_values())));
-    let dtypes: Vec<String> = weights.dtypes().iter().map(|(dtype, count)| format!("{count} of {dtype}")).collect();
-    lines.push(field("types", dtypes.join(", ")));
+    lines.push(types(&weights));
     if kind == WeightKind::Latte {
         lines.extend(latte_lines(&weights));
     }
-    let class = weights.files().config().and_then(|config| config.get("_class_name")).and_then(|name| name.as_str());
-    if let Some(class) = class {
-        lines.push(field("config.json", class));
+    if let Some(config) = weights.files().config() {
+        lines.push(field("config.json", choices(config)));
+    } else if kind == WeightKind::LatteT2v {
+        lines.push(match T2vConfig::from_weights(&weights, None) {
+            Ok(config) => field("model", choices(&config.to_diffusers())),
+            Err(e) => field("not usable", e.to_string()),
+        });
     }
-    for (file, digest) in weights.files().sha256() {
-        lines.push(field("sha256", format!("{digest} {}", file.file_name().unwrap_or_default().display())));
-    }
+    lines.extend(digests(&weights));
     if kind == WeightKind::Unknown {
         lines.push(field("not usable", "as a model: it is none that this program knows, or under other names"));
     }
     Ok(lines)
+}
+
+/// How many tensors there are of each type.
+pub(super) fn types(weights: &Pretrained) -> String {
+    let dtypes: Vec<String> = weights.dtypes().iter().map(|(dtype, count)| format!("{count} of {dtype}")).collect();
+    field("types", dtypes.join(", "))
+}
+
+/// The fingerprint of each file.
+pub(super) fn digests(weights: &Pretrained) -> Vec<String> {
+    let line =
+        |(file, digest): (&Path, String)| field("sha256", format!("{digest} {}", file.file_name().unwrap_or_default().display()));
+    weights.files().sha256().into_iter().map(line).collect()
+}
+
+/// The class and the keys of a configuration, without what says nothing about the model.
+fn choices(config: &Value) -> String {
+    let Some(keys) = config.as_object() else { return config.to_string() };
+    let class = keys.get("_class_name").and_then(Value::as_str).unwrap_or("keys");
+    let says = |(key, value): &(&String, &Value)| !key.starts_with('_') && !value.is_null();
+    let choices: Vec<String> = keys.iter().filter(says).map(|(key, value)| format!("{key} {value}")).collect();
+    format!("{class}: {}", choices.join(", "))
 }
 
 fn latte_lines(weights: &Pretrained) -> Vec<String> {

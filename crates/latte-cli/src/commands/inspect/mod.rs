@@ -6,7 +6,7 @@ mod latents;
 use std::path::{Path, PathBuf};
 
 use latte::model::{Condition, Latte, LatteConfig};
-use latte::weights::WeightFiles;
+use latte::weights::Pretrained;
 use latte_ops::Parameters;
 use latte_train::{
     AutoencoderKind, CheckpointFolder, ConditionKind, Manifest, ModelCard, TrainConfig, find_weights, load_weights, read_metrics,
@@ -16,8 +16,8 @@ use latte_video::{Decoder, Video};
 use crate::failure::bad_input;
 use crate::terminal::say;
 
-/// Says what a file or folder is: a run, a checkpoint, weights (also other programs'), a configuration, a latent cache, or a
-/// video.
+/// Says what a file or folder is: a run, a checkpoint, weights (also other programs'), all parts of a text-to-video model, a
+/// latent cache, a configuration, or a video.
 ///
 ///   latte inspect runs/tiny
 ///   latte inspect configs/tiny.toml
@@ -26,13 +26,16 @@ use crate::terminal::say;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// A run or checkpoint folder, a .safetensors, .pt, .bin or .toml file, a folder of weights or latents, a video file, or a folder
-    /// of frames.
+    /// A run or checkpoint folder, a .safetensors, .pt, .bin or .toml file, a folder of weights, latents or a model's parts, a
+    /// video file, or a folder of frames.
     path: PathBuf,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = args.path.as_path();
+    if foreign::is_pipeline(path) {
+        return foreign::say_pipeline(path);
+    }
     let lines = match path.extension().and_then(|e| e.to_str()) {
         _ if !path.exists() => return Err(bad_input(format!("{}: no such file or folder", path.display()))),
         _ if path.join("checkpoints").is_dir() => run_folder(path)?,
@@ -72,14 +75,17 @@ fn run_folder(path: &Path) -> anyhow::Result<Vec<String>> {
 /// Weights, with the card that the trainer wrote into them.
 fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
     let file = find_weights(path)?;
-    if !WeightFiles::open(&file)?.metadata().contains_key(latte::weights::DESCRIPTION) {
+    let files = Pretrained::open(&file)?;
+    if !files.files().metadata().contains_key(latte::weights::DESCRIPTION) {
         return foreign::lines(&file);
     }
     let (parameters, card) = load_weights(&file)?;
     let mut lines = vec![format!("{}: weights after {} steps", file.display(), card.step)];
     lines.push(field("these are", if card.ema { "the moving average" } else { "the weights themselves" }));
     lines.push(count(&parameters));
+    lines.push(foreign::types(&files));
     lines.extend(card_lines(&card));
+    lines.extend(foreign::digests(&files));
     if let Err(what) = Latte::new(card.model.clone())?.check(&parameters) {
         lines.push(field("not usable", what));
     }
