@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use latte_train::TrainConfig;
+use latte_train::{TrainConfig, VaeTrainConfig};
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs"))
@@ -13,7 +13,12 @@ fn every_shipped_configuration_can_be_read() {
     let mut read = 0;
     for entry in std::fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
-        TrainConfig::load(&path, &[]).unwrap();
+        // Those of autoencoders are named so.
+        if path.file_name().unwrap().to_string_lossy().starts_with("vae_") {
+            VaeTrainConfig::load(&path, &[]).unwrap();
+        } else {
+            TrainConfig::load(&path, &[]).unwrap();
+        }
         read += 1;
     }
     assert!(read >= 2, "{read} configurations");
