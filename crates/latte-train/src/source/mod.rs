@@ -183,12 +183,13 @@ pub(crate) fn list_unlabelled(data: &DataConfig) -> Result<ListedData> {
 
 /// Leaves the videos of a data set that a run trains on, with labels if, and only if, the model is conditioned on classes.
 fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) -> Result<()> {
-    leave_out_short(dataset, &config.data, notes)?;
+    let data = &config.data;
+    leave_out_short(dataset, data, notes)?;
     match config.model.condition {
         ConditionKind::Class => {
-            let without = keep_classes(dataset, config.data.layout)?;
+            let without = keep_classes(dataset, data.layout)?;
             if without > 0 {
-                notes.push(format!("{}: {without} videos have no class, and are left out", config.data.path.display()));
+                notes.push(format!("{}: {without} videos have no class, and are left out", data.path.display()));
             }
         }
         ConditionKind::None => forget_classes(dataset),
