@@ -27,7 +27,7 @@ const CHUNK: usize = 256 << 20;
 /// Says in the output folder what its frames are.
 const NOTE: &str = ".latte-frames.json";
 
-/// The videos that [`export_frames`] is to turn into folders of frames, and where.
+/// Videos that are turned into folders of frames, and where to.
 #[derive(Debug)]
 pub struct FrameExport {
     /// Every video, and the folder for its frames.
