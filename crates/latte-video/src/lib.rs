@@ -47,6 +47,7 @@ pub use ffmpeg::is_available as ffmpeg_is_available;
 pub use find::find_videos;
 pub use frame_folder::read_image;
 pub use info::VideoInfo;
+pub use latte_libav::is_available as libavcodec_is_available;
 pub use transform::Transform;
 pub use video::{Decoder, Video};
 pub use window::{ClipWindow, FrameRule};

@@ -1,4 +1,4 @@
-//! The built-in decoder: mp4 and Matroska files with H.264, H.265 or VP9, in pure Rust.
+//! The built-in decoder: mp4 and Matroska files with H.264, H.265 or VP9, in pure Rust or through the system's libavcodec.
 //!
 //! A container becomes a [`Track`]: where each coded picture lies, when it is shown, and whether decoding can begin
 //! there. [`BuiltIn::frames`] feeds the pictures from the last key frame on to the codec and keeps those asked for.
@@ -6,12 +6,13 @@
 mod boxes;
 mod h264;
 mod h265;
+mod libav;
 mod matroska;
 mod mp4;
 mod picture;
 mod vp9;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -64,9 +65,19 @@ struct Track {
     sample_prefix: Vec<u8>,
 }
 
+/// What turns coded pictures into planes. Everything around it is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// This crate's dependencies: safe code, nothing to install.
+    Rust,
+    /// The system's libavcodec; what that refuses is tried with the other.
+    Libav,
+}
+
 /// A file opened by the built-in decoder.
 #[derive(Debug)]
 pub(crate) struct BuiltIn {
+    engine: Engine,
     track: Track,
     /// The samples that are shown, in order of presentation.
     order: Vec<usize>,
@@ -80,11 +91,14 @@ pub(crate) struct BuiltIn {
 const MAX_PIXELS: usize = 1 << 27;
 
 impl BuiltIn {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, engine: Engine) -> Result<Self> {
         let track = match sniff(path)? {
             Container::Mp4 => mp4::open(path)?,
             Container::Matroska => matroska::open(path)?,
         };
+        if let (Engine::Rust, Some(what)) = (engine, track.codec.refusal()) {
+            return Err(Error::unsupported(path, what));
+        }
         let mut order: Vec<usize> = (0..track.samples.len()).filter(|&s| track.samples[s].is_shown).collect();
         // Stable: pictures shown at the same time stay in the order of decoding.
         order.sort_by_key(|&s| track.samples[s].time);
@@ -101,6 +115,7 @@ impl BuiltIn {
             _ => 25.0,
         };
         let mut this = Self {
+            engine,
             order,
             info: VideoInfo {
                 path: path.to_path_buf(),
@@ -113,7 +128,10 @@ impl BuiltIn {
                 num_frames: times.len(),
                 duration: length + 1.0 / fps,
                 variable_frame_rate: variable,
-                decoder: "built in",
+                decoder: match engine {
+                    Engine::Rust => "built in",
+                    Engine::Libav => "libavcodec",
+                },
             },
             track,
             stored: [0, 0],
@@ -187,38 +205,61 @@ impl BuiltIn {
     /// Decodes the samples `wanted` and hands each over once.
     fn decode(&self, wanted: &[usize], mut take: impl FnMut(usize, &Picture, Colour) -> Result<()>) -> Result<()> {
         let path = &self.info.path;
-        let mut left: std::collections::BTreeSet<usize> = wanted.iter().copied().collect();
+        let mut left: BTreeSet<usize> = wanted.iter().copied().collect();
         let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let file_len = file.metadata().map_err(|e| Error::io(path, e))?.len();
         // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
         while let Some(&first) = left.iter().min_by_key(|&&s| (self.key_before(s), s)) {
             let start = self.key_before(first);
-            let run: Vec<usize> = left.iter().copied().filter(|&s| self.key_before(s) == start).collect();
-            let end = run.iter().copied().max().unwrap_or(first);
-            let mut sink = Sink::new(run.iter().copied().collect());
-            let mut codec = self.track.codec.decoder();
-            for index in start..=end {
-                let data = self.read(&mut file, file_len, index)?;
-                if !sink.wants(index) && self.track.codec.is_disposable(&data) {
-                    continue;
-                }
-                self.decoded.fetch_add(1, Ordering::Relaxed);
-                contain::run(|| codec.push(&data, index, &mut sink))
-                    .map_err(|what| Error::damaged(path, format!("coded picture {index}: {what}")))?;
-                for (sample, picture, colour) in sink.take() {
+            let mut attempt = |engine: Engine| {
+                let run = left.iter().copied().filter(|&s| self.key_before(s) == start).collect();
+                self.decode_run(engine, start, &run, &mut file, &mut |sample, picture, colour| {
                     left.remove(&sample);
-                    take(sample, &picture, self.track.colour.overridden_by(colour))?;
-                }
+                    take(sample, picture, self.track.colour.overridden_by(colour))
+                })
+            };
+            match attempt(self.engine) {
+                Err(e) if self.engine == Engine::Libav => attempt(Engine::Rust).map_err(|_| e)?,
+                result => result?,
             }
-            contain::run(|| codec.finish(&mut sink)).map_err(|what| Error::damaged(path, what))?;
-            for (sample, picture, colour) in sink.take() {
+        }
+        Ok(())
+    }
+
+    /// Decodes the samples `run`, not empty, which follow key frame `start`.
+    fn decode_run(
+        &self,
+        engine: Engine,
+        start: usize,
+        run: &BTreeSet<usize>,
+        file: &mut File,
+        hand_over: &mut dyn FnMut(usize, &Picture, Colour) -> Result<()>,
+    ) -> Result<()> {
+        let path = &self.info.path;
+        let file_len = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        let mut left = run.clone();
+        let mut give = |sink: &mut Sink| -> Result<()> {
+            sink.take().into_iter().try_for_each(|(sample, picture, colour)| {
                 left.remove(&sample);
-                take(sample, &picture, self.track.colour.overridden_by(colour))?;
+                hand_over(sample, &picture, colour)
+            })
+        };
+        let mut sink = Sink::new(run.clone());
+        let mut codec = self.track.codec.decoder(engine).map_err(|what| Error::unsupported(path, what))?;
+        for index in start..=run.last().copied().unwrap_or(start) {
+            let data = self.read(file, file_len, index)?;
+            if !sink.wants(index) && self.track.codec.is_disposable(&data) {
+                continue;
             }
-            if let Some(missing) = run.iter().find(|s| left.contains(s)) {
-                let frame = self.order.iter().position(|s| s == missing).unwrap_or_default();
-                return Err(Error::damaged(path, format!("the decoder gave no picture for frame {frame}")));
-            }
+            self.decoded.fetch_add(1, Ordering::Relaxed);
+            contain::run(|| codec.push(&data, index, &mut sink))
+                .map_err(|what| Error::damaged(path, format!("coded picture {index}: {what}")))?;
+            give(&mut sink)?;
+        }
+        contain::run(|| codec.finish(&mut sink)).map_err(|what| Error::damaged(path, what))?;
+        give(&mut sink)?;
+        if let Some(missing) = left.first() {
+            let frame = self.order.iter().position(|s| s == missing).unwrap_or_default();
+            return Err(Error::damaged(path, format!("the decoder gave no picture for frame {frame}")));
         }
         Ok(())
     }
@@ -269,12 +310,21 @@ impl Codec {
         }
     }
 
-    fn decoder(&self) -> Box<dyn PictureDecoder> {
+    /// Why no decoder in Rust can read this, if that is known before the first picture.
+    fn refusal(&self) -> Option<String> {
         match self {
-            Self::H264(config) => Box::new(h264::Decoder::new(config.clone())),
-            Self::H265(config) => Box::new(h265::Decoder::new(config.clone())),
-            Self::Vp9 => Box::new(vp9::Decoder::new()),
+            Self::H264(config) => config.refusal(),
+            Self::H265(_) | Self::Vp9 => None,
         }
+    }
+
+    fn decoder(&self, engine: Engine) -> std::result::Result<Box<dyn PictureDecoder>, String> {
+        Ok(match (engine, self) {
+            (Engine::Libav, _) => Box::new(libav::Decoder::new(self.clone())?),
+            (Engine::Rust, Self::H264(config)) => Box::new(h264::Decoder::new(config.clone())),
+            (Engine::Rust, Self::H265(config)) => Box::new(h265::Decoder::new(config.clone())),
+            (Engine::Rust, Self::Vp9) => Box::new(vp9::Decoder::new()),
+        })
     }
 }
 
