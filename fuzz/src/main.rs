@@ -5,22 +5,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use latte::text::Tokenizer;
 use latte::weights::{Pretrained, TensorSource, WeightFiles};
 
-/// A reader, the ending of its files, and the folder and ending of those that it starts from.
+/// A reader, how it wants its file to be called, and the folder and ending of those that it starts from.
 struct Target {
     name: &'static str,
+    file: &'static str,
     read: fn(&Path),
     corpus: &'static [(&'static str, &'static str)],
 }
 
 const TARGETS: &[Target] = &[
-    Target { name: "pickle", read: weights, corpus: &[("testdata/weights", "pt")] },
+    Target { name: "pickle", file: "weights.pt", read: weights, corpus: &[("testdata/weights", "pt")] },
     Target {
         name: "safetensors_header",
+        file: "weights.safetensors",
         read: weights,
         corpus: &[("testdata/golden", "safetensors"), ("fuzz/corpus/safetensors_header", "safetensors")],
     },
+    Target { name: "spiece", file: "spiece.model", read: spiece, corpus: &[("fuzz/corpus/spiece", "model")] },
 ];
 
 /// Longer files only make a run slower.
@@ -44,17 +48,33 @@ fn weights(path: &Path) {
     }
 }
 
+/// Opens the tokenizer and makes ids of texts: ASCII, accents apart and joined, other scripts, what no piece matches.
+fn spiece(path: &Path) {
+    let Some(Ok(tokenizer)) = path.parent().map(Tokenizer::from_spiece) else { return };
+    for text in
+        ["", "a cat", "aaa  <sep>b</s> <extra_id_0>", "e\u{301}\u{e9} \u{fb01}\u{2126} \u{732b} \u{1f408}\u{200d}\u{2b1b}"]
+    {
+        let _ = tokenizer.encode(text, 120);
+    }
+    let _ = tokenizer.ids(&"ab\u{e9} ".repeat(500));
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some(target) = args.first().and_then(|name| TARGETS.iter().find(|t| t.name == *name)) else {
         let names: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();
-        println!("expected a target ({}), then seconds (60) and a seed (0)", names.join(", "));
+        println!("expected a target ({}), then seconds (60) and a seed (0), or a file to read once", names.join(", "));
         return ExitCode::from(2);
     };
     let number = |n: usize, default: u64| args.get(n).and_then(|a| a.parse().ok()).unwrap_or(default);
-    match fuzz(target, Duration::from_secs(number(1, 60)), number(2, 0)) {
-        Ok(runs) => {
-            println!("{}: {runs} inputs, none panicked or was slow", target.name);
+    let told = match args.get(1).filter(|arg| Path::new(arg).is_file()) {
+        Some(file) => once(target, Path::new(file)).map(|()| "nothing panicked or was slow".to_string()),
+        None => fuzz(target, Duration::from_secs(number(1, 60)), number(2, 0))
+            .map(|runs| format!("{runs} inputs, none panicked or was slow")),
+    };
+    match told {
+        Ok(what) => {
+            println!("{}: {what}", target.name);
             ExitCode::SUCCESS
         }
         Err(what) => {
@@ -64,7 +84,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn fuzz(target: &Target, time: Duration, seed: u64) -> Result<u64, String> {
+/// Reads one file, as it was found by a run before.
+fn once(target: &'static Target, file: &Path) -> Result<(), String> {
+    Place::new(target)?.read(&std::fs::read(file).map_err(|e| e.to_string())?)
+}
+
+fn fuzz(target: &'static Target, time: Duration, seed: u64) -> Result<u64, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut corpus = Vec::new();
     for (folder, ending) in target.corpus {
@@ -80,27 +105,51 @@ fn fuzz(target: &Target, time: Duration, seed: u64) -> Result<u64, String> {
     if corpus.is_empty() {
         return Err("there is nothing to start from".into());
     }
-    let path = std::env::temp_dir().join(format!("latte-fuzz-{}-{}", target.name, std::process::id()));
+    let place = Place::new(target)?;
     let mut chance = Chance(seed);
     let start = Instant::now();
     let mut runs = 0;
     while start.elapsed() < time {
         let input = damaged(&corpus, &mut chance);
-        std::fs::write(&path, &input).map_err(|e| e.to_string())?;
-        let began = Instant::now();
-        let read = target.read;
-        let outcome = catch_unwind(|| read(&path));
-        let slow = began.elapsed() > SLOW;
-        if outcome.is_err() || slow {
+        if let Err(what) = place.read(&input) {
             let artifacts = root.join("fuzz/artifacts");
             let kept = artifacts.join(format!("{}-{seed}-{runs}", target.name));
             std::fs::create_dir_all(&artifacts).and_then(|()| std::fs::write(&kept, &input)).map_err(|e| e.to_string())?;
-            return Err(format!("input {runs} {}: {}", if slow { "is slow" } else { "panicked" }, kept.display()));
+            return Err(format!("input {runs} {what}: {}", kept.display()));
         }
         runs += 1;
     }
-    let _ = std::fs::remove_file(&path);
     Ok(runs)
+}
+
+/// A folder for one input at a time, under the name that the reader wants.
+struct Place {
+    target: &'static Target,
+    folder: PathBuf,
+}
+
+impl Place {
+    fn new(target: &'static Target) -> Result<Self, String> {
+        let folder = std::env::temp_dir().join(format!("latte-fuzz-{}-{}", target.name, std::process::id()));
+        std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+        Ok(Self { target, folder })
+    }
+
+    /// Whether the reader takes the input in its stride.
+    fn read(&self, input: &[u8]) -> Result<(), String> {
+        let path = self.folder.join(self.target.file);
+        std::fs::write(&path, input).map_err(|e| e.to_string())?;
+        let (began, read) = (Instant::now(), self.target.read);
+        catch_unwind(|| read(&path)).map_err(|_panic| "panicked")?;
+        if began.elapsed() > SLOW { Err("is slow".into()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What stays behind would only take space.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// A file of the corpus with a few changes: bits, bytes, numbers, pieces cut out, doubled, or taken from another file.

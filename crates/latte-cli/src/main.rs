@@ -7,6 +7,7 @@ mod dtype;
 mod failure;
 mod generator;
 mod memory;
+mod plot;
 mod progress;
 mod terminal;
 
@@ -33,6 +34,9 @@ struct Cli {
 enum Command {
     Demo(commands::demo::Args),
     Train(commands::train::Args),
+    Encode(commands::encode::Args),
+    Runs(commands::runs::Args),
+    Plot(commands::plot::Args),
     Sample(commands::sample::Args),
     T2v(commands::t2v::Args),
     Inspect(commands::inspect::Args),
@@ -54,6 +58,9 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Train(args) => commands::train::run(&args),
+        Command::Encode(args) => commands::encode::run(&args),
+        Command::Runs(args) => commands::runs::run(&args),
+        Command::Plot(args) => commands::plot::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
         Command::T2v(args) => commands::t2v::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use latte_train::{Observer, StepEvent};
+use latte_train::{Observer, StepEvent, ValidationRecord};
 
 use crate::terminal::{note, say};
 
@@ -64,8 +64,32 @@ impl Observer for TrainingProgress {
         }
     }
 
+    fn validating(&mut self, done: usize, total: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("validating: {done} of {total}"));
+        }
+    }
+
+    fn validation(&mut self, record: &ValidationRecord) {
+        self.print(&format!("step {}: validation loss {:.4}", record.step, record.loss));
+    }
+
     fn checkpoint(&mut self, step: u64, path: &Path) {
         self.print(&format!("step {step}: saved {}", path.display()));
+    }
+
+    fn sampling(&mut self, step: u64, done: u64, total: u64) {
+        let text = format!("samples of step {step}: {} %", 100 * done / total.max(1));
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+        } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+            self.last_line = Some(Instant::now());
+            note(&text);
+        }
+    }
+
+    fn samples(&mut self, step: u64, folder: &Path) {
+        self.print(&format!("step {step}: samples in {}", folder.display()));
     }
 
     fn note(&mut self, message: &str) {
@@ -118,6 +142,14 @@ impl StageProgress {
         }
     }
 
+    /// News of the work, on standard error, above the moving line.
+    pub(crate) fn note(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| note(line)),
+            None => note(line),
+        }
+    }
+
     /// Takes the moving line away and says how long the stage took.
     pub(crate) fn finish(self) {
         if let Some(bar) = &self.bar {
@@ -140,13 +172,14 @@ pub(crate) fn bar(total: u64, template: &str) -> Option<ProgressBar> {
     Some(bar)
 }
 
-/// `1 h 02 min`, `3 min 05 s`, `12 s`.
+/// `12 s`, `3 min 05 s`, `1 h 02 min`, `3 d 04 h`.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, s) => format!("{s} s"),
         (0, m, s) => format!("{m} min {s:02} s"),
-        (h, m, _) => format!("{h} h {m:02} min"),
+        (h, m, _) if h < 72 => format!("{h} h {m:02} min"),
+        (h, _, _) => format!("{} d {:02} h", h / 24, h % 24),
     }
 }
 
@@ -156,7 +189,7 @@ mod tests {
 
     #[test]
     fn durations_are_short() {
-        let shown = [5, 185, 3725].map(|s| duration(Duration::from_secs(s)));
-        assert_eq!(shown, ["5 s", "3 min 05 s", "1 h 02 min"]);
+        let shown = [5, 185, 3725, 76 * 3600].map(|s| duration(Duration::from_secs(s)));
+        assert_eq!(shown, ["5 s", "3 min 05 s", "1 h 02 min", "3 d 04 h"]);
     }
 }

@@ -94,7 +94,22 @@ fn files(folder: &Path) -> Vec<String> {
 #[test]
 fn help_of_every_command_shows_an_example() {
     let place = Place::new();
-    for command in ["demo", "train", "sample", "t2v", "inspect", "convert", "data demo", "bench", "completions"] {
+    for command in [
+        "demo",
+        "train",
+        "runs",
+        "plot",
+        "sample",
+        "t2v",
+        "inspect",
+        "convert",
+        "data demo",
+        "data index",
+        "data check",
+        "data frames",
+        "bench",
+        "completions",
+    ] {
         let mut args: Vec<&str> = command.split(' ').collect();
         args.push("--help");
         let help = place.ok(&args);
@@ -162,10 +177,11 @@ fn impossible_samples_are_refused_by_name() {
     let line = sample(&["--class", "8"]);
     assert!(line.contains("--class 8") && line.contains("0 to 7") && line.contains("up_red_square"), "{line}");
     assert!(sample(&["--class", "sideways"]).contains("sideways"));
-    assert!(sample(&["--size", "18x16"]).contains("--size 18x16"));
-    assert!(sample(&["--frames", "0"]).contains("--frames 0"));
-    assert!(sample(&["--steps", "0"]).contains("--steps 0"));
-    assert!(sample(&["--steps", "1001"]).contains("--steps 1001"));
+    for (option, value) in [("--size", "18x16"), ("--frames", "0"), ("--steps", "0"), ("--steps", "1001"), ("--guidance", "inf")]
+    {
+        let line = sample(&[option, value]);
+        assert!(line.contains(&format!("{option}: ")) && line.contains(&format!("got {value}")), "{line}");
+    }
     assert!(sample(&["--num", "0"]).contains("--num"));
     assert!(sample(&["--steps", "2", "--eta", "-1"]).contains("eta"));
     assert!(!place.path("none").join("contact_sheet.png").exists());
@@ -234,6 +250,69 @@ fn inspect_says_what_things_are() {
 }
 
 #[test]
+fn a_run_makes_the_clips_that_sample_makes() {
+    let place = Place::new();
+    place.data();
+    let output = place.latte(&Place::train_args(&["samples.every=2", "samples.num=9", "samples.steps=2", "samples.seed=4"]));
+    assert!(text(&output.stderr).contains("step 2: samples in run/samples/step_0000002"), "{}", text(&output.stderr));
+    // The ninth clip is the second of the first class.
+    place.ok(&[
+        "sample",
+        "--checkpoint",
+        "run",
+        "--class",
+        "0",
+        "--seed",
+        "5",
+        "--steps",
+        "2",
+        "--enlarge",
+        "4",
+        "--out",
+        "again",
+    ]);
+    let read = |path: &str| std::fs::read(place.path(path)).unwrap();
+    let name = "down_blue_disc_seed5.mp4";
+    assert_eq!(read(&format!("again/{name}")), read(&format!("run/samples/step_0000002/{name}")));
+}
+
+#[test]
+fn runs_are_listed_and_drawn() {
+    let place = Place::new();
+    place.trained();
+    let table = place.ok(&["runs", "."]);
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..3], ["./run", "finished", "2/2"], "{table}");
+    std::fs::create_dir_all(place.path("runs/damaged")).unwrap();
+    std::fs::write(place.path("runs/damaged/metrics.jsonl"), "no log\n").unwrap();
+    let output = place.latte(&["runs", "--json", ".", "run"]);
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((listed.as_array().unwrap().len(), listed[1]["step"].as_u64()), (2, Some(2)));
+    let warning = text(&output.stderr);
+    assert!(warning.starts_with("warning: ./runs/damaged/metrics.jsonl: line 1") && warning.lines().count() == 1, "{warning}");
+
+    let drawn = place.ok(&["plot", "run", "run/metrics.jsonl", "--metric", "loss,lr", "--out", "a.svg", "--out", "a.png"]);
+    assert!(drawn.is_ascii() && drawn.contains(" loss") && drawn.contains(" lr") && drawn.contains("a run"), "{drawn}");
+    let svg = std::fs::read_to_string(place.path("a.svg")).unwrap();
+    assert!(svg.contains(">loss<") && svg.contains(">lr<"), "{svg}");
+    // Wide enough for two pixels to one of the page.
+    let png = std::fs::read(place.path("a.png")).unwrap();
+    assert_eq!((&png[1..4], &png[16..20]), (b"PNG".as_slice(), 1920_u32.to_be_bytes().as_slice()));
+    for (args, words) in [
+        (vec!["run", "--metric", "vb"], "--metric vb: no run has"),
+        (vec!["run", "--metric", "acc"], "expected one of loss"),
+        (vec!["run", "--out", "a.jpg"], "a.jpg: expected a name that ends in .svg or .png"),
+        (vec!["run", "--smooth", "1"], "--smooth 1"),
+        (vec!["clips"], "clips: no metrics.jsonl"),
+        (vec!["runs/damaged"], "line 1"),
+    ] {
+        let line = place.refused(&[&["plot"], args.as_slice()].concat());
+        assert!(line.contains(words), "{line}");
+    }
+    assert!(place.refused(&["runs", "nowhere"]).contains("nowhere"));
+}
+
+#[test]
 fn training_resumes_and_can_be_told_not_to() {
     let place = Place::new();
     place.trained();
@@ -279,4 +358,35 @@ fn bench_prints_one_json_line_with_the_agreed_keys() {
     assert_eq!((report["model"].as_str(), report["mode"].as_str()), (Some("S/8"), Some("train")));
     assert_eq!((report["dtype"].as_str(), report["threads"].as_u64()), (Some("bf16"), Some(2)));
     assert!(report["median_s"].as_f64() > Some(0.0) && report["min_s"].as_f64() <= report["median_s"].as_f64(), "{line}");
+    assert_eq!((report["frames"].as_u64(), &report["size"]), (Some(16), &serde_json::json!([256, 256])));
+    // The smallest frame that there is, and two of them in one clip.
+    for (model, more, frames) in
+        [("VAE", &["--mode", "encode"][..], 1), ("VAE", &["--tile", "16"], 1), ("VAE-T", &["--frames", "2"], 2)]
+    {
+        let args = ["bench", "--model", model, "--size", "8x16", "--runs", "1", "--warm-up", "0"];
+        let report: serde_json::Value = serde_json::from_str(&place.ok(&[&args[..], more].concat())).unwrap();
+        let mode = if more.contains(&"encode") { "encode" } else { "decode" };
+        assert_eq!((report["model"].as_str(), report["mode"].as_str()), (Some(model), Some(mode)));
+        assert_eq!((report["frames"].as_u64(), &report["size"]), (Some(frames), &serde_json::json!([8, 16])));
+    }
+}
+
+#[test]
+fn bench_refuses_what_does_not_fit_the_model_before_it_works() {
+    let place = Place::new();
+    for (args, part) in [
+        (&["--model", "T2V", "--mode", "train"][..], "--mode forward only"),
+        (&["--model", "VAE", "--mode", "forward"], "--mode decode or encode only"),
+        (&["--model", "VAE-T", "--mode", "encode"], "--mode decode only"),
+        (&["--model", "S/2", "--mode", "decode"], "--mode forward or train only"),
+        (&["--model", "S/2", "--size", "64x64"], "--size"),
+        (&["--model", "VAE-T", "--tile", "16"], "--tile"),
+        (&["--model", "VAE", "--recompute"], "--recompute"),
+        (&["--model", "VAE", "--size", "60x64"], "multiples of 8"),
+        (&["--model", "VAE", "--tile", "17"], "an even number"),
+        (&["--model", "VAE", "--frames", "0"], "--frames"),
+    ] {
+        let line = place.refused(&[&["bench"], args].concat());
+        assert!(line.contains(part), "{args:?}: {line}");
+    }
 }

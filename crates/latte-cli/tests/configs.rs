@@ -44,7 +44,31 @@ fn the_commented_example_shows_every_key_with_its_default() {
     let resolved: toml::Table = TrainConfig::from_toml(&text, "folder.toml", &[]).unwrap().to_toml().unwrap().parse().unwrap();
     assert_eq!(resolved, defaults, "the example's values are the defaults");
     // Keys without a default are shown as comments.
-    for key in ["patch_size", "hidden_size", "depth", "num_heads", "num_classes"] {
+    let without = [
+        "patch_size",
+        "hidden_size",
+        "depth",
+        "num_heads",
+        "num_classes",
+        "guidance",
+        "min_snr_gamma",
+        "fraction",
+        "every",
+        "timesteps",
+    ];
+    for key in without {
         assert!(text.contains(&format!("# {key} = ")), "{key}");
+    }
+}
+
+#[test]
+fn the_papers_configurations_say_what_to_expect() {
+    for data in ["ffs", "sky", "ucf101", "taichi"] {
+        for kind in ["train", "joint"] {
+            let text = std::fs::read_to_string(folder().join(format!("{data}_{kind}.toml"))).unwrap();
+            for part in ["# Expected: FVD", "# Cost: ", "# Differs from the original, and why:", "Vchitect/Latte#"] {
+                assert!(text.contains(part), "{data}_{kind}: {part}");
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use latte::model::{Condition, Latte, LatteConfig};
 use latte::noise::TorchRng;
 use latte::weights::{FileKind, Pretrained, RawTensor, StoredDtype, TensorSource, write_weights};
+use latte_video::{Decoder, Video};
 use tempfile::TempDir;
 
 fn latte(dir: &Path, args: &[&str]) -> Output {
@@ -37,11 +38,16 @@ fn bits(path: &Path) -> Vec<(String, StoredDtype, Vec<usize>, Vec<u8>)> {
     weights.names().into_iter().map(one).collect()
 }
 
-/// An official checkpoint of a small model, as PyTorch would write it, with every second tensor in another type.
+/// An official checkpoint of a small model of pixels, as PyTorch would write it, with every second tensor in another type.
 fn official(dir: &Path, extra: &[&str], without: &str) -> PathBuf {
+    official_of(3, dir, extra, without)
+}
+
+/// Of latents of so many channels.
+fn official_of(in_channels: usize, dir: &Path, extra: &[&str], without: &str) -> PathBuf {
     let config = LatteConfig {
         input_size: [4, 4],
-        in_channels: 3,
+        in_channels,
         num_frames: 2,
         hidden_size: 16,
         depth: 2,
@@ -139,6 +145,46 @@ fn the_demand_for_an_autoencoder_comes_before_the_work() {
     ok(dir.path(), &["convert", "x.pt", "x.safetensors", "--heads", "3"]);
     let message = refused(dir.path(), &["sample", "--checkpoint", "x.safetensors"]);
     assert!(message.contains("--vae"), "{message}");
+}
+
+#[test]
+fn a_model_of_latents_samples_through_the_autoencoder_that_it_is_given() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    official_of(4, at, &[], "");
+    ok(at, &["convert", "official.pt", "ours.safetensors", "--heads", "2"]);
+    let vae = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/tiny-latte-t2v/vae");
+    // Another autoencoder of the same sizes: one weight of the last layer is another one.
+    std::fs::create_dir(at.join("other")).unwrap();
+    std::fs::copy(vae.join("config.json"), at.join("other/config.json")).unwrap();
+    let weights = Pretrained::open(&vae).unwrap();
+    let read = |name: &str| {
+        let mut tensor = weights.raw(name)?;
+        if name == "decoder.conv_out.bias" {
+            let bytes = tensor.bytes.to_mut();
+            bytes[..4].copy_from_slice(&0.75f32.to_le_bytes());
+        }
+        Ok(tensor)
+    };
+    let names = weights.names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let kind = FileKind::Safetensors { metadata: std::collections::BTreeMap::new() };
+    write_weights(&at.join("other/diffusion_pytorch_model.safetensors"), &kind, &names, &read).unwrap();
+
+    let sample = |vae: &str, seed: &str, out: &str| {
+        let args = ["sample", "--checkpoint", "ours.safetensors", "--vae", vae, "--class", "1", "--steps", "2", "--seed", seed];
+        ok(at, &[&args[..], &["--out", out]].concat());
+        std::fs::read(at.join(out).join(format!("class1_seed{seed}.mp4"))).unwrap()
+    };
+    let vae = vae.to_str().unwrap();
+    let video = sample(vae, "3", "one");
+    let written = Video::open(at.join("one/class1_seed3.mp4"), Decoder::Auto).unwrap();
+    let info = written.info();
+    // Latents of 4 × 4, which the autoencoder makes eight times as large.
+    assert_eq!((info.height, info.width, info.num_frames), (32, 32, 2));
+    assert!(video == sample(vae, "3", "two"), "the same seed, other bytes");
+    assert!(video != sample(vae, "4", "three"), "another seed, the same bytes");
+    assert!(video != sample("other", "3", "four"), "another autoencoder, the same bytes");
 }
 
 #[test]

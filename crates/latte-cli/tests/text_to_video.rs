@@ -155,6 +155,37 @@ fn options_change_what_they_say() {
 }
 
 #[test]
+fn tiles_are_in_the_sidecar_and_only_for_single_frames() {
+    let place = TempDir::new().unwrap();
+    let whole = made(&place, &tiny(&place, &["--prompt", "a cat", "--temporal-decoder", "off", "--out", "whole"]));
+    let tiles = ["--prompt", "a cat", "--temporal-decoder", "off", "--tile", "16", "--out", "tiles"];
+    let tiled = made(&place, &tiny(&place, &tiles));
+    let sidecar = |files: &[PathBuf]| serde_json::from_slice::<serde_json::Value>(&std::fs::read(&files[1]).unwrap()).unwrap();
+    assert_eq!(sidecar(&tiled)["settings"]["tile"], 16);
+    assert!(sidecar(&whole)["settings"]["tile"].is_null());
+    let again = made(&place, &latte(&place, &["--from", "tiles/a_cat_seed0.json", "--out", "again", "--no-cache"]));
+    assert_same(&tiled[0], &again[0]);
+    assert_same(&tiled[1], &again[1]);
+    // A folder has a temporal decoder, which is taken for a clip unless it is turned off; of one frame it is not.
+    refused(&tiny(&place, &["--prompt", "a cat", "--tile", "16"]), "temporal decoder");
+    refused(&tiny(&place, &["--prompt", "a cat", "--temporal-decoder", "off", "--tile", "15"]), "tile");
+    made(&place, &tiny(&place, &["--prompt", "a cat", "--frames", "1", "--tile", "16", "--out", "image"]));
+}
+
+#[test]
+fn latents_of_an_interrupted_run_serve_another_decoder() {
+    let place = TempDir::new().unwrap();
+    let blocked = place.path().join("one/a_cat_seed0.mp4");
+    std::fs::create_dir_all(&blocked).unwrap();
+    assert!(!tiny(&place, &["--prompt", "a cat", "--out", "one"]).status.success());
+    std::fs::remove_dir(&blocked).unwrap();
+    let left = || std::fs::read_dir(place.path().join("cache/latents")).unwrap().count();
+    assert_eq!(left(), 1);
+    made(&place, &tiny(&place, &["--prompt", "a cat", "--temporal-decoder", "off", "--tile", "16", "--out", "one"]));
+    assert_eq!(left(), 0, "they were found, and are gone with the video");
+}
+
+#[test]
 fn one_frame_is_an_image_of_any_shape() {
     let place = TempDir::new().unwrap();
     let files = made(&place, &tiny(&place, &["--prompt", "a cat", "--frames", "1", "--size", "32x80"]));

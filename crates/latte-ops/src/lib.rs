@@ -67,5 +67,5 @@ pub use precision::Precision;
 pub use recycling::Recycling;
 pub use shape::{add, concat, mean_axis, narrow, permute, repeat_rows, reshape};
 pub use silu::silu;
-pub use slices::{add_assign, global_norm, scale_assign};
+pub use slices::{add_assign, global_norm};
 pub use tape::{Gradients, Tape, Var};

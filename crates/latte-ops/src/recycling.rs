@@ -32,6 +32,7 @@ pub struct Recycling {
     idle_bytes: AtomicUsize,
     used_bytes: AtomicUsize,
     most_used_bytes: AtomicUsize,
+    most_held_bytes: AtomicUsize,
 }
 
 /// Blocks from this size on are kept.
@@ -64,7 +65,28 @@ impl Recycling {
             idle_bytes: AtomicUsize::new(0),
             used_bytes: AtomicUsize::new(0),
             most_used_bytes: AtomicUsize::new(0),
+            most_held_bytes: AtomicUsize::new(0),
         }
+    }
+
+    /// Forgets what came before: gives idle blocks back to the system, so that [`Recycling::most_held`] and the idle blocks
+    /// from here on are those of a program that begins here, with the blocks that are in use now.
+    pub fn forget(&self) {
+        self.release(usize::MAX);
+        let used = self.used_bytes.load(Ordering::Relaxed);
+        self.most_used_bytes.store(used, Ordering::Relaxed);
+        self.most_held_bytes.store(used, Ordering::Relaxed);
+    }
+
+    /// The most bytes that large blocks, in use and idle, took at once since the beginning or [`Recycling::forget`]. Smaller
+    /// ones are not counted.
+    pub fn most_held(&self) -> usize {
+        self.most_held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that blocks of at least 256 KiB, those that are kept, had in use at once.
+    pub fn most_used_bytes(&self) -> usize {
+        self.most_used_bytes.load(Ordering::Relaxed)
     }
 
     /// The class of blocks for `layout`, if such blocks are kept.
@@ -145,7 +167,7 @@ impl Recycling {
 
     /// What blocks in use and idle ones may add up to: sizes that are needed one after the other do not take turns exactly.
     fn limit(&self) -> usize {
-        let most = self.most_used_bytes.load(Ordering::Relaxed);
+        let most = self.most_used_bytes();
         most + (most / 4).max(SLACK)
     }
 
@@ -177,6 +199,7 @@ impl Recycling {
         if !block.is_null() {
             let used = self.used_bytes.fetch_add(size, Ordering::Relaxed) + size;
             self.most_used_bytes.fetch_max(used, Ordering::Relaxed);
+            self.most_held_bytes.fetch_max(used + self.idle_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         block
     }
@@ -287,6 +310,7 @@ mod tests {
             allocator.dealloc(again, layout);
         }
         assert_eq!(allocator.used_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(allocator.most_used_bytes(), 2 * layout.size());
         allocator.release(usize::MAX);
         assert_eq!(allocator.idle_bytes.load(Ordering::Relaxed), 0);
     }
@@ -306,6 +330,26 @@ mod tests {
             allocator.dealloc(block, layout(sizes[5]));
         }
         assert_eq!(allocator.used_bytes.load(Ordering::Relaxed), 0);
+        allocator.release(usize::MAX);
+    }
+
+    #[test]
+    fn what_was_held_at_most_is_known_and_can_be_forgotten() {
+        let allocator = Recycling::new();
+        let (small, large) = (layout(1 << 20), layout(8 << 20));
+        // SAFETY: as above.
+        unsafe {
+            let kept = allocator.alloc(small);
+            allocator.dealloc(allocator.alloc(large), large);
+            assert_eq!(allocator.most_held(), 9 << 20);
+            // The large block is idle now, and still held.
+            let other = allocator.alloc(small);
+            assert_eq!(allocator.most_held(), 10 << 20);
+            allocator.dealloc(other, small);
+            allocator.forget();
+            assert_eq!((allocator.most_held(), allocator.idle_bytes.load(Ordering::Relaxed)), (1 << 20, 0));
+            allocator.dealloc(kept, small);
+        }
         allocator.release(usize::MAX);
     }
 

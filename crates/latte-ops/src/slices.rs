@@ -97,18 +97,6 @@ pub fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     })
 }
 
-/// `target *= factor`, in place.
-///
-/// # Errors
-///
-/// If `target` is not a contiguous f32 tensor on the CPU.
-pub fn scale_assign(target: &Tensor, factor: f32) -> Result<()> {
-    with_slice_mut(target, |target| {
-        target.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|v| *v *= factor));
-        Ok(())
-    })
-}
-
 /// The L2 norm of all values of all tensors together, summed in f64 in a fixed order.
 ///
 /// # Errors
@@ -148,8 +136,6 @@ mod tests {
         let a = Tensor::new(&[3f32, 0.], &Device::Cpu)?;
         let b = Tensor::new(&[[0f32], [4.]], &Device::Cpu)?;
         assert!((global_norm([&a, &b])? - 5.0).abs() < 1e-12);
-        scale_assign(&a, 2.0)?;
-        assert_eq!(a.to_vec1::<f32>()?, [6., 0.]);
         Ok(())
     }
 }

@@ -63,7 +63,7 @@ pub enum Error {
     /// The model, the diffusion process or a weights file is wrong.
     #[error(transparent)]
     Latte(#[from] latte::Error),
-    /// A video, or a data set, cannot be read.
+    /// A video or a data set cannot be read, or a clip not be written.
     #[error(transparent)]
     Video(#[from] latte_video::Error),
     /// An operation failed.

@@ -3,7 +3,8 @@
 //! A run is a [`TrainConfig`] and a folder. [`Trainer::open`] looks at the data and at what the folder already holds, and
 //! [`Trainer::run`] trains: threads decode ahead ([`Loader`]), chance decides times, noise and dropped labels, and
 //! [`Stepper::step`] does the rest. The run folder gets `metrics.jsonl` and `checkpoints/`; a run that was killed goes on from
-//! its newest checkpoint and ends with the same weights, bit for bit.
+//! its newest checkpoint and ends with the same weights, bit for bit. Beside them lie what there is to look at meanwhile:
+//! `tensorboard/`, `samples/`, and what [`RunSummary`] reads.
 //!
 //! ```no_run
 //! use std::sync::atomic::AtomicBool;
@@ -20,28 +21,39 @@
 
 mod checkpoint;
 mod checkpoint_folder;
+mod clip_maker;
 mod config;
 mod draw;
 mod error;
+mod estimate;
+mod events;
 mod latents;
 mod loader;
 mod lr;
 mod observer;
 mod pretrained;
 mod record;
+mod run_summary;
 mod source;
 mod state;
+mod status;
 mod step;
 mod trainer;
+mod validation;
+mod watch;
 
 pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, load_weights};
 pub use checkpoint_folder::CheckpointFolder;
+pub use clip_maker::{ClipMaker, MOST_ROWS, MadeClip, contact_sheet_of};
 pub use config::source::apply_override;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
-    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, TrainConfig, VaeMark,
+    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig, TranslatedKey,
+    Translation, VaeMark, ValidationConfig,
 };
 pub use error::{Error, Result};
+pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
+pub use events::{EncodedImage, EventWriter};
 pub use latents::{
     CacheHeader, EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, Share, VideoRecord, encode,
 };
@@ -49,8 +61,10 @@ pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Positio
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pretrained::load_pretrained;
-pub use record::{StepRecord, read_metrics};
-pub use source::{EpochOrder, ListedData, OpenedData, VideoSource, Window, WindowRule, list_data, open_data};
+pub use record::{StepRecord, ValidationRecord, read_metrics, read_validation};
+pub use run_summary::{RunCondition, RunSummary, find_runs};
+pub use source::{EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data};
 pub use state::{TrainState, clip_scale};
+pub use status::{Phase, RunStatus};
 pub use step::{MicroBatch, StepGradients, Stepper};
 pub use trainer::{Outcome, Start, Trainer};

@@ -63,6 +63,13 @@ pub trait ClipSource: Send + Sync {
     /// A sentence that names the file and says why it gives no clip.
     fn load(&self, file: usize, rng: &mut TorchRng) -> std::result::Result<LoadedClip, String>;
 
+    /// About how many bytes of file number `file` the source would keep in memory once it has been loaded, if it keeps any and
+    /// there is room (`data.cache_mib`).
+    fn bytes_kept(&self, file: usize) -> u64 {
+        let _ = file;
+        0
+    }
+
     /// Adds the single images of joint training that belong to the clip at `place` to `clip`, which [`load`](Self::load) has
     /// given; `rng` has drawn for the clip. Says which images could not be read, and were replaced by others. A source without
     /// images does nothing.

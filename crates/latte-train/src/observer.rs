@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::record::StepRecord;
+use crate::record::{StepRecord, ValidationRecord};
 
 /// A step that has been done.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,9 +25,29 @@ pub trait Observer {
         let _ = event;
     }
 
+    /// Of `total` parts of a validation, `done` are done.
+    fn validating(&mut self, done: usize, total: usize) {
+        let _ = (done, total);
+    }
+
+    /// The loss on data that is not trained on has been measured and recorded.
+    fn validation(&mut self, record: &ValidationRecord) {
+        let _ = record;
+    }
+
     /// A checkpoint is on disk.
     fn checkpoint(&mut self, step: u64, path: &Path) {
         let _ = (step, path);
+    }
+
+    /// Samples of `step` are being made: `done` of `total` steps of the sampler.
+    fn sampling(&mut self, step: u64, done: u64, total: u64) {
+        let _ = (step, done, total);
+    }
+
+    /// The samples of `step` are on disk, in `folder`.
+    fn samples(&mut self, step: u64, folder: &Path) {
+        let _ = (step, folder);
     }
 
     /// Something worth knowing, such as which weights the run starts from.

@@ -1,9 +1,11 @@
-//! The run log: one JSON line per optimiser step.
+//! The run logs: JSON lines, one per optimiser step and one per validation.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -15,7 +17,8 @@ pub struct StepRecord {
     pub step: u64,
     /// The mean loss over the step's clips.
     pub loss: f64,
-    /// The part of the loss that compares the prediction with its target; absent for losses that have no such part.
+    /// The part of the loss that compares the prediction with its target, without `train.min_snr_gamma`'s weight; absent for
+    /// losses that have no such part.
     pub mse: Option<f64>,
     /// The variational part of the loss; absent if the variance is not learned.
     pub vb: Option<f64>,
@@ -31,14 +34,48 @@ pub struct StepRecord {
     pub time: f64,
 }
 
-/// `metrics.jsonl`, open for appending.
-#[derive(Debug)]
-pub(crate) struct RunLog {
-    path: PathBuf,
-    file: File,
+/// The loss on data that is not trained on, under the averaged weights; a line of `validation.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRecord {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// The mean loss over clips and timesteps, without `train.min_snr_gamma`'s weight, so that runs can be compared.
+    pub loss: f64,
+    /// Its squared-error part; absent for losses that have no such part.
+    pub mse: Option<f64>,
+    /// Its variational part; absent if the variance is not learned.
+    pub vb: Option<f64>,
+    /// When it was measured, in seconds since 1970.
+    pub time: f64,
 }
 
-impl RunLog {
+/// A line of a log.
+pub(crate) trait Record: Serialize + DeserializeOwned {
+    /// The optimiser step that it belongs to.
+    fn step(&self) -> u64;
+}
+
+impl Record for StepRecord {
+    fn step(&self) -> u64 {
+        self.step
+    }
+}
+
+impl Record for ValidationRecord {
+    fn step(&self) -> u64 {
+        self.step
+    }
+}
+
+/// A log of lines `R`, open for appending.
+#[derive(Debug)]
+pub(crate) struct RunLog<R> {
+    path: PathBuf,
+    file: File,
+    lines: PhantomData<fn(&R)>,
+}
+
+impl<R: Record> RunLog<R> {
     /// Opens the log and drops what was written after step `resumed_at`: those steps will be run, and written, again. A torn
     /// last line is dropped as well.
     pub(crate) fn open(path: &Path, resumed_at: u64) -> Result<Self> {
@@ -47,8 +84,8 @@ impl RunLog {
             let mut kept = Vec::new();
             for line in BufReader::new(File::open(path).map_err(io)?).lines() {
                 let line = line.map_err(io)?;
-                match serde_json::from_str::<StepRecord>(&line) {
-                    Ok(record) if record.step <= resumed_at => kept.push(line),
+                match serde_json::from_str::<R>(&line) {
+                    Ok(record) if record.step() <= resumed_at => kept.push(line),
                     _ => {}
                 }
             }
@@ -61,11 +98,11 @@ impl RunLog {
             std::fs::rename(&temporary, path).map_err(io)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
-        Ok(Self { path: path.to_path_buf(), file })
+        Ok(Self { path: path.to_path_buf(), file, lines: PhantomData })
     }
 
     /// Appends one line in a single write, so that a reader never sees half of it.
-    pub(crate) fn append(&mut self, record: &StepRecord) -> Result<()> {
+    pub(crate) fn append(&mut self, record: &R) -> Result<()> {
         let mut line = serde_json::to_string(record).map_err(|e| Error::io(&self.path)(e.into()))?;
         line.push('\n');
         self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).map_err(Error::io(&self.path))
@@ -77,17 +114,35 @@ impl RunLog {
     }
 }
 
-/// Reads a run log.
+/// Reads a run log (`metrics.jsonl`). A last line that a power cut tore is left out.
 ///
 /// # Errors
 ///
-/// If the file cannot be read or a line is no record.
+/// If the file cannot be read or another line is no record.
 pub fn read_metrics(path: &Path) -> Result<Vec<StepRecord>> {
+    read(path, "step record")
+}
+
+/// Reads a log of validations (`validation.jsonl`), as [`read_metrics`] does.
+///
+/// # Errors
+///
+/// As [`read_metrics`].
+pub fn read_validation(path: &Path) -> Result<Vec<ValidationRecord>> {
+    read(path, "validation record")
+}
+
+fn read<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let parse = |(i, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|e| Error::checkpoint(path, format!("line {}: not a step record: {e}", i + 1)))
-    };
-    text.lines().enumerate().map(parse).collect()
+    let mut records = Vec::new();
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        match serde_json::from_str(line) {
+            Ok(record) => records.push(record),
+            Err(_) if !line.ends_with('\n') => {}
+            Err(e) => return Err(Error::checkpoint(path, format!("line {}: not a {what}: {e}", index + 1))),
+        }
+    }
+    Ok(records)
 }
 
 #[cfg(test)]
@@ -116,7 +171,7 @@ mod tests {
     fn resuming_drops_later_and_torn_lines_and_goes_on_without_a_gap() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
-        let mut log = RunLog::open(&path, 0).unwrap();
+        let mut log = RunLog::<StepRecord>::open(&path, 0).unwrap();
         for step in 1..=5 {
             log.append(&record(step)).unwrap();
         }
@@ -127,7 +182,20 @@ mod tests {
         assert_eq!(steps(&path), [1, 2, 3, 4]);
         assert_eq!(read_metrics(&path).unwrap()[3], record(4));
         drop(log);
-        drop(RunLog::open(&path, 0).unwrap());
+        drop(RunLog::<StepRecord>::open(&path, 0).unwrap());
         assert!(steps(&path).is_empty());
+    }
+
+    #[test]
+    fn a_torn_last_line_is_left_out_and_any_other_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("validation.jsonl");
+        let record = ValidationRecord { step: 5, loss: 0.25, mse: Some(0.2), vb: None, time: 1.5e9 };
+        let line = serde_json::to_string(&record).unwrap();
+        std::fs::write(&path, format!("{line}\n{}", &line[..20])).unwrap();
+        assert_eq!(read_validation(&path).unwrap(), [record]);
+        std::fs::write(&path, format!("{line}\n{}\n{line}\n", &line[..20])).unwrap();
+        let error = read_validation(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2: not a validation record"), "{error}");
     }
 }

@@ -4,26 +4,28 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use candle_core::{Device, Tensor};
-use latte::diffusion::{Diffusion, TimestepSampler, TimestepSpacing};
+use candle_core::Tensor;
+use latte::diffusion::TimestepSampler;
 use latte::model::Latte;
 use latte::noise::TorchRng;
-use latte::vae::LatentSpace;
 use latte::weights::Pretrained;
 use latte_ops::Parameters;
 
 use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
 use crate::config::{ConditionKind, InitConfig, TrainConfig, VaeMark};
-use crate::draw::{Clips, draw};
+use crate::draw::{Clips, DrawRules, LatentDraw, draw};
 use crate::error::{Error, Result};
-use crate::loader::{ClipFrames, LoadedClip, Loader, Position};
+use crate::loader::{LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
-use crate::record::{RunLog, StepRecord};
+use crate::record::{RunLog, StepRecord, ValidationRecord};
 use crate::source::{OpenedData, open_data};
 use crate::state::TrainState;
+use crate::status::{Phase, RunLock, RunStatus};
 use crate::step::{MicroBatch, StepGradients, Stepper};
+use crate::validation::Validation;
+use crate::watch::Watch;
 
 /// The streams of the run's generator; the loader forks stream 2 of the same seed.
 const INIT_STREAM: u64 = 0;
@@ -64,14 +66,16 @@ pub struct Trainer {
     config: TrainConfig,
     card: ModelCard,
     data: DataMark,
-    space: LatentSpace,
+    latents_of: LatentDraw,
     stepper: Stepper,
     schedule: LrSchedule,
     state: TrainState,
     rng: TorchRng,
     timesteps: TimestepSampler,
     loader: Loader,
-    log: RunLog,
+    log: RunLog<StepRecord>,
+    validation: Option<(Validation, RunLog<ValidationRecord>)>,
+    watch: Watch,
     checkpoints: CheckpointFolder,
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
@@ -80,6 +84,8 @@ pub struct Trainer {
     notes: Vec<String>,
     /// What became of the weights that the run starts from; for the observer too.
     inherited: Vec<String>,
+    /// No other process trains in the run folder while this one does.
+    _lock: RunLock,
 }
 
 impl Trainer {
@@ -89,11 +95,16 @@ impl Trainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
-        let OpenedData { source, space, vae, classes, fps, mark: data, mut notes } = open_data(&config)?;
+        let OpenedData { source, held_out, space, vae, classes, fps, mark: data, mut notes } = open_data(&config)?;
         let model = config.resolve_model(classes.len())?;
         if config.model.condition == ConditionKind::Class {
             config.model.num_classes = Some(classes.len());
         }
+        let latents_of = LatentDraw::new(space, config.autoencoder.posterior, model.input_size);
+        let validation = match (&config.validation, held_out) {
+            (Some(of), Some(held_out)) => Some(Validation::new(&config, of, held_out, latents_of.clone())?),
+            _ => None,
+        };
         let card = ModelCard {
             format: ModelCard::FORMAT,
             model: model.clone(),
@@ -112,7 +123,7 @@ impl Trainer {
         let newest = newest_checkpoint(&checkpoints, &config.output.run, start)?;
         let stepper = Stepper {
             model: Latte::new(model.clone())?,
-            diffusion: Diffusion::new(&config.diffusion, &TimestepSpacing::All)?,
+            diffusion: config.diffusion()?,
             optimizer: config.optimizer.clone(),
             recompute: config.train.recompute,
             precision: config.train.precision.into(),
@@ -133,13 +144,21 @@ impl Trainer {
             (state, root.fork(STEP_STREAM), timesteps, Position::default())
         };
 
+        let watch = Watch::new(&config, &card, state.step)?;
+
         let run = &config.output.run;
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
+        let lock = RunLock::take(run)?;
         checkpoints.remove_unfinished()?;
+        watch.forget_after(state.step)?;
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
+        let validation = match validation {
+            Some(validation) => Some((validation, RunLog::open(&run.join("validation.jsonl"), state.step)?)),
+            None => None,
+        };
         let loader = Loader::new(source, config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
         Ok(Self {
-            space,
+            latents_of,
             schedule: config.optimizer.schedule(config.train.max_steps),
             saved: newest.clone().map(|path| (state.step, path)),
             resumed_from: newest,
@@ -151,9 +170,12 @@ impl Trainer {
             timesteps,
             loader,
             log,
+            validation,
+            watch,
             checkpoints,
             notes,
             inherited,
+            _lock: lock,
             config,
         })
     }
@@ -194,6 +216,23 @@ impl Trainer {
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
     pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+        let run = self.config.output.run.clone();
+        let status = RunStatus::begins(self.state.step, self.config.train.max_steps);
+        status.write(&run)?;
+        let outcome = self.run_steps(stop, observer);
+        let (phase, what) = match &outcome {
+            Ok(Outcome::Finished { .. }) => (Phase::Finished, None),
+            Ok(Outcome::Stopped { .. }) => (Phase::Stopped, None),
+            Err(e @ Error::Diverged { .. }) => (Phase::Diverged, Some(e.to_string())),
+            Err(e) => (Phase::Failed, Some(e.to_string())),
+        };
+        let ended = status.ends(phase, what, self.state.step).write(&run);
+        // What went wrong first counts.
+        outcome.and_then(|outcome| ended.map(|()| outcome))
+    }
+
+    /// [`run`](Self::run) without the word about how it ended.
+    fn run_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
         for line in self.inherited.drain(..) {
             observer.note(&line);
         }
@@ -203,13 +242,18 @@ impl Trainer {
         let max_steps = self.config.train.max_steps;
         let started = Instant::now();
         let first = self.state.step;
+        // Those of the last step, if the run was stopped before they were there.
+        self.watch.samples(first, &self.state.ema, stop, observer)?;
         while self.state.step < max_steps {
             let record = self.step(observer)?;
             self.log.append(&record)?;
             let done = self.state.step;
             let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
             let time_left = Duration::try_from_secs_f64((max_steps - done) as f64 / mean_steps_per_s).unwrap_or(Duration::MAX);
-            observer.step(&StepEvent { record, max_steps, mean_steps_per_s, time_left });
+            observer.step(&StepEvent { record: record.clone(), max_steps, mean_steps_per_s, time_left });
+            // Before the checkpoint of the same step, which must not be newer than the logs.
+            self.validate(observer)?;
+            self.watch.step(&record, &self.state.ema, stop, observer)?;
             if stop.load(Ordering::SeqCst) && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
@@ -250,29 +294,38 @@ impl Trainer {
         })
     }
 
+    /// Measures the loss on data that is not trained on, if that is due.
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let step = self.state.step;
+        let Some((validation, log)) = self.validation.as_mut().filter(|(v, _)| v.is_due(step, self.config.train.max_steps))
+        else {
+            return Ok(());
+        };
+        let record = validation.measure(&self.stepper.model, &self.state.ema, step, observer)?;
+        log.append(&record)?;
+        self.watch.validation(&record)?;
+        observer.validation(&record);
+        Ok(())
+    }
+
     /// The passes of one optimiser step: clips, as latents, with all that chance decides.
     fn next_batches(&mut self, observer: &mut dyn Observer) -> Result<Vec<MicroBatch>> {
         let train = &self.config.train;
         let clips = self.loader.next_clips(train.batch_size * train.accumulate, &mut |message| observer.warning(message))?;
         let clips = self.latents(clips)?;
-        draw(clips, self.config.train.batch_size, &self.card.model, &self.timesteps, &mut self.rng)
+        let rules = DrawRules { batch_size: self.config.train.batch_size, offset_noise: self.config.train.offset_noise };
+        draw(clips, rules, &self.card.model, &self.timesteps, &mut self.rng)
     }
 
     /// What the encoder says of the frames to latents, clip by clip: what is drawn comes in the order of the clips.
     fn latents(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
-        let (channels, [h, w], num_images) =
-            (self.space.moment_channels(), self.card.model.input_size, self.config.data.joint_images);
-        let posterior = self.config.autoencoder.posterior;
-        let frames = self.card.num_frames + num_images;
+        let num_images = self.config.data.joint_images;
         let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
         let image_labels = (num_images > 0 && labels.is_some())
             .then(|| clips.iter().flat_map(|clip| clip.image_labels.iter().copied()).collect());
         let mut latents = Vec::with_capacity(clips.len());
         for clip in clips {
-            // Of a network on pixels, these are the pixels.
-            let (ClipFrames::Pixels(moments) | ClipFrames::Moments(moments)) = clip.frames;
-            let moments = Tensor::from_vec(moments, (1, frames, channels, h, w), &Device::Cpu)?; // [1, f + images, m, h, w]
-            latents.push(self.space.latents(&moments, posterior, &mut self.rng)?); // [1, f + images, c, h, w]
+            latents.push(self.latents_of.draw(clip.frames, &mut self.rng)?); // [1, f + images, c, h, w]
         }
         Ok(Clips { latents: Tensor::cat(&latents, 0)?, labels, num_images, image_labels }) // [clips, f + images, c, h, w]
     }
@@ -295,6 +348,10 @@ impl Trainer {
             data: self.data.clone(),
         };
         self.log.sync()?;
+        if let Some((_, log)) = &self.validation {
+            log.sync()?;
+        }
+        self.watch.sync()?;
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);

@@ -144,7 +144,7 @@ fn every_layout_trains_with_and_without_images() {
 }
 
 fn pixels(clip: &LoadedClip) -> &[f32] {
-    let ClipFrames::Pixels(pixels) = &clip.frames;
+    let ClipFrames::Pixels(pixels) = &clip.frames else { panic!("moments") };
     pixels
 }
 

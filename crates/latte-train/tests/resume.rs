@@ -13,19 +13,34 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use latte::noise::TorchRng;
 use latte_ops::Parameters;
-use latte_train::{Checkpoint, CheckpointFolder, Observer, Outcome, Start, StepEvent, Trainer, read_metrics};
+use latte_train::{
+    Checkpoint, CheckpointFolder, Observer, Outcome, RunCondition, RunSummary, Start, StepEvent, Trainer, read_metrics,
+};
 
 const FOLDER: &str = "LATTE_TRAIN_CHILD";
+/// With this, the child does not stall.
+const TO_THE_END: &str = "LATTE_TRAIN_CHILD_TO_THE_END";
+/// Checkpoints so often that kills hit them.
+const OFTEN: [&str; 1] = ["output.checkpoint_every=2"];
 /// The checkpoint is at 10: these steps are lost, and must be done and recorded again.
 const STALL_AT: u64 = 13;
 
 fn main() -> ExitCode {
     if let Some(folder) = std::env::var_os(FOLDER) {
-        stall(&PathBuf::from(folder));
+        let folder = PathBuf::from(folder);
+        if std::env::var_os(TO_THE_END).is_some() {
+            finish(&folder, "killed", &OFTEN);
+            return ExitCode::SUCCESS;
+        }
+        stall(&folder);
     }
-    let tests: [(&str, fn()); 2] =
-        [("a_killed_run_resumes_bit_for_bit", killed), ("a_learning_timestep_sampler_resumes_bit_for_bit", learning_sampler)];
+    let tests: [(&str, fn()); 3] = [
+        ("a_killed_run_resumes_bit_for_bit", killed),
+        ("a_run_that_is_killed_anywhere_ends_as_an_undisturbed_one", killed_anywhere),
+        ("a_learning_timestep_sampler_resumes_bit_for_bit", learning_sampler),
+    ];
     let args: Vec<String> = std::env::args().skip(1).collect();
     let say = |line: &str| std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
     if args.iter().any(|a| a == "--list") {
@@ -85,8 +100,11 @@ fn killed() {
         std::thread::sleep(Duration::from_millis(20));
     }
     // SIGKILL: nothing in the child can run after it.
+    let condition = || RunSummary::read(&dir.path().join("killed")).unwrap().condition;
+    assert_eq!(condition(), RunCondition::Running);
     child.kill().unwrap();
     child.wait().unwrap();
+    assert_eq!(condition(), RunCondition::Killed);
     // And as if it had been killed within a checkpoint, and within a line of the log.
     let half = dir.path().join("killed/checkpoints/.unfinished-0000020");
     std::fs::create_dir_all(&half).unwrap();
@@ -99,6 +117,49 @@ fn killed() {
     let straight = finish(dir.path(), "straight", &[]);
     assert_eq!(straight.resumed_from(), None);
     assert_same(dir.path(), "killed", "straight");
+}
+
+/// Kill -9 at a random moment, again and again, until the run is done; and all of that again, until there were 20 kills.
+fn killed_anywhere() {
+    const KILLS: usize = 20;
+    let dir = tempfile::tempdir().unwrap();
+    run::write_videos(&dir.path().join("data"));
+    finish(dir.path(), "straight", &OFTEN);
+    let child = || {
+        let program = std::env::current_exe().unwrap();
+        Command::new(program).env(FOLDER, dir.path()).env(TO_THE_END, "1").spawn().unwrap()
+    };
+    let started = Instant::now();
+    assert!(child().wait().unwrap().success());
+    let whole_run = started.elapsed();
+    assert_same(dir.path(), "killed", "straight");
+
+    let mut rng = TorchRng::new(20);
+    let (mut kills, mut with_checkpoint) = (0, 0);
+    while kills < KILLS {
+        std::fs::remove_dir_all(dir.path().join("killed")).unwrap();
+        loop {
+            let (mut child, until) = (child(), Instant::now() + whole_run.mul_f32(rng.rand_f32(1)[0]));
+            let ended = loop {
+                match child.try_wait().unwrap() {
+                    Some(status) => break Some(status),
+                    None if Instant::now() >= until => break None,
+                    None => std::thread::sleep(Duration::from_millis(1)),
+                }
+            };
+            if let Some(status) = ended {
+                assert!(status.success());
+                break;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+            let newest = CheckpointFolder::of_run(&dir.path().join("killed")).latest().unwrap();
+            with_checkpoint += usize::from(newest.is_some());
+        }
+        assert_same(dir.path(), "killed", "straight");
+    }
+    assert!(with_checkpoint > 0, "of {kills} kills, none came after a checkpoint");
 }
 
 fn learning_sampler() {

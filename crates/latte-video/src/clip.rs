@@ -89,6 +89,21 @@ impl Clip {
         let len = self.shape[1] * self.shape[2] * 3;
         &self.pixels[index * len..(index + 1) * len]
     }
+
+    /// The clip with every pixel as a square of `factor` × `factor`, so that small ones can be seen.
+    ///
+    /// # Errors
+    ///
+    /// If `factor` is zero.
+    pub fn enlarged(&self, factor: usize) -> Result<Self> {
+        let [frames, height, width, _] = self.shape;
+        let mut pixels = Vec::with_capacity(self.pixels.len() * factor * factor);
+        for row in self.pixels.chunks(width * 3) {
+            let wide: Vec<u8> = row.chunks(3).flat_map(|pixel| pixel.repeat(factor)).collect();
+            pixels.extend(wide.repeat(factor));
+        }
+        Self::new(pixels, [frames, height * factor, width * factor, 3], self.fps)
+    }
 }
 
 // The pixels themselves would fill the screen.
@@ -122,6 +137,16 @@ mod tests {
         }
         let even = Clip::new(row(&[1, 2, 3, 4]), [2, 1, 2, 3], 8.0).unwrap();
         assert_eq!(even.mirrored().pixels(), row(&[2, 1, 4, 3]));
+    }
+
+    #[test]
+    fn enlarging_repeats_pixels() {
+        let clip = Clip::new(vec![1, 2, 3, 4, 5, 6], [1, 1, 2, 3], 8.0).unwrap();
+        let large = clip.enlarged(2).unwrap();
+        assert_eq!(large.shape(), [1, 2, 4, 3]);
+        let row = [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6];
+        assert_eq!(large.pixels(), [row, row].concat());
+        assert!(clip.enlarged(0).is_err());
     }
 
     #[test]

@@ -49,6 +49,16 @@ pub enum Error {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// A manifest, or a row of it, that cannot be used.
+    #[error("{path}, {place}: {what}")]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// The line or row, and the column.
+        place: String,
+        /// What is wrong, what was expected, and what to do.
+        what: String,
+    },
     /// A frame was asked for that the video does not have.
     #[error("{path}: frame {index} was asked for, but the video has {total} frames (0 to {})", total.saturating_sub(1))]
     FrameIndex {
@@ -102,6 +112,10 @@ impl Error {
 
     pub(crate) fn folder(path: &Path, what: impl Into<String>) -> Self {
         Self::Folder { path: path.to_path_buf(), what: what.into() }
+    }
+
+    pub(crate) fn manifest(path: &Path, place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Manifest { path: path.to_path_buf(), place: place.into(), what: what.into() }
     }
 
     pub(crate) fn ffmpeg(path: &Path, what: impl Into<String>) -> Self {

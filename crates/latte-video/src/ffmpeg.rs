@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use crate::info::is_variable;
+use crate::stretch::Stretch;
 use crate::{Error, Result, VideoInfo};
 
 /// Whether the `ffmpeg` and `ffprobe` programs are found: in the folder of, or at, `LATTE_FFMPEG`, else in `PATH`.
@@ -30,6 +31,7 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
 /// A file opened with ffprobe.
 #[derive(Debug)]
 pub(crate) struct Ffmpeg {
+    stretch: Stretch,
     info: VideoInfo,
     /// When each frame is shown, in seconds from the start of the file; `None` if the file does not say.
     times: Option<Vec<f64>>,
@@ -75,8 +77,13 @@ struct Format {
 }
 
 impl Ffmpeg {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let probe = probe(path)?;
+    pub(crate) fn open(stretch: Stretch) -> Result<Self> {
+        let path = &stretch.path;
+        // Says what is wrong with the file in this crate's own words, before a program does in its.
+        if stretch.open()?.len() == 0 {
+            return Err(Error::not_video(path, "the file is empty"));
+        }
+        let probe = probe(&stretch)?;
         let Some(stream) = probe.streams.first() else {
             return Err(Error::not_video(path, "ffprobe finds no video track in it"));
         };
@@ -112,7 +119,7 @@ impl Ffmpeg {
         let container = if container == "mov" { "mp4" } else { container };
         let duration = times.as_ref().map_or(shown.len() as f64 / fps, |t| t[t.len() - 1] - t[0] + 1.0 / fps);
         let info = VideoInfo {
-            path: path.to_path_buf(),
+            path: path.clone(),
             container: container.into(),
             codec: stream.codec_name.clone().unwrap_or_default(),
             width,
@@ -126,7 +133,7 @@ impl Ffmpeg {
         };
         // Only these can be entered at a time exactly; others are decoded from the start.
         let seeks = matches!(container, "mp4" | "matroska");
-        Ok(Self { times: times.filter(|_| seeks), info })
+        Ok(Self { times: times.filter(|_| seeks), info, stretch })
     }
 
     pub(crate) fn info(&self) -> &VideoInfo {
@@ -148,7 +155,7 @@ impl Ffmpeg {
                 skipped = first;
             }
         }
-        command.arg("-i").arg(file_url(path)).args(["-map", "0:v:0", "-an", "-sn", "-dn"]);
+        command.arg("-i").arg(url(&self.stretch)).args(["-map", "0:v:0", "-an", "-sn", "-dn"]);
         let wanted: Vec<String> = ranges(indices, skipped).iter().map(|(a, b)| format!("between(n\\,{a}\\,{b})")).collect();
         command.args(["-vf", &format!("select={}", wanted.join("+"))]);
         command.args(passthrough()?);
@@ -226,14 +233,15 @@ fn run(path: &Path, mut command: Command, expected: usize) -> Result<(Vec<u8>, S
     Ok((written, said.lines().map(str::trim).filter(|l| !l.is_empty()).take(3).collect::<Vec<_>>().join("; ")))
 }
 
-fn probe(path: &Path) -> Result<Probe> {
+fn probe(stretch: &Stretch) -> Result<Probe> {
+    let path = &stretch.path;
     let mut command = command(path, "ffprobe")?;
     command.args(["-v", "error", "-select_streams", "v:0", "-of", "json", "-show_entries"]);
     command.arg(
         "stream=codec_name,width,height,avg_frame_rate,r_frame_rate,time_base:stream_side_data=rotation:\
          format=format_name,start_time:packet=pts_time,flags",
     );
-    command.arg(file_url(path));
+    command.arg(url(stretch));
     let (json, said) = run(path, command, 1 << 16)?;
     let probe: Probe =
         serde_json::from_slice(&json).map_err(|e| Error::ffmpeg(path, format!("ffprobe's answer is not clear: {e}")))?;
@@ -244,9 +252,13 @@ fn probe(path: &Path) -> Result<Probe> {
 }
 
 /// The file by its full meaning: a name with a colon or a dash is no protocol and no option.
-fn file_url(path: &Path) -> std::ffi::OsString {
-    let mut url = std::ffi::OsString::from("file:");
-    url.push(path);
+fn url(stretch: &Stretch) -> std::ffi::OsString {
+    let mut url = std::ffi::OsString::new();
+    if let Some((start, len)) = stretch.range {
+        url.push(format!("subfile,,start,{start},end,{},,:", start.saturating_add(len)));
+    }
+    url.push("file:");
+    url.push(&stretch.file);
     url
 }
 

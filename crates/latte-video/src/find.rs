@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::{Error, Result, frame_folder};
 
 /// What is taken for a video file, by the end of its name.
-const EXTENSIONS: [&str; 17] =
+pub(crate) const VIDEO_EXTENSIONS: [&str; 17] =
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv", "ts", "m2ts", "3gp", "ogv", "asf", "divx", "y4m"];
 
 /// All videos below `dir`, at any depth, sorted by path: files whose names end like a video's, and folders that hold
@@ -21,8 +21,10 @@ pub fn find_videos(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let mut videos = files;
     videos.extend(folders.into_iter().filter(|folder| !folder.has_files).map(|folder| folder.path));
     if videos.is_empty() {
-        let what =
-            format!("no video in this folder: looked for files ending in {} and for folders of frames", EXTENSIONS.join(", "));
+        let what = format!(
+            "no video in this folder: looked for files ending in {} and for folders of frames",
+            VIDEO_EXTENSIONS.join(", ")
+        );
         return Err(Error::folder(dir, what));
     }
     videos.sort();
@@ -75,7 +77,7 @@ impl Found {
             let is_dir = if kind.is_symlink() { path.is_dir() } else { kind.is_dir() };
             if is_dir {
                 folders.push(path);
-            } else if has_extension(&path, &EXTENSIONS) {
+            } else if has_extension(&path, &VIDEO_EXTENSIONS) {
                 self.files.push(path);
             } else if has_extension(&path, &frame_folder::EXTENSIONS) {
                 has_frames = true;

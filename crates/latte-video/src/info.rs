@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// What is known about an opened video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoInfo {
-    /// The file or the frame folder.
+    /// The file or the frame folder; of a video inside an archive, the archive with the name inside it added.
     pub path: PathBuf,
     /// The file format: `mp4`, `matroska`, `frames`, or what ffprobe calls it.
     pub container: String,

@@ -3,6 +3,7 @@
 //! A video is a file (mp4, mkv, webm; with the `ffmpeg` program installed, everything that it reads) or a folder of
 //! image files. [`Video::open`] reads what it says about itself, [`ClipWindow`] picks frames, [`Video::frames`] decodes
 //! just those into a [`Clip`] of u8 RGB, [`transform`] makes floats of training size, and [`encode`] writes results.
+//! [`dataset`] says which videos a data set has, and what is wrong with it.
 //! Nothing has to be installed: H.264, H.265 and VP9 are decoded, and H.264 is encoded, by this crate itself.
 //!
 //! Shape letters: `f` frames, `h` height, `w` width; a clip is `[f, h, w, 3]`, a transformed one `[f, 3, h, w]`.
@@ -34,6 +35,7 @@ mod find;
 mod frame_folder;
 mod info;
 mod orientation;
+mod stretch;
 mod video;
 mod window;
 

@@ -6,6 +6,7 @@ use crate::builtin::{BuiltIn, Engine};
 use crate::dataset::Place;
 use crate::ffmpeg::Ffmpeg;
 use crate::frame_folder::FrameFolder;
+use crate::stretch::Stretch;
 use crate::{Clip, Error, Result, VideoInfo};
 
 /// What decodes a video file. Folders of frames are always read by this crate itself.
@@ -53,38 +54,40 @@ impl Video {
     pub fn open(path: impl AsRef<Path>, decoder: Decoder) -> Result<Self> {
         let path = path.as_ref();
         let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        let source = if meta.is_dir() {
-            Source::Folder(FrameFolder::open(path)?)
-        } else if meta.len() == 0 {
-            return Err(Error::not_video(path, "the file is empty"));
-        } else {
-            let built_in = |engine| BuiltIn::open(path, engine).map(|s| Source::BuiltIn(Box::new(s)));
-            match decoder {
-                Decoder::BuiltIn => built_in(Engine::Rust)?,
-                Decoder::Libavcodec if latte_libav::is_available() => built_in(Engine::Libav)?,
-                Decoder::Libavcodec => return Err(Error::unsupported(path, latte_libav::Error::NotFound.to_string())),
-                Decoder::Ffmpeg => Source::Ffmpeg(Ffmpeg::open(path)?),
-                Decoder::Auto => match built_in(Engine::Rust) {
-                    Err(_) if crate::ffmpeg::is_available() => Source::Ffmpeg(Ffmpeg::open(path)?),
-                    result => result?,
-                },
-            }
-        };
-        Ok(Self { source })
+        if meta.is_dir() {
+            return Ok(Self { source: Source::Folder(FrameFolder::open(path)?) });
+        }
+        Self::open_stretch(Stretch::whole(path), decoder)
     }
 
-    /// Opens a video of a data set.
+    /// Opens a video of a data set, inside an archive too: nothing is unpacked, only the video's own part of the archive is
+    /// read. [`VideoInfo::path`] is then the archive's path with the video's name in it added.
     ///
     /// # Errors
     ///
-    /// As [`Video::open`]; and if the video lies in an archive, which nothing here reads.
+    /// As [`Video::open`], and if the archive is shorter than it was when the data set was listed.
     pub fn open_place(place: &Place, decoder: Decoder) -> Result<Self> {
         match place {
             Place::Path(path) => Self::open(path, decoder),
-            Place::Archived { archive, name, .. } => {
-                Err(Error::unsupported(archive, format!("{name} lies in an archive; unpack the archive")))
+            Place::Archived { archive, offset, length, name } => {
+                Self::open_stretch(Stretch::archived(archive, *offset, *length, name), decoder)
             }
         }
+    }
+
+    fn open_stretch(stretch: Stretch, decoder: Decoder) -> Result<Self> {
+        let built_in = |stretch, engine| BuiltIn::open(stretch, engine).map(|s| Source::BuiltIn(Box::new(s)));
+        let source = match decoder {
+            Decoder::BuiltIn => built_in(stretch, Engine::Rust)?,
+            Decoder::Libavcodec if latte_libav::is_available() => built_in(stretch, Engine::Libav)?,
+            Decoder::Libavcodec => return Err(Error::unsupported(&stretch.path, latte_libav::Error::NotFound.to_string())),
+            Decoder::Ffmpeg => Source::Ffmpeg(Ffmpeg::open(stretch)?),
+            Decoder::Auto => match built_in(stretch.clone(), Engine::Rust) {
+                Err(_) if crate::ffmpeg::is_available() => Source::Ffmpeg(Ffmpeg::open(stretch)?),
+                result => result?,
+            },
+        };
+        Ok(Self { source })
     }
 
     /// What the video says about itself.

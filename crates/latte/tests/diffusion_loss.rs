@@ -1,7 +1,7 @@
 //! Gradients of every loss with respect to the network's prediction, against finite differences.
 
 use candle_core::{DType, Device, Tensor, Var};
-use latte::diffusion::{Diffusion, DiffusionConfig, LossType, PredictionType, TimestepSpacing, VarianceType};
+use latte::diffusion::{Diffusion, DiffusionConfig, LossType, MinSnr, PredictionType, TimestepSpacing, VarianceType};
 use latte::noise::TorchRng;
 
 const LOSSES: [LossType; 4] = [LossType::Mse, LossType::RescaledMse, LossType::Kl, LossType::RescaledKl];
@@ -154,6 +154,80 @@ fn extreme_predictions_keep_gradients_finite() -> latte::Result<()> {
         let gradients = problem.loss(prediction.as_tensor())?.sum_all()?.backward()?;
         let gradient: Vec<f32> = gradients.get(&prediction).expect("a gradient").flatten_all()?.to_vec1()?;
         assert!(gradient.iter().all(|g| g.is_finite()), "{loss:?}: {gradient:?}");
+    }
+    Ok(())
+}
+
+/// Worked out by hand: SNR = ᾱ / (1 − ᾱ) is 0, 1, 4, 9 and 99, and γ = 5.
+#[test]
+fn min_snr_weights_are_those_of_the_paper() -> latte::Result<()> {
+    let min_snr = MinSnr::new(5.0)?;
+    let table = [
+        (0.0, [0.0, 1.0, 0.0]),
+        (0.5, [1.0, 1.0, 0.5]),
+        (0.8, [4.0, 1.0, 0.8]),
+        (0.9, [5.0, 5.0 / 9.0, 0.5]),
+        (0.99, [5.0, 5.0 / 99.0, 0.05]),
+    ];
+    for (alpha_bar, [x0, epsilon, velocity]) in table {
+        let expected = [(PredictionType::X0, x0), (PredictionType::Epsilon, epsilon), (PredictionType::Velocity, velocity)];
+        for (prediction, expected) in expected {
+            let weight = min_snr.weight(prediction, alpha_bar);
+            assert!((weight - expected).abs() < 1e-12, "{prediction:?} at {alpha_bar}: {weight} instead of {expected}");
+        }
+    }
+    for gamma in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert!(MinSnr::new(gamma).is_err(), "{gamma}");
+    }
+    Ok(())
+}
+
+#[test]
+fn min_snr_weights_the_squared_error_and_nothing_else() -> latte::Result<()> {
+    let min_snr = MinSnr::new(5.0)?;
+    for prediction in PREDICTIONS {
+        for variance in VARIANCES {
+            let mut problem = Problem::new(LossType::Mse, prediction, variance, &[0, 1, 90, 199])?;
+            let terms = |p: &Problem| p.diffusion.loss(&p.prediction, &p.x0, &p.noise, &p.x_t, &p.steps);
+            let plain = terms(&problem)?;
+            problem.diffusion = problem.diffusion.with_min_snr(Some(min_snr))?;
+            let weighted = terms(&problem)?;
+            let values = |t: &Option<Tensor>| t.as_ref().map_or(Ok(vec![0.0; 4]), Tensor::to_vec1::<f64>);
+            let (mse, vb) = (values(&plain.mse)?, values(&plain.vb)?);
+            assert_eq!((values(&weighted.mse)?, values(&weighted.vb)?), (mse.clone(), vb.clone()), "the parts have no weight");
+            let alpha_bar = problem.diffusion.schedule().alphas_cumprod();
+            for (i, loss) in weighted.loss.to_vec1::<f64>()?.into_iter().enumerate() {
+                let expected = min_snr.weight(prediction, alpha_bar[problem.steps[i]]) * mse[i] + vb[i];
+                assert!(
+                    (loss - expected).abs() < 1e-12 * expected.abs().max(1.0),
+                    "{prediction:?} {variance:?}: {loss}, {expected}"
+                );
+            }
+        }
+    }
+    let config = DiffusionConfig { loss: LossType::Kl, ..DiffusionConfig::default() };
+    let refused = Diffusion::new(&config, &TimestepSpacing::All)?.with_min_snr(Some(min_snr));
+    assert!(refused.is_err_and(|e| e.to_string().contains("min_snr_gamma")));
+    Ok(())
+}
+
+/// Whatever the network predicts, the weighted loss is min(SNR, γ) times the error of the x0 that it implies.
+#[test]
+fn min_snr_is_the_same_loss_for_every_prediction() -> latte::Result<()> {
+    let mut losses: Vec<Vec<f64>> = Vec::new();
+    for prediction in PREDICTIONS {
+        let mut p = Problem::new(LossType::Mse, prediction, VarianceType::FixedSmall, &[0, 1, 40, 90, 199])?;
+        // The same guess of x0, as what this network predicts.
+        let guess = (&p.x0 * 0.9)?;
+        let noise = p.diffusion.epsilon_from_x0(&guess, &p.x_t, &p.steps)?;
+        p.prediction = p.diffusion.target(&guess, &noise, &p.steps)?;
+        p.diffusion = p.diffusion.with_min_snr(Some(MinSnr::new(5.0)?))?;
+        losses.push(p.loss(&p.prediction)?.to_vec1()?);
+    }
+    for other in &losses[1..] {
+        for (a, b) in losses[0].iter().zip(other) {
+            assert!((a / b - 1.0).abs() < 1e-9, "{losses:?}");
+        }
     }
     Ok(())
 }

@@ -4,18 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
+use latte::pipeline::{Recipe, Request};
 use latte::sampler::Sampler;
-use latte_video::Clip;
-use latte_video::encode::{self, Mp4Options, SheetRow, contact_sheet};
+use latte_train::{MadeClip, contact_sheet_of};
+use latte_video::encode::{self, Mp4Options};
 
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
-use crate::generator::{Generator, Recipe, Request};
+use crate::generator::Generator;
 use crate::progress;
 use crate::terminal::say;
-
-/// Rows of a contact sheet; more cannot be taken in.
-const MOST_ROWS: usize = 64;
 
 /// Makes videos from a trained model: one file each, and a contact sheet of all.
 ///
@@ -92,12 +90,10 @@ pub(crate) enum Format {
 /// A clip that was made and written.
 #[derive(Debug)]
 pub(crate) struct Written {
-    /// The number of its class.
-    pub(crate) class: Option<u32>,
+    /// The clip.
+    pub(crate) made: MadeClip,
     /// The file, or the folder of frames.
     pub(crate) path: PathBuf,
-    label: String,
-    clip: Clip,
 }
 
 /// Where clips are written, and how.
@@ -132,10 +128,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         say(&format!("{}", clip.path.display()));
     }
     let sheet = args.out.join("contact_sheet.png");
-    write_sheet(&sheet, &written)?;
+    contact_sheet_of(written.iter().map(|written| &written.made))?.write_png(&sheet)?;
     say(&format!("{}", sheet.display()));
-    if written.len() > MOST_ROWS {
-        say(&format!("(the contact sheet shows the first {MOST_ROWS} of {} videos)", written.len()));
+    if written.len() > latte_train::MOST_ROWS {
+        say(&format!("(the contact sheet shows the first {} of {} videos)", latte_train::MOST_ROWS, written.len()));
     }
     Ok(())
 }
@@ -164,10 +160,9 @@ pub(crate) fn sample_all(
                 bar.set_position(done as u64 * steps + step as u64);
             }
         };
-        let clip = enlarged(&generator.generate(recipe, *request, &mut on_step)?, target.enlarge)?;
-        let name = generator.class_name(request.class);
-        let path = write_clip(target, &format!("{}_seed{}", file_name(&name), request.seed), &clip)?;
-        written.push(Written { class: request.class, path, label: format!("{name}, seed {}", request.seed), clip });
+        let made = generator.generate(recipe, *request, target.enlarge, &mut on_step)?;
+        let path = write_clip(target, &made)?;
+        written.push(Written { made, path });
     }
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -175,19 +170,8 @@ pub(crate) fn sample_all(
     Ok(written)
 }
 
-/// Draws all clips in one picture, a row each.
-///
-/// # Errors
-///
-/// If the file cannot be written.
-pub(crate) fn write_sheet<'a>(path: &Path, clips: impl IntoIterator<Item = &'a Written>) -> anyhow::Result<()> {
-    let rows: Vec<SheetRow<'_>> =
-        clips.into_iter().take(MOST_ROWS).map(|clip| SheetRow { label: &clip.label, clip: &clip.clip }).collect();
-    contact_sheet(&rows, 8, 64)?.write_png(path)?;
-    Ok(())
-}
-
-fn write_clip(target: &Target<'_>, name: &str, clip: &Clip) -> anyhow::Result<PathBuf> {
+fn write_clip(target: &Target<'_>, made: &MadeClip) -> anyhow::Result<PathBuf> {
+    let MadeClip { name, clip, .. } = made;
     let path = match target.format {
         Format::Mp4 => target.folder.join(format!("{name}.mp4")),
         Format::Gif => target.folder.join(format!("{name}.gif")),
@@ -201,24 +185,6 @@ fn write_clip(target: &Target<'_>, name: &str, clip: &Clip) -> anyhow::Result<Pa
     Ok(path)
 }
 
-/// A class name as part of a file name.
-fn file_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
-}
-
-/// Every pixel as a square of `factor` × `factor`.
-fn enlarged(clip: &Clip, factor: usize) -> anyhow::Result<Clip> {
-    let [frames, height, width, _] = clip.shape();
-    let mut pixels = Vec::with_capacity(clip.pixels().len() * factor * factor);
-    for frame in 0..frames {
-        for row in clip.frame(frame).chunks(width * 3) {
-            let wide: Vec<u8> = row.chunks(3).flat_map(|pixel| pixel.repeat(factor)).collect();
-            pixels.extend(wide.repeat(factor));
-        }
-    }
-    Ok(Clip::new(pixels, [frames, height * factor, width * factor, 3], clip.fps())?)
-}
-
 /// `HxW`.
 pub(crate) fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let parsed = text.split_once(['x', '×']).and_then(|(h, w)| Some([h.trim().parse().ok()?, w.trim().parse().ok()?]));
@@ -230,18 +196,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn enlarging_repeats_pixels() {
-        let clip = Clip::new(vec![1, 2, 3, 4, 5, 6], [1, 1, 2, 3], 8.0).unwrap();
-        let large = enlarged(&clip, 2).unwrap();
-        assert_eq!(large.shape(), [1, 2, 4, 3]);
-        let row = [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6];
-        assert_eq!(large.pixels(), [row, row].concat());
-    }
-
-    #[test]
-    fn sizes_and_names() {
+    fn sizes_are_height_and_width() {
         assert_eq!(parse_size("32x64"), Ok([32, 64]));
         assert!(parse_size("32").is_err() && parse_size("axb").is_err());
-        assert_eq!(file_name("a/b ü..c"), "a_b_ü__c");
     }
 }

@@ -80,6 +80,10 @@ pub(crate) struct Args {
     /// Decode with the temporal decoder: auto is on where there is one and more than one frame.
     #[arg(long, value_enum, default_value_t = Switch::Auto)]
     temporal_decoder: Switch,
+    /// Decode frames in tiles of N × N pixels, an even number of at least 16: less memory for large frames, several times the
+    /// work, the same video up to rounding. Not with the temporal decoder.
+    #[arg(long, value_name = "N")]
+    tile: Option<usize>,
     /// Leave the temporal blocks out: for weights that know images only (Latte-0).
     #[arg(long)]
     no_temporal_attention: bool,
@@ -101,7 +105,7 @@ pub(crate) struct Args {
     /// Make the video of this .json file again; only --model, --out and --no-cache may be given beside it.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "prompts", "prompt_file", "negative", "steps", "guidance", "frames", "size", "sampler", "eta", "sampler_options", "seed", "num",
-        "temporal_decoder", "no_temporal_attention", "no_clean_caption", "compat_masking", "precision", "fps",
+        "temporal_decoder", "tile", "no_temporal_attention", "no_clean_caption", "compat_masking", "precision", "fps",
     ])]
     from: Option<PathBuf>,
     /// Keep neither encoded prompts nor, until the videos are written, latents in the cache folder ($LATTE_CACHE, else
@@ -187,6 +191,7 @@ fn new(args: &Args) -> anyhow::Result<(TextToVideo, Vec<Sidecar>)> {
                     Switch::On => TemporalDecoding::On,
                     Switch::Off => TemporalDecoding::Off,
                 },
+                tile: args.tile,
                 clean_caption: !args.no_clean_caption,
                 compat_masking: args.compat_masking,
                 fps: args.fps,
@@ -240,12 +245,15 @@ fn latents(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar], kept: &[Option
     Ok(all)
 }
 
-/// Where the latents of each job are kept until its video is written, so that an interrupted run need not make them again.
+/// Where the latents of each job are kept until its video is written, so that an interrupted run need not make them again. They are
+/// found by what they depend on.
 fn kept_paths(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar]) -> anyhow::Result<Vec<Option<PathBuf>>> {
     let Some(folder) = (if args.no_cache { None } else { crate::cache::folder() }) else { return Ok(vec![None; jobs.len()]) };
     let weights = pipeline.transformer_fingerprint()?;
+    // A run that ran out of memory while decoding goes on from its latents with tiles, or without the temporal decoder.
     let path = |job: &Sidecar| -> anyhow::Result<Option<PathBuf>> {
-        let hash = Sha256::digest(format!("{weights}\n{}", serde_json::to_string(job)?));
+        let job = Sidecar { settings: job.settings.of_latents(), ..job.clone() };
+        let hash = Sha256::digest(format!("{weights}\n{}", serde_json::to_string(&job)?));
         Ok(Some(folder.join("latents").join(format!("{}.safetensors", hexadecimal(&hash)))))
     };
     jobs.iter().map(path).collect()
@@ -275,18 +283,14 @@ fn encode_texts(
 
 /// Decodes all latents and writes each video as soon as it is there.
 fn decode(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar], latents: &[Tensor]) -> anyhow::Result<()> {
+    // All jobs of a run have one decoder, as they have one cleaning.
+    let Some(first) = jobs.first() else { return Ok(()) };
     let mut progress = StageProgress::new("decoding");
-    let mut decoder: Option<(bool, Box<dyn latte::vae::Autoencoder>)> = None;
+    let autoencoder = pipeline.load_decoder(&first.settings, first.precision.into())?;
     for (index, (job, latent)) in jobs.iter().zip(latents).enumerate() {
-        let temporal = pipeline.decodes_temporally(&job.settings);
-        if decoder.as_ref().is_none_or(|(kind, _)| *kind != temporal) {
-            drop(decoder.take()); // before the other one is loaded
-            decoder = Some((temporal, pipeline.load_decoder(temporal, job.precision.into())?));
-        }
-        let Some((_, autoencoder)) = &decoder else { continue };
         let frames = job.settings.num_frames;
         // A decoder of single frames takes one at a time: less memory, and progress that moves.
-        let together = if temporal { frames } else { 1 };
+        let together = if pipeline.decodes_temporally(&job.settings) { frames } else { 1 };
         let mut values = Vec::new();
         for first in (0..frames).step_by(together) {
             let pixels = autoencoder.decode(&latent.narrow(1, first, together)?)?; // [1, f, 3, h, w]
@@ -294,7 +298,7 @@ fn decode(args: &Args, pipeline: &TextToVideo, jobs: &[Sidecar], latents: &[Tens
             progress.set((index * frames + first + together) as u64, (jobs.len() * frames) as u64);
         }
         let [height, width] = job.settings.size;
-        let clip = transform::to_clip(&values, [job.settings.num_frames, height, width], job.settings.fps)?;
+        let clip = transform::to_clip(&values, [frames, height, width], job.settings.fps)?;
         for path in write(&args.out, job, &clip)? {
             progress.say(&format!("{}", path.display()));
         }

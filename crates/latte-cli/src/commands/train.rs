@@ -1,12 +1,13 @@
 //! `latte train`: a training run from a configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use latte_train::{Outcome, Start, TrainConfig, Trainer};
 
+use super::dry_run::dry_run;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
 
@@ -18,12 +19,15 @@ use crate::terminal::{note, say};
 ///   latte data demo clips && latte train --config configs/tiny.toml
 ///   latte train --config configs/folder.toml --set data.path=my-videos --set output.run=runs/mine
 ///   latte train --config configs/tiny.toml --set train.max_steps=2000 --set optimizer.learning_rate=3e-4
+///   latte train --config configs/ffs_train.toml --dry-run
+///   latte train --config ffs_train.yaml --set data.path=my-videos
 ///
-/// configs/folder.toml explains every key.
+/// configs/folder.toml explains every key. A YAML file of the original is translated, and what becomes of each of its keys is
+/// said.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The configuration, a TOML file.
+    /// The configuration: a TOML file, or a training file of the original (.yaml).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Replaces one value of the configuration; may be given many times.
@@ -35,6 +39,9 @@ pub(crate) struct Args {
     /// Begin at step 0; an error if the run folder has checkpoints.
     #[arg(long)]
     fresh: bool,
+    /// Write nothing: print the whole configuration, the number of parameters, and an estimate of memory and speed.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -43,7 +50,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (_, true) => Start::Fresh,
         _ => Start::Auto,
     };
-    let config = TrainConfig::load(&args.config, &args.overrides)?;
+    let config = load(&args.config, &args.overrides)?;
+    if args.dry_run {
+        return dry_run(config);
+    }
     let stop = stop_on_interrupt()?;
     match train(config, start, &stop)? {
         Outcome::Finished { checkpoint } => {
@@ -56,6 +66,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reads a configuration; of the original's, says what becomes of its keys.
+fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
+    if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("yaml") || ending.eq_ignore_ascii_case("yml")) {
+        return Ok(TrainConfig::load(path, overrides)?);
+    }
+    let (config, translation) = TrainConfig::load_official(path, overrides)?;
+    note(&format!("{}: a configuration of the original", path.display()));
+    for line in translation.lines() {
+        note(&line);
+    }
+    Ok(config)
 }
 
 /// Runs a configuration to its end, or until `stop` is set, and shows how far it is.

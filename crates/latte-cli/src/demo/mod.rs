@@ -11,13 +11,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::Context;
+use latte::pipeline::{Recipe, Request};
 use latte::sampler::Sampler;
 use latte_ops::Precision;
-use latte_train::{Start, TrainConfig};
+use latte_train::{Start, TrainConfig, contact_sheet_of};
 
-use crate::commands::sample::{Format, Target, sample_all, write_sheet};
+use crate::commands::sample::{Format, Target, sample_all};
 use crate::commands::train::train;
-use crate::generator::{Generator, Recipe, Request};
+use crate::generator::Generator;
 use crate::progress::duration;
 use crate::terminal::say;
 use parameters::Budget;
@@ -54,12 +55,12 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
     )?;
     let sheet = out.join("contact_sheet.png");
     // One clip of each class fits a screen; the others are among the videos.
-    write_sheet(&sheet, written.iter().step_by(budget.samples_per_class))?;
+    contact_sheet_of(written.iter().step_by(budget.samples_per_class).map(|written| &written.made))?.write_png(&sheet)?;
 
     say("4. measuring the written files");
     let mut measured = Vec::new();
     for clip in &written {
-        let name = generator.class_name(clip.class);
+        let name = generator.card().class_name(clip.made.request.class);
         let class = Class::from_name(&name)
             .with_context(|| format!("`{name}` is no class of the demo: is {} its own?", videos.display()))?;
         measured.push(Measured::from_file(class, &clip.path)?);

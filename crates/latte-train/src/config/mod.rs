@@ -3,12 +3,15 @@
 mod autoencoder;
 mod data;
 mod model;
+mod official;
 mod sections;
 pub(crate) mod source;
+mod validation;
+mod yaml;
 
 use std::path::Path;
 
-use latte::diffusion::DiffusionConfig;
+use latte::diffusion::{Diffusion, DiffusionConfig, MinSnr, TimestepSpacing};
 use latte::model::LatteConfig;
 use latte::vae::LatentSpace;
 use serde::{Deserialize, Serialize};
@@ -17,7 +20,9 @@ pub use autoencoder::{AutoencoderConfig, AutoencoderKind, VaeMark};
 pub use data::{DataConfig, DecoderChoice, FrameSize};
 pub(crate) use model::Surroundings;
 pub use model::{ConditionKind, ModelConfig};
-pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute};
+pub use official::{TranslatedKey, Translation};
+pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute, SamplesConfig};
+pub use validation::ValidationConfig;
 
 use crate::error::{Error, Result};
 use crate::latents::Manifest;
@@ -44,6 +49,12 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// The loop.
     pub train: LoopConfig,
+    /// The loss on data that is not trained on. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationConfig>,
+    /// Samples that are made on the way.
+    #[serde(default)]
+    pub samples: SamplesConfig,
     /// What is written, and where.
     pub output: OutputConfig,
 }
@@ -66,7 +77,11 @@ impl TrainConfig {
     ///
     /// As [`TrainConfig::load`].
     pub fn from_toml(text: &str, source_name: &str, overrides: &[String]) -> Result<Self> {
-        let mut table = source::parse_table(text, source_name)?;
+        Self::from_table(source::parse_table(text, source_name)?, source_name, overrides)
+    }
+
+    /// The last part of every way to a configuration.
+    fn from_table(mut table: toml::Table, source_name: &str, overrides: &[String]) -> Result<Self> {
         for setting in overrides {
             source::apply_override(&mut table, setting)?;
         }
@@ -119,6 +134,21 @@ impl TrainConfig {
         self.resolve_model_in("configuration", num_classes)
     }
 
+    /// The diffusion process that the run trains on, and its loss.
+    ///
+    /// # Errors
+    ///
+    /// If the process is impossible, or has no loss that `train.min_snr_gamma` could weight.
+    pub fn diffusion(&self) -> Result<Diffusion> {
+        let min_snr = self.train.min_snr_gamma.map(MinSnr::new).transpose()?;
+        Ok(Diffusion::new(&self.diffusion, &TimestepSpacing::All)?.with_min_snr(min_snr)?)
+    }
+
+    /// The share of `data` that is held out for validation, if any.
+    pub(crate) fn held_out(&self) -> Option<f64> {
+        self.validation.as_ref().and_then(|validation| validation.fraction)
+    }
+
     fn resolve_model_in(&self, source_name: &str, num_classes: usize) -> Result<LatteConfig> {
         let learn_sigma = self.diffusion.variance.is_learned();
         let surroundings = Surroundings { latent: self.latent_shape()?, learn_sigma, num_classes };
@@ -148,6 +178,8 @@ impl TrainConfig {
             ("train.max_steps", self.train.max_steps),
             ("train.batch_size", self.train.batch_size as u64),
             ("train.accumulate", self.train.accumulate as u64),
+            ("samples.num", self.samples.num as u64),
+            ("samples.steps", self.samples.steps as u64),
             ("output.checkpoint_every", self.output.checkpoint_every),
             ("output.keep_last", self.output.keep_last as u64),
         ];
@@ -163,6 +195,7 @@ impl TrainConfig {
             ("optimizer.eps", o.eps),
             ("optimizer.weight_decay", o.weight_decay),
             ("optimizer.clip_norm", o.clip_norm),
+            ("train.offset_noise", self.train.offset_noise),
         ];
         for (key, value) in not_negative {
             if !(value.is_finite() && value >= 0.0) {
@@ -176,11 +209,26 @@ impl TrainConfig {
                 return wrong(key, format!("expected 0 ≤ value < 1, got {value}"));
             }
         }
+        self.diffusion().map_err(|e| match e {
+            Error::Latte(latte::Error::Config { key, what }) if key == "min_snr_gamma" => {
+                Error::config(source_name, "train.min_snr_gamma", what)
+            }
+            Error::Latte(latte::Error::Config { key, what }) => Error::config(source_name, format!("diffusion.{key}"), what),
+            other => other,
+        })?;
         if self.autoencoder.kind == AutoencoderKind::Pixels && self.autoencoder.path.is_some() {
             return wrong("autoencoder.path", "set, but `autoencoder.kind` is `pixels`; set it to `kl`".into());
         }
         if self.autoencoder.kind == AutoencoderKind::Pixels && self.data.latents.is_some() {
             return wrong("data.latents", "set, but `autoencoder.kind` is `pixels`; set it to `kl`".into());
+        }
+        if let Some((key, what)) = self.validation.as_ref().and_then(|v| v.problem(self.diffusion.num_timesteps)) {
+            return wrong(key, what);
+        }
+        if self.held_out().is_some() && self.data.image_list.is_some() {
+            let what = "set, and `data.image_list` too, whose images may be of videos that are held out; leave out the list (images \
+                        are frames of the training videos then), or set `validation.path` instead";
+            return wrong("validation.fraction", what.into());
         }
         if o.min_learning_rate > o.learning_rate {
             return wrong(
@@ -260,7 +308,14 @@ mod tests {
             "data.decoder=built_in",
             "data.transform=crop_resize",
             "train.recompute=block",
+            "train.min_snr_gamma=5",
+            "train.offset_noise=0.1",
+            "validation.path=held-out",
             "train.timestep_sampler=loss_second_moment",
+            "samples.every=100",
+            "samples.guidance=2.5",
+            "samples.sampler=ddpm",
+            "output.tensorboard=false",
             "optimizer.learning_rate=0.00012345678901234567",
         ];
         for config in [load(&[]).unwrap(), load(&every).unwrap()] {
@@ -327,6 +382,16 @@ mod tests {
             ("optimizer.betas=[0.9, 1.0]", "x.toml: optimizer.betas: expected 0 ≤ value < 1, got 1"),
             ("optimizer.min_learning_rate=1", "x.toml: optimizer.min_learning_rate: 1 is above learning_rate"),
             ("train.batch_size=-1", "x.toml: train.batch_size: "),
+            ("train.offset_noise=-0.1", "x.toml: train.offset_noise: expected a number of at least 0, got -0.1"),
+            ("train.min_snr_gamma=0", "x.toml: train.min_snr_gamma: expected a number above 0, got 0"),
+            ("diffusion.num_timesteps=0", "x.toml: diffusion."),
+            ("validation.clips=0", "x.toml: validation.clips: expected at least 1, got 0"),
+            ("validation.every=5", "x.toml: validation.fraction: missing; please set it, or `validation.path`"),
+            ("validation.fraction=1", "x.toml: validation.fraction: expected a number between 0 and 1, got 1"),
+            ("validation={ fraction = 0.1, path = \"x\" }", "x.toml: validation.fraction: set, and `validation.path` too"),
+            ("validation={ fraction = 0.1, timesteps = 1001 }", "x.toml: validation.timesteps: expected at most"),
+            ("samples.num=0", "x.toml: samples.num: expected at least 1, got 0"),
+            ("samples.sampler=euler", "x.toml: samples.sampler: "),
             ("train.max_steps=0", "x.toml: train.max_steps: expected at least 1, got 0"),
         ];
         for (setting, expected) in cases {

@@ -2,6 +2,7 @@
 
 use latte::diffusion::TimestepSampling;
 use latte::model::Ancestor;
+use latte::sampler::Sampler;
 use latte_ops::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,14 @@ pub struct LoopConfig {
     /// How diffusion times are drawn: `uniform` (default) or `loss_second_moment`.
     #[serde(default)]
     pub timestep_sampler: TimestepSampling,
+    /// Weights the squared error of each timestep by min(SNR, γ) (see [`latte::diffusion::MinSnr`]); the paper of that has
+    /// γ = 5. Default: no weights. The parts of the loss are recorded without the weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_snr_gamma: Option<f64>,
+    /// Offset noise: shifts the noise of each clip by one value per channel, of this standard deviation, the same for all its
+    /// frames; 0.1 is usual. Default 0: none.
+    #[serde(default)]
+    pub offset_noise: f64,
     /// Which intermediate results are computed twice to save memory: `none` (default) or `block`.
     #[serde(default)]
     pub recompute: Recompute,
@@ -151,11 +160,36 @@ impl From<InitFrom> for Ancestor {
     }
 }
 
+/// `[samples]`: clips from the moving average of the weights, made while training goes on, always from the same noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplesConfig {
+    /// Optimiser steps between two rounds of samples. Default 0: none.
+    pub every: u64,
+    /// Clips of a round; the classes take turns. Default 8.
+    pub num: usize,
+    /// Timesteps that the sampler visits. Default 50.
+    pub steps: usize,
+    /// How far clips are pushed towards their class; 1 is not at all. Default: 4, or 1 for models without classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
+    /// The seed of the first clip of each class; the others' count up. Default 0.
+    pub seed: u64,
+    /// `ddim` (default) or `ddpm`.
+    pub sampler: Sampler,
+}
+
+impl Default for SamplesConfig {
+    fn default() -> Self {
+        Self { every: 0, num: 8, steps: 50, guidance: None, seed: 0, sampler: Sampler::Ddim }
+    }
+}
+
 /// `[output]`: where the run is written, and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputConfig {
-    /// The folder of the run: `checkpoints/`, `metrics.jsonl`.
+    /// The folder of the run: `checkpoints/`, `samples/`, `tensorboard/`, `metrics.jsonl`.
     pub run: std::path::PathBuf,
     /// Optimiser steps between checkpoints. Default 1000. The last step is always saved.
     #[serde(default = "defaults::checkpoint_every")]
@@ -163,6 +197,9 @@ pub struct OutputConfig {
     /// How many checkpoints are kept. Default 3; the newest is never removed.
     #[serde(default = "defaults::keep_last")]
     pub keep_last: usize,
+    /// Whether losses, speeds and samples are also written as TensorBoard event files. Default true.
+    #[serde(default = "defaults::yes")]
+    pub tensorboard: bool,
 }
 
 mod defaults {
@@ -177,5 +214,8 @@ mod defaults {
     }
     pub(super) fn keep_last() -> usize {
         3
+    }
+    pub(super) fn yes() -> bool {
+        true
     }
 }

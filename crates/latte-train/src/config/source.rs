@@ -91,7 +91,7 @@ pub(crate) fn from_table<T: DeserializeOwned>(table: Table, source_name: &str) -
 }
 
 /// The known name with the smallest edit distance, if it is small enough to be a slip.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let allowed = name.chars().count().div_ceil(3);
     known.iter().map(|k| (edit_distance(name, k), *k)).filter(|(distance, _)| *distance <= allowed).min().map(|(_, k)| k)
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use latte::noise::TorchRng;
 use latte_video::dataset::Dataset;
 
 use super::images::{Image, ImagePool, JointImages, locate};
 use super::window::{Window, WindowRule};
-use super::{OpenedData, select};
+use super::{OpenedData, Part, select};
 use crate::checkpoint::DataMark;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
@@ -18,8 +19,8 @@ use crate::loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip};
 /// Loads clips as they would come from the videos: the same are there, in the same order, and the same is drawn for each.
 #[derive(Debug)]
 struct CachedSource {
-    cache: LatentCache,
-    /// The videos that are trained on.
+    cache: Arc<LatentCache>,
+    /// The videos that clips are loaded from.
     dataset: Dataset,
     /// Their numbers in the cache.
     numbers: Vec<usize>,
@@ -33,33 +34,64 @@ struct CachedSource {
 ///
 /// If the cache is not finished or damaged, or was made for other training; the message says what differs.
 pub(super) fn open(folder: &Path, config: &TrainConfig) -> Result<OpenedData> {
-    let (data, cache) = (&config.data, LatentCache::open(folder)?);
-    let header = &cache.manifest().header;
-    if let Some(what) = header.misfit(config)? {
-        return Err(Error::data(folder, format!("this latent cache does not fit the configuration: {what}")));
-    }
+    let data = &config.data;
+    let (cache, mut dataset, notes) = select_from(folder, config)?;
     if data.image_list.is_some() {
         let what = "set, but a latent cache has the frames of the videos only; leave it out, and images are taken from them";
         return Err(Error::config("configuration", "data.image_list", what));
     }
+    let header = &cache.manifest().header;
     let (space, vae) = (header.space()?, header.autoencoder.clone());
-    let mut dataset = cache.manifest().dataset(&data.path);
-    let mut notes = Vec::new();
-    select(&mut dataset, config, &mut notes)?;
     let Some(info) = dataset.items.iter().find_map(|item| item.info.as_ref()) else {
         return Err(Error::data(folder, "none of its videos could be read when it was encoded"));
     };
     let fps = info.fps / data.frame_interval as f64;
-    let all: BTreeMap<&str, usize> = cache.manifest().videos.iter().enumerate().map(|(n, v)| (v.name.as_str(), n)).collect();
-    let numbers = dataset.items.iter().filter_map(|item| all.get(item.name.as_str()).copied()).collect();
+    let held_out: Option<Box<dyn ClipSource>> = match &config.validation {
+        None => None,
+        Some(validation) => {
+            let (cache, mut held_out) = match &validation.path {
+                Some(path) => select_from(path, config).map(|(cache, dataset, _)| (cache, dataset))?,
+                None => (Arc::clone(&cache), dataset.clone()),
+            };
+            if held_out.classes != dataset.classes {
+                let what = "its classes are not those of the training data";
+                return Err(Error::data(validation.path.as_deref().unwrap_or(folder), what));
+            }
+            if let Some(fraction) = validation.fraction {
+                Part::Validation.keep(&mut held_out.items, fraction, &dataset.classes)?;
+            }
+            Some(Box::new(CachedSource::new(cache, held_out, data.window_rule(), None)))
+        }
+    };
+    if let Some(fraction) = config.held_out() {
+        Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
+    }
     let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let classes = dataset.classes.clone();
     let images = JointImages::open(&mut dataset, data)?;
-    let source = CachedSource { cache, dataset, numbers, rule: data.window_rule(), images };
-    Ok(OpenedData { source: Box::new(source), space, vae: Some(vae), classes, fps, mark, notes })
+    let source = Box::new(CachedSource::new(cache, dataset, data.window_rule(), images));
+    Ok(OpenedData { source, held_out, space, vae: Some(vae), classes, fps, mark, notes })
+}
+
+/// The cache in `folder`, and those of its videos that fit `config`; with what the user should know about it.
+fn select_from(folder: &Path, config: &TrainConfig) -> Result<(Arc<LatentCache>, Dataset, Vec<String>)> {
+    let cache = LatentCache::open(folder)?;
+    if let Some(what) = cache.manifest().header.misfit(config)? {
+        return Err(Error::data(folder, format!("this latent cache does not fit the configuration: {what}")));
+    }
+    let mut dataset = cache.manifest().dataset(&config.data.path);
+    let mut notes = Vec::new();
+    select(&mut dataset, config, &mut notes)?;
+    Ok((Arc::new(cache), dataset, notes))
 }
 
 impl CachedSource {
+    fn new(cache: Arc<LatentCache>, dataset: Dataset, rule: WindowRule, images: Option<JointImages>) -> Self {
+        let all: BTreeMap<&str, usize> = cache.manifest().videos.iter().enumerate().map(|(n, v)| (v.name.as_str(), n)).collect();
+        let numbers = dataset.items.iter().filter_map(|item| all.get(item.name.as_str()).copied()).collect();
+        Self { cache, dataset, numbers, rule, images }
+    }
+
     /// One image, `[m, h, w]`, and its class.
     fn image(&self, starts: &[usize], entry: usize, rng: &mut TorchRng) -> Image {
         let (video, frame) = locate(starts, entry);

@@ -40,6 +40,10 @@ impl ClipSource for EncodedSource {
         Ok(LoadedClip { frames: ClipFrames::Moments(self.encoded(clip.frames)?), ..clip })
     }
 
+    fn bytes_kept(&self, file: usize) -> u64 {
+        self.pixels.bytes_kept(file)
+    }
+
     fn add_images(&self, place: EpochPlace<'_>, clip: &mut LoadedClip, rng: &mut TorchRng) -> Result<Vec<String>, String> {
         let no_pixels = ClipFrames::Pixels(Vec::new());
         let mut images = LoadedClip { frames: no_pixels, label: clip.label, image_labels: Vec::new() };

@@ -6,10 +6,12 @@ mod cache;
 mod cached;
 mod encoded;
 mod images;
+mod split;
 mod video;
 mod window;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use latte::vae::LatentSpace;
 use latte_video::dataset::{Dataset, Index, Signature};
@@ -17,11 +19,12 @@ use latte_video::dataset::{Dataset, Index, Signature};
 use encoded::EncodedSource;
 pub(crate) use encoded::moments;
 pub use images::EpochOrder;
+pub use split::Part;
 pub use video::VideoSource;
 pub use window::{Window, WindowRule};
 
 use crate::checkpoint::DataMark;
-use crate::config::{AutoencoderKind, ConditionKind, TrainConfig, VaeMark};
+use crate::config::{AutoencoderKind, ConditionKind, DataConfig, TrainConfig, VaeMark, ValidationConfig};
 use crate::error::{Error, Result};
 use crate::loader::ClipSource;
 
@@ -29,6 +32,8 @@ use crate::loader::ClipSource;
 pub struct OpenedData {
     /// Gives the clips.
     pub source: Box<dyn ClipSource>,
+    /// Gives the clips that are not trained on, if the run is validated.
+    pub held_out: Option<Box<dyn ClipSource>>,
     /// The space of the latents, in which the clips' frames become latents.
     pub space: LatentSpace,
     /// Which autoencoder makes them; `None` where the network works on pixels.
@@ -49,7 +54,7 @@ impl std::fmt::Debug for OpenedData {
     }
 }
 
-/// Opens the data of a run.
+/// Opens the data of a run: what it trains on, and what it is validated on.
 ///
 /// # Errors
 ///
@@ -58,25 +63,58 @@ pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
     if let Some(folder) = &config.data.latents {
         return cached::open(folder, config);
     }
-    let ListedData { dataset, signatures, notes } = list_data(config)?;
+    let ListedData { mut dataset, signatures, notes } = list_data(config)?;
+    let mut held_out = match &config.validation {
+        Some(validation) => Some(held_out(config, validation, &dataset, &signatures)?),
+        None => None,
+    };
+    if let Some(fraction) = config.held_out() {
+        Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
+    }
     let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let classes = dataset.classes.clone();
     let videos = VideoSource::new(dataset, &config.data).with_signatures(signatures).with_joint_images(&config.data)?;
     let (fps, space) = (videos.clip_fps()?, config.latent_space()?);
-    let (source, vae): (Box<dyn ClipSource>, _) = match config.autoencoder.kind {
-        AutoencoderKind::Pixels => (Box::new(videos), None),
-        AutoencoderKind::Kl => {
-            let (vae, autoencoder) = (VaeMark::of(config.autoencoder.existing_path()?)?, config.autoencoder.open()?);
-            (Box::new(EncodedSource::new(Box::new(videos), autoencoder, config.data.size.height_width())), Some(vae))
+    let mut source: Box<dyn ClipSource> = Box::new(videos);
+    let mut vae = None;
+    if config.autoencoder.kind == AutoencoderKind::Kl {
+        vae = Some(VaeMark::of(config.autoencoder.existing_path()?)?);
+        let (autoencoder, size) = (config.autoencoder.open()?, config.data.size.height_width());
+        source = Box::new(EncodedSource::new(source, Arc::clone(&autoencoder), size));
+        held_out = held_out.map(|pixels| Box::new(EncodedSource::new(pixels, autoencoder, size)) as Box<dyn ClipSource>);
+    }
+    Ok(OpenedData { source, held_out, space, vae, classes, fps, mark, notes })
+}
+
+/// The data that a run is validated on, without the single images of joint training. `all` is the data that the run trains on
+/// and holds some of out, if it does.
+fn held_out(
+    config: &TrainConfig,
+    validation: &ValidationConfig,
+    all: &Dataset,
+    signatures: &BTreeMap<String, Signature>,
+) -> Result<Box<dyn ClipSource>> {
+    // Each clip is loaded once.
+    let mut data = DataConfig { joint_images: 0, image_list: None, image_path: None, cache_mib: 0, ..config.data.clone() };
+    let mut listed = ListedData { dataset: all.clone(), signatures: signatures.clone(), notes: Vec::new() };
+    if let Some(path) = &validation.path {
+        data = DataConfig { path: path.clone(), index: None, ..data };
+        listed = list_data(&TrainConfig { data: data.clone(), ..config.clone() })?;
+        if listed.dataset.classes != all.classes {
+            let what = "its classes are not those of the training data; it needs the same sub-folders";
+            return Err(Error::data(path, what));
         }
-    };
-    Ok(OpenedData { source, space, vae, classes, fps, mark, notes })
+    }
+    if let Some(fraction) = validation.fraction {
+        Part::Validation.keep(&mut listed.dataset.items, fraction, &all.classes)?;
+    }
+    Ok(Box::new(VideoSource::new(listed.dataset, &data).with_signatures(listed.signatures)))
 }
 
 /// The videos of a run.
 #[derive(Debug, Clone)]
 pub struct ListedData {
-    /// The videos that are trained on; with labels if, and only if, the model is conditioned on classes.
+    /// The videos; with labels if, and only if, the model is conditioned on classes.
     pub dataset: Dataset,
     /// What the index says about the files; empty without an index.
     pub signatures: BTreeMap<String, Signature>,
@@ -84,7 +122,7 @@ pub struct ListedData {
     pub notes: Vec<String>,
 }
 
-/// Lists the videos of a run.
+/// Lists the videos of a run, held-out ones among them: from `data.index` if there is one, else by the rules of `data.layout`.
 ///
 /// # Errors
 ///

@@ -258,6 +258,13 @@ impl ClipSource for VideoSource {
         Ok(LoadedClip { frames: ClipFrames::Pixels(pixels), label: item.label, image_labels: Vec::new() })
     }
 
+    fn bytes_kept(&self, file: usize) -> u64 {
+        // Mirrored and not, where either may be drawn.
+        let copies = if self.rule.flip { 2 } else { 1 };
+        let frames = self.num_frames(file).unwrap_or_default();
+        (frames * 3 * self.size[0] * self.size[1] * size_of::<f32>() * copies) as u64
+    }
+
     fn add_images(
         &self,
         place: EpochPlace<'_>,

@@ -1,6 +1,5 @@
 //! What `re_mp4` leaves out of an mp4 file: the `colr` box of the video track.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use crate::colour::Colour;
@@ -9,7 +8,7 @@ use crate::colour::Colour;
 const MAX_MOOV: u64 = 256 << 20;
 
 /// What the `colr` box of the `track`-th track says, if there is one.
-pub(super) fn colour(file: &mut File, track: usize) -> Option<Colour> {
+pub(super) fn colour(file: &mut (impl Read + Seek), track: usize) -> Option<Colour> {
     let moov = moov(file)?;
     let trak = boxes(&moov).filter(|(name, _)| name == b"trak").nth(track)?.1;
     let mut body = trak;
@@ -29,7 +28,7 @@ pub(super) fn colour(file: &mut File, track: usize) -> Option<Colour> {
 }
 
 /// The contents of the top-level `moov` box.
-fn moov(file: &mut File) -> Option<Vec<u8>> {
+fn moov(file: &mut (impl Read + Seek)) -> Option<Vec<u8>> {
     let mut at = 0;
     loop {
         file.seek(SeekFrom::Start(at)).ok()?;

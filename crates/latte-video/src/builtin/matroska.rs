@@ -13,15 +13,17 @@ use matroska_demuxer::{
 use super::{Codec, Sample, Track, h264, h265, vp9};
 use crate::colour::{Colour, Matrix};
 use crate::orientation::Orientation;
+use crate::stretch::{Stretch, Window};
 use crate::{Error, Result, contain};
 
-pub(super) fn open(path: &Path) -> Result<Track> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
-    contain::run(|| Ok(read(path, file, len))).map_err(|e| Error::damaged(path, e))?
+pub(super) fn open(stretch: &Stretch) -> Result<Track> {
+    let path = &stretch.path;
+    let file = stretch.open()?;
+    contain::run(|| Ok(read(path, file))).map_err(|e| Error::damaged(path, e))?
 }
 
-fn read(path: &Path, file: File, len: u64) -> Result<Track> {
+fn read(path: &Path, file: Window<File>) -> Result<Track> {
+    let len = file.len();
     // Where a file ends too early, the demuxer's error is an empty one.
     let damaged = |e: &dyn std::fmt::Display| {
         let said = e.to_string();

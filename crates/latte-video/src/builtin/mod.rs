@@ -15,7 +15,6 @@ mod vp9;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use picture::{Picture, Sink};
@@ -23,6 +22,7 @@ use picture::{Picture, Sink};
 use crate::colour::Colour;
 use crate::info::is_variable;
 use crate::orientation::Orientation;
+use crate::stretch::{Stretch, Window};
 use crate::{Error, Result, VideoInfo, contain};
 
 /// A coded picture in the file.
@@ -78,6 +78,7 @@ pub(crate) enum Engine {
 #[derive(Debug)]
 pub(crate) struct BuiltIn {
     engine: Engine,
+    stretch: Stretch,
     track: Track,
     /// The samples that are shown, in order of presentation.
     order: Vec<usize>,
@@ -91,10 +92,11 @@ pub(crate) struct BuiltIn {
 const MAX_PIXELS: usize = 1 << 27;
 
 impl BuiltIn {
-    pub(crate) fn open(path: &Path, engine: Engine) -> Result<Self> {
-        let track = match sniff(path)? {
-            Container::Mp4 => mp4::open(path)?,
-            Container::Matroska => matroska::open(path)?,
+    pub(crate) fn open(stretch: Stretch, engine: Engine) -> Result<Self> {
+        let path = &stretch.path;
+        let track = match sniff(&stretch)? {
+            Container::Mp4 => mp4::open(&stretch)?,
+            Container::Matroska => matroska::open(&stretch)?,
         };
         if let (Engine::Rust, Some(what)) = (engine, track.codec.refusal()) {
             return Err(Error::unsupported(path, what));
@@ -118,7 +120,7 @@ impl BuiltIn {
             engine,
             order,
             info: VideoInfo {
-                path: path.to_path_buf(),
+                path: path.clone(),
                 container: track.container.into(),
                 codec: track.codec.name().into(),
                 width: 0,
@@ -134,6 +136,7 @@ impl BuiltIn {
                 },
             },
             track,
+            stretch,
             stored: [0, 0],
             decoded: AtomicU64::new(0),
         };
@@ -204,9 +207,8 @@ impl BuiltIn {
 
     /// Decodes the samples `wanted` and hands each over once.
     fn decode(&self, wanted: &[usize], mut take: impl FnMut(usize, &Picture, Colour) -> Result<()>) -> Result<()> {
-        let path = &self.info.path;
         let mut left: BTreeSet<usize> = wanted.iter().copied().collect();
-        let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let mut file = self.stretch.open()?;
         // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
         while let Some(&first) = left.iter().min_by_key(|&&s| (self.key_before(s), s)) {
             let start = self.key_before(first);
@@ -231,11 +233,10 @@ impl BuiltIn {
         engine: Engine,
         start: usize,
         run: &BTreeSet<usize>,
-        file: &mut File,
+        file: &mut Window<File>,
         hand_over: &mut dyn FnMut(usize, &Picture, Colour) -> Result<()>,
     ) -> Result<()> {
         let path = &self.info.path;
-        let file_len = file.metadata().map_err(|e| Error::io(path, e))?.len();
         let mut left = run.clone();
         let mut give = |sink: &mut Sink| -> Result<()> {
             sink.take().into_iter().try_for_each(|(sample, picture, colour)| {
@@ -246,7 +247,7 @@ impl BuiltIn {
         let mut sink = Sink::new(run.clone());
         let mut codec = self.track.codec.decoder(engine).map_err(|what| Error::unsupported(path, what))?;
         for index in start..=run.last().copied().unwrap_or(start) {
-            let data = self.read(file, file_len, index)?;
+            let data = self.read(file, index)?;
             if !sink.wants(index) && self.track.codec.is_disposable(&data) {
                 continue;
             }
@@ -270,8 +271,8 @@ impl BuiltIn {
         (0..=s).rev().find(|&k| samples[k].is_key && samples[k].time <= samples[s].time).unwrap_or(0)
     }
 
-    fn read(&self, file: &mut File, file_len: u64, index: usize) -> Result<Vec<u8>> {
-        let path = &self.info.path;
+    fn read(&self, file: &mut Window<File>, index: usize) -> Result<Vec<u8>> {
+        let (path, file_len) = (&self.info.path, file.len());
         let sample = &self.track.samples[index];
         if sample.offset.checked_add(sample.size).is_none_or(|end| end > file_len) {
             let what = format!("coded picture {index} should lie at byte {}, the file has {file_len}", sample.offset);
@@ -333,9 +334,13 @@ enum Container {
     Matroska,
 }
 
-fn sniff(path: &Path) -> Result<Container> {
+fn sniff(stretch: &Stretch) -> Result<Container> {
+    let path = &stretch.path;
     let mut head = Vec::new();
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let file = stretch.open()?;
+    if file.len() == 0 {
+        return Err(Error::not_video(path, "the file is empty"));
+    }
     file.take(12).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
     if head.get(4..8) == Some(b"ftyp") {
         Ok(Container::Mp4)

@@ -1,19 +1,19 @@
 //! mp4 and mov files, through `re_mp4`.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
 
 use re_mp4::{Mp4, StsdBoxContent, TrackKind};
 
 use super::{Codec, Sample, Track, boxes, h264, h265};
 use crate::orientation::Orientation;
+use crate::stretch::Stretch;
 use crate::{Error, Result, contain};
 
-pub(super) fn open(path: &Path) -> Result<Track> {
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
-    let mp4 = contain::run(|| Mp4::read(Progress::new(BufReader::new(&file)), len).map_err(|e| e.to_string()))
+pub(super) fn open(stretch: &Stretch) -> Result<Track> {
+    let path = &stretch.path;
+    let mut file = stretch.open()?;
+    let len = file.len();
+    let mp4 = contain::run(|| Mp4::read(Progress::new(BufReader::new(&mut file)), len).map_err(|e| e.to_string()))
         .map_err(|e| Error::damaged(path, format!("the mp4 index cannot be read: {e}")))?;
     let Some(track) = mp4.tracks().values().find(|t| t.kind == Some(TrackKind::Video)) else {
         let unknown = mp4.moov.traks.iter().find_map(|t| match &t.mdia.minf.stbl.stsd.contents {
@@ -75,7 +75,7 @@ pub(super) fn open(path: &Path) -> Result<Track> {
     })
 }
 
-fn unsupported(path: &Path, codec: &str) -> Error {
+fn unsupported(path: &std::path::Path, codec: &str) -> Error {
     Error::unsupported(path, format!("{codec} video is not decoded here; install ffmpeg, or convert the file to H.264"))
 }
 

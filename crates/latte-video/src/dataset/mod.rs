@@ -1,22 +1,36 @@
 //! A data set: which videos there are, where they lie, and what is known about them besides their pixels.
 
+mod braces;
 mod check;
+mod classes;
+mod csv;
 mod export;
 mod image_list;
 mod index;
+mod jsonl;
 mod layout;
+mod manifest;
+mod names;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod scan;
+mod shards;
+mod skipped;
+mod table;
+mod tar;
 
 use std::path::{Path, PathBuf};
+
+use crate::VideoInfo;
 
 pub use check::{Expected, Finding, Severity, check, check_files, check_images};
 pub use export::{FrameExport, FrameFormat};
 pub use image_list::ImageList;
 pub use index::{Index, IndexEntry, Probe, Signature};
 pub use layout::{Layout, LayoutRules};
+pub use manifest::ManifestOptions;
 pub use scan::{Scan, ScanOptions, ScanProgress, scan, update_index};
-
-use crate::VideoInfo;
+pub use skipped::Skipped;
 
 /// The videos of a data set, in an order that depends on what the data set is alone.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,9 +9,9 @@ use crate::Result;
 /// The loss of each sample and the terms it is the sum of.
 #[derive(Debug, Clone)]
 pub struct LossTerms {
-    /// `[b]`.
+    /// `[b]`; what training minimises.
     pub loss: Tensor,
-    /// The squared error of the prediction, `[b]`; none with the KL losses.
+    /// The squared error of the prediction, `[b]`, without the weight of [`MinSnr`](super::MinSnr); none with the KL losses.
     pub mse: Option<Tensor>,
     /// The variational term as it was added, `[b]`, in bits per dimension; none if the variance is fixed, and with the KL
     /// losses, whose `loss` is this term.
@@ -45,13 +45,17 @@ impl Diffusion {
             LossType::Mse | LossType::RescaledMse => {
                 let target = self.target(x0, noise, steps)?;
                 let mse = mean_per_sample(&(target - &mean_part)?.sqr()?)?;
+                let weighted = match self.min_snr {
+                    None => mse.clone(),
+                    Some(min_snr) => (&mse * self.min_snr_weights(min_snr, steps, x_t)?)?, // [b]
+                };
                 let Some(variance_part) = variance_part else {
-                    return Ok(LossTerms { loss: mse.clone(), mse: Some(mse), vb: None });
+                    return Ok(LossTerms { loss: weighted, mse: Some(mse), vb: None });
                 };
                 let frozen = Tensor::cat(&[&mean_part.detach(), &variance_part], 2)?; // [b, f, 2c, h, w]
                 let scale = if self.loss == LossType::Mse { 1.0 } else { num_steps / 1000.0 };
                 let vb = (self.variational_term(&frozen, x0, x_t, steps, false)? * scale)?;
-                Ok(LossTerms { loss: (&mse + &vb)?, mse: Some(mse), vb: Some(vb) })
+                Ok(LossTerms { loss: (weighted + &vb)?, mse: Some(mse), vb: Some(vb) })
             }
         }
     }

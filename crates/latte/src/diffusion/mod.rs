@@ -3,6 +3,7 @@
 mod config;
 mod likelihood;
 mod loss;
+mod min_snr;
 mod process;
 mod schedule;
 mod spacing;
@@ -15,6 +16,7 @@ use crate::Result;
 pub use config::{DiffusionConfig, LossType, PredictionType, VarianceType};
 pub use likelihood::BitsPerDimension;
 pub use loss::LossTerms;
+pub use min_snr::MinSnr;
 pub use process::{Diffusion, Posterior, ReverseStep};
 pub use schedule::{BetaSchedule, NoiseSchedule};
 pub use spacing::{TimestepSpacing, space_timesteps};

@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{DiffusionConfig, LossType, NoiseSchedule, PredictionType, TimestepSpacing, VarianceType, space_timesteps};
+use super::{DiffusionConfig, LossType, MinSnr, NoiseSchedule, PredictionType, TimestepSpacing, VarianceType, space_timesteps};
 use crate::{Error, Result};
 
 /// A diffusion process over all timesteps or some of them.
@@ -17,6 +17,7 @@ pub struct Diffusion {
     prediction: PredictionType,
     variance: VarianceType,
     pub(super) loss: LossType,
+    pub(super) min_snr: Option<MinSnr>,
 }
 
 /// q(x₍ₜ₋₁₎ | xₜ, x0), a normal distribution.
@@ -54,6 +55,7 @@ impl Diffusion {
             prediction: config.prediction,
             variance: config.variance,
             loss: config.loss,
+            min_snr: None,
         };
         // Better now than when training first draws the last step.
         if config.variance.is_learned() || matches!(config.loss, LossType::Kl | LossType::RescaledKl) {

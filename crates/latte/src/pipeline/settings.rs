@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::vae::Tiling;
 use crate::{Error, Result};
 
 /// Which decoder turns latents into pixels.
@@ -46,6 +47,8 @@ pub struct T2vSettings {
     pub temporal_attention: bool,
     /// Which decoder turns latents into pixels.
     pub temporal_decoder: TemporalDecoding,
+    /// Decode frames in tiles of so many pixels ([`Tiling`]): less memory, more time. Not with the temporal decoder.
+    pub tile: Option<usize>,
     /// Whether prompts are cleaned as the model's training captions were.
     pub clean_caption: bool,
     /// Cut the negative prompt to the prompt's length and mask nothing, as diffusers does for one prompt.
@@ -76,7 +79,21 @@ impl T2vSettings {
         if !(self.fps.is_finite() && self.fps > 0.0) {
             return Err(Error::config("fps", format!("expected a positive number, got {}", self.fps)));
         }
-        Ok(())
+        self.tiling().map(drop)
+    }
+
+    /// How frames are cut for decoding, if they are.
+    ///
+    /// # Errors
+    ///
+    /// If there are no such tiles.
+    pub fn tiling(&self) -> Result<Option<Tiling>> {
+        self.tile.map(Tiling::new).transpose()
+    }
+
+    /// The same for all settings that have the same latents: how these are decoded and played is not in it.
+    pub fn of_latents(&self) -> Self {
+        Self { temporal_decoder: TemporalDecoding::Off, tile: None, fps: 1.0, ..self.clone() }
     }
 
     /// Whether a negative prompt takes part.

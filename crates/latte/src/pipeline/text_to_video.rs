@@ -19,7 +19,7 @@ use crate::noise::{NoiseSource, TorchRng};
 use crate::solver::{SolverConfig, SolverKind, solve};
 use crate::text::{EncodedText, PromptPair, TextEncoder};
 use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
-use crate::weights::{self, TensorSource, WeightFiles, hexadecimal, read_json};
+use crate::weights::{self, CONFIG, TensorSource, WeightFiles, hexadecimal, read_json};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
@@ -33,9 +33,12 @@ pub struct TextToVideo {
     has_temporal_decoder: bool,
 }
 
-/// The parts that every folder has, by the file that shows them.
-const PARTS: [&str; 5] =
-    ["scheduler/scheduler_config.json", "tokenizer", "text_encoder/config.json", "transformer/config.json", "vae/config.json"];
+/// The parts of a folder: files and folders in it.
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
+const TOKENIZER: &str = "tokenizer";
+const TEXT_ENCODER: &str = "text_encoder";
+const TRANSFORMER: &str = "transformer";
+const DECODER: &str = "vae";
 const TEMPORAL_DECODER: &str = "vae_temporal_decoder";
 
 impl TextToVideo {
@@ -46,7 +49,9 @@ impl TextToVideo {
     /// If a part is missing or is one of another model.
     pub fn open(folder: &Path) -> Result<Self> {
         let wrong = |what: String| Error::Weights { path: folder.to_path_buf(), what };
-        let missing: Vec<&str> = PARTS.into_iter().filter(|part| !folder.join(part).exists()).collect();
+        let config = |part: &str| format!("{part}/{CONFIG}");
+        let needed = [SCHEDULER.into(), TOKENIZER.into(), config(TEXT_ENCODER), config(TRANSFORMER), config(DECODER)];
+        let missing: Vec<String> = needed.into_iter().filter(|part: &String| !folder.join(part).exists()).collect();
         if !missing.is_empty() {
             let what = "is no text-to-video model in the diffusers layout";
             return Err(wrong(format!(
@@ -54,14 +59,14 @@ impl TextToVideo {
                 missing.join(", ")
             )));
         }
-        let autoencoder = KlConfig::from_json(&read_json(&folder.join("vae/config.json"))?);
+        let autoencoder = KlConfig::from_json(&read_json(&folder.join(config(DECODER)))?);
         let downsample_factor = autoencoder.and_then(|config| config.downsample_factor());
         Ok(Self {
             folder: folder.to_path_buf(),
-            transformer: T2vConfig::read(&folder.join("transformer/config.json"))?,
-            scheduler: SolverConfig::keys_of_file(&folder.join("scheduler/scheduler_config.json"))?.into_iter().collect(),
-            downsample_factor: downsample_factor.map_err(|e| wrong(format!("vae/config.json: {e}")))?,
-            has_temporal_decoder: folder.join(TEMPORAL_DECODER).join("config.json").is_file(),
+            transformer: T2vConfig::read(&folder.join(config(TRANSFORMER)))?,
+            scheduler: SolverConfig::keys_of_file(&folder.join(SCHEDULER))?.into_iter().collect(),
+            downsample_factor: downsample_factor.map_err(|e| wrong(format!("{}: {e}", config(DECODER))))?,
+            has_temporal_decoder: folder.join(config(TEMPORAL_DECODER)).is_file(),
         })
     }
 
@@ -106,6 +111,11 @@ impl TextToVideo {
             let what = format!("{} has no {TEMPORAL_DECODER}; use `auto` or `off`", self.folder.display());
             return Err(Error::config("temporal decoder", what));
         }
+        if settings.tile.is_some() && self.decodes_temporally(settings) {
+            let what = "the temporal decoder takes all frames of a clip together and knows no tiles; \
+                        turn it off (`--temporal-decoder off`), or leave the tiles out";
+            return Err(Error::config("tile", what));
+        }
         solver_config(settings, &self.transformer)?.solver(settings.num_steps).map(drop)
     }
 
@@ -133,7 +143,7 @@ impl TextToVideo {
         cache: Option<&Path>,
         report: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<EncodedText>> {
-        let weights = WeightFiles::open(&self.folder.join("text_encoder"))?;
+        let weights = WeightFiles::open(&self.folder.join(TEXT_ENCODER))?;
         let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), fingerprint(&weights)?))).transpose()?;
         let place = |text: &str| {
             let (folder, fingerprint) = cache.as_ref()?;
@@ -145,8 +155,7 @@ impl TextToVideo {
         new.sort_unstable();
         new.dedup();
         if !new.is_empty() {
-            let [tokenizer, config] = ["tokenizer", "text_encoder/config.json"].map(|part| self.folder.join(part));
-            let results = TextEncoder::open(&tokenizer, &config, &weights)?.encode(&new, clean, report)?;
+            let results = TextEncoder::open(&self.folder.join(TOKENIZER), &weights)?.encode(&new, clean, report)?;
             for (text, result) in new.iter().zip(results) {
                 if let Some(path) = place(text) {
                     keep(&path, &result)?;
@@ -166,7 +175,7 @@ impl TextToVideo {
     ///
     /// If they are missing or damaged.
     pub fn transformer_fingerprint(&self) -> Result<String> {
-        fingerprint(&WeightFiles::open(&self.folder.join("transformer"))?)
+        fingerprint(&WeightFiles::open(&self.folder.join(TRANSFORMER))?)
     }
 
     /// Reads the transformer's weights.
@@ -175,7 +184,7 @@ impl TextToVideo {
     ///
     /// If they are missing or damaged, or do not fit `transformer/config.json`.
     pub fn load_transformer(&self) -> Result<Transformer> {
-        let folder = self.folder.join("transformer");
+        let folder = self.folder.join(TRANSFORMER);
         let model = LatteT2v::new(self.transformer.clone())?;
         let parameters = model.load(&WeightFiles::open(&folder)?).map_err(|e| match e {
             Error::Config { what, .. } => Error::Weights { path: folder, what },
@@ -184,18 +193,20 @@ impl TextToVideo {
         Ok(Transformer { parameters, model, downsample_factor: self.downsample_factor })
     }
 
-    /// Reads the decoder's weights: the temporal decoder, or that of single frames.
+    /// Reads the weights of the decoder that the settings ask for: the temporal decoder, or that of single frames.
     ///
     /// # Errors
     ///
     /// If they are missing or damaged, or do not fit their configuration.
-    pub fn load_decoder(&self, temporal: bool, precision: Precision) -> Result<Box<dyn Autoencoder>> {
-        let folder = self.folder.join(if temporal { TEMPORAL_DECODER } else { "vae" });
-        Ok(if temporal {
-            Box::new(AutoencoderKlTemporalDecoder::open(&folder, precision)?)
-        } else {
-            Box::new(AutoencoderKl::open(&folder, precision)?)
-        })
+    pub fn load_decoder(&self, settings: &T2vSettings, precision: Precision) -> Result<Box<dyn Autoencoder>> {
+        if self.decodes_temporally(settings) {
+            return Ok(Box::new(AutoencoderKlTemporalDecoder::open(&self.folder.join(TEMPORAL_DECODER), precision)?));
+        }
+        let decoder = AutoencoderKl::open(&self.folder.join(DECODER), precision)?;
+        Ok(Box::new(match settings.tiling()? {
+            Some(tiling) => decoder.with_tiling(tiling),
+            None => decoder,
+        }))
     }
 }
 

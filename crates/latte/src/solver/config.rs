@@ -111,15 +111,6 @@ pub struct SolverConfig {
     pub given: BTreeMap<String, Value>,
 }
 
-/// What `parse` makes of the text of a file; its errors name the file.
-fn in_file<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-    parse(&text).map_err(|e| match e {
-        Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
-        other => other,
-    })
-}
-
 impl SolverConfig {
     /// What diffusers' class of this method has by default.
     pub fn new(kind: SolverKind) -> Self {
@@ -193,15 +184,6 @@ impl SolverConfig {
         Ok(config)
     }
 
-    /// Reads a `scheduler_config.json`.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read, or as [`SolverConfig::from_json`].
-    pub fn from_file(path: &Path) -> Result<Self> {
-        in_file(path, Self::from_json)
-    }
-
     /// The keys of a `scheduler_config.json`, whatever they mean. Python's `Infinity` and `NaN`, which JSON does not know, are
     /// strings.
     ///
@@ -209,7 +191,11 @@ impl SolverConfig {
     ///
     /// If it cannot be read, or is no JSON object.
     pub fn keys_of_file(path: &Path) -> Result<BTreeMap<String, Value>> {
-        in_file(path, config_keys::parse)
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        config_keys::parse(&text).map_err(|e| match e {
+            Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
+            other => other,
+        })
     }
 
     /// The same process under another method: the file's keys as that method understands them, its own defaults for the rest.
@@ -233,17 +219,6 @@ impl SolverConfig {
             prediction: self.prediction,
             ..config
         })
-    }
-
-    /// The same with the noise levels of Karras et al. 2022.
-    ///
-    /// # Errors
-    ///
-    /// If the method has no choice of noise levels.
-    pub fn with_karras(mut self) -> Result<Self> {
-        self.sigma_spacing = SigmaSpacing::Karras;
-        self.check()?;
-        Ok(self)
     }
 
     /// The method, set up for `steps` steps.

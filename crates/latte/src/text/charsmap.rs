@@ -18,8 +18,8 @@ pub(super) fn check(charsmap: &[u8]) -> Result<(), String> {
     let replacements = std::str::from_utf8(replacements).map_err(|e| format!("has replacements that are no UTF-8 ({e})"))?;
     for (index, unit) in units.iter().enumerate() {
         let unit = u32::from_le_bytes(*unit) as usize;
-        if unit >> 31 == 1 {
-            continue; // a value, which no walk leaves
+        if unit >> 31 == 1 && index > 0 {
+            continue; // a value, which no walk leaves; every walk leaves the root, whatever it is
         }
         let children = index ^ ((unit >> 10) << ((unit & 1 << 9) >> 6));
         // A child lies at the distance of any byte.
@@ -92,6 +92,9 @@ mod tests {
         let mut outside = table(4);
         outside[4 + 3] = 0x7f;
         assert!(message(&outside).contains("leads outside at unit 0"));
+        let mut value_as_root = table(4);
+        value_as_root[4 + 3] = 0xff;
+        assert!(message(&value_as_root).contains("leads outside at unit 0"));
         let mut no_text = table(4);
         no_text.push(0xff);
         assert!(message(&no_text).contains("UTF-8"));

@@ -3,41 +3,26 @@
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
-use serde::{Deserialize, Serialize};
 
 use super::{html, mend};
 
 /// Longer texts are cut before anything is done to them: they have far more tokens than an encoder reads.
-pub const MOST_CHARACTERS: usize = 16_384;
+const MOST_CHARACTERS: usize = 16_384;
 
-/// What is done to a prompt before it becomes tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cleaning {
-    /// The whole cleaning of captions, twice, as the reference does it by default. It lowers letters and takes out
-    /// addresses, markup, nicknames, Chinese characters (a prompt in Chinese becomes empty), numbers of articles, file names,
-    /// and much punctuation. In random words of captions with markup, addresses and wrongly decoded
-    /// signs it agrees with the reference; it does not where combining marks and superscripts meet punctuation, for which
-    /// Python knows other words than we do, nor in what the mending of wrong decoding leaves out.
-    #[default]
-    Full,
-    /// Letters lowered, blanks at both ends left out: what the reference does where its cleaning is off.
-    Lowercase,
-    /// Nothing: the text as it is.
-    None,
+/// The caption as the reference cleans it by default, twice. That lowers letters and takes out addresses, markup, nicknames, Chinese
+/// characters (a prompt in Chinese becomes empty), numbers of articles, file names, and much punctuation.
+///
+/// In random words of captions with markup, addresses and wrongly decoded signs it agrees with the reference; it does not where
+/// combining marks and superscripts meet punctuation, for which Python knows other words than we do, nor in what the mending of
+/// wrong decoding leaves out.
+pub fn clean_caption(text: &str) -> String {
+    clean(&clean(shortened(text)))
 }
 
-impl Cleaning {
-    /// The cleaned text.
-    pub fn apply(self, text: &str) -> String {
-        let end = text.char_indices().nth(MOST_CHARACTERS).map_or(text.len(), |(at, _)| at);
-        let text = &text[..end];
-        match self {
-            Self::Full => clean(&clean(text)),
-            Self::Lowercase => text.to_lowercase().trim().to_string(),
-            Self::None => text.to_string(),
-        }
-    }
+/// As much of the text as is looked at.
+pub(super) fn shortened(text: &str) -> &str {
+    let end = text.char_indices().nth(MOST_CHARACTERS).map_or(text.len(), |(at, _)| at);
+    &text[..end]
 }
 
 /// Patterns in the order in which they run, each with what replaces it. In Python's expressions `\w` is letters, numbers
@@ -259,33 +244,27 @@ mod tests {
             ("10,000 people", "10,000 people"),
             ("3.14 pi", "3.14 pi"),
         ] {
-            assert_eq!(Cleaning::Full.apply(text), expected, "{text:?}");
+            assert_eq!(clean_caption(text), expected, "{text:?}");
         }
-    }
-
-    #[test]
-    fn less_cleaning_is_less() {
-        let text = "  A Dog, (wide) <b>";
-        assert_eq!(Cleaning::Lowercase.apply(text), "a dog, (wide) <b>");
-        assert_eq!(Cleaning::None.apply(text), text);
     }
 
     #[test]
     fn what_is_far_too_long_is_cut_between_characters() {
         let text = "é ".repeat(MOST_CHARACTERS);
-        assert_eq!(Cleaning::None.apply(&text).chars().count(), MOST_CHARACTERS);
+        assert_eq!(shortened(&text).chars().count(), MOST_CHARACTERS);
+        assert_eq!(shortened("é"), "é");
     }
 
     proptest! {
         #[test]
         fn nothing_panics(text in any::<String>()) {
-            let _ = Cleaning::Full.apply(&text);
+            let _ = clean_caption(&text);
         }
 
         #[test]
         fn words_stay(text in "[a-z]{2,8}( [a-z]{2,8}){0,5}") {
             prop_assume!(!["shipping", "download", "click", "png", "jpg", "jpeg", "bmp", "webp", "eps", "pdf", "apk"].iter().any(|word| text.contains(word)));
-            prop_assert_eq!(Cleaning::Full.apply(&text), text);
+            prop_assert_eq!(clean_caption(&text), text);
         }
     }
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use super::clean::Cleaning;
+use super::clean::{clean_caption, shortened};
 use super::t5::{T5Config, T5Encoder, tokens_of};
 use super::tokenizer::{Tokenizer, Tokens};
 use crate::Result;
-use crate::weights::TensorSource;
+use crate::weights::{CONFIG, WeightFiles, refuse};
 
 /// Tokens of a prompt at most, its end included; longer prompts are cut.
 pub const MAX_LENGTH: usize = 120;
@@ -66,28 +66,31 @@ pub struct TextEncoder<'s> {
 const TOGETHER: usize = 16;
 
 impl<'s> TextEncoder<'s> {
-    /// From the `tokenizer` folder, `text_encoder/config.json`, and the encoder's weights.
+    /// From the tokenizer's folder, and the encoder's weights with the `config.json` beside them.
     ///
     /// # Errors
     ///
     /// If a file is missing or damaged, or the weights do not fit.
-    pub fn open(tokenizer: &Path, config: &Path, weights: &'s dyn TensorSource) -> Result<Self> {
-        Ok(Self { tokenizer: Tokenizer::open(tokenizer)?, encoder: T5Encoder::new(T5Config::read(config)?, weights)? })
+    pub fn open(tokenizer: &Path, weights: &'s WeightFiles) -> Result<Self> {
+        let wrong = |what: String| refuse(weights.path(), what);
+        let config = weights.config().ok_or_else(|| wrong(format!("has no {CONFIG} beside the weights")))?;
+        let config = T5Config::from_json(config).map_err(|e| wrong(format!("{CONFIG}: {e}")))?;
+        Ok(Self { tokenizer: Tokenizer::open(tokenizer)?, encoder: T5Encoder::new(config, weights)? })
     }
 
-    /// Encodes texts, cleaned before ([`Cleaning::Full`]) if `clean` is set. `on_layer` hears how many layers of all are done.
+    /// Encodes texts, cleaned before ([`clean_caption`]) if `clean` is set. `on_layer` hears how many layers of all are done.
     ///
     /// # Errors
     ///
     /// If weights cannot be read or memory runs out.
     pub fn encode(&self, texts: &[&str], clean: bool, on_layer: &mut dyn FnMut(usize, usize)) -> Result<Vec<EncodedText>> {
-        let cleaning = if clean { Cleaning::Full } else { Cleaning::None };
         let layers = self.encoder.config().num_layers;
         let total = layers * texts.len().div_ceil(TOGETHER);
         let mut encoded = Vec::with_capacity(texts.len());
         for (index, batch) in texts.chunks(TOGETHER).enumerate() {
+            let cleaned = |text: &str| if clean { clean_caption(text) } else { shortened(text).to_string() };
             let tokens =
-                batch.iter().map(|text| self.tokenizer.encode(&cleaning.apply(text), MAX_LENGTH)).collect::<Result<Vec<_>>>()?;
+                batch.iter().map(|text| self.tokenizer.encode(&cleaned(text), MAX_LENGTH)).collect::<Result<Vec<_>>>()?;
             let ids: Vec<Vec<u32>> = tokens.iter().map(|t| t.ids.clone()).collect();
             let mask = |t: &Tokens| (0..t.ids.len()).map(|i| u32::from(i < t.length)).collect();
             let masks: Vec<Vec<u32>> = tokens.iter().map(mask).collect();

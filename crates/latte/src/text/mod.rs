@@ -9,7 +9,7 @@ mod spiece;
 mod t5;
 mod tokenizer;
 
-pub use clean::{Cleaning, MOST_CHARACTERS};
+pub use clean::clean_caption;
 pub use encoder::{EncodedText, MAX_LENGTH, PromptPair, TextEncoder};
 pub use t5::{T5Config, T5Encoder};
 pub use tokenizer::{Tokenizer, Tokens};

@@ -3,11 +3,10 @@
 //! All arithmetic is f32: in half precision the largest T5 overflows. Weights are read layer by layer and dropped again, so that
 //! the 4.7 GB of T5-XXL need the memory of one layer.
 
-use std::path::Path;
-
 use candle_core::{D, DType, Device, IndexOp, Tensor};
 use latte_ops::{Tape, Var, linear, linear_gelu};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::weights::{TensorSource, all_fit, expect_tensor, misfits};
 use crate::{Error, Result};
@@ -67,16 +66,15 @@ enum Activation {
 }
 
 impl T5Config {
-    /// Reads `config.json`.
+    /// Reads the keys of a `config.json`.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or describes no encoder that can be built.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        let wrong = |what: String| Error::config(path.display().to_string(), what);
-        let config: Self = serde_json::from_str(&text).map_err(|e| wrong(format!("is no configuration of a T5 encoder: {e}")))?;
-        config.validate().map_err(|e| wrong(e.to_string()))?;
+    /// If they describe no encoder that can be built.
+    pub fn from_json(json: &Value) -> Result<Self> {
+        let wrong = |e: serde_json::Error| Error::config("text encoder", format!("is no configuration of a T5 encoder: {e}"));
+        let config = Self::deserialize(json).map_err(wrong)?;
+        config.validate()?;
         Ok(config)
     }
 
@@ -87,17 +85,19 @@ impl T5Config {
     /// One that names the first key that is impossible.
     pub fn validate(&self) -> Result<()> {
         const LARGEST: usize = 1 << 24;
-        for (key, value) in [
-            ("d_model", self.d_model),
-            ("d_kv", self.d_kv),
-            ("d_ff", self.d_ff),
-            ("num_layers", self.num_layers),
-            ("num_heads", self.num_heads),
-            ("vocab_size", self.vocab_size),
-            ("relative_attention_max_distance", self.relative_attention_max_distance),
+        // Every layer has a dozen names: a damaged file must not fill the memory with them.
+        const MOST_LAYERS: usize = 1 << 10;
+        for (key, value, most) in [
+            ("d_model", self.d_model, LARGEST),
+            ("d_kv", self.d_kv, LARGEST),
+            ("d_ff", self.d_ff, LARGEST),
+            ("num_layers", self.num_layers, MOST_LAYERS),
+            ("num_heads", self.num_heads, LARGEST),
+            ("vocab_size", self.vocab_size, LARGEST),
+            ("relative_attention_max_distance", self.relative_attention_max_distance, LARGEST),
         ] {
-            if value == 0 || value > LARGEST {
-                return Err(Error::config(key, format!("expected 1 to {LARGEST}, got {value}")));
+            if value == 0 || value > most {
+                return Err(Error::config(key, format!("expected 1 to {most}, got {value}")));
             }
         }
         let buckets = self.relative_attention_num_buckets;
@@ -395,6 +395,7 @@ mod tests {
         let message = T5Encoder::new(config.clone(), &weights).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(message.contains("final_layer_norm.weight` is missing") && message.contains("[12, 16] but is [3]"), "{message}");
         assert!(T5Config { feed_forward_proj: "swiglu".into(), ..config.clone() }.validate().is_err());
+        assert!(T5Config { num_layers: 1 << 20, ..config.clone() }.validate().is_err());
         assert!(T5Config { relative_attention_num_buckets: 6, ..config }.validate().is_err());
         Ok(())
     }

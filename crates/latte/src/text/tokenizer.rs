@@ -13,10 +13,9 @@ use tokenizers::{AddedToken, PreTokenizerWrapper};
 
 use super::charsmap;
 use super::spiece::{LONGEST_PIECE, PieceKind, SentencePiece};
+use crate::weights::{read_json_if_there, read_small, refuse};
 use crate::{Error, Result};
 
-/// Real files have a few megabytes.
-const LARGEST_FILE: u64 = 64 << 20;
 /// T5's own number of sentinel tokens, which configurations leave out.
 const DEFAULT_EXTRA_IDS: u64 = 100;
 const MOST_EXTRA_IDS: u64 = 100_000;
@@ -57,8 +56,8 @@ impl Tokenizer {
     /// If it cannot be read, or is no tokenizer of T5's kind (unigram).
     pub fn from_json(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let bad = |what: String| Error::Weights { path: path.clone(), what };
-        let bytes = read(&path)?;
+        let bad = |what: String| refuse(&path, what);
+        let bytes = read_small(&path)?;
         let json: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("is no JSON: {e}")))?;
         check_json(&json).map_err(bad)?;
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("cannot be understood: {e}")))?;
@@ -74,21 +73,19 @@ impl Tokenizer {
     /// If it cannot be read, or is no unigram model.
     pub fn from_spiece(folder: &Path) -> Result<Self> {
         let path = folder.join("spiece.model");
-        let bad = |what: String| Error::Weights { path: path.clone(), what };
-        let model = SentencePiece::parse(&read(&path)?).map_err(bad)?;
+        let bad = |what: String| refuse(&path, what);
+        let model = SentencePiece::parse(&read_small(&path)?).map_err(bad)?;
         let special = SpecialTokens::read(folder, &model)?;
         let tokenizer = build(&model, &special).map_err(bad)?;
         Self::finish(tokenizer, folder, &path)
     }
 
     fn finish(tokenizer: tokenizers::Tokenizer, folder: &Path, path: &Path) -> Result<Self> {
-        let config = read_json(&folder.join("tokenizer_config.json"))?;
+        let config = json_or_null(&folder.join("tokenizer_config.json"))?;
         let id = |key: &str, default: &str| {
             let token = token_text(&config[key]).unwrap_or(default);
-            tokenizer.token_to_id(token).ok_or_else(|| Error::Weights {
-                path: path.to_path_buf(),
-                what: format!("has no `{token}`, which T5 needs as {key}; is it another model's tokenizer?"),
-            })
+            let what = || format!("has no `{token}`, which T5 needs as {key}; is it another model's tokenizer?");
+            tokenizer.token_to_id(token).ok_or_else(|| refuse(path, what()))
         };
         let (end, padding) = (id("eos_token", "</s>")?, id("pad_token", "<pad>")?);
         Ok(Self { pieces: tokenizer, end, padding })
@@ -134,9 +131,9 @@ impl SpecialTokens {
     /// `added_tokens.json`; where neither does, T5's sentinels follow the pieces, the last one first.
     fn read(folder: &Path, model: &SentencePiece) -> Result<Self> {
         let config_path = folder.join("tokenizer_config.json");
-        let config = read_json(&config_path)?;
+        let config = json_or_null(&config_path)?;
         let added_path = folder.join("added_tokens.json");
-        let added = read_json(&added_path)?;
+        let added = json_or_null(&added_path)?;
         let mut tokens = BTreeMap::new();
         for (id, piece) in model.pieces.iter().enumerate() {
             let special = match piece.kind {
@@ -146,12 +143,9 @@ impl SpecialTokens {
             };
             tokens.insert(id as u32, AddedToken::from(&*piece.text, special).normalized(false));
         }
-        let bad = |path: &Path, id: &str| Error::Weights {
-            path: path.to_path_buf(),
-            what: format!(
-                "expected the id of an added token, a number below {}, got `{id}`",
-                model.pieces.len() + MOST_EXTRA_IDS as usize
-            ),
+        let bad = |path: &Path, id: &str| {
+            let most = model.pieces.len() as u64 + MOST_EXTRA_IDS;
+            refuse(path, format!("expected the id of an added token, a number below {most}, got `{id}`"))
         };
         let largest = model.pieces.len() as u64 + MOST_EXTRA_IDS;
         let decoder = config["added_tokens_decoder"].as_object();
@@ -182,7 +176,7 @@ impl SpecialTokens {
         tokens.retain(|_, token| !token.content.is_empty());
         if let Some(token) = tokens.values().find(|token| token.content.len() > LONGEST_PIECE) {
             let what = format!("has an added token of {} bytes, expected at most {LONGEST_PIECE}", token.content.len());
-            return Err(Error::Weights { path: config_path, what });
+            return Err(refuse(&config_path, what));
         }
         Ok(Self(tokens))
     }
@@ -260,20 +254,6 @@ fn token_text(value: &Value) -> Option<&str> {
 }
 
 /// `null` if there is no such file.
-fn read_json(path: &Path) -> Result<Value> {
-    if !path.exists() {
-        return Ok(Value::Null);
-    }
-    let bad = |e: serde_json::Error| Error::Weights { path: path.to_path_buf(), what: format!("is no JSON: {e}") };
-    serde_json::from_slice(&read(path)?).map_err(bad)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let size = std::fs::metadata(path).map_err(io)?.len();
-    if size > LARGEST_FILE {
-        let what = format!("has {size} bytes, expected at most {LARGEST_FILE}; is it a tokenizer's file?");
-        return Err(Error::Weights { path: path.to_path_buf(), what });
-    }
-    std::fs::read(path).map_err(io)
+fn json_or_null(path: &Path) -> Result<Value> {
+    Ok(read_json_if_there(path)?.unwrap_or_default())
 }

@@ -124,6 +124,8 @@ impl Default for TemporalDecoderConfig {
 const CONFIG: &str = "config.json";
 const DOWN: &str = "DownEncoderBlock2D";
 const UP: &str = "UpDecoderBlock2D";
+/// Channels of the levels of the published autoencoders.
+const PUBLISHED_LEVELS: [usize; 4] = [128, 256, 512, 512];
 /// Groups of a temporal decoder's norms, which its configuration does not name.
 pub(super) const TEMPORAL_GROUPS: usize = 32;
 
@@ -173,6 +175,18 @@ impl Sizes {
 }
 
 impl KlConfig {
+    /// That of Stable Diffusion 1 and 2, in whose latents every official checkpoint works: 84 million values, 8 × 8 pixels to a
+    /// place of a latent.
+    pub fn stable_diffusion() -> Self {
+        Self {
+            down_block_types: vec![DOWN.into(); PUBLISHED_LEVELS.len()],
+            up_block_types: vec![UP.into(); PUBLISHED_LEVELS.len()],
+            block_out_channels: PUBLISHED_LEVELS.to_vec(),
+            layers_per_block: 2,
+            ..Self::default()
+        }
+    }
+
     /// Reads a `config.json`.
     ///
     /// # Errors
@@ -182,17 +196,6 @@ impl KlConfig {
         let config: Self = parse(json, "AutoencoderKL")?;
         config.sizes()?;
         Ok(config)
-    }
-
-    /// That of Stable Diffusion 1 and 2, in whose latents every official checkpoint works.
-    pub fn stable_diffusion() -> Self {
-        Self {
-            down_block_types: vec![DOWN.into(); 4],
-            up_block_types: vec![UP.into(); 4],
-            block_out_channels: vec![128, 256, 512, 512],
-            layers_per_block: 2,
-            ..Self::default()
-        }
     }
 
     /// The configuration of the autoencoder at `path`: `config.json` of a diffusers folder, or beside a single file of weights. A
@@ -275,6 +278,16 @@ impl KlConfig {
 }
 
 impl TemporalDecoderConfig {
+    /// Stable Video Diffusion's, whose encoder has the sizes of Stable Diffusion's.
+    pub fn stable_video_diffusion() -> Self {
+        Self {
+            down_block_types: vec![DOWN.into(); PUBLISHED_LEVELS.len()],
+            block_out_channels: PUBLISHED_LEVELS.to_vec(),
+            layers_per_block: 2,
+            ..Self::default()
+        }
+    }
+
     /// Reads a `config.json`.
     ///
     /// # Errors

@@ -133,7 +133,11 @@ impl Resnet {
         let h = convolution(&x, &self.conv1, &Convolution { input: Some(&input), ..Convolution::SAME })?;
         let Some(input) = statistics.of(&self.norm2, &h, true)? else { return Ok(None) };
         let x = match &self.shortcut {
-            Some(shortcut) => convolution(&x, shortcut, &Convolution::PLAIN)?,
+            Some(shortcut) => {
+                let short = convolution(&x, shortcut, &Convolution::PLAIN)?;
+                drop(x); // now, and not at the end of the block: it is the largest tensor of a level
+                short
+            }
             None => x,
         };
         let options = Convolution { input: Some(&input), residual: Some(&x), ..Convolution::SAME };

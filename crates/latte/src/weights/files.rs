@@ -33,9 +33,9 @@ const IN_FOLDERS: &[&str] = &[
     "diffusion_pytorch_model.fp16.bin",
 ];
 /// The configuration beside weights in a folder.
-const CONFIG: &str = "config.json";
-/// Longer texts are no index or configuration.
-const MOST_JSON: u64 = 64 << 20;
+pub(crate) const CONFIG: &str = "config.json";
+/// Longer files are no index, configuration or tokenizer.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// Tensors in one or more files.
 ///
@@ -82,7 +82,8 @@ impl WeightFiles {
     ///
     /// If there is none, it cannot be read, is damaged, or is of no known kind.
     pub fn open(path: &Path) -> Result<Self> {
-        let (file, config) = if path.is_dir() { (in_folder(path)?, read_config(path)?) } else { (path.to_path_buf(), None) };
+        let (file, config) =
+            if path.is_dir() { (in_folder(path)?, read_json_if_there(&path.join(CONFIG))?) } else { (path.to_path_buf(), None) };
         let mut weights = Self {
             path: path.to_path_buf(),
             files: Vec::new(),
@@ -300,9 +301,13 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-fn read_config(folder: &Path) -> Result<Option<Value>> {
-    let path = folder.join(CONFIG);
-    if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
+/// A small JSON file, such as a configuration; `None` if it is not there.
+///
+/// # Errors
+///
+/// As [`read_json`].
+pub(crate) fn read_json_if_there(path: &Path) -> Result<Option<Value>> {
+    if path.is_file() { read_json(path).map(Some) } else { Ok(None) }
 }
 
 /// A small JSON file, such as a configuration.
@@ -311,10 +316,18 @@ fn read_config(folder: &Path) -> Result<Option<Value>> {
 ///
 /// If it cannot be read, is no JSON, or is far too long for what it should be.
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
+    serde_json::from_slice(&read_small(path)?).map_err(|e| refuse(path, format!("is no JSON: {e}")))
+}
+
+/// A small file: whatever its name says, no large one is read.
+///
+/// # Errors
+///
+/// If it cannot be read, or is far too long for what it should be.
+pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
-    if std::fs::metadata(path).map_err(io)?.len() > MOST_JSON {
-        return Err(refuse(path, "is too long for an index or configuration"));
+    if std::fs::metadata(path).map_err(io)?.len() > MOST_BYTES {
+        return Err(refuse(path, format!("is longer than {MOST_BYTES} bytes, which no index, configuration or tokenizer is")));
     }
-    let bytes = std::fs::read(path).map_err(io)?;
-    serde_json::from_slice(&bytes).map_err(|e| refuse(path, format!("is no JSON: {e}")))
+    std::fs::read(path).map_err(io)
 }

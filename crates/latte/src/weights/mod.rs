@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-pub(crate) use files::read_json;
+pub(crate) use files::{CONFIG, read_json, read_json_if_there, read_small};
 pub use files::{RawTensor, WeightFiles};
 pub use pretrained::{Pretrained, WeightKind};
 pub use source::{TensorSource, expect_tensor};

@@ -95,11 +95,6 @@ impl StoredDtype {
         self.row().size
     }
 
-    /// Whether values are real floats that can be read as f32.
-    pub fn is_float(self) -> bool {
-        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
-    }
-
     /// The name in safetensors headers; `None` if the format has no such type.
     pub fn safetensors_name(self) -> Option<&'static str> {
         self.row().safetensors

@@ -9,6 +9,7 @@ use latte::noise::TorchRng;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
 use latte::solver::SolverKind;
 use latte::text::PromptPair;
+use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder};
 use latte_ops::Precision;
 use serde::Deserialize;
 
@@ -57,6 +58,7 @@ pub(crate) fn t2v_pipeline(path: &Path) -> Result<Vec<Check>> {
         eta: 0.0,
         temporal_attention: true,
         temporal_decoder: if config.temporal_decoder { TemporalDecoding::On } else { TemporalDecoding::Off },
+        tile: None,
         clean_caption: true,
         compat_masking: true,
         fps: 8.0,
@@ -74,7 +76,7 @@ pub(crate) fn t2v_pipeline(path: &Path) -> Result<Vec<Check>> {
     let latents = transformer.denoise_from(&start, &mut noise, &settings, &pair, Precision::F32, &mut |_, _| {})?;
     checks.push(compare("final_latents", &latents.transpose(1, 2)?.contiguous()?)?);
 
-    let pixels = pipeline.load_decoder(pipeline.decodes_temporally(&settings), Precision::F32)?.decode(&latents)?;
+    let pixels = pipeline.load_decoder(&settings, Precision::F32)?.decode(&latents)?;
     let frames = ((pixels.squeeze(0)? * 0.5)? + 0.5)?.clamp(0f32, 1f32)?; // [f, 3, h, w]
     checks.push(compare("frames", &frames)?);
     Ok(checks)
@@ -84,8 +86,7 @@ pub(crate) fn t2v_pipeline(path: &Path) -> Result<Vec<Check>> {
 pub(crate) fn folder(path: &Path) -> Result<Vec<Check>> {
     let pipeline = TextToVideo::open(path)?;
     pipeline.load_transformer()?;
-    for temporal in [false, true] {
-        pipeline.load_decoder(temporal, Precision::F32)?;
-    }
+    AutoencoderKl::open(&path.join("vae"), Precision::F32)?;
+    AutoencoderKlTemporalDecoder::open(&path.join("vae_temporal_decoder"), Precision::F32)?;
     Ok(vec![Check { what: "all parts open".into(), error: 0.0, tolerance: 0.0 }])
 }

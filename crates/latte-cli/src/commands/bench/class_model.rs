@@ -5,11 +5,18 @@ use latte::model::{Input, Latte, LatteConfig};
 use latte::noise::TorchRng;
 use latte_ops::{AdamW, AdamWState, PackedWeights, Parameters, Precision, Tape, adamw_ema};
 
-use super::{Mode, Work};
+use super::{Case, DOWNSAMPLE, Mode, Work};
+
+/// A forward pass or a training step of the model of `config`.
+pub(super) fn case(mode: Mode, config: LatteConfig, precision: Precision, recompute: bool) -> anyhow::Result<Case> {
+    let (frames, size) = (config.num_frames, config.input_size.map(|side| side * DOWNSAMPLE));
+    Ok(Case { mode, frames, size, work: Box::new(ClassModel::new(mode, config, precision, recompute)?) })
+}
 
 /// A model with an input, and what training needs besides.
 #[derive(Debug)]
-pub(super) struct ClassModel {
+struct ClassModel {
+    mode: Mode,
     model: Latte,
     precision: Precision,
     parameters: Parameters,
@@ -24,12 +31,13 @@ pub(super) struct ClassModel {
 }
 
 impl ClassModel {
-    pub(super) fn new(config: LatteConfig, precision: Precision, recompute: bool) -> anyhow::Result<Self> {
+    fn new(mode: Mode, config: LatteConfig, precision: Precision, recompute: bool) -> anyhow::Result<Self> {
         let [h, w] = config.input_size;
         let shape = (1, config.num_frames, config.in_channels, h, w);
         let mut rng = TorchRng::new(0);
         let model = Latte::new(config)?;
         Ok(Self {
+            mode,
             parameters: model.init(&mut rng)?,
             packed: PackedWeights::new(),
             precision,
@@ -78,10 +86,7 @@ impl ClassModel {
 }
 
 impl Work for ClassModel {
-    fn once(&mut self, mode: Mode) -> anyhow::Result<()> {
-        match mode {
-            Mode::Forward => self.forward(),
-            Mode::Train => self.train(),
-        }
+    fn once(&mut self) -> anyhow::Result<()> {
+        if self.mode == Mode::Train { self.train() } else { self.forward() }
     }
 }

@@ -1,5 +1,6 @@
-//! `latte bench`: how long a forward pass or a training step takes.
+//! `latte bench`: how long a network's work takes, and how much memory.
 
+mod autoencoder;
 mod class_model;
 mod text_to_video;
 
@@ -11,32 +12,40 @@ use latte::model::LatteConfig;
 use latte_ops::InstructionSet;
 use serde::Serialize;
 
+use crate::commands::sample::parse_size;
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::memory::peak_memory_mib;
 use crate::terminal::say;
 
-/// Times one forward pass or one training step of one video of 16 frames of 256 × 256 pixels, and prints one JSON line.
+/// Times one piece of a network's work on one video, and prints one JSON line.
 ///
-/// The network gets latents [1, 16, 4, 32, 32]. A training step is forward, backward and AdamW. Two runs warm up first. Times
-/// on a shared machine vary: compare with another program by running the two in turn, and quote the ratio.
+/// The models S/2 and so on get 16 frames of 256 × 256 pixels, latents [1, 16, 4, 32, 32]: one forward pass, or one training
+/// step (forward, backward and AdamW). Two runs warm up first. Times on a shared machine vary: compare with another program by
+/// running the two in turn, and quote the ratio. Weights are random.
 ///
-/// The model T2V is the text-to-video transformer of the published size (1.06 billion parameters) with random weights: one
-/// forward pass of one clip of 16 frames of 512 × 512 pixels, latents [1, 16, 4, 64, 64], under a text of 120 tokens. It takes
-/// minutes and 10 GiB on a CPU; --frames makes it shorter.
+/// The model T2V is the text-to-video transformer of the published size (1.06 billion parameters): one forward pass of one clip
+/// of 16 frames of 512 × 512 pixels, latents [1, 16, 4, 64, 64], under a text of 120 tokens. It takes minutes and 10 GiB on a
+/// CPU; --frames makes it shorter.
+///
+/// The model VAE is the autoencoder of Stable Diffusion, frame by frame (one frame, unless --frames says more); VAE-T is that of
+/// Stable Video Diffusion, whose decoder takes all frames together (16). Both take 256 × 256 pixels, unless --size says others.
 ///
 ///   latte bench --model S/2 --mode forward --dtype f32 --threads 2
 ///   latte bench --model S/2 --mode train --dtype bf16 --threads 2 --runs 3
 ///   latte bench --model T2V --frames 2 --warm-up 0 --runs 1
+///   latte bench --model VAE --mode encode --dtype bf16
+///   latte bench --model VAE --mode decode --size 512x512 --frames 16 --warm-up 0 --runs 1
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The model: {S,B,L,XL}/{2,4,8}, or T2V.
-    #[arg(long, default_value = "S/2", value_name = "SIZE/PATCH|T2V")]
+    /// The model: {S,B,L,XL}/{2,4,8}, T2V, VAE or VAE-T.
+    #[arg(long, default_value = "S/2", value_name = "SIZE/PATCH|T2V|VAE|VAE-T")]
     model: String,
-    /// What is timed.
-    #[arg(long, value_enum, default_value_t = Mode::Forward)]
-    mode: Mode,
+    /// What is timed: forward or train of S/2 and the like, forward of T2V, decode or encode of VAE, decode of VAE-T. Default: the
+    /// first of these.
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// In which precision matrix products are formed.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     dtype: Dtype,
@@ -49,9 +58,15 @@ pub(crate) struct Args {
     /// Runs before the timed ones.
     #[arg(long, default_value_t = 2, value_name = "N")]
     warm_up: usize,
-    /// Frames of the clip. Default: 16.
+    /// Frames of the clip. Default: 16; for VAE 1.
     #[arg(long, value_name = "N")]
     frames: Option<usize>,
+    /// Height and width in pixels, for VAE and VAE-T. Default: 256x256.
+    #[arg(long, value_parser = parse_size, value_name = "HxW")]
+    size: Option<[usize; 2]>,
+    /// VAE works on tiles of so many pixels: less memory, more time.
+    #[arg(long, value_name = "N")]
+    tile: Option<usize>,
     /// Keep only the inputs of blocks, and run each block again in the backward pass: less memory, more time.
     #[arg(long)]
     recompute: bool,
@@ -62,6 +77,15 @@ pub(crate) struct Args {
 enum Mode {
     Forward,
     Train,
+    Encode,
+    Decode,
+}
+
+impl Mode {
+    /// Its name on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
+    }
 }
 
 /// The JSON line.
@@ -73,6 +97,9 @@ struct Report<'a> {
     recompute: bool,
     device: &'a str,
     batch: usize,
+    frames: usize,
+    /// Height and width in pixels.
+    size: [usize; 2],
     threads: usize,
     median_s: f64,
     min_s: f64,
@@ -90,8 +117,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
     }
-    let mut work = work(args)?;
-    let mut once = || work.once(args.mode);
+    let Case { mode, frames, size, mut work } = case(args)?;
+    let mut once = || work.once();
     for _ in 0..args.warm_up {
         once()?;
     }
@@ -106,11 +133,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     faults.sort_unstable();
     let report = Report {
         model: args.model.strip_prefix("Latte-").unwrap_or(&args.model),
-        mode: args.mode,
+        mode,
         dtype: args.dtype,
         recompute: args.recompute,
         device: "cpu",
         batch: 1,
+        frames,
+        size,
         threads: rayon::current_num_threads(),
         median_s: median(&seconds),
         min_s: seconds[0],
@@ -122,26 +151,75 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Pixels to a place of a latent, in height and in width.
+const DOWNSAMPLE: usize = 8;
+
 /// What is timed.
 trait Work {
     /// Does it once.
-    fn once(&mut self, mode: Mode) -> anyhow::Result<()>;
+    fn once(&mut self) -> anyhow::Result<()>;
 }
 
-fn work(args: &Args) -> anyhow::Result<Box<dyn Work>> {
+/// Work, and on how much.
+struct Case {
+    mode: Mode,
+    frames: usize,
+    size: [usize; 2],
+    work: Box<dyn Work>,
+}
+
+fn case(args: &Args) -> anyhow::Result<Case> {
     if args.frames == Some(0) {
         return Err(bad_input("--frames: expected at least 1"));
     }
     let precision = args.dtype.into();
-    if args.model.eq_ignore_ascii_case("t2v") {
-        if args.mode == Mode::Train {
-            return Err(bad_input("--mode train: the model T2V is timed in --mode forward only"));
+    match args.model.to_ascii_uppercase().as_str() {
+        "T2V" => {
+            let mode = mode(args, &[Mode::Forward], Takes::default())?;
+            text_to_video::case(mode, args.frames, precision)
         }
-        return Ok(Box::new(text_to_video::TextToVideo::new(args.frames.unwrap_or(16), precision)?));
+        "VAE" => {
+            let mode = mode(args, &[Mode::Decode, Mode::Encode], Takes { size: true, tile: true })?;
+            autoencoder::frame_by_frame(mode, args.frames, args.size, args.tile, precision)
+        }
+        "VAE-T" => {
+            let mode = mode(args, &[Mode::Decode], Takes { size: true, tile: false })?;
+            autoencoder::temporal(mode, args.frames, args.size, precision)
+        }
+        _ => {
+            let mut config = LatteConfig::preset(&args.model)?;
+            config.num_frames = args.frames.unwrap_or(config.num_frames);
+            let mode = mode(args, &[Mode::Forward, Mode::Train], Takes::default())?;
+            class_model::case(mode, config, precision, args.recompute)
+        }
     }
-    let mut config = LatteConfig::preset(&args.model)?;
-    config.num_frames = args.frames.unwrap_or(config.num_frames);
-    Ok(Box::new(class_model::ClassModel::new(config, precision, args.recompute)?))
+}
+
+/// Which options a model has a use for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Takes {
+    size: bool,
+    tile: bool,
+}
+
+/// The mode that was asked for, if it is one of `known`; the first of these if none was. Options that the model has no use for are
+/// refused.
+fn mode(args: &Args, known: &[Mode], takes: Takes) -> anyhow::Result<Mode> {
+    let mode = args.mode.unwrap_or(known[0]);
+    if !known.contains(&mode) {
+        let known: Vec<String> = known.iter().map(|mode| mode.name()).collect();
+        let (mode, model) = (mode.name(), &args.model);
+        return Err(bad_input(format!("--mode {mode}: the model {model} is timed with --mode {} only", known.join(" or "))));
+    }
+    let idle = [
+        ("--size", args.size.is_some() && !takes.size, "VAE and VAE-T"),
+        ("--tile", args.tile.is_some() && !takes.tile, "VAE"),
+        ("--recompute", args.recompute && mode != Mode::Train, "--mode train"),
+    ];
+    match idle.into_iter().find(|(_, given, _)| *given) {
+        Some((option, _, whose)) => Err(bad_input(format!("{option}: is for {whose} only; leave it out"))),
+        None => Ok(mode),
+    }
 }
 
 /// The median of ascending values.

@@ -6,11 +6,18 @@ use latte::noise::TorchRng;
 use latte::text::MAX_LENGTH;
 use latte_ops::{PackedWeights, Parameters, Precision, Tape};
 
-use super::{Mode, Work};
+use super::{Case, DOWNSAMPLE, Mode, Work};
+
+/// A forward pass of a clip of `frames` (16) frames.
+pub(super) fn case(mode: Mode, frames: Option<usize>, precision: Precision) -> anyhow::Result<Case> {
+    let config = T2vConfig::latte_1();
+    let (frames, size) = (frames.unwrap_or(config.video_length), [config.sample_size * DOWNSAMPLE; 2]);
+    Ok(Case { mode, frames, size, work: Box::new(TextToVideo::new(config, frames, precision)?) })
+}
 
 /// The network with one clip to denoise. As in sampling, weights are packed once, and the text is read once.
 #[derive(Debug)]
-pub(super) struct TextToVideo {
+struct TextToVideo {
     model: LatteT2v,
     parameters: Parameters,
     precision: Precision,
@@ -20,8 +27,7 @@ pub(super) struct TextToVideo {
 }
 
 impl TextToVideo {
-    pub(super) fn new(frames: usize, precision: Precision) -> anyhow::Result<Self> {
-        let config = T2vConfig::latte_1();
+    fn new(config: T2vConfig, frames: usize, precision: Precision) -> anyhow::Result<Self> {
         let mut rng = TorchRng::new(0);
         let text = rng.randn((1, MAX_LENGTH, config.caption_channels))?; // [1, l, caption_channels]
         let x = rng.randn((1, frames, config.in_channels, config.sample_size, config.sample_size))?; // [1, f, c, h, w]
@@ -34,7 +40,7 @@ impl TextToVideo {
 }
 
 impl Work for TextToVideo {
-    fn once(&mut self, _: Mode) -> anyhow::Result<()> {
+    fn once(&mut self) -> anyhow::Result<()> {
         let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed);
         let input = T2vInput { x: &self.x, timesteps: &[500.0], text: &self.text, temporal: true };
         self.model.forward(&tape, &self.parameters, &input)?;

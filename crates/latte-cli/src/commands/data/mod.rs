@@ -1,5 +1,6 @@
 //! `latte data`: makes data sets, looks at them, and changes their form.
 
+mod bench;
 mod check;
 mod frames;
 mod index;
@@ -21,6 +22,7 @@ use crate::terminal::say;
 ///   latte data check --layout ucf101 --path UCF-101
 ///   latte data index --layout ucf101 --path UCF-101
 ///   latte data frames --path UCF-101 --out UCF-101-frames
+///   latte data bench --config train.toml --clips 200
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -34,6 +36,7 @@ enum Command {
     Index(index::Args),
     Check(check::Args),
     Frames(frames::Args),
+    Bench(bench::Args),
 }
 
 /// Writes the demo's data set: mp4 files of moving shapes, a sub-folder per class, and a configuration to train on them.
@@ -59,6 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Command::Index(args) => index::run(args),
         Command::Check(args) => check::run(args),
         Command::Frames(args) => frames::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 
@@ -76,7 +80,7 @@ fn demo(DemoArgs { folder, clips, seed }: &DemoArgs) -> anyhow::Result<()> {
 }
 
 /// Reads the name of a layout.
-fn layout_parser() -> impl TypedValueParser<Value = Layout> {
+pub(super) fn layout_parser() -> impl TypedValueParser<Value = Layout> {
     PossibleValuesParser::new(Layout::ALL.map(Layout::name))
         .map(|name| Layout::ALL.into_iter().find(|layout| layout.name() == name).unwrap_or_default())
 }

@@ -1,19 +1,23 @@
 //! `latte inspect`: says what a file or folder is.
 
 mod foreign;
+mod latents;
 
 use std::path::{Path, PathBuf};
 
 use latte::model::{Condition, Latte, LatteConfig};
 use latte::weights::WeightFiles;
 use latte_ops::Parameters;
-use latte_train::{CheckpointFolder, ConditionKind, ModelCard, TrainConfig, find_weights, load_weights, read_metrics};
+use latte_train::{
+    AutoencoderKind, CheckpointFolder, ConditionKind, Manifest, ModelCard, TrainConfig, find_weights, load_weights, read_metrics,
+};
 use latte_video::{Decoder, Video};
 
 use crate::failure::bad_input;
 use crate::terminal::say;
 
-/// Says what a file or folder is: a run, a checkpoint, weights (also other programs'), a configuration, or a video.
+/// Says what a file or folder is: a run, a checkpoint, weights (also other programs'), a configuration, a latent cache, or a
+/// video.
 ///
 ///   latte inspect runs/tiny
 ///   latte inspect configs/tiny.toml
@@ -22,7 +26,8 @@ use crate::terminal::say;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// A run or checkpoint folder, a .safetensors, .pt, .bin or .toml file, a folder of weights, a video file, or a folder of frames.
+    /// A run or checkpoint folder, a .safetensors, .pt, .bin or .toml file, a folder of weights or latents, a video file, or a folder
+    /// of frames.
     path: PathBuf,
 }
 
@@ -32,6 +37,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         _ if !path.exists() => return Err(bad_input(format!("{}: no such file or folder", path.display()))),
         _ if path.join("checkpoints").is_dir() => run_folder(path)?,
         _ if path.join("ema.safetensors").is_file() => weights(path)?,
+        _ if Manifest::exists(path) => latents::lines(path)?,
         Some("safetensors") => weights(path)?,
         Some("pt" | "pth" | "bin" | "ckpt" | "json") => foreign::lines(path)?,
         _ if foreign::is_folder_of_weights(path) => foreign::lines(path)?,
@@ -84,6 +90,11 @@ fn card_lines(card: &ModelCard) -> Vec<String> {
     let mut lines = model_lines(&card.model);
     let [height, width] = card.frame_size;
     lines.push(field("clips", format!("{} frames of {width} × {height} pixels, {:.3} per second", card.num_frames, card.fps)));
+    if card.autoencoder.kind == AutoencoderKind::Kl {
+        let path = card.autoencoder.path.as_ref().map_or("not said".into(), |path| path.display().to_string());
+        let digest = card.vae.as_ref().map_or(String::new(), |vae| format!(" (SHA-256 {})", vae.sha256));
+        lines.push(field("autoencoder", format!("{path}{digest}")));
+    }
     lines.push(field("diffusion", diffusion(&card.diffusion)));
     if !card.classes.is_empty() {
         let classes: Vec<String> = card.classes.iter().enumerate().map(|(n, name)| format!("{n} {name}")).collect();

@@ -136,19 +136,21 @@ impl T2vConfig {
     pub fn validate(&self) -> Result<()> {
         // Far beyond every network there is; keeps products of the sizes of a damaged file from overflowing.
         const LARGEST: usize = 1 << 16;
-        for (key, value) in [
-            ("num_attention_heads", self.num_attention_heads),
-            ("attention_head_dim", self.attention_head_dim),
-            ("in_channels", self.in_channels),
-            ("out_channels", self.out_channels),
-            ("num_layers", self.num_layers),
-            ("sample_size", self.sample_size),
-            ("patch_size", self.patch_size),
-            ("caption_channels", self.caption_channels),
-            ("video_length", self.video_length),
+        // Every pair of blocks has forty names: a damaged file must not fill the memory with them.
+        const MOST_LAYERS: usize = 1 << 10;
+        for (key, value, most) in [
+            ("num_attention_heads", self.num_attention_heads, LARGEST),
+            ("attention_head_dim", self.attention_head_dim, LARGEST),
+            ("in_channels", self.in_channels, LARGEST),
+            ("out_channels", self.out_channels, LARGEST),
+            ("num_layers", self.num_layers, MOST_LAYERS),
+            ("sample_size", self.sample_size, LARGEST),
+            ("patch_size", self.patch_size, LARGEST),
+            ("caption_channels", self.caption_channels, LARGEST),
+            ("video_length", self.video_length, LARGEST),
         ] {
-            if value == 0 || value > LARGEST {
-                return Err(Error::config(key, format!("expected 1 to {LARGEST}, got {value}")));
+            if value == 0 || value > most {
+                return Err(Error::config(key, format!("expected 1 to {most}, got {value}")));
             }
         }
         let d = self.hidden_size();
@@ -193,6 +195,7 @@ mod tests {
             ("norm_type", json!("layer_norm")),
             ("num_layers", json!(0)),
             ("num_layers", json!(u64::MAX)),
+            ("num_layers", json!(1 << 16)),
             ("patch_size", json!(-2)),
             ("out_channels", json!(5)),
             ("cross_attention_dim", json!(768)),

@@ -247,6 +247,9 @@ impl<'a> Machine<'a> {
             Role::Inert => Object::Instance(None),
             Role::Apply | Role::Storage(_) | Role::Dtype(_) => return Err(format!("applies `{name}`, which is no function")),
         };
+        if let Object::Tensor(tensor) = &made {
+            self.spend(tensor.shape.len() + tensor.strides.len())?;
+        }
         self.push(made)?;
         self.pop()
     }

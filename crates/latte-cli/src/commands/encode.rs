@@ -1,0 +1,161 @@
+//! `latte encode`: makes a latent cache.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use latte_train::{EncodeOptions, EncodeProgress, MomentDtype, Share, TrainConfig, encode};
+use latte_video::dataset::Layout;
+
+use super::data::layout_parser;
+use crate::failure::bad_input;
+use crate::progress::StageProgress;
+use crate::terminal::say;
+
+/// Runs the autoencoder over all frames of a data set once and for all. Training then reads latents at the speed of memory, and
+/// needs neither the videos nor the encoder.
+///
+/// What is stored are the encoder's means and variances, so that training from them is training from the videos: same clips,
+/// same draws, same losses. Files are written whole or not at all; an encoding that was ended in any way goes on with the same
+/// command. Several processes share the work with --shard; whoever comes last finishes the cache.
+///
+///   latte encode --config train.toml --out latents
+///   latte train --config train.toml --set data.latents=latents
+///   latte encode --path UCF-101 --layout ucf101 --vae sd-vae-ft-ema --size 256 --out latents --dtype f16
+///   latte encode --config train.toml --out latents --shard 1/4
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// A training configuration: its `data` and `autoencoder` say what is encoded.
+    #[arg(long, value_name = "FILE", required_unless_present = "path", conflicts_with_all = ["path", "layout", "vae", "size"])]
+    config: Option<PathBuf>,
+    /// Replaces one value of the configuration; may be given many times.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+    /// The folder of the data set.
+    #[arg(long, value_name = "DIR", requires_all = ["vae", "size"])]
+    path: Option<PathBuf>,
+    /// How the data set lies on disk. Default: folder.
+    #[arg(long, value_parser = layout_parser(), value_name = "LAYOUT")]
+    layout: Option<Layout>,
+    /// The autoencoder: a folder (config.json and weights) or a weights file.
+    #[arg(long, value_name = "PATH")]
+    vae: Option<PathBuf>,
+    /// Height and width of training, in pixels.
+    #[arg(long, value_name = "N")]
+    size: Option<usize>,
+    /// The folder of the cache. Default: `data.latents` of the configuration.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Encode every video mirrored, too, which training with `data.flip` needs. Default: if the configuration flips.
+    #[arg(long)]
+    flips: bool,
+    /// How values are stored: f16 is half the size, and training from it is no longer bit for bit that from videos.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// Do part K of N of the work only; others may do theirs at the same time, in the same folder.
+    #[arg(long, default_value = "1/1", value_name = "K/N")]
+    shard: Share,
+    /// How many videos are written at once.
+    #[arg(long, default_value = "64", value_name = "N")]
+    file_videos: NonZeroUsize,
+    /// How large a file may be, unless it holds one video only.
+    #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..1 << 30))]
+    file_mib: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    F16,
+}
+
+/// Unreadable videos that are named on the terminal; the manifest names all.
+const NAMED: usize = 20;
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let config = config(args)?;
+    let Some(out) = args.out.as_ref().or(config.data.latents.as_ref()) else {
+        return Err(bad_input("--out: missing; say where the cache is written (or set `data.latents`)"));
+    };
+    let options = EncodeOptions {
+        flips: args.flips || config.data.flip,
+        dtype: match args.dtype {
+            Dtype::F32 => MomentDtype::F32,
+            Dtype::F16 => MomentDtype::F16,
+        },
+        share: args.shard,
+        group_videos: args.file_videos,
+        file_bytes: args.file_mib << 20,
+        ..EncodeOptions::new(out)
+    };
+    let mut progress = Progress { stage: StageProgress::new("encoding videos"), warnings: 0 };
+    let report = encode(&config, &options, &mut progress);
+    progress.stage.finish();
+    let report = report?;
+    if progress.warnings > NAMED {
+        say(&format!("and {} more warnings like these", progress.warnings - NAMED));
+    }
+    let out = out.display();
+    say(&format!("{} videos encoded, {} were there already", report.encoded, report.found));
+    if report.groups_left > 0 {
+        say(&format!("{} files are left to other processes; the last one finishes {out}", report.groups_left));
+        return Ok(());
+    }
+    if report.unreadable > 0 {
+        say(&format!("{} videos could not be read; {out}/latents.jsonl names them", report.unreadable));
+    }
+    say(&format!("train from it: latte train --config … --set data.latents={out}"));
+    Ok(())
+}
+
+fn config(args: &Args) -> anyhow::Result<TrainConfig> {
+    if let Some(file) = &args.config {
+        return Ok(TrainConfig::load(file, &args.overrides)?);
+    }
+    let table = |pairs: &[(&str, toml::Value)]| -> toml::Value {
+        toml::Table::from_iter(pairs.iter().map(|(key, value)| (key.to_string(), value.clone()))).into()
+    };
+    let text = |path: &Option<PathBuf>, option: &str| {
+        let text = path.as_ref().and_then(|path| path.to_str()).map(toml::Value::from);
+        text.ok_or_else(|| bad_input(format!("{option}: expected a path of Unicode characters")))
+    };
+    let size = args.size.and_then(|size| i64::try_from(size).ok()).context("--size")?;
+    // Encoding asks for data and autoencoder only; the smallest model fits every size.
+    let smallest = [("patch_size", 1.into()), ("hidden_size", 4.into()), ("depth", 2.into()), ("num_heads", 1.into())];
+    let sections = [
+        ("model", table(&smallest)),
+        ("autoencoder", table(&[("kind", "kl".into()), ("path", text(&args.vae, "--vae")?)])),
+        (
+            "data",
+            table(&[
+                ("path", text(&args.path, "--path")?),
+                ("layout", args.layout.unwrap_or_default().name().into()),
+                ("size", size.into()),
+            ]),
+        ),
+        ("train", table(&[("max_steps", 1.into()), ("batch_size", 1.into())])),
+        ("output", table(&[("run", "none".into())])),
+    ];
+    let config = toml::to_string(&table(&sections))?;
+    Ok(TrainConfig::from_toml(&config, "command line", &args.overrides)?)
+}
+
+struct Progress {
+    stage: StageProgress,
+    warnings: usize,
+}
+
+impl EncodeProgress for Progress {
+    fn encoded(&mut self, done: usize, total: usize) {
+        self.stage.set(done as u64, total as u64);
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.warnings += 1;
+        if self.warnings <= NAMED {
+            self.stage.note(&format!("warning: {message}"));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `latte plot`: the curves of runs.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use crate::failure::bad_input;
+use crate::plot::curves::{Horizontal, Logs, Wish, chart};
+use crate::plot::{raster, scene, svg, terminal};
+use crate::terminal::say;
+
+/// Columns where no terminal says how many it has.
+const PIPED_WIDTH: usize = 80;
+/// Pixels of a png for each pixel of the page: sharp on fine screens, and in print.
+const PNG_SCALE: f64 = 2.0;
+
+/// Draws the curves of one run or several: in the terminal, and as svg or png.
+///
+///   latte plot runs/tiny
+///   latte plot runs/a runs/b --metric loss,grad_norm --out curves.png --out curves.svg
+///   latte plot runs/tiny --x time --log --smooth 0.99
+///
+/// Behind a smoothed curve stand, faintly, the values themselves (in files only); validation losses are dots. Metrics: loss, mse,
+/// vb, grad_norm, lr, steps_per_s, clips_per_s, validation_loss, validation_mse, validation_vb.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Run folders.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// What is drawn, a panel each, separated by commas.
+    #[arg(long, default_value = "loss", value_delimiter = ',', value_name = "METRIC,…")]
+    metric: Vec<String>,
+    /// Also write the curves to a file, svg or png by its name; may be given more than once.
+    #[arg(long, value_name = "FILE")]
+    out: Vec<PathBuf>,
+    /// How much curves are smoothed: 0 is not at all; 0.99 is a mean over some 100 steps.
+    #[arg(long, default_value_t = 0.9, value_name = "0…1")]
+    smooth: f64,
+    /// What the horizontal axis counts: steps, or the time that they took.
+    #[arg(long, value_enum, default_value_t = Horizontal::Step)]
+    x: Horizontal,
+    /// A logarithmic vertical axis.
+    #[arg(long)]
+    log: bool,
+}
+
+/// What a file is written as.
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Svg,
+    Png,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if !(0.0..1.0).contains(&args.smooth) {
+        return Err(bad_input(format!("--smooth {}: expected 0 to below 1", args.smooth)));
+    }
+    let mut files = Vec::new();
+    for path in &args.out {
+        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+        files.push(match extension.as_deref() {
+            Some("svg") => (path, Format::Svg),
+            Some("png") => (path, Format::Png),
+            _ => return Err(bad_input(format!("--out {}: expected a name that ends in .svg or .png", path.display()))),
+        });
+    }
+    let runs = args.runs.iter().map(|run| Logs::read(run)).collect::<anyhow::Result<Vec<_>>>()?;
+    let wish = Wish { metrics: &args.metric, horizontal: args.x, smooth: args.smooth, log: args.log };
+    let chart = chart(&runs, &wish)?;
+    let (width, colours) = terminal_width();
+    for line in terminal::lines(&chart, width, colours) {
+        say(&line);
+    }
+    let page = scene::scene(&chart);
+    for (path, format) in files {
+        match format {
+            Format::Svg => latte::weights::write_atomically(path, svg::svg(&page).as_bytes())?,
+            Format::Png => raster::raster(&page, PNG_SCALE).write_png(path)?,
+        }
+        say(&format!("{}", path.display()));
+    }
+    Ok(())
+}
+
+/// How many columns standard output has, and whether it shows colours.
+fn terminal_width() -> (usize, bool) {
+    if !std::io::stdout().is_terminal() {
+        return (PIPED_WIDTH, false);
+    }
+    let (_, columns) = console::Term::stdout().size();
+    // One column less: some terminals break a line that fills them.
+    (usize::from(columns).saturating_sub(1), console::colors_enabled())
+}

@@ -1,0 +1,187 @@
+//! `latte runs`: what runs there are, and how they do.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use latte_train::{RunCondition, RunSummary, find_runs};
+
+use crate::failure::bad_input;
+use crate::progress::duration;
+use crate::terminal::{note, say};
+
+/// How far below a folder runs are looked for.
+const DEPTH: usize = 3;
+
+/// Lists training runs: what each is doing or how it ended, how far it is, its loss and its speed.
+///
+///   latte runs
+///   latte runs experiments runs/tiny
+///   latte runs --json | jq '.[] | select(.condition == "running")'
+///
+/// The state is judged from the run folder. running: a process holds its lock. killed: the last process ended without a word.
+/// diverged, failed: it said why (--json has it). unknown: an older version or another machine trained it. The loss is smoothed
+/// over some 20 steps, the speed is that of the last 50; the time of a run that is not under way is what its steps took.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Run folders, or folders with runs in them.
+    #[arg(default_value = "runs", value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+    /// Print one JSON list, with everything that is known.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let mut summaries = Vec::new();
+    for folder in &args.folders {
+        if !folder.is_dir() {
+            return Err(bad_input(format!("{}: no such folder; name the folder that your runs are in", folder.display())));
+        }
+        for run in find_runs(folder, DEPTH)? {
+            match RunSummary::read(&run) {
+                Ok(summary) => summaries.push(summary),
+                // One damaged run does not hide the others.
+                Err(e) => note(&format!("warning: {e}")),
+            }
+        }
+    }
+    if args.json {
+        say(&serde_json::to_string_pretty(&summaries)?);
+        return Ok(());
+    }
+    if summaries.is_empty() {
+        let folders: Vec<String> = args.folders.iter().map(|folder| folder.display().to_string()).collect();
+        say(&format!("no runs in {}", folders.join(", ")));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    for line in table(&summaries, now) {
+        say(&line);
+    }
+    Ok(())
+}
+
+/// The table, a line each. `now` is in seconds since 1970.
+fn table(summaries: &[RunSummary], now: f64) -> Vec<String> {
+    if summaries.is_empty() {
+        return Vec::new();
+    }
+    let has_validation = summaries.iter().any(|run| run.validation_loss.is_some());
+    let mut head = vec!["run", "state", "step", "loss"];
+    if has_validation {
+        head.push("validation");
+    }
+    head.extend(["steps/s", "time", "last written"]);
+    let mut rows: Vec<Vec<String>> = vec![head.into_iter().map(String::from).collect()];
+    for run in summaries {
+        let mut row = vec![name(&run.path), state(run.condition).into(), steps(run), number(run.loss)];
+        if has_validation {
+            row.push(number(run.validation_loss));
+        }
+        row.push(
+            run.steps_per_s
+                .map_or_else(nothing, |speed| if speed < 10.0 { format!("{speed:.2}") } else { format!("{speed:.0}") }),
+        );
+        row.push(match run.left_s {
+            Some(left) if run.condition == RunCondition::Running => format!("{} left", span(left)),
+            _ => span(run.trained_s),
+        });
+        row.push(run.last_written.map_or_else(nothing, |time| format!("{} ago", span(now - time))));
+        rows.push(row);
+    }
+    aligned(&rows)
+}
+
+fn name(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn nothing() -> String {
+    "-".into()
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(nothing, |value| format!("{value:.4}"))
+}
+
+fn steps(run: &RunSummary) -> String {
+    match run.max_steps {
+        Some(max) => format!("{}/{max}", run.step),
+        None => run.step.to_string(),
+    }
+}
+
+fn span(seconds: f64) -> String {
+    Duration::try_from_secs_f64(seconds.max(0.0)).map_or_else(|_| nothing(), duration)
+}
+
+fn state(condition: RunCondition) -> &'static str {
+    match condition {
+        RunCondition::Running => "running",
+        RunCondition::Finished => "finished",
+        RunCondition::Stopped => "stopped",
+        RunCondition::Diverged => "diverged",
+        RunCondition::Failed => "failed",
+        RunCondition::Killed => "killed",
+        RunCondition::Unknown => "unknown",
+    }
+}
+
+/// Columns under each other: names and states from the left, numbers to the right.
+fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> =
+        (0..columns).map(|c| rows.iter().filter_map(|row| row.get(c)).map(|t| t.chars().count()).max().unwrap_or(0)).collect();
+    let cell = |(column, text): (usize, &String)| {
+        let room = " ".repeat(widths[column] - text.chars().count());
+        if column < 2 { format!("{text}{room}") } else { format!("{room}{text}") }
+    };
+    let line = |row: &Vec<String>| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
+    rows.iter().map(|row| line(row).trim_end().to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(path: &str, condition: RunCondition) -> RunSummary {
+        RunSummary {
+            path: path.into(),
+            condition,
+            what: None,
+            step: 450,
+            max_steps: Some(1500),
+            loss: Some(0.041_26),
+            validation_loss: None,
+            steps_per_s: Some(12.34),
+            trained_s: 75.0,
+            left_s: Some(85.0),
+            last_written: Some(1e9),
+        }
+    }
+
+    #[test]
+    fn the_table_says_how_runs_do() {
+        let young = RunSummary {
+            step: 0,
+            max_steps: None,
+            loss: None,
+            steps_per_s: None,
+            trained_s: 0.0,
+            left_s: None,
+            ..summary("c", RunCondition::Unknown)
+        };
+        let runs = [summary("runs/tiny", RunCondition::Running), summary("b", RunCondition::Killed), young];
+        let expected = [
+            "run        state        step    loss  steps/s             time  last written",
+            "runs/tiny  running  450/1500  0.0413       12  1 min 25 s left       3 s ago",
+            "b          killed   450/1500  0.0413       12       1 min 15 s       3 s ago",
+            "c          unknown         0       -        -              0 s       3 s ago",
+        ];
+        assert_eq!(table(&runs, 1e9 + 3.0), expected);
+        let validated = [RunSummary { validation_loss: Some(0.5), ..summary("a", RunCondition::Finished) }, runs[1].clone()];
+        let lines = table(&validated, 1e9);
+        assert!(lines[0].contains("validation") && lines[1].contains("0.5000") && lines[2].contains("  -  "), "{lines:#?}");
+        assert!(table(&[], 0.0).is_empty());
+    }
+}

@@ -1,0 +1,250 @@
+//! From the logs of runs to the lines of a chart.
+
+use std::path::{Path, PathBuf};
+
+use latte_train::{StepRecord, ValidationRecord, read_metrics, read_validation};
+
+use super::{Chart, Line, Panel, Style};
+use crate::failure::bad_input;
+
+/// What a log can be asked for.
+pub(crate) const METRICS: [&str; 10] =
+    ["loss", "mse", "vb", "grad_norm", "lr", "steps_per_s", "clips_per_s", "validation_loss", "validation_mse", "validation_vb"];
+
+/// What the horizontal axis counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Horizontal {
+    /// Optimiser steps.
+    Step,
+    /// The time that the steps took; breaks, samples and checkpoints are not in it.
+    Time,
+}
+
+/// What is drawn of the runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish<'a> {
+    pub(crate) metrics: &'a [String],
+    pub(crate) horizontal: Horizontal,
+    /// How much of the curve's last value goes into the next one, 0 (nothing is smoothed) to below 1.
+    pub(crate) smooth: f64,
+    pub(crate) log: bool,
+}
+
+/// A run's logs.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    pub(crate) name: String,
+    records: Vec<StepRecord>,
+    validations: Vec<ValidationRecord>,
+    /// Seconds of training up to each record, itself included.
+    seconds: Vec<f64>,
+}
+
+impl Logs {
+    /// Reads the logs of a run: of its folder, or of its `metrics.jsonl`.
+    ///
+    /// # Errors
+    ///
+    /// If there are none, or they cannot be understood.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let folder = if path.is_file() { path.parent().unwrap_or(path).to_path_buf() } else { path.to_path_buf() };
+        let metrics: PathBuf = if path.is_file() { path.to_path_buf() } else { folder.join("metrics.jsonl") };
+        if !metrics.is_file() {
+            let what = "no metrics.jsonl here: expected the folder of a run, as `latte train` writes it";
+            return Err(bad_input(format!("{}: {what}", path.display())));
+        }
+        let validation = folder.join("validation.jsonl");
+        let validations = if validation.is_file() { read_validation(&validation)? } else { Vec::new() };
+        Ok(Self::new(folder.display().to_string(), read_metrics(&metrics)?, validations))
+    }
+
+    fn new(name: String, records: Vec<StepRecord>, validations: Vec<ValidationRecord>) -> Self {
+        let mut total = 0.0;
+        let seconds = records.iter().map(|record| {
+            total += Some(1.0 / record.steps_per_s).filter(|s| s.is_finite()).unwrap_or(0.0);
+            total
+        });
+        let seconds = seconds.collect();
+        Self { name, records, validations, seconds }
+    }
+
+    /// `[step, value]` of each record that has the metric.
+    fn values(&self, metric: &str) -> Vec<[f64; 2]> {
+        let of_step = |value: fn(&StepRecord) -> Option<f64>| -> Vec<[f64; 2]> {
+            self.records.iter().filter_map(|r| Some([r.step as f64, value(r)?])).collect()
+        };
+        let of_validation = |value: fn(&ValidationRecord) -> Option<f64>| -> Vec<[f64; 2]> {
+            self.validations.iter().filter_map(|r| Some([r.step as f64, value(r)?])).collect()
+        };
+        match metric {
+            "loss" => of_step(|r| Some(r.loss)),
+            "mse" => of_step(|r| r.mse),
+            "vb" => of_step(|r| r.vb),
+            "grad_norm" => of_step(|r| Some(r.grad_norm)),
+            "lr" => of_step(|r| Some(r.lr)),
+            "steps_per_s" => of_step(|r| Some(r.steps_per_s)),
+            "clips_per_s" => of_step(|r| Some(r.clips_per_s)),
+            "validation_loss" => of_validation(|r| Some(r.loss)),
+            "validation_mse" => of_validation(|r| r.mse),
+            "validation_vb" => of_validation(|r| r.vb),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Seconds of training up to `step`.
+    fn seconds_at(&self, step: f64) -> f64 {
+        let after = self.records.partition_point(|record| record.step as f64 <= step);
+        after.checked_sub(1).map_or(0.0, |last| self.seconds[last])
+    }
+}
+
+/// The chart of `runs`.
+///
+/// # Errors
+///
+/// If a metric is none, or no run has it.
+pub(crate) fn chart(runs: &[Logs], wish: &Wish<'_>) -> anyhow::Result<Chart> {
+    let (unit_s, x_label) = match wish.horizontal {
+        Horizontal::Step => (1.0, "step".to_string()),
+        Horizontal::Time => {
+            let (unit_s, unit) = time_unit(runs.iter().filter_map(|run| run.seconds.last().copied()).fold(0.0, f64::max));
+            (unit_s, format!("time of training ({unit})"))
+        }
+    };
+    let mut panels = Vec::new();
+    for metric in wish.metrics {
+        if !METRICS.contains(&metric.as_str()) {
+            return Err(bad_input(format!("--metric {metric}: expected one of {}", METRICS.join(", "))));
+        }
+        let mut panel = Panel { title: metric.clone(), log: wish.log, lines: Vec::new() };
+        for (run, logs) in runs.iter().enumerate() {
+            let placed = |metric: &str| -> Vec<[f64; 2]> {
+                let place = |step: f64| match wish.horizontal {
+                    Horizontal::Step => step,
+                    Horizontal::Time => logs.seconds_at(step) / unit_s,
+                };
+                let drawable = |[_, v]: &[f64; 2]| v.is_finite() && (!wish.log || *v > 0.0);
+                logs.values(metric).into_iter().filter(drawable).map(|[step, v]| [place(step), v]).collect()
+            };
+            let few = metric.starts_with("validation_");
+            let values = placed(metric);
+            // A learning rate has no noise that could be smoothed away, only edges.
+            if few || metric == "lr" || wish.smooth == 0.0 {
+                let style = if few { Style::Dotted } else { Style::Strong };
+                panel.lines.push(Line { run, style, points: values });
+            } else {
+                panel.lines.push(Line { run, style: Style::Strong, points: smoothed(&values, wish.smooth) });
+                panel.lines.push(Line { run, style: Style::Faint, points: values });
+            }
+            if !few {
+                panel.lines.push(Line { run, style: Style::Dotted, points: placed(&format!("validation_{metric}")) });
+            }
+        }
+        panel.lines.retain(|line| !line.points.is_empty());
+        if panel.lines.is_empty() {
+            let why = if wish.log { "no run has a value of it above 0" } else { "no run has a value of it" };
+            return Err(bad_input(format!("--metric {metric}: {why}")));
+        }
+        // What is behind is drawn first.
+        panel.lines.sort_by_key(|line| match line.style {
+            Style::Faint => 0,
+            Style::Strong => 1,
+            Style::Dotted => 2,
+        });
+        panels.push(panel);
+    }
+    Ok(Chart { runs: runs.iter().map(|run| run.name.clone()).collect(), x_label, panels })
+}
+
+/// The running mean that forgets: each value has the weight `1 − smooth`, and what came before has the rest. The first values
+/// count as much as they should, not as if nothing had been before them.
+fn smoothed(values: &[[f64; 2]], smooth: f64) -> Vec<[f64; 2]> {
+    let (mut sum, mut weight) = (0.0, 0.0);
+    let step = |[x, value]: &[f64; 2]| {
+        sum = smooth * sum + (1.0 - smooth) * value;
+        weight = smooth * weight + (1.0 - smooth);
+        [*x, sum / weight]
+    };
+    values.iter().map(step).collect()
+}
+
+/// The unit in which `seconds` is a number that says something.
+fn time_unit(seconds: f64) -> (f64, &'static str) {
+    match seconds {
+        s if s < 180.0 => (1.0, "s"),
+        s if s < 3.0 * 3600.0 => (60.0, "min"),
+        s if s < 3.0 * 86_400.0 => (3600.0, "h"),
+        _ => (86_400.0, "days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logs(name: &str, steps: u64) -> Logs {
+        let record = |step: u64| StepRecord {
+            step,
+            loss: 1.0 / step as f64,
+            mse: Some(0.5),
+            vb: None,
+            grad_norm: 2.0,
+            lr: 1e-4,
+            steps_per_s: 0.5,
+            clips_per_s: 4.0,
+            time: 1e9,
+        };
+        let validation = ValidationRecord { step: steps / 2, loss: 0.7, mse: None, vb: None, time: 1e9 };
+        Logs::new(name.into(), (1..=steps).map(record).collect(), vec![validation])
+    }
+
+    fn wish(metrics: &[String], horizontal: Horizontal, smooth: f64) -> Wish<'_> {
+        Wish { metrics, horizontal, smooth, log: false }
+    }
+
+    #[test]
+    fn a_loss_is_its_values_their_curve_and_the_validation() {
+        let metrics = ["loss".to_string(), "lr".to_string()];
+        let chart = chart(&[logs("a", 100), logs("b", 40)], &wish(&metrics, Horizontal::Step, 0.9)).unwrap();
+        let styles: Vec<(usize, Style)> = chart.panels[0].lines.iter().map(|line| (line.run, line.style)).collect();
+        use Style::{Dotted, Faint, Strong};
+        assert_eq!(styles, [(0, Faint), (1, Faint), (0, Strong), (1, Strong), (0, Dotted), (1, Dotted)]);
+        assert_eq!(chart.panels[0].lines[1].points[39], [40.0, 1.0 / 40.0]);
+        assert_eq!(chart.panels[0].lines[4].points, [[50.0, 0.7]]);
+        // What has no noise is not smoothed.
+        assert_eq!(chart.panels[1].lines.iter().map(|line| line.style).collect::<Vec<_>>(), [Strong, Strong]);
+        assert_eq!((chart.x_label.as_str(), chart.runs.len()), ("step", 2));
+    }
+
+    #[test]
+    fn time_is_that_of_the_steps() {
+        let metrics = ["loss".to_string()];
+        let chart = chart(&[logs("a", 120)], &wish(&metrics, Horizontal::Time, 0.0)).unwrap();
+        assert_eq!(chart.x_label, "time of training (min)");
+        let line = &chart.panels[0].lines[0];
+        assert_eq!((line.points[0][0], line.points[119][0]), (2.0 / 60.0, 4.0));
+        // The validation after step 60 stands where that step does.
+        assert_eq!(chart.panels[0].lines[1].points, [[2.0, 0.7]]);
+    }
+
+    #[test]
+    fn smoothing_keeps_a_constant_and_weighs_the_first_values_fully() {
+        let curve = smoothed(&[[1.0, 4.0], [2.0, 4.0], [3.0, 8.0]], 0.5);
+        assert_eq!(curve[..2], [[1.0, 4.0], [2.0, 4.0]]);
+        // Weights 1/2, 1/4, 1/8 of 7/8.
+        assert!((curve[2][1] - (4.0 * 1.0 + 4.0 * 2.0 + 8.0 * 4.0) / 7.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_said() {
+        let say = |metric: &str, log: bool| {
+            let metrics = [metric.to_string()];
+            let wish = Wish { log, ..wish(&metrics, Horizontal::Step, 0.9) };
+            chart(&[logs("a", 4)], &wish).unwrap_err().to_string()
+        };
+        assert!(say("accuracy", false).contains("expected one of loss, mse"));
+        assert_eq!(say("vb", false), "--metric vb: no run has a value of it");
+        assert_eq!(say("validation_mse", true), "--metric validation_mse: no run has a value of it above 0");
+        assert!(Logs::read(Path::new("/nowhere")).unwrap_err().to_string().contains("/nowhere: no metrics.jsonl"));
+    }
+}

@@ -1,0 +1,92 @@
+//! Curves of runs. Logs become a [`Chart`] (`curves`), which is drawn in the terminal, or laid out as a list of marks (`scene`)
+//! from which both SVG and PNG are made.
+
+pub(crate) mod axis;
+pub(crate) mod curves;
+pub(crate) mod raster;
+pub(crate) mod scene;
+mod strokes;
+pub(crate) mod svg;
+pub(crate) mod terminal;
+
+use axis::Axis;
+
+/// All that is drawn: a panel for each metric, one above the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Chart {
+    /// The names of the runs, in the order of their colours.
+    pub(crate) runs: Vec<String>,
+    /// What the horizontal axes count.
+    pub(crate) x_label: String,
+    pub(crate) panels: Vec<Panel>,
+}
+
+/// One metric of all runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    /// Whether values stand on a logarithmic axis.
+    pub(crate) log: bool,
+    /// In the order in which they are drawn.
+    pub(crate) lines: Vec<Line>,
+}
+
+/// One curve.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Line {
+    /// Which run it is of.
+    pub(crate) run: usize,
+    pub(crate) style: Style,
+    /// `[x, value]` from left to right, all finite.
+    pub(crate) points: Vec<[f64; 2]>,
+}
+
+/// What kind of values a line has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Single values behind a smoothed curve.
+    Faint,
+    /// The curve.
+    Strong,
+    /// Few measurements, each worth a dot.
+    Dotted,
+}
+
+impl Panel {
+    /// The axes that hold its lines. Faint lines may reach beyond them: what counts is the curve.
+    pub(crate) fn axes(&self) -> [Axis; 2] {
+        let mut values = Vec::new();
+        for line in &self.lines {
+            let mut own: Vec<f64> = line.points.iter().map(|[_, value]| *value).filter(|v| !self.log || *v > 0.0).collect();
+            if line.style == Style::Faint {
+                own.sort_by(f64::total_cmp);
+                let cut = own.len() / 50;
+                own = own[cut..own.len() - cut].to_vec();
+            }
+            values.extend(own);
+        }
+        let xs = self.lines.iter().flat_map(|line| line.points.iter().map(|[x, _]| *x));
+        [Axis::between(xs), Axis::around(values.into_iter(), self.log)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_spike_does_not_flatten_the_curve() {
+        let mut raw: Vec<[f64; 2]> = (0..200).map(|i| [f64::from(i), 1.0 + f64::from(i % 10) / 10.0]).collect();
+        raw[77][1] = 500.0;
+        let strong = raw.iter().map(|[x, _]| [*x, 1.5]).collect();
+        let lines = vec![
+            Line { run: 0, style: Style::Faint, points: raw.clone() },
+            Line { run: 0, style: Style::Strong, points: strong },
+        ];
+        let panel = Panel { title: "loss".into(), log: false, lines };
+        assert!(panel.axes()[1].place(1.9).is_some() && panel.axes()[1].place(3.0).is_none());
+        // But where there is nothing else, it counts.
+        let only = Panel { lines: vec![Line { run: 0, style: Style::Strong, points: raw }], ..panel };
+        assert!(only.axes()[1].place(500.0).is_some());
+    }
+}

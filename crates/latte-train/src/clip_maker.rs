@@ -1,0 +1,127 @@
+//! From a model's card and weights to clips with names: what training's own samples, `latte sample` and the demo share.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use latte::pipeline::{ClassModel, ClassModelConfig, Recipe, Request};
+use latte::vae::Autoencoder;
+use latte_ops::Parameters;
+use latte_video::encode::{Image, SheetRow, contact_sheet};
+use latte_video::{Clip, transform};
+
+use crate::checkpoint::ModelCard;
+use crate::config::AutoencoderKind;
+use crate::error::Result;
+
+/// Rows of a contact sheet; more cannot be taken in.
+pub const MOST_ROWS: usize = 64;
+/// Frames of a row.
+const COLUMNS: usize = 8;
+/// Frames of contact sheets are at least this wide.
+const MIN_FRAME_WIDTH: usize = 64;
+
+/// A trained model, ready to make clips.
+#[derive(Debug)]
+pub struct ClipMaker {
+    card: ModelCard,
+    model: ClassModel,
+}
+
+/// A clip that was made.
+#[derive(Debug, Clone)]
+pub struct MadeClip {
+    /// What was asked for.
+    pub request: Request,
+    /// A name for its file, without an extension: class and seed.
+    pub name: String,
+    /// The same for people.
+    pub label: String,
+    /// The pixels.
+    pub clip: Clip,
+}
+
+impl ModelCard {
+    /// What the class model needs besides its weights.
+    pub(crate) fn class_model(&self, autoencoder: Arc<dyn Autoencoder>) -> ClassModelConfig {
+        ClassModelConfig {
+            network: self.model.clone(),
+            diffusion: self.diffusion.clone(),
+            autoencoder,
+            // Pixels lie in [-1, 1]; latents of an autoencoder have no such bound.
+            clip_denoised: self.autoencoder.kind == AutoencoderKind::Pixels,
+            frame_size: self.frame_size,
+            num_frames: self.num_frames,
+        }
+    }
+
+    /// The name of a class, or its number where it has none; `video` for no class.
+    pub fn class_name(&self, class: Option<u32>) -> String {
+        match class {
+            None => "video".into(),
+            Some(number) => self.classes.get(number as usize).cloned().unwrap_or_else(|| format!("class{number}")),
+        }
+    }
+}
+
+impl ClipMaker {
+    /// Puts a model together. The weights must stand still for as long as it is there.
+    ///
+    /// # Errors
+    ///
+    /// If the weights are not those of the network on the card.
+    pub fn new(card: ModelCard, autoencoder: Arc<dyn Autoencoder>, weights: Parameters) -> Result<Self> {
+        let model = ClassModel::new(card.class_model(autoencoder), weights)?;
+        Ok(Self { card, model })
+    }
+
+    /// What is known about the model.
+    pub fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    /// Makes one clip, each pixel as a square of `enlarge` × `enlarge`. `on_step` hears after each step of the sampler how many
+    /// are done, and may stop the work; then there is no clip.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClassModel::generate`], or if `enlarge` is zero.
+    pub fn make(
+        &self,
+        recipe: &Recipe,
+        request: Request,
+        enlarge: usize,
+        on_step: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<MadeClip>> {
+        let Some(pixels) = self.model.generate(recipe, request, on_step)? else { return Ok(None) };
+        let clip = transform::to_clip(&pixels.values, pixels.shape, self.card.fps)?.enlarged(enlarge)?;
+        let class = self.card.class_name(request.class);
+        let name = format!("{}_seed{}", file_name(&class), request.seed);
+        Ok(Some(MadeClip { request, name, label: format!("{class}, seed {}", request.seed), clip }))
+    }
+}
+
+/// Clips in one picture, a row each; the first [`MOST_ROWS`].
+///
+/// # Errors
+///
+/// If there is no clip.
+pub fn contact_sheet_of<'a>(clips: impl IntoIterator<Item = &'a MadeClip>) -> Result<Image> {
+    let rows: Vec<SheetRow<'_>> =
+        clips.into_iter().take(MOST_ROWS).map(|made| SheetRow { label: &made.label, clip: &made.clip }).collect();
+    Ok(contact_sheet(&rows, COLUMNS, MIN_FRAME_WIDTH)?)
+}
+
+/// A class name as part of a file name.
+fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_become_file_names() {
+        assert_eq!(file_name("a/b ü..c"), "a_b_ü__c");
+    }
+}

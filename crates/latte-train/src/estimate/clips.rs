@@ -1,0 +1,200 @@
+//! What loading a clip costs: decoding, resizing, encoding, and the memory of clips that are kept or ready.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::MemoryMeter;
+use crate::config::TrainConfig;
+use crate::error::Result;
+use crate::loader::{ClipSource, EpochPlace, LoadedClip, Loader, Position};
+use latte::noise::TorchRng;
+
+/// Loading stops after so many seconds or clips.
+const ENOUGH_S: f64 = 3.0;
+const ENOUGH_CLIPS: usize = 8;
+
+/// What one clip costs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClipCost {
+    /// How many were loaded for this.
+    pub(super) loaded: usize,
+    /// The first time that a video is asked for.
+    cold: Seconds,
+    /// Again, where the source keeps videos in memory.
+    warm: Seconds,
+    /// The share of the videos that are kept.
+    kept_share: f64,
+    /// Bytes that all kept videos take.
+    kept: f64,
+    /// Bytes of the videos that were kept while measuring, and so are counted elsewhere.
+    kept_already: f64,
+    /// Bytes of one clip that is ready.
+    ready: f64,
+    /// Bytes that loading one takes besides.
+    on_the_way: f64,
+    num_files: usize,
+}
+
+/// How long something takes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seconds {
+    by_the_clock: f64,
+    /// Of all processors together.
+    of_processors: f64,
+}
+
+/// A source that can be loaded from twice.
+struct Borrowed(Arc<dyn ClipSource>);
+
+impl ClipSource for Borrowed {
+    fn num_files(&self) -> usize {
+        self.0.num_files()
+    }
+
+    fn load(&self, file: usize, rng: &mut TorchRng) -> std::result::Result<LoadedClip, String> {
+        self.0.load(file, rng)
+    }
+
+    fn bytes_kept(&self, file: usize) -> u64 {
+        self.0.bytes_kept(file)
+    }
+
+    fn add_images(
+        &self,
+        place: EpochPlace<'_>,
+        clip: &mut LoadedClip,
+        rng: &mut TorchRng,
+    ) -> std::result::Result<Vec<String>, String> {
+        self.0.add_images(place, clip, rng)
+    }
+}
+
+impl ClipCost {
+    /// Loads some clips of the run's first epoch twice.
+    pub(super) fn measure(source: Arc<dyn ClipSource>, config: &TrainConfig, meter: &dyn MemoryMeter) -> Result<Self> {
+        let num_files = source.num_files();
+        let loader = || Loader::new(Box::new(Borrowed(Arc::clone(&source))), config.train.seed, Position::default(), 1, 1);
+        meter.begin();
+        let before = meter.most_held();
+        let (cold, count, ready) = time(&mut loader()?, ENOUGH_CLIPS.min(num_files))?;
+        let taken = meter.most_held().saturating_sub(before) as f64;
+        // How much the source would keep of each video; those that were loaded stand for all.
+        let bytes: Vec<u64> =
+            (0..num_files).step_by(num_files.div_ceil(ENOUGH_CLIPS).max(1)).map(|file| source.bytes_kept(file)).collect();
+        let mean = bytes.iter().sum::<u64>() as f64 / bytes.len().max(1) as f64;
+        let budget = (config.data.cache_mib as f64) * f64::from(1 << 20);
+        let all = mean * num_files as f64;
+        let kept_share = if all > 0.0 { (budget / all).min(1.0) } else { 0.0 };
+        let kept_already = (mean * count as f64).min(budget);
+        let warm = if kept_share > 0.0 { time(&mut loader()?, count)?.0 } else { cold };
+        let on_the_way = (taken - kept_already - 2.0 * ready).max(ready);
+        Ok(Self { loaded: count, cold, warm, kept_share, kept: all.min(budget), kept_already, ready, on_the_way, num_files })
+    }
+
+    /// The seconds that loading adds to a step that is busy for `busy_s` without it, on the average of the run.
+    pub(super) fn added_to_a_step(&self, config: &TrainConfig, busy_s: f64) -> f64 {
+        let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        let (threads, clips) = (config.data.loader_threads as f64, (config.train.batch_size * config.train.accumulate) as f64);
+        let added = |of_clip: Seconds| {
+            // Loading goes on beside the step, on the same processors; and a step cannot begin before its clips are there.
+            let shared = busy_s + clips * of_clip.of_processors / cores;
+            shared.max(clips * of_clip.by_the_clock / threads) - busy_s
+        };
+        let total = clips * config.train.max_steps as f64;
+        let first_time = (self.num_files as f64).min(total);
+        let cold_share = (first_time + (1.0 - self.kept_share) * (total - first_time)) / total;
+        cold_share * added(self.cold) + (1.0 - cold_share) * added(self.warm)
+    }
+
+    /// The bytes that clips take during the run, beyond those that were there while measuring.
+    pub(super) fn memory(&self, config: &TrainConfig) -> u64 {
+        let (ahead, threads) = (config.data.prefetch as f64, config.data.loader_threads as f64);
+        // Those that are ready, those of the step that is under way, and what threads work on.
+        let step = (config.train.batch_size * config.train.accumulate) as f64;
+        ((self.kept - self.kept_already).max(0.0) + (ahead + step) * self.ready + threads * self.on_the_way) as u64
+    }
+}
+
+/// Takes up to `most` clips; returns how long one takes, how many there were, and the bytes of one.
+fn time(loader: &mut Loader, most: usize) -> Result<(Seconds, usize, f64)> {
+    let (started, processors) = (Instant::now(), processor_seconds());
+    let (mut count, mut bytes) = (0, 0);
+    while count == 0 || count < most && started.elapsed().as_secs_f64() < ENOUGH_S {
+        for clip in loader.next_clips(1, &mut |_| {})? {
+            bytes = size_of_val(clip.frames.values());
+        }
+        count += 1;
+    }
+    let by_the_clock = started.elapsed().as_secs_f64() / count as f64;
+    let of_processors = match (processors, processor_seconds()) {
+        // The loader is one clip ahead.
+        (Some(before), Some(after)) => (after - before) / (count + 1) as f64,
+        _ => by_the_clock,
+    };
+    Ok((Seconds { by_the_clock, of_processors }, count, bytes as f64))
+}
+
+/// The time that all threads of this process have spent on processors, as Linux tells it.
+fn processor_seconds() -> Option<f64> {
+    /// Linux has counted in hundredths of a second on every architecture for decades.
+    const TICKS_PER_S: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program may hold spaces; user and system time are the 14th and 15th field.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / TICKS_PER_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(cold: [f64; 2], warm: [f64; 2], kept_share: f64, num_files: usize) -> ClipCost {
+        let seconds = |[by_the_clock, of_processors]: [f64; 2]| Seconds { by_the_clock, of_processors };
+        ClipCost {
+            loaded: 1,
+            cold: seconds(cold),
+            warm: seconds(warm),
+            kept_share,
+            kept: 1000.0,
+            kept_already: 100.0,
+            ready: 10.0,
+            on_the_way: 5.0,
+            num_files,
+        }
+    }
+
+    fn config(overrides: &[&str]) -> TrainConfig {
+        let text = "[model]\npreset = \"S/2\"\n[data]\npath = \"x\"\nsize = 64\n[train]\nmax_steps = 10\nbatch_size = 4\n[output]\nrun = \"y\"\n";
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        TrainConfig::from_toml(text, "x.toml", &overrides).unwrap()
+    }
+
+    #[test]
+    fn loading_costs_processors_or_the_wait_for_it() {
+        let config = config(&["data.loader_threads=2"]);
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        // 4 clips of 3 s on 2 threads take 6 s, and the network only 1 s.
+        near(cost([3.0, 0.0], [0.0, 0.0], 0.0, 1000).added_to_a_step(&config, 1.0), 5.0);
+        // The network waits for nothing, but shares its processors.
+        let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        near(cost([0.1, 0.5], [0.0, 0.0], 0.0, 1000).added_to_a_step(&config, 10.0), 2.0 / cores);
+        // Of 40 clips in all, 10 are loaded for the first time, and a half of the rest again.
+        near(cost([3.0, 0.0], [0.0, 0.0], 0.5, 10).added_to_a_step(&config, 1.0), (10.0 + 15.0) / 40.0 * 5.0);
+    }
+
+    #[test]
+    fn the_memory_of_clips_is_that_of_kept_and_ready_ones() {
+        let config = config(&["data.loader_threads=2", "data.prefetch=3", "train.accumulate=2"]);
+        assert_eq!(cost([0.0; 2], [0.0; 2], 1.0, 1).memory(&config), 900 + (3 + 8) * 10 + 2 * 5);
+    }
+
+    #[test]
+    fn the_system_tells_how_long_this_process_has_worked() {
+        if let Some(before) = processor_seconds() {
+            assert!(before >= 0.0 && processor_seconds().is_some_and(|after| after >= before));
+        } else {
+            assert!(!cfg!(target_os = "linux"));
+        }
+    }
+}

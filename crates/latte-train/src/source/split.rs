@@ -1,0 +1,135 @@
+//! Which videos are held out for validation: their names decide.
+
+use latte_video::dataset::Item;
+
+use crate::error::{Error, Result};
+
+/// A part of a data set that is cut by `validation.fraction`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What is trained on.
+    Training,
+    /// What is held out.
+    Validation,
+}
+
+impl Part {
+    /// Whether a video called `name` is in this part when `fraction` of the videos are held out. Depends on nothing else, so
+    /// that a video stays on its side when others are added or removed.
+    pub fn holds(self, name: &str, fraction: f64) -> bool {
+        (place(name) < fraction) == (self == Self::Validation)
+    }
+
+    /// Leaves the items of this part; those that are held out in an order that depends on their names alone.
+    ///
+    /// # Errors
+    ///
+    /// If none are left, or of a class of `num_classes` none are left to train on.
+    pub(super) fn keep(self, items: &mut Vec<Item>, fraction: f64, classes: &[String]) -> Result<()> {
+        let all = items.len();
+        items.retain(|item| self.holds(&item.name, fraction));
+        let wrong = |what: String| Err(Error::config("configuration", "validation.fraction", what));
+        match self {
+            _ if items.is_empty() => {
+                let (of, hint) = match self {
+                    Self::Training => ("all", "a smaller"),
+                    Self::Validation => ("none", "a larger"),
+                };
+                wrong(format!(
+                    "{fraction} of {all} videos are {of} of them; take {hint} share, or another data set as `validation.path`"
+                ))
+            }
+            Self::Training => match (0..classes.len()).find(|&class| !items.iter().any(|i| i.label == Some(class as u32))) {
+                Some(class) => {
+                    let class = &classes[class];
+                    wrong(format!(
+                        "all videos of the class `{class}` would be held out; take a smaller share, or another data set as `validation.path`"
+                    ))
+                }
+                None => Ok(()),
+            },
+            Self::Validation => {
+                items.sort_by(|a, b| place(&a.name).total_cmp(&place(&b.name)));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A number in [0, 1) for each name, spread evenly (FNV-1a, and SplitMix64's finaliser for the high bits of short names).
+fn place(name: &str) -> f64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in name.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^= hash >> 31;
+    (hash >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use latte_video::dataset::Place;
+
+    use super::*;
+
+    fn items(names: impl Iterator<Item = String>) -> Vec<Item> {
+        let item = |(i, name): (usize, String)| Item {
+            place: Place::Path(PathBuf::from(&name)),
+            name,
+            label: Some(i as u32 % 2),
+            caption: None,
+            info: None,
+        };
+        names.enumerate().map(item).collect()
+    }
+
+    fn names(items: &[Item]) -> Vec<&str> {
+        items.iter().map(|item| item.name.as_str()).collect()
+    }
+
+    #[test]
+    fn every_video_is_on_one_side_and_stays_there() {
+        let classes = ["a".to_string(), "b".to_string()];
+        let cut = |count: usize| {
+            let all = items((0..count).map(|i| format!("class/{i:03}.mp4")));
+            let (mut train, mut held) = (all.clone(), all);
+            Part::Training.keep(&mut train, 0.2, &classes).unwrap();
+            Part::Validation.keep(&mut held, 0.2, &classes).unwrap();
+            (train, held)
+        };
+        let (train, held) = cut(1000);
+        assert_eq!(train.len() + held.len(), 1000);
+        assert!(train.iter().all(|item| !names(&held).contains(&item.name.as_str())));
+        // 200 ± 4 standard deviations.
+        assert!((150..250).contains(&held.len()), "{}", held.len());
+        let (_, fewer) = cut(500);
+        assert!(fewer.iter().all(|item| names(&held).contains(&item.name.as_str())));
+        assert!(!names(&held).is_sorted(), "the order is not that of the names");
+        // Written down once, so that no change of the program moves a video: 0.2 of these are held out.
+        let some: Vec<&str> = names(&held).into_iter().filter(|name| *name < "class/020").collect();
+        assert_eq!(some, HELD_OF_TWENTY);
+    }
+
+    /// Of `class/000.mp4` to `class/019.mp4`.
+    const HELD_OF_TWENTY: [&str; 4] = ["class/000.mp4", "class/018.mp4", "class/013.mp4", "class/010.mp4"];
+
+    #[test]
+    fn a_part_without_videos_is_an_error_that_says_what_to_do() {
+        let refuse = |part: Part, fraction: f64, names: &[&str], classes: &[String]| {
+            let mut items = items(names.iter().map(ToString::to_string));
+            part.keep(&mut items, fraction, classes).unwrap_err().to_string()
+        };
+        let none = refuse(Part::Validation, 1e-9, &["a", "b"], &[]);
+        assert!(none.contains("validation.fraction") && none.contains("none of them") && none.contains("larger"), "{none}");
+        let all = refuse(Part::Training, 1.0 - 1e-9, &["a", "b"], &[]);
+        assert!(all.contains("all of them") && all.contains("smaller"), "{all}");
+        let many: Vec<String> = (0..40).map(|i| i.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let class = refuse(Part::Training, 0.5, &many, &["x".into(), "y".into(), "z".into()]);
+        assert!(class.contains("all videos of the class `z`"), "{class}");
+    }
+}

@@ -1,0 +1,197 @@
+//! What a run shows of itself while it goes on: TensorBoard event files, and samples from the averaged weights.
+//!
+//! Nothing here touches what decides about the weights: a run with samples ends with the same bits as one without.
+
+use std::fmt;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use latte::model::Condition;
+use latte::pipeline::{Recipe, Request};
+use latte::vae::Autoencoder;
+use latte_ops::{Parameters, Precision};
+use latte_video::encode::{Mp4Options, write_gif, write_mp4};
+
+use crate::checkpoint::ModelCard;
+use crate::clip_maker::{ClipMaker, MadeClip, contact_sheet_of};
+use crate::config::{SamplesConfig, TrainConfig};
+use crate::error::{Error, Result};
+use crate::events::{EncodedImage, EventWriter};
+use crate::observer::Observer;
+use crate::record::{StepRecord, ValidationRecord};
+
+/// Frames with a shorter side are enlarged by a whole factor, so that they can be seen.
+const MIN_SIDE: usize = 64;
+/// What the names of unfinished folders begin with.
+const UNFINISHED: &str = ".unfinished-";
+const FINISHED: &str = "step_";
+const CONTACT_SHEET: &str = "contact_sheet.png";
+
+/// Is told of each step, and shows it.
+pub(crate) struct Watch {
+    card: ModelCard,
+    /// Where samples are made; they need it.
+    autoencoder: Option<Arc<dyn Autoencoder>>,
+    precision: Precision,
+    samples: SamplesConfig,
+    /// `<run>/samples`.
+    folder: PathBuf,
+    events: Option<EventWriter>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("samples", &self.samples).field("events", &self.events).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Looks whether the samples that `config` asks for can be made; `step` optimiser steps are done. Writes nothing yet.
+    pub(crate) fn new(config: &TrainConfig, card: &ModelCard, step: u64) -> Result<Self> {
+        let run = &config.output.run;
+        let watch = Self {
+            card: card.clone(),
+            autoencoder: (config.samples.every > 0).then(|| config.autoencoder.open()).transpose()?,
+            precision: config.train.precision.into(),
+            samples: config.samples.clone(),
+            folder: run.join("samples"),
+            events: config.output.tensorboard.then(|| EventWriter::new(&run.join("tensorboard"), step + 1)),
+        };
+        if let Some(autoencoder) = &watch.autoencoder {
+            let model = card.class_model(Arc::clone(autoencoder));
+            model.check(&watch.recipe(), watch.request(0).class).map_err(|e| match e {
+                latte::Error::Config { key, what } => Error::config("configuration", format!("samples.{key}"), what),
+                other => other.into(),
+            })?;
+        }
+        Ok(watch)
+    }
+
+    /// Removes samples of steps behind `step`, which will be done again, and those that were never finished.
+    pub(crate) fn forget_after(&self, step: u64) -> Result<()> {
+        if !self.folder.exists() {
+            return Ok(());
+        }
+        let io = |e| Error::io(&self.folder)(e);
+        for entry in fs::read_dir(&self.folder).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let later = name.strip_prefix(FINISHED).and_then(|digits| digits.parse::<u64>().ok()).is_some_and(|of| of > step);
+            if path.is_dir() && (later || name.starts_with(UNFINISHED)) {
+                fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A step has been done: its numbers go into the event file, and where samples are due, they are made.
+    pub(crate) fn step(
+        &mut self,
+        record: &StepRecord,
+        ema: &Parameters,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        if let Some(events) = &mut self.events {
+            let mut scalars = vec![("train/loss", record.loss)];
+            scalars.extend(record.mse.map(|mse| ("train/mse", mse)));
+            scalars.extend(record.vb.map(|vb| ("train/vb", vb)));
+            scalars.extend([("train/grad_norm", record.grad_norm), ("train/lr", record.lr)]);
+            scalars.extend([("speed/steps_per_s", record.steps_per_s), ("speed/clips_per_s", record.clips_per_s)]);
+            events.scalars(&scalars, record.step, record.time)?;
+        }
+        self.samples(record.step, ema, stop, observer)
+    }
+
+    /// The loss on data that is not trained on has been measured.
+    pub(crate) fn validation(&mut self, record: &ValidationRecord) -> Result<()> {
+        let Some(events) = &mut self.events else { return Ok(()) };
+        let mut scalars = vec![("validation/loss", record.loss)];
+        scalars.extend(record.mse.map(|mse| ("validation/mse", mse)));
+        scalars.extend(record.vb.map(|vb| ("validation/vb", vb)));
+        events.scalars(&scalars, record.step, record.time)
+    }
+
+    /// Makes the samples of `step` if they are due and not there yet. Where `stop` is set on the way, there are none: they are
+    /// made when the run goes on.
+    pub(crate) fn samples(&mut self, step: u64, ema: &Parameters, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
+        let folder = self.folder.join(format!("{FINISHED}{step:07}"));
+        let due = self.samples.every > 0 && step > 0 && step.is_multiple_of(self.samples.every);
+        if !due || folder.exists() {
+            return Ok(());
+        }
+        let Some(clips) = self.make(step, ema, stop, observer)? else { return Ok(()) };
+        let temporary = self.folder.join(format!("{UNFINISHED}{step:07}"));
+        fs::create_dir_all(&temporary).map_err(Error::io(&temporary))?;
+        self.write(step, &clips, &temporary)?;
+        fs::rename(&temporary, &folder).map_err(Error::io(&folder))?;
+        observer.samples(step, &folder);
+        Ok(())
+    }
+
+    /// Waits until the events are on disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.events.as_ref().map_or(Ok(()), EventWriter::sync)
+    }
+
+    fn make(&self, step: u64, ema: &Parameters, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Option<Vec<MadeClip>>> {
+        let recipe = self.recipe();
+        let enlarge = MIN_SIDE.div_ceil(self.card.frame_size.into_iter().min().unwrap_or(MIN_SIDE).max(1));
+        // A new one each time, for it keeps weights packed. The tensors are shared, and stand still meanwhile.
+        let Some(autoencoder) = &self.autoencoder else { return Ok(None) };
+        let maker = ClipMaker::new(self.card.clone(), Arc::clone(autoencoder), ema.clone())?;
+        let (num, steps) = (self.samples.num as u64, recipe.steps as u64);
+        let mut clips = Vec::new();
+        for index in 0..num {
+            if stop.load(Ordering::SeqCst) {
+                return Ok(None);
+            }
+            let mut on_step = |done: usize| {
+                observer.sampling(step, index * steps + done as u64, num * steps);
+                if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let Some(clip) = maker.make(&recipe, self.request(index), enlarge, &mut on_step)? else { return Ok(None) };
+            clips.push(clip);
+        }
+        Ok(Some(clips))
+    }
+
+    /// Writes a round of samples into `folder`, and what is to be seen of it into the event file.
+    fn write(&mut self, step: u64, clips: &[MadeClip], folder: &Path) -> Result<()> {
+        let mut pictures = Vec::new();
+        for made in clips {
+            write_mp4(folder.join(format!("{}.mp4", made.name)), &made.clip, &Mp4Options::default())?;
+            let path = folder.join(format!("{}.gif", made.name));
+            write_gif(&path, &made.clip)?;
+            pictures.push((format!("samples/{}", made.name), path, [made.clip.width(), made.clip.height()]));
+        }
+        let sheet = contact_sheet_of(clips)?;
+        let path = folder.join(CONTACT_SHEET);
+        sheet.write_png(&path)?;
+        pictures.insert(0, ("samples/contact_sheet".into(), path, [sheet.width, sheet.height]));
+        let Some(events) = &mut self.events else { return Ok(()) };
+        for (tag, path, [width, height]) in pictures {
+            let bytes = fs::read(&path).map_err(Error::io(&path))?;
+            events.image(&tag, EncodedImage { bytes: &bytes, width, height }, step)?;
+        }
+        Ok(())
+    }
+
+    fn recipe(&self) -> Recipe {
+        let SamplesConfig { sampler, steps, guidance, .. } = self.samples;
+        Recipe { sampler, eta: 0.0, steps, guidance, frames: None, size: None, precision: self.precision }
+    }
+
+    /// Clip `index` of a round: the classes take turns, and each class has the same seeds.
+    fn request(&self, index: u64) -> Request {
+        let classes = match self.card.model.condition {
+            Condition::Class { num_classes, .. } => num_classes.max(1) as u64,
+            _ => 1,
+        };
+        let class = matches!(self.card.model.condition, Condition::Class { .. }).then_some((index % classes) as u32);
+        Request { class, seed: self.samples.seed.wrapping_add(index / classes) }
+    }
+}

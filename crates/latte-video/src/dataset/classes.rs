@@ -1,0 +1,93 @@
+//! From labels as people write them to numbers of classes.
+
+use std::collections::BTreeSet;
+
+/// The classes of a data set whose labels are written as text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Classes {
+    /// No item has a label.
+    None,
+    /// Every label is a number, from 0 to below this one, and each of them occurs.
+    Numbers(u32),
+    /// Names, sorted; a class's number is its place.
+    Names(Vec<String>),
+}
+
+impl Classes {
+    /// Numbers if every label is one, else names. The error says what is wrong with the numbers.
+    pub(super) fn of<'a>(labels: impl Iterator<Item = &'a str> + Clone) -> Result<Self, String> {
+        if labels.clone().next().is_none() {
+            return Ok(Self::None);
+        }
+        if labels.clone().any(|label| whole_number(label).is_none()) {
+            let names: BTreeSet<&str> = labels.collect();
+            return Ok(Self::Names(names.into_iter().map(ToString::to_string).collect()));
+        }
+        let numbers: BTreeSet<i64> = labels.filter_map(whole_number).collect();
+        let (first, last) = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0));
+        let hint = "number the classes from 0 without gaps, or write their names, which are numbered by themselves";
+        if first < 0 {
+            return Err(format!("label {first} is negative; {hint}"));
+        }
+        if let Some(missing) = (0_i64..).zip(&numbers).find(|(expected, number)| expected != *number) {
+            return Err(format!("labels go up to {last}, but none is {}; {hint}", missing.0));
+        }
+        u32::try_from(last + 1).map(Self::Numbers).ok().ok_or_else(|| format!("label {last} is too large; {hint}"))
+    }
+
+    /// The number of the class that is written as `label`.
+    pub(super) fn number(&self, label: &str) -> Option<u32> {
+        match self {
+            Self::None => None,
+            Self::Numbers(_) => whole_number(label)?.try_into().ok(),
+            Self::Names(names) => names.binary_search_by(|name| name.as_str().cmp(label)).ok()?.try_into().ok(),
+        }
+    }
+
+    /// The names of the classes; numbers are their own names.
+    pub(super) fn into_names(self) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Numbers(count) => (0..count).map(|n| n.to_string()).collect(),
+            Self::Names(names) => names,
+        }
+    }
+}
+
+/// A whole number; `3.0` is one, which is how a column with gaps is written by programs that know no gaps in whole numbers.
+fn whole_number(label: &str) -> Option<i64> {
+    label.strip_suffix(".0").unwrap_or(label).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(labels: &[&str]) -> Result<Classes, String> {
+        Classes::of(labels.iter().copied())
+    }
+
+    #[test]
+    fn numbers_stay_and_names_are_numbered_in_their_order() {
+        assert_eq!(of(&[]).unwrap(), Classes::None);
+        let numbers = of(&["2", "0", "1.0", "0"]).unwrap();
+        assert_eq!(numbers, Classes::Numbers(3));
+        assert_eq!((numbers.number("1.0"), numbers.number("1")), (Some(1), Some(1)));
+        assert_eq!(numbers.into_names(), ["0", "1", "2"]);
+        let names = of(&["walk", "run", "run", "7"]).unwrap();
+        assert_eq!(names.number("walk"), Some(2));
+        assert_eq!(names.into_names(), ["7", "run", "walk"]);
+    }
+
+    #[test]
+    fn numbers_with_gaps_are_refused() {
+        for (labels, said) in [
+            (&["1", "2", "3"] as &[_], "up to 3, but none is 0"),
+            (&["0", "1", "4294967295"], "none is 2"),
+            (&["-1", "0"], "label -1 is negative"),
+        ] {
+            let error = of(labels).unwrap_err();
+            assert!(error.contains(said) && error.contains("from 0 without gaps"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A stretch of a file: where the bytes of a video lie, as a file of its own or inside an archive.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// Where the bytes of a video are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    /// The file that holds them.
+    pub(crate) file: PathBuf,
+    /// Where they begin, and how many there are; `None`: the whole file.
+    pub(crate) range: Option<(u64, u64)>,
+    /// What the video is called in messages: the file, or the archive's path with the name inside it added.
+    pub(crate) path: PathBuf,
+}
+
+impl Stretch {
+    /// All of a file.
+    pub(crate) fn whole(path: &Path) -> Self {
+        Self { file: path.to_path_buf(), range: None, path: path.to_path_buf() }
+    }
+
+    /// `length` bytes from `offset` on, called `name` in `archive`.
+    pub(crate) fn archived(archive: &Path, offset: u64, length: u64, name: &str) -> Self {
+        Self { file: archive.to_path_buf(), range: Some((offset, length)), path: archive.join(name.trim_start_matches('/')) }
+    }
+
+    /// Opens it for reading; positions count from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened or is too short by now.
+    pub(crate) fn open(&self) -> Result<Window<File>> {
+        let file = File::open(&self.file).map_err(|e| Error::io(&self.file, e))?;
+        let file_len = file.metadata().map_err(|e| Error::io(&self.file, e))?.len();
+        let (start, len) = self.range.unwrap_or((0, file_len));
+        if start.checked_add(len).is_none_or(|end| end > file_len) {
+            let what = format!(
+                "{len} bytes from byte {start} on should be the video, but {} has {file_len} bytes: it has changed since the \
+                 data set was listed; list it again",
+                self.file.display()
+            );
+            return Err(Error::damaged(&self.path, what));
+        }
+        Window::new(file, start, len).map_err(|e| Error::io(&self.file, e))
+    }
+}
+
+/// A part of something readable, as if it were a file of its own.
+#[derive(Debug)]
+pub(crate) struct Window<R> {
+    inner: R,
+    start: u64,
+    len: u64,
+    /// From `start` on; may lie behind the end, where nothing is read.
+    position: u64,
+}
+
+impl<R: Read + Seek> Window<R> {
+    /// `len` bytes of `inner` from `start` on; `start + len` must not overflow.
+    pub(crate) fn new(mut inner: R, start: u64, len: u64) -> io::Result<Self> {
+        inner.seek(SeekFrom::Start(start))?;
+        Ok(Self { inner, start, len, position: 0 })
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl<R: Read> Read for Window<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.len.saturating_sub(self.position);
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let n = self.inner.read(&mut buffer[..room])?;
+        self.position += n as u64;
+        Ok(n)
+    }
+}
+
+impl<R: Seek> Seek for Window<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => self.len.checked_add_signed(by),
+        };
+        let target = position.and_then(|p| Some((p, self.start.checked_add(p)?)));
+        let (position, at) = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a position before the start"))?;
+        self.inner.seek(SeekFrom::Start(at))?;
+        self.position = position;
+        Ok(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_changed_archive_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.tar");
+        std::fs::write(&path, [0; 100]).unwrap();
+        let mut window = Stretch::archived(&path, 90, 10, "x.mp4").open().unwrap();
+        assert_eq!(window.read_to_end(&mut Vec::new()).unwrap(), 10);
+        let said = Stretch::archived(&path, 90, 11, "x.mp4").open().unwrap_err().to_string();
+        assert!(said.contains("a.tar/x.mp4") && said.contains("100 bytes") && said.contains("changed"), "{said}");
+        assert!(Stretch::archived(&path, 2, u64::MAX, "x.mp4").open().is_err());
+    }
+
+    proptest! {
+        /// Whatever is done with it, a window is the bytes that it shows.
+        #[test]
+        fn a_window_is_a_file_of_its_own(
+            start in 0_usize..40, len in 0_usize..40, steps in prop::collection::vec((0_u8..4, -50_i64..50, 0_usize..50), 0..20)
+        ) {
+            let bytes: Vec<u8> = (0..80).collect();
+            let mut window = Window::new(Cursor::new(&bytes), start as u64, len as u64).unwrap();
+            let mut alone = Cursor::new(&bytes[start..start + len]);
+            for (kind, by, count) in steps {
+                let to = match kind {
+                    0 => SeekFrom::Start(by.unsigned_abs()),
+                    1 => SeekFrom::Current(by),
+                    2 => SeekFrom::End(by),
+                    _ => SeekFrom::Current(0),
+                };
+                prop_assert_eq!(window.seek(to).ok(), alone.seek(to).ok());
+                let (mut a, mut b) = (vec![0; count], vec![0; count]);
+                prop_assert_eq!(window.read(&mut a).unwrap(), alone.read(&mut b).unwrap());
+                prop_assert_eq!(a, b);
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What the autoencoders' documentation says of memory, for clips of 16 frames.
+//!
+//! Blocks in use are counted by the program's allocator. Its count is of the whole process and only ever rises, so this is one test
+//! whose parts need more and more.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use latte::Result;
+use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig, Tiling};
+use latte_ops::finite_difference::{assert_close, pseudo_random};
+use latte_ops::{Parameters, Precision, Recycling};
+
+#[global_allocator]
+static ALLOCATOR: Recycling = Recycling::new();
+
+/// Frames of a clip.
+const FRAMES: usize = 16;
+/// Small tensors: latents, weights, what tasks work in.
+const SLACK: usize = 6 << 20;
+
+/// Bytes of a tensor of f32.
+fn bytes(shape: &[usize]) -> usize {
+    4 * shape.iter().product::<usize>()
+}
+
+/// Weights that keep values about as large as they are.
+fn random(tensors: &BTreeMap<String, Vec<usize>>) -> Result<Parameters> {
+    let one = |(seed, (name, shape)): (usize, (&String, &Vec<usize>))| -> Result<(String, Tensor)> {
+        let fan_in: usize = shape[1..].iter().product();
+        let values = pseudo_random(shape, seed as u64 + 1)?;
+        let values = if shape.len() == 1 { ((values * 0.2)? + 1.0)? } else { (values * (3.0 / fan_in as f64).sqrt())? };
+        Ok((name.clone(), values))
+    };
+    tensors.iter().enumerate().map(one).collect()
+}
+
+/// An autoencoder with Stable Diffusion's four levels, but `channels` instead of 128 at the highest.
+fn kl(channels: usize) -> Result<AutoencoderKl> {
+    let config = KlConfig {
+        block_out_channels: [1, 2, 2, 2].map(|times| times * channels).to_vec(),
+        layers_per_block: 1,
+        norm_num_groups: 8,
+        ..KlConfig::stable_diffusion()
+    };
+    let weights = random(&AutoencoderKl::tensors(&config)?)?;
+    AutoencoderKl::new(config, &weights, Precision::F32)
+}
+
+fn temporal(channels: usize) -> Result<AutoencoderKlTemporalDecoder> {
+    let config = TemporalDecoderConfig {
+        block_out_channels: [1, 2, 2, 2].map(|times| times * channels).to_vec(),
+        layers_per_block: 1,
+        ..TemporalDecoderConfig::stable_video_diffusion()
+    };
+    let weights = random(&AutoencoderKlTemporalDecoder::tensors(&config)?)?;
+    AutoencoderKlTemporalDecoder::new(config, &weights, Precision::F32)
+}
+
+/// What `run` gives. The most memory until it is done lies between these bounds.
+fn within<T>(what: &str, bounds: [usize; 2], run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let result = run()?;
+    let (peak, [least, most]) = (ALLOCATOR.most_used_bytes() >> 20, bounds.map(|bytes| bytes >> 20));
+    assert!((least..=most).contains(&peak), "{what}: {peak} MiB, expected {least} to {most}");
+    Ok(result)
+}
+
+#[test]
+fn memory_is_what_the_documentation_says() -> Result<()> {
+    let (channels, side, tile) = (16, 512, 128);
+    let latent = pseudo_random(&[FRAMES, 4, side / 8, side / 8], 1)?;
+    // Of the highest level, half a tensor of as many channels as come up from the level below.
+    let half = bytes(&[channels, side, side]);
+    let pixels = |frames| bytes(&[frames, 3, side, side]);
+
+    // Tiles: the frame at half its height and width, and four tensors of a tile with its surroundings.
+    let tiled = kl(channels)?.with_tiling(Tiling::new(tile)?);
+    let most = bytes(&[2 * channels, side / 2, side / 2]) + 4 * bytes(&[2 * channels, tile + 16, tile + 16]) + 2 * pixels(2);
+    assert!(most + SLACK < 4 * half, "without tiles it takes more");
+    let few = within("tiles", [0, most + SLACK], || tiled.decode_unscaled(&latent.narrow(0, 0, 2)?))?;
+
+    // The temporal decoder: two tensors of the clip at the highest level, and four frames on their way.
+    let (wide, low) = (32, 128);
+    let clip = pseudo_random(&[FRAMES, 4, low / 8, low / 8], 2)?;
+    let frame = bytes(&[wide, low, low]);
+    let vae = temporal(wide)?;
+    let most = (2 * FRAMES + 4) * frame + pixels(2);
+    within("temporal", [2 * FRAMES * frame, most + SLACK], || vae.decode_unscaled(&clip))?;
+
+    // Frame by frame: four halves, whatever the number of frames, and the pixels of all.
+    let vae = kl(channels)?;
+    let most = 4 * half + pixels(FRAMES) + pixels(2);
+    let all = within("frame by frame", [4 * half + pixels(FRAMES - 1), most + SLACK], || vae.decode_unscaled(&latent))?;
+    // The tiles' seams would show here.
+    assert_close(&few, &all.narrow(0, 0, 2)?, 2e-5)?;
+    Ok(())
+}
