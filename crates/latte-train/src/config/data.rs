@@ -53,7 +53,8 @@ pub struct DataConfig {
     /// The folder of the images of `image_list`, which have the size `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_path: Option<PathBuf>,
-    /// What decodes: `auto` (ffmpeg when it is there, the default), `built_in` or `ffmpeg`.
+    /// What decodes: `auto` (the default: built in what it reads, ffmpeg the rest when it is there), `built_in`,
+    /// `libavcodec` (the system's library, in this process: fastest, for files that are trusted) or `ffmpeg`.
     #[serde(default)]
     pub decoder: DecoderChoice,
     /// Threads that decode ahead. Default 2.
@@ -139,11 +140,13 @@ impl FrameSize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderChoice {
-    /// The ffmpeg program when it is found, else the built-in decoders.
+    /// The built-in decoders for what they read, else the ffmpeg program when it is found.
     #[default]
     Auto,
     /// The built-in decoders.
     BuiltIn,
+    /// The built-in reader of containers with the system's libavcodec.
+    Libavcodec,
     /// The ffmpeg program.
     Ffmpeg,
 }
@@ -153,6 +156,7 @@ impl From<DecoderChoice> for Decoder {
         match choice {
             DecoderChoice::Auto => Self::Auto,
             DecoderChoice::BuiltIn => Self::BuiltIn,
+            DecoderChoice::Libavcodec => Self::Libavcodec,
             DecoderChoice::Ffmpeg => Self::Ffmpeg,
         }
     }
