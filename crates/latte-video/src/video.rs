@@ -20,7 +20,7 @@ pub enum Decoder {
     /// Pure Rust, in this process: H.264, H.265 and VP9 in mp4, mov, mkv and webm.
     BuiltIn,
     /// The same files, but the coded pictures are decoded by the system's libavcodec, loaded into this process: the same
-    /// pixels, in less than half the time. It is code that is not memory-safe, so for files that are trusted.
+    /// pixels, of H.264 in about half the time. It is code that is not memory-safe, so for files that are trusted.
     Libavcodec,
     /// The `ffmpeg` and `ffprobe` programs (`LATTE_FFMPEG`, then `PATH`), over a pipe: everything that they read.
     Ffmpeg,
