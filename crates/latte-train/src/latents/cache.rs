@@ -113,7 +113,7 @@ impl LatentCache {
     }
 }
 
-/// A 16-bit float with 5 bits of exponent as f32. In plain integer steps, which vectorise: the tensor library converts one by one.
+/// A 16-bit float with 5 bits of exponent as f32. In a few steps without a branch, so that many are converted at once.
 fn widened(half: u16) -> f32 {
     /// 2¹¹², the distance of the two exponents' zeros: a product with it is exact.
     const REBIAS: f32 = f32::from_bits(0x7780_0000);
