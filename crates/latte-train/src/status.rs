@@ -65,13 +65,16 @@ impl RunStatus {
         Self { phase, what, step, ended: Some(now()), ..self }
     }
 
-    /// The same process when it ends now, with an error or without.
-    pub(crate) fn ends_with(self, outcome: std::result::Result<Phase, &Error>, step: u64) -> Self {
-        match outcome {
-            Ok(phase) => self.ends(phase, None, step),
+    /// Writes into `run` that the process ends now: in the phase that `phase` sees in the outcome, or with its error. Gives the
+    /// outcome back; what went wrong first counts.
+    pub(crate) fn write_end<T>(self, run: &Path, step: u64, outcome: Result<T>, phase: impl FnOnce(&T) -> Phase) -> Result<T> {
+        let ended = match &outcome {
+            Ok(done) => self.ends(phase(done), None, step),
             Err(e @ Error::Diverged { .. }) => self.ends(Phase::Diverged, Some(e.to_string()), step),
             Err(e) => self.ends(Phase::Failed, Some(e.to_string()), step),
-        }
+        };
+        let written = ended.write(run);
+        outcome.and_then(|done| written.map(|()| done))
     }
 
     /// Reads the status of the run in `run`; `None` if it has none.

@@ -196,13 +196,10 @@ impl VaeTrainer {
         let status = RunStatus::begins(self.state.step, self.config.train.max_steps);
         status.write(&run)?;
         let outcome = self.run_steps(stop, observer);
-        let phase = outcome.as_ref().map(|outcome| match outcome {
+        status.write_end(&run, self.state.step, outcome, |outcome| match outcome {
             VaeOutcome::Finished { .. } => Phase::Finished,
             VaeOutcome::Stopped { .. } => Phase::Stopped,
-        });
-        let ended = status.ends_with(phase, self.state.step).write(&run);
-        // What went wrong first counts.
-        outcome.and_then(|outcome| ended.map(|()| outcome))
+        })
     }
 
     /// [`run`](Self::run) without the word about how it ended.
