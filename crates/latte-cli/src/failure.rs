@@ -76,6 +76,7 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<BadInput>()
             || cause.downcast_ref().is_some_and(is_bad_video)
+            || cause.downcast_ref().is_some_and(is_bad_weights)
             || cause.downcast_ref().is_some_and(is_bad_model_input)
             || cause.downcast_ref().is_some_and(is_bad_training_input)
             || cause.downcast_ref().is_some_and(is_bad_path)
@@ -91,7 +92,18 @@ fn is_bad_video(error: &latte_video::Error) -> bool {
 fn is_bad_model_input(error: &latte::Error) -> bool {
     use latte::Error;
     match error {
-        Error::Config { .. } | Error::Shape { .. } | Error::Weights { .. } => true,
+        Error::Config { .. } | Error::Shape { .. } => true,
+        // Transparent: the chain of causes goes past it.
+        Error::Weights(inner) => is_bad_weights(inner),
+        Error::Io { source, .. } => is_bad_path(source),
+        _ => false,
+    }
+}
+
+fn is_bad_weights(error: &latte::weights::Error) -> bool {
+    use latte::weights::Error;
+    match error {
+        Error::File { .. } | Error::Shape { .. } => true,
         Error::Io { source, .. } => is_bad_path(source),
         _ => false,
     }

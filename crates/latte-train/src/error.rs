@@ -74,6 +74,12 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
+impl From<latte::weights::Error> for Error {
+    fn from(error: latte::weights::Error) -> Self {
+        Self::Latte(error.into())
+    }
+}
+
 fn last_good(checkpoint: Option<&Path>) -> String {
     match checkpoint {
         Some(path) => format!("The last good checkpoint is {}", path.display()),

@@ -28,13 +28,8 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A weights file that does not fit the model or cannot be understood.
-    #[error("{path}: {what}")]
-    Weights {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, and what to do.
-        what: String,
-    },
+    #[error(transparent)]
+    Weights(#[from] latte_weights::Error),
     /// The system could not read or write a file.
     #[error("{path}: {source}")]
     Io {

@@ -14,9 +14,9 @@ pub mod sampler;
 pub mod solver;
 pub mod text;
 pub mod vae;
-pub mod weights;
 
 mod error;
 
 pub use diffusion::Denoiser;
 pub use error::{Error, Result};
+pub use latte_weights as weights;

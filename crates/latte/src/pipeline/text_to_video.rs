@@ -48,7 +48,7 @@ impl TextToVideo {
     ///
     /// If a part is missing or is one of another model.
     pub fn open(folder: &Path) -> Result<Self> {
-        let wrong = |what: String| Error::Weights { path: folder.to_path_buf(), what };
+        let wrong = |what: String| Error::from(weights::refuse(folder, what));
         let config = |part: &str| format!("{part}/{CONFIG}");
         let needed = [SCHEDULER.into(), TOKENIZER.into(), config(TEXT_ENCODER), config(TRANSFORMER), config(DECODER)];
         let missing: Vec<String> = needed.into_iter().filter(|part: &String| !folder.join(part).exists()).collect();
@@ -187,7 +187,7 @@ impl TextToVideo {
         let folder = self.folder.join(TRANSFORMER);
         let model = LatteT2v::new(self.transformer.clone())?;
         let parameters = model.load(&WeightFiles::open(&folder)?).map_err(|e| match e {
-            Error::Config { what, .. } => Error::Weights { path: folder, what },
+            Error::Config { what, .. } => weights::refuse(&folder, what).into(),
             other => other,
         })?;
         Ok(Transformer { parameters, model, downsample_factor: self.downsample_factor })
@@ -325,5 +325,5 @@ fn keep(path: &Path, text: &EncodedText) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_path_buf(), source })?;
     }
     let tensors = std::iter::once(("tokens".to_string(), text.tokens.to_device(&Device::Cpu)?)).collect();
-    weights::save(path, &tensors, Some(&serde_json::json!({ "length": text.length })))
+    Ok(weights::save(path, &tensors, Some(&serde_json::json!({ "length": text.length })))?)
 }

@@ -194,7 +194,7 @@ impl<'s> T5Encoder<'s> {
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        expect_tensor(self.source, &self.stored_name(name), shape)
+        Ok(expect_tensor(self.source, &self.stored_name(name), shape)?)
     }
 
     /// Encodes texts of the same length. `on_layer` hears after each layer how many are done, of how many.

@@ -176,7 +176,7 @@ impl SpecialTokens {
         tokens.retain(|_, token| !token.content.is_empty());
         if let Some(token) = tokens.values().find(|token| token.content.len() > LONGEST_PIECE) {
             let what = format!("has an added token of {} bytes, expected at most {LONGEST_PIECE}", token.content.len());
-            return Err(refuse(&config_path, what));
+            return Err(refuse(&config_path, what).into());
         }
         Ok(Self(tokens))
     }

@@ -208,8 +208,8 @@ impl KlConfig {
         let file = if is_folder { path.join(CONFIG) } else { path.with_file_name(CONFIG) };
         match (is_folder, file.is_file()) {
             (false, false) => Ok(Self::stable_diffusion()),
-            (true, false) => Err(refuse(path, "expected a folder with config.json beside the weights")),
-            (_, true) => Self::from_json(&read_json(&file)?).map_err(|e| refuse(&file, e.to_string())),
+            (true, false) => Err(refuse(path, "expected a folder with config.json beside the weights").into()),
+            (_, true) => Self::from_json(&read_json(&file)?).map_err(|e| refuse(&file, e.to_string()).into()),
         }
     }
 

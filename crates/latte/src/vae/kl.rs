@@ -39,7 +39,7 @@ impl AutoencoderKl {
     /// If one of them is missing or damaged, or as [`Self::new`].
     pub fn open(path: &Path, precision: Precision) -> Result<Self> {
         let (config, files) = (KlConfig::at(path)?, WeightFiles::open(path)?);
-        Self::new(config, &Part::of(&files), precision).map_err(|e| refuse(path, e.to_string()))
+        Self::new(config, &Part::of(&files), precision).map_err(|e| refuse(path, e.to_string()).into())
     }
 
     /// Takes the weights from `source`, by the names of diffusers (of any version) or of the original Stable Diffusion code,

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use latte_ops::{ConvolutionWeights, GroupNorm, Parameters, Precision};
 use serde_json::Value;
 
-use crate::weights::{TensorSource, WeightFiles, listed, refuse};
+use crate::weights::{self, TensorSource, WeightFiles, listed, refuse};
 use crate::{Error, Result};
 
 /// How many problems a message lists.
@@ -219,7 +219,7 @@ fn original_name(name: &str, levels: usize) -> String {
 pub(super) fn in_folder<T>(folder: &Path, build: impl FnOnce(&Value, &WeightFiles) -> Result<T>) -> Result<T> {
     let files = WeightFiles::open(folder)?;
     let config = files.config().ok_or_else(|| refuse(folder, "expected a folder with config.json beside the weights"))?;
-    build(config, &files).map_err(|e| refuse(folder, e.to_string()))
+    build(config, &files).map_err(|e| refuse(folder, e.to_string()).into())
 }
 
 /// The tensors of a file, or those in its `state_dict` where trainers put everything into one.
@@ -245,7 +245,7 @@ impl TensorSource for Part<'_> {
         self.files.shape(&format!("{}{name}", self.prefix))
     }
 
-    fn tensor(&self, name: &str) -> Result<Tensor> {
+    fn tensor(&self, name: &str) -> weights::Result<Tensor> {
         self.files.tensor(&format!("{}{name}", self.prefix))
     }
 }

@@ -92,7 +92,7 @@ impl TensorSource for Fresh {
         self.0.get(name).cloned()
     }
 
-    fn tensor(&self, name: &str) -> latte::Result<Tensor> {
+    fn tensor(&self, name: &str) -> latte::weights::Result<Tensor> {
         let shape = self.shape(name).unwrap_or_default();
         let (count, rows) = (shape.iter().product::<usize>(), shape.first().copied().unwrap_or(1));
         if shape.len() < 2 {

@@ -10,7 +10,7 @@ use latte_ops::Parameters;
 use super::config::T2vConfig;
 use crate::model::position::TIMESTEP_WIDTH;
 use crate::noise::TorchRng;
-use crate::weights::{TensorSource, all_fit, expect_tensor, misfits};
+use crate::weights::{self, TensorSource, all_fit, expect_tensor, misfits};
 use crate::{Error, Result};
 
 /// A parameter as files have it.
@@ -101,7 +101,7 @@ pub(super) fn load(config: &T2vConfig, specs: &[T2vParameter], source: &dyn Tens
             let tensors = parts
                 .iter()
                 .map(|which| expect_tensor(source, &format!("{attention}.{which}.{part}"), &spec.shape))
-                .collect::<Result<Vec<_>>>()?;
+                .collect::<weights::Result<Vec<_>>>()?;
             parameters.insert(format!("{attention}.{}.{part}", joined_name(attention)), Tensor::cat(&tensors, 0)?);
         } else if !parts.contains(&first) {
             parameters.insert(spec.name.clone(), expect_tensor(source, &spec.name, &spec.shape)?);
@@ -153,14 +153,14 @@ impl TensorSource for Fresh<'_> {
         self.specs.iter().find(|spec| spec.name == name).map(|spec| spec.shape.clone())
     }
 
-    fn tensor(&self, name: &str) -> Result<Tensor> {
+    fn tensor(&self, name: &str) -> weights::Result<Tensor> {
         let shape = self.shape(name).unwrap_or_default();
         let mut rng = self.rng.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if name.ends_with("bias") {
             return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
         }
         if name.ends_with("scale_shift_table") {
-            return Ok((rng.randn(shape)? * self.deviation)?);
+            return Ok((rng.randn(shape).map_err(candle_core::Error::wrap)? * self.deviation)?);
         }
         let count: usize = shape.iter().product();
         let bound = (6.0 / (shape[0] + count / shape[0]) as f64).sqrt() as f32;

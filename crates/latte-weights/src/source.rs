@@ -50,7 +50,7 @@ pub fn expect_tensor(source: &dyn TensorSource, name: &str, shape: &[usize]) -> 
 }
 
 /// What keeps `source` from holding the tensors `expected`, by name and shape: those that are missing or have another shape.
-pub(crate) fn misfits<'n>(expected: impl IntoIterator<Item = (&'n str, &'n [usize])>, source: &dyn TensorSource) -> Vec<String> {
+pub fn misfits<'n>(expected: impl IntoIterator<Item = (&'n str, &'n [usize])>, source: &dyn TensorSource) -> Vec<String> {
     let misfit = |(name, shape): (&str, &[usize])| match source.shape(name) {
         None => Some(format!("`{name}` is missing")),
         Some(found) if found != shape => Some(format!("`{name}` should be {shape:?} but is {found:?}")),
@@ -60,13 +60,17 @@ pub(crate) fn misfits<'n>(expected: impl IntoIterator<Item = (&'n str, &'n [usiz
 }
 
 /// An error that lists what is `wrong` with the tensors that were to be those of `whose`, if anything is.
-pub(crate) fn all_fit(whose: &str, wrong: &[String]) -> std::result::Result<(), String> {
+///
+/// # Errors
+///
+/// If `wrong` is not empty.
+pub fn all_fit(whose: &str, wrong: &[String]) -> std::result::Result<(), String> {
     const MOST: usize = 5;
     if wrong.is_empty() { Ok(()) } else { Err(format!("the tensors do not fit {whose}: {}", listed(wrong, MOST))) }
 }
 
 /// `a, b and 3 more`: at most `most` of `items`.
-pub(crate) fn listed(items: &[String], most: usize) -> String {
+pub fn listed(items: &[String], most: usize) -> String {
     let shown = items[..items.len().min(most)].join(", ");
     match items.len().saturating_sub(most) {
         0 => shown,

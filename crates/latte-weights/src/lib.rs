@@ -1,8 +1,9 @@
-//! Weights: in memory, in this program's files, and in the files of other programs.
+//! Weights: in memory, in this program's files, and in the files of other programs. It knows names, shapes and bytes, no model.
 //!
 //! This program writes safetensors files with a description in the header ([`save`], [`load`]). [`WeightFiles`] opens what others
 //! write, and [`Pretrained`] finds the weights of a model in it.
 
+mod error;
 mod files;
 mod map;
 mod pretrained;
@@ -18,13 +19,10 @@ use candle_core::DType;
 use latte_ops::Parameters;
 use serde_json::Value;
 
-use crate::{Error, Result};
-
-pub(crate) use files::{CONFIG, read_json, read_json_if_there, read_small};
-pub use files::{RawTensor, WeightFiles};
+pub use error::{Error, Result};
+pub use files::{CONFIG, RawTensor, WeightFiles, read_json, read_json_if_there, read_small};
 pub use pretrained::{Pretrained, WeightKind};
-pub use source::{TensorSource, expect_tensor};
-pub(crate) use source::{all_fit, listed, misfits};
+pub use source::{TensorSource, all_fit, expect_tensor, listed, misfits};
 pub use stored::StoredDtype;
 pub use write::{FileKind, write_weights};
 
@@ -42,8 +40,8 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// A file that cannot be used, and why.
-pub(crate) fn refuse(path: &Path, what: impl Into<String>) -> Error {
-    Error::Weights { path: path.to_path_buf(), what: what.into() }
+pub fn refuse(path: &Path, what: impl Into<String>) -> Error {
+    Error::File { path: path.to_path_buf(), what: what.into() }
 }
 
 /// Writes tensors (as f32) and a description of them; copies one at a time. The file is complete or not there: it is written

@@ -33,7 +33,7 @@ const IN_FOLDERS: &[&str] = &[
     "diffusion_pytorch_model.fp16.bin",
 ];
 /// The configuration beside weights in a folder.
-pub(crate) const CONFIG: &str = "config.json";
+pub const CONFIG: &str = "config.json";
 /// Longer files are no index, configuration or tokenizer.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -306,7 +306,7 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
 /// # Errors
 ///
 /// As [`read_json`].
-pub(crate) fn read_json_if_there(path: &Path) -> Result<Option<Value>> {
+pub fn read_json_if_there(path: &Path) -> Result<Option<Value>> {
     if path.is_file() { read_json(path).map(Some) } else { Ok(None) }
 }
 
@@ -315,7 +315,7 @@ pub(crate) fn read_json_if_there(path: &Path) -> Result<Option<Value>> {
 /// # Errors
 ///
 /// If it cannot be read, is no JSON, or is far too long for what it should be.
-pub(crate) fn read_json(path: &Path) -> Result<Value> {
+pub fn read_json(path: &Path) -> Result<Value> {
     serde_json::from_slice(&read_small(path)?).map_err(|e| refuse(path, format!("is no JSON: {e}")))
 }
 
@@ -324,7 +324,7 @@ pub(crate) fn read_json(path: &Path) -> Result<Value> {
 /// # Errors
 ///
 /// If it cannot be read, or is far too long for what it should be.
-pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
+pub fn read_small(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     if std::fs::metadata(path).map_err(io)?.len() > MOST_BYTES {
         return Err(refuse(path, format!("is longer than {MOST_BYTES} bytes, which no index, configuration or tokenizer is")));
