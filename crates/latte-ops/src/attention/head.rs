@@ -4,8 +4,8 @@
 use std::cell::Cell;
 
 use crate::buffer::Shared;
-use crate::gemm::{Kernel, Matrix, Packed, Scratch, multiply_block};
-use crate::vectorised::{exp, sum, vectorised};
+use crate::gemm::{self, Kernel, Matrix, Packed, Scratch, multiply_block, multiply_words};
+use crate::vectorised::{exp, mul_add, sum, vectorised};
 
 /// Scores of one block of queries, in bytes: with as many gradients and the packed keys they fit the second cache.
 const SCORES: usize = 96 << 10;
@@ -69,6 +69,8 @@ pub(super) struct Workspace {
     /// Keys or values the other way round, and blocks of queries and gradients, for the backward pass.
     other: [Packed; 3],
     scores: Vec<f32>,
+    /// Exponentials of scores as operands of a product.
+    words: Vec<u32>,
     score_gradients: Vec<f32>,
     turned: [Vec<f32>; 2],
     /// Sums of exponentials, of each row of a block.
@@ -100,6 +102,7 @@ impl Workspace {
             values: packed(),
             other: [packed(), packed(), packed()],
             scores: Vec::new(),
+            words: Vec::new(),
             score_gradients: Vec::new(),
             turned: Default::default(),
             totals: Vec::new(),
@@ -128,28 +131,33 @@ vectorised! {
         const LANES: usize = 16;
         for row in scores.chunks_mut(stride) {
             let row = &mut row[..width];
-            if bias.is_empty() {
-                for v in row.iter_mut() {
-                    *v *= scale;
-                }
-            } else {
+            if !bias.is_empty() {
                 for (v, bias) in row.iter_mut().zip(bias) {
-                    *v = *v * scale + bias;
+                    *v = mul_add::<FUSED>(*v, scale, *bias);
                 }
             }
-            let (whole, rest) = row.as_chunks::<LANES>();
+            // Without a bias the scale, which is positive, waits until the largest is known.
+            let scale = if bias.is_empty() { scale } else { 1.0 };
+            let (whole, rest) = row.as_chunks_mut::<LANES>();
             let mut lanes = [f32::NEG_INFINITY; LANES];
-            for values in whole {
+            for values in &*whole {
                 for (lane, &v) in lanes.iter_mut().zip(values) {
                     *lane = if v > *lane { v } else { *lane };
                 }
             }
             // A row without any key to attend to would otherwise be ∞ − ∞.
-            let largest = lanes.iter().chain(rest).fold(f32::MIN, |m, &v| if v > m { v } else { m });
-            for v in row.iter_mut() {
-                *v = exp(*v - largest);
+            let largest = lanes.iter().chain(&*rest).fold(f32::MIN, |m, &v| if v > m { v } else { m });
+            let mut sums = [0f32; LANES];
+            for values in whole {
+                for (sum, v) in sums.iter_mut().zip(values) {
+                    *v = exp::<FUSED>((*v - largest) * scale);
+                    *sum += *v;
+                }
             }
-            totals.push(sum(width, |i| row[i]));
+            for v in &mut *rest {
+                *v = exp::<FUSED>((*v - largest) * scale);
+            }
+            totals.push(sums.iter().chain(&*rest).sum());
         }
     }
 }
@@ -200,7 +208,7 @@ impl Head<'_> {
     ///
     /// `out` has a row of `size` values for each query, which no other thread touches.
     pub(super) unsafe fn forward(&self, workspace: &mut Workspace, out: RowsMut) {
-        let Workspace { keys, values, scores, turned: [queries, turned_keys], totals, scratch, .. } = workspace;
+        let Workspace { keys, values, scores, words, turned: [queries, turned_keys], totals, scratch, .. } = workspace;
         let (mut q, mut k) = (self.q, self.k);
         if let Some(rope) = self.rope {
             q = turned(queries, q, rope, self.queries, self.size);
@@ -217,9 +225,20 @@ impl Head<'_> {
             unsafe {
                 multiply_block(scores.as_mut_ptr(), stride, rows, q.rows_from(first), keys, false, scratch);
                 totals.clear();
-                exponentials(scores, self.keys, stride, self.scale(), self.bias.unwrap_or_default(), totals);
-                let out = out.behind(first);
-                multiply_block(out.first.get(), out.stride, rows, Matrix::rows(scores, stride), values, false, scratch);
+                let (scale, bias, out) = (self.scale(), self.bias.unwrap_or_default(), out.behind(first));
+                if values.kernel.pairs() {
+                    // A row becomes words while it is in the first cache.
+                    let depth = values.kernel.depth(self.keys);
+                    words.resize(rows * depth, 0);
+                    for (row, words) in scores.chunks_mut(stride).zip(words.chunks_mut(depth)) {
+                        exponentials(row, self.keys, stride, scale, bias, totals);
+                        gemm::words(values.kernel, words, &row[..self.keys]);
+                    }
+                    multiply_words(out.first.get(), out.stride, rows, words, values);
+                } else {
+                    exponentials(scores, self.keys, stride, scale, bias, totals);
+                    multiply_block(out.first.get(), out.stride, rows, Matrix::rows(scores, stride), values, false, scratch);
+                }
                 for (i, total) in totals.iter().enumerate() {
                     let row = std::slice::from_raw_parts_mut(out.first.get().add(i * out.stride), self.size);
                     let inverse = 1.0 / total;
@@ -245,6 +264,7 @@ impl Head<'_> {
             totals,
             sums: [key_sums, value_sums],
             scratch,
+            words: _,
             kernel: _,
         } = workspace;
         let (mut q, mut k, size) = (self.q, self.k, self.size);

@@ -70,7 +70,7 @@ vectorised! {
         for row in scores.chunks_exact_mut(len) {
             let largest = row.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
             for score in row.iter_mut() {
-                *score = exp((*score - largest) * scale);
+                *score = exp::<FUSED>((*score - largest) * scale);
             }
             let factor = 1.0 / sum(len, |i| row[i]);
             for score in row.iter_mut() {

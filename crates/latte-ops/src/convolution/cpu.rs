@@ -276,7 +276,7 @@ vectorised! {
             match norm {
                 None => words(kernel, out, values),
                 Some(norm) => {
-                    activate(activated, values, norm);
+                    activate::<FUSED>(activated, values, norm);
                     words(kernel, out, activated);
                 }
             }
@@ -286,13 +286,13 @@ vectorised! {
 
 /// One pixel normalised, and activated where that is asked for.
 #[inline(always)]
-fn activate(out: &mut [f32], values: &[f32], norm: Norm<'_>) {
+fn activate<const FUSED: bool>(out: &mut [f32], values: &[f32], norm: Norm<'_>) {
     let c = out.len();
     let (values, mean, scale, bias) = (&values[..c], &norm.mean[..c], &norm.scale[..c], &norm.bias[..c]);
     if norm.silu {
         for i in 0..c {
             let y = (values[i] - mean[i]) * scale[i] + bias[i];
-            out[i] = y / (1.0 + exp(-y));
+            out[i] = y / (1.0 + exp::<FUSED>(-y));
         }
     } else {
         for i in 0..c {

@@ -5,10 +5,13 @@
 //! while it is still in the cache.
 
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod pack_avx512;
 mod tile;
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -96,12 +99,13 @@ impl Kernel {
         if self.pairs() { k.div_ceil(2) } else { k }
     }
 
-    /// How much of `k` is summed before a tile goes back to memory: a panel of that depth stays in the first cache.
+    /// How much of `k` is summed before a tile goes back to memory. A narrow panel of that depth stays in the first cache. A
+    /// wide one is read so slowly that the second cache is near enough; what costs is to fetch the sums again.
     pub(crate) fn depth_limit(self) -> usize {
         match (self.set, self.pairs()) {
             (InstructionSet::Portable | InstructionSet::Avx2, _) => 384,
-            (_, false) => 128,
-            (_, true) => 256,
+            (_, false) => 1152,
+            (_, true) => 2304,
         }
     }
 }
@@ -132,10 +136,12 @@ impl Epilogue for Bias<'_> {
     }
 }
 
-/// Rows of the left operand that one task works through; with the depth limit they fill half of the second cache.
-const BLOCK_ROWS: usize = 96;
-/// Columns of the result between epilogues, where the whole depth is summed at once.
-const BLOCK_COLUMNS: usize = 512;
+/// Rows of the left operand that one task works through: each panel, fetched once, serves them all.
+const BLOCK_ROWS: usize = 192;
+/// Rows of the left operand in the smallest task of a large product.
+const UNIT_ROWS: usize = 48;
+/// Columns of the result between epilogues: whole panels of any width, of which a block of rows fits the second cache.
+const BLOCK_COLUMNS: usize = 256;
 
 /// `a · b` as rows of `b.n`, on all threads.
 ///
@@ -148,12 +154,14 @@ pub(crate) fn multiply(m: usize, a: Matrix<'_>, b: &Packed, epilogue: &impl Epil
     let mut out = Unwritten::new(m * n);
     let result = Shared::new(out.as_mut_ptr());
     if m * n > 0 {
-        let [block_rows, block_columns] = blocks(m, n, b.kernel.width());
-        let row_blocks = m.div_ceil(block_rows);
-        let tasks = row_blocks * n.div_ceil(block_columns);
-        (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
-            let (row, column) = (task % row_blocks * block_rows, task / row_blocks * block_columns);
-            let rows = row..(row + block_rows).min(m);
+        let [unit, block_columns] = blocks(m, n, b.kernel.width());
+        let (units, column_blocks) = (m.div_ceil(unit), n.div_ceil(block_columns));
+        let most = if column_blocks == 1 { BLOCK_ROWS / UNIT_ROWS } else { 1 };
+        in_turn(units * column_blocks, most, |tasks| {
+            // Tasks go down the rows; only where all columns are one block are there several at once.
+            let column = tasks.start / units * block_columns;
+            let row = tasks.start % units * unit;
+            let rows = row..(row + tasks.len() * unit).min(m);
             let columns = column..(column + block_columns).min(n);
             // SAFETY: `result` has m·n values, and no other task has these rows and columns.
             unsafe { block(&a, b, rows, columns, result.get(), epilogue) };
@@ -163,12 +171,27 @@ pub(crate) fn multiply(m: usize, a: Matrix<'_>, b: &Packed, epilogue: &impl Epil
     unsafe { out.written() }
 }
 
-/// Rows and columns of one task: enough tasks for all threads, as large as may be.
+/// Rows of the smallest task, and columns of all: enough tasks for all threads, as large as may be.
 fn blocks(m: usize, n: usize, width: usize) -> [usize; 2] {
     let wanted = 8 * rayon::current_num_threads();
-    let rows = (m.div_ceil(wanted).next_multiple_of(ROWS)).clamp(ROWS, BLOCK_ROWS);
+    let rows = (m.div_ceil(wanted).next_multiple_of(ROWS)).clamp(ROWS, UNIT_ROWS);
     let columns = n.div_ceil(wanted.div_ceil(m.div_ceil(rows))).next_multiple_of(width);
     [rows, columns]
+}
+
+/// Does tasks `0..count` on all threads, each in the order of their numbers: up to `most` at once while there are many, and one at
+/// a time towards the end, so that no thread waits long for the last.
+fn in_turn(count: usize, most: usize, work: impl Fn(Range<usize>) + Sync) {
+    let threads = rayon::current_num_threads();
+    let next = AtomicUsize::new(0);
+    let behind = |first: usize| first + ((count - first) / (2 * threads)).clamp(1, most);
+    (0..threads.min(count)).into_par_iter().with_max_len(1).for_each(|_| {
+        while let Ok(first) =
+            next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| (first < count).then(|| behind(first)))
+        {
+            work(first..behind(first));
+        }
+    });
 }
 
 thread_local! {
@@ -185,14 +208,12 @@ unsafe fn block(a: &Matrix<'_>, b: &Packed, rows: Range<usize>, columns: Range<u
     let parts = k.div_ceil(kernel.depth_limit()).max(1);
     // Even, so that pairs of bfloat16 are not torn.
     let part = k.div_ceil(parts).next_multiple_of(2).max(1);
-    // Where the depth is summed in parts, a block of the left operand is prepared once for all columns.
-    let step = if parts == 1 { BLOCK_COLUMNS.next_multiple_of(kernel.width()) } else { columns.len() };
     SCRATCH.with_borrow_mut(|scratch| {
-        for first in columns.clone().step_by(step) {
-            let columns = first..(first + step).min(columns.end);
-            for start in (0..k.max(1)).step_by(part) {
-                let ks = start..(start + part).min(k);
-                let left = pack::left(kernel, a, rows.clone(), ks.clone(), scratch);
+        for start in (0..k.max(1)).step_by(part) {
+            let ks = start..(start + part).min(k);
+            let left = pack::left(kernel, a, rows.clone(), ks.clone(), scratch);
+            for first in columns.clone().step_by(BLOCK_COLUMNS) {
+                let columns = first..(first + BLOCK_COLUMNS).min(columns.end);
                 // SAFETY: blocks begin at whole panels, and parts at whole words; the block lies inside `out`.
                 unsafe {
                     let panel = b.as_ptr().add(columns.start / kernel.width() * b.panel_words());
@@ -200,11 +221,14 @@ unsafe fn block(a: &Matrix<'_>, b: &Packed, rows: Range<usize>, columns: Range<u
                     let out = out.add(rows.start * n + columns.start);
                     tiles(kernel, [rows.len(), kernel.depth(ks.len()), columns.len()], left, b, out, n, start > 0);
                 }
-            }
-            for row in rows.clone() {
-                // SAFETY: inside `out`, written by the tiles, and of no other task.
-                let values = unsafe { std::slice::from_raw_parts_mut(out.add(row * n + columns.start), columns.len()) };
-                epilogue.apply(row, columns.clone(), values);
+                if ks.end < k {
+                    continue;
+                }
+                for row in rows.clone() {
+                    // SAFETY: inside `out`, written by the tiles, and of no other task.
+                    let values = unsafe { std::slice::from_raw_parts_mut(out.add(row * n + columns.start), columns.len()) };
+                    epilogue.apply(row, columns.clone(), values);
+                }
             }
         }
     });
@@ -245,10 +269,10 @@ unsafe fn tiles(
                 let (a, b) = (left.words.add(s * left.strip), right.words.add(p * right.panel));
                 let target = out.add(row * out_stride + column);
                 if rows == ROWS && columns == width {
-                    tile(kernel, depth, a, left, rows, b, target, out_stride, accumulate);
+                    tile(kernel, depth, a, left, [rows, width], b, target, out_stride, accumulate);
                     continue;
                 }
-                tile(kernel, depth, a, left, rows, b, edge.as_mut_ptr(), width, false);
+                tile(kernel, depth, a, left, [rows, columns], b, edge.as_mut_ptr(), width, false);
                 for (r, sums) in edge.chunks_exact(width).take(rows).enumerate() {
                     for (j, &sum) in sums.iter().take(columns).enumerate() {
                         let value = target.add(r * out_stride + j);
@@ -260,7 +284,7 @@ unsafe fn tiles(
     }
 }
 
-/// One tile with the kernel's instructions.
+/// One tile with the kernel's instructions, of which `rows` rows and `columns` columns are wanted.
 ///
 /// # Safety
 ///
@@ -272,7 +296,7 @@ unsafe fn tile(
     depth: usize,
     a: *const u32,
     left: Left,
-    rows: usize,
+    [rows, columns]: [usize; 2],
     b: *const u32,
     c: *mut f32,
     c_stride: usize,
@@ -283,16 +307,27 @@ unsafe fn tile(
     unsafe {
         match (kernel.set, left.by_columns) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, _) if kernel.pairs() => {
-                tile::x86::avx512_bf16(depth, a, stride, rows, b, c, c_stride, accumulate);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, false) => {
-                tile::x86::avx512::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, true) => {
-                tile::x86::avx512::<true>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, by_columns) => {
+                // The last panel of a product may be almost empty: no more vectors than it needs.
+                match (kernel.pairs(), by_columns, columns.div_ceil(16)) {
+                    (true, _, 1) => tile::x86::avx512_bf16::<1>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                    (true, _, 2) => tile::x86::avx512_bf16::<2>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                    (true, _, 3) => tile::x86::avx512_bf16::<3>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                    (true, ..) => tile::x86::avx512_bf16::<4>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                    (_, by_columns, vectors) => {
+                        let (a, b) = (a.cast(), b.cast());
+                        match (by_columns, vectors) {
+                            (false, 1) => tile::x86::avx512::<false, 1>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                            (false, 2) => tile::x86::avx512::<false, 2>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                            (false, 3) => tile::x86::avx512::<false, 3>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                            (false, _) => tile::x86::avx512::<false, 4>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                            (true, 1) => tile::x86::avx512::<true, 1>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                            (true, 2) => tile::x86::avx512::<true, 2>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                            (true, 3) => tile::x86::avx512::<true, 3>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                            (true, _) => tile::x86::avx512::<true, 4>(depth, a, stride, rows, b, c, c_stride, accumulate),
+                        }
+                    }
+                }
             }
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, false) => {
@@ -343,6 +378,24 @@ pub(crate) unsafe fn multiply_block(
     let right = Right { words: b.as_ptr(), panel: b.panel_words() };
     // SAFETY: the operands hold `m` rows and `n` columns, and `out` is as the caller says.
     unsafe { tiles(kernel, [m, kernel.depth(k), n], left, right, out, out_stride, accumulate) };
+}
+
+/// [`multiply_block`] of a left operand that is words of the kernel already, row by row, without a gap.
+///
+/// # Safety
+///
+/// As [`multiply_block`], without accumulating.
+///
+/// # Panics
+///
+/// If `words` are too few.
+pub(crate) unsafe fn multiply_words(out: *mut f32, out_stride: usize, m: usize, words: &[u32], b: &Packed) {
+    let (kernel, depth) = (b.kernel, b.kernel.depth(b.k));
+    assert!(m * depth <= words.len(), "words for {m} rows of {depth}");
+    let left = Left { words: words.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
+    let right = Right { words: b.as_ptr(), panel: b.panel_words() };
+    // SAFETY: the operands hold `m` rows and `b.n` columns, and `out` is as the caller says.
+    unsafe { tiles(kernel, [m, depth, b.n], left, right, out, out_stride, false) };
 }
 
 /// Left operands that are words of the kernel already: lines of `rows` rows, each row `stride` words behind the one before.

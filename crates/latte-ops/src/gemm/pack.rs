@@ -102,26 +102,17 @@ fn operands<'w>(rounds: bool, words: impl IntoIterator<Item = &'w mut u32>, valu
     }
 }
 
-/// Two values of bfloat16 in one word, the one with the lower index in the lower half.
-#[inline(always)]
-fn pair(low: f32, high: f32) -> u32 {
-    u32::from(bf16_bits(low)) | u32::from(bf16_bits(high)) << 16
-}
-
 /// Writes values as the words that the kernel's products read; the second half of the last word of an odd number of values is 0.
 #[inline(always)]
 pub(crate) fn words(kernel: Kernel, out: &mut [u32], values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
     if kernel.pairs() {
-        let (whole, rest) = values.as_chunks::<2>();
-        for (word, &[low, high]) in out.iter_mut().zip(whole) {
-            *word = pair(low, high);
-        }
-        if let ([low], Some(word)) = (rest, out.get_mut(whole.len())) {
-            *word = pair(*low, 0.0);
-        }
-    } else {
-        operands(kernel.rounds(), out, values);
+        let depth = values.len().div_ceil(2);
+        // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; the words are as many as are needed.
+        unsafe { super::pack_avx512::pair_words(&mut out[..depth], values) };
+        return;
     }
+    operands(kernel.rounds(), out, values);
 }
 
 vectorised! {
@@ -131,42 +122,41 @@ fn pack_panel(panel: &mut [u32], kernel: Kernel, matrix: &Matrix<'_>, k: usize, 
     if columns < width {
         panel.fill(0);
     }
-    match (matrix.column, kernel.pairs()) {
-        (1, false) => {
-            for (i, words) in panel.chunks_exact_mut(width).enumerate() {
-                operands(rounds, words, &matrix.values[i * matrix.row..][..columns]);
-            }
-        }
-        (1, true) => {
+    #[cfg(target_arch = "x86_64")]
+    if kernel.pairs() {
+        if matrix.column == 1 {
             for (i, words) in panel.chunks_exact_mut(width).enumerate() {
                 let low = &matrix.values[2 * i * matrix.row..][..columns];
-                if 2 * i + 1 < k {
-                    let high = &matrix.values[(2 * i + 1) * matrix.row..][..columns];
-                    for ((word, &low), &high) in words.iter_mut().zip(low).zip(high) {
-                        *word = pair(low, high);
-                    }
-                } else {
-                    for (word, &low) in words.iter_mut().zip(low) {
-                        *word = pair(low, 0.0);
-                    }
-                }
+                let high = (2 * i + 1 < k).then(|| &matrix.values[(2 * i + 1) * matrix.row..][..columns]);
+                // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; both rows have `columns` values, and
+                // `words` at least so many words.
+                unsafe { super::pack_avx512::interleave(words, low, high) };
+            }
+        } else {
+            assert!(matrix.row == 1, "rows or columns side by side");
+            assert!(matrix.holds(k, columns) && panel.len() >= kernel.depth(k) * width, "a panel that holds the columns");
+            // SAFETY: as above; the panel is 64 wide.
+            unsafe {
+                super::pack_avx512::columns_to_panel(
+                    panel.as_mut_ptr(),
+                    width,
+                    matrix.values.as_ptr(),
+                    matrix.column,
+                    columns,
+                    k,
+                );
             }
         }
-        (stride, pairs) => {
-            assert!(matrix.row == 1, "rows or columns side by side");
-            for j in 0..columns {
-                let column = &matrix.values[j * stride..][..k];
-                let words = panel[j..].iter_mut().step_by(width);
-                if pairs {
-                    let (whole, rest) = column.as_chunks::<2>();
-                    let rest = rest.first().map(|&low| [low, 0.0]);
-                    for (word, &[low, high]) in words.zip(whole.iter().chain(&rest)) {
-                        *word = pair(low, high);
-                    }
-                } else {
-                    operands(rounds, words, column);
-                }
-            }
+        return;
+    }
+    if matrix.column == 1 {
+        for (i, words) in panel.chunks_exact_mut(width).enumerate() {
+            operands(rounds, words, &matrix.values[i * matrix.row..][..columns]);
+        }
+    } else {
+        assert!(matrix.row == 1, "rows or columns side by side");
+        for j in 0..columns {
+            operands(rounds, panel[j..].iter_mut().step_by(width), &matrix.values[j * matrix.column..][..k]);
         }
     }
 }
@@ -205,34 +195,22 @@ pub(super) fn left(kernel: Kernel, matrix: &Matrix<'_>, rows: Range<usize>, ks: 
         }
         scratch.resize(m * depth, 0);
         for (r, words) in scratch.chunks_exact_mut(depth).enumerate() {
-            let row = &matrix.values[start + r * matrix.row..][..k];
-            if kernel.pairs() {
-                let (whole, rest) = row.as_chunks::<2>();
-                for (word, &[low, high]) in words.iter_mut().zip(whole) {
-                    *word = pair(low, high);
-                }
-                if let [low] = rest {
-                    words[depth - 1] = pair(*low, 0.0);
-                }
-            } else {
-                operands(rounds, words, row);
-            }
+            self::words(kernel, words, &matrix.values[start + r * matrix.row..][..k]);
         }
         return Left { words: scratch.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
     }
     assert!(matrix.row == 1, "rows or columns side by side");
-    let column = |i: usize| &matrix.values[(ks.start + i) * matrix.column + rows.start..][..m];
+    #[cfg(target_arch = "x86_64")]
     if kernel.pairs() {
         scratch.resize(m * depth, 0);
-        for i in 0..depth {
-            let low = column(2 * i);
-            let high = if 2 * i + 1 < k { Some(column(2 * i + 1)) } else { None };
-            for (r, &low) in low.iter().enumerate() {
-                scratch[r * depth + i] = pair(low, high.map_or(0.0, |high| high[r]));
-            }
-        }
+        let first = &matrix.values[ks.start * matrix.column + rows.start..];
+        assert!(k == 0 || (k - 1) * matrix.column + m <= first.len(), "columns that lie in the slice");
+        // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; k columns of m values lie in the slice, and
+        // m rows of `depth` words in the scratch memory.
+        unsafe { super::pack_avx512::columns_to_rows(scratch.as_mut_ptr(), first.as_ptr(), matrix.column, m, k) };
         return Left { words: scratch.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
     }
+    let column = |i: usize| &matrix.values[(ks.start + i) * matrix.column + rows.start..][..m];
     // Strips of six rows, each column's six values side by side. Eight columns at a time: a cache line of each column holds
     // the values of several strips.
     const TOGETHER: usize = 8;

@@ -59,9 +59,9 @@ pub(super) unsafe fn portable<const COLUMNS: bool>(
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
     use std::arch::x86_64::{
-        __m512, __m512bh, __m512i, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
+        __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
     };
 
     use super::ROWS;
@@ -119,13 +119,13 @@ pub(super) mod x86 {
         }
     }
 
-    /// [`super::portable`] with AVX-512: panels of 64.
+    /// [`super::portable`] with AVX-512: the first `V` vectors of panels of 64.
     ///
     /// # Safety
     ///
-    /// As [`super::portable`] with 64 for 16, and the processor has AVX-512F.
+    /// As [`super::portable`] with 64 for 16 in `b` and 16·V in `c`, `V <= 4`, and the processor has AVX-512F.
     #[target_feature(enable = "avx512f")]
-    pub(in super::super) unsafe fn avx512<const COLUMNS: bool>(
+    pub(in super::super) unsafe fn avx512<const COLUMNS: bool, const V: usize>(
         k: usize,
         a: *const f32,
         stride: usize,
@@ -138,14 +138,18 @@ pub(super) mod x86 {
         // SAFETY: all reads and writes are those that the function's contract allows.
         unsafe {
             let (a, step) = row_pointers::<f32, COLUMNS>(a, stride, rows);
-            let mut sums = [[_mm512_setzero_ps(); 4]; ROWS];
+            fetch::<V>(c, c_stride);
+            let mut sums = [[_mm512_setzero_ps(); V]; ROWS];
             for i in 0..k {
                 let b = b.add(i * 64);
-                let b = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)), _mm512_loadu_ps(b.add(32)), _mm512_loadu_ps(b.add(48))];
+                let mut words = [_mm512_setzero_ps(); V];
+                for (j, words) in words.iter_mut().enumerate() {
+                    *words = _mm512_loadu_ps(b.add(16 * j));
+                }
                 for r in 0..ROWS {
                     let x = _mm512_set1_ps(*a[r].add(i * step));
-                    for j in 0..4 {
-                        sums[r][j] = _mm512_fmadd_ps(x, b[j], sums[r][j]);
+                    for j in 0..V {
+                        sums[r][j] = _mm512_fmadd_ps(x, words[j], sums[r][j]);
                     }
                 }
             }
@@ -153,13 +157,14 @@ pub(super) mod x86 {
         }
     }
 
-    /// The sum of products of pairs of bfloat16: `a` along rows and `b` hold two values of `k` in each word, panels of 64.
+    /// The sum of products of pairs of bfloat16: `a` along rows and `b` hold two values of `k` in each word; the first `V`
+    /// vectors of panels of 64.
     ///
     /// # Safety
     ///
     /// As [`avx512`] along rows, with `k` and strides counted in words, and the processor has AVX-512-BF16.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(in super::super) unsafe fn avx512_bf16(
+    pub(in super::super) unsafe fn avx512_bf16<const V: usize>(
         k: usize,
         a: *const u32,
         stride: usize,
@@ -172,16 +177,17 @@ pub(super) mod x86 {
         // SAFETY: all reads and writes are those that the function's contract allows.
         unsafe {
             let (a, _) = row_pointers::<u32, false>(a, stride, rows);
-            let mut sums = [[_mm512_setzero_ps(); 4]; ROWS];
+            fetch::<V>(c, c_stride);
+            let mut sums = [[_mm512_setzero_ps(); V]; ROWS];
             for i in 0..k {
                 let b = b.add(i * 64);
-                let mut words = [_mm512_setzero_si512(); 4];
+                let mut words = [_mm512_setzero_si512(); V];
                 for (j, words) in words.iter_mut().enumerate() {
                     *words = _mm512_loadu_si512(b.add(16 * j).cast());
                 }
                 for r in 0..ROWS {
                     let x = _mm512_set1_epi32((*a[r].add(i)).cast_signed());
-                    for j in 0..4 {
+                    for j in 0..V {
                         sums[r][j] = _mm512_dpbf16_ps(sums[r][j], halves(x), halves(words[j]));
                     }
                 }
@@ -197,13 +203,24 @@ pub(super) mod x86 {
         unsafe { std::mem::transmute::<__m512i, __m512bh>(words) }
     }
 
+    /// Asks for the memory of a tile long before its sums are known: the rows lie too far apart for the processor to guess.
+    #[inline(always)]
+    fn fetch<const V: usize>(c: *const f32, c_stride: usize) {
+        for r in 0..ROWS {
+            for j in 0..V {
+                // SAFETY: an instruction that reads nothing and is allowed for any address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(r * c_stride + 16 * j).cast()) };
+            }
+        }
+    }
+
     /// Writes or adds the sums of a tile.
     ///
     /// # Safety
     ///
-    /// `c` as in [`super::portable`] with 64 for 16.
+    /// `c` as in [`super::portable`] with 16·V for 16.
     #[target_feature(enable = "avx512f")]
-    unsafe fn store(sums: &[[__m512; 4]; ROWS], c: *mut f32, c_stride: usize, accumulate: bool) {
+    unsafe fn store<const V: usize>(sums: &[[__m512; V]; ROWS], c: *mut f32, c_stride: usize, accumulate: bool) {
         for (r, sums) in sums.iter().enumerate() {
             for (j, &sum) in sums.iter().enumerate() {
                 // SAFETY: inside the tile by the function's contract.

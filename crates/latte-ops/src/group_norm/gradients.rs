@@ -48,7 +48,7 @@ fn forward_rows(y: &mut [f32], x: &[f32], norm: Image<'_>) {
         }
         if norm.silu {
             for y in y {
-                *y /= 1.0 + exp(-*y);
+                *y /= 1.0 + exp::<FUSED>(-*y);
             }
         }
     }
@@ -67,7 +67,7 @@ fn backward_activation(dz: &mut [f32], x: &[f32], gradient: &[f32], norm: Image<
             let mut slope = 1.0;
             if norm.silu {
                 let z = normal * weight[i] + bias[i];
-                let sigmoid = 1.0 / (1.0 + exp(-z));
+                let sigmoid = 1.0 / (1.0 + exp::<FUSED>(-z));
                 slope = sigmoid * (1.0 + z * (1.0 - sigmoid));
             }
             dz[i] = gradient[i] * slope;

@@ -10,7 +10,7 @@ use super::reference::{CUBIC, SQRT_2_OVER_PI};
 use crate::buffer::{Shared, Unwritten};
 use crate::gemm::{Bias, Epilogue, Kernel, Matrix, Packed, Plain, multiply};
 use crate::slices::{CHUNK, Values};
-use crate::vectorised::{exp, vectorised};
+use crate::vectorised::{exp, mul_add, vectorised};
 use crate::{Precision, Result};
 
 /// Rows and width of `[…, width]`.
@@ -179,22 +179,22 @@ fn sum_parts(parts: &[Vec<f32>], width: usize) -> Vec<f32> {
 
 /// ½(1 + tanh u), without the cancellation where tanh u is close to −1.
 #[inline(always)]
-fn half_one_plus_tanh(u: f32) -> f32 {
-    1.0 / (1.0 + exp(-2.0 * u))
+fn half_one_plus_tanh<const FUSED: bool>(u: f32) -> f32 {
+    1.0 / (1.0 + exp::<FUSED>(-2.0 * u))
 }
 
 const A: f32 = SQRT_2_OVER_PI as f32;
 const B: f32 = (SQRT_2_OVER_PI * CUBIC) as f32;
 
 #[inline(always)]
-fn gelu(x: f32) -> f32 {
-    x * half_one_plus_tanh(x * (A + B * x * x))
+fn gelu<const FUSED: bool>(x: f32) -> f32 {
+    x * half_one_plus_tanh::<FUSED>(x * mul_add::<FUSED>(B * x, x, A))
 }
 
 vectorised! {
     fn gelu_values(y: &mut [f32], x: &[f32]) {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y = gelu(x);
+            *y = gelu::<FUSED>(x);
         }
     }
 }
@@ -202,7 +202,7 @@ vectorised! {
 vectorised! {
     fn gelu_in_place(x: &mut [f32]) {
         for x in x {
-            *x = gelu(*x);
+            *x = gelu::<FUSED>(*x);
         }
     }
 }
@@ -221,7 +221,7 @@ vectorised! {
         let d = bias.len();
         for ((dx, x), gradient) in dx.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(gradient.chunks_exact(d)) {
             for (((dx, &x), g), bias) in dx.iter_mut().zip(x).zip(gradient).zip(bias.iter_mut()) {
-                let s = half_one_plus_tanh(x * (A + B * x * x));
+                let s = half_one_plus_tanh::<FUSED>(x * (A + B * x * x));
                 *dx = g * (s + 2.0 * x * s * (1.0 - s) * (A + 3.0 * B * x * x));
                 *bias += *dx;
             }
