@@ -90,7 +90,9 @@ impl Decoder {
     ///
     /// If the library finds the picture damaged.
     pub fn push(&mut self, data: &[u8], tag: i64) -> Result<()> {
-        let len = c_int::try_from(data.len()).map_err(|_| Error::Refused { what: "so large a picture", code: -22 })?;
+        let Ok(len) = c_int::try_from(data.len()) else {
+            return Err(Error::Refused { what: "making room for a picture", code: -22 });
+        };
         let packet = self.packet.as_ptr();
         // SAFETY: the packet is ours, alive and empty.
         check("making room for a picture", unsafe { (self.library.new_packet)(packet, len) })?;

@@ -1,7 +1,7 @@
 //! The system's libavcodec beside the built-in decoder: the same frames, the same pictures passed over, errors for damage; and
 //! what happens where it is missing.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail the test, or say why it is not run")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -6,6 +6,9 @@ use super::picture::{Picture, Samples, Sink, words};
 use super::{Codec, PictureDecoder, h264, h265, vp9};
 use crate::colour::Colour;
 
+/// Reads what a NAL unit says about colours.
+type ColourOf = fn(&[u8]) -> Option<Colour>;
+
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 pub(super) struct Decoder {
@@ -31,9 +34,9 @@ impl Decoder {
     /// Puts NAL units into `packet`, after start codes.
     fn pack(&mut self, data: &[u8]) -> Result<(), String> {
         self.packet.clear();
-        let (parameter_sets, length_size, colour): (_, _, fn(&[u8]) -> Option<Colour>) = match &self.codec {
-            Codec::H264(config) => (config.parameter_sets(), config.length_size(), h264::colour),
-            Codec::H265(config) => (config.parameter_sets(), config.length_size(), h265::colour),
+        let (parameter_sets, length_size, colour) = match &self.codec {
+            Codec::H264(config) => (config.parameter_sets(), config.length_size(), h264::colour as ColourOf),
+            Codec::H265(config) => (config.parameter_sets(), config.length_size(), h265::colour as ColourOf),
             Codec::Vp9 => {
                 self.packet.extend_from_slice(data);
                 self.colour = vp9::colour(data).unwrap_or(self.colour);
@@ -60,7 +63,7 @@ impl Decoder {
 
     fn give(&mut self, sink: &mut Sink) -> Result<(), String> {
         while let Some(frame) = self.inner.next_frame().map_err(|e| e.to_string())? {
-            let index = usize::try_from(frame.tag).map_err(|_| "a picture came out that did not go in")?;
+            let index = usize::try_from(frame.tag).map_err(|e| format!("a picture came out that did not go in: {e}"))?;
             if sink.wants(index) {
                 sink.put(index, picture(&frame), self.colour)?;
             }

@@ -218,7 +218,7 @@ impl BuiltIn {
                 })
             };
             match attempt(self.engine) {
-                Err(e) if self.engine == Engine::Libav => attempt(Engine::Rust).map_err(|_| e)?,
+                Err(e) if self.engine == Engine::Libav => attempt(Engine::Rust).or(Err(e))?,
                 result => result?,
             }
         }
