@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn only_pairs_of_one_release_are_known() {
-        let version = |major: u32| major << 16 | 37 << 8 | 100;
+        let version = |major: u32| (major << 16) + (37 << 8) + 100;
         for (codec, util) in [(59, 57), (60, 58), (61, 59), (62, 60)] {
             assert!(is_known(version(codec), version(util)), "{codec} {util}");
         }
