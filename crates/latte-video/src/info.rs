@@ -26,7 +26,7 @@ pub struct VideoInfo {
     pub duration: f64,
     /// Whether frames are shown for unequal times. Frames are counted in order of presentation all the same.
     pub variable_frame_rate: bool,
-    /// What decodes it: `ffmpeg`, `built in`.
+    /// What decodes it: `built in`, `libavcodec`, `ffmpeg`.
     pub decoder: &'static str,
 }
 

@@ -4,7 +4,8 @@
 //! image files. [`Video::open`] reads what it says about itself, [`ClipWindow`] picks frames, [`Video::frames`] decodes
 //! just those into a [`Clip`] of u8 RGB, [`transform`] makes floats of training size, and [`encode`] writes results.
 //! [`dataset`] says which videos a data set has, and what is wrong with it.
-//! Nothing has to be installed: H.264, H.265 and VP9 are decoded, and H.264 is encoded, by this crate itself.
+//! Nothing has to be installed: H.264, H.265 and VP9 are decoded, and H.264 is encoded, by this crate itself. Where libavcodec
+//! is installed, it decodes the same files in half the time ([`Decoder`]).
 //!
 //! Shape letters: `f` frames, `h` height, `w` width; a clip is `[f, h, w, 3]`, a transformed one `[f, 3, h, w]`.
 //!
@@ -49,6 +50,7 @@ pub use ffmpeg::is_available as ffmpeg_is_available;
 pub use find::find_videos;
 pub use frame_folder::read_image;
 pub use info::VideoInfo;
+pub use latte_libav::version as libavcodec_version;
 pub use transform::Transform;
 pub use video::{Decoder, Video};
 pub use window::{ClipWindow, FrameRule};

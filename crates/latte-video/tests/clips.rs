@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use latte_video::{Clip, ClipWindow, Decoder, FrameRule, Video, ffmpeg_is_available};
+use latte_video::{Clip, ClipWindow, Decoder, FrameRule, Video, ffmpeg_is_available, libavcodec_version};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/clips")
@@ -44,6 +44,18 @@ fn difference(a: &[u8], b: &[u8]) -> (u8, usize) {
 
 #[test]
 fn every_frame_is_the_one_that_ffmpeg_decoded() {
+    every_frame_is_right(Decoder::BuiltIn);
+}
+
+#[test]
+fn every_frame_is_the_same_through_libavcodec() {
+    match libavcodec_version() {
+        Ok(_) => every_frame_is_right(Decoder::Libavcodec),
+        Err(e) => println!("NOT RUN: what libavcodec decodes is not compared on this machine: {e}"),
+    }
+}
+
+fn every_frame_is_right(decoder: Decoder) {
     for name in clips(".framecrc") {
         let text = std::fs::read_to_string(folder().join(format!("{name}.framecrc"))).unwrap();
         let sums: Vec<u32> = text
@@ -52,7 +64,7 @@ fn every_frame_is_the_one_that_ffmpeg_decoded() {
             .map(|l| u32::from_str_radix(l.rsplit_once("0x").unwrap().1.trim(), 16).unwrap())
             .collect();
         let size = text.lines().find_map(|l| l.strip_prefix("#dimensions 0: ")).unwrap();
-        let video = built_in(&name);
+        let video = Video::open(folder().join(&name), decoder).unwrap();
         let info = video.info();
         assert_eq!(info.num_frames, sums.len(), "{name}");
         assert_eq!(format!("{}x{}", info.width, info.height), size, "{name}");

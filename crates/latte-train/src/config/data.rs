@@ -70,7 +70,8 @@ pub struct DataConfig {
     /// The folder of the images of `image_list`, which have the size `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_path: Option<PathBuf>,
-    /// What decodes: `auto` (ffmpeg when it is there, the default), `built_in` or `ffmpeg`.
+    /// What decodes: `auto` (the default: the first that is installed and reads the file, in this order), `libavcodec` (the
+    /// system's library, in this process), `ffmpeg` (the program) or `built_in`.
     #[serde(default)]
     pub decoder: DecoderChoice,
     /// Threads that decode ahead. Default 2.
@@ -189,11 +190,13 @@ impl FrameSize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderChoice {
-    /// The ffmpeg program when it is found, else the built-in decoders.
+    /// The system's libavcodec, the ffmpeg program, the built-in decoders: the first that is installed and reads the file.
     #[default]
     Auto,
     /// The built-in decoders.
     BuiltIn,
+    /// The built-in reader of containers with the system's libavcodec.
+    Libavcodec,
     /// The ffmpeg program.
     Ffmpeg,
 }
@@ -203,6 +206,7 @@ impl From<DecoderChoice> for Decoder {
         match choice {
             DecoderChoice::Auto => Self::Auto,
             DecoderChoice::BuiltIn => Self::BuiltIn,
+            DecoderChoice::Libavcodec => Self::Libavcodec,
             DecoderChoice::Ffmpeg => Self::Ffmpeg,
         }
     }

@@ -276,7 +276,7 @@ mod tests {
             "data.joint_images=8",
             "data.image_list=images.txt",
             "data.image_path=images",
-            "data.decoder=built_in",
+            "data.decoder=libavcodec",
             "data.transform=crop_resize",
             "train.recompute=block",
             "train.min_snr_gamma=5",

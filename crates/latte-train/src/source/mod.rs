@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use latte::vae::{Autoencoder, LatentSpace};
+use latte_video::Decoder;
 use latte_video::dataset::{Dataset, Index, Layout, Signature};
 
 use encoded::EncodedSource;
@@ -143,7 +144,7 @@ pub fn list_data(config: &TrainConfig) -> Result<ListedData> {
 ///
 /// If there are none.
 pub(crate) fn list_all(data: &DataConfig) -> Result<ListedData> {
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = Decoder::from(data.decoder).note().into_iter().collect();
     let location = data.location();
     let (dataset, signatures) = match &data.index {
         None => {

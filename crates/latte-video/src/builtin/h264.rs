@@ -30,6 +30,27 @@ impl Config {
         Some([info.width as usize, info.height as usize])
     }
 
+    pub(super) fn length_size(&self) -> usize {
+        self.length_size
+    }
+
+    /// The parameter sets, each a NAL unit without start code.
+    pub(super) fn parameter_sets(&self) -> Vec<&[u8]> {
+        let mut sets = Vec::new();
+        // Five bytes of versions and lengths; then sequence and picture parameter sets, each list with its count.
+        let mut rest = self.avcc.get(5..).unwrap_or_default();
+        for count_bits in [0x1F, 0xFF] {
+            let Some((&count, after)) = rest.split_first() else { break };
+            rest = after;
+            let list = split(rest, 2).take((count & count_bits) as usize);
+            for set in list {
+                rest = &rest[2 + set.len()..];
+                sets.push(set);
+            }
+        }
+        sets
+    }
+
     /// Whether no other picture is made from this one, so that it need not be decoded unless it is wanted itself. Order and
     /// numbering of the others do not depend on it either: `frame_num` counts reference pictures only.
     pub(super) fn is_disposable(&self, sample: &[u8]) -> bool {
@@ -64,10 +85,8 @@ impl Decoder {
     }
 
     fn feed(&mut self, nal: &NalUnit<'_>, index: usize, sink: &mut Sink) -> Result<(), String> {
-        if nal.nal_unit_type == NalUnitType::Sps
-            && let Ok(info) = parse_sps_info(nal)
-        {
-            self.colour = Colour::from_codes(info.matrix, info.full_range);
+        if let Some(colour) = sps_colour(nal) {
+            self.colour = colour;
         }
         let frames = self.inner.decode_nal_with_meta(nal, index).map_err(|e| e.to_string())?;
         self.give(frames, sink)
@@ -93,8 +112,7 @@ impl PictureDecoder for Decoder {
                 self.feed(nal, index, sink)?;
             }
         }
-        // Some muxers leave start codes in place of lengths.
-        let nals = if data.starts_with(&[0, 0, 0, 1]) && lengths_end_at(data, self.config.length_size).is_none() {
+        let nals = if has_start_codes(data, self.config.length_size) {
             parse_annex_b(data)
         } else {
             lengths_end_at(data, self.config.length_size).ok_or("the lengths of its parts do not add up to its length")?;
@@ -110,6 +128,25 @@ impl PictureDecoder for Decoder {
         let frames = self.inner.flush_with_meta();
         self.give(frames, sink)
     }
+}
+
+fn sps_colour(nal: &NalUnit<'_>) -> Option<Colour> {
+    let info = (nal.nal_unit_type == NalUnitType::Sps).then(|| parse_sps_info(nal).ok()).flatten()?;
+    Some(Colour::from_codes(info.matrix, info.full_range))
+}
+
+/// What a NAL unit says about colours, if it is a sequence parameter set.
+pub(super) fn colour(nal: &[u8]) -> Option<Colour> {
+    if NalUnitType::from(nal.first()? & 0x1F) != NalUnitType::Sps {
+        return None;
+    }
+    let framed = [&(nal.len() as u32).to_be_bytes(), nal].concat();
+    sps_colour(parse_avcc(&framed, 4).first()?)
+}
+
+/// Whether a sample has start codes in place of lengths, as some muxers leave them.
+pub(super) fn has_start_codes(data: &[u8], length_size: usize) -> bool {
+    data.starts_with(&[0, 0, 0, 1]) && lengths_end_at(data, length_size).is_none()
 }
 
 /// `Some` if the length-prefixed parts fill `data` exactly.

@@ -41,6 +41,15 @@ impl Config {
         Some(Self { length_size, parameter_sets })
     }
 
+    pub(super) fn length_size(&self) -> usize {
+        self.length_size
+    }
+
+    /// The parameter sets, each a NAL unit without start code.
+    pub(super) fn parameter_sets(&self) -> Vec<&[u8]> {
+        self.parameter_sets.iter().map(Vec::as_slice).collect()
+    }
+
     fn sps(&self) -> Option<Sps> {
         self.parameter_sets.iter().find(|nal| nal_type(nal) == Some(NAL_SPS)).and_then(|nal| read_sps(nal))
     }
@@ -71,12 +80,8 @@ impl Decoder {
     }
 
     fn feed(&mut self, nal: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
-        if nal_type(nal) == Some(NAL_SPS)
-            && let Some(vui) = read_sps(nal).and_then(|sps| sps.vui)
-        {
-            // Without a colour description the parser leaves 0, the code of RGB, which is not decoded here anyway.
-            let matrix = if vui.matrix_coeffs == 0 { 2 } else { vui.matrix_coeffs };
-            self.colour = Colour::from_codes(matrix, vui.video_full_range_flag);
+        if let Some(colour) = colour(nal) {
+            self.colour = colour;
         }
         self.inner.push_nal(nal, Some(index as i64)).map_err(|e| e.to_string())?;
         self.give(sink)
@@ -113,6 +118,17 @@ impl PictureDecoder for Decoder {
         self.inner.flush();
         self.give(sink)
     }
+}
+
+/// What a NAL unit says about colours, if it is a sequence parameter set.
+pub(super) fn colour(nal: &[u8]) -> Option<Colour> {
+    if nal_type(nal) != Some(NAL_SPS) {
+        return None;
+    }
+    let vui = read_sps(nal)?.vui?;
+    // Without a colour description the parser leaves 0, the code of RGB, which is not decoded here anyway.
+    let matrix = if vui.matrix_coeffs == 0 { 2 } else { vui.matrix_coeffs };
+    Some(Colour::from_codes(matrix, vui.video_full_range_flag))
 }
 
 fn nal_type(nal: &[u8]) -> Option<u8> {

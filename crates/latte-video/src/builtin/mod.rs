@@ -1,4 +1,4 @@
-//! The built-in decoder: mp4 and Matroska files with H.264, H.265 or VP9, in pure Rust.
+//! The built-in decoder: mp4 and Matroska files with H.264, H.265 or VP9, in pure Rust or through the system's libavcodec.
 //!
 //! A container becomes a [`Track`]: where each coded picture lies, when it is shown, and whether decoding can begin
 //! there. [`BuiltIn::frames`] feeds the pictures from the last key frame on to the codec and keeps those asked for.
@@ -6,12 +6,13 @@
 mod boxes;
 mod h264;
 mod h265;
+mod libav;
 mod matroska;
 mod mp4;
 mod picture;
 mod vp9;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,9 +65,20 @@ struct Track {
     sample_prefix: Vec<u8>,
 }
 
+/// What turns coded pictures into planes. Everything around it is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// This crate's dependencies: safe code, nothing to install.
+    Rust,
+    /// The system's libavcodec: the same pixels sooner. What it refuses is tried with the other. So it is where decoding begins
+    /// at a key frame of H.264 behind which pictures refer to earlier ones, if only to give them up (an open group).
+    Libav,
+}
+
 /// A file opened by the built-in decoder.
 #[derive(Debug)]
 pub(crate) struct BuiltIn {
+    engine: Engine,
     stretch: Stretch,
     track: Track,
     /// The samples that are shown, in order of presentation.
@@ -81,7 +93,7 @@ pub(crate) struct BuiltIn {
 const MAX_PIXELS: usize = 1 << 27;
 
 impl BuiltIn {
-    pub(crate) fn open(stretch: Stretch) -> Result<Self> {
+    pub(crate) fn open(stretch: Stretch, engine: Engine) -> Result<Self> {
         let path = &stretch.path;
         let track = match sniff(&stretch)? {
             Container::Mp4 => mp4::open(&stretch)?,
@@ -103,6 +115,7 @@ impl BuiltIn {
             _ => 25.0,
         };
         let mut this = Self {
+            engine,
             order,
             info: VideoInfo {
                 path: path.clone(),
@@ -115,7 +128,10 @@ impl BuiltIn {
                 num_frames: times.len(),
                 duration: length + 1.0 / fps,
                 variable_frame_rate: variable,
-                decoder: "built in",
+                decoder: match engine {
+                    Engine::Rust => "built in",
+                    Engine::Libav => "libavcodec",
+                },
             },
             track,
             stretch,
@@ -189,40 +205,71 @@ impl BuiltIn {
 
     /// Decodes the samples `wanted` and hands each over once.
     fn decode(&self, wanted: &[usize], mut take: impl FnMut(usize, &Picture, Colour) -> Result<()>) -> Result<()> {
-        let path = &self.info.path;
-        let mut left: std::collections::BTreeSet<usize> = wanted.iter().copied().collect();
+        let mut left: BTreeSet<usize> = wanted.iter().copied().collect();
         let mut file = self.stretch.open()?;
         // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
         while let Some(&first) = left.iter().min_by_key(|&&s| (self.key_before(s), s)) {
             let start = self.key_before(first);
-            let run: Vec<usize> = left.iter().copied().filter(|&s| self.key_before(s) == start).collect();
-            let end = run.iter().copied().max().unwrap_or(first);
-            let mut sink = Sink::new(run.iter().copied().collect());
-            let mut codec = self.track.codec.decoder();
-            for index in start..=end {
-                let data = self.read(&mut file, index)?;
-                if !sink.wants(index) && self.track.codec.is_disposable(&data) {
-                    continue;
-                }
-                self.decoded.fetch_add(1, Ordering::Relaxed);
-                contain::run(|| codec.push(&data, index, &mut sink))
-                    .map_err(|what| Error::damaged(path, format!("coded picture {index}: {what}")))?;
-                for (sample, picture, colour) in sink.take() {
+            let mut attempt = |engine: Engine| {
+                let run = left.iter().copied().filter(|&s| self.key_before(s) == start).collect();
+                self.decode_run(engine, start, &run, &mut file, &mut |sample, picture, colour| {
                     left.remove(&sample);
-                    take(sample, &picture, self.track.colour.overridden_by(colour))?;
-                }
-            }
-            contain::run(|| codec.finish(&mut sink)).map_err(|what| Error::damaged(path, what))?;
-            for (sample, picture, colour) in sink.take() {
-                left.remove(&sample);
-                take(sample, &picture, self.track.colour.overridden_by(colour))?;
-            }
-            if let Some(missing) = run.iter().find(|s| left.contains(s)) {
-                let frame = self.order.iter().position(|s| s == missing).unwrap_or_default();
-                return Err(Error::damaged(path, format!("the decoder gave no picture for frame {frame}")));
+                    take(sample, picture, self.track.colour.overridden_by(colour))
+                })
+            };
+            match attempt(self.engine) {
+                Err(e) if self.engine == Engine::Libav => attempt(Engine::Rust).or(Err(e))?,
+                result => result?,
             }
         }
         Ok(())
+    }
+
+    /// Decodes the samples `run`, not empty, which follow key frame `start`.
+    fn decode_run(
+        &self,
+        engine: Engine,
+        start: usize,
+        run: &BTreeSet<usize>,
+        file: &mut Window<File>,
+        hand_over: &mut dyn FnMut(usize, &Picture, Colour) -> Result<()>,
+    ) -> Result<()> {
+        let path = &self.info.path;
+        let mut left = run.clone();
+        let mut give = |sink: &mut Sink| -> Result<()> {
+            sink.take().into_iter().try_for_each(|(sample, picture, colour)| {
+                left.remove(&sample);
+                hand_over(sample, &picture, colour)
+            })
+        };
+        let mut sink = Sink::new(run.clone());
+        let mut codec = self.track.codec.decoder(engine, self.max_pixels()).map_err(|what| Error::unsupported(path, what))?;
+        for index in start..=run.last().copied().unwrap_or(start) {
+            let data = self.read(file, index)?;
+            if !sink.wants(index) && self.track.codec.is_disposable(&data) {
+                continue;
+            }
+            self.decoded.fetch_add(1, Ordering::Relaxed);
+            contain::run(|| codec.push(&data, index, &mut sink))
+                .map_err(|what| Error::damaged(path, format!("coded picture {index}: {what}")))?;
+            give(&mut sink)?;
+        }
+        contain::run(|| codec.finish(&mut sink)).map_err(|what| Error::damaged(path, what))?;
+        give(&mut sink)?;
+        if let Some(missing) = left.first() {
+            let frame = self.order.iter().position(|s| s == missing).unwrap_or_default();
+            return Err(Error::damaged(path, format!("the decoder gave no picture for frame {frame}")));
+        }
+        Ok(())
+    }
+
+    /// How large a coded picture may be. Frames are cropped out of them, seldom by much; larger ones are no frames of this
+    /// video, whatever a parameter set within it says.
+    fn max_pixels(&self) -> usize {
+        match self.stored {
+            [0, 0] => MAX_PIXELS,
+            [width, height] => MAX_PIXELS.min((4 * width * height).max(1 << 22)),
+        }
     }
 
     /// The sample at which decoding of sample `s` must begin: the last key frame that is neither decoded nor shown later.
@@ -271,12 +318,14 @@ impl Codec {
         }
     }
 
-    fn decoder(&self) -> Box<dyn PictureDecoder> {
-        match self {
-            Self::H264(config) => Box::new(h264::Decoder::new(config.clone())),
-            Self::H265(config) => Box::new(h265::Decoder::new(config.clone())),
-            Self::Vp9 => Box::new(vp9::Decoder::new()),
-        }
+    /// `max_pixels` bounds what a damaged stream can make libavcodec ask for.
+    fn decoder(&self, engine: Engine, max_pixels: usize) -> std::result::Result<Box<dyn PictureDecoder>, String> {
+        Ok(match (engine, self) {
+            (Engine::Libav, _) => Box::new(libav::Decoder::new(self.clone(), max_pixels)?),
+            (Engine::Rust, Self::H264(config)) => Box::new(h264::Decoder::new(config.clone())),
+            (Engine::Rust, Self::H265(config)) => Box::new(h265::Decoder::new(config.clone())),
+            (Engine::Rust, Self::Vp9) => Box::new(vp9::Decoder::new()),
+        })
     }
 }
 

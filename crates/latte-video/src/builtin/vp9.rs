@@ -53,7 +53,7 @@ impl Decoder {
 
 impl PictureDecoder for Decoder {
     fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
-        if let Some(Header { colour: Some(colour), .. }) = header(data) {
+        if let Some(colour) = colour(data) {
             self.colour = colour;
         }
         self.inner.push(data, Some(index as i64)).map_err(|e| e.to_string())?;
@@ -69,6 +69,11 @@ impl PictureDecoder for Decoder {
 /// Whether decoding can begin at this packet.
 pub(super) fn is_key(packet: &[u8]) -> bool {
     header(packet).is_some_and(|h| h.is_key)
+}
+
+/// What a packet says about colours; key frames do.
+pub(super) fn colour(packet: &[u8]) -> Option<Colour> {
+    header(packet)?.colour
 }
 
 struct Header {

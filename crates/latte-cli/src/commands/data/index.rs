@@ -36,8 +36,8 @@ pub(crate) struct Args {
     /// Hash contents too (SHA-256): reads every byte, and finds videos that are there twice (`latte data check --index`).
     #[arg(long)]
     hash: bool,
-    /// What opens the files: `ffmpeg` opens all that it reads, `built_in` needs nothing installed, `auto` is ffmpeg where it is
-    /// installed.
+    /// What opens the files: `ffmpeg` opens all that it reads, `built_in` needs nothing installed, `auto` is the first that is
+    /// there and reads the file of libavcodec, ffmpeg and the built-in decoder.
     #[arg(long, default_value = "auto", value_parser = decoder_parser())]
     decoder: Decoder,
 }

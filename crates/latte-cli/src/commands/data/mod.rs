@@ -133,8 +133,9 @@ pub(super) fn layout_parser() -> impl TypedValueParser<Value = Layout> {
 
 /// Reads the name of a decoder, as configurations spell it.
 fn decoder_parser() -> impl TypedValueParser<Value = Decoder> {
-    PossibleValuesParser::new(["auto", "built_in", "ffmpeg"]).map(|name| match name.as_str() {
+    PossibleValuesParser::new(["auto", "libavcodec", "ffmpeg", "built_in"]).map(|name| match name.as_str() {
         "built_in" => Decoder::BuiltIn,
+        "libavcodec" => Decoder::Libavcodec,
         "ffmpeg" => Decoder::Ffmpeg,
         _ => Decoder::Auto,
     })

@@ -1,0 +1,74 @@
+//! What can go wrong with the library.
+
+use crate::library::RELEASES;
+
+/// The result of a fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong in this crate. The caller knows the file, and adds its name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No library can be loaded.
+    #[error(
+        "libavcodec is not found ({0}): install ffmpeg with its shared libraries (`apt-get install ffmpeg`), set \
+         LATTE_LIBAVCODEC to the library file, or use another decoder"
+    )]
+    NotFound(String),
+    /// The library lacks a function, so it is another one or built in an unusual way.
+    #[error("the libavcodec that was loaded has no function {0}; set LATTE_LIBAVCODEC to another, or use another decoder")]
+    NoFunction(&'static str),
+    /// The library is of a version whose structures are not known.
+    #[error(
+        "libavcodec {codec} with libavutil {util} is not used, because its version is not known here: expected one of {}; set \
+         LATTE_LIBAVCODEC to such a library, or use another decoder",
+        known()
+    )]
+    Version {
+        /// As libavcodec counts itself.
+        codec: String,
+        /// As libavutil counts itself.
+        util: String,
+    },
+    /// The library does not decode the clip that it is tried on as it should.
+    #[error("libavcodec {0} is not used: it decodes the clip that it is tried on to other pictures; use another decoder")]
+    Untrue(String),
+    /// The library was built without this decoder.
+    #[error("this libavcodec has no decoder `{0}`; use another decoder")]
+    NoDecoder(&'static str),
+    /// The library refused something; the code is its own.
+    #[error("libavcodec: {what} failed with code {code}")]
+    Refused {
+        /// What was asked of it.
+        what: &'static str,
+        /// A negative number, as `ffmpeg` has it.
+        code: i32,
+    },
+    /// A decoded picture that is not laid out as anything known here.
+    #[error("libavcodec gave a picture of {width} × {height} in the format `{format}`, which is not known here")]
+    Format {
+        /// The library's name of the format.
+        format: String,
+        /// Pixels of a row.
+        width: i32,
+        /// Rows.
+        height: i32,
+    },
+}
+
+fn known() -> String {
+    let releases = RELEASES.iter().rev().map(|(release, codec, util)| format!("{codec} with {util} (FFmpeg {release})"));
+    releases.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Error;
+
+    #[test]
+    fn an_unknown_version_is_told_with_those_that_are_known() {
+        let said = Error::Version { codec: "64.2.100".into(), util: "62.1.100".into() }.to_string();
+        assert!(said.contains("64.2.100") && said.contains("59 with 57 (FFmpeg 5)") && said.contains("62 with 60"), "{said}");
+        assert!(!said.contains('\n') && said.contains("LATTE_LIBAVCODEC"), "{said}");
+    }
+}

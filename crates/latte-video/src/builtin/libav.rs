@@ -1,0 +1,109 @@
+//! All codecs, through the system's libavcodec.
+
+use latte_libav::Frame;
+
+use super::picture::{Picture, Samples, Sink, words};
+use super::{Codec, PictureDecoder, h264, h265, vp9};
+use crate::colour::Colour;
+
+/// Reads what a NAL unit says about colours.
+type ColourOf = fn(&[u8]) -> Option<Colour>;
+
+const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
+pub(super) struct Decoder {
+    codec: Codec,
+    inner: latte_libav::Decoder,
+    colour: Colour,
+    is_started: bool,
+    /// The coded picture in the form that the library takes.
+    packet: Vec<u8>,
+}
+
+impl Decoder {
+    pub(super) fn new(codec: Codec, max_pixels: usize) -> Result<Self, String> {
+        let kind = match codec {
+            Codec::H264(_) => latte_libav::Codec::H264,
+            Codec::H265(_) => latte_libav::Codec::H265,
+            Codec::Vp9 => latte_libav::Codec::Vp9,
+        };
+        let inner = latte_libav::Decoder::new(kind, max_pixels).map_err(|e| e.to_string())?;
+        Ok(Self { codec, inner, colour: Colour::default(), is_started: false, packet: Vec::new() })
+    }
+
+    /// Puts NAL units into `packet`, after start codes.
+    fn pack(&mut self, data: &[u8]) -> Result<(), String> {
+        self.packet.clear();
+        let (parameter_sets, length_size, colour) = match &self.codec {
+            Codec::H264(config) => (config.parameter_sets(), config.length_size(), h264::colour as ColourOf),
+            Codec::H265(config) => (config.parameter_sets(), config.length_size(), h265::colour as ColourOf),
+            Codec::Vp9 => {
+                self.packet.extend_from_slice(data);
+                self.colour = vp9::colour(data).unwrap_or(self.colour);
+                return Ok(());
+            }
+        };
+        let is_ready = matches!(self.codec, Codec::H264(_)) && h264::has_start_codes(data, length_size);
+        if !is_ready {
+            h264::lengths_end_at(data, length_size).ok_or("the lengths of its parts do not add up to its length")?;
+        }
+        let first = if self.is_started { Vec::new() } else { parameter_sets };
+        self.is_started = true;
+        let nals = h265::split(if is_ready { &[] } else { data }, length_size).filter(|nal| !nal.is_empty());
+        for nal in first.into_iter().chain(nals) {
+            self.colour = colour(nal).unwrap_or(self.colour);
+            self.packet.extend_from_slice(&START_CODE);
+            self.packet.extend_from_slice(nal);
+        }
+        if is_ready {
+            self.packet.extend_from_slice(data);
+        }
+        Ok(())
+    }
+
+    fn give(&mut self, sink: &mut Sink) -> Result<(), String> {
+        while let Some(frame) = self.inner.next_frame().map_err(|e| e.to_string())? {
+            let index = usize::try_from(frame.tag).map_err(|e| format!("a picture came out that did not go in: {e}"))?;
+            if sink.wants(index) {
+                sink.put(index, picture(&frame), self.colour)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PictureDecoder for Decoder {
+    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
+        self.pack(data)?;
+        self.inner.push(&self.packet, index as i64).map_err(|e| e.to_string())?;
+        self.give(sink)
+    }
+
+    fn finish(&mut self, sink: &mut Sink) -> Result<(), String> {
+        self.inner.finish().map_err(|e| e.to_string())?;
+        self.give(sink)
+    }
+}
+
+fn picture(frame: &Frame<'_>) -> Picture {
+    let Frame { width, height, depth, subsampling, .. } = *frame;
+    let plane = |index: usize| {
+        let mut bytes = Vec::new();
+        frame.planes[index].rows().for_each(|row| bytes.extend_from_slice(row));
+        bytes
+    };
+    let samples = if let [_] = frame.planes[..] {
+        // Grey: the middle of the chroma.
+        let chroma = width.div_ceil(1 << subsampling[0]) * height.div_ceil(1 << subsampling[1]);
+        if depth > 8 {
+            Samples::Words([words(&plane(0)), vec![1 << (depth - 1); chroma], vec![1 << (depth - 1); chroma]])
+        } else {
+            Samples::Bytes([plane(0), vec![128; chroma], vec![128; chroma]])
+        }
+    } else if depth > 8 {
+        Samples::Words([0, 1, 2].map(|i| words(&plane(i))))
+    } else {
+        Samples::Bytes([0, 1, 2].map(plane))
+    };
+    Picture { width, height, depth, subsampling, samples }
+}

@@ -1,0 +1,196 @@
+//! The system's libavcodec beside the built-in decoder: the same frames, the same pictures passed over, errors for damage; and
+//! what happens where it is missing.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail the test, or say why it is not run")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use latte_video::encode::{Mp4Options, write_mp4};
+use latte_video::{Clip, ClipWindow, Decoder, FrameRule, Video, ffmpeg_is_available, libavcodec_version};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/clips")
+}
+
+/// The clips that are whole.
+fn clips() -> Vec<PathBuf> {
+    let is_clip = |path: &PathBuf| path.extension().is_some_and(|e| e == "mp4" || e == "mkv" || e == "webm");
+    let is_whole = |path: &PathBuf| !path.file_name().unwrap().to_string_lossy().starts_with("truncated");
+    let all = std::fs::read_dir(folder()).unwrap().map(|e| e.unwrap().path());
+    let mut clips: Vec<PathBuf> = all.filter(is_clip).filter(is_whole).collect();
+    clips.sort();
+    assert!(clips.len() > 10);
+    clips
+}
+
+/// Whether the library is there; a line that says so if not.
+fn is_there() -> bool {
+    libavcodec_version().inspect_err(|e| println!("NOT RUN: nothing is compared with libavcodec on this machine: {e}")).is_ok()
+}
+
+/// Both decoders' ways to one file.
+fn both(path: &Path) -> [Video; 2] {
+    [Decoder::BuiltIn, Decoder::Libavcodec].map(|decoder| Video::open(path, decoder).unwrap())
+}
+
+fn assert_same(path: &Path, indices: &[usize]) {
+    let [ours, libav] = both(path);
+    let [a, b] = [&ours, &libav].map(|video| video.frames(indices).unwrap());
+    assert!(a.pixels() == b.pixels() && a.shape() == b.shape(), "{} {indices:?}", path.display());
+    // In open groups libavcodec gives up after a picture or two.
+    if !path.ends_with("h264_open_gop.mp4") {
+        assert_eq!(ours.pictures_decoded(), libav.pictures_decoded(), "{} {indices:?}", path.display());
+    }
+}
+
+#[test]
+fn frames_and_windows_are_the_built_in_decoders_bit_for_bit() {
+    if !is_there() {
+        return;
+    }
+    for path in clips() {
+        let [ours, libav] = both(&path);
+        let info = libav.info();
+        assert_eq!((info.decoder, info.num_frames), ("libavcodec", ours.info().num_frames));
+        let n = info.num_frames;
+        assert_same(&path, &(0..n).collect::<Vec<_>>());
+        assert_same(&path, &[n - 1]);
+        assert_same(&path, &[n / 4, n / 4, n / 2]);
+        let window = ClipWindow { num_frames: n.div_ceil(4), frame_interval: 2, rule: FrameRule::Linspace };
+        for start in [0, n / 5, n / 3] {
+            assert_same(&path, &window.indices(n, start).unwrap());
+        }
+    }
+}
+
+#[test]
+fn what_this_crate_writes_is_read_alike() {
+    if !is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [frames, height, width] = [40, 50, 70];
+    let value = |i: usize| (i % (width * 3) * 2 + i / (width * height * 3) * 5 + i / (width * 3) % height * i % 7) as u8;
+    let clip = Clip::new((0..frames * height * width * 3).map(value).collect(), [frames, height, width, 3], 25.0).unwrap();
+    let path = dir.path().join("a.mp4");
+    write_mp4(&path, &clip, &Mp4Options::default()).unwrap();
+    assert_same(&path, &(0..frames).collect::<Vec<_>>());
+    assert_same(&path, &[7, 10, 13, 39]);
+}
+
+/// Through libavcodec, a damaged file is an error or as many frames as it should be, never a crash.
+#[test]
+fn damage_is_contained() {
+    if !is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let (mut frames, mut errors) = (0, 0);
+    for original in clips().into_iter().filter(|path| !path.ends_with("unspecified_720.mp4")) {
+        let whole = std::fs::read(&original).unwrap();
+        let name = original.file_name().unwrap();
+        for round in 0..24 {
+            let mut bytes = whole.clone();
+            for _ in 0..=round % 6 * 4 {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            if round % 5 == 4 {
+                bytes.truncate(random(whole.len()));
+            }
+            let path = dir.path().join(name);
+            std::fs::write(&path, &bytes).unwrap();
+            match Video::open(&path, Decoder::Libavcodec).and_then(|v| Ok((v.info().num_frames, v.all()?))) {
+                Ok((n, clip)) => {
+                    assert_eq!(clip.num_frames(), n);
+                    frames += 1;
+                }
+                Err(e) => {
+                    assert!(e.to_string().contains(&*name.to_string_lossy()), "{e}");
+                    errors += 1;
+                }
+            }
+        }
+    }
+    println!("{frames} damaged files gave frames, {errors} an error");
+    assert!(frames > 20 && errors > 20);
+}
+
+#[test]
+fn a_picture_that_is_overwritten_is_an_error() {
+    if !is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(folder().join("h264_bframes.mp4")).unwrap();
+    // The coded pictures begin soon after the head and end before the index.
+    bytes[1500..4000].fill(0x55);
+    let path = dir.path().join("damaged.mp4");
+    std::fs::write(&path, &bytes).unwrap();
+    let said = Video::open(&path, Decoder::Libavcodec).unwrap().all().unwrap_err().to_string();
+    assert!(said.contains("damaged.mp4"), "{said}");
+}
+
+/// Says which decoder a test in another process is to find.
+const EXPECTED: &str = "LATTE_TEST_EXPECTED_DECODER";
+
+/// Where the library is looked for is settled once in a process, so each case has its own.
+fn in_another_process(library: &str, ffmpeg: Option<&str>, expected: &str) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "auto_takes_what_is_there", "--nocapture"]);
+    command.env("LATTE_LIBAVCODEC", library).env(EXPECTED, expected);
+    if let Some(ffmpeg) = ffmpeg {
+        command.env("LATTE_FFMPEG", ffmpeg);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{library}: {said}");
+}
+
+#[test]
+fn auto_takes_what_is_there() {
+    let path = folder().join("h264_bframes.mp4");
+    let Ok(expected) = std::env::var(EXPECTED) else {
+        let video = Video::open(path, Decoder::Auto).unwrap();
+        let otherwise = if ffmpeg_is_available() { "ffmpeg" } else { "built in" };
+        assert_eq!(video.info().decoder, if is_there() { "libavcodec" } else { otherwise });
+        return;
+    };
+    let video = Video::open(&path, Decoder::Auto).unwrap();
+    assert_eq!(video.info().decoder, expected);
+    let built_in = Video::open(&path, Decoder::BuiltIn).unwrap();
+    let [a, b] = [&video, &built_in].map(|video| video.frames(&[5, 8]).unwrap());
+    assert!(a.pixels().iter().zip(b.pixels()).all(|(a, b)| a.abs_diff(*b) <= 2));
+    // Asked for by name, it is an error that says what to do.
+    let said = Video::open(&path, Decoder::Libavcodec).unwrap_err().to_string();
+    assert!(said.contains("h264_bframes.mp4") && said.contains("LATTE_LIBAVCODEC") && !said.contains('\n'), "{said}");
+    // That it is missing is no news; that it is there in vain is.
+    let note = Decoder::Auto.note();
+    assert_eq!(note.is_some(), std::env::var("LATTE_LIBAVCODEC").unwrap().starts_with("libc."), "{note:?}");
+    assert_eq!(Decoder::BuiltIn.note(), None);
+}
+
+#[test]
+fn without_the_library_auto_is_ffmpeg_or_built_in() {
+    in_another_process("/nowhere/libavcodec.so", Some("/nowhere/ffmpeg"), "built in");
+    if ffmpeg_is_available() {
+        in_another_process("/nowhere/libavcodec.so", None, "ffmpeg");
+    } else {
+        println!("NOT RUN: ffmpeg is not found, so it does not step in on this machine");
+    }
+}
+
+/// As with a version that is not known.
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
+fn a_library_that_cannot_be_used_is_passed_over_and_told_of() {
+    in_another_process("libc.so.6", Some("/nowhere/ffmpeg"), "built in");
+}
