@@ -4,12 +4,11 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use candle_core::Tensor;
-use rayon::prelude::*;
 
 use super::weights::padded;
 use super::{Convolution, ConvolutionWeights};
 use crate::buffer::{Shared, Unwritten};
-use crate::gemm::{Kernel, Lines, multiply_lines, words};
+use crate::gemm::{Kernel, Lines, in_turn, multiply_lines, words};
 use crate::slices::Values;
 use crate::vectorised::{exp, vectorised};
 use crate::{Normalisation, Result};
@@ -140,19 +139,23 @@ impl Plan<'_> {
     fn run(&self, images: &[Image<'_>]) {
         let out_rows = images.first().map_or(0, |image| image.out.len());
         let columns = self.out_width.div_ceil(COLUMNS);
-        // Enough tasks for all threads where there are enough rows.
+        // Bands of rows: as high as may be while there are many, low ones towards the end.
+        let low = (ROWS / 4).min(out_rows).max(1);
+        let bands = out_rows.div_ceil(low);
         let wanted = (4 * rayon::current_num_threads()).div_ceil((images.len() * columns).max(1));
-        let rows = (out_rows / wanted.max(1)).clamp(1, ROWS);
-        let bands = out_rows.div_ceil(rows);
-        (0..images.len() * bands * columns).into_par_iter().with_max_len(1).for_each(|task| {
-            let (column, task) = (task % columns * COLUMNS, task / columns);
-            let row = task % bands * rows;
-            let image = &images[task / bands];
-            let (rows, columns) = (row..(row + rows).min(out_rows), column..(column + COLUMNS).min(self.out_width));
-            SCRATCH.with_borrow_mut(|scratch| {
-                self.fill(image, rows.clone(), columns.clone(), scratch);
-                self.multiply(image, rows, columns, &scratch.words);
-            });
+        let most = (bands / wanted.max(1)).clamp(1, ROWS / low);
+        in_turn(images.len() * columns * bands, most, |tasks| {
+            // Tasks go down the rows of one column of one image, then of the next.
+            for first in tasks.clone().filter(|task| *task == tasks.start || task % bands == 0) {
+                let last = (first / bands + 1) * bands;
+                let (image, column) = (&images[first / bands / columns], first / bands % columns * COLUMNS);
+                let rows = first % bands * low..((tasks.end.min(last) - 1) % bands * low + low).min(out_rows);
+                let columns = column..(column + COLUMNS).min(self.out_width);
+                SCRATCH.with_borrow_mut(|scratch| {
+                    self.fill(image, rows.clone(), columns.clone(), scratch);
+                    self.multiply(image, rows, columns, &scratch.words);
+                });
+            }
         });
     }
 

@@ -94,6 +94,11 @@ impl Kernel {
         }
     }
 
+    /// Whether tiles at the lower edge write no more rows than there are.
+    fn writes_only_rows(self) -> bool {
+        self.set >= InstructionSet::Avx512
+    }
+
     /// Words along `k`.
     pub(crate) fn depth(self, k: usize) -> usize {
         if self.pairs() { k.div_ceil(2) } else { k }
@@ -181,7 +186,7 @@ fn blocks(m: usize, n: usize, width: usize) -> [usize; 2] {
 
 /// Does tasks `0..count` on all threads, each in the order of their numbers: up to `most` at once while there are many, and one at
 /// a time towards the end, so that no thread waits long for the last.
-fn in_turn(count: usize, most: usize, work: impl Fn(Range<usize>) + Sync) {
+pub(crate) fn in_turn(count: usize, most: usize, work: impl Fn(Range<usize>) + Sync) {
     let threads = rayon::current_num_threads();
     let next = AtomicUsize::new(0);
     let behind = |first: usize| first + ((count - first) / (2 * threads)).clamp(1, most);
@@ -268,11 +273,11 @@ unsafe fn tiles(
             unsafe {
                 let (a, b) = (left.words.add(s * left.strip), right.words.add(p * right.panel));
                 let target = out.add(row * out_stride + column);
-                if rows == ROWS && columns == width {
-                    tile(kernel, depth, a, left, [rows, width], b, target, out_stride, accumulate);
+                if columns == width && (rows == ROWS || kernel.writes_only_rows()) {
+                    tile::run(kernel, depth, a, left, [rows, width], b, target, out_stride, accumulate);
                     continue;
                 }
-                tile(kernel, depth, a, left, [rows, columns], b, edge.as_mut_ptr(), width, false);
+                tile::run(kernel, depth, a, left, [rows, columns], b, edge.as_mut_ptr(), width, false);
                 for (r, sums) in edge.chunks_exact(width).take(rows).enumerate() {
                     for (j, &sum) in sums.iter().take(columns).enumerate() {
                         let value = target.add(r * out_stride + j);
@@ -280,65 +285,6 @@ unsafe fn tiles(
                     }
                 }
             }
-        }
-    }
-}
-
-/// One tile with the kernel's instructions, of which `rows` rows and `columns` columns are wanted.
-///
-/// # Safety
-///
-/// As [`tile::portable`], for the kernel's width and words.
-#[allow(clippy::too_many_arguments, reason = "a product has three operands, each with its layout")]
-#[inline(always)]
-unsafe fn tile(
-    kernel: Kernel,
-    depth: usize,
-    a: *const u32,
-    left: Left,
-    [rows, columns]: [usize; 2],
-    b: *const u32,
-    c: *mut f32,
-    c_stride: usize,
-    accumulate: bool,
-) {
-    let stride = left.stride;
-    // SAFETY: the contract of this function is that of the tiles; an instruction set is only ever one that the processor has.
-    unsafe {
-        match (kernel.set, left.by_columns) {
-            #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, by_columns) => {
-                // The last panel of a product may be almost empty: no more vectors than it needs.
-                match (kernel.pairs(), by_columns, columns.div_ceil(16)) {
-                    (true, _, 1) => tile::x86::avx512_bf16::<1>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                    (true, _, 2) => tile::x86::avx512_bf16::<2>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                    (true, _, 3) => tile::x86::avx512_bf16::<3>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                    (true, ..) => tile::x86::avx512_bf16::<4>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                    (_, by_columns, vectors) => {
-                        let (a, b) = (a.cast(), b.cast());
-                        match (by_columns, vectors) {
-                            (false, 1) => tile::x86::avx512::<false, 1>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                            (false, 2) => tile::x86::avx512::<false, 2>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                            (false, 3) => tile::x86::avx512::<false, 3>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                            (false, _) => tile::x86::avx512::<false, 4>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                            (true, 1) => tile::x86::avx512::<true, 1>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                            (true, 2) => tile::x86::avx512::<true, 2>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                            (true, 3) => tile::x86::avx512::<true, 3>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                            (true, _) => tile::x86::avx512::<true, 4>(depth, a, stride, rows, b, c, c_stride, accumulate),
-                        }
-                    }
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, false) => {
-                tile::x86::avx2::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, true) => {
-                tile::x86::avx2::<true>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
-            }
-            (_, false) => tile::portable::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate),
-            (_, true) => tile::portable::<true>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate),
         }
     }
 }

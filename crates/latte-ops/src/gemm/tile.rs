@@ -5,11 +5,60 @@
 
 #![allow(clippy::too_many_arguments, reason = "a tile has three operands, each with its layout")]
 
+use super::{Kernel, Left};
+use crate::InstructionSet;
+
 /// Rows of a tile. Six rows of two vectors leave room in 16 registers for one row of the panel and one broadcast value.
 pub(super) const ROWS: usize = 6;
 
 /// The widest panel of any kernel.
 pub(super) const MAX_WIDTH: usize = 64;
+
+/// One tile with the kernel's instructions, of which `rows` rows and `columns` columns are wanted.
+///
+/// # Safety
+///
+/// As [`portable`], for the kernel's width and words; a kernel that [`Kernel::writes_only_rows`] needs no more rows than `rows`.
+#[inline(always)]
+pub(super) unsafe fn run(
+    kernel: Kernel,
+    depth: usize,
+    a: *const u32,
+    left: Left,
+    [rows, columns]: [usize; 2],
+    b: *const u32,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+) {
+    let stride = left.stride;
+    // SAFETY: the contract of this function is that of the tiles; an instruction set is only ever one that the processor has.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if kernel.writes_only_rows() {
+            // The last rows and the last panel may be almost empty: no more rows and vectors than are needed.
+            let [r, v] = [rows - 1, columns.div_ceil(16) - 1];
+            match (kernel.pairs(), left.by_columns) {
+                (true, _) => x86::OF_PAIRS[r][v](depth, a, stride, b, c, c_stride, accumulate),
+                (false, false) => x86::OF_ROWS[r][v](depth, a.cast(), stride, b.cast(), c, c_stride, accumulate),
+                (false, true) => x86::OF_COLUMNS[r][v](depth, a.cast(), stride, b.cast(), c, c_stride, accumulate),
+            }
+            return;
+        }
+        match (kernel.set, left.by_columns) {
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, false) => {
+                x86::avx2::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, true) => {
+                x86::avx2::<true>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
+            }
+            (_, false) => portable::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate),
+            (_, true) => portable::<true>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate),
+        }
+    }
+}
 
 /// The sum of products for one tile, in a form that all processors run.
 ///
@@ -18,7 +67,7 @@ pub(super) const MAX_WIDTH: usize = 64;
 /// - along rows, `a + r·stride + i` can be read for `r < rows` and `i < k`; along columns `a + i·stride + r` for `r < 6`, `i < k`;
 /// - `b` can be read for `16·k` values; `c + r·c_stride + j` can be written, and read if `accumulate`, for `r < 6`, `j < 16`;
 /// - `1 <= rows <= 6`.
-pub(super) unsafe fn portable<const COLUMNS: bool>(
+unsafe fn portable<const COLUMNS: bool>(
     k: usize,
     a: *const f32,
     stride: usize,
@@ -57,7 +106,7 @@ pub(super) unsafe fn portable<const COLUMNS: bool>(
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod x86 {
+mod x86 {
     use std::arch::x86_64::{
         __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps,
         _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
@@ -66,14 +115,18 @@ pub(super) mod x86 {
 
     use super::ROWS;
 
-    /// Where the six rows of a left operand begin, and how far apart their values along `k` are.
+    /// Where `R` rows of a left operand begin, of which there are `rows`, and how far apart their values along `k` are.
     ///
     /// # Safety
     ///
     /// As [`super::portable`].
     #[inline(always)]
-    unsafe fn row_pointers<T, const COLUMNS: bool>(a: *const T, stride: usize, rows: usize) -> ([*const T; ROWS], usize) {
-        let mut pointers = [a; ROWS];
+    unsafe fn row_pointers<T, const COLUMNS: bool, const R: usize>(
+        a: *const T,
+        stride: usize,
+        rows: usize,
+    ) -> ([*const T; R], usize) {
+        let mut pointers = [a; R];
         for (r, pointer) in pointers.iter_mut().enumerate() {
             // Rows that the tile has too many read the last one again; their sums are not used.
             // SAFETY: inside the left operand by the function's contract.
@@ -88,7 +141,7 @@ pub(super) mod x86 {
     ///
     /// As [`super::portable`], and the processor has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
-    pub(in super::super) unsafe fn avx2<const COLUMNS: bool>(
+    pub(super) unsafe fn avx2<const COLUMNS: bool>(
         k: usize,
         a: *const f32,
         stride: usize,
@@ -100,7 +153,7 @@ pub(super) mod x86 {
     ) {
         // SAFETY: all reads and writes are those that the function's contract allows.
         unsafe {
-            let (a, step) = row_pointers::<f32, COLUMNS>(a, stride, rows);
+            let (a, step) = row_pointers::<f32, COLUMNS, ROWS>(a, stride, rows);
             let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
             for i in 0..k {
                 let (b0, b1) = (_mm256_loadu_ps(b.add(i * 16)), _mm256_loadu_ps(b.add(i * 16 + 8)));
@@ -119,17 +172,47 @@ pub(super) mod x86 {
         }
     }
 
-    /// [`super::portable`] with AVX-512: the first `V` vectors of panels of 64.
+    /// A tile of some number of rows and vectors.
+    type Tile<T> = unsafe fn(usize, *const T, usize, *const T, *mut f32, usize, bool);
+
+    /// The same tile for each number of rows from 1 and of vectors from 1.
+    macro_rules! vectors {
+        ($rows:literal, $tile:ident $(, $by_columns:literal)?) => {
+            [
+                $tile::<$($by_columns,)? $rows, 1>,
+                $tile::<$($by_columns,)? $rows, 2>,
+                $tile::<$($by_columns,)? $rows, 3>,
+                $tile::<$($by_columns,)? $rows, 4>,
+            ]
+        };
+    }
+    macro_rules! sizes {
+        ($($tile:tt)*) => {
+            [
+                vectors!(1, $($tile)*),
+                vectors!(2, $($tile)*),
+                vectors!(3, $($tile)*),
+                vectors!(4, $($tile)*),
+                vectors!(5, $($tile)*),
+                vectors!(6, $($tile)*),
+            ]
+        };
+    }
+    pub(super) const OF_ROWS: [[Tile<f32>; 4]; ROWS] = sizes!(avx512, false);
+    pub(super) const OF_COLUMNS: [[Tile<f32>; 4]; ROWS] = sizes!(avx512, true);
+    pub(super) const OF_PAIRS: [[Tile<u32>; 4]; ROWS] = sizes!(avx512_bf16);
+
+    /// [`super::portable`] with AVX-512, of `R` rows and the first `V` vectors of panels of 64.
     ///
     /// # Safety
     ///
-    /// As [`super::portable`] with 64 for 16 in `b` and 16·V in `c`, `V <= 4`, and the processor has AVX-512F.
+    /// As [`super::portable`] with `R` for 6 and for `rows`, 64 for 16 in `b` and 16·V in `c`, `V <= 4`, and the processor has
+    /// AVX-512F.
     #[target_feature(enable = "avx512f")]
-    pub(in super::super) unsafe fn avx512<const COLUMNS: bool, const V: usize>(
+    unsafe fn avx512<const COLUMNS: bool, const R: usize, const V: usize>(
         k: usize,
         a: *const f32,
         stride: usize,
-        rows: usize,
         b: *const f32,
         c: *mut f32,
         c_stride: usize,
@@ -137,16 +220,16 @@ pub(super) mod x86 {
     ) {
         // SAFETY: all reads and writes are those that the function's contract allows.
         unsafe {
-            let (a, step) = row_pointers::<f32, COLUMNS>(a, stride, rows);
-            fetch::<V>(c, c_stride);
-            let mut sums = [[_mm512_setzero_ps(); V]; ROWS];
+            let (a, step) = row_pointers::<f32, COLUMNS, R>(a, stride, R);
+            fetch::<R, V>(c, c_stride);
+            let mut sums = [[_mm512_setzero_ps(); V]; R];
             for i in 0..k {
                 let b = b.add(i * 64);
                 let mut words = [_mm512_setzero_ps(); V];
                 for (j, words) in words.iter_mut().enumerate() {
                     *words = _mm512_loadu_ps(b.add(16 * j));
                 }
-                for r in 0..ROWS {
+                for r in 0..R {
                     let x = _mm512_set1_ps(*a[r].add(i * step));
                     for j in 0..V {
                         sums[r][j] = _mm512_fmadd_ps(x, words[j], sums[r][j]);
@@ -157,18 +240,17 @@ pub(super) mod x86 {
         }
     }
 
-    /// The sum of products of pairs of bfloat16: `a` along rows and `b` hold two values of `k` in each word; the first `V`
-    /// vectors of panels of 64.
+    /// The sum of products of pairs of bfloat16: `a` along rows and `b` hold two values of `k` in each word; `R` rows and the
+    /// first `V` vectors of panels of 64.
     ///
     /// # Safety
     ///
     /// As [`avx512`] along rows, with `k` and strides counted in words, and the processor has AVX-512-BF16.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(in super::super) unsafe fn avx512_bf16<const V: usize>(
+    unsafe fn avx512_bf16<const R: usize, const V: usize>(
         k: usize,
         a: *const u32,
         stride: usize,
-        rows: usize,
         b: *const u32,
         c: *mut f32,
         c_stride: usize,
@@ -176,16 +258,16 @@ pub(super) mod x86 {
     ) {
         // SAFETY: all reads and writes are those that the function's contract allows.
         unsafe {
-            let (a, _) = row_pointers::<u32, false>(a, stride, rows);
-            fetch::<V>(c, c_stride);
-            let mut sums = [[_mm512_setzero_ps(); V]; ROWS];
+            let (a, _) = row_pointers::<u32, false, R>(a, stride, R);
+            fetch::<R, V>(c, c_stride);
+            let mut sums = [[_mm512_setzero_ps(); V]; R];
             for i in 0..k {
                 let b = b.add(i * 64);
                 let mut words = [_mm512_setzero_si512(); V];
                 for (j, words) in words.iter_mut().enumerate() {
                     *words = _mm512_loadu_si512(b.add(16 * j).cast());
                 }
-                for r in 0..ROWS {
+                for r in 0..R {
                     let x = _mm512_set1_epi32((*a[r].add(i)).cast_signed());
                     for j in 0..V {
                         sums[r][j] = _mm512_dpbf16_ps(sums[r][j], halves(x), halves(words[j]));
@@ -205,8 +287,8 @@ pub(super) mod x86 {
 
     /// Asks for the memory of a tile long before its sums are known: the rows lie too far apart for the processor to guess.
     #[inline(always)]
-    fn fetch<const V: usize>(c: *const f32, c_stride: usize) {
-        for r in 0..ROWS {
+    fn fetch<const R: usize, const V: usize>(c: *const f32, c_stride: usize) {
+        for r in 0..R {
             for j in 0..V {
                 // SAFETY: an instruction that reads nothing and is allowed for any address.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(r * c_stride + 16 * j).cast()) };
@@ -218,9 +300,9 @@ pub(super) mod x86 {
     ///
     /// # Safety
     ///
-    /// `c` as in [`super::portable`] with 16·V for 16.
+    /// `c` as in [`super::portable`] with `R` for 6 and 16·V for 16.
     #[target_feature(enable = "avx512f")]
-    unsafe fn store<const V: usize>(sums: &[[__m512; V]; ROWS], c: *mut f32, c_stride: usize, accumulate: bool) {
+    unsafe fn store<const R: usize, const V: usize>(sums: &[[__m512; V]; R], c: *mut f32, c_stride: usize, accumulate: bool) {
         for (r, sums) in sums.iter().enumerate() {
             for (j, &sum) in sums.iter().enumerate() {
                 // SAFETY: inside the tile by the function's contract.
