@@ -190,6 +190,29 @@ fn without_the_library_auto_is_ffmpeg_or_built_in() {
 
 /// As with a version that is not known.
 #[test]
+fn a_stream_without_true_key_frames_is_decoded_from_its_beginning() {
+    if !ffmpeg_is_available() {
+        println!("NOT RUN: ffmpeg, which makes the stream, is not found on this machine");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("refreshed.mp4");
+    let source = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", "60", "-pix_fmt", "yuv420p"];
+    let codec = ["-c:v", "libx264", "-g", "20", "-x264-params", "intra-refresh=1"];
+    let made = Command::new("ffmpeg").args(["-v", "error"]).args(source).args(codec).arg(&path).status().unwrap();
+    assert!(made.success());
+    let all = Video::open(&path, Decoder::Ffmpeg).unwrap().all().unwrap();
+    let frame_len = 96 * 64 * 3;
+    for decoder in [Decoder::Auto, Decoder::BuiltIn] {
+        let video = Video::open(&path, decoder).unwrap();
+        for index in [5, 45, 55] {
+            let frame = video.frames(&[index]).unwrap();
+            assert!(frame.pixels() == &all.pixels()[index * frame_len..][..frame_len], "{decoder:?} {index}");
+        }
+    }
+}
+
+#[test]
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 fn a_library_that_cannot_be_used_is_passed_over_and_told_of() {
     in_another_process("libc.so.6", Some("/nowhere/ffmpeg"), "built in");

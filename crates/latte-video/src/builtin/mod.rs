@@ -210,17 +210,22 @@ impl BuiltIn {
         // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
         while let Some(&first) = left.iter().min_by_key(|&&s| (self.key_before(s), s)) {
             let start = self.key_before(first);
-            let mut attempt = |engine: Engine| {
+            let mut attempt = |engine: Engine, from: usize| {
                 let run = left.iter().copied().filter(|&s| self.key_before(s) == start).collect();
-                self.decode_run(engine, start, &run, &mut file, &mut |sample, picture, colour| {
+                self.decode_run(engine, from, &run, &mut file, &mut |sample, picture, colour| {
                     left.remove(&sample);
                     take(sample, picture, self.track.colour.overridden_by(colour))
                 })
             };
-            match attempt(self.engine) {
-                Err(e) if self.engine == Engine::Libav => attempt(Engine::Rust).or(Err(e))?,
-                result => result?,
+            let mut result = attempt(self.engine, start);
+            if self.engine == Engine::Libav && result.is_err() {
+                result = attempt(Engine::Rust, start).or(result);
             }
+            // Streams with periodic intra refresh call pictures key frames at which only the refresh begins.
+            if start > 0 && result.is_err() {
+                result = attempt(self.engine, 0).or(result);
+            }
+            result?;
         }
         Ok(())
     }
