@@ -283,7 +283,7 @@ unsafe fn tile(
     /// A kernel for the number of vectors that hold the columns.
     #[cfg(target_arch = "x86_64")]
     macro_rules! of_vectors {
-        ($kernel:ident::<$($along:literal)?>, $a:expr, $b:expr) => {
+        ($kernel:ident, [$($along:literal)?], $a:expr, $b:expr) => {
             match columns.div_ceil(LANES) {
                 1 => tile::x86::$kernel::<$($along,)? 1>(depth, $a, stride, rows, $b, c, c_stride, accumulate),
                 2 => tile::x86::$kernel::<$($along,)? 2>(depth, $a, stride, rows, $b, c, c_stride, accumulate),
@@ -296,11 +296,11 @@ unsafe fn tile(
     unsafe {
         match (kernel.set, left.by_columns) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, _) if kernel.pairs() => of_vectors!(avx512_bf16, a, b),
+            (InstructionSet::Avx512Bf16, _) if kernel.pairs() => of_vectors!(avx512_bf16, [], a, b),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, false) => of_vectors!(avx512::<false>, a.cast(), b.cast()),
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, false) => of_vectors!(avx512, [false], a.cast(), b.cast()),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, true) => of_vectors!(avx512::<true>, a.cast(), b.cast()),
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, true) => of_vectors!(avx512, [true], a.cast(), b.cast()),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, false) => {
                 tile::x86::avx2::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
