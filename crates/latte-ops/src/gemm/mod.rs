@@ -20,7 +20,7 @@ pub(crate) use pack::{Packed, words};
 use crate::buffer::{Shared, Unwritten};
 use crate::{InstructionSet, Precision};
 use pack::Left;
-use tile::{MAX_WIDTH, ROWS};
+use tile::{LANES, MAX_WIDTH, ROWS};
 
 /// A matrix in a slice: element `(i, j)` lies at `i · row + j · column`. One of the two is 1.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +87,7 @@ impl Kernel {
     }
 
     /// Columns of a panel.
-    fn width(self) -> usize {
+    pub(crate) fn width(self) -> usize {
         match self.set {
             InstructionSet::Portable | InstructionSet::Avx2 => 16,
             InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => 64,
@@ -273,8 +273,8 @@ unsafe fn tiles(
             unsafe {
                 let (a, b) = (left.words.add(s * left.strip), right.words.add(p * right.panel));
                 let target = out.add(row * out_stride + column);
-                if columns == width && (rows == ROWS || kernel.writes_only_rows()) {
-                    tile::run(kernel, depth, a, left, [rows, width], b, target, out_stride, accumulate);
+                if columns.is_multiple_of(LANES) && (rows == ROWS || kernel.writes_only_rows()) {
+                    tile::run(kernel, depth, a, left, [rows, columns], b, target, out_stride, accumulate);
                     continue;
                 }
                 tile::run(kernel, depth, a, left, [rows, columns], b, edge.as_mut_ptr(), width, false);
@@ -395,6 +395,42 @@ pub(crate) unsafe fn multiply_lines(
                 tiles(kernel, [lines.rows, depth, columns], left, right, out.get().add(offset + column), n, accumulate);
             }
         }
+    }
+}
+
+/// A part `ks` of the depth of `a · b`, columns `columns` of it, written to or added to rows `out_stride` apart, on the calling
+/// thread. `a` is `m` rows of `ks.len()` values, each `stride` values behind the one before; the kernel of `b` must be one for f32.
+///
+/// # Safety
+///
+/// `m` rows of `columns.len()` values, `out_stride` apart from `out` on, can be written (and read if `accumulate`), and nothing
+/// else touches them meanwhile.
+///
+/// # Panics
+///
+/// If `a` is too short, or `columns` and `ks` are no part of `b` that begins at a whole panel.
+#[allow(clippy::too_many_arguments, reason = "a product has three operands, each with its layout")]
+pub(crate) unsafe fn multiply_part(
+    out: *mut f32,
+    out_stride: usize,
+    m: usize,
+    a: &[f32],
+    stride: usize,
+    b: &Packed,
+    columns: Range<usize>,
+    ks: Range<usize>,
+    accumulate: bool,
+) {
+    let (kernel, width) = (b.kernel, b.kernel.width());
+    assert!(kernel.precision == Precision::F32, "a kernel for f32");
+    assert!(columns.end <= b.n && columns.start.is_multiple_of(width) && ks.end <= b.k, "a part of the right operand");
+    assert!(Matrix::rows(a, stride).holds(m, ks.len()), "rows that lie in their slice");
+    let left = Left::in_place(a.as_ptr(), false, stride);
+    // SAFETY: the operands hold `m` rows and the columns, by the assertions, and `out` is as the caller says.
+    unsafe {
+        let panel = b.as_ptr().add(columns.start / width * b.panel_words());
+        let right = Right { words: panel.add(ks.start * width), panel: b.panel_words() };
+        tiles(kernel, [m, ks.len(), columns.len()], left, right, out, out_stride, accumulate);
     }
 }
 

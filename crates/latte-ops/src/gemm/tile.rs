@@ -11,6 +11,9 @@ use crate::InstructionSet;
 /// Rows of a tile. Six rows of two vectors leave room in 16 registers for one row of the panel and one broadcast value.
 pub(super) const ROWS: usize = 6;
 
+/// Columns of a vector: of a panel of several vectors, a tile can leave out the last ones.
+pub(super) const LANES: usize = 16;
+
 /// The widest panel of any kernel.
 pub(super) const MAX_WIDTH: usize = 64;
 
@@ -37,7 +40,7 @@ pub(super) unsafe fn run(
         #[cfg(target_arch = "x86_64")]
         if kernel.writes_only_rows() {
             // The last rows and the last panel may be almost empty: no more rows and vectors than are needed.
-            let [r, v] = [rows - 1, columns.div_ceil(16) - 1];
+            let [r, v] = [rows - 1, columns.div_ceil(LANES) - 1];
             match (kernel.pairs(), left.by_columns) {
                 (true, _) => x86::OF_PAIRS[r][v](depth, a, stride, b, c, c_stride, accumulate),
                 (false, false) => x86::OF_ROWS[r][v](depth, a.cast(), stride, b.cast(), c, c_stride, accumulate),

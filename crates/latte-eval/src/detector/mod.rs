@@ -1,0 +1,97 @@
+//! Networks that turn clips into features.
+
+mod c3d;
+mod clip;
+#[cfg(test)]
+mod formula;
+mod i3d;
+mod inception;
+mod kind;
+mod layers;
+mod preparation;
+mod random;
+mod weights;
+
+use candle_core::Tensor;
+
+pub use c3d::C3d;
+pub use clip::{Clip, Tokenizer};
+pub use i3d::I3d;
+pub use inception::InceptionFid;
+pub use kind::{Kind, Setup};
+pub use preparation::{Preparation, ValueMap};
+pub use random::random_i3d;
+pub use weights::{Import, import, import_with_mean, open, open_clip};
+
+use crate::{Error, Result};
+
+/// Clips as they are given to a detector: RGB, as stored, before any preparation.
+#[derive(Debug, Clone, Copy)]
+pub struct Clips<'p> {
+    /// Row by row, `[n, f, h, w, 3]`, 0 to 255.
+    pub pixels: &'p [u8],
+    /// `[n, f, h, w]`; images are clips of one frame.
+    pub shape: [usize; 4],
+}
+
+/// Where in a network an output is taken, and how wide it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tap {
+    /// As in the name of the output: `logits`, `pool`, `2048`, …
+    pub name: &'static str,
+    /// Values per clip.
+    pub width: usize,
+}
+
+/// What there is to say about a detector in every result: which network, whose weights.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    /// `i3d`, `inception_fid`, `c3d`, `clip`, or `random_i3d` for seeded weights that nobody trained.
+    pub kind: String,
+    /// Where the weights came from.
+    pub source: String,
+    /// SHA-256 of the weights, or `seed N` of random ones.
+    pub weights: String,
+    /// The epsilon of its batch normalisations, where it has any.
+    pub batch_norm_eps: Option<f64>,
+}
+
+/// A network that turns clips into features.
+pub trait Detector: Sync {
+    /// Which network, whose weights.
+    fn identity(&self) -> &Identity;
+
+    /// What can be taken from it.
+    fn taps(&self) -> &'static [Tap];
+
+    /// The fewest frames of a clip.
+    fn min_frames(&self) -> usize;
+
+    /// The outputs at `taps`, each `[n, width]` in f32, in the order that was asked for. Pixels are prepared (range and size)
+    /// as the detector was set up for.
+    ///
+    /// # Errors
+    ///
+    /// If clips are too short, a tap is not of this detector, or an operation fails.
+    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>>;
+}
+
+/// The outputs of `forward` for all clips, `together` at a time, of taps that are the detector's.
+fn in_groups(
+    detector: &dyn Detector,
+    clips: Clips<'_>,
+    taps: &[Tap],
+    together: usize,
+    forward: impl Fn(Clips<'_>) -> Result<Vec<Tensor>>,
+) -> Result<Vec<Tensor>> {
+    if let Some(foreign) = taps.iter().find(|tap| !detector.taps().contains(tap)) {
+        let known: Vec<&str> = detector.taps().iter().map(|tap| tap.name).collect();
+        let what = format!("is no output of {}; it has {}", detector.identity().kind, known.join(", "));
+        return Err(Error::refused(format!("`{}`", foreign.name), what));
+    }
+    let n = clips.shape[0];
+    let groups = (0..n).step_by(together).map(|start| forward(clips.some(start, together.min(n - start))));
+    let groups = groups.collect::<Result<Vec<_>>>()?;
+    let joined = |tap: usize| Ok(Tensor::cat(&groups.iter().map(|group| &group[tap]).collect::<Vec<_>>(), 0)?);
+    (0..taps.len()).map(joined).collect()
+}

@@ -1,0 +1,13 @@
+//! Judges sets of clips: detectors turn clips into features, metrics turn features into numbers, and a protocol says exactly
+//! how both are done.
+//!
+//! This crate sees clips and features, never a denoiser: it scores what any program made.
+//!
+//! Shape letters: `n` clips, `f` frames, `c` channels, `h w` height and width, `d` width of a feature.
+
+pub mod detector;
+pub mod resize;
+
+mod error;
+
+pub use error::{Error, Result};
