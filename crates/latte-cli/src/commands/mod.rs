@@ -9,6 +9,7 @@ pub(crate) mod dry_run;
 pub(crate) mod encode;
 pub(crate) mod inspect;
 pub(crate) mod plot;
+mod run_args;
 pub(crate) mod runs;
 pub(crate) mod sample;
 pub(crate) mod t2v;

@@ -1,6 +1,6 @@
 //! `latte train`: a training run from a configuration.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +8,7 @@ use anyhow::Context;
 use latte_train::{Outcome, Start, TrainConfig, Trainer};
 
 use super::dry_run::dry_run;
+use super::run_args::{ConfigArgs, StartArgs};
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
 
@@ -27,35 +28,22 @@ use crate::terminal::{note, say};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The configuration: a TOML file, or a training file of the original (.yaml).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Replaces one value of the configuration; may be given many times.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Go on from the newest checkpoint; an error if there is none.
-    #[arg(long, conflicts_with = "fresh")]
-    resume: bool,
-    /// Begin at step 0; an error if the run folder has checkpoints.
-    #[arg(long)]
-    fresh: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    start: StartArgs,
     /// Write nothing: print the whole configuration, the number of parameters, and an estimate of memory and speed.
     #[arg(long)]
     dry_run: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let start = match (args.resume, args.fresh) {
-        (true, _) => Start::Resume,
-        (_, true) => Start::Fresh,
-        _ => Start::Auto,
-    };
-    let config = load(&args.config, &args.overrides)?;
+    let config = load(&args.config.file, &args.config.overrides)?;
     if args.dry_run {
         return dry_run(config);
     }
     let stop = stop_on_interrupt()?;
-    match train(config, start, &stop)? {
+    match train(config, args.start.start(), &stop)? {
         Outcome::Finished { checkpoint } => {
             say(&format!("finished; the last checkpoint is {}", checkpoint.display()));
             say(&format!("sample from it: latte sample --checkpoint {}", checkpoint.display()));

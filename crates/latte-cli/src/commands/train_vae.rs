@@ -1,10 +1,10 @@
 //! `latte train-vae`: trains a small autoencoder on the frames of videos.
 
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use latte_train::{Start, VaeOutcome, VaeReport, VaeTrainConfig, VaeTrainer};
 
+use super::run_args::{ConfigArgs, StartArgs};
 use super::train::stop_on_interrupt;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
@@ -25,29 +25,16 @@ use crate::terminal::{note, say};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The configuration, a TOML file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Replaces one value of the configuration; may be given many times.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Go on from the newest checkpoint; an error if there is none.
-    #[arg(long, conflicts_with = "fresh")]
-    resume: bool,
-    /// Begin at step 0; an error if the run folder has checkpoints.
-    #[arg(long)]
-    fresh: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    start: StartArgs,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let start = match (args.resume, args.fresh) {
-        (true, _) => Start::Resume,
-        (_, true) => Start::Fresh,
-        _ => Start::Auto,
-    };
-    let config = VaeTrainConfig::load(&args.config, &args.overrides)?;
+    let config = VaeTrainConfig::load(&args.config.file, &args.config.overrides)?;
     let stop = stop_on_interrupt()?;
-    match train(config, start, &stop)? {
+    match train(config, args.start.start(), &stop)? {
         VaeOutcome::Finished { checkpoint, report } => {
             say(&format!("finished; the last checkpoint is {}", checkpoint.display()));
             for line in lines(&report) {

@@ -1,12 +1,12 @@
 //! `latte data bench`: how fast clips come.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use latte_train::{AutoencoderKind, ClipFrames, LoadedClip, Loader, OpenedData, Position, TrainConfig, open_data};
 use serde::Serialize;
 
+use crate::commands::run_args::ConfigArgs;
 use crate::failure::bad_input;
 use crate::memory::peak_memory_mib;
 use crate::terminal::{note, say};
@@ -19,12 +19,8 @@ use crate::terminal::{note, say};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The training configuration.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Replaces one value of the configuration; may be given many times.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    overrides: Vec<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// How many clips are measured.
     #[arg(long, default_value_t = 500, value_name = "N")]
     clips: usize,
@@ -52,7 +48,7 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let config = TrainConfig::load(&args.config, &args.overrides)?;
+    let config = TrainConfig::load(&args.config.file, &args.config.overrides)?;
     let threads = args.threads.unwrap_or(config.data.loader_threads);
     if args.clips == 0 || threads == 0 {
         return Err(bad_input("--clips and --threads: expected at least 1"));
