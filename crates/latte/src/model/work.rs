@@ -94,7 +94,7 @@ impl Rows {
                 BlockKind::Spatial => spatial,
                 BlockKind::Temporal => temporal,
                 BlockKind::Factorised => spatial + temporal,
-                BlockKind::Split => (spatial + temporal) / 2.0,
+                BlockKind::Split => f64::midpoint(spatial, temporal),
             }
     }
 }
