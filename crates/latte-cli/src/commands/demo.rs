@@ -11,8 +11,10 @@ use crate::demo::{self, parameters};
 ///
 ///   latte demo
 ///   latte demo --quick
+///   latte demo --measure samples
 ///
-/// The whole demo takes minutes; --quick about one, with a lower score. Started again, it goes on where it was.
+/// The whole demo takes minutes; --quick about one, with a lower score. Started again, it goes on where it was. --measure only
+/// measures videos that are there already, of any model that was trained on the demo's data.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -25,9 +27,15 @@ pub(crate) struct Args {
     /// Where all randomness comes from: the data set, the training, the samples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Make nothing: measure the videos below this folder as the demo measures its own, by the classes in their names.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "quick", "seed"])]
+    measure: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(folder) = &args.measure {
+        return demo::measure(folder);
+    }
     let budget = if args.quick { parameters::QUICK } else { parameters::FULL };
     demo::run(&args.out, budget, args.seed)
 }

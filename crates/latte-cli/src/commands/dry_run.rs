@@ -43,6 +43,11 @@ fn lines(estimate: &Estimate) -> Vec<String> {
             config.train.max_steps
         ),
         format!(
+            "work        {:.6e} FLOP a step, {:.3e} in all: matrix products forward and backward, by count",
+            estimate.step_flops,
+            estimate.step_flops * config.train.max_steps as f64
+        ),
+        format!(
             "speed       {} steps/s: a step takes {}, of which passes {}, optimiser {}, clips {}",
             significant(estimate.steps_per_s()),
             seconds(estimate.step_s()),
@@ -58,7 +63,7 @@ fn lines(estimate: &Estimate) -> Vec<String> {
     ];
     if let (Some(validation), Some(validation_s)) = (&config.validation, estimate.validation_s) {
         let line = format!("validation  every {} steps, about {} each", validation.every, seconds(validation_s));
-        lines.insert(5, line);
+        lines.insert(6, line);
     }
     if let Some(available) = Meter::available_bytes()
         && estimate.memory > available

@@ -82,6 +82,18 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says what the videos of the demo's classes below `folder` show.
+///
+/// # Errors
+///
+/// As [`score::measure_folder`].
+pub(crate) fn measure(folder: &Path) -> anyhow::Result<()> {
+    for line in score::report(&score::measure_folder(folder)?) {
+        say(&line);
+    }
+    Ok(())
+}
+
 fn recipe(budget: Budget) -> Recipe {
     Recipe {
         sampler: Sampler::Ddim,
@@ -122,6 +134,14 @@ mod tests {
         // Again: the finished run is taken up, not trained anew.
         run(&out, budget, 3).unwrap();
         assert_eq!(count("run-1-steps-seed-3/checkpoints"), 1);
+
+        // What was written can be measured again; the data set itself is the best that there is.
+        assert_eq!(score::measure_folder(&out.join("samples")).unwrap().len(), 8);
+        let data = score::measure_folder(&out.join("videos/up_blue_disc")).unwrap();
+        let all = parameters::CLIPS_PER_CLASS;
+        assert_eq!(score::report(&data)[0], format!("{all} of {all} clips (100 %) move the way their class says"));
+        let error = score::measure_folder(&out.join("run-1-steps-seed-3")).unwrap_err().to_string();
+        assert!(error.contains("no video in this folder"), "{error}");
     }
 
     /// The losses of the demo's first steps, each averaged over the fifty or so before it: where the loss falls steeply, runs that

@@ -44,6 +44,9 @@ pub struct Estimate {
     pub num_videos: usize,
     /// Clips of one optimiser step.
     pub clips_per_step: usize,
+    /// Floating-point operations of the matrix products of one optimiser step, by count: the same on every machine. What
+    /// recomputation adds is not among them.
+    pub step_flops: f64,
     /// Forward and backward passes of one optimiser step.
     pub passes_s: f64,
     /// AdamW and the moving average.
@@ -116,11 +119,14 @@ pub fn estimate(mut config: TrainConfig, meter: &dyn MemoryMeter) -> Result<Esti
     let specs = Latte::new(model)?;
     let all: usize = specs.parameters().iter().map(latte::model::ParameterSpec::num_values).sum();
     let num_trainable = specs.num_trainable();
+    // The backward pass has two products for each one of the forward pass.
+    let step_flops = 3.0 * specs.forward_flops(clips_per_step, config.data.joint_images);
     Ok(Estimate {
         num_trainable,
         classes,
         num_videos: mark.num_videos,
         clips_per_step,
+        step_flops,
         passes_s,
         update_s: network.update_s,
         loading_s: clips.added_to_a_step(&config, busy_s),

@@ -28,6 +28,7 @@ mod pretrained;
 mod recognise;
 mod specification;
 pub mod t2v;
+mod work;
 
 use candle_core::Tensor;
 use latte_ops::{Parameters, Rope, Tape, Var, linear};
