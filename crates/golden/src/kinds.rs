@@ -173,5 +173,5 @@ pub const KINDS: &[Kind] = &[
     kind("inception_fid", None, &[]),
     kind("i3d", None, &[]),
     kind("detector_keys", None, &[]),
-    kind("set_metrics", None, &[]),
+    kind("set_metrics", Some("latte-eval"), &["N1", "N2", "D", "is_splits", "kid"]),
 ];

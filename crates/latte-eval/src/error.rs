@@ -48,7 +48,6 @@ pub enum Error {
 }
 
 impl Error {
-    #[expect(dead_code, reason = "the first modules come next")]
     pub(crate) fn refused(subject: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Refused { subject: subject.into(), what: what.into() }
     }

@@ -1,0 +1,20 @@
+//! Parity of this crate with the reference on every golden file of its kinds.
+
+mod set_metrics;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use golden::Check;
+
+fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
+    match kind {
+        "set_metrics" => set_metrics::set_metrics(path),
+        other => Err(format!("no check for kind `{other}`").into()),
+    }
+}
+
+fn main() -> ExitCode {
+    golden::run("latte-eval", check)
+}
