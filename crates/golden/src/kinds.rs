@@ -170,8 +170,8 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     kind("tokens", Some("latte"), &[]),
-    kind("inception_fid", None, &[]),
-    kind("i3d", None, &[]),
-    kind("detector_keys", None, &[]),
+    kind("inception_fid", Some("latte-eval"), &["pixels_tag", "size", "n", "formula", "resize", "normalise"]),
+    kind("i3d", Some("latte-eval"), &["pixels_tag", "frames", "n", "size", "bn_eps", "normalise"]),
+    kind("detector_keys", Some("latte-eval"), &[]),
     kind("set_metrics", Some("latte-eval"), &["N1", "N2", "D", "is_splits", "kid"]),
 ];

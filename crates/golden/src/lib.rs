@@ -10,9 +10,11 @@
 //! ```
 
 mod case;
+mod formula;
 mod kinds;
 mod runner;
 
 pub use case::{Array, Case, GoldenError};
+pub use formula::{Formula, formula_pixels, formula_weight};
 pub use kinds::{KINDS, Kind};
 pub use runner::{Check, directory, relative_error, run};

@@ -211,7 +211,7 @@ mod tests {
     fn a_known_kind_is_checked_by_its_owner_only() {
         assert!(matches!(outcome("transform", "{\"size\": 3}"), Ok(Outcome::Checked(checks)) if checks[0].passed()));
         assert!(matches!(outcome("latte", "{}"), Ok(Outcome::OtherCrate)));
-        assert!(matches!(outcome("i3d", "{}"), Ok(Outcome::NotBuilt("i3d"))));
+        assert!(matches!(outcome("set_metrics", "{}"), Ok(Outcome::NotBuilt("set_metrics"))));
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use latte_video::dataset::{Dataset, Item, Location, Place};
-use latte_video::{Clip, Decoder, Transform, Video, transform};
+use latte_video::{Clip, Decoder, Video, transform};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::metric::NumpyRandom;
-use crate::protocol::{Choice, Protocol, Sampling, ShortVideos, StartRule};
+use crate::protocol::{Choice, Framing, Protocol, Sampling, ShortVideos, StartRule};
 use crate::{Error, Result};
 
 /// Videos that are looked into at a time.
@@ -71,7 +71,7 @@ pub struct ClipSet {
     /// Video and first frame of each clip.
     clips: Vec<(usize, usize)>,
     stride: usize,
-    size: Option<usize>,
+    framing: Option<Framing>,
     decoder: Decoder,
 }
 
@@ -117,24 +117,30 @@ impl ClipSet {
         };
         let subject = format!("{role} set {}", location.path.display());
         let covered = (protocol.frames - 1) * sampling.stride + 1;
-        let mut videos = choose(items, sampling, protocol.seed, |item| look(item, covered, decoder), |found| match found {
-            Found::Good(_) => Ok(()),
-            Found::Short(_) if sampling.short == ShortVideos::LeftOut => {
-                report.too_short += 1;
-                Ok(())
-            }
-            Found::Short(frames) => {
-                let what = format!(
-                    "a video of {frames} frames, and a clip ({} frames, {} apart) needs {covered}; make longer ones, or take clips of fewer frames",
-                    protocol.frames, sampling.stride
-                );
-                Err(Error::refused(&subject, what))
-            }
-            Found::Unreadable(why) => {
-                report.unreadable.push(why.clone());
-                Ok(())
-            }
-        })?;
+        let mut videos = choose(
+            items,
+            sampling,
+            protocol.seed,
+            |item| look(item, covered, decoder),
+            |found| match found {
+                Found::Good(_) => Ok(()),
+                Found::Short(_) if sampling.short == ShortVideos::LeftOut => {
+                    report.too_short += 1;
+                    Ok(())
+                }
+                Found::Short(frames) => {
+                    let what = format!(
+                        "a video of {frames} frames, and a clip ({} frames, {} apart) needs {covered}; make longer ones, or take clips of fewer frames",
+                        protocol.frames, sampling.stride
+                    );
+                    Err(Error::refused(&subject, what))
+                }
+                Found::Unreadable(why) => {
+                    report.unreadable.push(why.clone());
+                    Ok(())
+                }
+            },
+        )?;
         videos.sort_by(|a, b| a.name.cmp(&b.name));
         let clips = starts(&videos, sampling, protocol, covered);
         if clips.is_empty() {
@@ -149,8 +155,8 @@ impl ClipSet {
             );
             return Err(Error::refused(subject, what));
         }
-        report.frame_size = Some(match protocol.size {
-            Some(size) => [size; 2],
+        report.frame_size = Some(match protocol.framing {
+            Some(framing) => framing.size,
             None => one_size(&videos, &subject)?,
         });
         report.clips = clips.len();
@@ -160,7 +166,7 @@ impl ClipSet {
             digest.update(format!("{}\n{}\n{start}\n", videos[video].name, videos[video].content));
         }
         report.content = latte_weights::hexadecimal(&digest.finalize());
-        Ok(Self { report, videos, clips, stride: sampling.stride, size: protocol.size, decoder })
+        Ok(Self { report, videos, clips, stride: sampling.stride, framing: protocol.framing, decoder })
     }
 
     fn indices(&self, start: usize) -> Vec<usize> {
@@ -190,9 +196,9 @@ impl ClipSet {
     }
 
     fn resized(&self, clip: Clip) -> latte_video::Result<Clip> {
-        let Some(size) = self.size else { return Ok(clip) };
-        let pixels = Transform::CropResize.apply(&clip, [size; 2])?;
-        transform::to_clip(&pixels, [clip.num_frames(), size, size], clip.fps())
+        let Some(Framing { size: [height, width], transform }) = self.framing else { return Ok(clip) };
+        let pixels = transform.apply(&clip, [height, width])?;
+        transform::to_clip(&pixels, [clip.num_frames(), height, width], clip.fps())
     }
 }
 
@@ -360,6 +366,22 @@ impl ClipsInMemory {
             content: latte_weights::hexadecimal(&digest.finalize()),
         };
         Ok(Self { report, clips })
+    }
+}
+
+impl ClipsInMemory {
+    /// All frames, each a clip of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClipsInMemory::new`].
+    pub fn frames(&self) -> Result<Self> {
+        let frame = |clip: &Clip, index: usize| {
+            let [_, height, width, channels] = clip.shape();
+            Clip::new(clip.frame(index).to_vec(), [1, height, width, channels], clip.fps())
+        };
+        let frames = self.clips.iter().flat_map(|clip| (0..clip.num_frames()).map(move |index| frame(clip, index)));
+        Self::new(&self.report.path.display().to_string(), frames.collect::<latte_video::Result<_>>()?)
     }
 }
 

@@ -170,21 +170,29 @@ pub fn merge(folders: &[PathBuf]) -> Result<FeatureSet> {
         for path in paths {
             let (set, description) = read(&path)?;
             let wrong = |what: String| Error::File { path: path.clone(), what };
-            let [number, of] = description.group.ok_or_else(|| wrong("is no part of a set; name folders of parts only".into()))?;
+            let [number, of] =
+                description.group.ok_or_else(|| wrong("is no part of a set; name folders of parts only".into()))?;
             let (origin, groups) = whole.get_or_insert_with(|| (set.origin.clone(), of));
             if set.origin.key() != origin.key() || of != *groups {
-                return Err(wrong("holds features of other clips or another detector than the parts before; merge one set at a time".into()));
+                return Err(wrong(
+                    "holds features of other clips or another detector than the parts before; merge one set at a time".into(),
+                ));
             }
             done.insert(number, Group { set, unreadable: description.unreadable });
         }
     }
     let Some((origin, groups)) = whole else {
         let names: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
-        return Err(Error::refused(names.join(", "), "no parts of features; expected the folders that `latte eval` keeps them in"));
+        return Err(Error::refused(
+            names.join(", "),
+            "no parts of features; expected the folders that `latte eval` keeps them in",
+        ));
     };
-    let missing: Vec<String> = (0..groups).filter(|group| !done.contains_key(group)).map(|group| (group + 1).to_string()).collect();
+    let missing: Vec<String> =
+        (0..groups).filter(|group| !done.contains_key(group)).map(|group| (group + 1).to_string()).collect();
     if !missing.is_empty() {
-        let what = format!("{} of {groups} parts are missing ({}); finish the other shards first", missing.len(), missing.join(", "));
+        let what =
+            format!("{} of {groups} parts are missing ({}); finish the other shards first", missing.len(), missing.join(", "));
         return Err(Error::refused("parts", what));
     }
     join(done.into_values(), &origin)
@@ -278,7 +286,11 @@ impl Work<'_> {
                     names.push(name);
                     pixels.extend(clip.into_pixels());
                 }
-                Ok(clip) => unreadable.push(format!("{name}: its frames are {:?}, expected {:?}", clip.shape(), [frames, height, width, 3])),
+                Ok(clip) => unreadable.push(format!(
+                    "{name}: its frames are {:?}, expected {:?}",
+                    clip.shape(),
+                    [frames, height, width, 3]
+                )),
                 Err(why) => unreadable.push(why),
             }
         }
@@ -288,7 +300,8 @@ impl Work<'_> {
             let clips = Clips { pixels: &pixels, shape: [names.len(), frames, height, width] };
             for (tap, tensor) in self.taps.iter().zip(self.detector.features(clips, self.taps)?) {
                 let values = tensor.flatten_all()?.to_vec1()?;
-                outputs.insert(tap.name.to_string(), Features::new(values, tap.width, &self.origin.set.path.display().to_string())?);
+                outputs
+                    .insert(tap.name.to_string(), Features::new(values, tap.width, &self.origin.set.path.display().to_string())?);
             }
         }
         let brightest = pixels.iter().copied().max().unwrap_or_default();

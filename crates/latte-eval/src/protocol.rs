@@ -1,5 +1,6 @@
 //! Everything that decides about a number besides the clips and the detector's weights, as one value with a name.
 
+use latte_video::Transform;
 use serde::{Deserialize, Serialize};
 
 use crate::detector::{Kind, Preparation, ValueMap};
@@ -48,7 +49,7 @@ impl Task {
         match self {
             Self::Fvd | Self::Kvd => Kind::I3d,
             Self::Fid | Self::Kid | Self::Is => Kind::InceptionFid,
-            Self::VideoIs => Kind::C3d,
+            Self::VideoIs => Kind::I3d,
         }
     }
 
@@ -81,6 +82,15 @@ pub struct Sampling {
     pub choice: Choice,
     /// What becomes of videos that are too short.
     pub short: ShortVideos,
+}
+
+/// One size for all frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Framing {
+    /// Rows and columns.
+    pub size: [usize; 2],
+    /// How they come to it.
+    pub transform: Transform,
 }
 
 /// Where clips begin.
@@ -144,9 +154,8 @@ pub struct Protocol {
     pub task: Task,
     /// Frames of a clip.
     pub frames: usize,
-    /// Frames are cut to squares around their centre and brought to this size (bilinear, rounded to bytes) before anything else;
-    /// `None`: they are taken as they are.
-    pub size: Option<usize>,
+    /// How frames are brought to one size (rounded to bytes) before anything else; `None`: they are taken as they are.
+    pub framing: Option<Framing>,
     /// Which real clips; absent where none are compared with.
     pub real: Option<Sampling>,
     /// Which generated clips.
@@ -269,7 +278,10 @@ impl Protocol {
     /// If there is no such protocol, it says nothing of the task, or the stride is missing or zero.
     pub fn named(name: &str, task: Task, real_stride: Option<usize>) -> Result<Self> {
         let row = ROWS.iter().find(|row| row.name == name).ok_or_else(|| {
-            Error::refused(format!("protocol `{name}`"), format!("is not known; there are {}", Self::names().collect::<Vec<_>>().join(", ")))
+            Error::refused(
+                format!("protocol `{name}`"),
+                format!("is not known; there are {}", Self::names().collect::<Vec<_>>().join(", ")),
+            )
         })?;
         if !row.tasks.contains(&task) {
             let others: Vec<&str> = ROWS.iter().filter(|row| row.tasks.contains(&task)).map(|row| row.name).collect();
@@ -301,13 +313,13 @@ impl Protocol {
             name: name.into(),
             task,
             frames: if of_frames { 1 } else { FRAMES },
-            size: None,
+            framing: None,
             real: task.needs_real().then_some(real),
             fake,
             seed: 0,
             preparation: match task {
                 Task::Fvd | Task::Kvd => Preparation { resize: row.clip_resize, values: ValueMap::MinusOneToOne },
-                Task::VideoIs => Kind::C3d.preparation(),
+                Task::VideoIs => Kind::I3d.preparation(),
                 Task::Fid | Task::Kid | Task::Is => row.frame_preparation,
             },
             batch_norm_eps: task.detector().batch_norm_eps().map(|eps| if of_frames { eps } else { row.clip_eps }),
@@ -355,14 +367,18 @@ mod tests {
         assert_eq!(latte.statistic, frechet(Covariance::Biased));
         let real = latte.real.unwrap();
         assert_eq!((real.stride, latte.fake.stride, real.most, real.choice), (3, 1, Some(2048), Choice::Random));
-        assert_eq!((real.short, latte.fake.short, latte.fake.start), (ShortVideos::LeftOut, ShortVideos::Refused, StartRule::First));
+        assert_eq!(
+            (real.short, latte.fake.short, latte.fake.start),
+            (ShortVideos::LeftOut, ShortVideos::Refused, StartRule::First)
+        );
         assert_eq!(named("styleganv", Task::Fvd).fake.choice, Choice::First);
         let tf = named("tf-fvd", Task::Fvd);
         assert_eq!((tf.statistic, tf.preparation.resize), (frechet(Covariance::Unbiased), Resize::TfBilinear));
         assert_eq!((tf.batch_norm_eps, named("videogpt", Task::Fvd).batch_norm_eps), (Some(1e-3), Some(1e-5)));
         let preparations = ["pytorch-fid", "torch-fidelity", "clean-fid", "latte"].map(|name| named(name, Task::Fid).preparation);
         assert_eq!(preparations, [HALF, TF, CLEAN, TF]);
-        let scores = [("torch-fidelity", Task::Is), ("latte", Task::Is), ("latte", Task::VideoIs)].map(|(name, task)| named(name, task).statistic);
+        let scores = [("torch-fidelity", Task::Is), ("latte", Task::Is), ("latte", Task::VideoIs)]
+            .map(|(name, task)| named(name, task).statistic);
         let score = |shuffle_seed| Statistic::InceptionScore { splits: 10, shuffle_seed };
         assert_eq!(scores, [score(Some(2020)), score(None), score(Some(42))]);
         assert_eq!(named("latte", Task::Fid).fake.most, Some(50_000));

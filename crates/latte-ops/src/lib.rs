@@ -49,6 +49,7 @@ mod silu;
 mod slices;
 mod tape;
 mod vectorised;
+mod volume;
 
 pub use adamw_ema::{AdamW, AdamWState, adamw_ema};
 pub use attention::{Attention, AttentionAxis, Rope, attention, cross_attention, single_head_attention};
@@ -69,3 +70,4 @@ pub use shape::{add, concat, mean_axis, narrow, permute, repeat_rows, reshape};
 pub use silu::silu;
 pub use slices::{add_assign, global_norm};
 pub use tape::{Gradients, Tape, Var};
+pub use volume::{Branch, Convolution3d, Padding, Pool, Window, convolution_3d, pool_3d, side_by_side};

@@ -1,8 +1,23 @@
 //! Networks that turn clips into features.
 
+#[cfg(test)]
+mod formula;
+mod i3d;
+mod inception;
+mod kind;
+mod layers;
+mod preparation;
+mod weights;
+
 use candle_core::Tensor;
 
-use crate::Result;
+pub use i3d::I3d;
+pub use inception::InceptionFid;
+pub use kind::{Kind, Setup};
+pub use preparation::{Preparation, ValueMap};
+pub use weights::{Import, import, open};
+
+use crate::{Error, Result};
 
 /// Clips as they are given to a detector: RGB, as stored, before any preparation.
 #[derive(Debug, Clone, Copy)]
@@ -53,4 +68,24 @@ pub trait Detector: Sync {
     ///
     /// If clips are too short, a tap is not of this detector, or an operation fails.
     fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>>;
+}
+
+/// The outputs of `forward` for all clips, `together` at a time, of taps that are the detector's.
+fn in_groups(
+    detector: &dyn Detector,
+    clips: Clips<'_>,
+    taps: &[Tap],
+    together: usize,
+    forward: impl Fn(Clips<'_>) -> Result<Vec<Tensor>>,
+) -> Result<Vec<Tensor>> {
+    if let Some(foreign) = taps.iter().find(|tap| !detector.taps().contains(tap)) {
+        let known: Vec<&str> = detector.taps().iter().map(|tap| tap.name).collect();
+        let what = format!("is no output of {}; it has {}", detector.identity().kind, known.join(", "));
+        return Err(Error::refused(format!("`{}`", foreign.name), what));
+    }
+    let n = clips.shape[0];
+    let groups = (0..n).step_by(together).map(|start| forward(clips.some(start, together.min(n - start))));
+    let groups = groups.collect::<Result<Vec<_>>>()?;
+    let joined = |tap: usize| Ok(Tensor::cat(&groups.iter().map(|group| &group[tap]).collect::<Vec<_>>(), 0)?);
+    (0..taps.len()).map(joined).collect()
 }

@@ -17,7 +17,7 @@ pub(crate) use pack::{Packed, words};
 use crate::buffer::{Shared, Unwritten};
 use crate::{InstructionSet, Precision};
 use pack::Left;
-use tile::{MAX_WIDTH, ROWS};
+use tile::{LANES, MAX_WIDTH, ROWS};
 
 /// A matrix in a slice: element `(i, j)` lies at `i · row + j · column`. One of the two is 1.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +84,7 @@ impl Kernel {
     }
 
     /// Columns of a panel.
-    fn width(self) -> usize {
+    pub(crate) fn width(self) -> usize {
         match self.set {
             InstructionSet::Portable | InstructionSet::Avx2 => 16,
             InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => 64,
@@ -244,11 +244,11 @@ unsafe fn tiles(
             unsafe {
                 let (a, b) = (left.words.add(s * left.strip), right.words.add(p * right.panel));
                 let target = out.add(row * out_stride + column);
-                if rows == ROWS && columns == width {
-                    tile(kernel, depth, a, left, rows, b, target, out_stride, accumulate);
+                if rows == ROWS && columns.is_multiple_of(LANES) {
+                    tile(kernel, depth, a, left, rows, b, columns, target, out_stride, accumulate);
                     continue;
                 }
-                tile(kernel, depth, a, left, rows, b, edge.as_mut_ptr(), width, false);
+                tile(kernel, depth, a, left, rows, b, columns, edge.as_mut_ptr(), width, false);
                 for (r, sums) in edge.chunks_exact(width).take(rows).enumerate() {
                     for (j, &sum) in sums.iter().take(columns).enumerate() {
                         let value = target.add(r * out_stride + j);
@@ -260,11 +260,11 @@ unsafe fn tiles(
     }
 }
 
-/// One tile with the kernel's instructions.
+/// One tile with the kernel's instructions: whole vectors, so many that `columns` are among them.
 ///
 /// # Safety
 ///
-/// As [`tile::portable`], for the kernel's width and words.
+/// As [`tile::portable`], for the kernel's width and words, and `columns` rounded up to whole vectors.
 #[allow(clippy::too_many_arguments, reason = "a product has three operands, each with its layout")]
 #[inline(always)]
 unsafe fn tile(
@@ -274,26 +274,33 @@ unsafe fn tile(
     left: Left,
     rows: usize,
     b: *const u32,
+    columns: usize,
     c: *mut f32,
     c_stride: usize,
     accumulate: bool,
 ) {
     let stride = left.stride;
+    /// A kernel for the number of vectors that hold the columns.
+    #[cfg(target_arch = "x86_64")]
+    macro_rules! of_vectors {
+        ($kernel:ident, [$($along:literal)?], $a:expr, $b:expr) => {
+            match columns.div_ceil(LANES) {
+                1 => tile::x86::$kernel::<$($along,)? 1>(depth, $a, stride, rows, $b, c, c_stride, accumulate),
+                2 => tile::x86::$kernel::<$($along,)? 2>(depth, $a, stride, rows, $b, c, c_stride, accumulate),
+                3 => tile::x86::$kernel::<$($along,)? 3>(depth, $a, stride, rows, $b, c, c_stride, accumulate),
+                _ => tile::x86::$kernel::<$($along,)? 4>(depth, $a, stride, rows, $b, c, c_stride, accumulate),
+            }
+        };
+    }
     // SAFETY: the contract of this function is that of the tiles; an instruction set is only ever one that the processor has.
     unsafe {
         match (kernel.set, left.by_columns) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, _) if kernel.pairs() => {
-                tile::x86::avx512_bf16(depth, a, stride, rows, b, c, c_stride, accumulate);
-            }
+            (InstructionSet::Avx512Bf16, _) if kernel.pairs() => of_vectors!(avx512_bf16, [], a, b),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, false) => {
-                tile::x86::avx512::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
-            }
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, false) => of_vectors!(avx512, [false], a.cast(), b.cast()),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, true) => {
-                tile::x86::avx512::<true>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
-            }
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, true) => of_vectors!(avx512, [true], a.cast(), b.cast()),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, false) => {
                 tile::x86::avx2::<false>(depth, a.cast(), stride, rows, b.cast(), c, c_stride, accumulate);
@@ -396,6 +403,42 @@ pub(crate) unsafe fn multiply_lines(
                 tiles(kernel, [lines.rows, depth, columns], left, right, out.get().add(offset + column), n, accumulate);
             }
         }
+    }
+}
+
+/// A part `ks` of the depth of `a · b`, columns `columns` of it, written to or added to rows `out_stride` apart, on the calling
+/// thread. `a` is `m` rows of `ks.len()` values, each `stride` values behind the one before; the kernel of `b` must be one for f32.
+///
+/// # Safety
+///
+/// `m` rows of `columns.len()` values, `out_stride` apart from `out` on, can be written (and read if `accumulate`), and nothing
+/// else touches them meanwhile.
+///
+/// # Panics
+///
+/// If `a` is too short, or `columns` and `ks` are no part of `b` that begins at a whole panel.
+#[allow(clippy::too_many_arguments, reason = "a product has three operands, each with its layout")]
+pub(crate) unsafe fn multiply_part(
+    out: *mut f32,
+    out_stride: usize,
+    m: usize,
+    a: &[f32],
+    stride: usize,
+    b: &Packed,
+    columns: Range<usize>,
+    ks: Range<usize>,
+    accumulate: bool,
+) {
+    let (kernel, width) = (b.kernel, b.kernel.width());
+    assert!(kernel.precision == Precision::F32, "a kernel for f32");
+    assert!(columns.end <= b.n && columns.start.is_multiple_of(width) && ks.end <= b.k, "a part of the right operand");
+    assert!(Matrix::rows(a, stride).holds(m, ks.len()), "rows that lie in their slice");
+    let left = Left::in_place(a.as_ptr(), false, stride);
+    // SAFETY: the operands hold `m` rows and the columns, by the assertions, and `out` is as the caller says.
+    unsafe {
+        let panel = b.as_ptr().add(columns.start / width * b.panel_words());
+        let right = Right { words: panel.add(ks.start * width), panel: b.panel_words() };
+        tiles(kernel, [m, ks.len(), columns.len()], left, right, out, out_stride, accumulate);
     }
 }
 

@@ -8,6 +8,9 @@
 /// Rows of a tile. Six rows of two vectors leave room in 16 registers for one row of the panel and one broadcast value.
 pub(super) const ROWS: usize = 6;
 
+/// Columns of a vector: of a panel of several vectors, a tile can leave out the last ones.
+pub(super) const LANES: usize = 16;
+
 /// The widest panel of any kernel.
 pub(super) const MAX_WIDTH: usize = 64;
 
@@ -119,13 +122,13 @@ pub(super) mod x86 {
         }
     }
 
-    /// [`super::portable`] with AVX-512: panels of 64.
+    /// [`super::portable`] with AVX-512: the first `16·VECTORS` columns of panels of 64.
     ///
     /// # Safety
     ///
-    /// As [`super::portable`] with 64 for 16, and the processor has AVX-512F.
+    /// As [`super::portable`] with `16·VECTORS` columns of a panel of 64, and the processor has AVX-512F.
     #[target_feature(enable = "avx512f")]
-    pub(in super::super) unsafe fn avx512<const COLUMNS: bool>(
+    pub(in super::super) unsafe fn avx512<const COLUMNS: bool, const VECTORS: usize>(
         k: usize,
         a: *const f32,
         stride: usize,
@@ -138,14 +141,17 @@ pub(super) mod x86 {
         // SAFETY: all reads and writes are those that the function's contract allows.
         unsafe {
             let (a, step) = row_pointers::<f32, COLUMNS>(a, stride, rows);
-            let mut sums = [[_mm512_setzero_ps(); 4]; ROWS];
+            let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
             for i in 0..k {
                 let b = b.add(i * 64);
-                let b = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)), _mm512_loadu_ps(b.add(32)), _mm512_loadu_ps(b.add(48))];
+                let mut values = [_mm512_setzero_ps(); VECTORS];
+                for (j, values) in values.iter_mut().enumerate() {
+                    *values = _mm512_loadu_ps(b.add(16 * j));
+                }
                 for r in 0..ROWS {
                     let x = _mm512_set1_ps(*a[r].add(i * step));
-                    for j in 0..4 {
-                        sums[r][j] = _mm512_fmadd_ps(x, b[j], sums[r][j]);
+                    for j in 0..VECTORS {
+                        sums[r][j] = _mm512_fmadd_ps(x, values[j], sums[r][j]);
                     }
                 }
             }
@@ -153,13 +159,14 @@ pub(super) mod x86 {
         }
     }
 
-    /// The sum of products of pairs of bfloat16: `a` along rows and `b` hold two values of `k` in each word, panels of 64.
+    /// The sum of products of pairs of bfloat16: `a` along rows and `b` hold two values of `k` in each word, panels of 64, of
+    /// which the first `16·VECTORS` columns are wanted.
     ///
     /// # Safety
     ///
     /// As [`avx512`] along rows, with `k` and strides counted in words, and the processor has AVX-512-BF16.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(in super::super) unsafe fn avx512_bf16(
+    pub(in super::super) unsafe fn avx512_bf16<const VECTORS: usize>(
         k: usize,
         a: *const u32,
         stride: usize,
@@ -172,16 +179,16 @@ pub(super) mod x86 {
         // SAFETY: all reads and writes are those that the function's contract allows.
         unsafe {
             let (a, _) = row_pointers::<u32, false>(a, stride, rows);
-            let mut sums = [[_mm512_setzero_ps(); 4]; ROWS];
+            let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
             for i in 0..k {
                 let b = b.add(i * 64);
-                let mut words = [_mm512_setzero_si512(); 4];
+                let mut words = [_mm512_setzero_si512(); VECTORS];
                 for (j, words) in words.iter_mut().enumerate() {
                     *words = _mm512_loadu_si512(b.add(16 * j).cast());
                 }
                 for r in 0..ROWS {
                     let x = _mm512_set1_epi32((*a[r].add(i)).cast_signed());
-                    for j in 0..4 {
+                    for j in 0..VECTORS {
                         sums[r][j] = _mm512_dpbf16_ps(sums[r][j], halves(x), halves(words[j]));
                     }
                 }
@@ -201,9 +208,9 @@ pub(super) mod x86 {
     ///
     /// # Safety
     ///
-    /// `c` as in [`super::portable`] with 64 for 16.
+    /// `c` as in [`super::portable`] with `16·VECTORS` for 16.
     #[target_feature(enable = "avx512f")]
-    unsafe fn store(sums: &[[__m512; 4]; ROWS], c: *mut f32, c_stride: usize, accumulate: bool) {
+    unsafe fn store<const VECTORS: usize>(sums: &[[__m512; VECTORS]; ROWS], c: *mut f32, c_stride: usize, accumulate: bool) {
         for (r, sums) in sums.iter().enumerate() {
             for (j, &sum) in sums.iter().enumerate() {
                 // SAFETY: inside the tile by the function's contract.

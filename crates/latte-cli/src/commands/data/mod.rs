@@ -132,7 +132,7 @@ pub(super) fn layout_parser() -> impl TypedValueParser<Value = Layout> {
 }
 
 /// Reads the name of a decoder, as configurations spell it.
-fn decoder_parser() -> impl TypedValueParser<Value = Decoder> {
+pub(super) fn decoder_parser() -> impl TypedValueParser<Value = Decoder> {
     PossibleValuesParser::new(["auto", "built_in", "ffmpeg"]).map(|name| match name.as_str() {
         "built_in" => Decoder::BuiltIn,
         "ffmpeg" => Decoder::Ffmpeg,

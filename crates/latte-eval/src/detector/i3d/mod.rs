@@ -1,0 +1,70 @@
+//! I3D of RGB frames, trained on Kinetics-400: the detector of FVD.
+
+mod names;
+mod network;
+#[cfg(test)]
+mod tests;
+
+use candle_core::Tensor;
+use latte_weights::TensorSource;
+
+pub(super) use names::{Naming, logits, units};
+
+use super::preparation::Preparation;
+use super::{Clips, Detector, Identity, Tap};
+use crate::{Error, Result};
+use network::Network;
+
+/// Height and width of the frames that it takes.
+const SIDE: usize = 224;
+/// With fewer frames nothing is left before the last pool.
+const MIN_FRAMES: usize = 9;
+/// Clips that go through the network together: its last layers have 98 places for a clip, and weights of 20 MB.
+const TOGETHER: usize = 4;
+const TAPS: &[Tap] = &[Tap { name: "logits", width: 400 }, Tap { name: "pool", width: 1024 }];
+
+/// The network with its weights.
+#[derive(Debug)]
+pub struct I3d {
+    identity: Identity,
+    preparation: Preparation,
+    network: Network,
+}
+
+impl I3d {
+    /// With weights under the names of this program's files.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing or has another shape.
+    pub(super) fn new(source: &dyn TensorSource, eps: f64, identity: Identity, preparation: Preparation) -> Result<Self> {
+        Ok(Self { identity, preparation, network: Network::new(source, eps)? })
+    }
+}
+
+impl Detector for I3d {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn taps(&self) -> &'static [Tap] {
+        TAPS
+    }
+
+    fn min_frames(&self) -> usize {
+        MIN_FRAMES
+    }
+
+    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>> {
+        clips.check(&self.identity.kind, MIN_FRAMES..=usize::MAX)?;
+        super::in_groups(self, clips, taps, TOGETHER, |clips| {
+            let [logits, pool] = self.network.forward(&self.preparation.apply(clips, SIDE)?)?;
+            let choose = |tap: &Tap| match tap.name {
+                "logits" => Ok(logits.clone()),
+                "pool" => Ok(pool.clone()),
+                other => Err(Error::refused(other, "is no output of I3D")),
+            };
+            taps.iter().map(choose).collect()
+        })
+    }
+}

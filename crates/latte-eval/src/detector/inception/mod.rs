@@ -1,0 +1,68 @@
+//! The Inception network of FID, IS and KID: `inception-2015-12-05`, whose pools are not those of the Inception V3 that
+//! libraries have, and which has 1008 classes.
+
+mod names;
+mod network;
+#[cfg(test)]
+mod tests;
+
+use candle_core::Tensor;
+use latte_weights::TensorSource;
+
+pub(super) use names::{Naming, output, units};
+
+use super::preparation::Preparation;
+use super::{Clips, Detector, Identity, Tap};
+use crate::Result;
+use network::Network;
+
+/// Height and width of the images that it takes.
+const SIDE: usize = 299;
+/// Images that go through the network together.
+const TOGETHER: usize = 8;
+const TAPS: &[Tap] = &[
+    Tap { name: "2048", width: 2048 },
+    Tap { name: "logits_unbiased", width: 1008 },
+    Tap { name: "logits", width: 1008 },
+    Tap { name: "768", width: 768 },
+    Tap { name: "192", width: 192 },
+    Tap { name: "64", width: 64 },
+];
+
+/// The network with its weights.
+#[derive(Debug)]
+pub struct InceptionFid {
+    identity: Identity,
+    preparation: Preparation,
+    network: Network,
+}
+
+impl InceptionFid {
+    /// With weights under the names of this program's files.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing or has another shape.
+    pub(super) fn new(source: &dyn TensorSource, eps: f64, identity: Identity, preparation: Preparation) -> Result<Self> {
+        Ok(Self { identity, preparation, network: Network::new(source, eps)? })
+    }
+}
+
+impl Detector for InceptionFid {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn taps(&self) -> &'static [Tap] {
+        TAPS
+    }
+
+    fn min_frames(&self) -> usize {
+        1
+    }
+
+    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>> {
+        clips.check(&self.identity.kind, 1..=1)?;
+        super::in_groups(self, clips, taps, TOGETHER, |clips| self.network.forward(&self.preparation.apply(clips, SIDE)?, taps))
+    }
+}

@@ -1,0 +1,176 @@
+//! The network, from images to logits.
+
+use candle_core::{DType, Device, Tensor};
+use latte_ops::{Branch, Convolution3d, Padding, Pool, Window, convolution_3d, pool_3d, side_by_side};
+use latte_weights::{TensorSource, expect_tensor};
+
+use super::super::Tap;
+use super::super::layers::{dense, mean_of_places};
+use super::names::{self, BLOCKS, Block, Naming};
+use crate::{Error, Result};
+
+/// The pools before the 1 × 1 convolutions of the blocks: of all blocks but the last, and of the last. Only [`Network::new`]'s
+/// are right; tests build others to show that they would be noticed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pools {
+    pub(super) most: Pool,
+    pub(super) last: Pool,
+}
+
+#[derive(Debug)]
+pub(super) struct Network {
+    stem: Vec<Convolution3d>,
+    /// For each block its convolutions in the order of the table of names.
+    blocks: Vec<Vec<Convolution3d>>,
+    /// Without its bias.
+    output: Convolution3d,
+    output_bias: Tensor,
+    pools: Pools,
+}
+
+/// Outputs at places of the network where there is a tap.
+struct Outputs<'t> {
+    taps: &'t [Tap],
+    found: Vec<Option<Tensor>>,
+}
+
+impl Outputs<'_> {
+    fn is_wanted(&self, name: &str) -> bool {
+        self.taps.iter().any(|tap| tap.name == name)
+    }
+
+    /// Whether the network need not go on.
+    fn all_found(&self) -> bool {
+        self.found.iter().all(Option::is_some)
+    }
+
+    fn offer(&mut self, name: &str, value: impl FnOnce() -> Result<Tensor>) -> Result<()> {
+        if self.is_wanted(name) {
+            let value = value()?;
+            for (tap, found) in self.taps.iter().zip(&mut self.found) {
+                if tap.name == name {
+                    *found = Some(value.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    pub(super) fn new(source: &dyn TensorSource, eps: f64) -> Result<Self> {
+        Self::with_pools(source, eps, Pools { most: Pool::Mean, last: Pool::Max })
+    }
+
+    pub(super) fn with_pools(source: &dyn TensorSource, eps: f64, pools: Pools) -> Result<Self> {
+        let units = names::units(Naming::Plain);
+        let mut stem = Vec::new();
+        let mut blocks: Vec<Vec<Convolution3d>> = BLOCKS.iter().map(|_| Vec::new()).collect();
+        for unit in &units {
+            let block = BLOCKS.iter().position(|(name, ..)| unit.convolution.starts_with(&format!("Mixed_{name}.")));
+            let part = unit.convolution.rsplit_once('.').map_or("", |(name, _)| name).rsplit('.').next().unwrap_or_default();
+            let halves = match (block.map(|b| BLOCKS[b].2), part) {
+                (None, "Conv2d_1a_3x3") => true,
+                (Some(Block::B), "branch3x3" | "branch3x3dbl_3") => true,
+                (Some(Block::D), "branch3x3_2" | "branch7x7x3_4") => true,
+                _ => false,
+            };
+            // Before the blocks, and where the size is halved, nothing is around the image; but for one convolution of the stem.
+            let same = !halves && (block.is_some() || part == "Conv2d_2b_3x3");
+            let padding = if same { Padding::Same } else { Padding::NONE };
+            let stride = if halves { [1, 2, 2] } else { [1; 3] };
+            let convolution = unit.read(source, eps, stride, padding)?;
+            block.map_or(&mut stem, |b| &mut blocks[b]).push(convolution);
+        }
+        let name = names::output(Naming::Plain);
+        let weight = expect_tensor(source, &format!("{name}.weight"), &[1008, 2048])?;
+        let output = dense(&weight, &Tensor::zeros(1008, DType::F32, &Device::Cpu)?, false)?;
+        let output_bias = expect_tensor(source, &format!("{name}.bias"), &[1008])?;
+        Ok(Self { stem, blocks, output, output_bias, pools })
+    }
+
+    /// The outputs at `taps` of images `x` `[n, 1, 299, 299, 3]`.
+    pub(super) fn forward(&self, x: &Tensor, taps: &[Tap]) -> Result<Vec<Tensor>> {
+        let mut outputs = Outputs { taps, found: vec![None; taps.len()] };
+        self.run(x, &mut outputs)?;
+        let missing = |tap: &Tap| Error::refused(tap.name, "is no output of the Inception network");
+        outputs.found.into_iter().zip(taps).map(|(found, tap)| found.ok_or_else(|| missing(tap))).collect()
+    }
+
+    fn run(&self, x: &Tensor, outputs: &mut Outputs<'_>) -> Result<()> {
+        let [c1a, c2a, c2b, c3b, c4a] = self.stem.as_slice() else { unreachable!("the table has five units before the blocks") };
+        let x = convolution_3d(&convolution_3d(&convolution_3d(x, c1a)?, c2a)?, c2b)?; // [n, 1, 147, 147, 64]
+        let x = pool_3d(&x, Pool::Max, HALVING)?; // [n, 1, 73, 73, 64]
+        outputs.offer("64", || mean_of_places(&x))?;
+        if outputs.all_found() {
+            return Ok(());
+        }
+        let x = convolution_3d(&convolution_3d(&x, c3b)?, c4a)?; // [n, 1, 71, 71, 192]
+        let mut x = pool_3d(&x, Pool::Max, HALVING)?; // [n, 1, 35, 35, 192]
+        outputs.offer("192", || mean_of_places(&x))?;
+        for ((name, _, kind), block) in BLOCKS.into_iter().zip(&self.blocks) {
+            if outputs.all_found() {
+                return Ok(());
+            }
+            let pool = if name == "7c" { self.pools.last } else { self.pools.most };
+            x = run_block(kind, block, pool, &x)?;
+            if name == "6e" {
+                outputs.offer("768", || mean_of_places(&x))?;
+            }
+        }
+        let pooled = mean_of_places(&x)?; // [n, 2048]
+        outputs.offer("2048", || Ok(pooled.clone()))?;
+        if outputs.is_wanted("logits") || outputs.is_wanted("logits_unbiased") {
+            let n = pooled.dim(0)?;
+            let logits = convolution_3d(&pooled.reshape((n, 1, 1, 1, 2048))?, &self.output)?.reshape((n, 1008))?;
+            outputs.offer("logits_unbiased", || Ok(logits.clone()))?;
+            outputs.offer("logits", || Ok(logits.broadcast_add(&self.output_bias)?))?;
+        }
+        Ok(())
+    }
+}
+
+/// 3 × 3 in steps of 2, with nothing around the image.
+const HALVING: Window = Window { size: [1, 3, 3], stride: [1, 2, 2], padding: Padding::NONE };
+/// 3 × 3 at every place.
+const AROUND: Window = Window { size: [1, 3, 3], stride: [1; 3], padding: Padding::Same };
+
+fn run_block(kind: Block, parts: &[Convolution3d], pool: Pool, x: &Tensor) -> Result<Tensor> {
+    let chain = |parts: &[Convolution3d]| -> Result<Tensor> {
+        let mut x = x.clone();
+        for part in parts {
+            x = convolution_3d(&x, part)?;
+        }
+        Ok(x)
+    };
+    let branches = |branches: &[Branch<'_>]| -> Result<Tensor> { Ok(side_by_side(branches)?) };
+    let last = |x, part| Branch::Convolution(x, part);
+    match (kind, parts) {
+        (Block::A(_), [one, five_1, five_2, three_1, three_2, three_3, pooled]) => {
+            let (five, pool) = (convolution_3d(x, five_1)?, pool_3d(x, pool, AROUND)?);
+            let three = convolution_3d(&convolution_3d(x, three_1)?, three_2)?;
+            branches(&[last(x, one), last(&five, five_2), last(&three, three_3), last(&pool, pooled)])
+        }
+        (Block::B, [three, double_1, double_2, double_3]) => {
+            let double = convolution_3d(&convolution_3d(x, double_1)?, double_2)?;
+            branches(&[last(x, three), last(&double, double_3), Branch::Pool(x, Pool::Max, HALVING)])
+        }
+        (Block::C(_), [one, seven @ .., pooled]) => {
+            let (single, double) = seven.split_at(3);
+            let pool = pool_3d(x, pool, AROUND)?;
+            let (first, second) = (chain(&single[..2])?, chain(&double[..4])?);
+            branches(&[last(x, one), last(&first, &single[2]), last(&second, &double[4]), last(&pool, pooled)])
+        }
+        (Block::D, [three_1, three_2, seven @ ..]) => {
+            let (three, sevens) = (convolution_3d(x, three_1)?, chain(&seven[..3])?);
+            branches(&[last(&three, three_2), last(&sevens, &seven[3]), Branch::Pool(x, Pool::Max, HALVING)])
+        }
+        (Block::E, [one, three, three_a, three_b, double_1, double_2, double_a, double_b, pooled]) => {
+            let (three, pool) = (convolution_3d(x, three)?, pool_3d(x, pool, AROUND)?);
+            let double = convolution_3d(&convolution_3d(x, double_1)?, double_2)?;
+            let forks = [last(&three, three_a), last(&three, three_b), last(&double, double_a), last(&double, double_b)];
+            branches(&[&[last(x, one)], forks.as_slice(), &[last(&pool, pooled)]].concat())
+        }
+        _ => unreachable!("the table has as many parts as a block of this kind"),
+    }
+}

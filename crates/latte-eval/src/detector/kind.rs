@@ -1,0 +1,94 @@
+//! Which detectors there are, and how each is set up.
+
+use latte_weights::TensorSource;
+use serde::{Deserialize, Serialize};
+
+use super::preparation::{Preparation, ValueMap};
+use super::{Detector, I3d, Identity, InceptionFid};
+use crate::Result;
+use crate::resize::Resize;
+
+/// A network that can be a detector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// I3D of Kinetics-400, of FVD.
+    I3d,
+    /// The Inception network of 2015-12-05, of FID, IS and KID.
+    InceptionFid,
+}
+
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::I3d, Self::InceptionFid];
+
+    /// As in files and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::I3d => "i3d",
+            Self::InceptionFid => "inception_fid",
+        }
+    }
+
+    /// The kind of this name; `None` if there is none.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The epsilon of its batch normalisations that its weights were trained with.
+    pub fn batch_norm_eps(self) -> Option<f64> {
+        match self {
+            Self::I3d | Self::InceptionFid => Some(1e-3),
+        }
+    }
+
+    /// The names and shapes of its tensors in this program's files.
+    pub fn specification(self) -> Vec<(String, Vec<usize>)> {
+        let last = |name: &str, shape: Vec<usize>| [(format!("{name}.bias"), vec![shape[0]]), (format!("{name}.weight"), shape)];
+        let (units, last) = match self {
+            Self::I3d => {
+                let plain = super::i3d::Naming::Plain;
+                (super::i3d::units(plain), last(super::i3d::logits(plain), vec![400, 1024, 1, 1, 1]))
+            }
+            Self::InceptionFid => {
+                let plain = super::inception::Naming::Plain;
+                (super::inception::units(plain), last(super::inception::output(plain), vec![1008, 2048]))
+            }
+        };
+        units.iter().flat_map(super::layers::Unit::tensors).chain(last).collect()
+    }
+
+    /// The network with weights under the names of this program's files. `identity` says whose they are; its epsilon is set to
+    /// the one in use.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing or has another shape.
+    pub fn build(self, source: &dyn TensorSource, mut identity: Identity, setup: Setup) -> Result<Box<dyn Detector>> {
+        let eps = setup.batch_norm_eps.or(identity.batch_norm_eps).or(self.batch_norm_eps());
+        identity.batch_norm_eps = eps;
+        let eps = eps.unwrap_or_default();
+        let preparation = setup.preparation.unwrap_or_else(|| self.preparation());
+        Ok(match self {
+            Self::I3d => Box::new(I3d::new(source, eps, identity, preparation)?),
+            Self::InceptionFid => Box::new(InceptionFid::new(source, eps, identity, preparation)?),
+        })
+    }
+
+    /// How pixels are prepared unless something else is asked for: as the programs did that most published numbers are of.
+    pub fn preparation(self) -> Preparation {
+        match self {
+            Self::I3d => Preparation { resize: Resize::HalfPixelBilinear, values: ValueMap::MinusOneToOne },
+            Self::InceptionFid => Preparation { resize: Resize::TfBilinear, values: ValueMap::Around128 },
+        }
+    }
+}
+
+/// What is not as usual.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// How pixels are prepared, if not as [`Kind::preparation`] says.
+    pub preparation: Option<Preparation>,
+    /// The epsilon of batch normalisations, if not that of the weights: some programs use another one by mistake.
+    pub batch_norm_eps: Option<f64>,
+}

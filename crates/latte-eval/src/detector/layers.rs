@@ -1,0 +1,87 @@
+//! Layers as detectors have them: a convolution with what follows it folded into its weights.
+
+use candle_core::{Device, Tensor};
+use latte_ops::{Convolution3d, Padding};
+use latte_weights::{TensorSource, expect_tensor};
+
+use crate::Result;
+
+/// A convolution with a batch normalisation behind it, by its names in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// What the names of its convolution begin with, and what those of its normalisation do.
+    pub(super) convolution: String,
+    pub(super) norm: String,
+    /// Channels that come in and go out.
+    pub(super) channels: [usize; 2],
+    /// Time, height and width of the kernel; for networks of images, height and width.
+    pub(super) kernel: Vec<usize>,
+}
+
+/// The parts of a batch normalisation, by their names.
+pub(super) const NORM_PARTS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
+
+impl Unit {
+    /// The shape of its weight, `[out, in, …]`.
+    pub(super) fn shape(&self) -> Vec<usize> {
+        let [input, output] = self.channels;
+        [&[output, input], self.kernel.as_slice()].concat()
+    }
+
+    /// The names and shapes of all its tensors.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
+        let norm = NORM_PARTS.map(|part| (format!("{}.{part}", self.norm), vec![self.channels[1]]));
+        std::iter::once((format!("{}.weight", self.convolution), self.shape())).chain(norm)
+    }
+
+    /// The convolution with the normalisation in it, and ReLU behind: `w·γ/√(var + ε)` and `β − mean·γ/√(var + ε)`.
+    pub(super) fn read(
+        &self,
+        source: &dyn TensorSource,
+        eps: f64,
+        stride: [usize; 3],
+        padding: Padding,
+    ) -> Result<Convolution3d> {
+        let output = self.channels[1];
+        let [gamma, beta, mean, variance] = NORM_PARTS.map(|part| -> Result<Vec<f32>> {
+            Ok(expect_tensor(source, &format!("{}.{part}", self.norm), &[output])?.to_vec1()?)
+        });
+        let (gamma, beta, mean, variance) = (gamma?, beta?, mean?, variance?);
+        let factors: Vec<f64> = gamma
+            .iter()
+            .zip(&variance)
+            .map(|(&gamma, &variance)| f64::from(gamma) / (f64::from(variance) + eps).sqrt())
+            .collect();
+        let bias: Vec<f32> = factors
+            .iter()
+            .zip(beta.iter().zip(&mean))
+            .map(|(factor, (&beta, &mean))| (f64::from(beta) - f64::from(mean) * factor) as f32)
+            .collect();
+        let factors: Vec<f32> = factors.into_iter().map(|f| f as f32).collect();
+        let weight = expect_tensor(source, &format!("{}.weight", self.convolution), &self.shape())?;
+        let weight = of_volumes(&weight)?.broadcast_mul(&Tensor::from_vec(factors, (output, 1, 1, 1, 1), &Device::Cpu)?)?;
+        Ok(Convolution3d::new(&weight, &Tensor::from_vec(bias, output, &Device::Cpu)?, stride, padding, true)?)
+    }
+}
+
+/// A weight `[out, in]`, `[out, in, h, w]` or `[out, in, t, h, w]` as `[out, in, t, h, w]`.
+pub(super) fn of_volumes(weight: &Tensor) -> Result<Tensor> {
+    let shape = match *weight.dims() {
+        [output, input] => [output, input, 1, 1, 1],
+        [output, input, h, w] => [output, input, 1, h, w],
+        _ => return Ok(weight.clone()),
+    };
+    Ok(weight.reshape(&shape)?)
+}
+
+/// A product with a weight, and a bias, at every place.
+pub(super) fn dense(weight: &Tensor, bias: &Tensor, relu: bool) -> Result<Convolution3d> {
+    Ok(Convolution3d::new(&of_volumes(weight)?, bias, [1; 3], Padding::NONE, relu)?)
+}
+
+/// The mean over time, height and width, `[n, c]`.
+pub(super) fn mean_of_places(x: &Tensor) -> Result<Tensor> {
+    let (n, t, h, w, c) = x.dims5()?;
+    let mean = latte_ops::pool_3d(x, latte_ops::Pool::Mean, latte_ops::Window::valid([t, h, w]))?;
+    Ok(mean.reshape((n, c))?)
+}

@@ -1,0 +1,101 @@
+//! From stored pixels to what a network takes: another size and another range.
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::Clips;
+use crate::resize::Resize;
+use crate::{Error, Result};
+
+/// How pixels are prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preparation {
+    /// How frames get the network's size.
+    pub resize: Resize,
+    /// What values become.
+    pub values: ValueMap,
+}
+
+/// What a value of 0 to 255 becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueMap {
+    /// `2x/255 − 1`, from −1 to 1.
+    MinusOneToOne,
+    /// `(x − 128)/128`, from −1 to just below 1.
+    Around128,
+    /// `x/255`, from 0 to 1.
+    ZeroToOne,
+    /// `x/255` less CLIP's means, by its standard deviations.
+    Clip,
+}
+
+impl ValueMap {
+    /// `x · factor + summand` for each channel.
+    fn lines(self) -> [(f64, f64); 3] {
+        match self {
+            Self::MinusOneToOne => [(2.0 / 255.0, -1.0); 3],
+            Self::Around128 => [(1.0 / 128.0, -1.0); 3],
+            Self::ZeroToOne => [(1.0 / 255.0, 0.0); 3],
+            Self::Clip => {
+                let means_and_deviations = [(0.48145466, 0.26862954), (0.4578275, 0.26130258), (0.40821073, 0.27577711)];
+                means_and_deviations.map(|(mean, deviation)| (1.0 / 255.0 / deviation, -mean / deviation))
+            }
+        }
+    }
+
+    fn apply(self, values: &mut [f32]) {
+        let lines = self.lines().map(|(factor, summand)| (factor as f32, summand as f32));
+        values.par_chunks_mut(3 * 16 * 1024).for_each(|values| {
+            for pixel in values.as_chunks_mut::<3>().0 {
+                for (value, (factor, summand)) in pixel.iter_mut().zip(lines) {
+                    *value = *value * factor + summand;
+                }
+            }
+        });
+    }
+}
+
+impl Preparation {
+    /// Clips as a network takes them, whatever their shape was: frames are squashed to squares.
+    ///
+    /// # Shapes
+    ///
+    /// `clips` `[n, f, h, w, 3]`; gives `[n, f, side, side, 3]`.
+    pub(super) fn apply(self, clips: Clips<'_>, side: usize) -> Result<Tensor> {
+        let [n, f, h, w] = clips.shape;
+        let mut values = self.resize.frames(clips.pixels, [h, w], [side; 2]);
+        self.values.apply(&mut values);
+        Ok(Tensor::from_vec(values, (n, f, side, side, 3), &Device::Cpu)?)
+    }
+}
+
+impl<'p> Clips<'p> {
+    /// Clip `start` and the next ones, `len` of them.
+    pub(super) fn some(self, start: usize, len: usize) -> Self {
+        let [_, f, h, w] = self.shape;
+        let clip = f * h * w * 3;
+        Self { pixels: &self.pixels[start * clip..(start + len) * clip], shape: [len, f, h, w] }
+    }
+
+    /// That there are as many pixels as the shape says, and some; and that clips have as many frames as `detector` takes.
+    pub(super) fn check(self, detector: &str, frames: std::ops::RangeInclusive<usize>) -> Result<()> {
+        let [n, f, h, w] = self.shape;
+        let expected = self.shape.iter().try_fold(3usize, |product, &side| product.checked_mul(side));
+        if expected != Some(self.pixels.len()) || self.pixels.is_empty() {
+            let what = format!("expected {n} × {f} × {h} × {w} × 3 of them and at least one, got {}", self.pixels.len());
+            return Err(Error::refused("pixels", what));
+        }
+        if !frames.contains(&f) {
+            let (least, most) = (frames.start(), frames.end());
+            let wanted = match (least, most) {
+                (1, 1) => "takes single frames".to_string(),
+                (least, most) if least == most => format!("takes clips of {least} frames"),
+                (least, _) => format!("takes clips of at least {least} frames"),
+            };
+            return Err(Error::refused(detector, format!("{wanted}, got clips of {f}; choose another number of frames")));
+        }
+        Ok(())
+    }
+}

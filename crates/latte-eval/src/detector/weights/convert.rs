@@ -1,0 +1,201 @@
+//! From the names and orders of other programs' files to those of ours.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use candle_core::{DType, Device, Tensor};
+use latte_weights::{Result, TensorSource, refuse};
+
+use super::super::layers::{NORM_PARTS, Unit};
+use super::super::{Kind, i3d, inception};
+
+/// Tensors under our names, made of those of another file when they are asked for.
+pub(super) struct Converted {
+    kind: Kind,
+    source: Box<dyn TensorSource>,
+    tensors: BTreeMap<String, Origin>,
+}
+
+/// Where a tensor comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    /// It is the one of this name.
+    Same(String),
+    /// It is the one of this name with its axes in another order.
+    Permuted(String, Vec<usize>),
+    /// All its values are 1, so the file has none.
+    Ones(usize),
+}
+
+impl Converted {
+    /// Recognises the network by its names.
+    ///
+    /// # Errors
+    ///
+    /// If it is none that is known, or not `kind`.
+    pub(super) fn new(source: Box<dyn TensorSource>, kind: Option<Kind>) -> std::result::Result<Self, String> {
+        let names = source.names();
+        let found = ORIGINS.iter().find_map(|(found, first, origins)| {
+            let name = names.iter().find(|name| is_last_part(name, first))?;
+            Some((*found, &name[..name.len() - first.len()], origins))
+        });
+        let Some((found, prefix, origins)) = found else {
+            let known = Kind::ALL.map(Kind::name).join(", ");
+            let first = names.first().map_or("nothing", String::as_str);
+            return Err(format!(
+                "holds no detector that is known ({known}): it has {} tensors, the first is `{first}`",
+                names.len()
+            ));
+        };
+        if let Some(kind) = kind.filter(|kind| *kind != found) {
+            return Err(format!("holds {}, not {}", found.name(), kind.name()));
+        }
+        let mut tensors = origins(&Names { source: source.as_ref(), prefix });
+        // What the file lacks is told of together, with our names.
+        tensors.retain(|_, origin| origin.name().is_none_or(|name| source.shape(name).is_some()));
+        Ok(Self { kind: found, source, tensors })
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl fmt::Debug for Converted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Converted").field("kind", &self.kind).field("tensors", &self.tensors).finish_non_exhaustive()
+    }
+}
+
+impl Origin {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Same(name) | Self::Permuted(name, _) => Some(name),
+            Self::Ones(_) => None,
+        }
+    }
+}
+
+impl TensorSource for Converted {
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match self.tensors.get(name)? {
+            Origin::Same(name) => self.source.shape(name),
+            Origin::Permuted(name, order) => {
+                let shape = self.source.shape(name)?;
+                let permuted = order.iter().map(|&axis| shape.get(axis).copied()).collect::<Option<Vec<_>>>();
+                // A tensor with another number of axes fits no better as it is.
+                Some(permuted.filter(|permuted| permuted.len() == shape.len()).unwrap_or(shape))
+            }
+            Origin::Ones(len) => Some(vec![*len]),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        match self.tensors.get(name) {
+            Some(Origin::Same(name)) => self.source.tensor(name),
+            Some(Origin::Permuted(name, order)) => Ok(self.source.tensor(name)?.permute(order.as_slice())?.contiguous()?),
+            Some(Origin::Ones(len)) => Ok(Tensor::ones(*len, DType::F32, &Device::Cpu)?),
+            None => Err(refuse(name.as_ref(), "is no tensor of this detector")),
+        }
+    }
+}
+
+/// The names in a file, all behind a prefix.
+pub(super) struct Names<'n> {
+    source: &'n dyn TensorSource,
+    prefix: &'n str,
+}
+
+type Origins = fn(&Names<'_>) -> BTreeMap<String, Origin>;
+
+/// For every network and way to name its tensors: a name by which it is known, and how its tensors are found.
+const ORIGINS: [(Kind, &str, Origins); 5] = [
+    (Kind::I3d, "Conv3d_1a_7x7.conv3d.weight", |names| i3d_of_torch(names, i3d::Naming::Plain)),
+    (Kind::I3d, "conv3d_1a_7x7.conv3d.weight", |names| i3d_of_torch(names, i3d::Naming::Branches)),
+    (Kind::I3d, "Conv3d_1a_7x7/conv_3d/w", i3d_of_tensor_flow),
+    (Kind::InceptionFid, "Conv2d_1a_3x3.conv.weight", inception_of_ports),
+    (Kind::InceptionFid, "layers.conv.weight", inception_of_layers),
+];
+
+/// Whether `name` is `last`, or ends with it behind a dot or a slash.
+fn is_last_part(name: &str, last: &str) -> bool {
+    name.strip_suffix(last).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with(['.', '/']))
+}
+
+impl Names<'_> {
+    fn same(&self, name: &str) -> Origin {
+        Origin::Same(format!("{}{name}", self.prefix))
+    }
+
+    /// The tensors of `ours`, each under the name that `theirs` has; `parts` are the parts of its normalisation.
+    fn unit(&self, ours: &Unit, theirs: &Unit, parts: [&str; 4]) -> Vec<(String, Origin)> {
+        let mut tensors = vec![(format!("{}.weight", ours.convolution), self.same(&format!("{}.weight", theirs.convolution)))];
+        for (our_part, their_part) in NORM_PARTS.iter().zip(parts) {
+            tensors.push((format!("{}.{our_part}", ours.norm), self.same(&format!("{}.{their_part}", theirs.norm))));
+        }
+        // Normalisations that were trained without a weight have one of 1.
+        if let Origin::Same(name) = &tensors[1].1
+            && self.source.shape(name).is_none()
+        {
+            tensors[1].1 = Origin::Ones(ours.channels[1]);
+        }
+        tensors
+    }
+
+    fn last(&self, ours: &str, theirs: &str) -> impl Iterator<Item = (String, Origin)> {
+        ["weight", "bias"].into_iter().map(move |part| (format!("{ours}.{part}"), self.same(&format!("{theirs}.{part}"))))
+    }
+}
+
+fn i3d_of_torch(names: &Names<'_>, naming: i3d::Naming) -> BTreeMap<String, Origin> {
+    let (ours, theirs) = (i3d::units(i3d::Naming::Plain), i3d::units(naming));
+    let units = ours.iter().zip(&theirs).flat_map(|(ours, theirs)| names.unit(ours, theirs, NORM_PARTS));
+    units.chain(names.last(i3d::logits(i3d::Naming::Plain), i3d::logits(naming))).collect()
+}
+
+fn i3d_of_tensor_flow(names: &Names<'_>) -> BTreeMap<String, Origin> {
+    let full = |name: String| format!("{}{name}", names.prefix);
+    // [time, height, width, in, out] to [out, in, time, height, width].
+    let weight = |name: &str| Origin::Permuted(full(format!("{name}/w")), vec![4, 3, 0, 1, 2]);
+    let (ours, theirs) = (i3d::units(i3d::Naming::Plain), i3d::units(i3d::Naming::TensorFlow));
+    let mut tensors = BTreeMap::new();
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        tensors.insert(format!("{}.weight", ours.convolution), weight(&theirs.convolution));
+        tensors.insert(format!("{}.weight", ours.norm), Origin::Ones(ours.channels[1]));
+        for (ours_part, part) in NORM_PARTS[1..].iter().zip(["beta", "moving_mean", "moving_variance"]) {
+            tensors.insert(format!("{}.{ours_part}", ours.norm), names.same(&format!("{}/{part}", theirs.norm)));
+        }
+    }
+    let (ours, theirs) = (i3d::logits(i3d::Naming::Plain), i3d::logits(i3d::Naming::TensorFlow));
+    tensors.insert(format!("{ours}.weight"), weight(theirs));
+    tensors.insert(format!("{ours}.bias"), names.same(&format!("{theirs}/b")));
+    tensors
+}
+
+fn inception_of_ports(names: &Names<'_>) -> BTreeMap<String, Origin> {
+    let units = inception::units(inception::Naming::Plain);
+    let name = inception::output(inception::Naming::Plain);
+    units.iter().flat_map(|unit| names.unit(unit, unit, NORM_PARTS)).chain(names.last(name, name)).collect()
+}
+
+fn inception_of_layers(names: &Names<'_>) -> BTreeMap<String, Origin> {
+    use inception::Naming::{Layers, Plain};
+    let (ours, theirs) = (inception::units(Plain), inception::units(Layers));
+    let units = ours.iter().zip(&theirs).flat_map(|(ours, theirs)| names.unit(ours, theirs, ["gamma", "beta", "mean", "var"]));
+    let mut tensors: BTreeMap<String, Origin> =
+        units.chain(names.last(inception::output(Plain), inception::output(Layers))).collect();
+    // Some blocks have `tower_conv` for `tower.conv`.
+    let known: BTreeMap<String, String> = names.source.names().into_iter().map(|name| (name.replace('.', "_"), name)).collect();
+    for origin in tensors.values_mut() {
+        if let Origin::Same(name) = origin
+            && let Some(other) = known.get(&name.replace('.', "_"))
+        {
+            name.clone_from(other);
+        }
+    }
+    tensors
+}

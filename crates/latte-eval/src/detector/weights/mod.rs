@@ -1,0 +1,148 @@
+//! Weights of detectors: read once from whatever file they were published in, then kept in a file of this program.
+//!
+//! Such a file has the tensors under one set of names, and says whose they are: `kind`, `source` (the name of the file), `sha256`
+//! (of that file) and `bn_eps`.
+
+mod convert;
+mod tensor_flow;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use latte_weights::{FileKind, RawTensor, StoredDtype, TensorSource, WeightFiles, all_fit, hexadecimal, misfits, write_weights};
+use sha2::{Digest, Sha256};
+
+use super::{Detector, Identity, Kind, Setup};
+use crate::{Error, Result};
+use convert::Converted;
+use tensor_flow::TensorFlowData;
+
+/// Weights of a detector as they were found in a file of somebody else.
+#[derive(Debug)]
+pub struct Import {
+    kind: Kind,
+    identity: Identity,
+    tensors: Converted,
+}
+
+/// Finds the weights of a detector in a file of any usual kind: TensorFlow's `….data-00000-of-00001` of I3D, PyTorch's pickles,
+/// archives and TorchScript modules, safetensors, and `.npz`. Which network it is is told from the names in it; `kind` says
+/// which one it must be.
+///
+/// # Errors
+///
+/// If the file cannot be read, is damaged, holds no detector that is known, or another one than `kind`.
+pub fn import(path: &Path, kind: Option<Kind>) -> Result<Import> {
+    let file = |what: String| Error::File { path: path.to_path_buf(), what };
+    let (source, sha256): (Box<dyn TensorSource>, String) = match TensorFlowData::open(path)? {
+        Some(data) => {
+            let digest = hexadecimal(&Sha256::digest(data.bytes()));
+            (Box::new(data), digest)
+        }
+        None => {
+            let files = WeightFiles::open(path)?;
+            if files.metadata().contains_key(KIND) {
+                return Err(file("is a file of this program already; use it as it is".into()));
+            }
+            let digest = files.fingerprint();
+            (Box::new(files), digest)
+        }
+    };
+    let tensors = Converted::new(source, kind).map_err(file)?;
+    let found = tensors.kind();
+    let specification = found.specification();
+    let wrong = misfits(specification.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())), &tensors);
+    all_fit(found.name(), &wrong).map_err(file)?;
+    let identity = Identity {
+        kind: found.name().into(),
+        source: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        weights: sha256,
+        batch_norm_eps: found.batch_norm_eps(),
+    };
+    Ok(Import { kind: found, identity, tensors })
+}
+
+impl Import {
+    /// Which network, whose weights.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The detector.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor cannot be read.
+    pub fn build(&self, setup: Setup) -> Result<Box<dyn Detector>> {
+        self.kind.build(&self.tensors, self.identity.clone(), setup)
+    }
+
+    /// Writes a file for [`open`]; it is complete or not there.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor cannot be read, or the disk fails.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut metadata = BTreeMap::from([
+            (KIND.to_string(), self.identity.kind.clone()),
+            (SOURCE.to_string(), self.identity.source.clone()),
+            (SHA256.to_string(), self.identity.weights.clone()),
+        ]);
+        metadata.extend(self.identity.batch_norm_eps.map(|eps| (EPS.to_string(), eps.to_string())));
+        let names = self.tensors.names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let read = |name: &str| {
+            let tensor = self.tensors.tensor(name)?;
+            let bytes: Vec<u8> = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect();
+            Ok(RawTensor { dtype: StoredDtype::F32, shape: tensor.dims().to_vec(), bytes: Cow::Owned(bytes) })
+        };
+        Ok(write_weights(path, &FileKind::Safetensors { metadata }, &names, &read)?)
+    }
+}
+
+const KIND: &str = "kind";
+const SOURCE: &str = "source";
+const SHA256: &str = "sha256";
+const EPS: &str = "bn_eps";
+
+/// The detector in a file that [`Import::save`] wrote.
+///
+/// # Errors
+///
+/// If it cannot be read, is damaged, or is a file of somebody else.
+pub fn open(path: &Path, setup: Setup) -> Result<Box<dyn Detector>> {
+    let (files, kind, identity) = open_file(path)?;
+    kind.build(&files, identity, setup)
+}
+
+/// A file that [`Import::save`] wrote, and what it says of itself.
+fn open_file(path: &Path) -> Result<(WeightFiles, Kind, Identity)> {
+    let file = |what: String| Error::File { path: path.to_path_buf(), what };
+    let imported = "; bring weights of detectors into this program's form first: `latte eval import FILE --out OTHER`";
+    if !path.is_dir() && TensorFlowData::open(path)?.is_some() {
+        return Err(file(format!("is a file of TensorFlow{imported}")));
+    }
+    let files = WeightFiles::open(path)?;
+    let text = |key: &str| files.metadata().get(key).map(String::as_str);
+    let Some(name) = text(KIND) else { return Err(file(format!("does not say which detector it holds{imported}"))) };
+    let known = || Kind::ALL.map(Kind::name).join(", ");
+    let kind = Kind::from_name(name).ok_or_else(|| file(format!("holds the detector `{name}`; known are {}", known())))?;
+    let eps = match text(EPS).map(str::parse::<f64>) {
+        None => None,
+        Some(Ok(eps)) if eps > 0.0 && eps < 1.0 => Some(eps),
+        _ => return Err(file(format!("has no number between 0 and 1 for its `{EPS}`; import the weights again"))),
+    };
+    let specification = kind.specification();
+    let wrong = misfits(specification.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())), &files);
+    all_fit(name, &wrong).map_err(file)?;
+    let identity = Identity {
+        kind: name.into(),
+        source: text(SOURCE).unwrap_or("unknown").into(),
+        weights: text(SHA256).unwrap_or("unknown").into(),
+        batch_norm_eps: eps,
+    };
+    Ok((files, kind, identity))
+}

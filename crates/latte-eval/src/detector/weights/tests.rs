@@ -1,0 +1,1 @@
+//! The same weights through every container and every set of names.
