@@ -7,6 +7,7 @@ mod inception;
 mod kind;
 mod layers;
 mod preparation;
+mod random;
 mod weights;
 
 use candle_core::Tensor;
@@ -15,6 +16,7 @@ pub use i3d::I3d;
 pub use inception::InceptionFid;
 pub use kind::{Kind, Setup};
 pub use preparation::{Preparation, ValueMap};
+pub use random::random_i3d;
 pub use weights::{Import, import, open};
 
 use crate::{Error, Result};

@@ -71,7 +71,7 @@ impl Preparation {
     }
 }
 
-impl<'p> Clips<'p> {
+impl Clips<'_> {
     /// Clip `start` and the next ones, `len` of them.
     pub(super) fn some(self, start: usize, len: usize) -> Self {
         let [_, f, h, w] = self.shape;

@@ -210,8 +210,7 @@ pub(crate) fn kid(args: &KidArgs) -> anyhow::Result<()> {
 }
 
 pub(crate) fn is(args: &IsArgs) -> anyhow::Result<()> {
-    use latte_eval::detector::Kind;
-    let task = if args.detector.detector.kind()? == Kind::C3d { Task::VideoIs } else { Task::Is };
+    let task = Task::Is;
     let wanted = Wanted::new(&args.common, None, &NO_EXTRAS);
     let protocol = wanted.protocol(task, None)?.changed(|protocol| {
         if let (Some(wished), latte_eval::protocol::Statistic::InceptionScore { splits, .. }) =

@@ -69,12 +69,12 @@ impl Network {
         for unit in &units {
             let block = BLOCKS.iter().position(|(name, ..)| unit.convolution.starts_with(&format!("Mixed_{name}.")));
             let part = unit.convolution.rsplit_once('.').map_or("", |(name, _)| name).rsplit('.').next().unwrap_or_default();
-            let halves = match (block.map(|b| BLOCKS[b].2), part) {
-                (None, "Conv2d_1a_3x3") => true,
-                (Some(Block::B), "branch3x3" | "branch3x3dbl_3") => true,
-                (Some(Block::D), "branch3x3_2" | "branch7x7x3_4") => true,
-                _ => false,
-            };
+            let halves = matches!(
+                (block.map(|b| BLOCKS[b].2), part),
+                (None, "Conv2d_1a_3x3")
+                    | (Some(Block::B), "branch3x3" | "branch3x3dbl_3")
+                    | (Some(Block::D), "branch3x3_2" | "branch7x7x3_4")
+            );
             // Before the blocks, and where the size is halved, nothing is around the image; but for one convolution of the stem.
             let same = !halves && (block.is_some() || part == "Conv2d_2b_3x3");
             let padding = if same { Padding::Same } else { Padding::NONE };

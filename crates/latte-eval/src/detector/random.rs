@@ -1,0 +1,111 @@
+//! I3D with seeded weights that nobody trained: a detector without any file. Its distances rank videos only roughly, and compare
+//! with nothing that was published, but they see motion and texture, and are the same everywhere.
+
+use candle_core::{Device, Tensor};
+use latte_ops::Parameters;
+use rayon::prelude::*;
+
+use super::{Detector, Identity, Kind, Setup};
+use crate::Result;
+
+/// As in results.
+const KIND: &str = "random_i3d";
+
+/// I3D with the weights of `seed`: convolutions of a variance of 2/fan_in, and normalisations that change scales and places
+/// somewhat, so that channels differ as those of trained networks do.
+///
+/// # Errors
+///
+/// If there is no memory for it.
+pub fn random_i3d(seed: u64, setup: Setup) -> Result<Box<dyn Detector>> {
+    let kind = Kind::I3d;
+    let tensors = kind.specification().into_par_iter().map(|(name, shape)| {
+        let values = values(seed, &name, &shape);
+        Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?))
+    });
+    let weights: Parameters = tensors.collect::<Result<Vec<_>>>()?.into_iter().collect();
+    let identity = Identity {
+        kind: KIND.into(),
+        source: "made from a seed, trained on nothing".into(),
+        weights: format!("seed {seed}"),
+        batch_norm_eps: kind.batch_norm_eps(),
+    };
+    kind.build(&weights, identity, setup)
+}
+
+/// The values of the tensor called `name`.
+fn values(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
+    let mut numbers = Numbers::of(seed, name);
+    let len: usize = shape.iter().product();
+    let part = name.rsplit('.').next().unwrap_or_default();
+    match (part, shape) {
+        ("weight", [_]) => vec![1.0; len],
+        ("running_var", _) => (0..len).map(|_| 0.5 + numbers.uniform() as f32).collect(),
+        ("weight", [_, inner @ ..]) => {
+            // The logits' weights are smaller, as a last layer's are at first.
+            let variance = if shape[0] == 400 { 0.02 * 0.02 } else { 2.0 / inner.iter().product::<usize>() as f64 };
+            numbers.normal(len, variance.sqrt())
+        }
+        _ => numbers.normal(len, 0.1),
+    }
+}
+
+/// A generator of its own for every tensor, so that they can be made at the same time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn of(seed: u64, name: &str) -> Self {
+        let mut numbers = Self(seed);
+        for byte in name.bytes() {
+            numbers.0 = numbers.next() ^ u64::from(byte);
+        }
+        numbers
+    }
+
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// In (0, 1).
+    fn uniform(&mut self) -> f64 {
+        ((self.next() >> 12) as f64 + 0.5) / (1u64 << 52) as f64
+    }
+
+    /// By Box and Muller's method.
+    fn normal(&mut self, len: usize, deviation: f64) -> Vec<f32> {
+        let mut values = Vec::with_capacity(len + 1);
+        while values.len() < len {
+            let radius = deviation * (-2.0 * self.uniform().ln()).sqrt();
+            let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
+            values.extend([(radius * cos) as f32, (radius * sin) as f32]);
+        }
+        values.truncate(len);
+        values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_their_spread_and_belong_to_seed_and_name() {
+        let shape = [64, 64, 3, 3, 3];
+        let name = "Mixed_3b.b1b.conv3d.weight";
+        let weights = values(1, name, &shape);
+        let mean = weights.iter().map(|&v| f64::from(v)).sum::<f64>() / weights.len() as f64;
+        let variance = weights.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / weights.len() as f64;
+        let expected = 2.0 / (64.0 * 27.0);
+        assert!(mean.abs() < 4.0 * (expected / weights.len() as f64).sqrt(), "{mean}");
+        assert!((variance / expected - 1.0).abs() < 0.02, "{variance} is not {expected}");
+        assert_eq!(weights, values(1, name, &shape));
+        assert_ne!(weights, values(2, name, &shape));
+        assert_ne!(weights[..9], values(1, "Mixed_3c.b1b.conv3d.weight", &shape)[..9]);
+        assert!(values(1, "a.running_var", &[100]).iter().all(|v| (0.5..1.5).contains(v)));
+    }
+}

@@ -1,1 +1,0 @@
-//! The same weights through every container and every set of names.
