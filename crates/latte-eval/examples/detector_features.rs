@@ -1,8 +1,9 @@
 //! Features of clips by a detector, without anything around them, for scripts that compare with other programs and clocks.
 //!
-//! `detector_features WEIGHTS PIXELS N F H W TAP,TAP… OUT [TIMES]`: WEIGHTS is a file of this program, a file of somebody
-//! else, or `random`; PIXELS holds `[n, f, h, w, 3]` bytes; OUT gets the outputs as f32, one behind the other. With TIMES, the seconds
-//! of every one of so many runs go to the standard output.
+//! `detector_features WEIGHTS PIXELS N F H W TAP,TAP… OUT TIMES [--mean FILE] [--texts TEXT…]`: WEIGHTS is a file or folder of
+//! somebody else, or `random`; PIXELS holds `[n, f, h, w, 3]` bytes; OUT gets the outputs as f32, one behind the other. The seconds of
+//! every one of TIMES further runs go to the standard output. `--mean` is C3D's second file; with `--texts`, OUT gets what CLIP says
+//! of texts instead.
 
 use std::error::Error;
 use std::fs;
@@ -10,30 +11,43 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use latte_eval::detector::{Clips, Setup, Tap, import, random_i3d};
+use candle_core::Tensor;
+use latte_eval::detector::{Clips, Detector, Setup, Tap, import_with_mean, open_clip, random_i3d};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [weights, pixels, n, f, h, w, taps, out, times @ ..] = arguments.as_slice() else {
-        return Err("expected WEIGHTS PIXELS N F H W TAP,TAP… OUT [TIMES]".into());
+    let [weights, pixels, n, f, h, w, taps, out, times, more @ ..] = arguments.as_slice() else {
+        return Err("expected WEIGHTS PIXELS N F H W TAP,TAP… OUT TIMES".into());
     };
-    let detector = match weights.as_str() {
+    let option = |name: &str| more.iter().position(|m| m == name).map(|at| &more[at + 1..]);
+    let mean = option("--mean").and_then(<[String]>::first).map(Path::new);
+    if let Some(texts) = option("--texts") {
+        let imported = Path::new(out).with_extension("safetensors");
+        import_with_mean(Path::new(weights), None, mean)?.save(&imported)?;
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        return write(out, &[open_clip(&imported, Setup::default())?.texts(&texts)?]);
+    }
+    let detector: Box<dyn Detector> = match weights.as_str() {
         "random" => random_i3d(0, Setup::default())?,
-        path => import(Path::new(path), None)?.build(Setup::default())?,
+        path => import_with_mean(Path::new(path), None, mean)?.build(Setup::default())?,
     };
     let pixels = fs::read(pixels)?;
     let clips = Clips { pixels: &pixels, shape: [n.parse()?, f.parse()?, h.parse()?, w.parse()?] };
     let tap = |name: &str| detector.taps().iter().find(|tap| tap.name == name).copied().ok_or(format!("no output `{name}`"));
     let taps = taps.split(',').map(tap).collect::<Result<Vec<Tap>, _>>()?;
     let features = detector.features(clips, &taps)?;
-    for _ in 0..times.first().map_or(Ok(0), |times| times.parse())? {
+    for _ in 0..times.parse()? {
         let start = Instant::now();
         detector.features(clips, &taps)?;
         writeln!(std::io::stdout(), "{}", start.elapsed().as_secs_f64())?;
     }
+    write(out, &features)
+}
+
+fn write(path: &str, outputs: &[Tensor]) -> Result<(), Box<dyn Error>> {
     let mut bytes = Vec::new();
-    for output in features {
+    for output in outputs {
         bytes.extend(output.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes));
     }
-    Ok(fs::write(out, bytes)?)
+    Ok(fs::write(path, bytes)?)
 }

@@ -41,7 +41,7 @@ const MOST_BYTES: u64 = 64 << 20;
 ///
 /// A file is mapped, not read: opening costs its header, and asking for a tensor that tensor. Known are safetensors files, files of
 /// PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`, also TorchScript modules and files from before 1.6), either in several parts with an
-/// index beside them, and folders of these. Nested dictionaries give names with dots (`ema.pos_embed`).
+/// index beside them, NumPy's `.npz`, and folders of these. Nested dictionaries give names with dots (`ema.pos_embed`).
 ///
 /// ```no_run
 /// use latte::weights::{TensorSource, WeightFiles};

@@ -6,6 +6,7 @@
 mod error;
 mod files;
 mod map;
+mod numpy;
 mod pretrained;
 mod safetensors_file;
 mod source;

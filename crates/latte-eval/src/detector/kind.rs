@@ -4,7 +4,7 @@ use latte_weights::TensorSource;
 use serde::{Deserialize, Serialize};
 
 use super::preparation::{Preparation, ValueMap};
-use super::{Detector, I3d, Identity, InceptionFid};
+use super::{C3d, Clip, Detector, I3d, Identity, InceptionFid, c3d, clip};
 use crate::Result;
 use crate::resize::Resize;
 
@@ -16,17 +16,23 @@ pub enum Kind {
     I3d,
     /// The Inception network of 2015-12-05, of FID, IS and KID.
     InceptionFid,
+    /// C3D of UCF-101, of the inception score of videos.
+    C3d,
+    /// CLIP ViT-B/32, of CLIPSIM.
+    Clip,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::I3d, Self::InceptionFid];
+    pub const ALL: [Self; 4] = [Self::I3d, Self::InceptionFid, Self::C3d, Self::Clip];
 
     /// As in files and results.
     pub fn name(self) -> &'static str {
         match self {
             Self::I3d => "i3d",
             Self::InceptionFid => "inception_fid",
+            Self::C3d => "c3d",
+            Self::Clip => "clip",
         }
     }
 
@@ -39,6 +45,7 @@ impl Kind {
     pub fn batch_norm_eps(self) -> Option<f64> {
         match self {
             Self::I3d | Self::InceptionFid => Some(1e-3),
+            Self::C3d | Self::Clip => None,
         }
     }
 
@@ -54,6 +61,12 @@ impl Kind {
                 let plain = super::inception::Naming::Plain;
                 (super::inception::units(plain), last(super::inception::output(plain), vec![1008, 2048]))
             }
+            Self::C3d => {
+                let mut tensors = c3d::tensors();
+                tensors.push((c3d::MEAN.into(), c3d::MEAN_SHAPE.to_vec()));
+                return tensors;
+            }
+            Self::Clip => return clip::tensors(),
         };
         units.iter().flat_map(super::layers::Unit::tensors).chain(last).collect()
     }
@@ -72,6 +85,8 @@ impl Kind {
         Ok(match self {
             Self::I3d => Box::new(I3d::new(source, eps, identity, preparation)?),
             Self::InceptionFid => Box::new(InceptionFid::new(source, eps, identity, preparation)?),
+            Self::C3d => Box::new(C3d::new(source, identity, preparation)?),
+            Self::Clip => Box::new(Clip::new(source, identity, preparation)?),
         })
     }
 
@@ -80,6 +95,8 @@ impl Kind {
         match self {
             Self::I3d => Preparation { resize: Resize::HalfPixelBilinear, values: ValueMap::MinusOneToOne },
             Self::InceptionFid => Preparation { resize: Resize::TfBilinear, values: ValueMap::Around128 },
+            Self::C3d => Preparation { resize: Resize::CornerBilinear, values: ValueMap::Bytes },
+            Self::Clip => Preparation { resize: Resize::PillowBicubicBytes, values: ValueMap::Clip },
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Networks that turn clips into features.
 
+mod c3d;
+mod clip;
 #[cfg(test)]
 mod formula;
 mod i3d;
@@ -12,12 +14,14 @@ mod weights;
 
 use candle_core::Tensor;
 
+pub use c3d::C3d;
+pub use clip::{Clip, Tokenizer};
 pub use i3d::I3d;
 pub use inception::InceptionFid;
 pub use kind::{Kind, Setup};
 pub use preparation::{Preparation, ValueMap};
 pub use random::random_i3d;
-pub use weights::{Import, import, open};
+pub use weights::{Import, import, import_with_mean, open, open_clip};
 
 use crate::{Error, Result};
 

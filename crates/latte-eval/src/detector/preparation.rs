@@ -27,6 +27,8 @@ pub enum ValueMap {
     Around128,
     /// `x/255`, from 0 to 1.
     ZeroToOne,
+    /// `x`, from 0 to 255.
+    Bytes,
     /// `x/255` less CLIP's means, by its standard deviations.
     Clip,
 }
@@ -38,6 +40,7 @@ impl ValueMap {
             Self::MinusOneToOne => [(2.0 / 255.0, -1.0); 3],
             Self::Around128 => [(1.0 / 128.0, -1.0); 3],
             Self::ZeroToOne => [(1.0 / 255.0, 0.0); 3],
+            Self::Bytes => [(1.0, 0.0); 3],
             Self::Clip => {
                 let means_and_deviations = [(0.48145466, 0.26862954), (0.4578275, 0.26130258), (0.40821073, 0.27577711)];
                 means_and_deviations.map(|(mean, deviation)| (1.0 / 255.0 / deviation, -mean / deviation))
@@ -68,6 +71,27 @@ impl Preparation {
         let mut values = self.resize.frames(clips.pixels, [h, w], [side; 2]);
         self.values.apply(&mut values);
         Ok(Tensor::from_vec(values, (n, f, side, side, 3), &Device::Cpu)?)
+    }
+}
+
+impl Preparation {
+    /// As [`Preparation::apply`], but the shorter side of frames becomes `side`, and of the longer one the middle is taken.
+    pub(super) fn apply_cropped(self, clips: Clips<'_>, side: usize) -> Result<Tensor> {
+        let [n, f, h, w] = clips.shape;
+        let scaled = |this: usize, other: usize| if this <= other { side } else { side * this / other };
+        let [height, width] = [scaled(h, w), scaled(w, h)];
+        let values = self.resize.frames(clips.pixels, [h, w], [height, width]);
+        // Halves are rounded to even numbers, as Python does.
+        let middle = |len: usize| (len - side) / 2 + usize::from((len - side) % 4 == 3);
+        let [top, left] = [middle(height), middle(width)];
+        let mut cropped = Vec::with_capacity(n * f * side * side * 3);
+        for frame in values.chunks_exact(height * width * 3) {
+            for row in frame.chunks_exact(width * 3).skip(top).take(side) {
+                cropped.extend_from_slice(&row[left * 3..(left + side) * 3]);
+            }
+        }
+        self.values.apply(&mut cropped);
+        Ok(Tensor::from_vec(cropped, (n, f, side, side, 3), &Device::Cpu)?)
     }
 }
 

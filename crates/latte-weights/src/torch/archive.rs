@@ -1,5 +1,5 @@
 //! PyTorch's zip archives: `<name>/data.pkl` with the pickle, `<name>/data/<key>` with the storages, uncompressed. A TorchScript
-//! module has `<name>/code/…` and `<name>/constants.pkl` besides.
+//! module has `<name>/code/…` and `<name>/constants.pkl` besides. Archives of NumPy's arrays (`.npz`) are read here too.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use zip::{CompressionMethod, ZipArchive};
 
+use super::super::numpy;
 use super::super::stored::StoredDtype;
 use super::object::StorageMark;
 use super::{Contents, Parsed, Storage, pickle, walk};
@@ -15,6 +16,9 @@ use super::{Contents, Parsed, Storage, pickle, walk};
 const MOST_INFLATED: usize = 256 << 20;
 /// How many times as long as its compressed form an entry may be; weights hardly compress.
 const MOST_RATIO: u64 = 200;
+
+/// What the names of NumPy's arrays end with in an archive of them.
+const ARRAY: &str = ".npy";
 
 /// Whether `file` begins as a zip.
 pub(super) fn is_zip(file: &[u8]) -> bool {
@@ -44,7 +48,10 @@ struct Archive<'a> {
 /// If it is none of PyTorch's, or damaged.
 pub(super) fn read(file: &[u8]) -> Parsed<Contents> {
     let mut archive = Archive::open(file)?;
-    let root = archive.root()?;
+    let root = match archive.root() {
+        Err(_) if archive.entries.keys().any(|name| name.ends_with(ARRAY)) => return archive.arrays(),
+        root => root?,
+    };
     let entry = |name: &str| format!("{root}{name}");
     if let Some(order) = archive.get(&entry("byteorder")) {
         let order = archive.bytes(&order)?;
@@ -145,6 +152,23 @@ impl<'a> Archive<'a> {
         }
         self.inflated += bytes.len();
         Ok(Bytes::Inflated(bytes))
+    }
+
+    /// The arrays of NumPy in it, under their names.
+    fn arrays(mut self) -> Parsed<Contents> {
+        let mut contents = Contents::default();
+        let file = self.file;
+        for (name, entry) in self.entries.clone() {
+            let Some(array) = name.strip_suffix(ARRAY) else { continue };
+            let bytes = self.bytes(&entry)?;
+            let (start, layout) = numpy::read(bytes.of(file)).map_err(|what| format!("has the entry `{name}`, which {what}"))?;
+            contents.storages.push(match bytes {
+                Bytes::InFile(range) => Storage::InFile(range.start + start..range.end),
+                Bytes::Inflated(mut bytes) => Storage::Inflated(bytes.split_off(start)),
+            });
+            contents.tensors.insert(array.to_string(), (layout, contents.storages.len() - 1));
+        }
+        Ok(contents)
     }
 
     /// Adds the tensors that the pickle `name` describes, whose storages lie in `folder`.

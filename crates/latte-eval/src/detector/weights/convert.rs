@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use latte_weights::{Result, TensorSource, refuse};
 
 use super::super::layers::{NORM_PARTS, Unit};
-use super::super::{Kind, i3d, inception};
+use super::super::{Kind, c3d, clip, i3d, inception};
 
 /// Tensors under our names, made of those of another file when they are asked for.
 pub(super) struct Converted {
@@ -25,6 +25,8 @@ pub(super) enum Origin {
     Permuted(String, Vec<usize>),
     /// All its values are 1, so the file has none.
     Ones(usize),
+    /// It is this, whatever the file has.
+    Given(Tensor),
 }
 
 impl Converted {
@@ -59,6 +61,11 @@ impl Converted {
     pub(super) fn kind(&self) -> Kind {
         self.kind
     }
+
+    /// Puts a tensor of another file beside them.
+    pub(super) fn give(&mut self, name: &str, tensor: Tensor) {
+        self.tensors.insert(name.into(), Origin::Given(tensor));
+    }
 }
 
 impl fmt::Debug for Converted {
@@ -71,7 +78,7 @@ impl Origin {
     fn name(&self) -> Option<&str> {
         match self {
             Self::Same(name) | Self::Permuted(name, _) => Some(name),
-            Self::Ones(_) => None,
+            Self::Ones(_) | Self::Given(_) => None,
         }
     }
 }
@@ -91,6 +98,7 @@ impl TensorSource for Converted {
                 Some(permuted.filter(|permuted| permuted.len() == shape.len()).unwrap_or(shape))
             }
             Origin::Ones(len) => Some(vec![*len]),
+            Origin::Given(tensor) => Some(tensor.dims().to_vec()),
         }
     }
 
@@ -99,6 +107,7 @@ impl TensorSource for Converted {
             Some(Origin::Same(name)) => self.source.tensor(name),
             Some(Origin::Permuted(name, order)) => Ok(self.source.tensor(name)?.permute(order.as_slice())?.contiguous()?),
             Some(Origin::Ones(len)) => Ok(Tensor::ones(*len, DType::F32, &Device::Cpu)?),
+            Some(Origin::Given(tensor)) => Ok(tensor.clone()),
             None => Err(refuse(name.as_ref(), "is no tensor of this detector")),
         }
     }
@@ -113,12 +122,15 @@ pub(super) struct Names<'n> {
 type Origins = fn(&Names<'_>) -> BTreeMap<String, Origin>;
 
 /// For every network and way to name its tensors: a name by which it is known, and how its tensors are found.
-const ORIGINS: [(Kind, &str, Origins); 5] = [
+const ORIGINS: [(Kind, &str, Origins); 8] = [
     (Kind::I3d, "Conv3d_1a_7x7.conv3d.weight", |names| i3d_of_torch(names, i3d::Naming::Plain)),
     (Kind::I3d, "conv3d_1a_7x7.conv3d.weight", |names| i3d_of_torch(names, i3d::Naming::Branches)),
     (Kind::I3d, "Conv3d_1a_7x7/conv_3d/w", i3d_of_tensor_flow),
     (Kind::InceptionFid, "Conv2d_1a_3x3.conv.weight", inception_of_ports),
     (Kind::InceptionFid, "layers.conv.weight", inception_of_layers),
+    (Kind::C3d, "conv1a.weight", |names| c3d_of(names, ".weight", ".bias")),
+    (Kind::Clip, "vision_model.embeddings.class_embedding", clip_of),
+    (Kind::C3d, "conv1a/W", |names| c3d_of(names, "/W", "/b")),
 ];
 
 /// Whether `name` is `last`, or ends with it behind a dot or a slash.
@@ -198,4 +210,16 @@ fn inception_of_layers(names: &Names<'_>) -> BTreeMap<String, Origin> {
         }
     }
     tensors
+}
+
+fn c3d_of(names: &Names<'_>, weight: &str, bias: &str) -> BTreeMap<String, Origin> {
+    let theirs = |name: &str| match name.strip_suffix(".weight") {
+        Some(layer) => format!("{layer}{weight}"),
+        None => name.replace(".bias", bias),
+    };
+    c3d::tensors().into_iter().map(|(name, _)| (name.clone(), names.same(&theirs(&name)))).collect()
+}
+
+fn clip_of(names: &Names<'_>) -> BTreeMap<String, Origin> {
+    clip::tensors().into_iter().map(|(name, _)| (name.clone(), names.same(&name))).collect()
 }

@@ -12,10 +12,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use candle_core::Tensor;
 use latte_weights::{FileKind, RawTensor, StoredDtype, TensorSource, WeightFiles, all_fit, hexadecimal, misfits, write_weights};
 use sha2::{Digest, Sha256};
 
-use super::{Detector, Identity, Kind, Setup};
+use super::{Clip, Detector, Identity, Kind, Setup, Tokenizer, c3d, clip};
 use crate::{Error, Result};
 use convert::Converted;
 use tensor_flow::TensorFlowData;
@@ -36,6 +37,17 @@ pub struct Import {
 ///
 /// If the file cannot be read, is damaged, holds no detector that is known, or another one than `kind`.
 pub fn import(path: &Path, kind: Option<Kind>) -> Result<Import> {
+    import_with_mean(path, kind, None)
+}
+
+/// As [`import`], with a second file, `mean`, of the mean of the training clips, without which C3D is of no use (`mean2.npz`): an
+/// array `mean` `[3, 16, height, width]`, blue before green before red, of which 112 rows and columns are used, the first 8 being
+/// left out.
+///
+/// # Errors
+///
+/// As [`import`]; if C3D is without a mean, or another network with one.
+pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) -> Result<Import> {
     let file = |what: String| Error::File { path: path.to_path_buf(), what };
     let (source, sha256): (Box<dyn TensorSource>, String) = match TensorFlowData::open(path)? {
         Some(data) => {
@@ -51,8 +63,26 @@ pub fn import(path: &Path, kind: Option<Kind>) -> Result<Import> {
             (Box::new(files), digest)
         }
     };
-    let tensors = Converted::new(source, kind).map_err(file)?;
+    let mut tensors = Converted::new(source, kind).map_err(file)?;
     let found = tensors.kind();
+    match (found, mean) {
+        (Kind::C3d, Some(mean)) => tensors.give(c3d::MEAN, read_mean(mean)?),
+        (Kind::Clip, None) => {
+            // A folder has the list of merges too, which texts need.
+            if let Some(tokenizer) = Tokenizer::in_folder(path)? {
+                tensors.give(clip::MERGES, tokenizer.to_tensor()?);
+            }
+        }
+        (Kind::C3d, None) => {
+            return Err(file(
+                "holds C3D, which takes clips less the mean of its training clips; give that file too (`mean2.npz`)".into(),
+            ));
+        }
+        (_, None) => {}
+        (other, Some(_)) => {
+            return Err(file(format!("holds {}, which takes no mean of clips; leave that file out", other.name())));
+        }
+    }
     let specification = found.specification();
     let wrong = misfits(specification.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())), &tensors);
     all_fit(found.name(), &wrong).map_err(file)?;
@@ -63,6 +93,24 @@ pub fn import(path: &Path, kind: Option<Kind>) -> Result<Import> {
         batch_norm_eps: found.batch_norm_eps(),
     };
     Ok(Import { kind: found, identity, tensors })
+}
+
+/// The part of the mean that the network takes off clips.
+fn read_mean(path: &Path) -> Result<Tensor> {
+    let files = WeightFiles::open(path)?;
+    let [channels, frames, height, width] = c3d::MEAN_SHAPE;
+    let cut = c3d::MEAN_CUT;
+    match files.shape(c3d::MEAN).as_deref() {
+        Some(&[c, f, h, w]) if (c, f) == (channels, frames) && h >= cut + height && w >= cut + width => {
+            let mean = files.tensor(c3d::MEAN)?;
+            Ok(mean.narrow(2, cut, height)?.narrow(3, cut, width)?.contiguous()?)
+        }
+        found => {
+            let wanted = format!("[{channels}, {frames}, at least {}, at least {}]", cut + height, cut + width);
+            let what = format!("expected an array `{}` {wanted}, got {found:?}", c3d::MEAN);
+            Err(Error::File { path: path.to_path_buf(), what })
+        }
+    }
 }
 
 impl Import {
@@ -116,6 +164,20 @@ const EPS: &str = "bn_eps";
 pub fn open(path: &Path, setup: Setup) -> Result<Box<dyn Detector>> {
     let (files, kind, identity) = open_file(path)?;
     kind.build(&files, identity, setup)
+}
+
+/// As [`open`], of a file that holds CLIP, which knows texts besides images.
+///
+/// # Errors
+///
+/// As [`open`], or if it holds another network.
+pub fn open_clip(path: &Path, setup: Setup) -> Result<Clip> {
+    let (files, kind, identity) = open_file(path)?;
+    if kind != Kind::Clip {
+        let what = format!("holds {}, which knows no texts; give the weights of {}", kind.name(), Kind::Clip.name());
+        return Err(Error::File { path: path.to_path_buf(), what });
+    }
+    Clip::new(&files, identity, setup.preparation.unwrap_or_else(|| kind.preparation()))
 }
 
 /// A file that [`Import::save`] wrote, and what it says of itself.

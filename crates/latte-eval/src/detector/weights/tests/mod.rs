@@ -150,6 +150,52 @@ fn inception_is_the_same_from_every_file() {
     holds(&folder.written("weights.pth", &TORCH, &as_ours), Kind::InceptionFid, &weights);
 }
 
+/// An archive of NumPy's arrays.
+fn npz(arrays: &[Named]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, shape, values) in arrays {
+        let sides = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({sides}), }}\n");
+        zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+        let mut bytes = [b"\x93NUMPY\x01\x00", (header.len() as u16).to_le_bytes().as_slice(), header.as_bytes()].concat();
+        bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        std::io::Write::write_all(&mut zip, &bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn c3d_comes_from_arrays_and_needs_its_mean() {
+    let folder = Folder::new();
+    let (weights, mean): (Vec<Named>, Vec<Named>) = Kind::C3d
+        .specification()
+        .into_iter()
+        .map(|(name, shape)| {
+            // What is in them does not matter, but that it is the right one does.
+            let first = name.len() as f32;
+            let values = (0..shape.iter().product()).map(|i: usize| first + (i % 1001) as f32).collect();
+            (name, shape, values)
+        })
+        .partition(|(name, ..)| name != "mean");
+    let theirs: Vec<Named> = weights
+        .iter()
+        .filter(|(name, ..)| !name.starts_with("fc6"))
+        .map(|(name, s, v)| (name.replace(".weight", "/W").replace(".bias", "/b"), s.clone(), v.clone()))
+        .collect();
+    let file = folder.file("conv3d_deepnetA_ucf.npz", &npz(&theirs));
+    let failed = |mean: Option<&Path>| import_with_mean(&file, None, mean).map(|_| ()).map_err(|e| e.to_string()).unwrap_err();
+    assert!(failed(None).contains("mean2.npz"));
+    let wide: Vec<f32> = (0..3 * 16 * 128 * 128).map(|i| (i % 128) as f32).collect();
+    let wide = folder.file("mean2.npz", &npz(&[("mean".into(), vec![3, 16, 128, 128], wide)]));
+    // All names are found, in their containers; what was left out is told of.
+    let message = failed(Some(&wide));
+    assert!(message.contains("`fc6.bias` is missing, `fc6.weight` is missing") && !message.contains("conv"), "{message}");
+    assert!(failed(Some(&file)).contains("expected an array `mean`"));
+    let (cut, mean) = (read_mean(&wide).unwrap(), &mean[0]);
+    assert_eq!(cut.dims(), mean.1.as_slice());
+    assert_eq!(cut.flatten_all().unwrap().to_vec1::<f32>().unwrap()[..3], [8.0, 9.0, 10.0]);
+}
+
 #[test]
 fn an_imported_file_gives_the_same_features_and_says_whose_they_are() {
     let (folder, weights) = (Folder::new(), weights(Kind::I3d));
@@ -185,7 +231,7 @@ fn what_is_no_detector_is_one_clear_error() {
     let failed = |path: &Path, kind: Option<Kind>| import(path, kind).map(|_| ()).map_err(|e| e.to_string()).unwrap_err();
     let some = |names: &[&str]| names.iter().map(|n| (n.to_string(), vec![2], vec![1.0, 2.0])).collect::<Vec<Named>>();
     let foreign = folder.written("foreign.pt", &TORCH, &some(&["a.weight", "b"]));
-    assert!(failed(&foreign, None).contains("no detector that is known (i3d, inception_fid"));
+    assert!(failed(&foreign, None).contains("no detector that is known (i3d, inception_fid, c3d, clip"));
     let partial = folder.written("partial.pt", &TORCH, &some(&["Conv3d_1a_7x7.conv3d.weight", "b"]));
     let message = failed(&partial, None);
     assert!(message.contains("`Conv3d_1a_7x7.conv3d.weight` should be [64, 3, 7, 7, 7] but is [2]"), "{message}");

@@ -37,7 +37,9 @@ impl Pickle {
         self.number(0);
         for list in [shape.to_vec(), (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()] {
             self.0.push(b'(');
-            list.into_iter().for_each(|n| self.number(n));
+            for number in list {
+                self.number(number);
+            }
             self.0.push(b't');
         }
         self.0.extend(b"\x89ccollections\nOrderedDict\n)RtR");

@@ -1,0 +1,139 @@
+//! C3D trained on UCF-101: the detector of the inception score of videos.
+//!
+//! It takes 16 frames, blue before green before red, from 0 to 255, less the mean of its training clips at every place and frame.
+
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Device, Tensor};
+use latte_ops::{Convolution3d, Padding, Pool, Window, convolution_3d, pool_3d};
+use latte_weights::{TensorSource, expect_tensor};
+
+use super::layers::{dense, of_volumes};
+use super::preparation::Preparation;
+use super::{Clips, Detector, Identity, Tap, in_groups};
+use crate::Result;
+
+/// Height and width of the frames that it takes.
+const SIDE: usize = 112;
+/// Frames of a clip.
+const FRAMES: usize = 16;
+/// Clips that go through the network together: its last layers have one place for a clip, and weights of 200 MB.
+const TOGETHER: usize = 8;
+const TAPS: &[Tap] = &[Tap { name: "logits", width: 101 }];
+
+/// The name of the mean of the training clips, `[3, 16, 112, 112]`, blue before green before red.
+pub(super) const MEAN: &str = "mean";
+/// Its shape in this program's files.
+pub(super) const MEAN_SHAPE: [usize; 4] = [3, FRAMES, SIDE, SIDE];
+/// Rows and columns that are cut off in front of the mean where it is larger, as the original does.
+pub(super) const MEAN_CUT: usize = 8;
+
+/// Convolutions of 3 × 3 × 3: name, channels that come in and go out, and whether the sizes are halved behind it.
+const CONVOLUTIONS: [(&str, usize, usize, bool); 8] = [
+    ("conv1a", 3, 64, true),
+    ("conv2a", 64, 128, true),
+    ("conv3a", 128, 256, false),
+    ("conv3b", 256, 256, true),
+    ("conv4a", 256, 512, false),
+    ("conv4b", 512, 512, true),
+    ("conv5a", 512, 512, false),
+    ("conv5b", 512, 512, true),
+];
+/// Products at the end: name, values that come in and go out.
+const PRODUCTS: [(&str, usize, usize); 3] = [("fc6", 8192, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 101)];
+
+/// The names and shapes of its tensors, but for the mean.
+pub(super) fn tensors() -> Vec<(String, Vec<usize>)> {
+    let convolutions = CONVOLUTIONS.iter().map(|&(name, input, output, _)| (name, vec![output, input, 3, 3, 3]));
+    let products = PRODUCTS.iter().map(|&(name, input, output)| (name, vec![output, input]));
+    let with_bias =
+        |(name, shape): (&str, Vec<usize>)| [(format!("{name}.bias"), vec![shape[0]]), (format!("{name}.weight"), shape)];
+    convolutions.chain(products).flat_map(with_bias).collect()
+}
+
+/// The network with its weights.
+#[derive(Debug)]
+pub struct C3d {
+    identity: Identity,
+    preparation: Preparation,
+    /// `[16, 112, 112, 3]`, in the order in which the network takes channels.
+    mean: Tensor,
+    convolutions: Vec<Convolution3d>,
+    products: Vec<Convolution3d>,
+}
+
+impl C3d {
+    /// With weights under the names of this program's files.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing or has another shape.
+    pub(super) fn new(source: &dyn TensorSource, identity: Identity, preparation: Preparation) -> Result<Self> {
+        let read = |name: &str, shape: &[usize]| -> Result<[Tensor; 2]> {
+            let bias = expect_tensor(source, &format!("{name}.bias"), &shape[..1])?;
+            Ok([expect_tensor(source, &format!("{name}.weight"), shape)?, bias])
+        };
+        let mut convolutions = Vec::new();
+        for (name, input, output, _) in CONVOLUTIONS {
+            let [weight, bias] = read(name, &[output, input, 3, 3, 3])?;
+            convolutions.push(Convolution3d::new(&weight, &bias, [1; 3], Padding::Same, true)?);
+        }
+        let mut products = Vec::new();
+        for (name, input, output) in PRODUCTS {
+            let [weight, bias] = read(name, &[output, input])?;
+            products.push(if name == "fc6" {
+                // It takes channels before places, as a convolution over all places does.
+                let weight = weight.reshape((output, 512, 1, 4, 4))?;
+                Convolution3d::new(&of_volumes(&weight)?, &bias, [1; 3], Padding::NONE, true)?
+            } else {
+                dense(&weight, &bias, name != "fc8")?
+            });
+        }
+        let mean = expect_tensor(source, MEAN, &MEAN_SHAPE)?.permute((1, 2, 3, 0))?.contiguous()?;
+        Ok(Self { identity, preparation, mean, convolutions, products })
+    }
+
+    /// Logits `[n, 101]` of `x` `[n, 16, 112, 112, 3]`, red before green before blue, from 0 to 255.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let swapped = x.index_select(&Tensor::new(&[2u32, 1, 0], &Device::Cpu)?, 4)?;
+        let mut x = swapped.broadcast_sub(&self.mean)?;
+        for (convolution, (name, .., halved)) in self.convolutions.iter().zip(CONVOLUTIONS) {
+            x = convolution_3d(&x, convolution)?;
+            if halved {
+                // The first leaves the frames alone; the last goes over the border of its 7 rows and columns.
+                let frames = if name == "conv1a" { 1 } else { 2 };
+                let behind = usize::from(name == "conv5b");
+                let padding = Padding::Around([[0, 0], [0, behind], [0, behind]]);
+                let size = [frames, 2, 2];
+                x = pool_3d(&x, Pool::Max, Window { size, stride: size, padding })?;
+            }
+        }
+        for product in &self.products {
+            x = convolution_3d(&x, product)?;
+        }
+        Ok(x.flatten_from(1)?)
+    }
+}
+
+impl Detector for C3d {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn taps(&self) -> &'static [Tap] {
+        TAPS
+    }
+
+    fn min_frames(&self) -> usize {
+        FRAMES
+    }
+
+    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>> {
+        clips.check(&self.identity.kind, FRAMES..=FRAMES)?;
+        in_groups(self, clips, taps, TOGETHER, |clips| {
+            let logits = self.forward(&self.preparation.apply(clips, SIDE)?)?;
+            Ok(vec![logits; taps.len()])
+        })
+    }
+}

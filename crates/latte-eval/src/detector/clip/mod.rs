@@ -1,0 +1,220 @@
+//! CLIP ViT-B/32: images and texts as directions in one space, for CLIPSIM and its relatives.
+
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod tower;
+
+use candle_core::{D, Device, IndexOp, Tensor};
+use latte_ops::{Convolution3d, Padding, convolution_3d};
+use latte_weights::{TensorSource, expect_tensor};
+
+pub(super) use tokens::MERGES;
+pub use tokens::Tokenizer;
+
+use super::layers::{dense, of_volumes};
+use super::preparation::Preparation;
+use super::{Clips, Detector, Identity, Tap, in_groups};
+use crate::{Error, Result};
+use tower::{Mask, Norm, Tower};
+
+/// Height and width of the images that it takes.
+pub(super) const SIDE: usize = 224;
+/// Height and width of a patch.
+const PATCH: usize = 32;
+/// Patches of an image, and the token of its class.
+const IMAGE_TOKENS: usize = (SIDE / PATCH) * (SIDE / PATCH) + 1;
+const VISION_WIDTH: usize = 768;
+const TEXT_WIDTH: usize = 512;
+/// The width of the space that both share.
+const JOINT_WIDTH: usize = 512;
+const LAYERS: usize = 12;
+/// The tokens of a text with its begin and end.
+pub(super) const TEXT_TOKENS: usize = 77;
+const VOCABULARY: usize = 49_408;
+/// Images, or texts, that go through the network together.
+const TOGETHER: usize = 16;
+const TAPS: &[Tap] = &[Tap { name: "image", width: JOINT_WIDTH }];
+
+/// The names and shapes of its tensors.
+pub(super) fn tensors() -> Vec<(String, Vec<usize>)> {
+    let mut tensors: Vec<(String, Vec<usize>)> = [
+        ("text_model.embeddings.token_embedding.weight", vec![VOCABULARY, TEXT_WIDTH]),
+        ("text_model.embeddings.position_embedding.weight", vec![TEXT_TOKENS, TEXT_WIDTH]),
+        ("text_projection.weight", vec![JOINT_WIDTH, TEXT_WIDTH]),
+        ("vision_model.embeddings.class_embedding", vec![VISION_WIDTH]),
+        ("vision_model.embeddings.patch_embedding.weight", vec![VISION_WIDTH, 3, PATCH, PATCH]),
+        ("vision_model.embeddings.position_embedding.weight", vec![IMAGE_TOKENS, VISION_WIDTH]),
+        ("visual_projection.weight", vec![JOINT_WIDTH, VISION_WIDTH]),
+    ]
+    .map(|(name, shape)| (name.to_string(), shape))
+    .into();
+    let norms = [
+        ("text_model.final_layer_norm", TEXT_WIDTH),
+        // Spelt so in the files.
+        ("vision_model.pre_layrnorm", VISION_WIDTH),
+        ("vision_model.post_layernorm", VISION_WIDTH),
+    ];
+    for (name, width) in norms {
+        tensors.extend(["weight", "bias"].map(|part| (format!("{name}.{part}"), vec![width])));
+    }
+    for (name, width) in [("text_model", TEXT_WIDTH), ("vision_model", VISION_WIDTH)] {
+        tensors.extend((0..LAYERS).flat_map(|layer| tower::tensors(&format!("{name}.encoder.layers.{layer}"), width)));
+    }
+    tensors
+}
+
+/// The network with its weights.
+#[derive(Debug)]
+pub struct Clip {
+    identity: Identity,
+    preparation: Preparation,
+    vision: Vision,
+    text: Text,
+    tokenizer: Option<Tokenizer>,
+}
+
+#[derive(Debug)]
+struct Vision {
+    patches: Convolution3d,
+    class: Tensor,
+    positions: Tensor,
+    before: Norm,
+    tower: Tower,
+    after: Norm,
+    projection: Convolution3d,
+}
+
+#[derive(Debug)]
+struct Text {
+    tokens: Tensor,
+    positions: Tensor,
+    tower: Tower,
+    after: Norm,
+    projection: Convolution3d,
+}
+
+impl Clip {
+    /// With weights under the names of this program's files, and the list of merges if it is there.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing or has another shape, or the list is damaged.
+    pub(super) fn new(source: &dyn TensorSource, identity: Identity, preparation: Preparation) -> Result<Self> {
+        let get = |name: &str, shape: &[usize]| expect_tensor(source, name, shape);
+        let without_bias = |name: &str, shape: &[usize]| -> Result<Convolution3d> {
+            dense(&get(name, shape)?, &Tensor::zeros(shape[0], candle_core::DType::F32, &Device::Cpu)?, false)
+        };
+        let weight = get("vision_model.embeddings.patch_embedding.weight", &[VISION_WIDTH, 3, PATCH, PATCH])?;
+        let zeros = Tensor::zeros(VISION_WIDTH, candle_core::DType::F32, &Device::Cpu)?;
+        let vision = Vision {
+            patches: Convolution3d::new(&of_volumes(&weight)?, &zeros, [1, PATCH, PATCH], Padding::NONE, false)?,
+            class: get("vision_model.embeddings.class_embedding", &[VISION_WIDTH])?,
+            positions: get("vision_model.embeddings.position_embedding.weight", &[IMAGE_TOKENS, VISION_WIDTH])?,
+            before: Norm::new(source, "vision_model.pre_layrnorm", VISION_WIDTH)?,
+            tower: Tower::new(source, "vision_model.encoder.layers", LAYERS, VISION_WIDTH, Mask::None)?,
+            after: Norm::new(source, "vision_model.post_layernorm", VISION_WIDTH)?,
+            projection: without_bias("visual_projection.weight", &[JOINT_WIDTH, VISION_WIDTH])?,
+        };
+        let text = Text {
+            tokens: get("text_model.embeddings.token_embedding.weight", &[VOCABULARY, TEXT_WIDTH])?,
+            positions: get("text_model.embeddings.position_embedding.weight", &[TEXT_TOKENS, TEXT_WIDTH])?,
+            tower: Tower::new(source, "text_model.encoder.layers", LAYERS, TEXT_WIDTH, Mask::Causal)?,
+            after: Norm::new(source, "text_model.final_layer_norm", TEXT_WIDTH)?,
+            projection: without_bias("text_projection.weight", &[JOINT_WIDTH, TEXT_WIDTH])?,
+        };
+        let tokenizer = match source.shape(MERGES) {
+            Some(_) => Some(Tokenizer::from_tensor(&source.tensor(MERGES)?)?),
+            None => None,
+        };
+        Ok(Self { identity, preparation, vision, text, tokenizer })
+    }
+
+    /// Texts as directions, `[n, 512]`, each of length 1.
+    ///
+    /// # Errors
+    ///
+    /// If the weights came without a list of merges, which says what the tokens of a text are.
+    pub fn texts(&self, texts: &[&str]) -> Result<Tensor> {
+        let Some(tokenizer) = &self.tokenizer else {
+            let what = "were imported without `merges.txt` or `tokenizer.json`, without which no text can be read; import them from a \
+                        folder that has one";
+            return Err(Error::refused(format!("the weights of {}", self.identity.source), what));
+        };
+        let tokens: Vec<Vec<u32>> = texts.iter().map(|text| tokenizer.tokens(text)).collect();
+        self.token_texts(&tokens)
+    }
+
+    /// As [`Clip::texts`], of texts as tokens, each with its begin and end.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, one is empty, too long, or has a token that there is not.
+    pub fn token_texts(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
+        let longest = texts.iter().map(Vec::len).max().unwrap_or_default();
+        let fine = texts.iter().all(|text| !text.is_empty() && text.iter().all(|&token| (token as usize) < VOCABULARY));
+        if longest == 0 || longest > TEXT_TOKENS || !fine {
+            return Err(Error::refused(
+                "texts",
+                format!("expected 1 to {TEXT_TOKENS} tokens below {VOCABULARY} in each, got {longest}"),
+            ));
+        }
+        let parts = texts.chunks(TOGETHER).map(|texts| self.text.forward(texts)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+}
+
+impl Vision {
+    /// `[n, 512]`, each of length 1, of `x` `[n, 1, 224, 224, 3]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let n = x.dim(0)?;
+        let patches = convolution_3d(x, &self.patches)?.reshape((n, IMAGE_TOKENS - 1, VISION_WIDTH))?;
+        let class = self.class.reshape((1, 1, VISION_WIDTH))?.broadcast_as((n, 1, VISION_WIDTH))?;
+        let x = Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&self.positions)?; // [n, 50, 768]
+        let x = self.tower.forward(&self.before.forward(&x)?)?;
+        let class = self.after.forward(&x.i((.., 0))?.contiguous()?)?; // [n, 768]
+        direction(&class, &self.projection)
+    }
+}
+
+impl Text {
+    /// `[n, 512]`, each of length 1. What follows a text in `texts` that is shorter than others has no influence on it.
+    fn forward(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
+        let (n, len) = (texts.len(), texts.iter().map(Vec::len).max().unwrap_or_default());
+        let padded: Vec<u32> = texts.iter().flat_map(|text| text.iter().copied().chain(std::iter::repeat(0)).take(len)).collect();
+        let x = self.tokens.index_select(&Tensor::from_vec(padded, n * len, &Device::Cpu)?, 0)?;
+        let x = x.reshape((n, len, TEXT_WIDTH))?.broadcast_add(&self.positions.narrow(0, 0, len)?)?;
+        let x = self.tower.forward(&x)?;
+        let last = texts.iter().enumerate().map(|(i, text)| x.i((i, text.len() - 1)));
+        let last = Tensor::stack(&last.collect::<candle_core::Result<Vec<_>>>()?, 0)?; // [n, 512]
+        direction(&self.after.forward(&last)?, &self.projection)
+    }
+}
+
+/// `x` `[n, d]` in the joint space, of length 1.
+fn direction(x: &Tensor, projection: &Convolution3d) -> Result<Tensor> {
+    let y = tower::product(x, projection)?;
+    Ok(y.broadcast_div(&y.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?)
+}
+
+impl Detector for Clip {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn taps(&self) -> &'static [Tap] {
+        TAPS
+    }
+
+    fn min_frames(&self) -> usize {
+        1
+    }
+
+    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>> {
+        clips.check(&self.identity.kind, 1..=1)?;
+        in_groups(self, clips, taps, TOGETHER, |clips| {
+            let image = self.vision.forward(&self.preparation.apply_cropped(clips, SIDE)?)?;
+            Ok(vec![image; taps.len()])
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! CLIP's tokens: words, then bytes, joined again by a list of merges. The list is all there is to know: a token is one of the 256
+//! bytes, one of them at the end of a word, or a merge.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::Tensor;
+use latte_weights::{read_json, read_small};
+use regex::Regex;
+
+use super::{TEXT_TOKENS, VOCABULARY};
+use crate::{Error, Result};
+
+/// The tensor of a file of this program that holds the list, a character's number for each value.
+pub(in super::super) const MERGES: &str = "tokenizer.merges";
+/// Files that hold the list, the first found being taken.
+const FILES: [&str; 2] = ["merges.txt", "tokenizer.json"];
+/// What a piece at the end of a word has behind it in the list.
+const END_OF_WORD: &str = "</w>";
+/// What words are: endings behind an apostrophe, runs of letters, single digits, runs of what is none of these.
+const WORD: &str = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+";
+
+/// From texts to tokens.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    /// The token of each byte; the same at the end of a word is 256 more.
+    bytes: [u32; 256],
+    /// The token that two make, with its place in the list: earlier ones go first.
+    merges: BTreeMap<(u32, u32), u32>,
+    word: Regex,
+    text: String,
+}
+
+impl Tokenizer {
+    /// The list in `folder`, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is damaged.
+    pub fn in_folder(folder: &Path) -> Result<Option<Self>> {
+        let Some(path) = FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else { return Ok(None) };
+        let damaged = |what: String| Error::File { path: path.clone(), what };
+        let text = if path.extension().is_some_and(|e| e == "json") {
+            let json = read_json(&path)?;
+            let merges = json.pointer("/model/merges").and_then(serde_json::Value::as_array);
+            let Some(merges) = merges else { return Err(damaged("has no list `model.merges`".into())) };
+            let line = |merge: &serde_json::Value| match merge {
+                serde_json::Value::String(pair) => Some(pair.clone()),
+                serde_json::Value::Array(pair) => Some(format!("{} {}", pair.first()?.as_str()?, pair.get(1)?.as_str()?)),
+                _ => None,
+            };
+            let lines = merges.iter().map(line).collect::<Option<Vec<_>>>();
+            lines.ok_or_else(|| damaged("has a merge that is no pair of texts".into()))?.join("\n")
+        } else {
+            String::from_utf8(read_small(&path)?).map_err(|e| damaged(format!("is no text: {e}")))?
+        };
+        Self::new(&text).map(Some).map_err(damaged)
+    }
+
+    /// The list that a file of this program holds.
+    pub(super) fn from_tensor(list: &Tensor) -> Result<Self> {
+        let values = list.flatten_all()?.to_vec1::<f32>()?;
+        let text = values.into_iter().map(|value| char::from_u32(value as u32)).collect::<Option<String>>();
+        let read = text.ok_or_else(|| "is no text".to_string()).and_then(|text| Self::new(&text));
+        read.map_err(|what| Error::refused(format!("`{MERGES}`"), format!("{what}; import the weights again")))
+    }
+
+    /// The list as a file of this program holds it.
+    pub(in super::super) fn to_tensor(&self) -> Result<Tensor> {
+        let values: Vec<f32> = self.text.chars().map(|c| c as u32 as f32).collect();
+        let len = values.len();
+        Ok(Tensor::from_vec(values, len, &candle_core::Device::Cpu)?)
+    }
+
+    /// From the list's lines; one that begins with `#` says what it is of.
+    fn new(text: &str) -> std::result::Result<Self, String> {
+        let mut bytes = [0; 256];
+        let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
+        for (number, (byte, shown)) in byte_characters().into_iter().enumerate() {
+            bytes[byte as usize] = number as u32;
+            numbers.insert(shown.to_string(), number as u32);
+            numbers.insert(format!("{shown}{END_OF_WORD}"), number as u32 + 256);
+        }
+        let mut merges = BTreeMap::new();
+        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("#version"));
+        // Lists may go on behind the merges that the network knows.
+        for (index, line) in lines.take(VOCABULARY - 512 - 2).enumerate() {
+            let number = 512 + index as u32;
+            let pair = line.split_once(' ').and_then(|(a, b)| Some((a, b, *numbers.get(a)?, *numbers.get(b)?)));
+            let Some((first, second, a, b)) = pair else {
+                return Err(format!("has no merge of two known pieces in line {}: `{line}`", index + 1));
+            };
+            merges.entry((a, b)).or_insert(number);
+            numbers.entry(format!("{first}{second}")).or_insert(number);
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        let word = Regex::new(WORD).map_err(|e| e.to_string())?;
+        Ok(Self { bytes, merges, word, text: lines.join("\n") })
+    }
+
+    /// The tokens of a text, with its begin and end, at most 77.
+    pub fn tokens(&self, text: &str) -> Vec<u32> {
+        let [begin, end] = [VOCABULARY as u32 - 2, VOCABULARY as u32 - 1];
+        let mut tokens = vec![begin];
+        for word in self.word.find_iter(&text.to_lowercase()) {
+            tokens.extend(self.pieces(word.as_str()));
+            if tokens.len() >= TEXT_TOKENS {
+                break;
+            }
+        }
+        tokens.truncate(TEXT_TOKENS - 1);
+        tokens.push(end);
+        tokens
+    }
+
+    /// The bytes of a word, joined while there are merges for it, the earliest in the list first.
+    fn pieces(&self, word: &str) -> Vec<u32> {
+        let mut pieces: Vec<u32> = word.bytes().map(|byte| self.bytes[byte as usize]).collect();
+        if let Some(last) = pieces.last_mut() {
+            *last += 256;
+        }
+        loop {
+            let merged = |pair: &[u32]| self.merges.get(&(pair[0], pair[1])).copied();
+            let Some(best) = pieces.windows(2).filter_map(merged).min() else { return pieces };
+            let mut joined = Vec::with_capacity(pieces.len());
+            let mut at = 0;
+            while at < pieces.len() {
+                if at + 1 < pieces.len() && merged(&pieces[at..at + 2]) == Some(best) {
+                    joined.push(best);
+                    at += 2;
+                } else {
+                    joined.push(pieces[at]);
+                    at += 1;
+                }
+            }
+            pieces = joined;
+        }
+    }
+}
+
+/// All bytes in the order of their tokens, each with the character that stands for it in the list: itself where it is printed,
+/// else one from behind the first 256.
+fn byte_characters() -> Vec<(u8, char)> {
+    let printed = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let mut characters: Vec<(u8, char)> = (0..=255).filter(printed).map(|byte| (byte, char::from(byte))).collect();
+    let others = (0..=255u8).filter(|byte| !printed(byte)).zip('\u{100}'..);
+    characters.extend(others);
+    characters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "#version: 0.2\nc a\nt </w>\nca t</w>\n";
+
+    #[test]
+    fn words_are_endings_letters_digits_and_others() {
+        let word = Regex::new(WORD).unwrap();
+        let words = |text| word.find_iter(text).map(|word| word.as_str()).collect::<Vec<_>>();
+        assert_eq!(
+            words("it's  12 cats' paws!?\né… 'tis"),
+            ["it", "'s", "1", "2", "cats", "'", "paws", "!?", "é", "…", "'t", "is"]
+        );
+    }
+
+    #[test]
+    fn pieces_are_joined_in_the_order_of_the_list() {
+        let list = "#version: 0.2\nc a\nca t</w>\na t</w>\n";
+        let tokenizer = Tokenizer::new(list).unwrap();
+        let byte = |c: char| c as u32 - '!' as u32;
+        assert_eq!(tokenizer.tokens("Cat"), [49_406, 513, 49_407]);
+        // `c a` comes first, though `a t` is there too.
+        assert_eq!(tokenizer.tokens("cats at"), [49_406, 512, byte('t'), byte('s') + 256, 514, 49_407]);
+        // The first printed byte is `!`; bytes that are not printed come behind all that are.
+        assert_eq!(tokenizer.tokens("!"), [49_406, 256, 49_407]);
+        let long = tokenizer.tokens(&"cat ".repeat(100));
+        assert_eq!((long.len(), long[75], long[76]), (77, 513, 49_407));
+        assert_eq!(tokenizer.tokens(""), [49_406, 49_407]);
+    }
+
+    #[test]
+    fn the_list_survives_a_file_and_damage_is_told_of() {
+        let tokenizer = Tokenizer::new("#version: 0.2\nc a\nca t</w>\n").unwrap();
+        let again = Tokenizer::from_tensor(&tokenizer.to_tensor().unwrap()).unwrap();
+        assert_eq!(again.tokens("a cat"), tokenizer.tokens("a cat"));
+        assert!(Tokenizer::new(LIST).unwrap_err().contains("line 2"));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Tokenizer::in_folder(folder.path()).unwrap().is_none());
+        let json = folder.path().join("tokenizer.json");
+        std::fs::write(&json, r#"{"model": {"merges": [["c", "a"], "ca t</w>"]}}"#).unwrap();
+        assert_eq!(Tokenizer::in_folder(folder.path()).unwrap().unwrap().tokens("cat"), tokenizer.tokens("cat"));
+        std::fs::write(&json, r#"{"model": {"merges": [["c"]]}}"#).unwrap();
+        assert!(Tokenizer::in_folder(folder.path()).is_err());
+        std::fs::write(folder.path().join("merges.txt"), "a b c\n").unwrap();
+        assert!(Tokenizer::in_folder(folder.path()).is_err_and(|e| e.to_string().contains("merges.txt")));
+    }
+}
