@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use latte_eval::clips::{ClipSet, ClipsInMemory};
-use latte_eval::detector::{Detector, Kind};
+use latte_eval::detector::{Detector, Kind, Tap};
 use latte_eval::extract::{Extraction, Unseen, extract};
 use latte_eval::judge::{Extras, SetFeatures, judge};
 use latte_eval::protocol::{Framing, Protocol, Task};
@@ -91,7 +91,7 @@ impl OneDetector {
         let clips = ClipSet::open(&location, sampling, &protocol, data.decoder.into(), "real")?;
         let name = format!("{}_{}", detector.identity().kind, task.name());
         let Extraction::Whole(real) =
-            extract(&clips, detector.as_ref(), protocol.preparation, detector.taps(), None, &mut Unseen)?
+            extract(&clips, detector.as_ref(), protocol.preparation, &taps(detector.as_ref(), &protocol), None, &mut Unseen)?
         else {
             return Err(bad_input("evaluation: the real clips were not all looked at"));
         };
@@ -107,11 +107,23 @@ impl OneDetector {
         } else {
             clips
         };
-        let found = extract(clips, self.detector.as_ref(), self.protocol.preparation, self.detector.taps(), None, &mut Unseen)?;
+        let found = extract(
+            clips,
+            self.detector.as_ref(),
+            self.protocol.preparation,
+            &taps(self.detector.as_ref(), &self.protocol),
+            None,
+            &mut Unseen,
+        )?;
         let Extraction::Whole(fake) = found else {
             return Err(latte_eval::Error::Refused { subject: "clips".into(), what: "were not all looked at".into() });
         };
         let extras = Extras { allow_few: true, ..Extras::default() };
         Ok(judge(&self.protocol, Some(&self.real), &SetFeatures::Each(fake), &extras)?.value)
     }
+}
+
+/// The output that the protocol takes.
+fn taps(detector: &dyn Detector, protocol: &Protocol) -> Vec<Tap> {
+    detector.taps().iter().filter(|tap| tap.name == protocol.output).copied().collect()
 }

@@ -135,7 +135,8 @@ fn what_would_give_no_sound_number_is_refused() {
         }
         place.refused(&args.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    let cases: [(&[(&str, &str)], &[&str], &str); 9] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 9] = [
         (&[], &["--real-stride", "2"], "--real-stride"),
         (&[], &["--allow-few"], "8 clips"),
         (&[("--frames", "8")], &[], "needs at least 9"),

@@ -48,12 +48,12 @@ pub struct SetReport {
 }
 
 /// Clips that can be read in any order, some at a time.
+#[expect(clippy::len_without_is_empty, reason = "there is at least one clip")]
 pub trait ClipList: Sync {
     /// What there is to say about them.
     fn report(&self) -> &SetReport;
 
     /// How many clips there are; at least one.
-    #[expect(clippy::len_without_is_empty, reason = "there is at least one clip")]
     fn len(&self) -> usize;
 
     /// What a clip is called; no two have the same name.
@@ -80,6 +80,7 @@ pub struct ClipSet {
 struct Entry {
     name: String,
     place: Place,
+    caption: Option<String>,
     frames: usize,
     size: [usize; 2],
     content: String,
@@ -171,6 +172,14 @@ impl ClipSet {
 
     fn indices(&self, start: usize) -> Vec<usize> {
         (0..self.report.frames).map(|i| start + i * self.stride).collect()
+    }
+
+    /// Each video, by name: the text that it was made from, where the list of videos says so, and how many of the clips are its own.
+    pub fn captions(&self) -> Vec<(&str, Option<&str>, usize)> {
+        let mut captions: Vec<(&str, Option<&str>, usize)> =
+            self.videos.iter().map(|video| (video.name.as_str(), video.caption.as_deref(), 0)).collect();
+        self.clips.iter().for_each(|(video, _)| captions[*video].2 += 1);
+        captions
     }
 
     /// The clips of one video that begin at `starts`: each frame is decoded once.
@@ -270,6 +279,7 @@ fn look(item: &Item, covered: usize, decoder: Decoder) -> Found {
         Ok(Found::Good(Entry {
             name: item.name.clone(),
             place: item.place.clone(),
+            caption: item.caption.clone().or_else(|| caption_beside(&item.place)),
             frames: info.num_frames,
             size: [info.height, info.width],
             content: item.place.content_hash()?,
@@ -277,6 +287,15 @@ fn look(item: &Item, covered: usize, decoder: Decoder) -> Found {
         }))
     };
     look().unwrap_or_else(|e| Found::Unreadable(e.to_string()))
+}
+
+/// The prompt in the `.json` file beside a video, which this program writes with what it makes of texts.
+fn caption_beside(place: &Place) -> Option<String> {
+    let Place::Path(path) = place else { return None };
+    let text = std::fs::read_to_string(path.with_extension("json")).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let prompt = value.get("prompt").or_else(|| value.get("settings")?.get("prompt"))?;
+    Some(prompt.as_str()?.to_string())
 }
 
 /// Where clips begin, video by video.
@@ -351,7 +370,9 @@ impl ClipsInMemory {
             return Err(Error::refused(source, what));
         }
         let mut digest = Sha256::new();
-        clips.iter().for_each(|clip| digest.update(clip.pixels()));
+        for clip in &clips {
+            digest.update(clip.pixels());
+        }
         let report = SetReport {
             path: PathBuf::from(source),
             videos: clips.len(),

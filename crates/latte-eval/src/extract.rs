@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use latte_video::Clip;
 
 use crate::clips::ClipList;
-use crate::detector::{Clips, Detector, Preparation, Tap};
+use crate::detector::{Clips, Detector, Kind, Preparation, Tap};
 use crate::features::{FeatureOrigin, FeatureSet, read, write};
 use crate::metric::Features;
 use crate::{Error, Result};
@@ -66,6 +66,13 @@ pub struct Cache {
     pub folder: PathBuf,
     /// The part of the work that this process does.
     pub share: Share,
+}
+
+/// The outputs of a detector that are kept on disk: those that numbers are made of. The others would double the room.
+pub fn kept_taps(detector: &dyn Detector) -> Vec<Tap> {
+    const LEFT_OUT: [&str; 4] = ["logits", "768", "192", "64"];
+    let is_inception = detector.identity().kind == Kind::InceptionFid.name();
+    detector.taps().iter().filter(|tap| !(is_inception && LEFT_OUT.contains(&tap.name))).copied().collect()
 }
 
 /// What came of an extraction.
@@ -294,7 +301,9 @@ impl Work<'_> {
                 Err(why) => unreadable.push(why),
             }
         }
-        unreadable.iter().for_each(|why| progress.warning(why));
+        for why in &unreadable {
+            progress.warning(why);
+        }
         let mut outputs = BTreeMap::new();
         if !names.is_empty() {
             let clips = Clips { pixels: &pixels, shape: [names.len(), frames, height, width] };

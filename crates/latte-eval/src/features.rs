@@ -132,7 +132,9 @@ pub(crate) fn read(path: &Path) -> Result<(FeatureSet, Description)> {
     }
     let mut outputs = BTreeMap::new();
     for (name, tensor) in tensors.iter() {
-        let (rows, width) = tensor.dims2().map_err(|_| wrong(path, format!("`{name}` is no matrix; make the file again")))?;
+        let [rows, width] = *tensor.dims() else {
+            return Err(wrong(path, format!("`{name}` is no matrix; make the file again")));
+        };
         if rows != description.names.len() {
             let what = format!("`{name}` has {rows} rows for {} clips; make the file again", description.names.len());
             return Err(wrong(path, what));

@@ -49,7 +49,7 @@ impl Task {
         match self {
             Self::Fvd | Self::Kvd => Kind::I3d,
             Self::Fid | Self::Kid | Self::Is => Kind::InceptionFid,
-            Self::VideoIs => Kind::I3d,
+            Self::VideoIs => Kind::C3d,
         }
     }
 
@@ -319,7 +319,7 @@ impl Protocol {
             seed: 0,
             preparation: match task {
                 Task::Fvd | Task::Kvd => Preparation { resize: row.clip_resize, values: ValueMap::MinusOneToOne },
-                Task::VideoIs => Kind::I3d.preparation(),
+                Task::VideoIs => Kind::C3d.preparation(),
                 Task::Fid | Task::Kid | Task::Is => row.frame_preparation,
             },
             batch_norm_eps: task.detector().batch_norm_eps().map(|eps| if of_frames { eps } else { row.clip_eps }),

@@ -73,7 +73,9 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
         say(&line);
     }
     let evaluations = read_evaluations(&run.join("evaluation.jsonl"))?;
-    score::distances(&evaluations).iter().for_each(|line| say(line));
+    for line in score::distances(&evaluations) {
+        say(&line);
+    }
     say("");
     say(&format!("took        {}", duration(started.elapsed())));
     say(&format!("look at     {}", sheet.display()));

@@ -16,7 +16,7 @@ impl Place {
     /// If they cannot be read.
     pub fn content_hash(&self) -> Result<String> {
         let files = match self {
-            Place::Path(path) if path.is_dir() => frame_folder::list(path)?.iter().map(|file| Stretch::whole(file)).collect(),
+            Self::Path(path) if path.is_dir() => frame_folder::list(path)?.iter().map(|file| Stretch::whole(file)).collect(),
             _ => vec![Stretch::of(self)],
         };
         let mut hasher = Sha256::new();

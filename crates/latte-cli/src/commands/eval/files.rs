@@ -38,7 +38,7 @@ pub(crate) fn import(args: &ImportArgs) -> anyhow::Result<()> {
             Some(Kind::from_name(name).ok_or_else(|| bad_input(format!("--kind {name}: expected one of {}", known())))?)
         }
     };
-    let imported = detector::import(&args.file, kind)?;
+    let imported = detector::import_with_mean(&args.file, kind, args.mean.as_deref())?;
     imported.save(&args.out)?;
     let identity = imported.identity();
     say(&format!("{} of {} ({}) in {}", identity.kind, identity.source, identity.weights, args.out.display()));

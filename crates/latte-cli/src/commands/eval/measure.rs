@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use latte_eval::detector::Kind;
 use latte_eval::judge::{Extras, Score, judge};
 use latte_eval::protocol::{Framing, Protocol, Task};
 use latte_video::Transform;
@@ -210,7 +211,7 @@ pub(crate) fn kid(args: &KidArgs) -> anyhow::Result<()> {
 }
 
 pub(crate) fn is(args: &IsArgs) -> anyhow::Result<()> {
-    let task = Task::Is;
+    let task = if args.detector.detector.kind()? == Kind::C3d { Task::VideoIs } else { Task::Is };
     let wanted = Wanted::new(&args.common, None, &NO_EXTRAS);
     let protocol = wanted.protocol(task, None)?.changed(|protocol| {
         if let (Some(wished), latte_eval::protocol::Statistic::InceptionScore { splits, .. }) =

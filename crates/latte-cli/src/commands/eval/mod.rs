@@ -5,6 +5,7 @@ mod files;
 mod measure;
 mod report;
 mod sets;
+mod texts;
 mod without_detector;
 
 use clap::Subcommand;
@@ -33,6 +34,7 @@ enum Command {
     Fid(measure::FrameArgs),
     Kid(measure::KidArgs),
     Is(measure::IsArgs),
+    Clipsim(texts::Args),
     Flicker(without_detector::FlickerArgs),
     Mmd(without_detector::MmdArgs),
     All(measure::AllArgs),
@@ -47,6 +49,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Command::Fid(args) => measure::fid(args),
         Command::Kid(args) => measure::kid(args),
         Command::Is(args) => measure::is(args),
+        Command::Clipsim(args) => texts::run(args),
         Command::Flicker(args) => without_detector::flicker(args),
         Command::Mmd(args) => without_detector::mmd(args),
         Command::All(args) => measure::all(args),

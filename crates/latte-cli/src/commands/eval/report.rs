@@ -27,11 +27,10 @@ impl OutputArgs {
         for warning in unique(scores.iter().flat_map(|score| &score.warnings)) {
             note(&format!("warning: {warning}"));
         }
-        let result = match scores {
-            [one] => self.value(one, lines(one))?,
-            many => self.value(many, many.iter().flat_map(lines).collect())?,
-        };
-        Ok(result)
+        match scores {
+            [one] => self.value(one, &lines(one)),
+            many => self.value(many, &many.iter().flat_map(lines).collect::<Vec<_>>()),
+        }
     }
 
     /// Shows a result: `lines` to people, `value` to programs.
@@ -39,12 +38,14 @@ impl OutputArgs {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub(crate) fn value<T: Serialize + ?Sized>(&self, value: &T, lines: Vec<String>) -> anyhow::Result<()> {
+    pub(crate) fn value<T: Serialize + ?Sized>(&self, value: &T, lines: &[String]) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(value)?;
         match self.json.as_deref() {
             Some(path) if path == Path::new("-") => say(&json),
             other => {
-                lines.iter().for_each(|line| say(line));
+                for line in lines {
+                    say(line);
+                }
                 if let Some(path) = other {
                     latte::weights::write_atomically(path, format!("{json}\n").as_bytes())?;
                     say(&format!("all about it  {}", path.display()));

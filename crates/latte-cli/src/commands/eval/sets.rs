@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use latte_eval::clips::{ClipList, ClipSet};
 use latte_eval::detector::Detector;
-use latte_eval::extract::{Cache, Extraction, Progress, Share, extract};
+use latte_eval::extract::{Cache, Extraction, Progress, Share, extract, kept_taps};
 use latte_eval::foreign::{is_feature_file, open_features};
 use latte_eval::judge::SetFeatures;
 use latte_eval::protocol::{Protocol, Sampling};
@@ -60,16 +60,30 @@ pub(crate) fn take(
     protocol: &Protocol,
     detector: &dyn Detector,
     args: &FeatureArgs,
-    role: &'static str,
+    role: &str,
 ) -> anyhow::Result<Taken> {
     if path.is_file() && is_feature_file(path) {
         return Ok(Taken::Whole(open_features(path)?));
     }
     let clips = clips(path, sampling, protocol, args.decoder, role)?;
-    let mut progress = Shown {
-        stage: StageProgress::new(if role == "real" { "features of real clips" } else { "features of generated clips" }),
-    };
-    let extraction = extract(&clips, detector, protocol.preparation, detector.taps(), Some(&args.cache()?), &mut progress);
+    features_of(&clips, protocol, detector, args, role)
+}
+
+/// The features of clips.
+///
+/// # Errors
+///
+/// As [`extract`].
+pub(crate) fn features_of(
+    clips: &ClipSet,
+    protocol: &Protocol,
+    detector: &dyn Detector,
+    args: &FeatureArgs,
+    role: &str,
+) -> anyhow::Result<Taken> {
+    let stage = if role == "real" { "features of real clips" } else { "features of generated clips" };
+    let mut progress = Shown { stage: StageProgress::new(stage) };
+    let extraction = extract(clips, detector, protocol.preparation, &kept_taps(detector), Some(&args.cache()?), &mut progress);
     match progress.stage.finish_with(extraction)? {
         Extraction::Whole(set) => Ok(Taken::Whole(SetFeatures::Each(set))),
         Extraction::Part { missing, folder } => Ok(Taken::Part(missing, folder)),

@@ -63,7 +63,9 @@ pub(crate) fn flicker(args: &FlickerArgs) -> anyhow::Result<()> {
         progress.set((start + TOGETHER) as u64, set.len() as u64);
     }
     progress.finish();
-    unreadable.iter().for_each(|why| note(&format!("warning: {why}")));
+    for why in &unreadable {
+        note(&format!("warning: {why}"));
+    }
     if values.is_empty() {
         return Err(bad_input(format!("{}: none of its clips can be read", args.fake.display())));
     }
@@ -73,7 +75,7 @@ pub(crate) fn flicker(args: &FlickerArgs) -> anyhow::Result<()> {
     report.unreadable.extend(unreadable);
     let result = json!({"metric": "flicker", "value": mean, "fake": report, "version": env!("CARGO_PKG_VERSION")});
     args.output
-        .value(&result, vec![format!("{:<12}  {} ({} clips of {} frames)", "flicker", number(mean), values.len(), args.frames)])
+        .value(&result, &[format!("{:<12}  {} ({} clips of {} frames)", "flicker", number(mean), values.len(), args.frames)])
 }
 
 /// The squared distance of two sets of features in the space of a polynomial kernel, (γ xᵀy + c)ᵈ, of any features: of `latte eval
@@ -122,9 +124,9 @@ pub(crate) fn mmd(args: &MmdArgs) -> anyhow::Result<()> {
         "real": {"path": args.real, "rows": real.len()}, "fake": {"path": args.fake, "rows": fake.len()},
         "version": env!("CARGO_PKG_VERSION"),
     });
-    let lines = vec![
+    let lines = [
         format!("{:<12}  {} (times 100: {})", "mmd", number(value), number(100.0 * value)),
         format!("  {} real and {} generated rows of {} values", real.len(), fake.len(), real.width()),
     ];
-    args.output.value(&result, lines)
+    args.output.value(&result, &lines)
 }
