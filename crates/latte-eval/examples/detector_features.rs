@@ -14,6 +14,10 @@ use std::time::Instant;
 use candle_core::Tensor;
 use latte_eval::detector::{Clips, Detector, Setup, Tap, import_with_mean, open_clip, random_i3d};
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: latte_ops::Recycling = latte_ops::Recycling::new();
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [weights, pixels, n, f, h, w, taps, out, times, more @ ..] = arguments.as_slice() else {

@@ -189,7 +189,7 @@ fn c3d_comes_from_arrays_and_needs_its_mean() {
     let wide = folder.file("mean2.npz", &npz(&[("mean".into(), vec![3, 16, 128, 128], wide)]));
     // All names are found, in their containers; what was left out is told of.
     let message = failed(Some(&wide));
-    assert!(message.contains("`fc6.bias` is missing, `fc6.weight` is missing") && !message.contains("conv"), "{message}");
+    assert!(message.contains("`fc6.bias` is missing, `fc6.weight` is missing") && !message.contains("`conv"), "{message}");
     assert!(failed(Some(&file)).contains("expected an array `mean`"));
     let (cut, mean) = (read_mean(&wide).unwrap(), &mean[0]);
     assert_eq!(cut.dims(), mean.1.as_slice());
