@@ -173,5 +173,5 @@ pub const KINDS: &[Kind] = &[
     kind("inception_fid", Some("latte-eval"), &["pixels_tag", "size", "n", "formula", "resize", "normalise"]),
     kind("i3d", Some("latte-eval"), &["pixels_tag", "frames", "n", "size", "bn_eps", "normalise"]),
     kind("detector_keys", Some("latte-eval"), &[]),
-    kind("set_metrics", None, &[]),
+    kind("set_metrics", Some("latte-eval"), &["N1", "N2", "D", "is_splits", "kid"]),
 ];

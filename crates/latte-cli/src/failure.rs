@@ -79,6 +79,7 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
             || cause.downcast_ref().is_some_and(is_bad_weights)
             || cause.downcast_ref().is_some_and(is_bad_model_input)
             || cause.downcast_ref().is_some_and(is_bad_training_input)
+            || cause.downcast_ref().is_some_and(is_bad_evaluation_input)
             || cause.downcast_ref().is_some_and(is_bad_path)
     })
 }
@@ -115,6 +116,19 @@ fn is_bad_training_input(error: &latte_train::Error) -> bool {
         Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } => true,
         // Transparent: the chain of causes goes past them.
         Error::Latte(inner) => is_bad_model_input(inner),
+        Error::Video(latte_video::Error::Io { source, .. }) => is_bad_path(source),
+        Error::Video(inner) => is_bad_video(inner),
+        Error::Io { source, .. } => is_bad_path(source),
+        _ => false,
+    }
+}
+
+fn is_bad_evaluation_input(error: &latte_eval::Error) -> bool {
+    use latte_eval::Error;
+    match error {
+        Error::Refused { .. } | Error::File { .. } => true,
+        // Transparent: the chain of causes goes past them.
+        Error::Weights(inner) => is_bad_weights(inner),
         Error::Video(latte_video::Error::Io { source, .. }) => is_bad_path(source),
         Error::Video(inner) => is_bad_video(inner),
         Error::Io { source, .. } => is_bad_path(source),

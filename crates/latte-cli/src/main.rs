@@ -6,6 +6,7 @@ mod demo;
 mod dtype;
 mod failure;
 mod generator;
+mod judges;
 mod memory;
 mod plot;
 mod progress;
@@ -40,6 +41,7 @@ enum Command {
     Plot(commands::plot::Args),
     Sample(commands::sample::Args),
     T2v(commands::t2v::Args),
+    Eval(commands::eval::Args),
     Inspect(commands::inspect::Args),
     Convert(commands::convert::Args),
     Data(commands::data::Args),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Plot(args) => commands::plot::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
         Command::T2v(args) => commands::t2v::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Convert(args) => commands::convert::run(&args),
         Command::Data(args) => commands::data::run(&args),

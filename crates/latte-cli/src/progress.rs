@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use latte_train::{Observer, StepEvent, ValidationRecord};
+use latte_train::{EvaluationRecord, Observer, StepEvent, ValidationRecord};
 
 use crate::terminal::{note, say};
 
@@ -30,6 +30,16 @@ impl TrainingProgress {
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Says how far something beside the steps is, not too often.
+    fn moving(&mut self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_string());
+        } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+            self.last_line = Some(Instant::now());
+            note(text);
         }
     }
 
@@ -74,18 +84,21 @@ impl Observer for TrainingProgress {
         self.print(&format!("step {}: validation loss {:.4}", record.step, record.loss));
     }
 
+    fn evaluating(&mut self, step: u64, done: u64, total: u64) {
+        self.moving(&format!("clips to be judged after step {step}: {} %", 100 * done / total.max(1)));
+    }
+
+    fn evaluation(&mut self, record: &EvaluationRecord) {
+        let scores: Vec<String> = record.scores.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
+        self.print(&format!("step {}: {} of {} clips", record.step, scores.join(", "), record.clips));
+    }
+
     fn checkpoint(&mut self, step: u64, path: &Path) {
         self.print(&format!("step {step}: saved {}", path.display()));
     }
 
     fn sampling(&mut self, step: u64, done: u64, total: u64) {
-        let text = format!("samples of step {step}: {} %", 100 * done / total.max(1));
-        if let Some(bar) = &self.bar {
-            bar.set_message(text);
-        } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
-            self.last_line = Some(Instant::now());
-            note(&text);
-        }
+        self.moving(&format!("samples of step {step}: {} %", 100 * done / total.max(1)));
     }
 
     fn samples(&mut self, step: u64, folder: &Path) {

@@ -5,7 +5,14 @@
 //!
 //! Shape letters: `n` clips, `f` frames, `c` channels, `h w` height and width, `d` width of a feature.
 
+pub mod clips;
 pub mod detector;
+pub mod extract;
+pub mod features;
+pub mod foreign;
+pub mod judge;
+pub mod metric;
+pub mod protocol;
 pub mod resize;
 
 mod error;

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use latte::model::Condition;
 use latte::pipeline::{ClassModel, ClassModelConfig, Recipe, Request};
 use latte::vae::Autoencoder;
 use latte_ops::Parameters;
@@ -54,6 +55,16 @@ impl ModelCard {
         }
     }
 
+    /// What to ask for `num` clips: the classes take turns, and each class has the same seeds, from `seed` on.
+    pub(crate) fn requests(&self, num: u64, seed: u64) -> Vec<Request> {
+        let classes = match self.model.condition {
+            Condition::Class { num_classes, .. } => num_classes.max(1) as u64,
+            _ => 1,
+        };
+        let class = |index: u64| matches!(self.model.condition, Condition::Class { .. }).then_some((index % classes) as u32);
+        (0..num).map(|index| Request { class: class(index), seed: seed.wrapping_add(index / classes) }).collect()
+    }
+
     /// The name of a class, or its number where it has none; `video` for no class.
     pub fn class_name(&self, class: Option<u32>) -> String {
         match class {
@@ -97,6 +108,41 @@ impl ClipMaker {
         let class = self.card.class_name(request.class);
         let name = format!("{}_seed{}", file_name(&class), request.seed);
         Ok(Some(MadeClip { request, name, label: format!("{class}, seed {}", request.seed), clip }))
+    }
+}
+
+/// Clips that are made together.
+#[derive(Debug, Clone)]
+pub(crate) struct Round {
+    pub(crate) recipe: Recipe,
+    pub(crate) requests: Vec<Request>,
+    /// Each pixel becomes a square of so many.
+    pub(crate) enlarge: usize,
+}
+
+impl Round {
+    /// Makes all clips. `on_step` hears how many steps of the sampler are done, and of how many, and may stop the work; then there
+    /// are none.
+    pub(crate) fn make(
+        &self,
+        card: &ModelCard,
+        autoencoder: &Arc<dyn Autoencoder>,
+        weights: &Parameters,
+        on_step: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<Option<Vec<MadeClip>>> {
+        // A new one each time, for it keeps weights packed. The tensors are shared, and stand still meanwhile.
+        let maker = ClipMaker::new(card.clone(), Arc::clone(autoencoder), weights.clone())?;
+        let (steps, total) = (self.recipe.steps as u64, (self.recipe.steps * self.requests.len()) as u64);
+        let mut clips = Vec::with_capacity(self.requests.len());
+        for (index, request) in (0_u64..).zip(&self.requests) {
+            if on_step(index * steps, total).is_break() {
+                return Ok(None);
+            }
+            let mut of_clip = |done: usize| on_step(index * steps + done as u64, total);
+            let Some(clip) = maker.make(&self.recipe, *request, self.enlarge, &mut of_clip)? else { return Ok(None) };
+            clips.push(clip);
+        }
+        Ok(Some(clips))
     }
 }
 

@@ -26,6 +26,7 @@ mod config;
 mod draw;
 mod error;
 mod estimate;
+mod evaluation;
 mod events;
 mod latents;
 mod loader;
@@ -48,12 +49,13 @@ pub use checkpoint_folder::CheckpointFolder;
 pub use clip_maker::{ClipMaker, MOST_ROWS, MadeClip, contact_sheet_of};
 pub use config::source::apply_override;
 pub use config::{
-    AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, FrameSize, InitConfig, InitFrom, LoopConfig,
-    MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig, TranslatedKey,
-    Translation, VaeMark, ValidationConfig,
+    AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, EvaluationConfig, FrameSize, InitConfig,
+    InitFrom, LoopConfig, MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig,
+    TranslatedKey, Translation, VaeMark, ValidationConfig,
 };
 pub use error::{Error, Result};
 pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
+pub use evaluation::{Judge, Judgement};
 pub use events::{EncodedImage, EventWriter};
 pub use latents::{
     CacheHeader, EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, Share, VideoRecord, encode,
@@ -62,7 +64,7 @@ pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Positio
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pretrained::load_pretrained;
-pub use record::{StepRecord, ValidationRecord, read_metrics, read_validation};
+pub use record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
 pub use run_summary::{RunCondition, RunSummary, find_runs};
 pub use source::{EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data};
 pub use state::{TrainState, clip_scale};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::record::{StepRecord, ValidationRecord};
+use crate::record::{EvaluationRecord, StepRecord, ValidationRecord};
 
 /// A step that has been done.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,16 @@ pub trait Observer {
 
     /// The loss on data that is not trained on has been measured and recorded.
     fn validation(&mut self, record: &ValidationRecord) {
+        let _ = record;
+    }
+
+    /// Clips to be judged are being made after `step`: `done` of `total` steps of the sampler.
+    fn evaluating(&mut self, step: u64, done: u64, total: u64) {
+        let _ = (step, done, total);
+    }
+
+    /// Clips from the averaged weights have been judged, and the scores recorded.
+    fn evaluation(&mut self, record: &EvaluationRecord) {
         let _ = record;
     }
 

@@ -1,5 +1,6 @@
-//! The run logs: JSON lines, one per optimiser step and one per validation.
+//! The run logs: JSON lines, one per optimiser step, per validation and per evaluation.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::marker::PhantomData;
@@ -49,6 +50,19 @@ pub struct ValidationRecord {
     pub time: f64,
 }
 
+/// Scores of clips from the averaged weights; a line of `evaluation.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// How many clips were made and judged.
+    pub clips: usize,
+    /// The scores, by name.
+    pub scores: BTreeMap<String, f64>,
+    /// When they were there, in seconds since 1970.
+    pub time: f64,
+}
+
 /// A line of a log.
 pub(crate) trait Record: Serialize + DeserializeOwned {
     /// The optimiser step that it belongs to.
@@ -56,6 +70,12 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
 }
 
 impl Record for StepRecord {
+    fn step(&self) -> u64 {
+        self.step
+    }
+}
+
+impl Record for EvaluationRecord {
     fn step(&self) -> u64 {
         self.step
     }
@@ -130,6 +150,15 @@ pub fn read_metrics(path: &Path) -> Result<Vec<StepRecord>> {
 /// As [`read_metrics`].
 pub fn read_validation(path: &Path) -> Result<Vec<ValidationRecord>> {
     read(path, "validation record")
+}
+
+/// Reads a log of scores (`evaluation.jsonl`), as [`read_metrics`] does.
+///
+/// # Errors
+///
+/// As [`read_metrics`].
+pub fn read_evaluations(path: &Path) -> Result<Vec<EvaluationRecord>> {
+    read(path, "evaluation record")
 }
 
 fn read<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {

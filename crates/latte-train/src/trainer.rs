@@ -16,6 +16,7 @@ use crate::checkpoint_folder::CheckpointFolder;
 use crate::config::{ConditionKind, InitConfig, TrainConfig, VaeMark};
 use crate::draw::{Clips, DrawRules, LatentDraw, draw};
 use crate::error::{Error, Result};
+use crate::evaluation::{Evaluation, Judge};
 use crate::loader::{LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
@@ -75,6 +76,7 @@ pub struct Trainer {
     loader: Loader,
     log: RunLog<StepRecord>,
     validation: Option<(Validation, RunLog<ValidationRecord>)>,
+    evaluation: Option<Evaluation>,
     watch: Watch,
     checkpoints: CheckpointFolder,
     /// The newest checkpoint on disk: its step and folder.
@@ -171,6 +173,7 @@ impl Trainer {
             loader,
             log,
             validation,
+            evaluation: None,
             watch,
             checkpoints,
             notes,
@@ -178,6 +181,18 @@ impl Trainer {
             _lock: lock,
             config,
         })
+    }
+
+    /// The run with somebody who judges clips, where `[evaluation]` asks for that.
+    ///
+    /// # Errors
+    ///
+    /// If such clips cannot be made, or the log of scores cannot be read.
+    pub fn with_judge(mut self, judge: Box<dyn Judge>) -> Result<Self> {
+        if let Some(of) = self.config.evaluation.clone() {
+            self.evaluation = Some(Evaluation::new(&self.config, &of, &self.card, judge, self.state.step)?);
+        }
+        Ok(self)
     }
 
     /// The checkpoint that this run goes on from.
@@ -228,6 +243,9 @@ impl Trainer {
 
     /// [`run`](Self::run) without the word about how it ended.
     fn run_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+        if self.config.evaluation.is_some() && self.evaluation.is_none() {
+            return Err(Error::config("configuration", "evaluation", "set, but nobody judges in this program; leave it out"));
+        }
         for line in self.inherited.drain(..) {
             observer.note(&line);
         }
@@ -239,6 +257,7 @@ impl Trainer {
         let first = self.state.step;
         // Those of the last step, if the run was stopped before they were there.
         self.watch.samples(first, &self.state.ema, stop, observer)?;
+        self.evaluate(stop, observer)?;
         while self.state.step < max_steps {
             let record = self.step(observer)?;
             self.log.append(&record)?;
@@ -249,6 +268,7 @@ impl Trainer {
             // Before the checkpoint of the same step, which must not be newer than the logs.
             self.validate(observer)?;
             self.watch.step(&record, &self.state.ema, stop, observer)?;
+            self.evaluate(stop, observer)?;
             if stop.load(Ordering::SeqCst) && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
@@ -303,6 +323,16 @@ impl Trainer {
         Ok(())
     }
 
+    /// Has clips from the averaged weights judged, if that is due.
+    fn evaluate(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
+        let Some(evaluation) = &mut self.evaluation else { return Ok(()) };
+        let (step, max_steps) = (self.state.step, self.config.train.max_steps);
+        match evaluation.step(step, max_steps, &self.state.ema, stop, observer)? {
+            Some(record) => self.watch.evaluation(&record),
+            None => Ok(()),
+        }
+    }
+
     /// The passes of one optimiser step: clips, as latents, with all that chance decides.
     fn next_batches(&mut self, observer: &mut dyn Observer) -> Result<Vec<MicroBatch>> {
         let train = &self.config.train;
@@ -345,6 +375,9 @@ impl Trainer {
         self.log.sync()?;
         if let Some((_, log)) = &self.validation {
             log.sync()?;
+        }
+        if let Some(evaluation) = &self.evaluation {
+            evaluation.sync()?;
         }
         self.watch.sync()?;
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;

@@ -9,19 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use latte::model::Condition;
-use latte::pipeline::{Recipe, Request};
+use latte::pipeline::Recipe;
 use latte::vae::Autoencoder;
 use latte_ops::{Parameters, Precision};
 use latte_video::encode::{Mp4Options, write_gif, write_mp4};
 
 use crate::checkpoint::ModelCard;
-use crate::clip_maker::{ClipMaker, MadeClip, contact_sheet_of};
+use crate::clip_maker::{MadeClip, Round, contact_sheet_of};
 use crate::config::{SamplesConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::events::{EncodedImage, EventWriter};
 use crate::observer::Observer;
-use crate::record::{StepRecord, ValidationRecord};
+use crate::record::{EvaluationRecord, StepRecord, ValidationRecord};
 
 /// Frames with a shorter side are enlarged by a whole factor, so that they can be seen.
 const MIN_SIDE: usize = 64;
@@ -63,7 +62,8 @@ impl Watch {
         };
         if let Some(autoencoder) = &watch.autoencoder {
             let model = card.class_model(Arc::clone(autoencoder));
-            model.check(&watch.recipe(), watch.request(0).class).map_err(|e| match e {
+            let round = watch.round();
+            model.check(&round.recipe, round.requests[0].class).map_err(|e| match e {
                 latte::Error::Config { key, what } => Error::config("configuration", format!("samples.{key}"), what),
                 other => other.into(),
             })?;
@@ -116,6 +116,15 @@ impl Watch {
         events.scalars(&scalars, record.step, record.time)
     }
 
+    /// Clips have been judged.
+    pub(crate) fn evaluation(&mut self, record: &EvaluationRecord) -> Result<()> {
+        let Some(events) = &mut self.events else { return Ok(()) };
+        let tagged: Vec<(String, f64)> =
+            record.scores.iter().map(|(name, value)| (format!("evaluation/{name}"), *value)).collect();
+        let scalars: Vec<(&str, f64)> = tagged.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
+        events.scalars(&scalars, record.step, record.time)
+    }
+
     /// Makes the samples of `step` if they are due and not there yet. Where `stop` is set on the way, there are none: they are
     /// made when the run goes on.
     pub(crate) fn samples(&mut self, step: u64, ema: &Parameters, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
@@ -139,25 +148,12 @@ impl Watch {
     }
 
     fn make(&self, step: u64, ema: &Parameters, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Option<Vec<MadeClip>>> {
-        let recipe = self.recipe();
-        let enlarge = MIN_SIDE.div_ceil(self.card.frame_size.into_iter().min().unwrap_or(MIN_SIDE).max(1));
-        // A new one each time, for it keeps weights packed. The tensors are shared, and stand still meanwhile.
         let Some(autoencoder) = &self.autoencoder else { return Ok(None) };
-        let maker = ClipMaker::new(self.card.clone(), Arc::clone(autoencoder), ema.clone())?;
-        let (num, steps) = (self.samples.num as u64, recipe.steps as u64);
-        let mut clips = Vec::new();
-        for index in 0..num {
-            if stop.load(Ordering::SeqCst) {
-                return Ok(None);
-            }
-            let mut on_step = |done: usize| {
-                observer.sampling(step, index * steps + done as u64, num * steps);
-                if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            };
-            let Some(clip) = maker.make(&recipe, self.request(index), enlarge, &mut on_step)? else { return Ok(None) };
-            clips.push(clip);
-        }
-        Ok(Some(clips))
+        let mut on_step = |done: u64, total: u64| {
+            observer.sampling(step, done, total);
+            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        self.round().make(&self.card, autoencoder, ema, &mut on_step)
     }
 
     /// Writes a round of samples into `folder`, and what is to be seen of it into the event file.
@@ -181,18 +177,10 @@ impl Watch {
         Ok(())
     }
 
-    fn recipe(&self) -> Recipe {
-        let SamplesConfig { sampler, steps, guidance, .. } = self.samples;
-        Recipe { sampler, eta: 0.0, steps, guidance, frames: None, size: None, precision: self.precision }
-    }
-
-    /// Clip `index` of a round: the classes take turns, and each class has the same seeds.
-    fn request(&self, index: u64) -> Request {
-        let classes = match self.card.model.condition {
-            Condition::Class { num_classes, .. } => num_classes.max(1) as u64,
-            _ => 1,
-        };
-        let class = matches!(self.card.model.condition, Condition::Class { .. }).then_some((index % classes) as u32);
-        Request { class, seed: self.samples.seed.wrapping_add(index / classes) }
+    fn round(&self) -> Round {
+        let SamplesConfig { sampler, steps, guidance, num, seed, .. } = self.samples;
+        let recipe = Recipe { sampler, eta: 0.0, steps, guidance, frames: None, size: None, precision: self.precision };
+        let enlarge = MIN_SIDE.div_ceil(self.card.frame_size.into_iter().min().unwrap_or(MIN_SIDE).max(1));
+        Round { recipe, requests: self.card.requests(num as u64, seed), enlarge }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod dry_run;
 pub(crate) mod encode;
+pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod plot;
 mod run_args;

@@ -9,6 +9,7 @@ use latte_train::{Outcome, Start, TrainConfig, Trainer};
 
 use super::dry_run::dry_run;
 use super::run_args::{ConfigArgs, StartArgs};
+use crate::judges::Judges;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
 
@@ -75,6 +76,7 @@ fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
 ///
 /// As [`Trainer::open`] and [`Trainer::run`].
 pub(crate) fn train(config: TrainConfig, start: Start, stop: &AtomicBool) -> anyhow::Result<Outcome> {
+    let judge = Judges::of(&config)?;
     let mut trainer = Trainer::open(config, start)?;
     let model = &trainer.card().model;
     note(&format!(
@@ -90,6 +92,9 @@ pub(crate) fn train(config: TrainConfig, start: Start, stop: &AtomicBool) -> any
     ));
     if let Some(path) = trainer.resumed_from() {
         note(&format!("going on from {}", path.display()));
+    }
+    if let Some(judge) = judge {
+        trainer = trainer.with_judge(Box::new(judge))?;
     }
     let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
     let outcome = trainer.run(stop, &mut progress);

@@ -13,6 +13,10 @@ use super::scene::{Class, Scene};
 pub(crate) const SIDE: usize = 64;
 /// Frames of a clip.
 pub(crate) const NUM_FRAMES: usize = 24;
+/// Frames of a clip that is held out: nine of them, three apart, fit in, which are the fewest that I3D takes.
+const HELD_OUT_FRAMES: usize = 27;
+/// Streams 0, 1, … of the seed are those of the classes.
+const HELD_OUT_STREAM: u64 = 1 << 32;
 /// Frames per second.
 pub(crate) const FPS: f64 = 8.0;
 
@@ -23,7 +27,19 @@ pub(crate) const FPS: f64 = 8.0;
 ///
 /// If a file cannot be written.
 pub(crate) fn write(folder: &Path, clips_per_class: usize, seed: u64) -> anyhow::Result<usize> {
-    let root = TorchRng::new(seed);
+    write_clips(folder, clips_per_class, NUM_FRAMES, &TorchRng::new(seed))
+}
+
+/// Clips that are never trained on, of as many frames as the detector of the demo needs at the demo's interval.
+///
+/// # Errors
+///
+/// As [`write`].
+pub(crate) fn write_held_out(folder: &Path, clips_per_class: usize, seed: u64) -> anyhow::Result<usize> {
+    write_clips(folder, clips_per_class, HELD_OUT_FRAMES, &TorchRng::new(seed).fork(HELD_OUT_STREAM))
+}
+
+fn write_clips(folder: &Path, clips_per_class: usize, num_frames: usize, root: &TorchRng) -> anyhow::Result<usize> {
     let mut written = 0;
     for (label, class) in Class::all().into_iter().enumerate() {
         let class_folder = folder.join(class.to_string());
@@ -32,7 +48,7 @@ pub(crate) fn write(folder: &Path, clips_per_class: usize, seed: u64) -> anyhow:
             // A stream of its own for each clip: more clips do not change the ones before.
             let mut rng = root.fork(label as u64).fork(index as u64);
             let scene = Scene::random(class, &mut || rng.uniform_f64());
-            let clip = Clip::new(scene.draw(NUM_FRAMES, SIDE), [NUM_FRAMES, SIDE, SIDE, 3], FPS)?;
+            let clip = Clip::new(scene.draw(num_frames, SIDE), [num_frames, SIDE, SIDE, 3], FPS)?;
             write_mp4(class_folder.join(format!("{index:03}.mp4")), &clip, &Mp4Options::default())?;
             written += 1;
         }

@@ -14,14 +14,14 @@ use anyhow::Context;
 use latte::pipeline::{Recipe, Request};
 use latte::sampler::Sampler;
 use latte_ops::Precision;
-use latte_train::{Start, TrainConfig, contact_sheet_of};
+use latte_train::{Start, TrainConfig, contact_sheet_of, read_evaluations};
 
 use crate::commands::sample::{Format, Target, sample_all};
 use crate::commands::train::train;
 use crate::generator::Generator;
 use crate::progress::duration;
 use crate::terminal::say;
-use parameters::Budget;
+use parameters::{Budget, Folders};
 use scene::Class;
 use score::Measured;
 
@@ -35,10 +35,13 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
     let videos = out.join("videos");
     say(&format!("1. data: mp4 files of moving shapes, {} classes, in {}", Class::all().len(), videos.display()));
     let num_videos = dataset::write(&videos, parameters::CLIPS_PER_CLASS, seed)?;
+    let held_out = out.join("held-out");
+    dataset::write_held_out(&held_out, budget.judged_per_class, seed)?;
     let config_path = out.join("train.toml");
     // A run of another length or seed is another run.
     let run = out.join(format!("run-{}-steps-seed-{seed}", budget.max_steps));
-    parameters::write_config(&config_path, &videos, &run, budget, seed)?;
+    let folders = Folders { videos: &videos, held_out: Some(&held_out), run: &run };
+    parameters::write_config(&config_path, &folders, budget, seed)?;
 
     say(&format!("2. training on {num_videos} files: latte train --config {}", config_path.display()));
     let config = TrainConfig::load(&config_path, &[])?;
@@ -67,6 +70,10 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
     }
     say("");
     for line in score::report(&measured) {
+        say(&line);
+    }
+    let evaluations = read_evaluations(&run.join("evaluation.jsonl"))?;
+    for line in score::distances(&evaluations) {
         say(&line);
     }
     say("");
@@ -123,11 +130,13 @@ mod tests {
     fn everything_that_the_demo_promises_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        let budget = Budget { max_steps: 1, batch_size: 16, samples_per_class: 1, sampling_steps: 1 };
+        let budget = Budget { max_steps: 1, batch_size: 16, samples_per_class: 1, sampling_steps: 1, judged_per_class: 1 };
         run(&out, budget, 3).unwrap();
         let count = |name: &str| std::fs::read_dir(out.join(name)).unwrap().count();
         assert_eq!((count("videos"), count("videos/up_blue_disc")), (8, parameters::CLIPS_PER_CLASS));
-        assert_eq!(count("samples"), 8);
+        assert_eq!((count("samples"), count("held-out")), (8, 8));
+        let evaluations = read_evaluations(&out.join("run-1-steps-seed-3/evaluation.jsonl")).unwrap();
+        assert_eq!(evaluations.iter().map(|record| (record.step, record.clips)).collect::<Vec<_>>(), [(0, 8), (1, 8)]);
         for file in ["train.toml", "contact_sheet.png", "samples/left_red_square_seed3000.mp4"] {
             assert!(out.join(file).is_file(), "{file}");
         }
@@ -148,7 +157,8 @@ mod tests {
     /// differ in a rounding are a step or two apart.
     fn smoothed_losses(folder: &Path, videos: &Path, precision: &str) -> Vec<f64> {
         let (config, run) = (folder.join(format!("{precision}.toml")), folder.join(precision));
-        parameters::write_config(&config, videos, &run, Budget { max_steps: 200, ..parameters::FULL }, 0).unwrap();
+        let folders = Folders { videos, held_out: None, run: &run };
+        parameters::write_config(&config, &folders, Budget { max_steps: 200, ..parameters::FULL }, 0).unwrap();
         let config = TrainConfig::load(&config, &[format!("train.precision={precision}")]).unwrap();
         train(config, Start::Auto, &AtomicBool::new(false)).unwrap();
         let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use super::scene::Class;
+
 /// Training clips of each class.
 pub(crate) const CLIPS_PER_CLASS: usize = 24;
 
@@ -18,30 +20,50 @@ pub(crate) struct Budget {
     pub(crate) samples_per_class: usize,
     /// Visited timesteps of a generated clip.
     pub(crate) sampling_steps: usize,
+    /// Clips of each class that are judged on the way, and held-out videos that they are compared with.
+    pub(crate) judged_per_class: usize,
 }
 
 /// A few minutes on two cores.
-pub(crate) const FULL: Budget = Budget { max_steps: 1500, batch_size: 16, samples_per_class: 4, sampling_steps: 50 };
+pub(crate) const FULL: Budget =
+    Budget { max_steps: 1500, batch_size: 16, samples_per_class: 4, sampling_steps: 50, judged_per_class: 2 };
 /// About a minute, with an honest lower score.
-pub(crate) const QUICK: Budget = Budget { max_steps: 450, batch_size: 8, samples_per_class: 2, sampling_steps: 25 };
+pub(crate) const QUICK: Budget =
+    Budget { max_steps: 450, batch_size: 8, samples_per_class: 2, sampling_steps: 25, judged_per_class: 1 };
 
 /// How far samples are pushed towards their class.
 pub(crate) const GUIDANCE: f64 = 3.0;
+/// Visited timesteps of clips that are judged on the way.
+const EVALUATION_STEPS: usize = 20;
 /// Generated clips are enlarged by this factor when they are written, so that a person can see them.
 pub(crate) const ENLARGE: usize = 8;
+
+/// Where the demo's run finds and puts things.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Folders<'a> {
+    /// The videos that are trained on.
+    pub(crate) videos: &'a Path,
+    /// Videos that the clips made on the way are compared with, if they are.
+    pub(crate) held_out: Option<&'a Path>,
+    /// The run.
+    pub(crate) run: &'a Path,
+}
 
 /// Writes the configuration of the demo's training run: the same run as `latte train --config <path>`.
 ///
 /// # Errors
 ///
 /// If the file cannot be written.
-pub(crate) fn write_config(path: &Path, videos: &Path, run: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
+pub(crate) fn write_config(path: &Path, folders: &Folders<'_>, budget: Budget, seed: u64) -> anyhow::Result<()> {
     // Absolute, so that the file works from every folder.
     let quoted = |path: &Path| -> anyhow::Result<String> {
         let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
         Ok(toml::Value::String(path.to_string_lossy().into_owned()).to_string())
     };
-    let text = config_text(&quoted(videos)?, &quoted(run)?, budget, seed);
+    let mut text = config_text(&quoted(folders.videos)?, &quoted(folders.run)?, budget, seed);
+    if let Some(held_out) = folders.held_out {
+        text.push_str(&evaluation_text(&quoted(held_out)?, budget, seed));
+    }
     Ok(latte::weights::write_atomically(path, text.as_bytes())?)
 }
 
@@ -98,6 +120,26 @@ keep_last = 2
     )
 }
 
+fn evaluation_text(held_out: &str, budget: Budget, seed: u64) -> String {
+    let Budget { max_steps, judged_per_class, .. } = budget;
+    let (every, num) = (max_steps.div_ceil(2), judged_per_class * Class::all().len());
+    format!(
+        r#"
+[evaluation] # clips of the averaged weights against videos that are not trained on
+detectors = ["random-i3d"] # nobody trained its weights: its distances compare steps of this run, and nothing else
+real = {held_out}
+real_stride = 3
+frames = 9 # the fewest that it takes
+every = {every}
+at_start = true
+num = {num}
+steps = {EVALUATION_STEPS}
+guidance = {GUIDANCE:.1}
+seed = {seed}
+"#
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use latte_train::TrainConfig;
@@ -109,11 +151,16 @@ mod tests {
         for budget in [FULL, QUICK] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("train.toml");
-            write_config(&path, Path::new("a \"b\""), Path::new("c"), budget, 7).unwrap();
+            let folders = Folders { videos: Path::new("a \"b\""), held_out: Some(Path::new("d")), run: Path::new("c") };
+            write_config(&path, &folders, budget, 7).unwrap();
             let config = TrainConfig::load(&path, &[]).unwrap();
             assert_eq!((config.train.max_steps, config.train.seed), (budget.max_steps, 7));
             assert!(config.data.path.is_absolute() && config.data.path.ends_with("a \"b\""));
             assert!(!config.data.flip);
+            let evaluation = config.evaluation.unwrap();
+            assert!(evaluation.real.unwrap().ends_with("d") && evaluation.at_start && 2 * evaluation.every >= budget.max_steps);
+            write_config(&path, &Folders { held_out: None, ..folders }, budget, 7).unwrap();
+            assert!(TrainConfig::load(&path, &[]).unwrap().evaluation.is_none());
         }
     }
 }

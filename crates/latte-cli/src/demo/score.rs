@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use latte_train::EvaluationRecord;
 use latte_video::{Decoder, Video, find_videos};
 
 use super::motion::{CHANCE, MIN_TRAVEL, Motion, measure};
@@ -103,6 +104,26 @@ pub(crate) fn report(clips: &[Measured]) -> Vec<String> {
     lines
 }
 
+/// How far the clips of each evaluation are from videos that were not trained on, for people.
+pub(crate) fn distances(evaluations: &[EvaluationRecord]) -> Vec<String> {
+    let values: Vec<String> = evaluations
+        .iter()
+        .flat_map(|record| record.scores.values().map(move |value| (record.step, value)))
+        .map(|(step, value)| if step == 0 { format!("{value:.1} untrained") } else { format!("{value:.1} after step {step}") })
+        .collect();
+    let Some(last) = evaluations.last() else { return Vec::new() };
+    let name = last.scores.keys().next().map_or("", String::as_str);
+    vec![
+        String::new(),
+        format!("distance to videos that were not trained on: {}", values.join(", ")),
+        format!(
+            "({name}: a Fréchet distance of {} clips by a detector with seeded weights that nobody trained; it compares steps of \
+             this run with each other, and is no published FVD)",
+            last.clips
+        ),
+    ]
+}
+
 fn seen(clip: &Measured) -> String {
     let name = clip.path.file_name().unwrap_or_default().to_string_lossy();
     match (clip.motion.direction, clip.motion.displacement) {
@@ -132,6 +153,16 @@ mod tests {
         // The name is nearer to the clip than the folder.
         assert_eq!(class("left_red_square/up_blue_disc_seed3.mp4").as_deref(), Some("up_blue_disc"));
         assert_eq!((class("up_blue_discs.mp4"), class("a.mp4"), class("left_red_square/sub/007.mp4")), (None, None, None));
+    }
+
+    #[test]
+    fn distances_say_what_they_are() {
+        let record =
+            |step, value| EvaluationRecord { step, clips: 8, scores: [("random_i3d_fvd".to_string(), value)].into(), time: 0.0 };
+        let lines = distances(&[record(0, 90.25), record(5, 12.0)]);
+        assert!(lines[1].ends_with("90.2 untrained, 12.0 after step 5"), "{lines:?}");
+        assert!(lines[2].contains("random_i3d_fvd") && lines[2].contains("nobody trained") && lines[2].contains("8 clips"));
+        assert!(distances(&[]).is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod autoencoder;
 pub(crate) mod data;
+mod evaluation;
 mod model;
 mod official;
 mod sections;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use autoencoder::{AutoencoderConfig, AutoencoderKind, VaeMark};
 pub use data::{DataConfig, DecoderChoice, FrameSize};
+pub use evaluation::EvaluationConfig;
 pub(crate) use model::Surroundings;
 pub use model::{ConditionKind, ModelConfig};
 pub use official::{TranslatedKey, Translation};
@@ -53,6 +55,9 @@ pub struct TrainConfig {
     /// The loss on data that is not trained on. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
+    /// Scores of clips that are made on the way. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluationConfig>,
     /// Samples that are made on the way.
     #[serde(default)]
     pub samples: SamplesConfig,
@@ -202,6 +207,9 @@ impl TrainConfig {
         if let Some((key, what)) = self.validation.as_ref().and_then(|v| v.problem(self.diffusion.num_timesteps)) {
             return wrong(key, what);
         }
+        if let Some((key, what)) = self.evaluation.as_ref().and_then(EvaluationConfig::problem) {
+            return wrong(key, what);
+        }
         if self.held_out().is_some() && self.data.image_list.is_some() {
             let what = "set, and `data.image_list` too, whose images may be of videos that are held out; leave out the list (images \
                         are frames of the training videos then), or set `validation.path` instead";
@@ -282,6 +290,7 @@ mod tests {
             "train.min_snr_gamma=5",
             "train.offset_noise=0.1",
             "validation.path=held-out",
+            "evaluation={ real_stride = 3, detectors = [\"random-i3d\"], frames = 9, guidance = 2.0 }",
             "train.timestep_sampler=loss_second_moment",
             "samples.every=100",
             "samples.guidance=2.5",
@@ -361,6 +370,9 @@ mod tests {
             ("validation.fraction=1", "x.toml: validation.fraction: expected a number between 0 and 1, got 1"),
             ("validation={ fraction = 0.1, path = \"x\" }", "x.toml: validation.fraction: set, and `validation.path` too"),
             ("validation={ fraction = 0.1, timesteps = 1001 }", "x.toml: validation.timesteps: expected at most"),
+            ("evaluation={ real_stride = 0, detectors = [\"x\"] }", "x.toml: evaluation.real_stride: expected at least 1, got 0"),
+            ("evaluation={ real_stride = 1, detectors = [] }", "x.toml: evaluation.detectors: "),
+            ("evaluation={ detectors = [\"x\"] }", "x.toml: evaluation.real_stride: missing"),
             ("samples.num=0", "x.toml: samples.num: expected at least 1, got 0"),
             ("samples.sampler=euler", "x.toml: samples.sampler: "),
             ("train.max_steps=0", "x.toml: train.max_steps: expected at least 1, got 0"),

@@ -3,6 +3,7 @@
 mod braces;
 mod check;
 mod classes;
+mod content;
 mod csv;
 mod export;
 mod image_list;

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use sha2::{Digest, Sha256};
-
 use super::index::Probe;
-use super::{Dataset, Index, IndexEntry, Item, Location, Place, Signature, Skipped};
-use crate::stretch::Stretch;
-use crate::{Decoder, Error, Result, Video, frame_folder};
+use super::{Dataset, Index, IndexEntry, Item, Location, Signature, Skipped};
+use crate::{Decoder, Error, Result, Video};
 
 /// What a scan finds out, and how.
 #[derive(Debug, Clone, Copy)]
@@ -203,27 +200,6 @@ fn probe(item: &Item, options: ScanOptions) -> Result<(Probe, Option<String>)> {
     if options.last_frame {
         video.frames(&[video.info().num_frames.saturating_sub(1)])?;
     }
-    let hash = options.hash.then(|| content_hash(&item.place)).transpose()?;
+    let hash = options.hash.then(|| item.place.content_hash()).transpose()?;
     Ok((Probe::of(video.info()), hash))
-}
-
-/// SHA-256 of a video's own bytes, or of all frames of a folder in their order.
-fn content_hash(place: &Place) -> Result<String> {
-    let files = match place {
-        Place::Path(path) if path.is_dir() => frame_folder::list(path)?.iter().map(|file| Stretch::whole(file)).collect(),
-        _ => vec![Stretch::of(place)],
-    };
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    for file in &files {
-        let mut reader = file.open()?;
-        loop {
-            let read = reader.read(&mut buffer).map_err(|e| Error::io(&file.path, e))?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&buffer[..read]);
-        }
-    }
-    Ok(format!("{:x}", hasher.finalize()))
 }

@@ -73,7 +73,8 @@ fn demo(DemoArgs { folder, clips, seed }: &DemoArgs) -> anyhow::Result<()> {
     let videos = folder.join("videos");
     let written = dataset::write(&videos, *clips, *seed)?;
     let config = folder.join("train.toml");
-    parameters::write_config(&config, &videos, &folder.join("run"), parameters::FULL, *seed)?;
+    let folders = parameters::Folders { videos: &videos, held_out: None, run: &folder.join("run") };
+    parameters::write_config(&config, &folders, parameters::FULL, *seed)?;
     say(&format!("{written} mp4 files in {}", videos.display()));
     say(&format!("train on them: latte train --config {}", config.display()));
     Ok(())
@@ -132,7 +133,7 @@ pub(super) fn layout_parser() -> impl TypedValueParser<Value = Layout> {
 }
 
 /// Reads the name of a decoder, as configurations spell it.
-fn decoder_parser() -> impl TypedValueParser<Value = Decoder> {
+pub(super) fn decoder_parser() -> impl TypedValueParser<Value = Decoder> {
     PossibleValuesParser::new(["auto", "libavcodec", "ffmpeg", "built_in"]).map(|name| match name.as_str() {
         "built_in" => Decoder::BuiltIn,
         "libavcodec" => Decoder::Libavcodec,

@@ -1,0 +1,337 @@
+//! `latte eval fvd`, `kvd`, `fid`, `kid`, `is` and `all`: what a protocol says, of sets of clips.
+
+use std::path::PathBuf;
+
+use latte_eval::detector::Kind;
+use latte_eval::judge::{Extras, Score, judge};
+use latte_eval::protocol::{Framing, Protocol, Task};
+use latte_video::Transform;
+
+use super::detectors::DetectorChoice;
+use super::report::OutputArgs;
+use super::sets::{FeatureArgs, Taken, take};
+use crate::failure::bad_input;
+use crate::terminal::say;
+
+/// What all numbers are asked with.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct CommonArgs {
+    /// The generated videos: a folder of videos or of frames, tar shards, a manifest, or a file of features.
+    #[arg(long, value_name = "SET")]
+    fake: PathBuf,
+    /// Whose way of measuring: latte, styleganv, tf-fvd, videogpt, pytorch-fid, torch-fidelity or clean-fid.
+    #[arg(long, default_value = "latte", value_name = "NAME")]
+    protocol: String,
+    /// At most so many generated clips or frames. Default: the protocol's.
+    #[arg(long, value_name = "N")]
+    num: Option<usize>,
+    /// Every how many frames of a generated video one is taken.
+    #[arg(long, default_value = "1", value_name = "N")]
+    fake_stride: usize,
+    /// Cut all frames to squares around their centre and bring them to this size first. Default: they are taken as they are.
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+    /// What decides about the choice of clips and where they begin.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Measure fewer than 64 clips, too: for trials.
+    #[arg(long)]
+    allow_few: bool,
+    #[command(flatten)]
+    features: FeatureArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What distances are asked with besides.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RealArgs {
+    /// The real videos: as --fake, or a .npz file with `mu` and `sigma`.
+    #[arg(long, value_name = "SET")]
+    real: PathBuf,
+    /// At most so many real clips or frames. Default: the protocol's.
+    #[arg(long, value_name = "N")]
+    real_num: Option<usize>,
+}
+
+/// What Fréchet distances can say besides.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct ExtraArgs {
+    /// An interval of 95 %, from so many resamples of both sets.
+    #[arg(long, value_name = "N")]
+    bootstrap: Option<usize>,
+    /// Extrapolate to infinitely many generated clips.
+    #[arg(long)]
+    infinity: bool,
+    /// Precision, recall, density and coverage, by the K nearest neighbours (usual is 3).
+    #[arg(long, value_name = "K")]
+    neighbours: Option<usize>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct DetectorArg {
+    /// The detector: a file that `latte eval import` wrote, or random-i3d.
+    #[arg(long, value_name = "FILE")]
+    detector: DetectorChoice,
+}
+
+/// What is asked of clips besides.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct StrideArgs {
+    /// Every how many frames of a real video one is taken. Published numbers differ by it most of all, so it has no default: Latte's
+    /// tools take 3, StyleGAN-V 1.
+    #[arg(long, value_name = "N")]
+    real_stride: Option<usize>,
+    /// Frames of a clip.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    frames: usize,
+}
+
+/// The Fréchet distance of clips (FVD), by I3D.
+///
+///   latte eval fvd --real videos --fake samples --protocol latte --real-stride 3 --detector i3d.safetensors
+///   latte eval fvd --real videos --fake samples --real-stride 3 --detector i3d.safetensors --bootstrap 100 --infinity --json fvd.json
+///   latte eval fvd --real videos --fake samples --real-stride 3 --detector i3d.safetensors --shard 2/5 --cache features
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ClipArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    real: RealArgs,
+    #[command(flatten)]
+    stride: StrideArgs,
+    #[command(flatten)]
+    detector: DetectorArg,
+    #[command(flatten)]
+    extras: ExtraArgs,
+}
+
+/// The kernel distance of clips (KVD), by I3D: without bias for small sets.
+///
+///   latte eval kvd --real videos --fake samples --real-stride 3 --detector i3d.safetensors
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct KvdArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    real: RealArgs,
+    #[command(flatten)]
+    stride: StrideArgs,
+    #[command(flatten)]
+    detector: DetectorArg,
+}
+
+/// The Fréchet distance of frames (FID), by the Inception network. A folder of images is a set, too.
+///
+///   latte eval fid --real videos --fake samples --detector inception.safetensors
+///   latte eval fid --real statistics.npz --fake images --protocol pytorch-fid --detector inception.safetensors
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct FrameArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    real: RealArgs,
+    #[command(flatten)]
+    detector: DetectorArg,
+    #[command(flatten)]
+    extras: ExtraArgs,
+}
+
+/// The kernel distance of frames (KID), by the Inception network; not multiplied by anything.
+///
+///   latte eval kid --real videos --fake samples --protocol torch-fidelity --detector inception.safetensors
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct KidArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    real: RealArgs,
+    #[command(flatten)]
+    detector: DetectorArg,
+}
+
+/// The inception score: of frames by the Inception network, of clips by C3D, as the detector is.
+///
+///   latte eval is --fake samples --detector inception.safetensors
+///   latte eval is --fake samples --detector c3d.safetensors --splits 10
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct IsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    detector: DetectorArg,
+    /// Into how many parts the set is split. Default: the protocol's.
+    #[arg(long, value_name = "N")]
+    splits: Option<usize>,
+}
+
+/// Everything that the detectors at hand can say: FVD and KVD with I3D, FID, KID and IS with the Inception network, the inception
+/// score of clips with C3D. Each set is looked at once by each detector.
+///
+///   latte eval all --real videos --fake samples --real-stride 3 --detector i3d.safetensors --detector inception.safetensors
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct AllArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    real: RealArgs,
+    #[command(flatten)]
+    stride: StrideArgs,
+    /// A detector: a file that `latte eval import` wrote, or random-i3d; may be given many times.
+    #[arg(long = "detector", value_name = "FILE", required = true)]
+    detectors: Vec<DetectorChoice>,
+    #[command(flatten)]
+    extras: ExtraArgs,
+}
+
+pub(crate) fn fvd(args: &ClipArgs) -> anyhow::Result<()> {
+    let wanted = Wanted::new(&args.common, Some(&args.real), &args.extras);
+    wanted.show(vec![wanted.protocol(Task::Fvd, Some(&args.stride))?], &args.detector.detector)
+}
+
+pub(crate) fn kvd(args: &KvdArgs) -> anyhow::Result<()> {
+    let wanted = Wanted::new(&args.common, Some(&args.real), &NO_EXTRAS);
+    wanted.show(vec![wanted.protocol(Task::Kvd, Some(&args.stride))?], &args.detector.detector)
+}
+
+pub(crate) fn fid(args: &FrameArgs) -> anyhow::Result<()> {
+    let wanted = Wanted::new(&args.common, Some(&args.real), &args.extras);
+    wanted.show(vec![wanted.protocol(Task::Fid, None)?], &args.detector.detector)
+}
+
+pub(crate) fn kid(args: &KidArgs) -> anyhow::Result<()> {
+    let wanted = Wanted::new(&args.common, Some(&args.real), &NO_EXTRAS);
+    wanted.show(vec![wanted.protocol(Task::Kid, None)?], &args.detector.detector)
+}
+
+pub(crate) fn is(args: &IsArgs) -> anyhow::Result<()> {
+    let task = if args.detector.detector.kind()? == Kind::C3d { Task::VideoIs } else { Task::Is };
+    let wanted = Wanted::new(&args.common, None, &NO_EXTRAS);
+    let protocol = wanted.protocol(task, None)?.changed(|protocol| {
+        if let (Some(wished), latte_eval::protocol::Statistic::InceptionScore { splits, .. }) =
+            (args.splits, &mut protocol.statistic)
+        {
+            *splits = wished;
+        }
+    });
+    wanted.show(vec![protocol], &args.detector.detector)
+}
+
+pub(crate) fn all(args: &AllArgs) -> anyhow::Result<()> {
+    let wanted = Wanted::new(&args.common, Some(&args.real), &args.extras);
+    let mut scores = Vec::new();
+    for detector in &args.detectors {
+        let kind = detector.kind()?;
+        let tasks = [Task::Fvd, Task::Kvd, Task::Fid, Task::Kid, Task::Is, Task::VideoIs];
+        let protocols = tasks
+            .into_iter()
+            .filter(|task| task.detector() == kind)
+            .map(|task| wanted.protocol(task, matches!(task, Task::Fvd | Task::Kvd).then_some(&args.stride)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        if protocols.is_empty() {
+            return Err(bad_input(format!(
+                "--detector {detector}: {} is for `latte eval clipsim`, which needs texts",
+                kind.name()
+            )));
+        }
+        match wanted.scores(protocols, detector)? {
+            Some(found) => scores.extend(found),
+            None => return Ok(()),
+        }
+    }
+    args.common.output.show(&scores)
+}
+
+const NO_EXTRAS: ExtraArgs = ExtraArgs { bootstrap: None, infinity: false, neighbours: None };
+
+/// What was asked for.
+struct Wanted<'a> {
+    common: &'a CommonArgs,
+    real: Option<&'a RealArgs>,
+    extras: Extras,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(common: &'a CommonArgs, real: Option<&'a RealArgs>, extras: &ExtraArgs) -> Self {
+        let ExtraArgs { bootstrap, infinity, neighbours } = *extras;
+        Self { common, real, extras: Extras { resamples: bootstrap, infinity, neighbours, allow_few: common.allow_few } }
+    }
+
+    /// The protocol of a task, with what was asked for to be otherwise.
+    fn protocol(&self, task: Task, stride: Option<&StrideArgs>) -> anyhow::Result<Protocol> {
+        let common = self.common;
+        let counts = [("--num", common.num), ("--fake-stride", Some(common.fake_stride)), ("--size", common.size)]
+            .into_iter()
+            .chain([("--frames", stride.map(|stride| stride.frames)), ("--real-num", self.real.and_then(|real| real.real_num))]);
+        if let Some((option, _)) = counts.into_iter().find(|(_, value)| *value == Some(0)) {
+            return Err(bad_input(format!("{option}: expected at least 1, got 0")));
+        }
+        let named = Protocol::named(&common.protocol, task, stride.and_then(|stride| stride.real_stride));
+        let named = named.map_err(|e| {
+            bad_input(e.to_string().replace("real stride ", "--real-stride ").replace("real stride:", "--real-stride:"))
+        })?;
+        Ok(named.changed(|protocol| {
+            protocol.seed = common.seed;
+            protocol.framing = common.size.map(|size| Framing { size: [size; 2], transform: Transform::CropResize });
+            protocol.fake.stride = common.fake_stride;
+            if let Some(stride) = stride {
+                protocol.frames = stride.frames;
+            }
+            if common.num.is_some() {
+                protocol.fake.most = common.num;
+            }
+            if let (Some(sampling), Some(real)) = (&mut protocol.real, self.real)
+                && real.real_num.is_some()
+            {
+                sampling.most = real.real_num;
+            }
+        }))
+    }
+
+    fn show(&self, protocols: Vec<Protocol>, detector: &DetectorChoice) -> anyhow::Result<()> {
+        self.scores(protocols, detector)?.map_or(Ok(()), |scores| self.common.output.show(&scores))
+    }
+
+    /// Scores of protocols that take the same clips in the same way; none where other processes have yet to do their part.
+    fn scores(&self, protocols: Vec<Protocol>, choice: &DetectorChoice) -> anyhow::Result<Option<Vec<Score>>> {
+        let mut scores = Vec::new();
+        for protocol in protocols {
+            let detector = choice.open(protocol.task.detector(), protocol.setup())?;
+            let features = &self.common.features;
+            let take = |path: &PathBuf, sampling, role| take(path, sampling, &protocol, detector.as_ref(), features, role);
+            let real = match (self.real, &protocol.real) {
+                (Some(args), Some(sampling)) => Some(take(&args.real, sampling, "real")?),
+                _ => None,
+            };
+            let fake = take(&self.common.fake, &protocol.fake, "generated")?;
+            let mut whole = true;
+            for (role, taken) in real.iter().map(|real| ("real", real)).chain([("generated", &fake)]) {
+                if let Taken::Part(missing, folder) = taken {
+                    whole = false;
+                    say(&format!(
+                        "{role}: this part is done; {missing} parts are missing, which others do, in {}",
+                        folder.display()
+                    ));
+                }
+            }
+            let real = match real {
+                Some(Taken::Whole(set)) => Some(set),
+                _ => None,
+            };
+            match fake {
+                Taken::Whole(fake) if whole => scores.push(judge(&protocol, real.as_ref(), &fake, &self.extras)?),
+                _ => {
+                    say("the same command without --shard (or the last of them to end) gives the number");
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(scores))
+    }
+}

@@ -1,0 +1,129 @@
+//! Judges of the clips that a training run makes on the way: what `latte eval` does, in the same process.
+
+use std::collections::BTreeMap;
+
+use latte_eval::clips::{ClipSet, ClipsInMemory};
+use latte_eval::detector::{Detector, Kind, Tap};
+use latte_eval::extract::{Extraction, Unseen, extract};
+use latte_eval::judge::{Extras, SetFeatures, judge};
+use latte_eval::protocol::{Framing, Protocol, Task};
+use latte_train::{EvaluationConfig, Judge, Judgement, TrainConfig};
+use latte_video::Clip;
+use latte_video::dataset::Location;
+
+use crate::commands::eval::detectors::DetectorChoice;
+use crate::failure::bad_input;
+use crate::terminal::note;
+
+/// All detectors of a run.
+pub(crate) struct Judges {
+    judges: Vec<OneDetector>,
+}
+
+/// A detector, and the real clips as it sees them.
+struct OneDetector {
+    detector: Box<dyn Detector>,
+    protocol: Protocol,
+    /// What the score is called.
+    name: String,
+    real: SetFeatures,
+}
+
+impl Judges {
+    /// The judges that a configuration asks for; they look at the real clips now.
+    ///
+    /// # Errors
+    ///
+    /// If a detector cannot be opened or the real clips cannot be read.
+    pub(crate) fn of(config: &TrainConfig) -> anyhow::Result<Option<Self>> {
+        let Some(evaluation) = &config.evaluation else { return Ok(None) };
+        let judges = evaluation.detectors.iter().map(|detector| OneDetector::open(detector, evaluation, config));
+        Ok(Some(Self { judges: judges.collect::<anyhow::Result<_>>()? }))
+    }
+}
+
+impl Judge for Judges {
+    fn judge(&mut self, clips: Vec<Clip>) -> Judgement {
+        let clips = ClipsInMemory::new("clips of the averaged weights", clips)?;
+        let mut scores = BTreeMap::new();
+        for one in &self.judges {
+            scores.insert(one.name.clone(), one.score(&clips)?);
+        }
+        Ok(scores)
+    }
+}
+
+impl OneDetector {
+    fn open(choice: &str, evaluation: &EvaluationConfig, config: &TrainConfig) -> anyhow::Result<Self> {
+        let Ok(choice) = choice.parse::<DetectorChoice>();
+        let kind = choice.kind()?;
+        let task = match kind {
+            Kind::I3d => Task::Fvd,
+            Kind::InceptionFid => Task::Fid,
+            other => {
+                return Err(bad_input(format!("evaluation.detectors: {choice} is {}; expected I3D or Inception", other.name())));
+            }
+        };
+        let data = &config.data;
+        let named = Protocol::named(&evaluation.protocol, task, Some(evaluation.real_stride))
+            .map_err(|e| bad_input(format!("evaluation.protocol: {e}")))?;
+        let protocol = named.changed(|protocol| {
+            // The clips that are generated are of these frames.
+            protocol.framing = Some(Framing { size: data.size.height_width(), transform: data.transform });
+            protocol.seed = evaluation.seed;
+            if task == Task::Fvd {
+                protocol.frames = evaluation.frames.unwrap_or(data.num_frames);
+            }
+            if let Some(real) = &mut protocol.real {
+                let frames = if task == Task::Fid { evaluation.frames.unwrap_or(data.num_frames) } else { 1 };
+                real.most = Some(evaluation.real_num.unwrap_or(evaluation.num) * frames);
+                // All frames of the first videos would be nearly the same.
+                real.choice = latte_eval::protocol::Choice::Random;
+            }
+        });
+        let detector = choice.open(kind, protocol.setup())?;
+        let location = data.location();
+        let location = match &evaluation.real {
+            Some(path) => Location { path: path.clone(), ..location },
+            None => location,
+        };
+        let Some(sampling) = &protocol.real else { return Err(bad_input("evaluation.protocol: compares with no real clips")) };
+        let clips = ClipSet::open(&location, sampling, &protocol, data.decoder.into(), "real")?;
+        let name = format!("{}_{}", detector.identity().kind, task.name());
+        let Extraction::Whole(real) =
+            extract(&clips, detector.as_ref(), protocol.preparation, &taps(detector.as_ref(), &protocol), None, &mut Unseen)?
+        else {
+            return Err(bad_input("evaluation: the real clips were not all looked at"));
+        };
+        note(&format!("evaluation: {name} against {} real clips in {}", real.names.len(), location.path.display()));
+        Ok(Self { detector, protocol, name, real: SetFeatures::Each(real) })
+    }
+
+    fn score(&self, clips: &ClipsInMemory) -> latte_eval::Result<f64> {
+        let frames;
+        let clips = if self.protocol.frames == 1 {
+            frames = clips.frames()?;
+            &frames
+        } else {
+            clips
+        };
+        let found = extract(
+            clips,
+            self.detector.as_ref(),
+            self.protocol.preparation,
+            &taps(self.detector.as_ref(), &self.protocol),
+            None,
+            &mut Unseen,
+        )?;
+        let Extraction::Whole(fake) = found else {
+            return Err(latte_eval::Error::Refused { subject: "clips".into(), what: "were not all looked at".into() });
+        };
+        let extras = Extras { allow_few: true, ..Extras::default() };
+        Ok(judge(&self.protocol, Some(&self.real), &SetFeatures::Each(fake), &extras)?.value)
+    }
+}
+
+/// The output that the protocol takes.
+fn taps(detector: &dyn Detector, protocol: &Protocol) -> Vec<Tap> {
+    detector.taps().iter().filter(|tap| tap.name == protocol.output).copied().collect()
+}

@@ -1,0 +1,205 @@
+//! `latte eval` from outside, on tiny videos.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    /// With two sets of eight videos each, `real` and `fake`.
+    fn new() -> Self {
+        let place = Self { dir: TempDir::new().unwrap() };
+        for (name, seed) in [("real", "1"), ("fake", "2")] {
+            place.ok(&["data", "demo", name, "--clips", "1", "--seed", seed]);
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn latte(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_latte"));
+        command.current_dir(self.dir.path()).args(args).env_remove("RUST_BACKTRACE").env("LATTE_CACHE", self.path("cache"));
+        command.output().unwrap()
+    }
+
+    /// Runs and expects success; returns standard output and standard error.
+    fn both(&self, args: &[&str]) -> (String, String) {
+        let output = self.latte(args);
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success(), "latte {}: {stderr}", args.join(" "));
+        (stdout, stderr)
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        self.both(args).0
+    }
+
+    /// Runs, expects the refusal of bad input, and returns the last line of standard error.
+    fn refused(&self, args: &[&str]) -> String {
+        let output = self.latte(args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "latte {}: {stderr}", args.join(" "));
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        stderr.lines().last().unwrap().to_string()
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
+    }
+}
+
+/// A trial with the detector that needs no file.
+const FVD: [&str; 12] = [
+    "eval",
+    "fvd",
+    "--real",
+    "real/videos",
+    "--fake",
+    "fake/videos",
+    "--detector",
+    "random-i3d",
+    "--frames",
+    "9",
+    "--allow-few",
+    "--real-stride",
+];
+
+fn fvd<'a>(extra: &[&'a str]) -> Vec<&'a str> {
+    FVD.iter().copied().chain(["2"]).chain(extra.iter().copied()).collect()
+}
+
+#[test]
+fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
+    let place = Place::new();
+    let (stdout, stderr) = place.both(&fvd(&["--json", "one.json", "--cache", "one"]));
+    assert!(
+        stdout.starts_with("fvd ") && stdout.contains("random_i3d (made from a seed") && stdout.contains("2 apart"),
+        "{stdout}"
+    );
+    assert!(stderr.contains("random weights") && stderr.contains("8 generated clips for features of 400 values"), "{stderr}");
+    let one = place.json("one.json");
+    assert!(one["value"].as_f64().unwrap() > 0.0);
+    assert_eq!(one["detector"]["kind"], "random_i3d");
+    assert_eq!((&one["real"]["stride"], &one["fake"]["stride"], &one["real"]["clips"]), (&2.into(), &1.into(), &8.into()));
+    assert_eq!((&one["protocol"]["name"], &one["protocol"]["frames"]), (&"latte (changed)".into(), &9.into()));
+    assert_eq!(one["protocol"]["statistic"]["covariance"], "biased");
+    // Two processes: the second has nothing to do yet, the first ends the work.
+    let said = place.ok(&fvd(&["--shard", "2/2", "--cache", "two"]));
+    assert!(said.contains("1 parts are missing") && !said.contains("fvd "), "{said}");
+    place.ok(&fvd(&["--shard", "1/2", "--cache", "two", "--json", "two.json"]));
+    assert_eq!(place.json("two.json"), one);
+    // Features of one set in a file take its place.
+    let keys: Vec<PathBuf> = std::fs::read_dir(place.path("two")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(keys.len(), 2);
+    let files: Vec<String> = keys
+        .iter()
+        .enumerate()
+        .map(|(number, key)| {
+            let file = format!("{number}.safetensors");
+            let said = place.ok(&["eval", "merge", key.to_str().unwrap(), "--out", &file]);
+            assert!(said.contains("8 clips, logits (400) and pool (1024) of random_i3d"), "{said}");
+            file
+        })
+        .collect();
+    let args = ["eval", "fvd", "--detector", "random-i3d", "--frames", "9", "--allow-few", "--real-stride", "2", "--json", "-"];
+    let from = |real: &str, fake: &str| -> Value {
+        serde_json::from_str(&place.ok(&[&args[..], &["--real", real, "--fake", fake]].concat())).unwrap()
+    };
+    let values = [from(&files[0], &files[1]), from(&files[1], &files[0])].map(|score| score["value"].as_f64().unwrap());
+    let expected = one["value"].as_f64().unwrap();
+    assert!(values.iter().any(|value| (value / expected - 1.0).abs() < 1e-12), "{values:?} {expected}");
+    // The same with a kernel, of the other output.
+    let mmd = place.ok(&["eval", "mmd", "--real", &files[0], "--fake", &files[1], "--name", "pool"]);
+    assert!(mmd.starts_with("mmd ") && mmd.contains("8 real and 8 generated rows of 1024"), "{mmd}");
+}
+
+#[test]
+fn what_would_give_no_sound_number_is_refused() {
+    let place = Place::new();
+    let with = |change: &[(&str, &str)], drop: &[&str]| {
+        let mut args: Vec<String> = fvd(&[]).iter().filter(|arg| !drop.contains(arg)).map(ToString::to_string).collect();
+        for (option, value) in change {
+            match args.iter().position(|arg| arg == option) {
+                Some(at) => args[at + 1] = (*value).into(),
+                None => args.extend([(*option).to_string(), (*value).to_string()]),
+            }
+        }
+        place.refused(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 9] = [
+        (&[], &["--real-stride", "2"], "--real-stride"),
+        (&[], &["--allow-few"], "8 clips"),
+        (&[("--frames", "8")], &[], "needs at least 9"),
+        (&[("--fake-stride", "3")], &[], "needs 25"),
+        (&[("--real-stride", "4")], &[], "8 are too short"),
+        (&[("--protocol", "lattee")], &[], "latte, styleganv"),
+        (&[("--protocol", "pytorch-fid")], &[], "says nothing of fvd"),
+        (&[("--real", "nowhere")], &[], "nowhere"),
+        (&[("--detector", "real/train.toml")], &[], "real/train.toml"),
+    ];
+    for (change, drop, expected) in cases {
+        let said = with(change, drop);
+        assert!(said.starts_with("error: ") && said.contains(expected), "{change:?} {drop:?}: {said}");
+    }
+    assert!(
+        place
+            .refused(&["eval", "fid", "--real", "real/videos", "--fake", "fake/videos", "--detector", "random-i3d"])
+            .contains("needs inception_fid")
+    );
+    std::fs::write(place.path("broken.npz"), b"PK\x03\x04 no archive").unwrap();
+    assert!(with(&[("--real", "broken.npz")], &[]).contains("broken.npz"));
+    assert!(place.refused(&["eval", "merge", "real/videos", "--out", "x.safetensors"]).contains("no parts"));
+    assert!(place.refused(&["eval", "import", "broken.npz", "--out", "x.safetensors"]).contains("broken.npz"));
+}
+
+#[test]
+fn still_videos_do_not_flicker() {
+    let place = Place::new();
+    let said = place.ok(&["eval", "flicker", "--fake", "fake/videos", "--json", "f.json"]);
+    assert!(said.starts_with("flicker "), "{said}");
+    let value = place.json("f.json")["value"].as_f64().unwrap();
+    assert!((0.8..1.0).contains(&value), "{value}");
+    assert!(place.refused(&["eval", "flicker", "--fake", "fake/videos", "--frames", "1"]).contains("at least 2"));
+}
+
+#[test]
+fn training_is_judged_on_the_way_and_changes_nothing_by_it() {
+    let place = Place::new();
+    let run = |name: &str, extra: &[&str]| {
+        let output = format!("output.run={name}");
+        let mut args = vec!["train", "--config", "real/train.toml", "--set", &output];
+        let tiny = ["model.hidden_size=16", "model.depth=2", "model.num_heads=2", "train.batch_size=2", "train.max_steps=2"];
+        for setting in tiny.iter().chain(&["optimizer.warmup_steps=0"]).chain(extra) {
+            args.extend(["--set", setting]);
+        }
+        place.both(&args).1
+    };
+    let evaluation = "evaluation={ detectors = [\"random-i3d\"], real_stride = 2, frames = 9, num = 2, steps = 2, at_start = true, every = 1 }";
+    run("plain", &[]);
+    let said = run("judged", &[evaluation]);
+    assert!(
+        said.contains("evaluation: random_i3d_fvd against 2 real clips") && said.contains("step 2: random_i3d_fvd"),
+        "{said}"
+    );
+    let log = std::fs::read_to_string(place.path("judged/evaluation.jsonl")).unwrap();
+    let records: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.iter().map(|r| r["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(records.iter().all(|r| r["clips"] == 2 && r["scores"]["random_i3d_fvd"].as_f64().unwrap() > 0.0), "{log}");
+    let weights = |name: &str| std::fs::read(place.path(&format!("{name}/checkpoints/0000002/model.safetensors"))).unwrap();
+    assert_eq!(weights("plain"), weights("judged"));
+    // Eight frames are too few for I3D, which is said before the first step.
+    let eight = "evaluation={ detectors = [\"random-i3d\"], real_stride = 2, num = 2 }";
+    let args = ["train", "--config", "real/train.toml", "--set", "output.run=short", "--set", eight];
+    assert!(place.refused(&args).contains("needs at least 9"));
+    assert!(!place.path("short").exists());
+}

@@ -1,0 +1,425 @@
+//! The clips of a set: which ones a protocol takes of the videos that there are, and their pixels.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use latte_video::dataset::{Dataset, Item, Location, Place};
+use latte_video::{Clip, Decoder, Video, transform};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::metric::NumpyRandom;
+use crate::protocol::{Choice, Framing, Protocol, Sampling, ShortVideos, StartRule};
+use crate::{Error, Result};
+
+/// Videos that are looked into at a time.
+const TOGETHER: usize = 64;
+
+/// What there is to say about a set of clips in every result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetReport {
+    /// Where it came from.
+    pub path: PathBuf,
+    /// Videos that were found.
+    pub videos: usize,
+    /// What the list of videos passed over, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_over: Option<String>,
+    /// Videos left out because they are too short.
+    pub too_short: usize,
+    /// Videos or clips that could not be read, and why.
+    pub unreadable: Vec<String>,
+    /// Clips that features are of.
+    pub clips: usize,
+    /// Frames of a clip.
+    pub frames: usize,
+    /// Every how many frames of a video one was taken; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<usize>,
+    /// Rows and columns of frames as the detector got them; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_size: Option<[usize; 2]>,
+    /// What decoded the first video: decoders need not agree in the last bit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<String>,
+    /// SHA-256 of names and contents of the clips, hexadecimal; empty where it is not known.
+    pub content: String,
+}
+
+/// Clips that can be read in any order, some at a time.
+#[expect(clippy::len_without_is_empty, reason = "there is at least one clip")]
+pub trait ClipList: Sync {
+    /// What there is to say about them.
+    fn report(&self) -> &SetReport;
+
+    /// How many clips there are; at least one.
+    fn len(&self) -> usize;
+
+    /// What a clip is called; no two have the same name.
+    fn name(&self, index: usize) -> String;
+
+    /// The clips of `range`, in order; or why one cannot be read.
+    fn read(&self, range: std::ops::Range<usize>) -> Vec<std::result::Result<Clip, String>>;
+}
+
+/// Clips of videos on disk.
+#[derive(Debug)]
+pub struct ClipSet {
+    report: SetReport,
+    videos: Vec<Entry>,
+    /// Video and first frame of each clip.
+    clips: Vec<(usize, usize)>,
+    stride: usize,
+    framing: Option<Framing>,
+    decoder: Decoder,
+}
+
+/// A video whose clips are taken.
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    place: Place,
+    caption: Option<String>,
+    frames: usize,
+    size: [usize; 2],
+    content: String,
+    decoder: &'static str,
+}
+
+/// What looking into a video found.
+enum Found {
+    Good(Entry),
+    Short(usize),
+    Unreadable(String),
+}
+
+impl ClipSet {
+    /// Looks at the videos at `location` and takes the clips that `sampling` says. `role` (`real`, `generated`) opens messages.
+    ///
+    /// # Errors
+    ///
+    /// If there is no video, none gives a clip, one is too short where that is refused, or frames differ in size while the protocol
+    /// leaves them as they are.
+    pub fn open(location: &Location, sampling: &Sampling, protocol: &Protocol, decoder: Decoder, role: &str) -> Result<Self> {
+        let (Dataset { items, .. }, skipped) = location.list()?;
+        let mut report = SetReport {
+            path: location.path.clone(),
+            videos: items.len(),
+            passed_over: skipped.summary(),
+            too_short: 0,
+            unreadable: Vec::new(),
+            clips: 0,
+            frames: protocol.frames,
+            stride: Some(sampling.stride),
+            frame_size: None,
+            decoder: None,
+            content: String::new(),
+        };
+        let subject = format!("{role} set {}", location.path.display());
+        let covered = (protocol.frames - 1) * sampling.stride + 1;
+        let mut videos = choose(
+            items,
+            sampling,
+            protocol.seed,
+            |item| look(item, covered, decoder),
+            |found| match found {
+                Found::Good(_) => Ok(()),
+                Found::Short(_) if sampling.short == ShortVideos::LeftOut => {
+                    report.too_short += 1;
+                    Ok(())
+                }
+                Found::Short(frames) => {
+                    let what = format!(
+                        "a video of {frames} frames, and a clip ({} frames, {} apart) needs {covered}; make longer ones, or take clips of fewer frames",
+                        protocol.frames, sampling.stride
+                    );
+                    Err(Error::refused(&subject, what))
+                }
+                Found::Unreadable(why) => {
+                    report.unreadable.push(why.clone());
+                    Ok(())
+                }
+            },
+        )?;
+        videos.sort_by(|a, b| a.name.cmp(&b.name));
+        let clips = starts(&videos, sampling, protocol, covered);
+        if clips.is_empty() {
+            let what = format!(
+                "none of its {} videos gives a clip of {} frames, {} apart ({} are too short, {} cannot be read{})",
+                report.videos,
+                protocol.frames,
+                sampling.stride,
+                report.too_short,
+                report.unreadable.len(),
+                report.unreadable.first().map_or(String::new(), |why| format!(": {why}"))
+            );
+            return Err(Error::refused(subject, what));
+        }
+        report.frame_size = Some(match protocol.framing {
+            Some(framing) => framing.size,
+            None => one_size(&videos, &subject)?,
+        });
+        report.clips = clips.len();
+        report.decoder = videos.first().map(|video| video.decoder.to_string());
+        let mut digest = Sha256::new();
+        for &(video, start) in &clips {
+            digest.update(format!("{}\n{}\n{start}\n", videos[video].name, videos[video].content));
+        }
+        report.content = latte_weights::hexadecimal(&digest.finalize());
+        Ok(Self { report, videos, clips, stride: sampling.stride, framing: protocol.framing, decoder })
+    }
+
+    fn indices(&self, start: usize) -> Vec<usize> {
+        (0..self.report.frames).map(|i| start + i * self.stride).collect()
+    }
+
+    /// Each video, by name: the text that it was made from, where the list of videos says so, and how many of the clips are its own.
+    pub fn captions(&self) -> Vec<(&str, Option<&str>, usize)> {
+        let mut captions: Vec<(&str, Option<&str>, usize)> =
+            self.videos.iter().map(|video| (video.name.as_str(), video.caption.as_deref(), 0)).collect();
+        self.clips.iter().for_each(|(video, _)| captions[*video].2 += 1);
+        captions
+    }
+
+    /// The clips of one video that begin at `starts`: each frame is decoded once.
+    fn of_video(&self, video: usize, starts: &[usize]) -> Vec<std::result::Result<Clip, String>> {
+        let entry = &self.videos[video];
+        let read = || -> latte_video::Result<Vec<Clip>> {
+            let mut wanted: Vec<usize> = starts.iter().flat_map(|&start| self.indices(start)).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            let decoded = Video::open_place(&entry.place, self.decoder)?.frames(&wanted)?;
+            let [_, height, width, _] = decoded.shape();
+            let cut = |start: &usize| {
+                let of = |index: &usize| decoded.frame(wanted.binary_search(index).unwrap_or_default());
+                let pixels = self.indices(*start).iter().flat_map(|index| of(index).iter().copied()).collect();
+                self.resized(Clip::new(pixels, [self.report.frames, height, width, 3], decoded.fps())?)
+            };
+            starts.iter().map(cut).collect()
+        };
+        match read() {
+            Ok(clips) => clips.into_iter().map(Ok).collect(),
+            Err(e) => starts.iter().map(|start| Err(format!("{}, frame {start}: {e}", entry.name))).collect(),
+        }
+    }
+
+    fn resized(&self, clip: Clip) -> latte_video::Result<Clip> {
+        let Some(Framing { size: [height, width], transform }) = self.framing else { return Ok(clip) };
+        let pixels = transform.apply(&clip, [height, width])?;
+        transform::to_clip(&pixels, [clip.num_frames(), height, width], clip.fps())
+    }
+}
+
+impl ClipList for ClipSet {
+    fn report(&self) -> &SetReport {
+        &self.report
+    }
+
+    fn len(&self) -> usize {
+        self.clips.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        let (video, start) = self.clips[index];
+        format!("{}@{start}", self.videos[video].name)
+    }
+
+    fn read(&self, range: std::ops::Range<usize>) -> Vec<std::result::Result<Clip, String>> {
+        // Clips of a video lie side by side.
+        let mut runs: Vec<(usize, Vec<usize>)> = Vec::new();
+        for &(video, start) in &self.clips[range] {
+            match runs.last_mut() {
+                Some((last, starts)) if *last == video && starts.len() < TOGETHER => starts.push(start),
+                _ => runs.push((video, vec![start])),
+            }
+        }
+        runs.par_iter().flat_map_iter(|(video, starts)| self.of_video(*video, starts)).collect()
+    }
+}
+
+/// Looks into videos, in an order that does not depend on that of the list, until there are enough.
+fn choose(
+    mut items: Vec<Item>,
+    sampling: &Sampling,
+    seed: u64,
+    look: impl Fn(&Item) -> Found + Sync,
+    mut hear: impl FnMut(&Found) -> Result<()>,
+) -> Result<Vec<Entry>> {
+    items.sort_by(|a, b| a.name.cmp(&b.name));
+    let order = match sampling.choice {
+        Choice::First => (0..items.len()).collect(),
+        Choice::Random => NumpyRandom::new(seed as u32).permutation(items.len()),
+    };
+    // Where a video gives many clips, the choice is among clips.
+    let most = if sampling.start == StartRule::Every { None } else { sampling.most }.unwrap_or(usize::MAX);
+    let mut videos = Vec::new();
+    for numbers in order.chunks(TOGETHER) {
+        let found: Vec<Found> = numbers.par_iter().map(|&number| look(&items[number])).collect();
+        for found in found {
+            if videos.len() == most {
+                return Ok(videos);
+            }
+            hear(&found)?;
+            if let Found::Good(entry) = found {
+                videos.push(entry);
+            }
+        }
+    }
+    Ok(videos)
+}
+
+fn look(item: &Item, covered: usize, decoder: Decoder) -> Found {
+    let look = || -> latte_video::Result<Found> {
+        let video = Video::open_place(&item.place, decoder)?;
+        let info = video.info();
+        if info.num_frames < covered {
+            return Ok(Found::Short(info.num_frames));
+        }
+        Ok(Found::Good(Entry {
+            name: item.name.clone(),
+            place: item.place.clone(),
+            caption: item.caption.clone().or_else(|| caption_beside(&item.place)),
+            frames: info.num_frames,
+            size: [info.height, info.width],
+            content: item.place.content_hash()?,
+            decoder: info.decoder,
+        }))
+    };
+    look().unwrap_or_else(|e| Found::Unreadable(e.to_string()))
+}
+
+/// The prompt in the `.json` file beside a video, which this program writes with what it makes of texts.
+fn caption_beside(place: &Place) -> Option<String> {
+    let Place::Path(path) = place else { return None };
+    let text = std::fs::read_to_string(path.with_extension("json")).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let prompt = value.get("prompt").or_else(|| value.get("settings")?.get("prompt"))?;
+    Some(prompt.as_str()?.to_string())
+}
+
+/// Where clips begin, video by video.
+fn starts(videos: &[Entry], sampling: &Sampling, protocol: &Protocol, covered: usize) -> Vec<(usize, usize)> {
+    let mut clips = Vec::new();
+    for (number, video) in videos.iter().enumerate() {
+        let last = video.frames - covered;
+        match sampling.start {
+            StartRule::First => clips.push((number, 0)),
+            StartRule::Random => clips.push((number, random_start(&video.name, protocol.seed, last))),
+            StartRule::Every => clips.extend((0..=last).step_by(protocol.frames * sampling.stride).map(|start| (number, start))),
+        }
+    }
+    if let Some(most) = sampling.most.filter(|most| *most < clips.len()) {
+        let chosen = match sampling.choice {
+            Choice::First => (0..most).collect(),
+            Choice::Random => {
+                let mut chosen = NumpyRandom::new(protocol.seed as u32).choice(clips.len(), most);
+                chosen.sort_unstable();
+                chosen
+            }
+        };
+        clips = chosen.into_iter().map(|number| clips[number]).collect();
+    }
+    clips
+}
+
+/// A start from 0 to `last`. It depends on the video's name, not on which others there are.
+fn random_start(name: &str, seed: u64, last: usize) -> usize {
+    let digest = Sha256::digest(format!("{seed}\n{name}"));
+    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    (number % (last as u64 + 1)) as usize
+}
+
+fn one_size(videos: &[Entry], subject: &str) -> Result<[usize; 2]> {
+    let mut sizes: BTreeMap<[usize; 2], &str> = BTreeMap::new();
+    for video in videos {
+        sizes.entry(video.size).or_insert(&video.name);
+    }
+    let mut sizes = sizes.into_iter();
+    match (sizes.next(), sizes.next()) {
+        (Some((one, first)), Some((other, second))) => {
+            let what = format!(
+                "frames differ in size: {first} has {} × {}, {second} {} × {}; give one size that all are brought to",
+                one[1], one[0], other[1], other[0]
+            );
+            Err(Error::refused(subject, what))
+        }
+        (first, _) => Ok(first.map_or([0; 2], |(size, _)| size)),
+    }
+}
+
+/// Clips in memory.
+#[derive(Debug)]
+pub struct ClipsInMemory {
+    report: SetReport,
+    clips: Vec<Clip>,
+}
+
+impl ClipsInMemory {
+    /// Clips that `source` made, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or they differ in shape.
+    pub fn new(source: &str, clips: Vec<Clip>) -> Result<Self> {
+        let Some(shape) = clips.first().map(Clip::shape) else {
+            return Err(Error::refused(source, "no clips; there is nothing to judge"));
+        };
+        if let Some(other) = clips.iter().find(|clip| clip.shape() != shape) {
+            let what = format!("clips differ in shape: {shape:?} and {:?}; all must have one", other.shape());
+            return Err(Error::refused(source, what));
+        }
+        let mut digest = Sha256::new();
+        for clip in &clips {
+            digest.update(clip.pixels());
+        }
+        let report = SetReport {
+            path: PathBuf::from(source),
+            videos: clips.len(),
+            passed_over: None,
+            too_short: 0,
+            unreadable: Vec::new(),
+            clips: clips.len(),
+            frames: shape[0],
+            stride: None,
+            frame_size: Some([shape[1], shape[2]]),
+            decoder: None,
+            content: latte_weights::hexadecimal(&digest.finalize()),
+        };
+        Ok(Self { report, clips })
+    }
+}
+
+impl ClipsInMemory {
+    /// All frames, each a clip of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClipsInMemory::new`].
+    pub fn frames(&self) -> Result<Self> {
+        let frame = |clip: &Clip, index: usize| {
+            let [_, height, width, channels] = clip.shape();
+            Clip::new(clip.frame(index).to_vec(), [1, height, width, channels], clip.fps())
+        };
+        let frames = self.clips.iter().flat_map(|clip| (0..clip.num_frames()).map(move |index| frame(clip, index)));
+        Self::new(&self.report.path.display().to_string(), frames.collect::<latte_video::Result<_>>()?)
+    }
+}
+
+impl ClipList for ClipsInMemory {
+    fn report(&self) -> &SetReport {
+        &self.report
+    }
+
+    fn len(&self) -> usize {
+        self.clips.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("{index}")
+    }
+
+    fn read(&self, range: std::ops::Range<usize>) -> Vec<std::result::Result<Clip, String>> {
+        self.clips[range].iter().cloned().map(Ok).collect()
+    }
+}

@@ -1,0 +1,319 @@
+//! From clips to features: once, in groups that are files, shared among processes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::mpsc::sync_channel;
+
+use latte_video::Clip;
+
+use crate::clips::ClipList;
+use crate::detector::{Clips, Detector, Kind, Preparation, Tap};
+use crate::features::{FeatureOrigin, FeatureSet, read, write};
+use crate::metric::Features;
+use crate::{Error, Result};
+
+/// About as many frames are in memory at a time, and in a file.
+const GROUP_FRAMES: usize = 256;
+
+/// Part `number` of `of`, counted from 1: `2/5`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    number: usize,
+    of: usize,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { number: 1, of: 1 }
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parsed = text.split_once('/').and_then(|(k, n)| Some(Self { number: k.parse().ok()?, of: n.parse().ok()? }));
+        parsed
+            .filter(|share| (1..=share.of).contains(&share.number))
+            .ok_or_else(|| format!("expected k/n with 1 ≤ k ≤ n, for example 1/4, got `{text}`"))
+    }
+}
+
+/// Is told how far the work is.
+pub trait Progress {
+    /// `done` of the `total` clips that this process works on are done.
+    fn extracted(&mut self, done: usize, total: usize) {
+        let _ = (done, total);
+    }
+
+    /// Something is wrong that the work goes on without.
+    fn warning(&mut self, message: &str) {
+        let _ = message;
+    }
+}
+
+/// Progress that nobody looks at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unseen;
+
+impl Progress for Unseen {}
+
+/// A folder in which features are kept, in a folder of their key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The part of the work that this process does.
+    pub share: Share,
+}
+
+/// The outputs of a detector that are kept on disk: those that numbers are made of. The others would double the room.
+pub fn kept_taps(detector: &dyn Detector) -> Vec<Tap> {
+    const LEFT_OUT: [&str; 4] = ["logits", "768", "192", "64"];
+    let is_inception = detector.identity().kind == Kind::InceptionFid.name();
+    detector.taps().iter().filter(|tap| !(is_inception && LEFT_OUT.contains(&tap.name))).copied().collect()
+}
+
+/// What came of an extraction.
+#[derive(Debug)]
+pub enum Extraction {
+    /// All features.
+    Whole(Box<FeatureSet>),
+    /// This process has done its part; others have yet to do theirs.
+    Part {
+        /// Groups of clips that are missing.
+        missing: usize,
+        /// Where they are kept.
+        folder: PathBuf,
+    },
+}
+
+/// Takes features of all `clips` at the outputs `taps`. With a cache, what is there already is taken from there, and only the part of
+/// this process is done. Groups are fixed by the list of clips alone and put together in its order, so the features, and every number
+/// that follows from them, do not depend on the number of processes or their order.
+///
+/// # Errors
+///
+/// If clips are too short for the detector, no clip can be read, pixels are out of range, or the disk fails. What is in the cache
+/// stays.
+pub fn extract(
+    clips: &dyn ClipList,
+    detector: &dyn Detector,
+    preparation: Preparation,
+    taps: &[Tap],
+    cache: Option<&Cache>,
+    progress: &mut dyn Progress,
+) -> Result<Extraction> {
+    let origin = FeatureOrigin { detector: detector.identity().clone(), preparation, set: clips.report().clone() };
+    let (frames, least) = (origin.set.frames, detector.min_frames());
+    if frames < least {
+        let what = format!("has {frames} frames, and {} needs at least {least}; take clips of more frames", origin.detector.kind);
+        return Err(Error::refused(format!("a clip of {}", origin.set.path.display()), what));
+    }
+    let size = GROUP_FRAMES.div_ceil(frames);
+    let groups = clips.len().div_ceil(size);
+    let range = |group: usize| group * size..((group + 1) * size).min(clips.len());
+    let folder = cache.map(|cache| cache.folder.join(origin.key()));
+    if let Some(folder) = &folder {
+        std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
+    }
+    let share = cache.map_or_else(Share::default, |cache| cache.share);
+    let mut done: BTreeMap<usize, Group> = BTreeMap::new();
+    let mut open = Vec::new();
+    for group in 0..groups {
+        match folder.as_deref().map(|folder| cached(folder, group, groups, taps, progress)) {
+            Some(Some(found)) => _ = done.insert(group, found),
+            _ if group % share.of == share.number - 1 => open.push(group),
+            _ => {}
+        }
+    }
+    let total: usize = open.iter().map(|&group| range(group).len()).sum();
+    let mut count = 0;
+    let work = Work { clips, detector, taps, origin: &origin };
+    // One group is decoded while another is looked at.
+    std::thread::scope(|scope| -> Result<()> {
+        let (sender, receiver) = sync_channel(1);
+        let open = &open;
+        scope.spawn(move || {
+            for &group in open {
+                if sender.send((group, clips.read(range(group)))).is_err() {
+                    return;
+                }
+            }
+        });
+        for (group, decoded) in receiver {
+            let found = work.group(range(group), decoded, progress)?;
+            if let Some(folder) = &folder {
+                write(&file(folder, group), &found.set, found.unreadable.clone(), Some([group, groups]))?;
+            }
+            count += range(group).len();
+            progress.extracted(count, total);
+            done.insert(group, found);
+        }
+        Ok(())
+    })?;
+    match folder {
+        Some(folder) if done.len() < groups => Ok(Extraction::Part { missing: groups - done.len(), folder }),
+        _ => Ok(Extraction::Whole(Box::new(join(done.into_values(), &origin)?))),
+    }
+}
+
+/// Puts together the features of folders that [`extract`] made, of one key, on one machine or several.
+///
+/// # Errors
+///
+/// If parts are missing, or are not of one origin.
+pub fn merge(folders: &[PathBuf]) -> Result<FeatureSet> {
+    let mut done: BTreeMap<usize, Group> = BTreeMap::new();
+    let mut whole: Option<(FeatureOrigin, usize)> = None;
+    for folder in folders {
+        let io = |source| Error::Io { path: folder.clone(), source };
+        let mut paths = std::fs::read_dir(folder)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
+            .map_err(io)?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+        paths.sort();
+        for path in paths {
+            let (set, description) = read(&path)?;
+            let wrong = |what: String| Error::File { path: path.clone(), what };
+            let [number, of] =
+                description.group.ok_or_else(|| wrong("is no part of a set; name folders of parts only".into()))?;
+            let (origin, groups) = whole.get_or_insert_with(|| (set.origin.clone(), of));
+            if set.origin.key() != origin.key() || of != *groups {
+                return Err(wrong(
+                    "holds features of other clips or another detector than the parts before; merge one set at a time".into(),
+                ));
+            }
+            done.insert(number, Group { set, unreadable: description.unreadable });
+        }
+    }
+    let Some((origin, groups)) = whole else {
+        let names: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        return Err(Error::refused(
+            names.join(", "),
+            "no parts of features; expected the folders that `latte eval` keeps them in",
+        ));
+    };
+    let missing: Vec<String> =
+        (0..groups).filter(|group| !done.contains_key(group)).map(|group| (group + 1).to_string()).collect();
+    if !missing.is_empty() {
+        let what =
+            format!("{} of {groups} parts are missing ({}); finish the other shards first", missing.len(), missing.join(", "));
+        return Err(Error::refused("parts", what));
+    }
+    join(done.into_values(), &origin)
+}
+
+/// The features of some clips.
+struct Group {
+    set: FeatureSet,
+    unreadable: Vec<String>,
+}
+
+fn file(folder: &Path, group: usize) -> PathBuf {
+    folder.join(format!("group-{group:06}.safetensors"))
+}
+
+/// A group that is in the cache already. What is damaged is made again.
+fn cached(folder: &Path, group: usize, groups: usize, taps: &[Tap], progress: &mut dyn Progress) -> Option<Group> {
+    let path = file(folder, group);
+    if !path.is_file() {
+        return None;
+    }
+    match read(&path) {
+        Ok((set, description)) => {
+            let has = |tap: &Tap| set.outputs.get(tap.name).is_some_and(|features| features.width() == tap.width);
+            let fits = description.group == Some([group, groups]) && (set.names.is_empty() || taps.iter().all(has));
+            fits.then_some(Group { set, unreadable: description.unreadable })
+        }
+        Err(e) => {
+            progress.warning(&format!("{e}; it is made again"));
+            None
+        }
+    }
+}
+
+/// Puts groups together in their order.
+fn join(groups: impl Iterator<Item = Group>, origin: &FeatureOrigin) -> Result<FeatureSet> {
+    let mut origin = origin.clone();
+    let (mut names, mut brightest) = (Vec::new(), 0);
+    let mut values: BTreeMap<String, (Vec<f32>, usize)> = BTreeMap::new();
+    for Group { set, unreadable } in groups {
+        names.extend(set.names);
+        origin.set.unreadable.extend(unreadable);
+        brightest = brightest.max(set.brightest);
+        for (name, features) in set.outputs {
+            let (all, width) = values.entry(name).or_insert_with(|| (Vec::new(), features.width()));
+            if *width != features.width() {
+                return Err(Error::refused("parts", "the widths of features differ between parts; make them again"));
+            }
+            all.extend_from_slice(features.values());
+        }
+    }
+    let subject = origin.set.path.display().to_string();
+    if names.is_empty() {
+        let first = origin.set.unreadable.first().cloned().unwrap_or_default();
+        return Err(Error::refused(subject, format!("none of its clips can be read; the first one: {first}")));
+    }
+    if brightest <= 1 {
+        let what = "no pixel is brighter than 1 of 255: they are black, or values from 0 to 1 were stored where 0 to 255 belong";
+        return Err(Error::refused(subject, what));
+    }
+    origin.set.clips = names.len();
+    let outputs = values
+        .into_iter()
+        .map(|(name, (values, width))| Ok((name, Features::new(values, width, &subject)?)))
+        .collect::<Result<_>>()?;
+    Ok(FeatureSet { origin, names, outputs, brightest })
+}
+
+struct Work<'a> {
+    clips: &'a dyn ClipList,
+    detector: &'a dyn Detector,
+    taps: &'a [Tap],
+    origin: &'a FeatureOrigin,
+}
+
+impl Work<'_> {
+    /// The features of the clips `range`, decoded.
+    fn group(
+        &self,
+        range: std::ops::Range<usize>,
+        decoded: Vec<std::result::Result<Clip, String>>,
+        progress: &mut dyn Progress,
+    ) -> Result<Group> {
+        let (mut names, mut pixels, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        let [height, width] = self.origin.set.frame_size.unwrap_or_default();
+        let frames = self.origin.set.frames;
+        for (index, clip) in range.zip(decoded) {
+            let name = self.clips.name(index);
+            match clip {
+                Ok(clip) if clip.shape() == [frames, height, width, 3] => {
+                    names.push(name);
+                    pixels.extend(clip.into_pixels());
+                }
+                Ok(clip) => unreadable.push(format!(
+                    "{name}: its frames are {:?}, expected {:?}",
+                    clip.shape(),
+                    [frames, height, width, 3]
+                )),
+                Err(why) => unreadable.push(why),
+            }
+        }
+        for why in &unreadable {
+            progress.warning(why);
+        }
+        let mut outputs = BTreeMap::new();
+        if !names.is_empty() {
+            let clips = Clips { pixels: &pixels, shape: [names.len(), frames, height, width] };
+            for (tap, tensor) in self.taps.iter().zip(self.detector.features(clips, self.taps)?) {
+                let values = tensor.flatten_all()?.to_vec1()?;
+                outputs
+                    .insert(tap.name.to_string(), Features::new(values, tap.width, &self.origin.set.path.display().to_string())?);
+            }
+        }
+        let brightest = pixels.iter().copied().max().unwrap_or_default();
+        Ok(Group { set: FeatureSet { origin: self.origin.clone(), names, outputs, brightest }, unreadable })
+    }
+}

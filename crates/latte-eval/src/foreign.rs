@@ -1,0 +1,116 @@
+//! Features and statistics in files, of this program and of others.
+
+use std::path::Path;
+
+use latte_weights::{RawTensor, StoredDtype, WeightFiles};
+
+use crate::clips::SetReport;
+use crate::features::FeatureSet;
+use crate::judge::SetFeatures;
+use crate::metric::{Features, Moments};
+use crate::{Error, Result};
+
+/// Endings of files that hold features or statistics.
+const ENDINGS: [&str; 2] = ["npz", "safetensors"];
+
+/// Whether a path is that of a file of features or statistics, by its ending.
+pub fn is_feature_file(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
+/// Reads a file of features of this program, or one with `mu` and `sigma`, as pytorch-fid writes it.
+///
+/// # Errors
+///
+/// If the file cannot be read, is damaged, or holds neither.
+pub fn open_features(path: &Path) -> Result<SetFeatures> {
+    let files = WeightFiles::open(path)?;
+    if files.dtype("mu").is_some() && files.dtype("sigma").is_some() {
+        let (mean, covariance) = (values(&files, "mu")?, values(&files, "sigma")?);
+        let moments = Moments::from_covariance(mean, covariance, &path.display().to_string())?;
+        let report = SetReport {
+            path: path.to_path_buf(),
+            videos: 0,
+            passed_over: None,
+            too_short: 0,
+            unreadable: Vec::new(),
+            clips: 0,
+            frames: 0,
+            stride: None,
+            frame_size: None,
+            decoder: None,
+            content: String::new(),
+        };
+        return Ok(SetFeatures::Moments(Box::new(moments), report));
+    }
+    Ok(SetFeatures::Each(Box::new(FeatureSet::load(path)?)))
+}
+
+/// A matrix of features from any file: the tensor `name`, or the only matrix that there is.
+///
+/// # Errors
+///
+/// If there is no such matrix, or several without a name, or values are not finite.
+pub fn open_matrix(path: &Path, name: Option<&str>) -> Result<Features> {
+    let files = WeightFiles::open(path)?;
+    let wrong = |what: String| Error::File { path: path.to_path_buf(), what };
+    let names = latte_weights::TensorSource::names(&files);
+    let name = match (name, &names[..]) {
+        (Some(name), _) if names.iter().any(|known| known == name) => name,
+        (None, [only]) => only,
+        (Some(name), _) => return Err(wrong(format!("holds no `{name}`; it holds {}", names.join(", ")))),
+        (None, _) => return Err(wrong(format!("holds {}; say which of them is meant", names.join(", ")))),
+    };
+    let raw = files.raw(name)?;
+    let [_, width] = raw.shape[..] else {
+        return Err(wrong(format!("`{name}` has shape {:?}; features are a matrix with a row for each clip", raw.shape)));
+    };
+    Features::new(values(&files, name)?.into_iter().map(|v| v as f32).collect(), width, &path.display().to_string())
+}
+
+/// All values of a tensor in f64.
+fn values(files: &WeightFiles, name: &str) -> Result<Vec<f64>> {
+    let RawTensor { dtype, bytes, .. } = files.raw(name)?;
+    match dtype {
+        StoredDtype::F64 => Ok(bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()),
+        StoredDtype::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()),
+        other => {
+            let what = format!("`{name}` holds {other}; expected floats of 32 or 64 bits");
+            Err(Error::File { path: files.path().to_path_buf(), what })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use latte_weights::{FileKind, write_weights};
+
+    use super::*;
+
+    fn write(path: &Path, tensors: &[(&str, &[usize], &[f64])]) {
+        let read = |name: &str| {
+            let (_, shape, values) = tensors.iter().find(|(known, ..)| *known == name).unwrap();
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            Ok(RawTensor { dtype: StoredDtype::F64, shape: shape.to_vec(), bytes: bytes.into() })
+        };
+        let names: Vec<&str> = tensors.iter().map(|(name, ..)| *name).collect();
+        write_weights(path, &FileKind::Safetensors { metadata: BTreeMap::new() }, &names, &read).unwrap();
+    }
+
+    #[test]
+    fn statistics_and_matrices_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.safetensors");
+        write(&path, &[("mu", &[2], &[1.0, 2.0]), ("sigma", &[2, 2], &[1.0, 1e-17, 1e-17, 4.0])]);
+        let SetFeatures::Moments(moments, report) = open_features(&path).unwrap() else { panic!("statistics") };
+        assert_eq!((moments.mean(), moments.count(), report.clips), (&[1.0, 2.0][..], None, 0));
+        assert!(open_matrix(&path, None).unwrap_err().to_string().contains("mu, sigma"));
+        assert_eq!(open_matrix(&path, Some("sigma")).unwrap().row(1), [1e-17, 4.0]);
+        assert!(open_matrix(&path, Some("mu")).is_err() && open_matrix(&path, Some("nu")).is_err());
+        write(&path, &[("mu", &[2], &[1.0, 2.0]), ("sigma", &[3], &[1.0, 0.0, 0.0])]);
+        assert!(open_features(&path).is_err());
+        assert!(is_feature_file(&path) && is_feature_file(Path::new("a.NPZ")) && !is_feature_file(folder.path()));
+    }
+}

@@ -1,0 +1,361 @@
+//! From features of two sets to a number, with everything that was decided on the way and what is doubtful about it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clips::SetReport;
+use crate::detector::Identity;
+use crate::features::FeatureSet;
+use crate::metric::{
+    Extrapolation, Features, Frechet, Interval, Manifolds, Moments, bootstrap_frechet, frechet, frechet_at_infinity,
+    frechet_of_moments, inception_score, kernel_distance, manifolds,
+};
+use crate::protocol::{Protocol, Statistic};
+use crate::{Error, Result};
+
+/// Fewer clips give no number that is worth anything.
+const FEWEST: usize = 64;
+/// With fewer, numbers are far from those of many.
+const FEW: usize = 256;
+
+/// What stands for a set of clips.
+#[derive(Debug, Clone)]
+pub enum SetFeatures {
+    /// Features of every clip.
+    Each(Box<FeatureSet>),
+    /// Mean and covariance that another program wrote.
+    Moments(Box<Moments>, SetReport),
+}
+
+impl SetFeatures {
+    /// What there is to say about the set.
+    pub fn report(&self) -> &SetReport {
+        match self {
+            Self::Each(set) => &set.origin.set,
+            Self::Moments(_, report) => report,
+        }
+    }
+}
+
+/// What is measured besides the number itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// An interval from so many resamples.
+    pub resamples: Option<usize>,
+    /// The Fréchet distance of infinitely many generated clips.
+    pub infinity: bool,
+    /// Precision, recall, density and coverage, by so many neighbours.
+    pub neighbours: Option<usize>,
+    /// Numbers of clips that are too few to mean anything are a warning, not an error.
+    pub allow_few: bool,
+}
+
+/// A number and all that it depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// `fvd`, `fid`, …
+    pub metric: String,
+    /// The number.
+    pub value: f64,
+    /// What it consists of.
+    #[serde(flatten)]
+    pub parts: Parts,
+    /// The protocol, whole.
+    pub protocol: Protocol,
+    /// The network and its weights.
+    pub detector: Identity,
+    /// The real clips, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real: Option<SetReport>,
+    /// The generated clips.
+    pub fake: SetReport,
+    /// What is doubtful about it.
+    pub warnings: Vec<String>,
+    /// The version of this program.
+    pub version: String,
+}
+
+/// What a number consists of, and what was measured beside it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Of a Fréchet distance: what comes from means and covariances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frechet: Option<Frechet>,
+    /// Of a mean over subsets or splits: their deviation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<f64>,
+    /// Of a kernel distance: features of a subset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset_size: Option<usize>,
+    /// An interval of 95 % by resampling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Interval>,
+    /// The distance of infinitely many generated clips.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infinity: Option<Extrapolation>,
+    /// How the sets cover each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifolds: Option<Manifolds>,
+}
+
+/// Measures what `protocol` says.
+///
+/// # Errors
+///
+/// If the sets do not belong together (another detector, preparation, number of frames or size), are too small, or the statistic
+/// cannot be had from what is there.
+pub fn judge(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures, extras: &Extras) -> Result<Score> {
+    if protocol.task.needs_real() != real.is_some() {
+        let what = if real.is_some() {
+            "compares with no real clips; leave them out"
+        } else {
+            "compares with real clips, and there are none"
+        };
+        return Err(Error::refused(protocol.task.name(), what));
+    }
+    let SetFeatures::Each(generated) = fake else {
+        let what = "only mean and covariance; of the generated clips features are needed: give the clips themselves";
+        return Err(Error::refused(fake.report().path.display().to_string(), what));
+    };
+    let features = generated.output(&protocol.output)?;
+    let mut warnings = doubts(protocol, real, generated, extras)?;
+    let (value, mut parts) = statistic(protocol, real, features)?;
+    match (&protocol.statistic, real) {
+        (Statistic::Frechet { covariance }, Some(SetFeatures::Each(real))) => {
+            let real = real.output(&protocol.output)?;
+            let seed = protocol.seed as u32;
+            parts.interval = extras.resamples.map(|n| bootstrap_frechet(real, features, *covariance, n, seed)).transpose()?;
+            parts.infinity = extras.infinity.then(|| frechet_at_infinity(real, features, *covariance, seed)).transpose()?;
+            parts.manifolds = extras.neighbours.map(|k| manifolds(real, features, k)).transpose()?;
+        }
+        _ if extras.resamples.is_some() || extras.infinity || extras.neighbours.is_some() => {
+            warnings.push(
+                "intervals, extrapolation and neighbours need a Fréchet distance and the features of both sets: left out".into(),
+            );
+        }
+        _ => {}
+    }
+    Ok(Score {
+        metric: protocol.task.name().into(),
+        value,
+        parts,
+        protocol: protocol.clone(),
+        detector: generated.origin.detector.clone(),
+        real: real.map(|set| set.report().clone()),
+        fake: generated.origin.set.clone(),
+        warnings,
+        version: env!("CARGO_PKG_VERSION").into(),
+    })
+}
+
+fn statistic(protocol: &Protocol, real: Option<&SetFeatures>, fake: &Features) -> Result<(f64, Parts)> {
+    let none = Parts::default();
+    match (&protocol.statistic, real) {
+        (Statistic::Frechet { covariance }, Some(real)) => {
+            let distance = match real {
+                SetFeatures::Each(real) => frechet(real.output(&protocol.output)?, fake, *covariance)?,
+                SetFeatures::Moments(real, _) => frechet_of_moments(real, &Moments::of(fake)?, *covariance)?,
+            };
+            Ok((distance.value, Parts { frechet: Some(distance), ..none }))
+        }
+        (Statistic::Kernel(options), Some(SetFeatures::Each(real))) => {
+            let found = kernel_distance(real.output(&protocol.output)?, fake, options)?;
+            Ok((found.mean, Parts { deviation: Some(found.deviation), subset_size: Some(found.subset_size), ..none }))
+        }
+        (Statistic::InceptionScore { splits, shuffle_seed }, None) => {
+            let found = inception_score(fake, *splits, *shuffle_seed)?;
+            Ok((found.mean, Parts { deviation: Some(found.deviation), ..none }))
+        }
+        (_, Some(SetFeatures::Moments(_, report))) => {
+            let what = format!(
+                "only mean and covariance, and {} needs features of every clip; give the clips themselves",
+                protocol.task.name()
+            );
+            Err(Error::refused(report.path.display().to_string(), what))
+        }
+        _ => Err(Error::refused(protocol.task.name(), "its statistic does not fit the sets that there are")),
+    }
+}
+
+/// Refuses sets that do not belong together; says what makes a number doubtful.
+fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, extras: &Extras) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let (n, d) = (fake.names.len(), fake.output(&protocol.output)?.width());
+    if n < FEWEST && !extras.allow_few {
+        let what = format!(
+            "{n} clips; {} of fewer than {FEWEST} says nothing. Generate more (usual are 2048), or allow few for a trial",
+            protocol.task.name()
+        );
+        return Err(Error::refused(format!("generated set {}", fake.origin.set.path.display()), what));
+    }
+    if let Some(SetFeatures::Each(real)) = real {
+        let (one, other) = (&real.origin, &fake.origin);
+        let differences = [
+            ("the detector", one.detector != other.detector, format!("{:?}", one.detector), format!("{:?}", other.detector)),
+            (
+                "the preparation of pixels",
+                one.preparation != other.preparation,
+                format!("{:?}", one.preparation),
+                format!("{:?}", other.preparation),
+            ),
+            (
+                "the number of frames",
+                one.set.frames != other.set.frames,
+                one.set.frames.to_string(),
+                other.set.frames.to_string(),
+            ),
+        ];
+        if let Some((what, _, of_real, of_fake)) = differences.iter().find(|(_, differ, ..)| *differ) {
+            let what = format!(
+                "{what} differs: {of_real} of the real set, {of_fake} of the generated one; take features of both in one way"
+            );
+            return Err(Error::refused("features", what));
+        }
+        if let (Some([h, w]), Some([fh, fw])) = (one.set.frame_size, other.set.frame_size)
+            && (h, w) != (fh, fw)
+        {
+            let what = format!(
+                "real ones have {w} × {h} pixels, generated ones {fw} × {fh}: the distance would measure the resizing; give one size \
+                 that both are brought to"
+            );
+            return Err(Error::refused("frames", what));
+        }
+        if real.names.len() < FEWEST && !extras.allow_few {
+            let what = format!("{} clips; expected at least {FEWEST}. Take more, or allow few for a trial", real.names.len());
+            return Err(Error::refused(format!("real set {}", one.set.path.display()), what));
+        }
+    }
+    let sets = real.into_iter().map(|set| ("real", set.report())).chain([("generated", &fake.origin.set)]);
+    for (role, set) in sets.clone() {
+        let clips = set.clips;
+        if role == "real" && matches!(real, Some(SetFeatures::Moments(..))) && clips == 0 {
+            warnings
+                .push("the file of the real set does not say how many clips it is of, nor by which protocol it was made".into());
+        } else if matches!(protocol.statistic, Statistic::Frechet { .. }) && clips <= d {
+            warnings.push(format!("{clips} {role} clips for features of {d} values: the covariance has no full rank, and the distance is far too large to compare with others"));
+        } else if clips < FEW {
+            warnings.push(format!(
+                "{clips} {role} clips: the number is not to be compared with published ones (usual are 2048 and more)"
+            ));
+        }
+        if set.too_short > 0 {
+            warnings.push(format!("{} of {} {role} videos are too short and left out", set.too_short, set.videos));
+        }
+        if let Some(first) = set.unreadable.first() {
+            warnings.push(format!(
+                "{} {role} videos or clips cannot be read and are left out; the first: {first}",
+                set.unreadable.len()
+            ));
+        }
+        warnings.extend(set.passed_over.clone());
+    }
+    let counts: Vec<usize> = sets.map(|(_, set)| set.clips).collect();
+    if let [real, fake] = counts[..]
+        && real != fake
+        && real > 0
+    {
+        warnings
+            .push(format!("{real} real and {fake} generated clips: distances of sets of unequal size are biased differently"));
+    }
+    if fake.origin.detector.kind.starts_with("random") {
+        warnings.push(format!(
+            "{} has random weights: its numbers compare runs of one program with each other, and with nothing that was published",
+            fake.origin.detector.kind
+        ));
+    }
+    Ok(warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::tests::set;
+    use crate::protocol::Task;
+
+    fn each(rows: usize) -> SetFeatures {
+        let mut set = set(rows);
+        // No row like another.
+        let values = (0..rows * 3).map(|i| ((i * i + i) % 97) as f32).collect();
+        set.outputs.insert("logits".into(), Features::new(values, 3, "x").unwrap());
+        SetFeatures::Each(Box::new(set))
+    }
+
+    fn with(set: SetFeatures, change: impl FnOnce(&mut FeatureSet)) -> SetFeatures {
+        let SetFeatures::Each(mut set) = set else { panic!("features of each clip") };
+        change(&mut set);
+        SetFeatures::Each(set)
+    }
+
+    fn fvd() -> Protocol {
+        Protocol::named("latte", Task::Fvd, Some(1)).unwrap()
+    }
+
+    #[test]
+    fn a_score_says_all_that_it_depends_on() {
+        let extras = Extras { resamples: Some(20), infinity: true, neighbours: Some(3), allow_few: false };
+        let score = judge(&fvd(), Some(&each(300)), &each(280), &extras).unwrap();
+        assert!(score.value > 0.0 && score.parts.frechet.unwrap().value == score.value);
+        assert!(score.parts.interval.is_some() && score.parts.infinity.is_some() && score.parts.manifolds.is_some());
+        assert_eq!(score.warnings.len(), 1, "{:?}", score.warnings);
+        assert!(score.warnings[0].contains("300 real and 280"));
+        let text = serde_json::to_string(&score).unwrap();
+        // Read numbers may differ in the last bit.
+        let read: Score = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (read.protocol, read.detector, read.real, read.fake),
+            (score.protocol, score.detector, score.real, score.fake)
+        );
+        for key in ["\"stride\"", "\"seed 1\"", "\"covariance\":\"biased\"", "\"too_short\"", "\"resize\"", "\"seed\""] {
+            assert!(text.contains(key), "{key}: {text}");
+        }
+    }
+
+    #[test]
+    fn sets_that_do_not_belong_together_are_refused() {
+        let said =
+            |real: SetFeatures, fake: SetFeatures| judge(&fvd(), Some(&real), &fake, &Extras::default()).unwrap_err().to_string();
+        assert!(said(each(300), each(63)).contains("63 clips"));
+        assert!(said(each(63), each(300)).contains("63 clips"));
+        assert!(said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into())).contains("detector differs"));
+        assert!(said(each(300), with(each(300), |s| s.origin.set.frames = 10)).contains("number of frames differs"));
+        assert!(said(with(each(300), |s| s.origin.set.frame_size = Some([8, 9])), each(300)).contains("9 × 8"));
+        assert!(judge(&fvd(), None, &each(300), &Extras::default()).is_err());
+        let is = Protocol::named("latte", Task::Is, None).unwrap();
+        assert!(judge(&is, Some(&each(300)), &each(300), &Extras::default()).is_err());
+    }
+
+    #[test]
+    fn what_is_doubtful_is_said() {
+        let few = Extras { allow_few: true, ..Extras::default() };
+        let fake = with(each(10), |s| {
+            s.origin.detector.kind = "random_i3d".into();
+            s.origin.set.unreadable = vec!["a.mp4: cut off".into()];
+        });
+        let real = with(each(3), |s| {
+            s.origin.detector.kind = "random_i3d".into();
+            s.origin.set.too_short = 7;
+        });
+        let warnings = judge(&fvd(), Some(&real), &fake, &few).unwrap().warnings.join("\n");
+        for part in ["3 real clips for features of 3 values", "10 generated clips", "7 of 3 real", "a.mp4", "random weights"] {
+            assert!(warnings.contains(part), "{part}: {warnings}");
+        }
+    }
+
+    #[test]
+    fn moments_from_elsewhere_serve_for_a_distance_only() {
+        let report = SetReport { clips: 0, ..set(1).origin.set };
+        let moments = |report: SetReport| {
+            SetFeatures::Moments(
+                Box::new(
+                    Moments::from_covariance(vec![40.0; 3], vec![900.0, 0.0, 0.0, 0.0, 900.0, 0.0, 0.0, 0.0, 900.0], "m")
+                        .unwrap(),
+                ),
+                report,
+            )
+        };
+        let score = judge(&fvd(), Some(&moments(report.clone())), &each(300), &Extras::default()).unwrap();
+        assert!(score.value > 0.0 && score.warnings.iter().any(|w| w.contains("does not say")));
+        let kvd = Protocol::named("latte", Task::Kvd, Some(1)).unwrap();
+        assert!(judge(&kvd, Some(&moments(report.clone())), &each(300), &Extras::default()).is_err());
+        assert!(judge(&fvd(), Some(&each(300)), &moments(report), &Extras::default()).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! Scores of clips from the averaged weights, on the way. What a score is, this crate does not know: whoever puts the program
+//! together hands in a [`Judge`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use latte::pipeline::Recipe;
+use latte::vae::Autoencoder;
+use latte_ops::{Parameters, Precision};
+use latte_video::Clip;
+
+use crate::checkpoint::ModelCard;
+use crate::clip_maker::Round;
+use crate::config::{EvaluationConfig, TrainConfig};
+use crate::error::{Error, Result};
+use crate::observer::Observer;
+use crate::record::{EvaluationRecord, RunLog, read_evaluations};
+
+/// What a judge says: numbers with their names, or why it cannot.
+pub type Judgement = std::result::Result<BTreeMap<String, f64>, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Scores clips. It must draw from no generator of the run.
+pub trait Judge {
+    /// The scores of `clips`, by name.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be judged.
+    fn judge(&mut self, clips: Vec<Clip>) -> Judgement;
+}
+
+/// Makes clips from the averaged weights, and has them judged.
+pub(crate) struct Evaluation {
+    config: EvaluationConfig,
+    card: ModelCard,
+    autoencoder: Arc<dyn Autoencoder>,
+    precision: Precision,
+    judge: Box<dyn Judge>,
+    log: RunLog<EvaluationRecord>,
+    /// The last step that was judged.
+    last: Option<u64>,
+}
+
+impl fmt::Debug for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evaluation").field("config", &self.config).field("last", &self.last).finish_non_exhaustive()
+    }
+}
+
+impl Evaluation {
+    /// As `of` says; `step` optimiser steps are done.
+    pub(crate) fn new(
+        config: &TrainConfig,
+        of: &EvaluationConfig,
+        card: &ModelCard,
+        judge: Box<dyn Judge>,
+        step: u64,
+    ) -> Result<Self> {
+        let path = config.output.run.join("evaluation.jsonl");
+        let log = RunLog::open(&path, step)?;
+        let evaluation = Self {
+            autoencoder: config.autoencoder.open()?,
+            precision: config.train.precision.into(),
+            config: of.clone(),
+            card: card.clone(),
+            judge,
+            log,
+            last: read_evaluations(&path)?.last().map(|record| record.step),
+        };
+        let model = card.class_model(Arc::clone(&evaluation.autoencoder));
+        let round = evaluation.round();
+        model.check(&round.recipe, round.requests[0].class).map_err(|e| match e {
+            latte::Error::Config { key, what } => Error::config("configuration", format!("evaluation.{key}"), what),
+            other => other.into(),
+        })?;
+        Ok(evaluation)
+    }
+
+    /// Judges the weights of `step` if that is due and not done. Where `stop` is set on the way, there is no score: it is made up
+    /// for when the run goes on.
+    pub(crate) fn step(
+        &mut self,
+        step: u64,
+        max_steps: u64,
+        ema: &Parameters,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<EvaluationRecord>> {
+        let due = if step == 0 { self.config.at_start } else { step.is_multiple_of(self.config.every) || step == max_steps };
+        if !due || self.last == Some(step) {
+            return Ok(None);
+        }
+        let mut on_step = |done: u64, total: u64| {
+            observer.evaluating(step, done, total);
+            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let Some(made) = self.round().make(&self.card, &self.autoencoder, ema, &mut on_step)? else { return Ok(None) };
+        let clips = made.into_iter().map(|made| made.clip).collect();
+        let scores = self.judge.judge(clips).map_err(Error::Judge)?;
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let record = EvaluationRecord { step, clips: self.config.num, scores, time };
+        self.log.append(&record)?;
+        self.last = Some(step);
+        observer.evaluation(&record);
+        Ok(Some(record))
+    }
+
+    /// Waits until the scores are on disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.log.sync()
+    }
+
+    fn round(&self) -> Round {
+        let EvaluationConfig { sampler, steps, guidance, frames, .. } = self.config;
+        let recipe = Recipe { sampler, eta: 0.0, steps, guidance, frames, size: None, precision: self.precision };
+        Round { recipe, requests: self.card.requests(self.config.num as u64, self.config.seed), enlarge: 1 }
+    }
+}

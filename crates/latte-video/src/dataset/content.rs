@@ -1,0 +1,36 @@
+//! What tells whether the content of a video is the same.
+
+use std::io::Read;
+
+use sha2::{Digest, Sha256};
+
+use super::Place;
+use crate::stretch::Stretch;
+use crate::{Error, Result, frame_folder};
+
+impl Place {
+    /// SHA-256 of a video's own bytes, or of all frames of a folder in their order, in hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    pub fn content_hash(&self) -> Result<String> {
+        let files = match self {
+            Self::Path(path) if path.is_dir() => frame_folder::list(path)?.iter().map(|file| Stretch::whole(file)).collect(),
+            _ => vec![Stretch::of(self)],
+        };
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 18];
+        for file in &files {
+            let mut reader = file.open()?;
+            loop {
+                let read = reader.read(&mut buffer).map_err(|e| Error::io(&file.path, e))?;
+                if read == 0 {
+                    break;
+                }
+                hasher.update(&buffer[..read]);
+            }
+        }
+        Ok(format!("{:x}", hasher.finalize()))
+    }
+}
