@@ -5,13 +5,13 @@
 pub struct Kind {
     /// The `kind` in the file's metadata, or a name for JSON files.
     pub name: &'static str,
-    /// The crate whose `golden` test runs it; `None` while the feature is not built.
-    pub owner: Option<&'static str>,
+    /// The crate whose `golden` test runs it.
+    pub owner: &'static str,
     /// Every key that the file's `config` may have. Another one is an error: it would be silently ignored.
     pub config_keys: &'static [&'static str],
 }
 
-const fn kind(name: &'static str, owner: Option<&'static str>, config_keys: &'static [&'static str]) -> Kind {
+const fn kind(name: &'static str, owner: &'static str, config_keys: &'static [&'static str]) -> Kind {
     Kind { name, owner, config_keys }
 }
 
@@ -129,33 +129,29 @@ const VAE_TEMPORAL_KEYS: &[&str] = &[
     "force_upcast",
 ];
 
-/// All kinds, those of features that are not built yet included.
+/// All kinds.
 pub const KINDS: &[Kind] = &[
-    kind("latte", Some("latte"), MODEL_KEYS),
-    kind("latte_joint", Some("latte"), MODEL_KEYS),
-    kind("train", Some("latte-train"), TRAIN_KEYS),
+    kind("latte", "latte", MODEL_KEYS),
+    kind("latte_joint", "latte", MODEL_KEYS),
+    kind("train", "latte-train", TRAIN_KEYS),
     kind(
         "sampler",
-        Some("latte"),
+        "latte",
         &["respacing", "sampler", "eta", "learn_sigma", "clip_denoised", "toy_model", "noise_schedule", "predict_xstart"],
     ),
-    kind(
-        "loss",
-        Some("latte"),
-        &["noise_schedule", "toy_model", "learn_sigma", "use_kl", "predict_xstart", "rescale_learned_sigmas"],
-    ),
-    kind("respacing", Some("latte"), &[]),
-    kind("torch_rng", Some("latte"), &["note"]),
-    kind("transform", Some("latte-video"), &["size", "note"]),
-    kind("latte_t2v", Some("latte"), T2V_KEYS),
-    kind("vae", Some("latte"), VAE_KEYS),
-    kind("vae_temporal", Some("latte"), VAE_TEMPORAL_KEYS),
-    kind("t5", Some("latte"), T5_KEYS),
-    kind("scheduler", Some("latte"), &["class_name", "steps", "config", "eta", "toy_model", "noise_order"]),
-    kind("tiny-latte-t2v", Some("latte"), &[]),
+    kind("loss", "latte", &["noise_schedule", "toy_model", "learn_sigma", "use_kl", "predict_xstart", "rescale_learned_sigmas"]),
+    kind("respacing", "latte", &[]),
+    kind("torch_rng", "latte", &["note"]),
+    kind("transform", "latte-video", &["size", "note"]),
+    kind("latte_t2v", "latte", T2V_KEYS),
+    kind("vae", "latte", VAE_KEYS),
+    kind("vae_temporal", "latte", VAE_TEMPORAL_KEYS),
+    kind("t5", "latte", T5_KEYS),
+    kind("scheduler", "latte", &["class_name", "steps", "config", "eta", "toy_model", "noise_order"]),
+    kind("tiny-latte-t2v", "latte", &[]),
     kind(
         "t2v_pipeline",
-        Some("latte"),
+        "latte",
         &[
             "prompt",
             "negative_prompt",
@@ -169,9 +165,9 @@ pub const KINDS: &[Kind] = &[
             "note",
         ],
     ),
-    kind("tokens", Some("latte"), &[]),
-    kind("inception_fid", Some("latte-eval"), &["pixels_tag", "size", "n", "formula", "resize", "normalise"]),
-    kind("i3d", Some("latte-eval"), &["pixels_tag", "frames", "n", "size", "bn_eps", "normalise"]),
-    kind("detector_keys", Some("latte-eval"), &[]),
-    kind("set_metrics", Some("latte-eval"), &["N1", "N2", "D", "is_splits", "kid"]),
+    kind("tokens", "latte", &[]),
+    kind("inception_fid", "latte-eval", &["pixels_tag", "size", "n", "formula", "resize", "normalise"]),
+    kind("i3d", "latte-eval", &["pixels_tag", "frames", "n", "size", "bn_eps", "normalise"]),
+    kind("detector_keys", "latte-eval", &[]),
+    kind("set_metrics", "latte-eval", &["N1", "N2", "D", "is_splits", "kid"]),
 ];

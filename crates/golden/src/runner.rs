@@ -85,7 +85,6 @@ pub fn run(owner: &str, check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dy
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 match one(owner, &path, &check) {
                     Ok(Outcome::OtherCrate) => {}
-                    Ok(Outcome::NotBuilt(kind)) => say(&format!("{name}: kind `{kind}` is not built yet: not run")),
                     Ok(Outcome::Checked(checks)) => {
                         let ok = !checks.is_empty() && checks.iter().all(Check::passed);
                         if ok {
@@ -122,7 +121,6 @@ pub fn run(owner: &str, check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dy
 enum Outcome {
     Checked(Vec<Check>),
     OtherCrate,
-    NotBuilt(&'static str),
 }
 
 fn one(
@@ -131,19 +129,16 @@ fn one(
     check: &impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dyn Error>>,
 ) -> Result<Outcome, Box<dyn Error>> {
     let kind = kind_of(path)?;
-    match kind.owner {
-        None => Ok(Outcome::NotBuilt(kind.name)),
-        Some(other) if other != owner => Ok(Outcome::OtherCrate),
-        Some(_) => {
-            if path.extension().is_some_and(|e| e == "safetensors") {
-                let case = Case::read(path)?;
-                if let Some(key) = case.config.keys().find(|key| !kind.config_keys.contains(&key.as_str())) {
-                    return Err(format!("config key `{key}` is not known for kind `{}`", kind.name).into());
-                }
-            }
-            Ok(Outcome::Checked(check(path, kind.name)?))
+    if kind.owner != owner {
+        return Ok(Outcome::OtherCrate);
+    }
+    if path.extension().is_some_and(|e| e == "safetensors") {
+        let case = Case::read(path)?;
+        if let Some(key) = case.config.keys().find(|key| !kind.config_keys.contains(&key.as_str())) {
+            return Err(format!("config key `{key}` is not known for kind `{}`", kind.name).into());
         }
     }
+    Ok(Outcome::Checked(check(path, kind.name)?))
 }
 
 #[expect(clippy::case_sensitive_file_extension_comparisons, reason = "the names are the project's own")]
@@ -211,7 +206,7 @@ mod tests {
     fn a_known_kind_is_checked_by_its_owner_only() {
         assert!(matches!(outcome("transform", "{\"size\": 3}"), Ok(Outcome::Checked(checks)) if checks[0].passed()));
         assert!(matches!(outcome("latte", "{}"), Ok(Outcome::OtherCrate)));
-        assert!(matches!(outcome("set_metrics", "{}"), Ok(Outcome::NotBuilt("set_metrics"))));
+        assert!(matches!(outcome("set_metrics", "{}"), Ok(Outcome::OtherCrate)));
     }
 
     #[test]
