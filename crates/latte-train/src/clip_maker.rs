@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use latte::model::Condition;
 use latte::pipeline::{ClassModel, ClassModelConfig, Recipe, Request};
@@ -121,24 +122,28 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// Makes all clips. `on_step` hears how many steps of the sampler are done, and of how many, and may stop the work; then there
-    /// are none.
+    /// Makes all clips; none if `stop` is set on the way. `on_step` hears after each step of the sampler how many are done, and of
+    /// how many.
     pub(crate) fn make(
         &self,
         card: &ModelCard,
         autoencoder: &Arc<dyn Autoencoder>,
         weights: &Parameters,
-        on_step: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+        stop: &AtomicBool,
+        on_step: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<Vec<MadeClip>>> {
         // A new one each time, for it keeps weights packed. The tensors are shared, and stand still meanwhile.
         let maker = ClipMaker::new(card.clone(), Arc::clone(autoencoder), weights.clone())?;
         let (steps, total) = (self.recipe.steps as u64, (self.recipe.steps * self.requests.len()) as u64);
         let mut clips = Vec::with_capacity(self.requests.len());
         for (index, request) in (0_u64..).zip(&self.requests) {
-            if on_step(index * steps, total).is_break() {
+            if stop.load(Ordering::SeqCst) {
                 return Ok(None);
             }
-            let mut of_clip = |done: usize| on_step(index * steps + done as u64, total);
+            let mut of_clip = |done: usize| {
+                on_step(index * steps + done as u64, total);
+                if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
             let Some(clip) = maker.make(&self.recipe, *request, self.enlarge, &mut of_clip)? else { return Ok(None) };
             clips.push(clip);
         }

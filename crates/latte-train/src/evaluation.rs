@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use latte::pipeline::Recipe;
@@ -94,11 +93,8 @@ impl Evaluation {
         if !due || self.last == Some(step) {
             return Ok(None);
         }
-        let mut on_step = |done: u64, total: u64| {
-            observer.evaluating(step, done, total);
-            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let Some(made) = self.round().make(&self.card, &self.autoencoder, ema, &mut on_step)? else { return Ok(None) };
+        let mut on_step = |done, total| observer.evaluating(step, done, total);
+        let Some(made) = self.round().make(&self.card, &self.autoencoder, ema, stop, &mut on_step)? else { return Ok(None) };
         let clips = made.into_iter().map(|made| made.clip).collect();
         let scores = self.judge.judge(clips).map_err(Error::Judge)?;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();

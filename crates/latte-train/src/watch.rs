@@ -4,10 +4,9 @@
 
 use std::fmt;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use latte::pipeline::Recipe;
 use latte::vae::Autoencoder;
@@ -149,11 +148,8 @@ impl Watch {
 
     fn make(&self, step: u64, ema: &Parameters, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Option<Vec<MadeClip>>> {
         let Some(autoencoder) = &self.autoencoder else { return Ok(None) };
-        let mut on_step = |done: u64, total: u64| {
-            observer.sampling(step, done, total);
-            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        self.round().make(&self.card, autoencoder, ema, &mut on_step)
+        let mut on_step = |done, total| observer.sampling(step, done, total);
+        self.round().make(&self.card, autoencoder, ema, stop, &mut on_step)
     }
 
     /// Writes a round of samples into `folder`, and what is to be seen of it into the event file.

@@ -44,9 +44,9 @@ const MOST_BYTES: u64 = 64 << 20;
 /// index beside them, NumPy's `.npz`, and folders of these. Nested dictionaries give names with dots (`ema.pos_embed`).
 ///
 /// ```no_run
-/// use latte::weights::{TensorSource, WeightFiles};
+/// use latte_weights::{TensorSource, WeightFiles};
 ///
-/// # fn main() -> latte::Result<()> {
+/// # fn main() -> latte_weights::Result<()> {
 /// let weights = WeightFiles::open("ffs.pt".as_ref())?;
 /// let positions = weights.tensor("ema.pos_embed")?; // f32, whatever it is stored as
 /// # Ok(())
