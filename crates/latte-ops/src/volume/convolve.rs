@@ -142,7 +142,7 @@ vectorised! {
                 out[..before].fill(0.0);
                 out[behind..].fill(0.0);
                 if before < behind {
-                    let source = (row as isize + from) as usize + before;
+                    let source = (row as isize + from + before as isize) as usize;
                     out[before..behind].copy_from_slice(&x[source..source + behind - before]);
                 }
             }
