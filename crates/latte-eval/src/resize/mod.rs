@@ -1,7 +1,7 @@
 //! Resizing of frames, in the ways that published numbers were made with. They differ by up to 32 of 255 grey levels on noise,
 //! so a way is always named.
 //!
-//! All are separable: along each axis, a value of the result is a weighted sum of some values side by side ([`filter`]).
+//! All are separable: along each axis, a value of the result is a weighted sum of some values side by side (`filter.rs`).
 
 mod filter;
 
