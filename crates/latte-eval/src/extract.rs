@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::mpsc::sync_channel;
 
 use latte_video::Clip;
+use latte_video::dataset::Share;
 
 use crate::clips::ClipList;
 use crate::detector::{Clips, Detector, Kind, Preparation, Tap};
@@ -15,30 +15,6 @@ use crate::{Error, Result};
 
 /// About as many frames are in memory at a time, and in a file.
 const GROUP_FRAMES: usize = 256;
-
-/// Part `number` of `of`, counted from 1: `2/5`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    number: usize,
-    of: usize,
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self { number: 1, of: 1 }
-    }
-}
-
-impl FromStr for Share {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let parsed = text.split_once('/').and_then(|(k, n)| Some(Self { number: k.parse().ok()?, of: n.parse().ok()? }));
-        parsed
-            .filter(|share| (1..=share.of).contains(&share.number))
-            .ok_or_else(|| format!("expected k/n with 1 ≤ k ≤ n, for example 1/4, got `{text}`"))
-    }
-}
 
 /// Is told how far the work is.
 pub trait Progress {
@@ -124,7 +100,7 @@ pub fn extract(
     for group in 0..groups {
         match folder.as_deref().map(|folder| cached(folder, group, groups, taps, progress)) {
             Some(Some(found)) => _ = done.insert(group, found),
-            _ if group % share.of == share.number - 1 => open.push(group),
+            _ if share.has(group) => open.push(group),
             _ => {}
         }
     }

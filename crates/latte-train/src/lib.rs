@@ -58,7 +58,7 @@ pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
 pub use evaluation::{Judge, Judgement};
 pub use events::{EncodedImage, EventWriter};
 pub use latents::{
-    CacheHeader, EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, Share, VideoRecord, encode,
+    CacheHeader, EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, VideoRecord, encode,
 };
 pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};

@@ -1,7 +1,7 @@
 //! What a run tells while it goes on. This crate prints nothing itself.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::record::{EvaluationRecord, StepRecord, ValidationRecord};
 
@@ -16,6 +16,16 @@ pub struct StepEvent {
     pub mean_steps_per_s: f64,
     /// The time that the steps still to do will take at that speed.
     pub time_left: Duration,
+}
+
+impl StepEvent {
+    /// The event of `record`, of a run of `max_steps` that began or went on after step `first` at `started`.
+    pub(crate) fn new(record: StepRecord, max_steps: u64, first: u64, started: Instant) -> Self {
+        let done = record.step;
+        let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
+        let time_left = Duration::try_from_secs_f64((max_steps - done) as f64 / mean_steps_per_s).unwrap_or(Duration::MAX);
+        Self { record, max_steps, mean_steps_per_s, time_left }
+    }
 }
 
 /// Is told what happens during a run. Every method does nothing unless it is written.

@@ -42,6 +42,27 @@ impl TrainState {
         })
     }
 
+    /// The next optimiser step: refuses a loss or a gradient norm that is no number, clips, and [`update`](Self::update)s.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Diverged`], with the state as it was; or as [`update`](Self::update).
+    pub(crate) fn take_step(
+        &mut self,
+        gradients: &Parameters,
+        [loss, grad_norm]: [f64; 2],
+        config: &OptimizerConfig,
+        lr: f64,
+    ) -> Result<()> {
+        let step = self.step + 1;
+        for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+            if !value.is_finite() {
+                return Err(Error::Diverged { step, what: format!("the {what} is {value}"), checkpoint: None });
+            }
+        }
+        self.update(gradients, clip_scale(config, step, grad_norm), config, lr)
+    }
+
     /// One AdamW step, in place, for every trainable parameter, weight decay included; the average follows.
     ///
     /// `gradient_scale` multiplies the gradient first (see [`clip_scale`]).

@@ -12,7 +12,7 @@ use latte_ops::{PackedWeights, Parameters, Precision, Tape, add_assign, global_n
 
 use crate::config::{OptimizerConfig, Recompute};
 use crate::error::{Error, Result};
-use crate::state::{TrainState, clip_scale};
+use crate::state::TrainState;
 
 /// The clips of one forward and backward pass, with everything that chance decides already decided.
 #[derive(Debug, Clone)]
@@ -74,13 +74,7 @@ impl Stepper {
     /// [`Error::Diverged`] if the loss or the gradient is not finite; the state is then as it was.
     pub fn step(&self, state: &mut TrainState, batches: &[MicroBatch], lr: f64) -> Result<StepGradients> {
         let found = self.gradients(&state.weights, batches)?;
-        let step = state.step + 1;
-        for (what, value) in [("loss", found.loss), ("gradient norm", found.grad_norm)] {
-            if !value.is_finite() {
-                return Err(Error::Diverged { step, what: format!("the {what} is {value}"), checkpoint: None });
-            }
-        }
-        state.update(&found.gradients, clip_scale(&self.optimizer, step, found.grad_norm), &self.optimizer, lr)?;
+        state.take_step(&found.gradients, [found.loss, found.grad_norm], &self.optimizer, lr)?;
         Ok(found)
     }
 

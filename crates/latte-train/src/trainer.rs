@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use candle_core::Tensor;
 use latte::diffusion::TimestepSampler;
@@ -262,9 +262,7 @@ impl Trainer {
             let record = self.step(observer)?;
             self.log.append(&record)?;
             let done = self.state.step;
-            let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
-            let time_left = Duration::try_from_secs_f64((max_steps - done) as f64 / mean_steps_per_s).unwrap_or(Duration::MAX);
-            observer.step(&StepEvent { record: record.clone(), max_steps, mean_steps_per_s, time_left });
+            observer.step(&StepEvent::new(record.clone(), max_steps, first, started));
             // Before the checkpoint of the same step, which must not be newer than the logs.
             self.validate(observer)?;
             self.watch.step(&record, &self.state.ema, stop, observer)?;

@@ -235,7 +235,7 @@ fn shares_parts_and_resumption_give_the_files_of_one_process() {
     assert_eq!(left, [2, 1, 0]);
     assert_eq!(contents(&dir.path().join("shared")), one);
     for wrong in ["0/3", "4/3", "1", "a/b", "1/0"] {
-        assert!(wrong.parse::<latte_train::Share>().is_err(), "{wrong}");
+        assert!(wrong.parse::<latte_video::dataset::Share>().is_err(), "{wrong}");
     }
 
     // Any finished file may be missing, and what a killed process leaves is removed.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use latte_train::{EncodeOptions, EncodeProgress, MomentDtype, Share, TrainConfig, encode};
-use latte_video::dataset::Layout;
+use latte_train::{EncodeOptions, EncodeProgress, MomentDtype, TrainConfig, encode};
+use latte_video::dataset::{Layout, Share};
 
 use super::data::layout_parser;
 use crate::failure::bad_input;

@@ -3,11 +3,10 @@
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use candle_core::{Device, Tensor};
 use latte::vae::Autoencoder;
-use latte_video::dataset::Probe;
+use latte_video::dataset::{Probe, Share};
 
 use super::manifest::{CacheHeader, MANIFEST, Manifest, MomentDtype, VideoRecord};
 use super::shard::{ShardHeader, StoredVideo, file_name};
@@ -49,36 +48,6 @@ impl EncodeOptions {
             group_videos: NonZeroUsize::new(64).unwrap_or(NonZeroUsize::MIN),
             file_bytes: 256 << 20,
         }
-    }
-}
-
-/// Part `number` of `of`, counted from 1: `2/4`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    number: usize,
-    of: usize,
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self { number: 1, of: 1 }
-    }
-}
-
-impl FromStr for Share {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let parsed = text.split_once('/').and_then(|(k, n)| Some(Self { number: k.parse().ok()?, of: n.parse().ok()? }));
-        parsed
-            .filter(|share| (1..=share.of).contains(&share.number))
-            .ok_or_else(|| format!("expected k/n with 1 ≤ k ≤ n, for example 1/4, got `{text}`"))
-    }
-}
-
-impl Share {
-    fn has(self, group: usize) -> bool {
-        group % self.of == self.number - 1
     }
 }
 

@@ -8,7 +8,7 @@ use super::config::{Reconstruction, VaeLossConfig};
 use super::network::VaeNetwork;
 use crate::config::{OptimizerConfig, Recompute};
 use crate::error::{Error, Result};
-use crate::state::{TrainState, clip_scale};
+use crate::state::TrainState;
 
 /// The loss and its gradient.
 #[derive(Debug)]
@@ -46,13 +46,7 @@ impl VaeStepper {
     /// [`Error::Diverged`] if the loss or the gradient is not finite; the state is then as it was.
     pub fn step(&self, state: &mut TrainState, frames: &Tensor, noise: &Tensor, lr: f64) -> Result<VaeGradients> {
         let found = self.gradients(&state.weights, frames, noise)?;
-        let step = state.step + 1;
-        for (what, value) in [("loss", found.loss), ("gradient norm", found.grad_norm)] {
-            if !value.is_finite() {
-                return Err(Error::Diverged { step, what: format!("the {what} is {value}"), checkpoint: None });
-            }
-        }
-        state.update(&found.gradients, clip_scale(&self.optimizer, step, found.grad_norm), &self.optimizer, lr)?;
+        state.take_step(&found.gradients, [found.loss, found.grad_norm], &self.optimizer, lr)?;
         Ok(found)
     }
 

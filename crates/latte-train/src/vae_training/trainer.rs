@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use candle_core::Tensor;
 use latte::noise::TorchRng;
@@ -215,9 +215,7 @@ impl VaeTrainer {
             self.log.append(&record)?;
             self.show(&record)?;
             let done = self.state.step;
-            let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
-            let time_left = Duration::try_from_secs_f64((max_steps - done) as f64 / mean_steps_per_s).unwrap_or(Duration::MAX);
-            observer.step(&StepEvent { record: record.as_step_record(), max_steps, mean_steps_per_s, time_left });
+            observer.step(&StepEvent::new(record.as_step_record(), max_steps, first, started));
             if stop.load(Ordering::SeqCst) && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(VaeOutcome::Stopped { step: done, checkpoint });

@@ -17,6 +17,7 @@ mod names;
 mod parquet;
 mod scan;
 mod shards;
+mod share;
 mod skipped;
 mod table;
 mod tar;
@@ -35,6 +36,7 @@ pub use layout::{Layout, LayoutRules};
 pub use location::Location;
 pub use manifest::ManifestOptions;
 pub use scan::{Scan, ScanOptions, ScanProgress, scan, update_index};
+pub use share::Share;
 pub use skipped::Skipped;
 
 /// The videos of a data set, in an order that depends on what the data set is alone.

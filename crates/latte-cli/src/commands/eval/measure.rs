@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use latte_eval::detector::Kind;
+use latte_eval::detector::{Detector, Kind, Setup};
 use latte_eval::judge::{Extras, Score, judge};
 use latte_eval::protocol::{Framing, Protocol, Task};
 use latte_video::Transform;
@@ -301,8 +301,15 @@ impl<'a> Wanted<'a> {
     /// Scores of protocols that take the same clips in the same way; none where other processes have yet to do their part.
     fn scores(&self, protocols: Vec<Protocol>, choice: &DetectorChoice) -> anyhow::Result<Option<Vec<Score>>> {
         let mut scores = Vec::new();
+        let mut last: Option<(Setup, Box<dyn Detector>)> = None;
         for protocol in protocols {
-            let detector = choice.open(protocol.task.detector(), protocol.setup())?;
+            // Read and packed once for all protocols that set it up alike.
+            let setup = protocol.setup();
+            let detector = match last.take() {
+                Some((opened, detector)) if opened == setup => detector,
+                _ => choice.open(protocol.task.detector(), setup)?,
+            };
+            let (_, detector) = last.insert((setup, detector));
             let features = &self.common.features;
             let take = |path: &PathBuf, sampling, role| take(path, sampling, &protocol, detector.as_ref(), features, role);
             let real = match (self.real, &protocol.real) {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use latte_eval::clips::{ClipList, ClipSet};
 use latte_eval::detector::Detector;
-use latte_eval::extract::{Cache, Extraction, Progress, Share, extract, kept_taps};
+use latte_eval::extract::{Cache, Extraction, Progress, extract, kept_taps};
 use latte_eval::foreign::{is_feature_file, open_features};
 use latte_eval::judge::SetFeatures;
 use latte_eval::protocol::{Protocol, Sampling};
 use latte_video::Decoder;
-use latte_video::dataset::{Layout, Location};
+use latte_video::dataset::{Layout, Location, Share};
 
 use super::super::data::decoder_parser;
 use crate::failure::bad_input;
