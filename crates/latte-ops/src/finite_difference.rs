@@ -1,6 +1,8 @@
 //! Checks backward functions against finite differences. For tests, of this crate and of models built on it.
 
 use candle_core::{Device, Tensor};
+#[cfg(test)]
+use candle_core::{Var as Leaf, backprop::GradStore};
 
 use crate::{Error, Result, Tape, Var};
 
@@ -32,6 +34,17 @@ pub fn pseudo_random(shape: &[usize], seed: u64) -> Result<Tensor> {
 pub fn assert_close(ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
     let largest = expected.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
     assert_close_at(ours, expected, tolerance, f64::from(largest))
+}
+
+/// [`assert_close`] for the gradient of `leaf` that the tensor library found.
+///
+/// # Errors
+///
+/// If one of the gradients is missing, or as [`assert_close`].
+#[cfg(test)]
+pub(crate) fn assert_gradient(ours: Option<&Tensor>, expected: &GradStore, leaf: &Leaf, tolerance: f64) -> Result<()> {
+    let missing = || Error::MissingParameter("gradient".into());
+    assert_close(ours.ok_or_else(missing)?, expected.get(leaf).ok_or_else(missing)?, tolerance)
 }
 
 /// [`assert_close`] for sums in which terms of about `scale` cancel: how small the sum is says nothing of its rounding error.

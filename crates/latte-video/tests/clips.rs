@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod damage;
+
 use std::path::{Path, PathBuf};
 
+use damage::{damaged, random};
 use latte_video::{Clip, ClipWindow, Decoder, FrameRule, Video, ffmpeg_is_available, libavcodec_version};
 
 fn folder() -> PathBuf {
@@ -194,25 +197,12 @@ fn cut_off_files_give_errors_or_the_frames_that_are_there() {
 #[test]
 fn damage_never_panics() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = random(0x9E37_79B9_7F4A_7C15);
     let (mut frames, mut errors) = (0, 0);
     for name in clips(".framecrc").into_iter().chain(clips(".frame7.png")).filter(|n| n != "unspecified_720.mp4") {
         let whole = std::fs::read(folder().join(&name)).unwrap();
         for round in 0..24 {
-            let mut bytes = whole.clone();
-            for _ in 0..=round % 6 * 4 {
-                let at = random(bytes.len());
-                bytes[at] = random(256) as u8;
-            }
-            if round % 5 == 4 {
-                bytes.truncate(random(whole.len()));
-            }
+            let bytes = damaged(&whole, round, &mut random);
             let path = dir.path().join(&name);
             std::fs::write(&path, &bytes).unwrap();
             match Video::open(&path, Decoder::BuiltIn).and_then(|v| Ok((v.info().num_frames, v.all()?))) {

@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail the test, or say why it is not run")]
 
+mod damage;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use damage::{damaged, random};
 use latte_video::encode::{Mp4Options, write_mp4};
 use latte_video::{Clip, ClipWindow, Decoder, FrameRule, Video, ffmpeg_is_available, libavcodec_version};
 
@@ -86,26 +89,13 @@ fn damage_is_contained() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let mut state = 0x2545_F491_4F6C_DD1D_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = random(0x2545_F491_4F6C_DD1D);
     let (mut frames, mut errors) = (0, 0);
     for original in clips().into_iter().filter(|path| !path.ends_with("unspecified_720.mp4")) {
         let whole = std::fs::read(&original).unwrap();
         let name = original.file_name().unwrap();
         for round in 0..24 {
-            let mut bytes = whole.clone();
-            for _ in 0..=round % 6 * 4 {
-                let at = random(bytes.len());
-                bytes[at] = random(256) as u8;
-            }
-            if round % 5 == 4 {
-                bytes.truncate(random(whole.len()));
-            }
+            let bytes = damaged(&whole, round, &mut random);
             let path = dir.path().join(name);
             std::fs::write(&path, &bytes).unwrap();
             match Video::open(&path, Decoder::Libavcodec).and_then(|v| Ok((v.info().num_frames, v.all()?))) {

@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
     use crate::convolution::reference;
-    use crate::finite_difference::{assert_close, check, pseudo_random};
+    use crate::finite_difference::{assert_close, assert_gradient, check, pseudo_random};
     use crate::instruction_set::tests::{undisturbed, with_each};
     use crate::{GroupNorm, Precision};
 
@@ -117,10 +117,7 @@ mod tests {
                 let y = recorded_convolution(&tape, &x_var, &weight_var, &bias_var, None, &options)?;
                 assert_close(y.tensor(), &plain, 1e-5)?;
                 let found = tape.backward(&y, gradient)?;
-                let near = |ours: Option<&Tensor>, leaf: &Leaf| {
-                    let missing = || Error::MissingParameter("gradient".into());
-                    assert_close(ours.ok_or_else(missing)?, expected.get(leaf).ok_or_else(missing)?, 1e-5)
-                };
+                let near = |ours: Option<&Tensor>, leaf: &Leaf| assert_gradient(ours, &expected, leaf, 1e-5);
                 if wants_x {
                     near(found.input(&x_var), &x)?;
                 }

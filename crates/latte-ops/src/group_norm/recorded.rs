@@ -69,7 +69,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::finite_difference::{assert_close, check, pseudo_random};
+    use crate::finite_difference::{assert_close, assert_gradient, check, pseudo_random};
     use crate::group_norm::reference;
     use crate::instruction_set::tests::with_each;
 
@@ -103,10 +103,7 @@ mod tests {
                 let y = recorded_group_norm(&tape, &x_var, &weight_var, &bias_var, groups, 1e-2, silu)?;
                 assert_close(y.tensor(), &plain, 1e-5)?;
                 let found = tape.backward(&y, gradient)?;
-                let near = |ours: Option<&Tensor>, leaf: &Leaf| {
-                    let missing = || Error::MissingParameter("gradient".into());
-                    assert_close(ours.ok_or_else(missing)?, expected.get(leaf).ok_or_else(missing)?, 1e-4)
-                };
+                let near = |ours: Option<&Tensor>, leaf: &Leaf| assert_gradient(ours, &expected, leaf, 1e-4);
                 near(found.input(&x_var), &x)?;
                 near(found.parameter("w"), &weight)?;
                 near(found.parameter("b"), &bias)
