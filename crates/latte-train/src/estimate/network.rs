@@ -16,8 +16,8 @@ use crate::step::Stepper;
 
 /// One whole step may take this long, in seconds, to be worth measuring as it is.
 const AFFORDABLE_S: f64 = 6.0;
-/// Quick steps are repeated for this long.
-const REPEAT_S: f64 = 1.5;
+/// Quick steps are repeated for this long: a shared machine is faster in one second than in the next.
+const REPEAT_S: f64 = 5.0;
 /// The smaller depth: one spatial and one temporal block in every layout.
 const SHALLOW: usize = 2;
 /// Passes that are run where a step has more: from the second on, gradients of the first are held too.
