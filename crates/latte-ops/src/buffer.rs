@@ -4,9 +4,9 @@ use std::mem::MaybeUninit;
 
 /// Values that are yet to be written.
 #[derive(Debug)]
-pub(crate) struct Unwritten(Vec<MaybeUninit<f32>>);
+pub(crate) struct Unwritten<T = f32>(Vec<MaybeUninit<T>>);
 
-impl Unwritten {
+impl<T: Copy> Unwritten<T> {
     /// Memory for `len` values.
     pub(crate) fn new(len: usize) -> Self {
         let mut values = Vec::with_capacity(len);
@@ -25,13 +25,13 @@ impl Unwritten {
     /// # Safety
     ///
     /// No value is read before it has been written.
-    pub(crate) unsafe fn values_mut(&mut self) -> &mut [f32] {
-        // SAFETY: `MaybeUninit<f32>` has the layout of `f32`, any bits are an `f32`, and the caller only writes at first.
+    pub(crate) unsafe fn values_mut(&mut self) -> &mut [T] {
+        // SAFETY: `MaybeUninit<T>` has the layout of `T`, any bits are a number, and the caller only writes at first.
         unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), self.0.len()) }
     }
 
     /// The values as they will be.
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
         self.0.as_mut_ptr().cast()
     }
 
@@ -40,9 +40,9 @@ impl Unwritten {
     /// # Safety
     ///
     /// Every value has been written.
-    pub(crate) unsafe fn written(self) -> Vec<f32> {
+    pub(crate) unsafe fn written(self) -> Vec<T> {
         let mut values = std::mem::ManuallyDrop::new(self.0);
-        // SAFETY: the same allocation, whose ownership `ManuallyDrop` has let go; `MaybeUninit<f32>` has the layout of `f32`;
+        // SAFETY: the same allocation, whose ownership `ManuallyDrop` has let go; `MaybeUninit<T>` has the layout of `T`;
         // the caller has written all of it.
         unsafe { Vec::from_raw_parts(values.as_mut_ptr().cast(), values.len(), values.capacity()) }
     }

@@ -27,6 +27,8 @@ pub mod finite_difference;
 
 mod adamw_ema;
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod buffer;
 mod convolution;
 mod embedding;
@@ -39,6 +41,7 @@ mod layer_norm;
 pub mod limits;
 mod linear;
 mod modulated_layer_norm;
+mod operand;
 mod packed_weights;
 mod parameters;
 mod precision;
@@ -60,7 +63,7 @@ pub use gated_residual::gated_residual;
 pub use group_norm::{GroupNorm, GroupSums, Normalisation, recorded_group_norm};
 pub use instruction_set::{InstructionSet, VARIABLE as INSTRUCTION_SET_VARIABLE};
 pub use layer_norm::layer_norm;
-pub use linear::{linear, linear_gated, linear_gelu};
+pub use linear::{linear, linear_for_products, linear_gated, linear_gelu};
 pub use modulated_layer_norm::modulated_layer_norm;
 pub use packed_weights::PackedWeights;
 pub use parameters::Parameters;

@@ -32,7 +32,7 @@ impl RowGroups {
     }
 
     /// Calls `work` with each piece and its rows in `a` and, in parallel, returns what it gave, in order.
-    pub(crate) fn each_mut<R: Send>(&self, a: &mut [f32], work: impl Fn(Piece, &mut [f32]) -> R + Sync) -> Vec<R> {
+    pub(crate) fn each_mut<T: Send, R: Send>(&self, a: &mut [T], work: impl Fn(Piece, &mut [T]) -> R + Sync) -> Vec<R> {
         let per_piece = self.rows_per_piece();
         a.par_chunks_mut((self.rows * self.d).max(1))
             .enumerate()

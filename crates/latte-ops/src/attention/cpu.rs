@@ -2,13 +2,15 @@
 //! tensor where they lie, and results are written where they belong: nothing of the size of the input is permuted.
 
 use candle_core::Tensor;
+use half::bf16;
 use rayon::prelude::*;
 
-use super::head::{Head, RowsMut, Workspace};
+use super::head::{self, Head, RowsMut, Workspace};
 use super::reference::Layout;
 use super::{AttentionAxis, Rope};
 use crate::buffer::{Shared, Unwritten};
 use crate::gemm::{Kernel, Matrix};
+use crate::operand::{Operands, readable};
 use crate::slices::Values;
 use crate::{Precision, Result};
 
@@ -47,7 +49,6 @@ struct Job<'p> {
     /// Cosines and sines.
     rope: Option<[&'p [f32]; 2]>,
     rows: Rows,
-    qkv: &'p [f32],
 }
 
 impl<'p> Job<'p> {
@@ -71,8 +72,9 @@ impl<'p> Job<'p> {
         self.rows.first(sequence) * self.out_width() + (head - self.layout.heads.start) * self.layout.head_size
     }
 
-    fn head(&self, sequence: usize, head: usize) -> Head<'p> {
-        let part = |part| Matrix::rows(&self.qkv[self.offset(sequence, head, part)..], self.rows.stride * self.width());
+    /// The operands of a head, each of which `rows` makes of where it begins in the packed tensor and how far its rows are apart.
+    fn head<O>(&self, sequence: usize, head: usize, rows: impl Fn(usize, usize) -> O) -> Head<'p, O> {
+        let part = |part| rows(self.offset(sequence, head, part), self.rows.stride * self.width());
         let tokens = self.rows.tokens;
         Head {
             size: self.layout.head_size,
@@ -88,7 +90,7 @@ impl<'p> Job<'p> {
 
     /// Calls `work` for each head of each sequence, on all threads.
     fn each_head(&self, precision: Precision, work: impl Fn(&mut Workspace, usize, usize) + Sync) {
-        let kernel = Kernel::of_width(precision, self.rows.tokens.min(self.layout.head_size));
+        let kernel = Kernel::of(precision);
         // Neighbouring sequences of few tokens share cache lines and pages: a task takes several, with all their heads.
         let per_task = (256 / self.rows.tokens.max(1)).clamp(1, self.rows.sequences.max(1));
         let heads = if per_task == 1 { 1 } else { self.layout.heads.len() };
@@ -109,32 +111,53 @@ impl<'p> Job<'p> {
 }
 
 /// Runs `f` with the job of one call.
-fn with_job<R>(layout: &Layout, rope: Option<&Rope>, qkv: &Tensor, f: impl FnOnce(&Job<'_>) -> Result<R>) -> Result<R> {
+fn with_job<R>(layout: &Layout, rope: Option<&Rope>, f: impl FnOnce(&Job<'_>) -> R) -> Result<R> {
     // Tensors hand out their values behind locks that threads cannot share; slices they can.
     let tables = rope.map(|rope| Ok::<_, crate::Error>([Values::of(rope.cos())?, Values::of(rope.sin())?])).transpose()?;
     let rope = tables.as_ref().map(|[cos, sin]| [&**cos, &**sin]);
-    let qkv = Values::of(qkv)?;
-    f(&Job { layout, rope, rows: Rows::of(layout), qkv: &qkv })
+    Ok(f(&Job { layout, rope, rows: Rows::of(layout) }))
 }
 
-pub(super) fn forward(precision: Precision, layout: &Layout, rope: Option<&Rope>, qkv: &Tensor) -> Result<Tensor> {
+/// The output; rounded to bfloat16, which needs a kernel of pairs, if it is `for_products`.
+pub(super) fn forward(
+    precision: Precision,
+    layout: &Layout,
+    rope: Option<&Rope>,
+    qkv: &Tensor,
+    for_products: bool,
+) -> Result<Tensor> {
     let [b, f, n] = layout.dims;
     let width = layout.heads.len() * layout.head_size;
-    let mut out = Unwritten::new(b * f * n * width);
+    // Words that are to be turned would have to become values again.
+    let whole_words = if rope.is_none() { layout.head_size } else { 1 };
+    let qkv = readable(precision, qkv, whole_words)?;
+    let operands = Operands::of(&qkv)?;
+    let operands = operands.slice();
+    let run = |rows: &(dyn Fn(usize, usize) -> head::Rows + Sync)| {
+        with_job(layout, rope, |job| {
+            job.each_head(precision, |workspace, sequence, head| {
+                let out = rows(job.out_offset(sequence, head), job.rows.stride * width);
+                let head = job.head(sequence, head, |offset, stride| operands.rows(offset, stride));
+                // SAFETY: rows of one head of one sequence: inside the result, and of no other task.
+                unsafe { head.forward(workspace, out) };
+            });
+        })
+    };
+    let shape = (b, f, n, width);
+    if for_products {
+        let mut out = Unwritten::<bf16>::new(b * f * n * width);
+        let result = Shared::new(out.as_mut_ptr());
+        // SAFETY: offsets are of rows inside the result.
+        run(&|offset, stride| head::Rows::Pairs(RowsMut { first: Shared::new(unsafe { result.get().add(offset) }), stride }))?;
+        // SAFETY: all heads of all sequences make up the result.
+        return Ok(Tensor::from_vec(unsafe { out.written() }, shape, qkv.device())?);
+    }
+    let mut out = Unwritten::<f32>::new(b * f * n * width);
     let result = Shared::new(out.as_mut_ptr());
-    with_job(layout, rope, qkv, |job| {
-        job.each_head(precision, |workspace, sequence, head| {
-            // SAFETY: rows of one head of one sequence: inside the result, and of no other task.
-            unsafe {
-                let first = Shared::new(result.get().add(job.out_offset(sequence, head)));
-                job.head(sequence, head).forward(workspace, RowsMut { first, stride: job.rows.stride * width });
-            }
-        });
-        Ok(())
-    })?;
-    // SAFETY: all heads of all sequences make up the result.
-    let out = unsafe { out.written() };
-    Ok(Tensor::from_vec(out, (b, f, n, width), qkv.device())?)
+    // SAFETY: as above.
+    run(&|offset, stride| head::Rows::Values(RowsMut { first: Shared::new(unsafe { result.get().add(offset) }), stride }))?;
+    // SAFETY: as above.
+    Ok(Tensor::from_vec(unsafe { out.written() }, shape, qkv.device())?)
 }
 
 pub(super) fn backward(
@@ -149,9 +172,11 @@ pub(super) fn backward(
     let gradient: &[f32] = &gradient;
     // Heads that take no part have no gradient.
     let all_heads = layout.heads.len() == layout.num_heads;
-    let mut out = if all_heads { Unwritten::new(qkv.elem_count()) } else { Unwritten::zeros(qkv.elem_count()) };
+    let mut out = if all_heads { Unwritten::<f32>::new(qkv.elem_count()) } else { Unwritten::zeros(qkv.elem_count()) };
     let result = Shared::new(out.as_mut_ptr());
-    with_job(layout, rope, qkv, |job| {
+    let operands = Values::of(qkv)?;
+    let operands: &[f32] = &operands;
+    with_job(layout, rope, |job| {
         job.each_head(precision, |workspace, sequence, head| {
             let stride = job.rows.stride * job.out_width();
             let gradient = Matrix::rows(&gradient[job.out_offset(sequence, head)..], stride);
@@ -161,10 +186,10 @@ pub(super) fn backward(
                     first: Shared::new(result.get().add(job.offset(sequence, head, part))),
                     stride: job.rows.stride * job.width(),
                 };
-                job.head(sequence, head).backward(workspace, gradient, [part(0), part(1), part(2)]);
+                let rows = |offset: usize, stride| Matrix::rows(&operands[offset..], stride);
+                job.head(sequence, head, rows).backward(workspace, gradient, [part(0), part(1), part(2)]);
             }
         });
-        Ok(())
     })?;
     // SAFETY: all heads of all sequences make up the result, and the parts of others were zeros.
     let out = unsafe { out.written() };

@@ -1,16 +1,18 @@
 //! Multi-head cross-attention: tokens of a clip attend to the tokens of a text.
 
 use candle_core::{D, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
-use super::head::{Head, RowsMut, Workspace};
+use super::head::{Head, Rows, RowsMut, Workspace};
 use crate::buffer::{Shared, Unwritten};
 use crate::gemm::{Kernel, Matrix};
+use crate::operand::{Operands, is_cpu_operand, keeps_pairs, readable};
 use crate::slices::{Values, is_cpu_f32};
 use crate::{Error, Precision, Result, Tape, Var};
 
 /// `softmax(q·kᵀ/√k + bias)·v` for each head, where keys and values come from elsewhere (`kv`) and are shared by all queries
-/// of a clip.
+/// of a clip. The result is for products to read (see [`crate::linear_for_products`]).
 ///
 /// # Shapes
 ///
@@ -26,9 +28,10 @@ pub fn cross_attention(tape: &Tape<'_>, q: &Var, kv: &Var, num_heads: usize, bia
     let precision = tape.precision();
     // −∞ for all keys of a clip would be ∞ − ∞ in a softmax.
     let bias = bias.map(|bias| bias.contiguous()?.clamp(f32::MIN / 4.0, f32::MAX / 4.0)).transpose()?;
-    let cpu = is_cpu_f32(q.tensor()) && is_cpu_f32(kv.tensor()) && bias.as_ref().is_none_or(is_cpu_f32);
+    let on_cpu = |x: &Var| is_cpu_f32(x.tensor()) || keeps_pairs(tape) && is_cpu_operand(x.tensor());
+    let cpu = on_cpu(q) && on_cpu(kv) && bias.as_ref().is_none_or(is_cpu_f32);
     let value = if cpu {
-        forward(precision, &layout, q.tensor(), kv.tensor(), bias.as_ref())?
+        forward(precision, &layout, q.tensor(), kv.tensor(), bias.as_ref(), keeps_pairs(tape))?
     } else {
         plain_forward(precision, &layout, q.tensor(), kv.tensor(), bias.as_ref())?
     };
@@ -77,24 +80,24 @@ impl Layout {
         self.num_heads * self.head_size
     }
 
-    /// `count` queries of a clip from `first` on, with their keys, of one head.
-    fn head<'s>(
+    /// `count` queries of a clip from `first` on, with their keys, of one head. `q` and `kv` make operands of where they begin and
+    /// how far their rows are apart.
+    fn head<'s, O>(
         &self,
-        [q, kv]: [&'s [f32]; 2],
+        [q, kv]: [&dyn Fn(usize, usize) -> O; 2],
         bias: Option<&'s [f32]>,
         clip: usize,
         head: usize,
         first: usize,
         count: usize,
-    ) -> Head<'s> {
+    ) -> Head<'s, O> {
         let d = self.d();
-        let part =
-            |part: usize| Matrix::rows(&kv[clip * self.keys * 2 * d + (part * self.num_heads + head) * self.head_size..], 2 * d);
+        let part = |part: usize| kv(clip * self.keys * 2 * d + (part * self.num_heads + head) * self.head_size, 2 * d);
         Head {
             size: self.head_size,
             queries: count,
             keys: self.keys,
-            q: Matrix::rows(&q[self.offset(clip, head, first)..], d),
+            q: q(self.offset(clip, head, first), d),
             k: part(0),
             v: part(1),
             rope: None,
@@ -106,36 +109,53 @@ impl Layout {
     fn offset(&self, clip: usize, head: usize, query: usize) -> usize {
         (clip * self.queries + query) * self.d() + head * self.head_size
     }
-
-    fn kernel(&self, precision: Precision) -> Kernel {
-        Kernel::of_width(precision, self.keys.min(self.head_size))
-    }
 }
 
-fn forward(precision: Precision, layout: &Layout, q: &Tensor, kv: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (q, kv) = (q.contiguous()?, kv.contiguous()?);
-    let (q_values, kv_values, bias) = (Values::of(&q)?, Values::of(&kv)?, bias.map(Values::of).transpose()?);
-    let (operands, bias): ([&[f32]; 2], Option<&[f32]>) = ([&q_values, &kv_values], bias.as_deref());
-    let mut out = Unwritten::new(q.elem_count());
-    let result = Shared::new(out.as_mut_ptr());
+/// The output; rounded to bfloat16, which needs a kernel of pairs, if it is `for_products`.
+fn forward(
+    precision: Precision,
+    layout: &Layout,
+    q: &Tensor,
+    kv: &Tensor,
+    bias: Option<&Tensor>,
+    for_products: bool,
+) -> Result<Tensor> {
+    let (q, kv) = (readable(precision, q, layout.head_size)?, readable(precision, kv, layout.head_size)?);
+    let (q_values, kv_values, bias) = (Operands::of(&q)?, Operands::of(&kv)?, bias.map(Values::of).transpose()?);
+    let ([q_rows, kv_rows], bias) = ([q_values.slice(), kv_values.slice()], bias.as_deref());
     // All queries share their keys, so that a head can be cut into as many pieces as there are threads to work on it.
     let heads = layout.b * layout.num_heads;
     let wanted = (4 * rayon::current_num_threads()).div_ceil(heads.max(1));
     let piece = layout.queries.div_ceil(wanted).max(96);
     let pieces = layout.queries.div_ceil(piece);
-    (0..heads * pieces).into_par_iter().with_max_len(1).for_each(|task| {
-        Workspace::with(layout.kernel(precision), |workspace| {
-            let (clip, head, first) = (task / pieces / layout.num_heads, task / pieces % layout.num_heads, task % pieces * piece);
-            let count = piece.min(layout.queries - first);
-            // SAFETY: these queries of this head lie inside the result, and are no other task's.
-            unsafe {
-                let first_row = Shared::new(result.get().add(layout.offset(clip, head, first)));
-                let out = RowsMut { first: first_row, stride: layout.d() };
-                layout.head(operands, bias, clip, head, first, count).forward(workspace, out);
-            }
+    let run = |rows: &(dyn Fn(usize) -> Rows + Sync)| {
+        (0..heads * pieces).into_par_iter().with_max_len(1).for_each(|task| {
+            Workspace::with(Kernel::of(precision), |workspace| {
+                let (clip, head) = (task / pieces / layout.num_heads, task / pieces % layout.num_heads);
+                let first = task % pieces * piece;
+                let count = piece.min(layout.queries - first);
+                let operands: [&dyn Fn(usize, usize) -> _; 2] =
+                    [&|offset, stride| q_rows.rows(offset, stride), &|offset, stride| kv_rows.rows(offset, stride)];
+                let out = rows(layout.offset(clip, head, first));
+                // SAFETY: these queries of this head lie inside the result, and are no other task's.
+                unsafe { layout.head(operands, bias, clip, head, first, count).forward(workspace, out) };
+            });
         });
-    });
-    // SAFETY: the tasks are all queries of all heads, which make up the result.
+    };
+    let stride = layout.d();
+    if for_products {
+        let mut out = Unwritten::<bf16>::new(q.elem_count());
+        let result = Shared::new(out.as_mut_ptr());
+        // SAFETY: offsets are of rows inside the result.
+        run(&|offset| Rows::Pairs(RowsMut { first: Shared::new(unsafe { result.get().add(offset) }), stride }));
+        // SAFETY: the tasks are all queries of all heads, which make up the result.
+        return Ok(Tensor::from_vec(unsafe { out.written() }, q.dims(), q.device())?);
+    }
+    let mut out = Unwritten::<f32>::new(q.elem_count());
+    let result = Shared::new(out.as_mut_ptr());
+    // SAFETY: as above.
+    run(&|offset| Rows::Values(RowsMut { first: Shared::new(unsafe { result.get().add(offset) }), stride }));
+    // SAFETY: as above.
     Ok(Tensor::from_vec(unsafe { out.written() }, q.dims(), q.device())?)
 }
 
@@ -151,14 +171,19 @@ fn backward(
     let (q, kv, gradient) = (q.contiguous()?, kv.contiguous()?, gradient.contiguous()?);
     let (q_values, kv_values, gradient) = (Values::of(&q)?, Values::of(&kv)?, Values::of(&gradient)?);
     let bias = bias.map(Values::of).transpose()?;
-    let (operands, gradient, bias): ([&[f32]; 2], &[f32], Option<&[f32]>) = ([&q_values, &kv_values], &gradient, bias.as_deref());
-    let (mut dq, mut dkv) = (Unwritten::new(q.elem_count()), Unwritten::new(kv.elem_count()));
+    let (gradient, bias): (&[f32], Option<&[f32]>) = (&gradient, bias.as_deref());
+    let (q_slice, kv_slice): (&[f32], &[f32]) = (&q_values, &kv_values);
+    let (mut dq, mut dkv) = (Unwritten::<f32>::new(q.elem_count()), Unwritten::<f32>::new(kv.elem_count()));
     let (q_result, kv_result) = (Shared::new(dq.as_mut_ptr()), Shared::new(dkv.as_mut_ptr()));
     let (d, size) = (layout.d(), layout.head_size);
     (0..layout.b * layout.num_heads).into_par_iter().with_max_len(1).for_each(|task| {
-        Workspace::with(layout.kernel(precision), |workspace| {
+        Workspace::with(Kernel::of(precision), |workspace| {
             let (clip, head) = (task / layout.num_heads, task % layout.num_heads);
             let gradient = Matrix::rows(&gradient[layout.offset(clip, head, 0)..], d);
+            let operands: [&dyn Fn(usize, usize) -> _; 2] =
+                [&|offset: usize, stride| Matrix::rows(&q_slice[offset..], stride), &|offset: usize, stride| {
+                    Matrix::rows(&kv_slice[offset..], stride)
+                }];
             // SAFETY: one head of one clip lies inside the results, and is no other task's.
             unsafe {
                 let dq = RowsMut { first: Shared::new(q_result.get().add(layout.offset(clip, head, 0))), stride: d };
@@ -266,7 +291,7 @@ mod tests {
                 let (values, keys_seen) = (largest(&v)?, largest(&p.sum(2)?)?);
                 let change = values * head_size as f64 / (head_size as f64).sqrt(); // |∂ loss / ∂ score| ≤ p · |g · v|, |g| ≤ 1
                 let plain = plain_forward(precision, &layout, &q, &kv, bias)?;
-                assert_close_at(&forward(precision, &layout, &q, &kv, bias)?, &plain, tolerance, values)?;
+                assert_close_at(&forward(precision, &layout, &q, &kv, bias, false)?, &plain, tolerance, values)?;
                 let [dq, dkv] = plain_backward(precision, &layout, &q, &kv, bias, &gradient)?;
                 let [our_dq, our_dkv] = backward(precision, &layout, &q, &kv, bias, &gradient)?;
                 assert_close_at(&our_dq, &dq, tolerance, change * largest(&k)?)?;

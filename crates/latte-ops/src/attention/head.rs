@@ -3,8 +3,12 @@
 
 use std::cell::Cell;
 
+use half::bf16;
+
+#[cfg(target_arch = "x86_64")]
+use super::softmax_avx512;
 use crate::buffer::Shared;
-use crate::gemm::{self, Kernel, Matrix, Packed, Scratch, multiply_block, multiply_words};
+use crate::gemm::{self, Kernel, Matrix, Operand, Packed, Pairs, Scratch, multiply_block};
 use crate::vectorised::{exp, mul_add, sum, vectorised};
 
 /// Scores of one block of queries, in bytes: with as many gradients and the packed keys they fit the second cache.
@@ -14,12 +18,12 @@ const PADDING: usize = 16;
 
 /// Rows of `head_size` values in a result, `stride` apart, of which no other thread touches any.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RowsMut {
-    pub(super) first: Shared<f32>,
+pub(super) struct RowsMut<T = f32> {
+    pub(super) first: Shared<T>,
     pub(super) stride: usize,
 }
 
-impl RowsMut {
+impl<T> RowsMut<T> {
     /// The rows without the first `row`.
     ///
     /// # Safety
@@ -27,9 +31,11 @@ impl RowsMut {
     /// There are so many rows.
     unsafe fn behind(self, row: usize) -> Self {
         // SAFETY: inside the result by the function's contract.
-        Self { first: Shared::new(unsafe { self.first.get().add(row * self.stride) }), ..self }
+        Self { first: Shared::new(unsafe { self.first.get().add(row * self.stride) }), stride: self.stride }
     }
+}
 
+impl RowsMut {
     /// Copies `values`, rows of `size`, to the rows.
     ///
     /// # Safety
@@ -43,17 +49,24 @@ impl RowsMut {
     }
 }
 
+/// Rows of a result of the forward pass: values, or what products make of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rows {
+    Values(RowsMut),
+    Pairs(RowsMut<bf16>),
+}
+
 /// The operands of one head: rows of `size` values for each token.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Head<'s> {
+pub(super) struct Head<'s, O> {
     pub(super) size: usize,
     /// How many queries there are.
     pub(super) queries: usize,
     /// How many keys and values there are.
     pub(super) keys: usize,
-    pub(super) q: Matrix<'s>,
-    pub(super) k: Matrix<'s>,
-    pub(super) v: Matrix<'s>,
+    pub(super) q: O,
+    pub(super) k: O,
+    pub(super) v: O,
     /// Cosines and sines `[tokens, size / 2]`, by which queries and keys are turned.
     pub(super) rope: Option<[&'s [f32]; 2]>,
     /// What is added to the scores of each key.
@@ -75,6 +88,8 @@ pub(super) struct Workspace {
     turned: [Vec<f32>; 2],
     /// Sums of exponentials, of each row of a block.
     totals: Vec<f32>,
+    /// Results of a block that are not yet rounded.
+    results: Vec<f32>,
     /// The gradients of keys and of values, summed over blocks.
     sums: [Vec<f32>; 2],
     scratch: Scratch,
@@ -106,6 +121,7 @@ impl Workspace {
             score_gradients: Vec::new(),
             turned: Default::default(),
             totals: Vec::new(),
+            results: Vec::new(),
             sums: Default::default(),
             scratch: Scratch::default(),
         }
@@ -162,6 +178,30 @@ vectorised! {
     }
 }
 
+/// Softmax of rows of `width` scores, `stride` apart, times the sums of their exponentials, which go to `totals`: in place, or as
+/// words if the kernel's operands are words of pairs.
+fn softmax_operand<'s>(
+    kernel: Kernel,
+    words: &'s mut Vec<u32>,
+    scores: &'s mut [f32],
+    [width, stride]: [usize; 2],
+    scale: f32,
+    bias: &[f32],
+    totals: &mut Vec<f32>,
+) -> Operand<'s> {
+    #[cfg(target_arch = "x86_64")]
+    if kernel.pairs() {
+        let depth = kernel.depth(width);
+        words.resize(scores.len() / stride * depth, 0);
+        // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16.
+        unsafe { softmax_avx512::exponentials(words, scores, [width, stride], scale, bias, totals) };
+        return Pairs { words, stride: depth }.into();
+    }
+    let _ = (kernel, words);
+    exponentials(scores, width, stride, scale, bias, totals);
+    Matrix::rows(scores, stride).into()
+}
+
 vectorised! {
     /// Multiplies each value.
     fn scale_row(row: &mut [f32], factor: f32) {
@@ -190,7 +230,7 @@ fn turned<'t>(to: &'t mut Vec<f32>, from: Matrix<'_>, rope: [&[f32]; 2], tokens:
     Matrix::rows(to, size)
 }
 
-impl Head<'_> {
+impl<O> Head<'_, O> {
     fn scale(&self) -> f32 {
         (1.0 / (self.size as f64).sqrt()) as f32
     }
@@ -201,53 +241,58 @@ impl Head<'_> {
         let rows = (SCORES / size_of::<f32>() / stride / 6 * 6).clamp(12, 96);
         [stride, rows.min(self.queries.next_multiple_of(6))]
     }
+}
 
+impl Head<'_, Operand<'_>> {
     /// The output of all queries.
     ///
     /// # Safety
     ///
-    /// `out` has a row of `size` values for each query, which no other thread touches.
-    pub(super) unsafe fn forward(&self, workspace: &mut Workspace, out: RowsMut) {
-        let Workspace { keys, values, scores, words, turned: [queries, turned_keys], totals, scratch, .. } = workspace;
-        let (mut q, mut k) = (self.q, self.k);
+    /// `out` has a row of `size` values for each query, which no other thread touches; pairs only with a kernel of pairs.
+    ///
+    /// # Panics
+    ///
+    /// If operands are too short, or pairs that are to be turned.
+    pub(super) unsafe fn forward(&self, workspace: &mut Workspace, out: Rows) {
+        let Workspace { keys, values, scores, words, turned: [queries, turned_keys], totals, results, scratch, .. } = workspace;
+        let (mut q, mut k, size) = (self.q, self.k, self.size);
         if let Some(rope) = self.rope {
-            q = turned(queries, q, rope, self.queries, self.size);
-            k = turned(turned_keys, k, rope, self.keys, self.size);
+            let (Operand::Values(plain_q), Operand::Values(plain_k)) = (q, k) else { panic!("only values can be turned") };
+            q = turned(queries, plain_q, rope, self.queries, size).into();
+            k = turned(turned_keys, plain_k, rope, self.keys, size).into();
         }
-        keys.pack(k.transposed(), self.size, self.keys);
-        values.pack(self.v, self.keys, self.size);
+        keys.pack_transposed(k, size, self.keys);
+        values.pack(self.v, self.keys, size);
         let [stride, block] = self.blocks();
         scores.resize(block * stride, 0.0);
+        results.resize(block * size, 0.0);
         for first in (0..self.queries).step_by(block) {
             let rows = block.min(self.queries - first);
             let scores = &mut scores[..rows * stride];
-            // SAFETY: the block of scores is this thread's alone, and `out` has rows for all queries.
+            // SAFETY: the blocks of scores and results are this thread's alone, and `out` has rows for all queries.
             unsafe {
                 multiply_block(scores.as_mut_ptr(), stride, rows, q.rows_from(first), keys, false, scratch);
                 totals.clear();
-                let (scale, bias, out) = (self.scale(), self.bias.unwrap_or_default(), out.behind(first));
-                if values.kernel.pairs() {
-                    // A row becomes words while it is in the first cache.
-                    let depth = values.kernel.depth(self.keys);
-                    words.resize(rows * depth, 0);
-                    for (row, words) in scores.chunks_mut(stride).zip(words.chunks_mut(depth)) {
-                        exponentials(row, self.keys, stride, scale, bias, totals);
-                        gemm::words(values.kernel, words, &row[..self.keys]);
-                    }
-                    multiply_words(out.first.get(), out.stride, rows, words, values);
-                } else {
-                    exponentials(scores, self.keys, stride, scale, bias, totals);
-                    multiply_block(out.first.get(), out.stride, rows, Matrix::rows(scores, stride), values, false, scratch);
-                }
+                let (scale, bias) = (self.scale(), self.bias.unwrap_or_default());
+                let (result, result_stride) = match out {
+                    Rows::Values(out) => (out.behind(first).first.get(), out.stride),
+                    Rows::Pairs(_) => (results.as_mut_ptr(), size),
+                };
+                let operand = softmax_operand(values.kernel, words, scores, [self.keys, stride], scale, bias, totals);
+                multiply_block(result, result_stride, rows, operand, values, false, scratch);
                 for (i, total) in totals.iter().enumerate() {
-                    let row = std::slice::from_raw_parts_mut(out.first.get().add(i * out.stride), self.size);
-                    let inverse = 1.0 / total;
-                    scale_row(row, inverse);
+                    let row = std::slice::from_raw_parts_mut(result.add(i * result_stride), size);
+                    scale_row(row, 1.0 / total);
+                    if let Rows::Pairs(out) = out {
+                        gemm::round_row(out.behind(first + i).first.get(), row);
+                    }
                 }
             }
         }
     }
+}
 
+impl Head<'_, Matrix<'_>> {
     /// The gradients of queries, keys and values from that of the output, whose rows are `gradient`.
     ///
     /// # Safety
@@ -264,6 +309,7 @@ impl Head<'_> {
             totals,
             sums: [key_sums, value_sums],
             scratch,
+            results: _,
             words: _,
             kernel: _,
         } = workspace;
@@ -272,8 +318,8 @@ impl Head<'_> {
             q = turned(queries, q, rope, self.queries, size);
             k = turned(turned_keys, k, rope, self.keys, size);
         }
-        keys.pack(k.transposed(), size, self.keys);
-        values.pack(self.v.transposed(), size, self.keys);
+        keys.pack_transposed(k, size, self.keys);
+        values.pack_transposed(self.v, size, self.keys);
         keys_by_token.pack(k, self.keys, size);
         let [stride, block] = self.blocks();
         key_sums.resize(self.keys * size, 0.0);

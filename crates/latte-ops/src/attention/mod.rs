@@ -6,6 +6,8 @@ mod head;
 mod reference;
 mod rope;
 mod single_head;
+#[cfg(target_arch = "x86_64")]
+mod softmax_avx512;
 
 use std::ops::Range;
 
@@ -15,6 +17,7 @@ pub use single_head::single_head_attention;
 
 use candle_core::Tensor;
 
+use crate::operand::{is_cpu_operand, keeps_pairs};
 use crate::slices::is_cpu_f32;
 use crate::{Error, Precision, Result, Tape, Var};
 
@@ -40,7 +43,7 @@ pub struct Attention<'r> {
     pub rope: Option<&'r Rope>,
 }
 
-/// `softmax(q·kᵀ/√k)·v` for each head and sequence, without a mask.
+/// `softmax(q·kᵀ/√k)·v` for each head and sequence, without a mask, for products to read (see [`crate::linear_for_products`]).
 ///
 /// The axis is an argument so that the caller need not permute tokens: everything else in a block works on single tokens.
 ///
@@ -70,19 +73,15 @@ pub fn attention(tape: &Tape<'_>, qkv: &Var, kind: &Attention<'_>) -> Result<Var
     }
     let rope = kind.rope.cloned();
     let precision = tape.precision();
-    let value = forward(precision, &layout, rope.as_ref(), qkv.tensor())?;
+    let value = if is_cpu_f32(qkv.tensor()) || keeps_pairs(tape) && is_cpu_operand(qkv.tensor()) {
+        cpu::forward(precision, &layout, rope.as_ref(), qkv.tensor(), keeps_pairs(tape))?
+    } else {
+        reference::forward(precision, &layout, rope.as_ref(), qkv.tensor())?
+    };
     let (qkv_value, qkv) = (qkv.tensor().clone(), qkv.target());
     Ok(tape.record(value, std::slice::from_ref(&qkv.clone()), move |gradient, gradients| {
         gradients.give(&qkv, backward(precision, &layout, rope.as_ref(), &qkv_value, &gradient)?)
     }))
-}
-
-fn forward(precision: Precision, layout: &reference::Layout, rope: Option<&Rope>, qkv: &Tensor) -> Result<Tensor> {
-    if is_cpu_f32(qkv) {
-        cpu::forward(precision, layout, rope, &qkv.contiguous()?)
-    } else {
-        Ok(reference::forward(precision, layout, rope, qkv)?)
-    }
 }
 
 fn backward(
@@ -163,7 +162,7 @@ mod tests {
                 let rope = rotates.then_some(&rope);
                 let qkv = (pseudo_random(&[b, f, n, 6 * num_heads * half_size], seed)? * 2.0)?;
                 let gradient = pseudo_random(&[b, f, n, 2 * layout.heads.len() * half_size], seed ^ 1)?;
-                let (ours, plain) = (cpu::forward(precision, &layout, rope, &qkv)?, reference::forward(precision, &layout, rope, &qkv)?);
+                let (ours, plain) = (cpu::forward(precision, &layout, rope, &qkv, false)?, reference::forward(precision, &layout, rope, &qkv)?);
                 assert_close(&ours, &plain, tolerance)?;
                 let plain = reference::backward(precision, &layout, rope, &qkv, &gradient)?;
                 assert_close(&cpu::backward(precision, &layout, rope, &qkv, &gradient)?, &plain, tolerance)

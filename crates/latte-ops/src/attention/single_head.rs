@@ -35,8 +35,8 @@ pub fn single_head_attention(qkv: &Tensor, precision: Precision) -> Result<Tenso
     let results = unsafe { out.values_mut() };
     for (result, sequence) in results.chunks_exact_mut(tokens * d).zip(values.chunks_exact(tokens * 3 * d)) {
         let part = |part: usize| Matrix::rows(&sequence[part * d..], 3 * d);
-        let keys = Packed::new(Kernel::of_width(precision, tokens), part(1).transposed(), d, tokens);
-        let values = Packed::new(Kernel::of_width(precision, d), part(2), tokens, d);
+        let keys = Packed::new(Kernel::of(precision), part(1).transposed(), d, tokens);
+        let values = Packed::new(Kernel::of(precision), part(2), tokens, d);
         result.par_chunks_mut(QUERIES * d).enumerate().for_each_init(
             || (vec![0f32; QUERIES * tokens], Scratch::default()),
             |(scores, scratch), (block, result)| {

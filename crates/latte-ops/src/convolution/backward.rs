@@ -142,13 +142,13 @@ pub(super) fn backward(precision: Precision, sizes: &Sizes, x: &[f32], weight: &
     let rows = (PATCHES / (out_w * patch)).clamp(1, out_h);
     let packed_weight = wants_x.then(|| {
         let by_patch = by_patch(weight, sizes);
-        Packed::new(Kernel::of_width(precision, patch), Matrix::rows(&by_patch, patch), out_c, patch) // [out, patch]
+        Packed::new(Kernel::of(precision), Matrix::rows(&by_patch, patch), out_c, patch) // [out, patch]
     });
     let task = |(x, gradient): (&[f32], &[f32])| {
         let mut dx = if wants_x { vec![0.0; h * w * c] } else { Vec::new() };
         let mut sums = vec![0.0; patch * out_c]; // [patch, out]
         let mut bias = vec![0.0; out_c];
-        let mut right = Packed::empty(Kernel::of_width(precision, out_c));
+        let mut right = Packed::empty(Kernel::of(precision));
         MEMORY.with_borrow_mut(|Memory { patches, scratch }| {
             for first in (0..out_h).step_by(rows) {
                 let places = rows.min(out_h - first) * out_w;

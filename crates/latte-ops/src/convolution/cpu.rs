@@ -51,7 +51,7 @@ pub(super) fn images(x: &Tensor, weights: &ConvolutionWeights, options: &Convolu
     let residual = options.residual.map(Tensor::contiguous).transpose()?;
     let residual = residual.as_ref().map(Values::of).transpose()?;
     let values = Values::of(x)?;
-    let mut out = Unwritten::new(shape.iter().product());
+    let mut out = Unwritten::<f32>::new(shape.iter().product());
     let first = out.as_mut_ptr();
     // SAFETY: `out` has so many rows.
     let mut out_rows = (0..shape[0] * out_h).map(|row| Shared::new(unsafe { first.add(row * out_w * out_c) }));
@@ -94,7 +94,7 @@ pub(super) fn frames(
     let values = frames.iter().map(Values::of).collect::<Result<Vec<_>>>()?;
     let residual = residual.unwrap_or_default().iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
     let residual = residual.iter().map(Values::of).collect::<Result<Vec<_>>>()?;
-    let mut out: Vec<Unwritten> = wanted.clone().map(|_| Unwritten::new(pixels * weights.output)).collect();
+    let mut out: Vec<Unwritten> = wanted.clone().map(|_| Unwritten::<f32>::new(pixels * weights.output)).collect();
     let image = Image {
         rows: values.iter().map(|v| &**v).collect(),
         out: out.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect(),

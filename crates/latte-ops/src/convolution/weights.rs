@@ -30,7 +30,7 @@ impl ConvolutionWeights {
             return Err(Error::shape("convolution", expected, (weight.dims(), bias.dims())));
         }
         let (output, input, height, width) = weight.dims4()?;
-        let kernel = Kernel::of_width(precision, output);
+        let kernel = Kernel::of(precision);
         let depth = padded(input);
         let k = height * width * depth;
         // [out, in, height, width] to rows [height, width, in padded] of each output.

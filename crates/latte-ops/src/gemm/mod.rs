@@ -4,20 +4,19 @@
 //! [`crate::PackedWeights`]), and what follows the product (bias, GELU, gate and residual) is done to each block of the result
 //! while it is still in the cache.
 
+mod all_threads;
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod pack_avx512;
 mod tile;
 
-use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
+pub(crate) use all_threads::{in_turn, multiply, multiply_to_pairs};
+pub(crate) use pack::{Packed, round_row, words};
 
-pub(crate) use pack::{Packed, words};
-
-use crate::buffer::{Shared, Unwritten};
+use crate::buffer::Shared;
+use crate::vectorised::vectorised;
 use crate::{InstructionSet, Precision};
 use pack::Left;
 use tile::{LANES, MAX_WIDTH, ROWS};
@@ -57,6 +56,70 @@ impl<'s> Matrix<'s> {
     }
 }
 
+/// A left operand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Operand<'s> {
+    /// Values, which are rounded on the way where the kernel's products want that.
+    Values(Matrix<'s>),
+    /// Rows of words of pairs, only for kernels of pairs.
+    Pairs(Pairs<'s>),
+}
+
+impl<'s> From<Matrix<'s>> for Operand<'s> {
+    fn from(matrix: Matrix<'s>) -> Self {
+        Self::Values(matrix)
+    }
+}
+
+impl<'s> From<Pairs<'s>> for Operand<'s> {
+    fn from(pairs: Pairs<'s>) -> Self {
+        Self::Pairs(pairs)
+    }
+}
+
+impl Operand<'_> {
+    /// Without its first rows.
+    pub(crate) fn rows_from(&self, row: usize) -> Self {
+        match self {
+            Self::Values(matrix) => Self::Values(matrix.rows_from(row)),
+            Self::Pairs(pairs) => Self::Pairs(pairs.rows_from(row)),
+        }
+    }
+
+    /// Whether all elements of an `rows × columns` matrix lie in the slice, as a kernel with these words reads them.
+    fn holds(&self, kernel: Kernel, rows: usize, columns: usize) -> bool {
+        match self {
+            Self::Values(matrix) => matrix.holds(rows, columns),
+            Self::Pairs(pairs) => kernel.pairs() && pairs.holds(rows, columns),
+        }
+    }
+}
+
+/// Rows of words that are two values of bfloat16 each, `stride` words apart. The second half of the last word of an odd number
+/// of values is 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pairs<'s> {
+    pub(crate) words: &'s [u32],
+    pub(crate) stride: usize,
+}
+
+impl Pairs<'_> {
+    /// Without its first rows.
+    pub(crate) fn rows_from(&self, row: usize) -> Self {
+        Self { words: &self.words[(row * self.stride).min(self.words.len())..], ..*self }
+    }
+
+    /// Word `word` of row `row`.
+    fn at(&self, row: usize, word: usize) -> *const u32 {
+        self.words[row * self.stride + word..].as_ptr()
+    }
+
+    /// Whether `rows` rows of `columns` values lie in the slice.
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0 || (rows - 1) * self.stride + columns.div_ceil(2) <= self.words.len()
+    }
+}
+
 /// How products are formed: with which instructions, and of which operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kernel {
@@ -70,10 +133,9 @@ impl Kernel {
         Self { set: InstructionSet::current(), precision }
     }
 
-    /// The best for products of `columns` columns: wide panels would be mostly empty where there are few.
-    pub(crate) fn of_width(precision: Precision, columns: usize) -> Self {
-        let set = InstructionSet::current();
-        Self { set: if columns <= 32 { set.min(InstructionSet::Avx2) } else { set }, precision }
+    /// Of which operands products are formed.
+    pub(crate) fn precision(self) -> Precision {
+        self.precision
     }
 
     /// Whether operands are words of two values of bfloat16.
@@ -129,114 +191,22 @@ impl Epilogue for Plain {
     fn apply(&self, _: usize, _: Range<usize>, _: &mut [f32]) {}
 }
 
+vectorised! {
+    fn add(values: &mut [f32], row: &[f32]) {
+        for (value, row) in values.iter_mut().zip(row) {
+            *value += row;
+        }
+    }
+}
+
 /// Adds the same row to each row.
 #[derive(Debug)]
 pub(crate) struct Bias<'b>(pub(crate) &'b [f32]);
 
 impl Epilogue for Bias<'_> {
     fn apply(&self, _: usize, columns: Range<usize>, values: &mut [f32]) {
-        for (value, bias) in values.iter_mut().zip(&self.0[columns]) {
-            *value += bias;
-        }
+        add(values, &self.0[columns]);
     }
-}
-
-/// Rows of the left operand that one task works through: each panel, fetched once, serves them all.
-const BLOCK_ROWS: usize = 192;
-/// Rows of the left operand in the smallest task of a large product.
-const UNIT_ROWS: usize = 48;
-/// Columns of the result between epilogues: whole panels of any width, of which a block of rows fits the second cache.
-const BLOCK_COLUMNS: usize = 256;
-
-/// `a · b` as rows of `b.n`, on all threads.
-///
-/// # Panics
-///
-/// If `a` is too short.
-pub(crate) fn multiply(m: usize, a: Matrix<'_>, b: &Packed, epilogue: &impl Epilogue) -> Vec<f32> {
-    let (k, n) = (b.k, b.n);
-    assert!(a.holds(m, k), "a matrix of {m}×{k} that fits its slice");
-    let mut out = Unwritten::new(m * n);
-    let result = Shared::new(out.as_mut_ptr());
-    if m * n > 0 {
-        let [unit, block_columns] = blocks(m, n, b.kernel.width());
-        let (units, column_blocks) = (m.div_ceil(unit), n.div_ceil(block_columns));
-        let most = if column_blocks == 1 { BLOCK_ROWS / UNIT_ROWS } else { 1 };
-        in_turn(units * column_blocks, most, |tasks| {
-            // Tasks go down the rows; only where all columns are one block are there several at once.
-            let column = tasks.start / units * block_columns;
-            let row = tasks.start % units * unit;
-            let rows = row..(row + tasks.len() * unit).min(m);
-            let columns = column..(column + block_columns).min(n);
-            // SAFETY: `result` has m·n values, and no other task has these rows and columns.
-            unsafe { block(&a, b, rows, columns, result.get(), epilogue) };
-        });
-    }
-    // SAFETY: the tasks cover all rows and columns, and each writes all of its own.
-    unsafe { out.written() }
-}
-
-/// Rows of the smallest task, and columns of all: enough tasks for all threads, as large as may be.
-fn blocks(m: usize, n: usize, width: usize) -> [usize; 2] {
-    let wanted = 8 * rayon::current_num_threads();
-    let rows = (m.div_ceil(wanted).next_multiple_of(ROWS)).clamp(ROWS, UNIT_ROWS);
-    let columns = n.div_ceil(wanted.div_ceil(m.div_ceil(rows))).next_multiple_of(width);
-    [rows, columns]
-}
-
-/// Does tasks `0..count` on all threads, each in the order of their numbers: up to `most` at once while there are many, and one at
-/// a time towards the end, so that no thread waits long for the last.
-pub(crate) fn in_turn(count: usize, most: usize, work: impl Fn(Range<usize>) + Sync) {
-    let threads = rayon::current_num_threads();
-    let next = AtomicUsize::new(0);
-    let behind = |first: usize| first + ((count - first) / (2 * threads)).clamp(1, most);
-    (0..threads.min(count)).into_par_iter().with_max_len(1).for_each(|_| {
-        while let Ok(first) =
-            next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| (first < count).then(|| behind(first)))
-        {
-            work(first..behind(first));
-        }
-    });
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// One block of the result, on the calling thread.
-///
-/// # Safety
-///
-/// `out` has as many rows of `b.n` values as `a`, and nothing else touches these rows and columns of it.
-unsafe fn block(a: &Matrix<'_>, b: &Packed, rows: Range<usize>, columns: Range<usize>, out: *mut f32, epilogue: &impl Epilogue) {
-    let (kernel, k, n) = (b.kernel, b.k, b.n);
-    let parts = k.div_ceil(kernel.depth_limit()).max(1);
-    // Even, so that pairs of bfloat16 are not torn.
-    let part = k.div_ceil(parts).next_multiple_of(2).max(1);
-    SCRATCH.with_borrow_mut(|scratch| {
-        for start in (0..k.max(1)).step_by(part) {
-            let ks = start..(start + part).min(k);
-            let left = pack::left(kernel, a, rows.clone(), ks.clone(), scratch);
-            for first in columns.clone().step_by(BLOCK_COLUMNS) {
-                let columns = first..(first + BLOCK_COLUMNS).min(columns.end);
-                // SAFETY: blocks begin at whole panels, and parts at whole words; the block lies inside `out`.
-                unsafe {
-                    let panel = b.as_ptr().add(columns.start / kernel.width() * b.panel_words());
-                    let b = Right { words: panel.add(kernel.depth(start) * kernel.width()), panel: b.panel_words() };
-                    let out = out.add(rows.start * n + columns.start);
-                    tiles(kernel, [rows.len(), kernel.depth(ks.len()), columns.len()], left, b, out, n, start > 0);
-                }
-                if ks.end < k {
-                    continue;
-                }
-                for row in rows.clone() {
-                    // SAFETY: inside `out`, written by the tiles, and of no other task.
-                    let values = unsafe { std::slice::from_raw_parts_mut(out.add(row * n + columns.start), columns.len()) };
-                    epilogue.apply(row, columns.clone(), values);
-                }
-            }
-        }
-    });
 }
 
 /// Panels of a right operand.
@@ -303,45 +273,30 @@ pub(crate) struct Scratch(Vec<u32>);
 /// # Panics
 ///
 /// If `a` is too short.
-pub(crate) unsafe fn multiply_block(
+pub(crate) unsafe fn multiply_block<'a>(
     out: *mut f32,
     out_stride: usize,
     m: usize,
-    a: Matrix<'_>,
+    a: impl Into<Operand<'a>>,
     b: &Packed,
     accumulate: bool,
     scratch: &mut Scratch,
 ) {
-    let (kernel, k, n) = (b.kernel, b.k, b.n);
-    assert!(a.holds(m, k), "a matrix of {m}×{k} that fits its slice");
-    // A column of which the last strip lies in the slice too can be read where it lies.
-    let whole_strips = a.row == 1 && a.column != 1 && a.holds(m.next_multiple_of(ROWS), k);
-    let left = if whole_strips && !kernel.pairs() && !kernel.rounds() {
-        Left::in_place(a.values.as_ptr(), true, a.column)
-    } else {
-        pack::left(kernel, &a, 0..m, 0..k, &mut scratch.0)
+    let (a, kernel, k, n) = (a.into(), b.kernel, b.k, b.n);
+    assert!(a.holds(kernel, m, k), "a matrix of {m}×{k} that fits its slice");
+    let left = match a {
+        Operand::Pairs(pairs) => Left::rows(pairs.words.as_ptr(), pairs.stride),
+        // A column of which the last strip lies in the slice too can be read where it lies.
+        Operand::Values(a)
+            if a.row == 1 && a.column != 1 && a.holds(m.next_multiple_of(ROWS), k) && !kernel.pairs() && !kernel.rounds() =>
+        {
+            Left::columns(a.values.as_ptr(), a.column)
+        }
+        Operand::Values(a) => pack::left(kernel, &a, 0..m, 0..k, &mut scratch.0),
     };
     let right = Right { words: b.as_ptr(), panel: b.panel_words() };
     // SAFETY: the operands hold `m` rows and `n` columns, and `out` is as the caller says.
     unsafe { tiles(kernel, [m, kernel.depth(k), n], left, right, out, out_stride, accumulate) };
-}
-
-/// [`multiply_block`] of a left operand that is words of the kernel already, row by row, without a gap.
-///
-/// # Safety
-///
-/// As [`multiply_block`], without accumulating.
-///
-/// # Panics
-///
-/// If `words` are too few.
-pub(crate) unsafe fn multiply_words(out: *mut f32, out_stride: usize, m: usize, words: &[u32], b: &Packed) {
-    let (kernel, depth) = (b.kernel, b.kernel.depth(b.k));
-    assert!(m * depth <= words.len(), "words for {m} rows of {depth}");
-    let left = Left { words: words.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
-    let right = Right { words: b.as_ptr(), panel: b.panel_words() };
-    // SAFETY: the operands hold `m` rows and `b.n` columns, and `out` is as the caller says.
-    unsafe { tiles(kernel, [m, depth, b.n], left, right, out, out_stride, false) };
 }
 
 /// Left operands that are words of the kernel already: lines of `rows` rows, each row `stride` words behind the one before.
@@ -387,7 +342,7 @@ pub(crate) unsafe fn multiply_lines(
         let columns = (n - column).min(width);
         for (line, out) in out.iter().enumerate() {
             let words = words[line * lines.words..].as_ptr();
-            let left = Left { words, by_columns: false, stride: lines.stride, strip: ROWS * lines.stride };
+            let left = Left::rows(words, lines.stride);
             // SAFETY: the words hold all rows of the line by the assertion, the panel has the whole depth, and `out` is as the
             // caller says.
             unsafe {
@@ -425,7 +380,7 @@ pub(crate) unsafe fn multiply_part(
     assert!(kernel.precision == Precision::F32, "a kernel for f32");
     assert!(columns.end <= b.n && columns.start.is_multiple_of(width) && ks.end <= b.k, "a part of the right operand");
     assert!(Matrix::rows(a, stride).holds(m, ks.len()), "rows that lie in their slice");
-    let left = Left::in_place(a.as_ptr(), false, stride);
+    let left = Left::rows(a.as_ptr().cast(), stride);
     // SAFETY: the operands hold `m` rows and the columns, by the assertions, and `out` is as the caller says.
     unsafe {
         let panel = b.as_ptr().add(columns.start / width * b.panel_words());
@@ -478,7 +433,7 @@ mod tests {
                 let packed = Packed::new(Kernel::of(precision), b, k, n);
                 let all = multiply(m, a, &packed, &Bias(&bias));
                 // The same on one thread, added to what is there, in rows that lie apart.
-                let (stride, mut packed) = (n + 3, Packed::empty(Kernel::of_width(precision, n)));
+                let (stride, mut packed) = (n + 3, Packed::empty(Kernel::of(precision)));
                 packed.pack(b, k, n);
                 let mut one = vec![1f32; m * stride];
                 // SAFETY: `one` has m rows of n values, n + 3 apart.

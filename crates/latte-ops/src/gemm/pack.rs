@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::pack_avx512;
 use super::tile::ROWS;
-use super::{Kernel, Matrix};
+use super::{Kernel, Matrix, Operand};
 use crate::vectorised::vectorised;
 
 /// One cache line of packed words.
@@ -36,9 +39,63 @@ impl Packed {
         Self { kernel, k: 0, n: 0, lines: Vec::new() }
     }
 
-    /// Packs another operand into the same memory, on the calling thread.
-    pub(crate) fn pack(&mut self, matrix: Matrix<'_>, k: usize, n: usize) {
-        self.fill(matrix, k, n, false);
+    /// Packs `k` rows of `n` values into the same memory, on the calling thread.
+    ///
+    /// # Panics
+    ///
+    /// If the rows are too few; if they are pairs, also if the kernel is not one of pairs or `n` is odd.
+    pub(crate) fn pack<'a>(&mut self, rows: impl Into<Operand<'a>>, k: usize, n: usize) {
+        match rows.into() {
+            Operand::Values(matrix) => self.fill(matrix, k, n, false),
+            #[cfg(target_arch = "x86_64")]
+            Operand::Pairs(pairs) => {
+                let fits = n.is_multiple_of(2) && pairs.holds(k, n);
+                assert!(self.kernel.pairs() && fits, "{k} rows of {n} values that fit their slice");
+                self.fill_panels(k, n, |panel, first, columns| {
+                    // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; the columns are among those that
+                    // the slice holds, and the panel is 64 wide and has all words of `k`.
+                    unsafe { pack_avx512::interleave_pairs(panel, pairs.at(0, first / 2), pairs.stride, columns, k) };
+                });
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Operand::Pairs(_) => panic!("a kernel of pairs"),
+        }
+    }
+
+    /// [`Packed::pack`] of the transposed of `n` rows of `k` values.
+    ///
+    /// # Panics
+    ///
+    /// As [`Packed::pack`], but `k` may be odd.
+    pub(crate) fn pack_transposed<'a>(&mut self, rows: impl Into<Operand<'a>>, k: usize, n: usize) {
+        match rows.into() {
+            Operand::Values(matrix) => self.fill(matrix.transposed(), k, n, false),
+            #[cfg(target_arch = "x86_64")]
+            Operand::Pairs(pairs) => {
+                assert!(self.kernel.pairs() && pairs.holds(n, k), "{n} rows of {k} values that fit their slice");
+                self.fill_panels(k, n, |panel, first, columns| {
+                    // SAFETY: as in `pack`, of rows.
+                    unsafe { pack_avx512::pairs_to_panel(panel, pairs.at(first, 0), pairs.stride, columns, k.div_ceil(2)) };
+                });
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Operand::Pairs(_) => panic!("a kernel of pairs"),
+        }
+    }
+
+    /// Calls `pack` with each panel, the first of its columns and how many there are.
+    #[cfg(target_arch = "x86_64")]
+    fn fill_panels(&mut self, k: usize, n: usize, pack: impl Fn(*mut u32, usize, usize)) {
+        let width = self.kernel.width();
+        (self.k, self.n) = (k, n);
+        let panel_lines = self.panel_words() / 16;
+        self.lines.resize(panel_lines * n.div_ceil(width), Line([0; 16]));
+        if panel_lines > 0 {
+            for (index, lines) in self.lines.chunks_mut(panel_lines).enumerate() {
+                let first = index * width;
+                pack(lines.as_mut_ptr().cast(), first, (n - first).min(width));
+            }
+        }
     }
 
     fn fill(&mut self, matrix: Matrix<'_>, k: usize, n: usize, all_threads: bool) {
@@ -109,10 +166,26 @@ pub(crate) fn words(kernel: Kernel, out: &mut [u32], values: &[f32]) {
     if kernel.pairs() {
         let depth = values.len().div_ceil(2);
         // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; the words are as many as are needed.
-        unsafe { super::pack_avx512::pair_words(&mut out[..depth], values) };
+        unsafe { pack_avx512::pair_words(&mut out[..depth], values) };
         return;
     }
     operands(kernel.rounds(), out, values);
+}
+
+/// Rounds values to bfloat16 as the products of a kernel of pairs see them.
+///
+/// # Safety
+///
+/// As many values of bfloat16 can be written, and the processor has the instructions of a kernel of pairs.
+#[inline(always)]
+pub(crate) unsafe fn round_row(out: *mut bf16, values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as the caller says.
+    unsafe {
+        pack_avx512::round_row(out.cast(), values);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("kernels of pairs are of x86-64 only: {} values to {out:?}", values.len());
 }
 
 vectorised! {
@@ -130,16 +203,15 @@ fn pack_panel(panel: &mut [u32], kernel: Kernel, matrix: &Matrix<'_>, k: usize, 
                 let high = (2 * i + 1 < k).then(|| &matrix.values[(2 * i + 1) * matrix.row..][..columns]);
                 // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; both rows have `columns` values, and
                 // `words` at least so many words.
-                unsafe { super::pack_avx512::interleave(words, low, high) };
+                unsafe { pack_avx512::interleave(words, low, high) };
             }
         } else {
             assert!(matrix.row == 1, "rows or columns side by side");
             assert!(matrix.holds(k, columns) && panel.len() >= kernel.depth(k) * width, "a panel that holds the columns");
             // SAFETY: as above; the panel is 64 wide.
             unsafe {
-                super::pack_avx512::columns_to_panel(
+                pack_avx512::columns_to_panel(
                     panel.as_mut_ptr(),
-                    width,
                     matrix.values.as_ptr(),
                     matrix.column,
                     columns,
@@ -175,11 +247,15 @@ pub(super) struct Left {
 }
 
 impl Left {
-    /// A matrix as it lies; only for kernels whose operands are plain f32.
-    ///
-    /// By columns, tiles read six rows always: the caller has memory behind the last.
-    pub(super) fn in_place(words: *const f32, by_columns: bool, stride: usize) -> Self {
-        Self { words: words.cast(), by_columns, stride, strip: if by_columns { ROWS } else { ROWS * stride } }
+    /// Rows of words of the kernel, `stride` words apart.
+    pub(super) fn rows(words: *const u32, stride: usize) -> Self {
+        Self { words, by_columns: false, stride, strip: ROWS * stride }
+    }
+
+    /// Columns of values as they lie, `stride` values apart; only for kernels whose operands are plain f32. Tiles read six rows
+    /// always: the caller has memory behind the last.
+    pub(super) fn columns(values: *const f32, stride: usize) -> Self {
+        Self { words: values.cast(), by_columns: true, stride, strip: ROWS }
     }
 }
 
@@ -191,13 +267,13 @@ pub(super) fn left(kernel: Kernel, matrix: &Matrix<'_>, rows: Range<usize>, ks: 
     if matrix.column == 1 {
         let start = rows.start * matrix.row + ks.start;
         if !kernel.pairs() && !rounds {
-            return Left::in_place(matrix.values[start..].as_ptr(), false, matrix.row);
+            return Left::rows(matrix.values[start..].as_ptr().cast(), matrix.row);
         }
         scratch.resize(m * depth, 0);
         for (r, words) in scratch.chunks_exact_mut(depth).enumerate() {
             self::words(kernel, words, &matrix.values[start + r * matrix.row..][..k]);
         }
-        return Left { words: scratch.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
+        return Left::rows(scratch.as_ptr(), depth);
     }
     assert!(matrix.row == 1, "rows or columns side by side");
     #[cfg(target_arch = "x86_64")]
@@ -207,8 +283,8 @@ pub(super) fn left(kernel: Kernel, matrix: &Matrix<'_>, rows: Range<usize>, ks: 
         assert!(k == 0 || (k - 1) * matrix.column + m <= first.len(), "columns that lie in the slice");
         // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; k columns of m values lie in the slice, and
         // m rows of `depth` words in the scratch memory.
-        unsafe { super::pack_avx512::columns_to_rows(scratch.as_mut_ptr(), first.as_ptr(), matrix.column, m, k) };
-        return Left { words: scratch.as_ptr(), by_columns: false, stride: depth, strip: ROWS * depth };
+        unsafe { pack_avx512::columns_to_rows(scratch.as_mut_ptr(), first.as_ptr(), matrix.column, m, k) };
+        return Left::rows(scratch.as_ptr(), depth);
     }
     let column = |i: usize| &matrix.values[(ks.start + i) * matrix.column + rows.start..][..m];
     // Strips of six rows, each column's six values side by side. Eight columns at a time: a cache line of each column holds

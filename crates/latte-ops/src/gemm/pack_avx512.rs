@@ -4,19 +4,17 @@
 //! products take them as 0 anyway.
 
 use std::arch::x86_64::{
-    __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_si512, _mm512_mask_storeu_epi32, _mm512_maskz_loadu_ps,
-    _mm512_permutexvar_epi16, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512bh, __m512i, _mm256_maskz_loadu_epi16, _mm256_setzero_si256, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi16, _mm512_mask_storeu_epi32, _mm512_maskz_loadu_epi32,
+    _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_permutexvar_epi16, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-/// Words of a register.
-const LANES: usize = 16;
+use crate::avx512::{LANES, mask};
 
-/// The lowest `count` bits, all if there are more.
-#[inline(always)]
-fn mask(count: usize) -> u16 {
-    if count >= LANES { u16::MAX } else { (1 << count) - 1 }
-}
+/// Columns of a panel.
+const WIDTH: usize = 64;
 
 /// Up to 16 words of pairs, of `len` values that lie side by side; 0 behind them.
 ///
@@ -98,12 +96,44 @@ fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
 /// `out` holds half as many words, rounded up, and the processor has AVX-512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn pair_words(out: &mut [u32], values: &[f32]) {
-    for first in (0..values.len()).step_by(2 * LANES) {
-        let len = (values.len() - first).min(2 * LANES);
-        // SAFETY: `len` values lie behind `first`, and the mask leaves out words behind the last.
+    // SAFETY: the words are halves of as many values; where those are odd, the last half is written behind them, as 0.
+    unsafe { round(out.as_mut_ptr().cast(), values, values.len().next_multiple_of(2)) };
+}
+
+/// Values rounded to bfloat16, side by side.
+///
+/// # Safety
+///
+/// As many values of bfloat16 can be written to `out`, and the processor has AVX-512-BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn round_row(out: *mut i16, values: &[f32]) {
+    // SAFETY: the function's own contract.
+    unsafe { round(out, values, values.len()) };
+}
+
+/// [`round_row`] that writes `len` values, at most one more than there are, which is 0.
+///
+/// # Safety
+///
+/// So many can be written, and the processor has AVX-512-BF16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn round(out: *mut i16, values: &[f32], len: usize) {
+    let (whole, rest) = values.as_chunks::<{ 2 * LANES }>();
+    for (i, values) in whole.iter().enumerate() {
+        // SAFETY: 32 values are two registers of f32 and one of bfloat16, all bits of which mean something.
         unsafe {
-            let words = pairs(values.as_ptr().add(first), len);
-            _mm512_mask_storeu_epi32(out.as_mut_ptr().add(first / 2).cast(), mask(len.div_ceil(2)), words);
+            let (low, high) = (_mm512_loadu_ps(values.as_ptr()), _mm512_loadu_ps(values[LANES..].as_ptr()));
+            let words = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(out.add(i * 2 * LANES).cast(), words);
+        }
+    }
+    if !rest.is_empty() {
+        let first = values.len() - rest.len();
+        // SAFETY: the mask leaves out what would be behind the last.
+        unsafe {
+            let words = pairs(rest.as_ptr(), rest.len());
+            _mm512_mask_storeu_epi16(out.add(first), u32::MAX >> (2 * LANES - (len - first)), words);
         }
     }
 }
@@ -130,17 +160,9 @@ pub(super) unsafe fn interleave(out: &mut [u32], low: &[f32], high: Option<&[f32
 ///
 /// # Safety
 ///
-/// `columns` of them can be read; the panel holds `width` words, a multiple of 16 and at least `columns`, for each word of `k`;
-/// the processor has AVX-512-BF16.
+/// `columns` of them, at most 64, can be read; the panel holds 64 words for each word of `k`; the processor has AVX-512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn columns_to_panel(
-    panel: *mut u32,
-    width: usize,
-    values: *const f32,
-    stride: usize,
-    columns: usize,
-    k: usize,
-) {
+pub(super) unsafe fn columns_to_panel(panel: *mut u32, values: *const f32, stride: usize, columns: usize, k: usize) {
     let depth = k.div_ceil(2);
     for column in (0..columns).step_by(LANES) {
         for word in (0..depth).step_by(LANES) {
@@ -151,8 +173,57 @@ pub(super) unsafe fn columns_to_panel(
                     *row = pairs(values.add((column + j) * stride + 2 * word), k - 2 * word);
                 }
                 for (i, words) in transposed(&rows).into_iter().enumerate().take(depth - word) {
-                    _mm512_storeu_si512(panel.add((word + i) * width + column).cast(), words);
+                    _mm512_storeu_si512(panel.add((word + i) * WIDTH + column).cast(), words);
                 }
+            }
+        }
+    }
+}
+
+/// [`columns_to_panel`] of columns that are words of pairs already, `stride` words apart, of which `depth` are read.
+///
+/// # Safety
+///
+/// As [`columns_to_panel`].
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn pairs_to_panel(panel: *mut u32, words: *const u32, stride: usize, columns: usize, depth: usize) {
+    for column in (0..columns).step_by(LANES) {
+        for word in (0..depth).step_by(LANES) {
+            // SAFETY: all columns and words are those of the contract; the mask leaves out words behind the last.
+            unsafe {
+                let mut rows = [_mm512_setzero_si512(); LANES];
+                for (j, row) in rows.iter_mut().enumerate().take(columns - column) {
+                    let words = words.add((column + j) * stride + word);
+                    *row = _mm512_maskz_loadu_epi32(mask(depth - word), words.cast());
+                }
+                for (i, words) in transposed(&rows).into_iter().enumerate().take(depth - word) {
+                    _mm512_storeu_si512(panel.add((word + i) * WIDTH + column).cast(), words);
+                }
+            }
+        }
+    }
+}
+
+/// The panel of `k` rows of `columns` values that are words of pairs along the row, `stride` words apart: two rows become one of
+/// words of pairs along the column. Where the panel has more columns, the next ones up to a multiple of 16 become 0.
+///
+/// # Safety
+///
+/// `k` rows of so many values, an even number, can be read; the panel holds 64 words for each two rows; the processor has
+/// AVX-512-BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) unsafe fn interleave_pairs(panel: *mut u32, words: *const u32, stride: usize, columns: usize, k: usize) {
+    for row in (0..k).step_by(2) {
+        for column in (0..columns).step_by(LANES) {
+            let mask = mask(columns - column);
+            // SAFETY: all rows and columns are those of the contract; the mask leaves out columns behind the last.
+            unsafe {
+                let low = words.add(row * stride + column / 2);
+                let high =
+                    if row + 1 < k { _mm256_maskz_loadu_epi16(mask, low.add(stride).cast()) } else { _mm256_setzero_si256() };
+                let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(high));
+                let low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, low.cast()));
+                _mm512_storeu_si512(panel.add(row / 2 * WIDTH + column).cast(), _mm512_or_si512(low, high));
             }
         }
     }

@@ -8,9 +8,12 @@ use rayon::prelude::*;
 
 use super::reference::{CUBIC, SQRT_2_OVER_PI};
 use crate::buffer::{Shared, Unwritten};
-use crate::gemm::{Bias, Epilogue, Kernel, Matrix, Packed, Plain, multiply};
+use crate::gemm::{Bias, Epilogue, Kernel, Matrix, Packed, Plain, multiply, multiply_to_pairs};
+use crate::operand::{Operands, readable};
 use crate::slices::{CHUNK, Values};
 use crate::vectorised::{exp, mul_add, vectorised};
+#[cfg(target_arch = "x86_64")]
+use crate::{InstructionSet, avx512};
 use crate::{Precision, Result};
 
 /// Rows and width of `[…, width]`.
@@ -30,10 +33,20 @@ fn with_width(x: &Tensor, width: usize) -> Vec<usize> {
 
 /// `x · right`, `[…, width]`.
 fn product(x: &Tensor, right: &Packed, width: usize, epilogue: &impl Epilogue) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    let [rows, input] = rows(&x);
-    let y = multiply(rows, Matrix::rows(&Values::of(&x)?, input), right, epilogue);
+    let [rows, input] = rows(x);
+    let x = readable(right.kernel.precision(), x, input)?;
+    let y = multiply(rows, Operands::of(&x)?.slice().rows(0, input), right, epilogue);
     Ok(Tensor::from_vec(y, with_width(&x, width), x.device())?)
+}
+
+/// [`product`], for other products to read.
+fn product_for_products(x: &Tensor, right: &Packed, width: usize, epilogue: &impl Epilogue) -> Result<Tensor> {
+    let [rows, input] = rows(x);
+    let x = readable(right.kernel.precision(), x, input)?;
+    match multiply_to_pairs(rows, Operands::of(&x)?.slice().rows(0, input), right, epilogue) {
+        Some(y) => Ok(Tensor::from_vec(y, with_width(&x, width), x.device())?),
+        None => product(&x, right, width, epilogue),
+    }
 }
 
 /// `x · weightᵀ + bias`, `[…, out]`, of the weight packed for the forward pass.
@@ -41,6 +54,13 @@ pub(super) fn forward(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: u
     let Some(bias) = bias else { return product(x, weight, out, &Plain) };
     let bias = bias.contiguous()?;
     product(x, weight, out, &Bias(&Values::of(&bias)?))
+}
+
+/// [`forward`], for other products to read.
+pub(super) fn forward_for_products(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize) -> Result<Tensor> {
+    let Some(bias) = bias else { return product_for_products(x, weight, out, &Plain) };
+    let bias = bias.contiguous()?;
+    product_for_products(x, weight, out, &Bias(&Values::of(&bias)?))
 }
 
 /// `gelu(x · weightᵀ + bias)`, `[…, out]`, and what went into GELU.
@@ -71,20 +91,25 @@ pub(super) fn forward_gelu(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, o
     Ok([Tensor::from_vec(activated, before.dims(), before.device())?, before])
 }
 
-/// `gelu(x · weightᵀ + bias)`, `[…, out]`, where what went into GELU is not needed.
-pub(super) fn forward_gelu_only(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize) -> Result<Tensor> {
-    struct BiasGelu<'b>(Option<&'b [f32]>);
+/// `gelu(x · weightᵀ + bias)`, `[…, out]`, where what went into GELU is not needed; `for_products` if only products read it.
+pub(super) fn forward_gelu_only(
+    x: &Tensor,
+    weight: &Packed,
+    bias: Option<&Tensor>,
+    out: usize,
+    for_products: bool,
+) -> Result<Tensor> {
+    struct BiasGelu<'b>(&'b [f32]);
     impl Epilogue for BiasGelu<'_> {
-        fn apply(&self, row: usize, columns: Range<usize>, values: &mut [f32]) {
-            if let Some(bias) = self.0 {
-                Bias(bias).apply(row, columns, values);
-            }
-            gelu_in_place(values);
+        fn apply(&self, _: usize, columns: Range<usize>, values: &mut [f32]) {
+            biased_gelu_in_place(values, &self.0[columns]);
         }
     }
+    let zeros = if bias.is_none() { vec![0.0; out] } else { Vec::new() };
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let bias = bias.as_ref().map(Values::of).transpose()?;
-    product(x, weight, out, &BiasGelu(bias.as_deref()))
+    let epilogue = BiasGelu(bias.as_deref().unwrap_or(&zeros));
+    if for_products { product_for_products(x, weight, out, &epilogue) } else { product(x, weight, out, &epilogue) }
 }
 
 /// `residual + gate · (x · weightᵀ + bias)`, `[…, out]`, where rows fall into equal groups that share a row of `gate` `[g, out]`.
@@ -191,20 +216,42 @@ fn gelu<const FUSED: bool>(x: f32) -> f32 {
     x * half_one_plus_tanh::<FUSED>(x * mul_add::<FUSED>(B * x, x, A))
 }
 
-vectorised! {
-    fn gelu_values(y: &mut [f32], x: &[f32]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = gelu::<FUSED>(x);
+/// `y = gelu(x)`.
+fn gelu_values(y: &mut [f32], x: &[f32]) {
+    vectorised! {
+        fn any(y: &mut [f32], x: &[f32]) {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = gelu::<FUSED>(x);
+            }
         }
     }
+    #[cfg(target_arch = "x86_64")]
+    if InstructionSet::current() >= InstructionSet::Avx512 {
+        assert_eq!(y.len(), x.len());
+        // SAFETY: as many values of each; an instruction set is only ever one that the processor has.
+        unsafe { avx512::gelu(y.as_mut_ptr(), x.as_ptr(), None, x.len(), 2.0 * A, 2.0 * B) };
+        return;
+    }
+    any(y, x);
 }
 
-vectorised! {
-    fn gelu_in_place(x: &mut [f32]) {
-        for x in x {
-            *x = gelu::<FUSED>(*x);
+/// `x = gelu(x + bias)`.
+fn biased_gelu_in_place(x: &mut [f32], bias: &[f32]) {
+    vectorised! {
+        fn any(x: &mut [f32], bias: &[f32]) {
+            for (x, bias) in x.iter_mut().zip(bias) {
+                *x = gelu::<FUSED>(*x + bias);
+            }
         }
     }
+    #[cfg(target_arch = "x86_64")]
+    if InstructionSet::current() >= InstructionSet::Avx512 {
+        assert_eq!(x.len(), bias.len());
+        // SAFETY: as above.
+        unsafe { avx512::gelu(x.as_mut_ptr(), x.as_ptr(), Some(bias), x.len(), 2.0 * A, 2.0 * B) };
+        return;
+    }
+    any(x, bias);
 }
 
 vectorised! {

@@ -9,6 +9,7 @@ use candle_core::Tensor;
 
 use crate::gemm::{Kernel, Packed};
 use crate::modulated_layer_norm::check_groups;
+use crate::operand::{is_cpu_operand, keeps_pairs};
 use crate::packed_weights::{self, Side};
 use crate::slices::is_cpu_f32;
 use crate::tape::Target;
@@ -30,7 +31,26 @@ pub fn linear(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Res
     Ok(tape.record(y, &layer.targets(), move |gradient, gradients| layer.backward(&gradient, None, gradients)))
 }
 
-/// `gelu(x · weightᵀ + bias)` with the tanh approximation of GELU.
+/// [`linear`], for a result that nothing but products reads: other linear layers, and attention that turns nothing. Where those
+/// round it to bfloat16 and nothing is recorded, it is rounded here and kept so.
+///
+/// # Shapes
+///
+/// As [`linear`].
+///
+/// # Errors
+///
+/// If the shapes do not fit.
+pub fn linear_for_products(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
+    if !keeps_pairs(tape) || !is_cpu(tape, x, weight, bias) {
+        return linear(tape, x, weight, bias);
+    }
+    check_shapes("linear_for_products", x, weight, bias)?;
+    let y = cpu::forward_for_products(x.tensor(), &*packed(tape, weight)?, bias.map(Var::tensor), weight.dims()[0])?;
+    Ok(tape.constant(y))
+}
+
+/// `gelu(x · weightᵀ + bias)` with the tanh approximation of GELU, for products to read (see [`linear_for_products`]).
 ///
 /// # Shapes
 ///
@@ -41,7 +61,7 @@ pub fn linear(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Res
 /// If the shapes do not fit.
 pub fn linear_gelu(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
     check_shapes("linear_gelu", x, weight, bias)?;
-    if !is_cpu(x, weight, bias) {
+    if !is_cpu(tape, x, weight, bias) {
         let linear = linear(tape, x, weight, bias)?;
         let (value, target) = (linear.tensor().clone(), linear.target());
         return Ok(tape.record(reference::gelu(&value)?, &[linear.target()], move |gradient, gradients| {
@@ -50,7 +70,7 @@ pub fn linear_gelu(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -
     }
     let (packed, out) = (packed(tape, weight)?, weight.dims()[0]);
     if !tape.is_recording() {
-        return Ok(tape.constant(cpu::forward_gelu_only(x.tensor(), &packed, bias.map(Var::tensor), out)?));
+        return Ok(tape.constant(cpu::forward_gelu_only(x.tensor(), &packed, bias.map(Var::tensor), out, keeps_pairs(tape))?));
     }
     let [y, before] = cpu::forward_gelu(x.tensor(), &packed, bias.map(Var::tensor), out)?;
     let layer = Layer::new(tape, x, weight, bias);
@@ -71,7 +91,7 @@ pub fn linear_gelu(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -
 /// If the shapes do not fit.
 pub fn linear_gated(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>, residual: &Var, gate: &Var) -> Result<Var> {
     // The gradient of the gate needs the layer's own output, so a recording tape keeps it.
-    if tape.is_recording() || !is_cpu(x, weight, bias) {
+    if tape.is_recording() || !is_cpu(tape, x, weight, bias) {
         let y = linear(tape, x, weight, bias)?;
         return gated_residual(tape, residual, gate, &y);
     }
@@ -90,12 +110,13 @@ fn packed(tape: &Tape<'_>, weight: &Var) -> Result<Arc<Packed>> {
     packed_weights::packed(tape.packed_weights(), weight, Side::Forward, Kernel::of(tape.precision()))
 }
 
-fn is_cpu(x: &Var, weight: &Var, bias: Option<&Var>) -> bool {
-    is_cpu_f32(x.tensor()) && is_cpu_f32(weight.tensor()) && bias.is_none_or(|b| is_cpu_f32(b.tensor()))
+fn is_cpu(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> bool {
+    let input = is_cpu_f32(x.tensor()) || !tape.is_recording() && is_cpu_operand(x.tensor());
+    input && is_cpu_f32(weight.tensor()) && bias.is_none_or(|b| is_cpu_f32(b.tensor()))
 }
 
 fn forward(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Tensor> {
-    if is_cpu(x, weight, bias) {
+    if is_cpu(tape, x, weight, bias) {
         cpu::forward(x.tensor(), &*packed(tape, weight)?, bias.map(Var::tensor), weight.dims()[0])
     } else {
         Ok(reference::forward(tape.precision(), x.tensor(), weight.tensor(), bias.map(Var::tensor))?)
@@ -179,7 +200,7 @@ fn check_shapes(op: &'static str, x: &Var, weight: &Var, bias: Option<&Var>) -> 
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor};
+    use candle_core::{DType, Device, Tensor};
     use proptest::prelude::*;
 
     use super::*;
@@ -267,7 +288,8 @@ mod tests {
                 let vars = inputs(&recording);
                 let ours = linear_gelu(&recording, &vars.0, &vars.1, vars.2.as_ref())?;
                 near(ours.tensor(), &reference::gelu(&y)?)?;
-                near(linear_gelu(&plain_tape, &vars.0, &vars.1, vars.2.as_ref())?.tensor(), ours.tensor())?;
+                let unrecorded = linear_gelu(&plain_tape, &vars.0, &vars.1, vars.2.as_ref())?;
+                near(&unrecorded.tensor().to_dtype(DType::F32)?, &ours.tensor().to_dtype(unrecorded.tensor().dtype())?.to_dtype(DType::F32)?)?;
                 check(recording, &ours, &vars, &reference::backward_gelu(&y, &gradient)?, tolerance)?;
 
                 let (residual_var, gate_var) = (plain_tape.constant(residual.clone()), plain_tape.constant(gate.clone()));
@@ -285,7 +307,7 @@ mod tests {
     fn gelu_is_right_far_from_zero() -> Result<()> {
         // The plain formulation loses digits where its tanh is close to −1.
         let x = (pseudo_random(&[300, 131], 1)? * 9.0)?;
-        let (one, gradient) = (Tensor::eye(131, candle_core::DType::F32, &Device::Cpu)?, pseudo_random(&[300, 131], 4)?);
+        let (one, gradient) = (Tensor::eye(131, DType::F32, &Device::Cpu)?, pseudo_random(&[300, 131], 4)?);
         for result in with_each(|_| -> Result<()> {
             let tape = Tape::recording();
             let input = tape.input(x.clone());

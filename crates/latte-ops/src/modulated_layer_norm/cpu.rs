@@ -1,9 +1,11 @@
 //! The CPU kernels: one pass over the rows each way, on all threads. Saves mean and 1/std of each row, not the normalised rows.
 
 use candle_core::Tensor;
+use half::bf16;
 
 use crate::Result;
 use crate::buffer::Unwritten;
+use crate::gemm::round_row;
 use crate::row_groups::RowGroups;
 use crate::slices::Values;
 use crate::vectorised::{sum, vectorised};
@@ -77,6 +79,29 @@ pub(super) fn forward(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> R
     // SAFETY: the pieces are all rows, and each was written.
     let y = Tensor::from_vec(unsafe { y.written() }, x.dims(), x.device())?;
     Ok((y, Saved { x: x.clone(), statistics: statistics.concat() }))
+}
+
+/// [`forward`] rounded to bfloat16 as products with a kernel of pairs see it.
+pub(super) fn forward_for_products(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
+    let (groups, d) = scale.dims2()?;
+    let (x, shift, scale) = (x.contiguous()?, shift.contiguous()?, scale.contiguous()?);
+    let (x_values, shift, scale) = (Values::of(&x)?, Values::of(&shift)?, Values::of(&scale)?);
+    let (x_values, shift, scale): (&[f32], &[f32], &[f32]) = (&x_values, &shift, &scale);
+    let mut y = Unwritten::<bf16>::new(x_values.len());
+    // SAFETY: `round_row` only writes `y`.
+    RowGroups::of(x_values.len(), groups, d).each_mut(unsafe { y.values_mut() }, |piece, y| {
+        let (mut row, mut statistics) = (vec![0.0; d], Vec::with_capacity(1));
+        let vector = piece.group * d..(piece.group + 1) * d;
+        let (shift, scale) = (&shift[vector.clone()], &scale[vector]);
+        for (y, x) in y.chunks_exact_mut(d).zip(x_values[piece.first_row * d..].chunks_exact(d)) {
+            statistics.clear();
+            forward_rows(&mut row, x, shift, scale, eps as f32, &mut statistics);
+            // SAFETY: `y` has as many values, and the caller has a kernel of pairs.
+            unsafe { round_row(y.as_mut_ptr(), &row) };
+        }
+    });
+    // SAFETY: the pieces are all rows, and each was written.
+    Ok(Tensor::from_vec(unsafe { y.written() }, x.dims(), x.device())?)
 }
 
 /// The gradients of `x`, `shift` and `scale`.

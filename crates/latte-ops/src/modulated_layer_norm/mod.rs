@@ -3,10 +3,12 @@
 mod cpu;
 mod reference;
 
+use crate::operand::keeps_pairs;
 use crate::slices::is_cpu_f32;
 use crate::{Error, Result, Tape, Var};
 
-/// `norm(x) · (1 + scale) + shift` over the last axis, where `norm` has no parameters of its own (adaLN, §3.3 of DiT).
+/// `norm(x) · (1 + scale) + shift` over the last axis, where `norm` has no parameters of its own (adaLN, §3.3 of DiT), for products
+/// to read (see [`crate::linear_for_products`]).
 ///
 /// # Shapes
 ///
@@ -19,6 +21,9 @@ pub fn modulated_layer_norm(tape: &Tape<'_>, x: &Var, shift: &Var, scale: &Var, 
     check_groups("modulated_layer_norm", x, shift)?;
     check_groups("modulated_layer_norm", x, scale)?;
     let cpu = [x, shift, scale].iter().all(|v| is_cpu_f32(v.tensor()));
+    if cpu && keeps_pairs(tape) {
+        return Ok(tape.constant(cpu::forward_for_products(x.tensor(), shift.tensor(), scale.tensor(), eps)?));
+    }
     let (y, saved) = if cpu {
         let (y, saved) = cpu::forward(x.tensor(), shift.tensor(), scale.tensor(), eps)?;
         (y, Saved::Cpu(saved))

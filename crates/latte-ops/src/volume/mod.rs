@@ -123,8 +123,7 @@ impl Convolution3d {
         let (output, input, t, h, w) = weight.dims5()?;
         let rows = weight.permute((0, 2, 3, 4, 1))?.contiguous()?; // [out, time, height, width, in]
         let k = t * h * w * input;
-        let packed =
-            Packed::new(Kernel::of_width(Precision::F32, output), Matrix::rows(&Values::of(&rows)?, k).transposed(), k, output);
+        let packed = Packed::new(Kernel::of(Precision::F32), Matrix::rows(&Values::of(&rows)?, k).transposed(), k, output);
         Ok(Self { packed, bias: bias.to_vec1()?, input, window: Window { size: [t, h, w], stride, padding }, relu })
     }
 
@@ -178,7 +177,7 @@ pub fn side_by_side(branches: &[Branch<'_>]) -> Result<Tensor> {
     }
     let channels: usize = sizes.iter().map(|s| s.channels[1]).sum();
     let places = first.n * first.out.iter().product::<usize>();
-    let mut out = Unwritten::new(places * channels);
+    let mut out = Unwritten::<f32>::new(places * channels);
     let result = out.as_mut_ptr();
     let mut offset = 0;
     for (branch, sizes) in branches.iter().zip(&sizes) {

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use latte_ops::{
-    Attention, AttentionAxis, Rope, Tape, Var, add, attention, concat, layer_norm, linear_gated, linear_gelu,
-    modulated_layer_norm, narrow,
+    Attention, AttentionAxis, Rope, Tape, Var, add, attention, concat, layer_norm, linear_for_products, linear_gated,
+    linear_gelu, modulated_layer_norm, narrow,
 };
 
 use super::config::{BlockLayout, LatteConfig};
@@ -185,9 +185,20 @@ impl Block<'_> {
     ) -> Result<Var> {
         let modulation = modulations.map(|[attention, _]| attention);
         let y = self.norm(tape, x, modulation, norm)?;
-        let qkv = self.weights.linear(tape, &self.name(&format!("{name}.qkv")), &y)?; // [b, f, n, 3·d]
+        let qkv = self.queries_keys_values(tape, name, &y)?; // [b, f, n, 3·d]
         let y = attention(tape, &qkv, &self.heads(axis, 0..self.config.num_heads))?; // [b, f, n, d]
         self.residual(tape, x, modulation, &format!("{name}.proj"), &y)
+    }
+
+    /// What attention reads, packed. Rotary positions turn queries and keys before products round them.
+    fn queries_keys_values(&self, tape: &Tape<'_>, name: &str, y: &Var) -> Result<Var> {
+        let layer = self.name(&format!("{name}.qkv"));
+        if self.rope.is_some() {
+            return self.weights.linear(tape, &layer, y);
+        }
+        let weight = self.weights.get(tape, &format!("{layer}.weight"))?;
+        let bias = self.weights.get(tape, &format!("{layer}.bias"))?;
+        Ok(linear_for_products(tape, y, &weight, Some(&bias))?)
     }
 
     /// Half of the heads within frames, half across them. The temporal half of images is 0: they have no time.
@@ -195,13 +206,13 @@ impl Block<'_> {
         let modulation = modulations.map(|[attention, _]| attention);
         let (heads, Sizes { b, f, images, .. }) = (self.config.num_heads, self.sizes);
         let y = self.norm(tape, x, modulation, "norm1")?;
-        let qkv = self.weights.linear(tape, &self.name("attn.qkv"), &y)?; // [b, f + images, n, 3·d]
+        let qkv = self.queries_keys_values(tape, "attn", &y)?; // [b, f + images, n, 3·d]
         let spatial = attention(tape, &qkv, &self.heads(AttentionAxis::Spatial, 0..heads / 2))?; // [b, f + images, n, d/2]
         let clip = if images == 0 { qkv } else { narrow(tape, &qkv, 1, 0, f)? };
         let mut temporal = attention(tape, &clip, &self.heads(AttentionAxis::Temporal, heads / 2..heads))?; // [b, f, n, d/2]
         if images > 0 {
             let [_, _, n, half] = *spatial.dims() else { unreachable!("attention gives four axes") };
-            let zeros = Tensor::zeros((b, images, n, half), candle_core::DType::F32, x.tensor().device())?;
+            let zeros = Tensor::zeros((b, images, n, half), spatial.tensor().dtype(), x.tensor().device())?;
             temporal = concat(tape, &[&temporal, &tape.constant(zeros)], 1)?;
         }
         let y = concat(tape, &[&spatial, &temporal], 3)?; // [b, f + images, n, d]

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Tensor};
 use latte_ops::{
-    Attention, AttentionAxis, Tape, Var, add, attention, cross_attention, linear_gated, linear_gelu, modulated_layer_norm,
-    narrow, reshape,
+    Attention, AttentionAxis, Tape, Var, add, attention, cross_attention, linear_for_products, linear_gated, linear_gelu,
+    modulated_layer_norm, narrow, reshape,
 };
 
 use super::config::T2vConfig;
@@ -56,14 +56,14 @@ impl Block<'_> {
     fn self_attention(&self, tape: &Tape<'_>, x: &Var, modulation: &Modulation) -> Result<Var> {
         let heads = self.config.num_attention_heads;
         let y = modulated_layer_norm(tape, x, &modulation.shift, &modulation.scale, self.config.norm_eps)?;
-        let qkv = self.linear(tape, "attn1.to_qkv", &y)?; // [b, f, n, 3·d]
+        let qkv = self.projection(tape, "attn1.to_qkv", &y)?; // [b, f, n, 3·d]
         let y = attention(tape, &qkv, &Attention { axis: self.axis, num_heads: heads, heads: 0..heads, rope: None })?;
         self.residual(tape, x, &modulation.gate, "attn1.to_out.0", &y)
     }
 
     /// On the residual stream as it is, without norm and without gate.
     fn cross_attention(&self, tape: &Tape<'_>, x: &Var, text: &Var) -> Result<Var> {
-        let q = self.linear(tape, "attn2.to_q", x)?; // [b, f, n, d]
+        let q = self.projection(tape, "attn2.to_q", x)?; // [b, f, n, d]
         // Every frame sees the same text, so that all tokens of a clip are queries to one set of keys.
         let y = cross_attention(tape, &q, text, self.config.num_attention_heads, self.text_bias.as_ref())?;
         let open = Tensor::ones((x.dims()[0], self.config.hidden_size()), DType::F32, x.tensor().device())?;
@@ -85,17 +85,16 @@ impl Block<'_> {
         Ok(linear_gated(tape, y, &weight, Some(&bias), x, gate)?)
     }
 
-    /// A layer that has a bias or not, as the configuration says.
-    fn linear(&self, tape: &Tape<'_>, layer: &str, x: &Var) -> Result<Var> {
-        let name = format!("{}.{layer}", self.name);
-        if self.config.attention_bias {
-            return self.weights.linear(tape, &name, x);
-        }
-        Ok(latte_ops::linear(tape, x, &self.weights.get(tape, &format!("{name}.weight"))?, None)?)
+    /// Queries, keys or values: a layer that has a bias or not, as the configuration says.
+    fn projection(&self, tape: &Tape<'_>, layer: &str, x: &Var) -> Result<Var> {
+        let weight = self.weights.get(tape, &format!("{}.{layer}.weight", self.name))?;
+        let bias = format!("{}.{layer}.bias", self.name);
+        let bias = self.config.attention_bias.then(|| self.weights.get(tape, &bias)).transpose()?;
+        Ok(linear_for_products(tape, x, &weight, bias.as_ref())?)
     }
 
     /// Keys and values of a text `[b, l, d]` for cross-attention, `[b, l, 2·d]`.
     pub(super) fn keys_and_values(&self, tape: &Tape<'_>, text: &Var) -> Result<Var> {
-        self.linear(tape, "attn2.to_kv", text)
+        self.projection(tape, "attn2.to_kv", text)
     }
 }
