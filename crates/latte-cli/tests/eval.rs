@@ -197,6 +197,17 @@ fn training_is_judged_on_the_way_and_changes_nothing_by_it() {
     assert!(records.iter().all(|r| r["clips"] == 2 && r["scores"]["random_i3d_fvd"].as_f64().unwrap() > 0.0), "{log}");
     let weights = |name: &str| std::fs::read(place.path(&format!("{name}/checkpoints/0000002/model.safetensors"))).unwrap();
     assert_eq!(weights("plain"), weights("judged"));
+    // The scores are where runs are watched.
+    let table = place.ok(&["runs", "plain", "judged"]);
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows[0].contains("random_i3d_fvd") && rows[2].contains("best") && !rows[1].contains("best"), "{table}");
+    let last = records[2]["scores"]["random_i3d_fvd"].as_f64().unwrap();
+    assert!(rows[2].contains(&format!("{last:.2}")), "{table}");
+    let drawn = place.ok(&["plot", "judged", "--metric", "fvd", "--out", "fvd.svg"]);
+    assert!(drawn.contains(" random_i3d_fvd"), "{drawn}");
+    let unknown = place.refused(&["plot", "judged", "--metric", "accuracy"]);
+    assert!(unknown.ends_with("validation_vb, random_i3d_fvd"), "{unknown}");
+    assert!(place.refused(&["plot", "plain", "--metric", "fvd"]).contains("expected one of loss"));
     // Eight frames are too few for I3D, which is said before the first step.
     let eight = "evaluation={ detectors = [\"random-i3d\"], real_stride = 2, num = 2 }";
     let args = ["train", "--config", "real/train.toml", "--set", "output.run=short", "--set", eight];

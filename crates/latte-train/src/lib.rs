@@ -65,7 +65,7 @@ pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pretrained::load_pretrained;
 pub use record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
-pub use run_summary::{RunCondition, RunSummary, find_runs};
+pub use run_summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_runs};
 pub use source::{EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data};
 pub use state::{TrainState, clip_scale};
 pub use status::{Phase, RunStatus};
