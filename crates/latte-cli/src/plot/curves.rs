@@ -296,7 +296,7 @@ mod tests {
         let by_time = chart(&runs, &wish(&metrics, Horizontal::Time, 0.9)).unwrap();
         assert_eq!(
             (by_time.panels[0].title.as_str(), &by_time.panels[0].lines[0].points[..]),
-            ("inception_fid_fid", &[[100.0, 70.0]][..])
+            ("inception_fid_fid", &[[100.0 / 60.0, 70.0]][..])
         );
         let refused = |name: &str, runs: &[Logs]| {
             let metrics = [name.to_string()];
