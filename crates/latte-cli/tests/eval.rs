@@ -123,6 +123,26 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
 }
 
 #[test]
+fn all_numbers_are_those_of_their_own_commands_and_a_set_is_looked_at_once() {
+    let place = Place::new();
+    let of = |task: &'static str| {
+        let mut args = fvd(&["--json", "-"]);
+        args[1] = task;
+        args
+    };
+    let value = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    let expected = [value(&place.ok(&of("fvd"))), value(&place.ok(&of("kvd")))];
+    let mut args = of("all");
+    args.extend(["--detector", "random-i3d"]);
+    let (stdout, stderr) = place.both(&args);
+    let found = value(&stdout);
+    assert_eq!(found.as_array().unwrap()[..], [&expected[..], &expected[..]].concat());
+    for set in ["real: 8 clips of 9 frames", "generated: 8 clips of 9 frames"] {
+        assert_eq!(stderr.matches(set).count(), 1, "{set}: {stderr}");
+    }
+}
+
+#[test]
 fn what_would_give_no_sound_number_is_refused() {
     let place = Place::new();
     let with = |change: &[(&str, &str)], drop: &[&str]| {
