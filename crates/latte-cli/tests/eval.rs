@@ -1,55 +1,21 @@
 //! `latte eval` from outside, on tiny videos.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod place;
+
 use std::path::PathBuf;
-use std::process::{Command, Output};
 
+use place::Place;
 use serde_json::Value;
-use tempfile::TempDir;
-
-struct Place {
-    dir: TempDir,
-}
 
 impl Place {
     /// With two sets of eight videos each, `real` and `fake`.
     fn new() -> Self {
-        let place = Self { dir: TempDir::new().unwrap() };
+        let place = Self::empty();
         for (name, seed) in [("real", "1"), ("fake", "2")] {
             place.ok(&["data", "demo", name, "--clips", "1", "--seed", seed]);
         }
         place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn latte(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_latte"));
-        command.current_dir(self.dir.path()).args(args).env_remove("RUST_BACKTRACE").env("LATTE_CACHE", self.path("cache"));
-        command.output().unwrap()
-    }
-
-    /// Runs and expects success; returns standard output and standard error.
-    fn both(&self, args: &[&str]) -> (String, String) {
-        let output = self.latte(args);
-        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        assert!(output.status.success(), "latte {}: {stderr}", args.join(" "));
-        (stdout, stderr)
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        self.both(args).0
-    }
-
-    /// Runs, expects the refusal of bad input, and returns the last line of standard error.
-    fn refused(&self, args: &[&str]) -> String {
-        let output = self.latte(args);
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "latte {}: {stderr}", args.join(" "));
-        assert!(!stderr.contains("panicked"), "{stderr}");
-        stderr.lines().last().unwrap().to_string()
     }
 
     fn json(&self, name: &str) -> Value {
