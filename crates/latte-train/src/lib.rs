@@ -44,7 +44,7 @@ mod vae_training;
 mod validation;
 mod watch;
 
-pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, load_weights};
+pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, load_weights, read_card};
 pub use checkpoint_folder::CheckpointFolder;
 pub use clip_maker::{ClipMaker, MOST_ROWS, MadeClip, contact_sheet_of};
 pub use config::source::apply_override;
