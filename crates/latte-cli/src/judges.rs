@@ -89,7 +89,7 @@ impl OneDetector {
         };
         let Some(sampling) = &protocol.real else { return Err(bad_input("evaluation.protocol: compares with no real clips")) };
         let clips = ClipSet::open(&location, sampling, &protocol, data.decoder.into(), "real")?;
-        let name = format!("{}_{}", detector.identity().kind, task.name());
+        let name = score_name(&detector.identity().kind, task);
         let Extraction::Whole(real) =
             extract(&clips, detector.as_ref(), protocol.preparation, &taps(detector.as_ref(), &protocol), None, &mut Unseen)?
         else {
@@ -121,6 +121,18 @@ impl OneDetector {
         let extras = Extras { allow_few: true, ..Extras::default() };
         Ok(judge(&self.protocol, Some(&self.real), &SetFeatures::Each(fake), &extras)?.value)
     }
+}
+
+/// What the score of a detector is called.
+fn score_name(detector: &str, task: Task) -> String {
+    format!("{detector}_{}", task.name())
+}
+
+/// Whether the score of this name is a distance, of which less is better.
+pub(crate) fn is_distance(score: &str) -> bool {
+    [Task::Fvd, Task::Kvd, Task::Fid, Task::Kid]
+        .iter()
+        .any(|task| score.strip_suffix(task.name()).is_some_and(|d| d.ends_with('_')))
 }
 
 /// The output that the protocol takes.

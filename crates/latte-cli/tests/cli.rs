@@ -1,11 +1,13 @@
 //! The built program from outside: what it prints, which files it writes, and with which exit code it ends.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod place;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use place::{Place, text};
 
 /// A model that trains in a moment.
 const TINY: [&str; 9] = [
@@ -20,44 +22,12 @@ const TINY: [&str; 9] = [
     "optimizer.warmup_steps=0",
 ];
 
-struct Place {
-    dir: TempDir,
-}
-
 impl Place {
-    fn new() -> Self {
-        Self { dir: TempDir::new().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_latte"));
-        command.current_dir(self.dir.path()).args(args).env_remove("RUST_BACKTRACE");
-        command
-    }
-
-    fn latte(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs and expects success; returns standard output.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.latte(args);
-        assert!(output.status.success(), "latte {}: {}", args.join(" "), text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    /// Runs, expects the refusal of bad input, and returns the one line of standard error.
-    fn refused(&self, args: &[&str]) -> String {
-        let output = self.latte(args);
-        let stderr = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "latte {}: {stderr}", args.join(" "));
-        assert_eq!(stderr.lines().count(), 1, "latte {}: {stderr}", args.join(" "));
-        assert!(stderr.starts_with("error: ") && !stderr.contains("panicked"), "{stderr}");
-        stderr
+    /// Runs, expects the refusal of bad input, and that nothing else is said.
+    fn refused_at_once(&self, args: &[&str]) -> String {
+        let lines = self.refusal(args);
+        assert_eq!(lines.len(), 1, "latte {}: {lines:?}", args.join(" "));
+        lines.concat()
     }
 
     /// Writes the demo's data set, one clip of each class.
@@ -80,10 +50,6 @@ impl Place {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 fn files(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
@@ -93,7 +59,7 @@ fn files(folder: &Path) -> Vec<String> {
 
 #[test]
 fn help_of_every_command_shows_an_example() {
-    let place = Place::new();
+    let place = Place::empty();
     for command in [
         "demo",
         "train",
@@ -135,7 +101,7 @@ fn help_of_every_command_shows_an_example() {
 
 #[test]
 fn completions_know_the_commands() {
-    let place = Place::new();
+    let place = Place::empty();
     for shell in ["bash", "zsh", "fish"] {
         let script = place.ok(&["completions", shell]);
         assert!(script.contains("sample") && script.contains("demo"), "{shell}");
@@ -144,11 +110,11 @@ fn completions_know_the_commands() {
 
 #[test]
 fn bad_input_is_one_line_and_exit_code_2() {
-    let place = Place::new();
+    let place = Place::empty();
     place.data();
-    let train = |setting: &'static str| place.refused(&Place::train_args(&[setting]));
+    let train = |setting: &'static str| place.refused_at_once(&Place::train_args(&[setting]));
 
-    let line = place.refused(&["train", "--config", "none.toml"]);
+    let line = place.refused_at_once(&["train", "--config", "none.toml"]);
     assert!(line.contains("none.toml"), "{line}");
     let line = train("train.max_stepz=3");
     assert!(line.contains("train.max_stepz") && line.contains("max_steps"), "{line}");
@@ -156,36 +122,36 @@ fn bad_input_is_one_line_and_exit_code_2() {
     assert!(line.contains("nowhere"), "{line}");
     let line = train("model.num_heads=3");
     assert!(line.contains("num_heads"), "{line}");
-    let line = place.refused(&["sample", "--checkpoint", "nowhere"]);
+    let line = place.refused_at_once(&["sample", "--checkpoint", "nowhere"]);
     assert!(line.contains("nowhere"), "{line}");
-    let line = place.refused(&["sample", "--checkpoint", "clips"]);
+    let line = place.refused_at_once(&["sample", "--checkpoint", "clips"]);
     assert!(line.contains("clips"), "{line}");
-    let line = place.refused(&["inspect", "nowhere"]);
+    let line = place.refused_at_once(&["inspect", "nowhere"]);
     assert!(line.contains("nowhere"), "{line}");
-    let line = place.refused(&["inspect", "clips/train.toml/none"]);
+    let line = place.refused_at_once(&["inspect", "clips/train.toml/none"]);
     assert!(line.contains("none"), "{line}");
     std::fs::write(place.path("text.mp4"), "no video").unwrap();
-    let line = place.refused(&["inspect", "text.mp4"]);
+    let line = place.refused_at_once(&["inspect", "text.mp4"]);
     assert!(line.contains("text.mp4"), "{line}");
-    let line = place.refused(&["bench", "--model", "M/2"]);
+    let line = place.refused_at_once(&["bench", "--model", "M/2"]);
     assert!(line.contains("M/2"), "{line}");
-    place.refused(&["data", "demo", "more", "--clips", "0"]);
-    let line = place.refused(&["train"]);
+    place.refused_at_once(&["data", "demo", "more", "--clips", "0"]);
+    let line = place.refused_at_once(&["train"]);
     assert!(line.contains("--config"), "{line}");
-    let line = place.refused(&["sample", "--checkpoint", "x", "--sampler", "euler"]);
+    let line = place.refused_at_once(&["sample", "--checkpoint", "x", "--sampler", "euler"]);
     assert!(line.contains("euler") && line.contains("ddim"), "{line}");
-    let line = place.refused(&["sample", "--checkpoint", "x", "--clas", "1"]);
+    let line = place.refused_at_once(&["sample", "--checkpoint", "x", "--clas", "1"]);
     assert!(line.contains("--clas"), "{line}");
 }
 
 #[test]
 fn impossible_samples_are_refused_by_name() {
-    let place = Place::new();
+    let place = Place::empty();
     place.trained();
     let sample = |extra: &[&str]| {
         let mut args = vec!["sample", "--checkpoint", "run", "--out", "none"];
         args.extend(extra);
-        place.refused(&args)
+        place.refused_at_once(&args)
     };
     let line = sample(&["--class", "8"]);
     assert!(line.contains("--class 8") && line.contains("0 to 7") && line.contains("up_red_square"), "{line}");
@@ -202,7 +168,7 @@ fn impossible_samples_are_refused_by_name() {
 
 #[test]
 fn a_checkpoint_of_a_wrong_shape_is_refused() {
-    let place = Place::new();
+    let place = Place::empty();
     place.trained();
     let path = place.path("run/checkpoints/0000002/ema.safetensors");
     let bytes = std::fs::read(&path).unwrap();
@@ -215,17 +181,17 @@ fn a_checkpoint_of_a_wrong_shape_is_refused() {
     let header = header.to_string().into_bytes();
     let wrong = [&(header.len() as u64).to_le_bytes(), &header[..], &bytes[8 + header_len..]].concat();
     std::fs::write(place.path("wrong.safetensors"), wrong).unwrap();
-    let line = place.refused(&["sample", "--checkpoint", "wrong.safetensors"]);
+    let line = place.refused_at_once(&["sample", "--checkpoint", "wrong.safetensors"]);
     assert!(line.contains("t_embedder.mlp.2.bias") && line.contains("[2, 8]") && line.contains("[16]"), "{line}");
 
     std::fs::write(place.path("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
-    let line = place.refused(&["sample", "--checkpoint", "half.safetensors"]);
+    let line = place.refused_at_once(&["sample", "--checkpoint", "half.safetensors"]);
     assert!(line.contains("half.safetensors"), "{line}");
 }
 
 #[test]
 fn a_seed_gives_the_same_video_whatever_is_made_beside_it() {
-    let place = Place::new();
+    let place = Place::empty();
     place.trained();
     let common = ["sample", "--checkpoint", "run", "--steps", "3", "--sampler", "ddpm"];
     let sample = |extra: &[&str]| place.ok(&[&common, extra].concat());
@@ -248,7 +214,7 @@ fn a_seed_gives_the_same_video_whatever_is_made_beside_it() {
 
 #[test]
 fn inspect_says_what_things_are() {
-    let place = Place::new();
+    let place = Place::empty();
     place.trained();
     let run = place.ok(&["inspect", "run"]);
     assert!(run.contains("a training run") && run.contains("at steps 2") && run.contains("up_red_square"), "{run}");
@@ -264,7 +230,7 @@ fn inspect_says_what_things_are() {
 
 #[test]
 fn a_run_makes_the_clips_that_sample_makes() {
-    let place = Place::new();
+    let place = Place::empty();
     place.data();
     let output = place.latte(&Place::train_args(&["samples.every=2", "samples.num=9", "samples.steps=2", "samples.seed=4"]));
     assert!(text(&output.stderr).contains("step 2: samples in run/samples/step_0000002"), "{}", text(&output.stderr));
@@ -291,7 +257,7 @@ fn a_run_makes_the_clips_that_sample_makes() {
 
 #[test]
 fn runs_are_listed_and_drawn() {
-    let place = Place::new();
+    let place = Place::empty();
     place.trained();
     let table = place.ok(&["runs", "."]);
     let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
@@ -319,31 +285,31 @@ fn runs_are_listed_and_drawn() {
         (vec!["clips"], "clips: no metrics.jsonl"),
         (vec!["runs/damaged"], "line 1"),
     ] {
-        let line = place.refused(&[&["plot"], args.as_slice()].concat());
+        let line = place.refused_at_once(&[&["plot"], args.as_slice()].concat());
         assert!(line.contains(words), "{line}");
     }
-    assert!(place.refused(&["runs", "nowhere"]).contains("nowhere"));
+    assert!(place.refused_at_once(&["runs", "nowhere"]).contains("nowhere"));
 }
 
 #[test]
 fn training_resumes_and_can_be_told_not_to() {
-    let place = Place::new();
+    let place = Place::empty();
     place.trained();
-    let line = place.refused(&[&Place::train_args(&[])[..], &["--fresh"]].concat());
+    let line = place.refused_at_once(&[&Place::train_args(&[])[..], &["--fresh"]].concat());
     assert!(line.contains("run") && line.contains("checkpoint"), "{line}");
     let output = place.latte(&Place::train_args(&["train.max_steps=3"]));
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("going on from"), "{}", text(&output.stderr));
     assert!(place.path("run/checkpoints/0000003").is_dir());
     let elsewhere = Place::train_args(&["output.run=other"]);
-    let line = place.refused(&[&elsewhere[..], &["--resume"]].concat());
+    let line = place.refused_at_once(&[&elsewhere[..], &["--resume"]].concat());
     assert!(line.contains("other"), "{line}");
 }
 
 #[cfg(unix)]
 #[test]
 fn ctrl_c_finishes_the_step_saves_and_ends_well() {
-    let place = Place::new();
+    let place = Place::empty();
     place.data();
     let args = Place::train_args(&["train.max_steps=1000000", "output.checkpoint_every=1000000"]);
     let mut child = place.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -364,7 +330,7 @@ fn ctrl_c_finishes_the_step_saves_and_ends_well() {
 
 #[test]
 fn bench_prints_one_json_line_with_the_agreed_keys() {
-    let place = Place::new();
+    let place = Place::empty();
     let line = place.ok(&["bench", "--model", "S/8", "--mode", "train", "--dtype", "bf16", "--threads", "2", "--runs", "1"]);
     assert_eq!(line.lines().count(), 1, "{line}");
     let report: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -386,7 +352,7 @@ fn bench_prints_one_json_line_with_the_agreed_keys() {
 
 #[test]
 fn bench_refuses_what_does_not_fit_the_model_before_it_works() {
-    let place = Place::new();
+    let place = Place::empty();
     for (args, part) in [
         (&["--model", "T2V", "--mode", "train"][..], "--mode forward only"),
         (&["--model", "VAE", "--mode", "forward"], "--mode decode or encode only"),
@@ -399,7 +365,7 @@ fn bench_refuses_what_does_not_fit_the_model_before_it_works() {
         (&["--model", "VAE", "--tile", "17"], "an even number"),
         (&["--model", "VAE", "--frames", "0"], "--frames"),
     ] {
-        let line = place.refused(&[&["bench"], args].concat());
+        let line = place.refused_at_once(&[&["bench"], args].concat());
         assert!(line.contains(part), "{args:?}: {line}");
     }
 }

@@ -195,6 +195,32 @@ fn a_model_of_latents_samples_through_the_autoencoder_that_it_is_given() {
     assert!(video == sample(vae, "3", "two"), "the same seed, other bytes");
     assert!(video != sample(vae, "4", "three"), "another seed, the same bytes");
     assert!(video != sample("other", "3", "four"), "another autoencoder, the same bytes");
+
+    // The same autoencoder within a whole Stable Diffusion model.
+    std::fs::create_dir(at.join("sd")).unwrap();
+    std::fs::copy(Path::new(vae).join("config.json"), at.join("sd/config.json")).unwrap();
+    let others = ["model.diffusion_model.out.2.bias", "cond_stage_model.ln_final.bias"];
+    let within: Vec<String> = names.iter().map(|name| format!("first_stage_model.{name}")).collect();
+    let all: Vec<&str> = within.iter().map(String::as_str).chain(others).collect();
+    let read = |name: &str| weights.raw(name.strip_prefix("first_stage_model.").unwrap_or("decoder.conv_out.bias"));
+    write_weights(&at.join("sd/whole.ckpt"), &FileKind::Torch { part: Some("state_dict".into()) }, &all, &read).unwrap();
+    assert!(video == sample("sd/whole.ckpt", "3", "five"), "the same autoencoder, other bytes");
+    let told = ok(at, &["inspect", "sd/whole.ckpt"]);
+    for part in [
+        "the weights of a Stable Diffusion model in one file",
+        "denoiser    1 tensors with 3 values",
+        &format!("autoencoder {} tensors", names.len()),
+        "texts       1 tensors",
+        "--vae",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    write_weights(&at.join("sd/unet.ckpt"), &FileKind::Torch { part: None }, &others, &read).unwrap();
+    assert!(ok(at, &["inspect", "sd/unet.ckpt"]).contains("not usable"));
+    let args = ["sample", "--checkpoint", "ours.safetensors", "--class", "1", "--out", "none", "--vae"];
+    assert!(refused(at, &[&args[..], &["sd/unet.ckpt"]].concat()).contains("without its autoencoder"));
+    assert!(refused(at, &[&args[..], &["official.pt"]].concat()).contains("holds a Latte; expected an autoencoder"));
+    assert!(refused(at, &["sample", "--checkpoint", "sd/whole.ckpt"]).contains("a Stable Diffusion model in one file"));
 }
 
 #[test]

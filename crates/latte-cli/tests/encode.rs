@@ -1,13 +1,17 @@
 //! `latte encode` from outside: caches that are trained and sampled from, and that survive being killed.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "../../latte-train/tests/run/kills.rs"]
+mod kills;
+mod place;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Instant;
 
 use latte::noise::TorchRng;
-use tempfile::TempDir;
+use place::Place;
 
 /// A network on latents that trains in a moment.
 const TINY: [&str; 11] = [
@@ -24,53 +28,16 @@ const TINY: [&str; 11] = [
     "train.batch_size=2",
 ];
 
-struct Place {
-    dir: TempDir,
-}
-
-impl Place {
-    /// With the demo's videos, one of each class, in `clips`, and the tiny autoencoder in `vae`.
-    fn new() -> Self {
-        let place = Self { dir: TempDir::new().unwrap() };
-        place.ok(&["data", "demo", "clips", "--clips", "1"]);
-        let vae = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden/tiny-latte-t2v/vae"));
-        std::fs::create_dir(place.path("vae")).unwrap();
-        for file in ["config.json", "diffusion_pytorch_model.safetensors"] {
-            std::fs::copy(vae.join(file), place.path("vae").join(file)).unwrap();
-        }
-        place
+/// With the demo's videos, one of each class, in `clips`, and the tiny autoencoder in `vae`.
+fn with_videos() -> Place {
+    let place = Place::empty();
+    place.ok(&["data", "demo", "clips", "--clips", "1"]);
+    let vae = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden/tiny-latte-t2v/vae"));
+    std::fs::create_dir(place.path("vae")).unwrap();
+    for file in ["config.json", "diffusion_pytorch_model.safetensors"] {
+        std::fs::copy(vae.join(file), place.path("vae").join(file)).unwrap();
     }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_latte"));
-        command.current_dir(self.dir.path()).args(args).env_remove("RUST_BACKTRACE");
-        command
-    }
-
-    fn latte(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs and expects success; returns standard output.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.latte(args);
-        assert!(output.status.success(), "latte {}: {}", args.join(" "), text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    /// Runs, expects the refusal of bad input, and returns the one line that says so.
-    fn refused(&self, args: &[&str]) -> String {
-        let output = self.latte(args);
-        let stderr = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "latte {}: {stderr}", args.join(" "));
-        let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert!(errors.len() == 1 && !stderr.contains("panicked"), "{stderr}");
-        errors[0].to_string()
-    }
+    place
 }
 
 fn with_config(command: &[&'static str], extra: &[&'static str]) -> Vec<&'static str> {
@@ -85,10 +52,6 @@ fn encode_args(extra: &[&'static str]) -> Vec<&'static str> {
     [with_config(&["encode"], &[]).as_slice(), extra].concat()
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 /// Names and contents of a folder; nothing of one that is not there.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let Ok(entries) = std::fs::read_dir(folder) else { return BTreeMap::new() };
@@ -98,7 +61,7 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn a_cache_is_made_inspected_trained_from_and_sampled_after() {
-    let place = Place::new();
+    let place = with_videos();
     let said = place.ok(&encode_args(&["--out", "latents", "--flips", "--file-videos", "3"]));
     assert!(said.contains("8 videos encoded") && said.contains("data.latents=latents"), "{said}");
     assert!(place.ok(&encode_args(&["--out", "latents", "--flips", "--file-videos", "3"])).contains("8 were there already"));
@@ -142,7 +105,7 @@ fn a_cache_is_made_inspected_trained_from_and_sampled_after() {
 
 #[test]
 fn what_cannot_be_encoded_is_one_line() {
-    let place = Place::new();
+    let place = with_videos();
     let line = place.refused(&["encode", "--config", "clips/train.toml", "--out", "x"]);
     assert!(line.contains("autoencoder.kind") && line.contains("kl"), "{line}");
     assert!(place.refused(&encode_args(&[])).contains("--out"));
@@ -155,7 +118,7 @@ fn what_cannot_be_encoded_is_one_line() {
 
 #[test]
 fn the_loader_is_measured_in_one_json_line() {
-    let place = Place::new();
+    let place = with_videos();
     place.ok(&encode_args(&["--out", "latents"]));
     let measure = |extra: &[&'static str]| {
         let mut args = with_config(&["data", "bench"], extra);
@@ -177,7 +140,7 @@ fn the_loader_is_measured_in_one_json_line() {
 #[test]
 fn a_cache_that_is_killed_and_resumed_is_that_of_an_undisturbed_run() {
     const KILLS: usize = 20;
-    let place = Place::new();
+    let place = with_videos();
     let args = |out: &'static str| encode_args(&["--out", out, "--flips", "--file-videos", "1"]);
     let started = Instant::now();
     place.ok(&args("undisturbed"));
@@ -190,29 +153,15 @@ fn a_cache_that_is_killed_and_resumed_is_that_of_an_undisturbed_run() {
     while kills < KILLS {
         // From nothing to the whole, through as many kills as it takes.
         let _ = std::fs::remove_dir_all(place.path("killed"));
-        loop {
-            let mut child = place.command(&args("killed")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            let until = Instant::now() + whole_run.mul_f32(rng.rand_f32(1)[0]);
-            let ended = loop {
-                match child.try_wait().unwrap() {
-                    Some(status) => break Some(status),
-                    None if Instant::now() >= until => break None,
-                    None => std::thread::sleep(Duration::from_millis(1)),
-                }
-            };
-            if let Some(status) = ended {
-                assert!(status.success());
-                break;
-            }
-            child.kill().unwrap();
-            child.wait().unwrap();
+        let start = || place.command(&args("killed")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        kills::until_done(whole_run, &mut rng, start, || {
             kills += 1;
             let left = contents(&place.path("killed"));
             for (name, bytes) in left.iter().filter(|(name, _)| !name.starts_with(".unfinished-")) {
                 assert!(expected.get(name) == Some(bytes), "{name} is not what an undisturbed run writes");
             }
             in_between += usize::from((1..expected.len()).contains(&left.len()));
-        }
+        });
         caches += 1;
         let found = contents(&place.path("killed"));
         assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());

@@ -1,55 +1,21 @@
 //! `latte eval` from outside, on tiny videos.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod place;
+
 use std::path::PathBuf;
-use std::process::{Command, Output};
 
+use place::Place;
 use serde_json::Value;
-use tempfile::TempDir;
-
-struct Place {
-    dir: TempDir,
-}
 
 impl Place {
     /// With two sets of eight videos each, `real` and `fake`.
     fn new() -> Self {
-        let place = Self { dir: TempDir::new().unwrap() };
+        let place = Self::empty();
         for (name, seed) in [("real", "1"), ("fake", "2")] {
             place.ok(&["data", "demo", name, "--clips", "1", "--seed", seed]);
         }
         place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn latte(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_latte"));
-        command.current_dir(self.dir.path()).args(args).env_remove("RUST_BACKTRACE").env("LATTE_CACHE", self.path("cache"));
-        command.output().unwrap()
-    }
-
-    /// Runs and expects success; returns standard output and standard error.
-    fn both(&self, args: &[&str]) -> (String, String) {
-        let output = self.latte(args);
-        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        assert!(output.status.success(), "latte {}: {stderr}", args.join(" "));
-        (stdout, stderr)
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        self.both(args).0
-    }
-
-    /// Runs, expects the refusal of bad input, and returns the last line of standard error.
-    fn refused(&self, args: &[&str]) -> String {
-        let output = self.latte(args);
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "latte {}: {stderr}", args.join(" "));
-        assert!(!stderr.contains("panicked"), "{stderr}");
-        stderr.lines().last().unwrap().to_string()
     }
 
     fn json(&self, name: &str) -> Value {
@@ -120,6 +86,26 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
     // The same with a kernel, of the other output.
     let mmd = place.ok(&["eval", "mmd", "--real", &files[0], "--fake", &files[1], "--name", "pool"]);
     assert!(mmd.starts_with("mmd ") && mmd.contains("8 real and 8 generated rows of 1024"), "{mmd}");
+}
+
+#[test]
+fn all_numbers_are_those_of_their_own_commands_and_a_set_is_looked_at_once() {
+    let place = Place::new();
+    let of = |task: &'static str| {
+        let mut args = fvd(&["--json", "-"]);
+        args[1] = task;
+        args
+    };
+    let value = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    let expected = [value(&place.ok(&of("fvd"))), value(&place.ok(&of("kvd")))];
+    let mut args = of("all");
+    args.extend(["--detector", "random-i3d"]);
+    let (stdout, stderr) = place.both(&args);
+    let found = value(&stdout);
+    assert_eq!(found.as_array().unwrap()[..], [&expected[..], &expected[..]].concat());
+    for set in ["real: 8 clips of 9 frames", "generated: 8 clips of 9 frames"] {
+        assert_eq!(stderr.matches(set).count(), 1, "{set}: {stderr}");
+    }
 }
 
 #[test]
@@ -197,6 +183,17 @@ fn training_is_judged_on_the_way_and_changes_nothing_by_it() {
     assert!(records.iter().all(|r| r["clips"] == 2 && r["scores"]["random_i3d_fvd"].as_f64().unwrap() > 0.0), "{log}");
     let weights = |name: &str| std::fs::read(place.path(&format!("{name}/checkpoints/0000002/model.safetensors"))).unwrap();
     assert_eq!(weights("plain"), weights("judged"));
+    // The scores are where runs are watched.
+    let table = place.ok(&["runs", "plain", "judged"]);
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows[0].contains("random_i3d_fvd") && rows[2].contains("best") && !rows[1].contains("best"), "{table}");
+    let last = records[2]["scores"]["random_i3d_fvd"].as_f64().unwrap();
+    assert!(rows[2].contains(&format!("{last:.2}")), "{table}");
+    let drawn = place.ok(&["plot", "judged", "--metric", "fvd", "--out", "fvd.svg"]);
+    assert!(drawn.contains(" random_i3d_fvd"), "{drawn}");
+    let unknown = place.refused(&["plot", "judged", "--metric", "accuracy"]);
+    assert!(unknown.ends_with("validation_vb, random_i3d_fvd"), "{unknown}");
+    assert!(place.refused(&["plot", "plain", "--metric", "fvd"]).contains("expected one of loss"));
     // Eight frames are too few for I3D, which is said before the first step.
     let eight = "evaluation={ detectors = [\"random-i3d\"], real_stride = 2, num = 2 }";
     let args = ["train", "--config", "real/train.toml", "--set", "output.run=short", "--set", eight];

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use latte::diffusion::{DiffusionConfig, TimestepSampler};
 use latte::model::{Hints, LatteConfig};
 use latte::noise::RngState;
-use latte::weights::{self, Pretrained, WeightKind};
+use latte::weights::{self, Pretrained, WeightFiles, WeightKind};
 use latte_ops::Parameters;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -222,6 +222,15 @@ pub fn load_weights(path: &Path) -> Result<(Parameters, ModelCard)> {
         // Said before anything is read, which may be larger than the memory.
         (false, other) => Err(no_card(&path, &format!("it holds {other}"))),
     }
+}
+
+/// The card in the header of a file of weights that this program wrote. No tensor is read.
+///
+/// # Errors
+///
+/// If there is none, or it cannot be understood.
+pub fn read_card(files: &WeightFiles) -> Result<ModelCard> {
+    card_of(files.path(), files.description()?)
 }
 
 fn load_with_card(path: &Path) -> Result<(Parameters, ModelCard)> {

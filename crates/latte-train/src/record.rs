@@ -143,22 +143,22 @@ pub fn read_metrics(path: &Path) -> Result<Vec<StepRecord>> {
     read(path, "step record")
 }
 
-/// Reads a log of validations (`validation.jsonl`), as [`read_metrics`] does.
+/// Reads a log of validations (`validation.jsonl`), as [`read_metrics`] does; none where there is no file.
 ///
 /// # Errors
 ///
 /// As [`read_metrics`].
 pub fn read_validation(path: &Path) -> Result<Vec<ValidationRecord>> {
-    read(path, "validation record")
+    if path.exists() { read(path, "validation record") } else { Ok(Vec::new()) }
 }
 
-/// Reads a log of scores (`evaluation.jsonl`), as [`read_metrics`] does.
+/// Reads a log of scores (`evaluation.jsonl`), as [`read_metrics`] does; none where there is no file.
 ///
 /// # Errors
 ///
 /// As [`read_metrics`].
 pub fn read_evaluations(path: &Path) -> Result<Vec<EvaluationRecord>> {
-    read(path, "evaluation record")
+    if path.exists() { read(path, "evaluation record") } else { Ok(Vec::new()) }
 }
 
 fn read<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {

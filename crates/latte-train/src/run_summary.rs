@@ -1,5 +1,6 @@
 //! What can be known about a run from its folder alone, whether a process is at work there or not.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,11 +10,12 @@ use serde::Serialize;
 use crate::checkpoint_folder::CheckpointFolder;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
-use crate::record::{StepRecord, ValidationRecord, read_metrics, read_validation};
+use crate::record::{EvaluationRecord, StepRecord, read_evaluations, read_metrics, read_validation};
 use crate::status::{Phase, RunStatus, host, is_locked};
 
 const METRICS: &str = "metrics.jsonl";
 const VALIDATION: &str = "validation.jsonl";
+const EVALUATION: &str = "evaluation.jsonl";
 /// How fast a run is, is judged by its last steps.
 const SPEED_OVER: usize = 50;
 /// What a step adds to the smoothed loss: over some 20 steps, as `latte train` shows it.
@@ -39,6 +41,26 @@ pub enum RunCondition {
     Unknown,
 }
 
+/// A score at one step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ScoreAt {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// The score.
+    pub value: f64,
+}
+
+/// What became of a score. Which direction is the better one, this crate does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ScoreSummary {
+    /// The newest.
+    pub last: ScoreAt,
+    /// The lowest of all, and of equal ones the first.
+    pub lowest: ScoreAt,
+    /// The highest of all, and of equal ones the first.
+    pub highest: ScoreAt,
+}
+
 /// A run, from its folder.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunSummary {
@@ -56,6 +78,8 @@ pub struct RunSummary {
     pub loss: Option<f64>,
     /// The last loss on clips that are kept apart.
     pub validation_loss: Option<f64>,
+    /// Scores of clips from the averaged weights, by name.
+    pub scores: BTreeMap<String, ScoreSummary>,
     /// Optimiser steps per second, over the last 50.
     pub steps_per_s: Option<f64>,
     /// The time that all steps took, in seconds; breaks, samples and checkpoints are not in it.
@@ -100,7 +124,8 @@ impl RunSummary {
             step,
             max_steps,
             loss: smoothed_loss(&records),
-            validation_loss: validations(run)?.last().map(|record| record.loss),
+            validation_loss: read_validation(&run.join(VALIDATION))?.last().map(|record| record.loss),
+            scores: scores(&read_evaluations(&run.join(EVALUATION))?),
             steps_per_s,
             trained_s: records.iter().map(|record| 1.0 / record.steps_per_s).filter(|s| s.is_finite()).sum(),
             left_s: left.zip(steps_per_s).map(|(left, speed)| left as f64 / speed),
@@ -109,10 +134,22 @@ impl RunSummary {
     }
 }
 
-/// The validations of a run; none where it has no log of them.
-fn validations(run: &Path) -> Result<Vec<ValidationRecord>> {
-    let path = run.join(VALIDATION);
-    if path.is_file() { read_validation(&path) } else { Ok(Vec::new()) }
+fn scores(records: &[EvaluationRecord]) -> BTreeMap<String, ScoreSummary> {
+    let mut scores: BTreeMap<String, ScoreSummary> = BTreeMap::new();
+    for record in records {
+        for (name, value) in &record.scores {
+            let now = ScoreAt { step: record.step, value: *value };
+            let score = scores.entry(name.clone()).or_insert(ScoreSummary { last: now, lowest: now, highest: now });
+            score.last = now;
+            if now.value < score.lowest.value {
+                score.lowest = now;
+            }
+            if now.value > score.highest.value {
+                score.highest = now;
+            }
+        }
+    }
+    scores
 }
 
 fn condition(locked: bool, status: Option<&RunStatus>, all_steps_done: bool) -> RunCondition {
@@ -171,6 +208,7 @@ pub fn find_runs(folder: &Path, depth: usize) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::ValidationRecord;
     use crate::status::RunLock;
 
     fn write_log(run: &Path, losses: &[f64], torn: &str) {
@@ -207,10 +245,19 @@ mod tests {
         assert!((summary.trained_s - 25.0).abs() < 1e-9);
         // 2 · 0.95^60 is left of the old loss.
         assert!((summary.loss.unwrap() - 1.0 - 2.0 * 0.95_f64.powi(60)).abs() < 1e-9);
-        assert_eq!(summary.validation_loss, None);
+        assert_eq!((summary.validation_loss, summary.scores.len()), (None, 0));
         let validation = ValidationRecord { step: 50, loss: 0.5, mse: None, vb: None, time: 1e9 };
         fs::write(run.join(VALIDATION), serde_json::to_string(&validation).unwrap() + "\n").unwrap();
-        assert_eq!(RunSummary::read(&run).unwrap().validation_loss, Some(0.5));
+        let evaluation =
+            |step, value| EvaluationRecord { step, clips: 4, scores: [("a_fvd".to_string(), value)].into(), time: 1e9 };
+        let lines = [evaluation(0, 9.0), evaluation(25, 2.0), evaluation(50, 3.0), evaluation(60, 2.0), evaluation(70, 2.5)];
+        let lines: Vec<String> = lines.iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+        fs::write(run.join(EVALUATION), lines.join("\n") + "\n{\"step\":").unwrap();
+        let summary = RunSummary::read(&run).unwrap();
+        assert_eq!(summary.validation_loss, Some(0.5));
+        let at = |step, value| ScoreAt { step, value };
+        let score = ScoreSummary { last: at(70, 2.5), lowest: at(25, 2.0), highest: at(0, 9.0) };
+        assert_eq!(summary.scores, [("a_fvd".to_string(), score)].into());
         let lock = RunLock::take(&run).unwrap();
         assert_eq!(RunSummary::read(&run).unwrap().condition, RunCondition::Running);
         drop(lock);

@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "run/kills.rs"]
+mod kills;
 mod run;
 
 use std::io::Write;
@@ -138,25 +140,11 @@ fn killed_anywhere() {
     let (mut kills, mut with_checkpoint) = (0, 0);
     while kills < KILLS {
         std::fs::remove_dir_all(dir.path().join("killed")).unwrap();
-        loop {
-            let (mut child, until) = (child(), Instant::now() + whole_run.mul_f32(rng.rand_f32(1)[0]));
-            let ended = loop {
-                match child.try_wait().unwrap() {
-                    Some(status) => break Some(status),
-                    None if Instant::now() >= until => break None,
-                    None => std::thread::sleep(Duration::from_millis(1)),
-                }
-            };
-            if let Some(status) = ended {
-                assert!(status.success());
-                break;
-            }
-            child.kill().unwrap();
-            child.wait().unwrap();
+        kills::until_done(whole_run, &mut rng, child, || {
             kills += 1;
             let newest = CheckpointFolder::of_run(&dir.path().join("killed")).latest().unwrap();
             with_checkpoint += usize::from(newest.is_some());
-        }
+        });
         assert_same(dir.path(), "killed", "straight");
     }
     assert!(with_checkpoint > 0, "of {kills} kills, none came after a checkpoint");

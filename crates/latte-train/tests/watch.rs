@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use latte_ops::Parameters;
 use latte_train::{
-    Checkpoint, CheckpointFolder, Observer, Outcome, Phase, RunCondition, RunStatus, RunSummary, Silent, Start, StepEvent,
-    TrainConfig, Trainer, read_metrics,
+    Checkpoint, CheckpointFolder, Judge, Judgement, Observer, Outcome, Phase, RunCondition, RunStatus, RunSummary, Silent, Start,
+    StepEvent, TrainConfig, Trainer, read_evaluations, read_metrics,
 };
 
 const SAMPLES: [&str; 4] = ["train.max_steps=6", "samples.every=2", "samples.num=3", "samples.steps=2"];
@@ -348,6 +348,47 @@ fn a_run_that_goes_back_says_each_step_once() {
     assert_eq!(events(&run.join("tensorboard")).starts, [1, 4]);
     assert_complete(&run);
     assert!(before == std::fs::read(run.join("samples/step_0000006/right_seed0.gif")).unwrap(), "the same noise and weights");
+}
+
+/// Says of every round how many there were.
+struct Counting(f64);
+
+impl Judge for Counting {
+    fn judge(&mut self, clips: Vec<latte_video::Clip>) -> Judgement {
+        assert_eq!(clips.len(), 2);
+        self.0 += 1.0;
+        Ok([("taste".to_string(), 10.0 - self.0)].into())
+    }
+}
+
+#[test]
+fn scores_are_in_the_event_files_and_in_the_summary() {
+    let dir = with_videos();
+    let run = dir.path().join("run");
+    let evaluation = "evaluation={ detectors = [\"x\"], real_stride = 1, num = 2, steps = 1, every = 2, at_start = true }";
+    let judged = || {
+        let config = config(dir.path(), "run", &["train.max_steps=5", "output.checkpoint_every=4", evaluation]);
+        let trainer = Trainer::open(config, Start::Auto).unwrap();
+        let mut trainer = trainer.with_judge(Box::new(Counting(0.0))).unwrap();
+        let outcome = trainer.run(&AtomicBool::new(false), &mut Silent).unwrap();
+        assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
+    };
+    let expect = |expected: [(u64, f32); 4], last: (u64, f64)| {
+        let events = events(&run.join("tensorboard"));
+        let found: Vec<(u64, f32)> = events.scalars["evaluation/taste"].iter().map(|(step, value, _)| (*step, *value)).collect();
+        assert_eq!(found, expected);
+        let log = read_evaluations(&run.join("evaluation.jsonl")).unwrap();
+        assert_eq!(log.iter().map(|record| (record.step, record.scores["taste"] as f32)).collect::<Vec<_>>(), expected);
+        let score = RunSummary::read(&run).unwrap().scores["taste"];
+        assert_eq!((score.last.step, score.last.value), last);
+        assert_eq!((score.highest.step, score.highest.value), (0, 9.0));
+    };
+    judged();
+    expect([(0, 9.0), (2, 8.0), (4, 7.0), (5, 6.0)], (5, 6.0));
+    // The last step is done again, and judged again.
+    std::fs::remove_dir_all(run.join("checkpoints/0000005")).unwrap();
+    judged();
+    expect([(0, 9.0), (2, 8.0), (4, 7.0), (5, 9.0)], (5, 9.0));
 }
 
 #[test]

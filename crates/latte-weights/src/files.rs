@@ -12,7 +12,7 @@ use super::map::FileMap;
 use super::source::TensorSource;
 use super::stored::{Layout, StoredDtype};
 use super::torch::{self, Storage};
-use super::{hexadecimal, refuse, safetensors_file};
+use super::{DESCRIPTION, hexadecimal, refuse, safetensors_file};
 use crate::{Error, Result};
 
 /// The files that a folder of weights may have, the first found being taken.
@@ -113,6 +113,17 @@ impl WeightFiles {
     /// Texts in the headers of safetensors files.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// What this program wrote into the header about the weights ([`save`](crate::save)); `None` if it did not write them.
+    ///
+    /// # Errors
+    ///
+    /// If it is no JSON.
+    pub fn description(&self) -> Result<Option<Value>> {
+        let parse = |text: &String| serde_json::from_str(text);
+        let parsed = self.metadata.get(DESCRIPTION).map(parse).transpose();
+        parsed.map_err(|e| refuse(&self.path, format!("its description is no JSON: {e}")))
     }
 
     /// `config.json` of the folder that was opened, if it has one.

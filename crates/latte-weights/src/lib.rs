@@ -22,7 +22,7 @@ use serde_json::Value;
 
 pub use error::{Error, Result};
 pub use files::{CONFIG, RawTensor, WeightFiles, read_json, read_json_if_there, read_small};
-pub use pretrained::{Pretrained, WeightKind};
+pub use pretrained::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, WeightKind};
 pub use source::{TensorSource, all_fit, expect_tensor, listed, misfits};
 pub use stored::StoredDtype;
 pub use write::{FileKind, write_weights};
@@ -98,10 +98,7 @@ pub(crate) fn write_renamed(path: &Path, write: impl FnOnce(&mut std::fs::File) 
 /// If the file cannot be read, is damaged, or holds tensors that are not of floats.
 pub fn load(path: &Path) -> Result<(Parameters, Option<Value>)> {
     let files = WeightFiles::open(path)?;
-    let description = match files.metadata().get(DESCRIPTION) {
-        Some(text) => Some(serde_json::from_str(text).map_err(|e| refuse(path, format!("its description is no JSON: {e}")))?),
-        None => None,
-    };
+    let description = files.description()?;
     let tensors = files.names().into_iter().map(|name| Ok((name.clone(), files.tensor(&name)?))).collect::<Result<_>>()?;
     Ok((tensors, description))
 }

@@ -16,6 +16,10 @@ use crate::Result;
 const PARTS: [&str; 2] = ["ema", "model"];
 /// The part that some trainers put everything else into.
 const OUTER_PART: &str = "state_dict";
+/// Before the names of the autoencoder in a file that holds a whole Stable Diffusion model.
+pub const STABLE_DIFFUSION_AUTOENCODER: &str = "first_stage_model.";
+/// Before the names of the denoiser there. That `model` is no part of a checkpoint.
+const STABLE_DIFFUSION_DENOISER: &str = "model.diffusion_model.";
 /// What wrappers put before every name: compiled modules anywhere in it, parallel ones at its beginning.
 const COMPILED: &str = "_orig_mod.";
 const PARALLEL: &str = "module.";
@@ -37,6 +41,9 @@ pub enum WeightKind {
     TemporalAutoencoder,
     /// A T5 text encoder.
     T5,
+    /// Several networks of a Stable Diffusion model in one file, each with a prefix of its own: the denoiser, the autoencoder
+    /// ([`STABLE_DIFFUSION_AUTOENCODER`]) and text encoders. Some may be left out.
+    StableDiffusion,
     /// None that is known.
     Unknown,
 }
@@ -50,13 +57,14 @@ impl fmt::Display for WeightKind {
             Self::Autoencoder => "an autoencoder",
             Self::TemporalAutoencoder => "an autoencoder with a temporal decoder",
             Self::T5 => "a T5 text encoder",
+            Self::StableDiffusion => "a Stable Diffusion model in one file",
             Self::Unknown => "tensors of no known model",
         })
     }
 }
 
 /// The weights of one model in a checkpoint: of its parts, `ema` is taken if there is one, else `model` (either may lie in
-/// `state_dict`), else everything. Prefixes of compiled and parallel modules are dropped and old names replaced, so that names are
+/// `state_dict`), else everything. Of a whole Stable Diffusion model in one file everything is taken. Prefixes of compiled and parallel modules are dropped and old names replaced, so that names are
 /// the model's.
 #[derive(Debug)]
 pub struct Pretrained {
@@ -88,7 +96,8 @@ impl Pretrained {
         let has = |prefix: &str| stored.iter().any(|name| name.starts_with(prefix));
         let outer = format!("{OUTER_PART}.");
         let outer = if has(&outer) { outer } else { String::new() };
-        let inner = PARTS.iter().map(|part| format!("{outer}{part}.")).find(|prefix| has(prefix));
+        let is_whole = [STABLE_DIFFUSION_DENOISER, STABLE_DIFFUSION_AUTOENCODER].iter().any(|of| has(&format!("{outer}{of}")));
+        let inner = PARTS.iter().map(|part| format!("{outer}{part}.")).find(|prefix| !is_whole && has(prefix));
         let prefix = inner.unwrap_or(outer);
         let mut names = BTreeMap::new();
         let mut num_left_out = 0;
@@ -153,7 +162,10 @@ impl Pretrained {
     pub fn kind(&self) -> WeightKind {
         let has = |name: &str| self.names.contains_key(name);
         let any = |part: &str| self.names.keys().any(|name| name.contains(part));
-        if has("transformer_blocks.0.scale_shift_table") && has("temporal_transformer_blocks.0.scale_shift_table") {
+        let begins = |with: &str| self.names.keys().any(|name| name.starts_with(with));
+        if begins(STABLE_DIFFUSION_DENOISER) || begins(STABLE_DIFFUSION_AUTOENCODER) {
+            WeightKind::StableDiffusion
+        } else if has("transformer_blocks.0.scale_shift_table") && has("temporal_transformer_blocks.0.scale_shift_table") {
             WeightKind::LatteT2v
         } else if has("x_embedder.proj.weight") && has("blocks.0.attn.qkv.weight") {
             if has("temp_embed") { WeightKind::Latte } else { WeightKind::Dit }

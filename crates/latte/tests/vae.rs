@@ -1,6 +1,7 @@
 //! Properties of the autoencoders that no golden file shows: tiles, chunks, names, scales, and what is refused.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use latte::noise::TorchRng;
@@ -158,6 +159,35 @@ fn a_single_file_is_opened_with_the_configuration_beside_it_or_that_of_stable_di
         let decoded = AutoencoderKl::open(path, Precision::F32)?.decode_unscaled(&latent)?;
         assert_close(&decoded, &kl()?.decode_unscaled(&latent)?, 0.0)?;
     }
+    // A whole Stable Diffusion model in one file, as its trainer and as others leave it.
+    let whole = |outer: &str, more: &[&str], vae: &str| -> Result<Parameters> {
+        let named = |(name, tensor): (&str, &Tensor)| (format!("{outer}{vae}{name}"), tensor.clone());
+        let mut whole: Parameters = parameters()?.iter().map(named).collect();
+        for name in more {
+            whole.insert(format!("{outer}{name}"), pseudo_random(&[4], 1)?);
+        }
+        Ok(whole)
+    };
+    let others = ["model.diffusion_model.out.2.bias", "cond_stage_model.ln_final.bias", "model_ema.decay"];
+    for outer in ["state_dict.", ""] {
+        latte::weights::save(&file, &whole(outer, &others, "first_stage_model.")?, None)?;
+        let decoded = AutoencoderKl::open(&file, Precision::F32)?.decode_unscaled(&latent)?;
+        assert_close(&decoded, &kl()?.decode_unscaled(&latent)?, 0.0)?;
+    }
+    let refused = |file: &Path| AutoencoderKl::open(file, Precision::F32).err().map(|e| e.to_string()).unwrap_or_default();
+    let without: Parameters =
+        others.iter().map(|name| Ok(((*name).to_string(), pseudo_random(&[4], 1)?))).collect::<Result<_>>()?;
+    latte::weights::save(&file, &without, None)?;
+    assert!(refused(&file).contains("a Stable Diffusion model in one file, but without its autoencoder"), "{}", refused(&file));
+    let dit = ["x_embedder.proj.weight", "blocks.0.attn.qkv.weight"];
+    let dit: Parameters = dit.iter().map(|name| Ok(((*name).to_string(), pseudo_random(&[4], 1)?))).collect::<Result<_>>()?;
+    latte::weights::save(&file, &dit, None)?;
+    assert!(refused(&file).contains("holds an image DiT; expected an autoencoder"), "{}", refused(&file));
+    // The scale of the latents of XL is not that which a file without a configuration is taken to have.
+    let alone = tempfile::tempdir().map_err(io)?;
+    let xl = alone.path().join("xl.safetensors");
+    latte::weights::save(&xl, &whole("", &["conditioner.embedders.0.a"], "first_stage_model.")?, None)?;
+    assert!(refused(&xl).contains("Stable Diffusion XL") && refused(&xl).contains("config.json"), "{}", refused(&xl));
     assert_eq!(KlConfig::at(dir.path())?, config());
     assert!(matches!(KlConfig::at(&dir.path().join("none")), Err(Error::Io { .. })));
     Ok(())

@@ -192,11 +192,20 @@ fn wrappers_and_old_names_are_taken_off() -> Result<()> {
     assert_eq!(weights.names(), ["blocks.0.attn.qkv.weight", "temp_embed"]);
     assert_eq!(weights.part(), Some("state_dict.ema"));
     assert!(write("twice.pt", &["module.a", "a"]).is_err());
+    // The `model` of a whole Stable Diffusion model is none of its parts.
+    for outer in ["", "state_dict."] {
+        let names = ["cond_stage_model.a", "first_stage_model.b", "model.diffusion_model.c", "model_ema.d"];
+        let stored: Vec<String> = names.iter().map(|name| format!("{outer}{name}")).collect();
+        let weights = write("whole.ckpt", &stored.iter().map(String::as_str).collect::<Vec<_>>())?;
+        assert_eq!((weights.names(), weights.part()), (names.map(String::from).to_vec(), outer.strip_suffix('.')));
+    }
     for (kind, names) in [
         (WeightKind::Latte, &["x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "time_embed"][..]),
         (WeightKind::Dit, &["x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "y_embedder.embedding_table.weight"]),
         (WeightKind::Autoencoder, &["decoder.conv_in.weight", "decoder.conv_out.weight"]),
         (WeightKind::T5, &["encoder.block.0.layer.0.SelfAttention.q.weight"]),
+        (WeightKind::StableDiffusion, &["model.diffusion_model.out.2.bias", "cond_stage_model.a"]),
+        (WeightKind::StableDiffusion, &["state_dict.first_stage_model.decoder.conv_in.weight", "state_dict.model_ema.decay"]),
         (WeightKind::Unknown, &["a"]),
     ] {
         assert_eq!(write("kind.pt", names)?.kind(), kind);

@@ -18,9 +18,11 @@ const PNG_SCALE: f64 = 2.0;
 ///   latte plot runs/tiny
 ///   latte plot runs/a runs/b --metric loss,grad_norm --out curves.png --out curves.svg
 ///   latte plot runs/tiny --x time --log --smooth 0.99
+///   latte plot runs/mine --metric loss,fvd
 ///
-/// Behind a smoothed curve stand, faintly, the values themselves (in files only); validation losses are dots. Metrics: loss, mse,
-/// vb, grad_norm, lr, steps_per_s, clips_per_s, validation_loss, validation_mse, validation_vb.
+/// Behind a smoothed curve stand, faintly, the values themselves (in files only); validation losses and scores are dots. Metrics:
+/// loss, mse, vb, grad_norm, lr, steps_per_s, clips_per_s, validation_loss, validation_mse, validation_vb, and the scores of
+/// `[evaluation]` by their names, such as i3d_fvd, for which fvd or i3d will do where it is the only one.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {

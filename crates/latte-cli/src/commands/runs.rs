@@ -1,11 +1,13 @@
 //! `latte runs`: what runs there are, and how they do.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use latte_train::{RunCondition, RunSummary, find_runs};
+use latte_train::{RunCondition, RunSummary, ScoreSummary, find_runs};
 
 use crate::failure::bad_input;
+use crate::judges::is_distance;
 use crate::progress::duration;
 use crate::terminal::{note, say};
 
@@ -20,7 +22,8 @@ const DEPTH: usize = 3;
 ///
 /// The state is judged from the run folder. running: a process holds its lock. killed: the last process ended without a word.
 /// diverged, failed: it said why (--json has it). unknown: an older version or another machine trained it. The loss is smoothed
-/// over some 20 steps, the speed is that of the last 50; the time of a run that is not under way is what its steps took.
+/// over some 20 steps, the speed is that of the last 50; the time of a run that is not under way is what its steps took. Scores of
+/// `[evaluation]` have a column each: the last, and the best where less is better.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -71,6 +74,8 @@ fn table(summaries: &[RunSummary], now: f64) -> Vec<String> {
     if has_validation {
         head.push("validation");
     }
+    let scores: BTreeSet<&str> = summaries.iter().flat_map(|run| run.scores.keys().map(String::as_str)).collect();
+    head.extend(&scores);
     head.extend(["steps/s", "time", "last written"]);
     let mut rows: Vec<Vec<String>> = vec![head.into_iter().map(String::from).collect()];
     for run in summaries {
@@ -78,6 +83,7 @@ fn table(summaries: &[RunSummary], now: f64) -> Vec<String> {
         if has_validation {
             row.push(number(run.validation_loss));
         }
+        row.extend(scores.iter().map(|name| run.scores.get(*name).map_or_else(nothing, |of| score(name, of))));
         row.push(
             run.steps_per_s
                 .map_or_else(nothing, |speed| if speed < 10.0 { format!("{speed:.2}") } else { format!("{speed:.0}") }),
@@ -102,6 +108,16 @@ fn nothing() -> String {
 
 fn number(value: Option<f64>) -> String {
     value.map_or_else(nothing, |value| format!("{value:.4}"))
+}
+
+/// The last score, and the best one where it is known which that is.
+fn score(name: &str, of: &ScoreSummary) -> String {
+    let last = format!("{:.2}", of.last.value);
+    match of.lowest {
+        _ if !is_distance(name) => last,
+        best if best.value == of.last.value => format!("{last} (best)"),
+        best => format!("{last} (best {:.2})", best.value),
+    }
 }
 
 fn steps(run: &RunSummary) -> String {
@@ -142,6 +158,10 @@ fn aligned(rows: &[Vec<String>]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use latte_train::ScoreAt;
+
     use super::*;
 
     fn summary(path: &str, condition: RunCondition) -> RunSummary {
@@ -153,6 +173,7 @@ mod tests {
             max_steps: Some(1500),
             loss: Some(0.041_26),
             validation_loss: None,
+            scores: BTreeMap::new(),
             steps_per_s: Some(12.34),
             trained_s: 75.0,
             left_s: Some(85.0),
@@ -183,5 +204,31 @@ mod tests {
         let lines = table(&validated, 1e9);
         assert!(lines[0].contains("validation") && lines[1].contains("0.5000") && lines[2].contains("  -  "), "{lines:#?}");
         assert!(table(&[], 0.0).is_empty());
+    }
+
+    #[test]
+    fn scores_have_columns() {
+        let score = |last: f64, lowest: f64| {
+            let at = |value| ScoreAt { step: 1, value };
+            ScoreSummary { last: at(last), lowest: at(lowest), highest: at(9e9) }
+        };
+        let named = |scores: &[(&str, ScoreSummary)]| RunSummary {
+            scores: scores.iter().map(|(name, score)| ((*name).to_string(), *score)).collect(),
+            ..summary("a", RunCondition::Finished)
+        };
+        let runs = [
+            named(&[("i3d_fvd", score(151.237, 148.0)), ("taste", score(3.0, 1.0))]),
+            named(&[("i3d_fvd", score(9.5, 9.5))]),
+            named(&[]),
+        ];
+        let expected = [
+            "run  state         step    loss               i3d_fvd  taste  steps/s",
+            "a    finished  450/1500  0.0413  151.24 (best 148.00)   3.00       12",
+            "a    finished  450/1500  0.0413           9.50 (best)      -       12",
+            "a    finished  450/1500  0.0413                     -      -       12",
+        ];
+        for (line, expected) in table(&runs, 1e9).iter().zip(expected) {
+            assert!(line.starts_with(expected), "{line}");
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! From the logs of runs to the lines of a chart.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use latte_train::{StepRecord, ValidationRecord, read_metrics, read_validation};
+use latte_train::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
 
 use super::{Chart, Line, Panel, Style};
 use crate::failure::bad_input;
 
-/// What a log can be asked for.
+/// What every run can be asked for, besides the scores that it has.
 pub(crate) const METRICS: [&str; 10] =
     ["loss", "mse", "vb", "grad_norm", "lr", "steps_per_s", "clips_per_s", "validation_loss", "validation_mse", "validation_vb"];
 
@@ -36,6 +37,7 @@ pub(crate) struct Logs {
     pub(crate) name: String,
     records: Vec<StepRecord>,
     validations: Vec<ValidationRecord>,
+    evaluations: Vec<EvaluationRecord>,
     /// Seconds of training up to each record, itself included.
     seconds: Vec<f64>,
 }
@@ -53,19 +55,24 @@ impl Logs {
             let what = "no metrics.jsonl here: expected the folder of a run, as `latte train` writes it";
             return Err(bad_input(format!("{}: {what}", path.display())));
         }
-        let validation = folder.join("validation.jsonl");
-        let validations = if validation.is_file() { read_validation(&validation)? } else { Vec::new() };
-        Ok(Self::new(folder.display().to_string(), read_metrics(&metrics)?, validations))
+        let validations = read_validation(&folder.join("validation.jsonl"))?;
+        let evaluations = read_evaluations(&folder.join("evaluation.jsonl"))?;
+        Ok(Self::new(folder.display().to_string(), read_metrics(&metrics)?, validations, evaluations))
     }
 
-    fn new(name: String, records: Vec<StepRecord>, validations: Vec<ValidationRecord>) -> Self {
+    fn new(
+        name: String,
+        records: Vec<StepRecord>,
+        validations: Vec<ValidationRecord>,
+        evaluations: Vec<EvaluationRecord>,
+    ) -> Self {
         let mut total = 0.0;
         let seconds = records.iter().map(|record| {
             total += Some(1.0 / record.steps_per_s).filter(|s| s.is_finite()).unwrap_or(0.0);
             total
         });
         let seconds = seconds.collect();
-        Self { name, records, validations, seconds }
+        Self { name, records, validations, evaluations, seconds }
     }
 
     /// `[step, value]` of each record that has the metric.
@@ -87,7 +94,7 @@ impl Logs {
             "validation_loss" => of_validation(|r| Some(r.loss)),
             "validation_mse" => of_validation(|r| r.mse),
             "validation_vb" => of_validation(|r| r.vb),
-            _ => Vec::new(),
+            score => self.evaluations.iter().filter_map(|r| Some([r.step as f64, *r.scores.get(score)?])).collect(),
         }
     }
 
@@ -111,12 +118,12 @@ pub(crate) fn chart(runs: &[Logs], wish: &Wish<'_>) -> anyhow::Result<Chart> {
             (unit_s, format!("time of training ({unit})"))
         }
     };
+    let scores: BTreeSet<&str> =
+        runs.iter().flat_map(|run| &run.evaluations).flat_map(|record| record.scores.keys().map(String::as_str)).collect();
     let mut panels = Vec::new();
-    for metric in wish.metrics {
-        if !METRICS.contains(&metric.as_str()) {
-            return Err(bad_input(format!("--metric {metric}: expected one of {}", METRICS.join(", "))));
-        }
-        let mut panel = Panel { title: metric.clone(), log: wish.log, lines: Vec::new() };
+    for wished in wish.metrics {
+        let metric = metric_named(wished, &scores)?;
+        let mut panel = Panel { title: metric.into(), log: wish.log, lines: Vec::new() };
         for (run, logs) in runs.iter().enumerate() {
             let placed = |metric: &str| -> Vec<[f64; 2]> {
                 let place = |step: f64| match wish.horizontal {
@@ -126,7 +133,7 @@ pub(crate) fn chart(runs: &[Logs], wish: &Wish<'_>) -> anyhow::Result<Chart> {
                 let drawable = |[_, v]: &[f64; 2]| v.is_finite() && (!wish.log || *v > 0.0);
                 logs.values(metric).into_iter().filter(drawable).map(|[step, v]| [place(step), v]).collect()
             };
-            let few = metric.starts_with("validation_");
+            let few = metric.starts_with("validation_") || !METRICS.contains(&metric);
             let values = placed(metric);
             // A learning rate has no noise that could be smoothed away, only edges.
             if few || metric == "lr" || wish.smooth == 0.0 {
@@ -154,6 +161,28 @@ pub(crate) fn chart(runs: &[Logs], wish: &Wish<'_>) -> anyhow::Result<Chart> {
         panels.push(panel);
     }
     Ok(Chart { runs: runs.iter().map(|run| run.name.clone()).collect(), x_label, panels })
+}
+
+/// The metric of this name, or the only score with this detector or task: `fvd` and `i3d` are short for `i3d_fvd`.
+///
+/// # Errors
+///
+/// If there is none, or there are several.
+fn metric_named<'a>(wished: &'a str, scores: &BTreeSet<&'a str>) -> anyhow::Result<&'a str> {
+    if METRICS.contains(&wished) || scores.contains(wished) {
+        return Ok(wished);
+    }
+    let half = |part: Option<&str>| part.is_some_and(|rest| rest.starts_with('_') || rest.ends_with('_'));
+    let fits = |score: &&&str| half(score.strip_prefix(wished)) || half(score.strip_suffix(wished));
+    let fitting: Vec<&str> = scores.iter().filter(fits).copied().collect();
+    match fitting[..] {
+        [one] => Ok(one),
+        [] => {
+            let all: Vec<&str> = METRICS.iter().chain(scores).copied().collect();
+            Err(bad_input(format!("--metric {wished}: expected one of {}", all.join(", "))))
+        }
+        _ => Err(bad_input(format!("--metric {wished}: is several scores; expected one of {}", fitting.join(", ")))),
+    }
 }
 
 /// The running mean that forgets: each value has the weight `1 − smooth`, and what came before has the rest. The first values
@@ -195,7 +224,21 @@ mod tests {
             time: 1e9,
         };
         let validation = ValidationRecord { step: steps / 2, loss: 0.7, mse: None, vb: None, time: 1e9 };
-        Logs::new(name.into(), (1..=steps).map(record).collect(), vec![validation])
+        Logs::new(name.into(), (1..=steps).map(record).collect(), vec![validation], Vec::new())
+    }
+
+    /// With scores, each at `[step, value]`.
+    fn judged(name: &str, scores: &[(&str, &[[f64; 2]])]) -> Logs {
+        let of = |(name, values): &(&str, &[[f64; 2]])| -> Vec<EvaluationRecord> {
+            let record = |[step, value]: &[f64; 2]| EvaluationRecord {
+                step: *step as u64,
+                clips: 8,
+                scores: [((*name).to_string(), *value)].into(),
+                time: 1e9,
+            };
+            values.iter().map(record).collect()
+        };
+        Logs { evaluations: scores.iter().flat_map(of).collect(), ..logs(name, 100) }
     }
 
     fn wish(metrics: &[String], horizontal: Horizontal, smooth: f64) -> Wish<'_> {
@@ -233,6 +276,37 @@ mod tests {
         assert_eq!(curve[..2], [[1.0, 4.0], [2.0, 4.0]]);
         // Weights 1/2, 1/4, 1/8 of 7/8.
         assert!((curve[2][1] - (4.0 * 1.0 + 4.0 * 2.0 + 8.0 * 4.0) / 7.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn scores_stand_where_they_were_measured() {
+        let runs = [
+            judged("a", &[("i3d_fvd", &[[0.0, 900.0], [50.0, 300.0]]), ("inception_fid_fid", &[[50.0, 70.0]])]),
+            judged("b", &[("i3d_fvd", &[[100.0, 250.0]])]),
+            logs("c", 100),
+        ];
+        for name in ["i3d_fvd", "fvd", "i3d"] {
+            let metrics = [name.to_string()];
+            let panel = chart(&runs, &wish(&metrics, Horizontal::Step, 0.9)).unwrap().panels.remove(0);
+            assert_eq!(panel.title, "i3d_fvd");
+            let line = |run, points: &[[f64; 2]]| Line { run, style: Style::Dotted, points: points.to_vec() };
+            assert_eq!(panel.lines, [line(0, &[[0.0, 900.0], [50.0, 300.0]]), line(1, &[[100.0, 250.0]])]);
+        }
+        let metrics = ["fid".to_string()];
+        let by_time = chart(&runs, &wish(&metrics, Horizontal::Time, 0.9)).unwrap();
+        assert_eq!(
+            (by_time.panels[0].title.as_str(), &by_time.panels[0].lines[0].points[..]),
+            ("inception_fid_fid", &[[100.0 / 60.0, 70.0]][..])
+        );
+        let refused = |name: &str, runs: &[Logs]| {
+            let metrics = [name.to_string()];
+            chart(runs, &wish(&metrics, Horizontal::Step, 0.9)).unwrap_err().to_string()
+        };
+        let line = refused("vd", &runs);
+        assert!(line.contains("one of loss, mse") && line.ends_with("validation_vb, i3d_fvd, inception_fid_fid"), "{line}");
+        let two = [judged("a", &[("i3d_fvd", &[[1.0, 1.0]]), ("random_i3d_fvd", &[[1.0, 1.0]])])];
+        assert_eq!(refused("fvd", &two), "--metric fvd: is several scores; expected one of i3d_fvd, random_i3d_fvd");
+        assert!(refused("fvd", &[logs("c", 100)]).contains("expected one of loss"));
     }
 
     #[test]

@@ -92,9 +92,9 @@ fn legend(chart: &Chart, marks: &mut Vec<Mark>) -> f64 {
     for (run, name) in chart.runs.iter().enumerate() {
         entry(name, vec![stroke(vec![[0.0, 0.0], [SWATCH, 0.0]], 2.4, COLOURS[run % COLOURS.len()], 1.0)]);
     }
-    let has_training = chart.panels.iter().any(|panel| panel.lines.iter().any(|line| line.style != Style::Dotted));
-    let has_validation = chart.panels.iter().any(|panel| panel.lines.iter().any(|line| line.style == Style::Dotted));
-    if has_training && has_validation {
+    // Where a panel has nothing else, its title says what the dots are.
+    let has = |panel: &Panel, dotted: bool| panel.lines.iter().any(|line| (line.style == Style::Dotted) == dotted);
+    if chart.panels.iter().any(|panel| has(panel, true) && has(panel, false)) {
         let middle = [SWATCH / 2.0, 0.0];
         entry("validation", vec![stroke(vec![[0.0, 0.0], [SWATCH, 0.0]], 1.2, QUIET, 1.0), dot(middle, QUIET)]);
     }

@@ -36,11 +36,14 @@ fn panel_lines(panel: &Panel, columns: usize, colours: bool, num_runs: usize) ->
     let [across, up] = panel.axes();
     // A character of braille has two dots in width and four in height.
     let [dots_x, dots_y] = if colours { [2, 4] } else { [1, 1] };
-    let mut grid = Grid::new(columns * dots_x, ROWS * dots_y);
+    let mut grid = Grid::new([columns, ROWS], [dots_x, dots_y]);
     let behind_first = panel.lines.iter().any(|line| line.style != Style::Faint);
     for line in panel.lines.iter().filter(|line| !behind_first || line.style != Style::Faint) {
         let places = line.points.iter().filter_map(|[x, value]| Some([across.place(*x)?, up.place(*value)?]));
-        grid.draw(places, line.run);
+        grid.draw(places.clone(), line.run);
+        if line.style == Style::Dotted {
+            grid.mark(places, line.run);
+        }
     }
     let mut labels = vec![String::new(); ROWS];
     for (place, text) in up.ticks(4) {
@@ -52,12 +55,13 @@ fn panel_lines(panel: &Panel, columns: usize, colours: bool, num_runs: usize) ->
     for (row, label) in labels.iter().enumerate() {
         let mut line = format!("{label:>LABEL$} {}", if label.is_empty() { corner[1] } else { corner[0] });
         for column in 0..columns {
-            match grid.cell(column, row, [dots_x, dots_y]) {
+            match grid.cell(column, row) {
                 None => line.push(' '),
                 Some((dots, run)) if colours => {
                     let braille = char::from_u32(0x2800 + u32::from(dots)).unwrap_or(' ');
                     line.push_str(&coloured(&braille.to_string(), run));
                 }
+                Some((_, run)) if grid.is_marked(column, row) => line.push(mark(run, num_runs)),
                 Some((_, run)) => line.push(letter(run, num_runs)),
             }
         }
@@ -90,26 +94,54 @@ fn horizontal_axis(ticks: &[(f64, String)], columns: usize, corner: [char; 5]) -
 
 /// Dots, and which run each is of.
 struct Grid {
+    /// Dots of the whole, and of a character.
     width: usize,
     height: usize,
+    cell: [usize; 2],
     runs: Vec<Option<usize>>,
+    /// Which dots belong to a measurement of its own.
+    marked: Vec<bool>,
 }
 
 impl Grid {
-    fn new(width: usize, height: usize) -> Self {
-        Self { width, height, runs: vec![None; width * height] }
+    fn new([columns, rows]: [usize; 2], cell: [usize; 2]) -> Self {
+        let (width, height) = (columns * cell[0], rows * cell[1]);
+        Self { width, height, cell, runs: vec![None; width * height], marked: vec![false; width * height] }
+    }
+
+    /// Fills the characters at places, each `[right, up]` from 0 to 1.
+    fn mark(&mut self, places: impl Iterator<Item = [f64; 2]>, run: usize) {
+        for place in places {
+            let [column, row] = self.dot_at(place);
+            for at in self.dots_of(column / self.cell[0], row / self.cell[1]) {
+                self.runs[at] = Some(run);
+                self.marked[at] = true;
+            }
+        }
+    }
+
+    /// Whether a character has a mark.
+    fn is_marked(&self, column: usize, row: usize) -> bool {
+        self.dots_of(column, row).any(|at| self.marked[at])
+    }
+
+    /// The column and row of the dot at a place.
+    fn dot_at(&self, [x, y]: [f64; 2]) -> [usize; 2] {
+        let within = |share: f64, length: usize| (share * (length - 1) as f64).round().max(0.0) as usize;
+        [within(x, self.width).min(self.width - 1), within(1.0 - y, self.height).min(self.height - 1)]
+    }
+
+    /// The dots of a character, column by column.
+    fn dots_of(&self, column: usize, row: usize) -> impl Iterator<Item = usize> + use<> {
+        let ([across, down], width) = (self.cell, self.width);
+        (0..across).flat_map(move |x| (0..down).map(move |y| (row * down + y) * width + column * across + x))
     }
 
     /// Draws a line through places, each `[right, up]` from 0 to 1.
     fn draw(&mut self, places: impl Iterator<Item = [f64; 2]>, run: usize) {
-        let at = |[x, y]: [f64; 2], grid: &Self| {
-            let column = (x * (grid.width - 1) as f64).round() as isize;
-            let row = ((1.0 - y) * (grid.height - 1) as f64).round() as isize;
-            [column, row]
-        };
         let mut last: Option<[isize; 2]> = None;
         for place in places {
-            let to = at(place, self);
+            let to = self.dot_at(place).map(|at| at as isize);
             let from = last.unwrap_or(to);
             let steps = (to[0] - from[0]).abs().max((to[1] - from[1]).abs());
             for step in 0..=steps {
@@ -117,26 +149,22 @@ impl Grid {
                     let share = if steps == 0 { 0.0 } else { step as f64 / steps as f64 };
                     (from[axis] as f64 + share * (to[axis] - from[axis]) as f64).round() as usize
                 };
-                let (column, row) = (part(0).min(self.width - 1), part(1).min(self.height - 1));
-                self.runs[row * self.width + column] = Some(run);
+                self.runs[part(1) * self.width + part(0)] = Some(run);
             }
             last = Some(to);
         }
     }
 
     /// The dots of a character as the bits of braille, and the run that has the most of them; `None` without dots.
-    fn cell(&self, column: usize, row: usize, [dots_x, dots_y]: [usize; 2]) -> Option<(u8, usize)> {
+    fn cell(&self, column: usize, row: usize) -> Option<(u8, usize)> {
         // Braille counts down the left column, then the right, and the lowest two last.
-        const BITS: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
+        const BITS: [u8; 8] = [0x01, 0x02, 0x04, 0x40, 0x08, 0x10, 0x20, 0x80];
         let mut dots = 0;
         let mut seen: Vec<usize> = Vec::new();
-        for (x, column_bits) in BITS.iter().enumerate().take(dots_x) {
-            for (y, bit) in column_bits.iter().enumerate().take(dots_y) {
-                let at = (row * dots_y + y) * self.width + column * dots_x + x;
-                if let Some(run) = self.runs[at] {
-                    dots |= bit;
-                    seen.push(run);
-                }
+        for (at, bit) in self.dots_of(column, row).zip(BITS) {
+            if let Some(run) = self.runs[at] {
+                dots |= bit;
+                seen.push(run);
             }
         }
         let count = |run: usize| seen.iter().filter(|other| **other == run).count();
@@ -146,6 +174,11 @@ impl Grid {
 
 fn coloured(text: &str, run: usize) -> String {
     format!("\x1b[38;5;{}m{text}\x1b[0m", COLOURS[run % COLOURS.len()])
+}
+
+/// What stands for a measurement of a run without colours.
+fn mark(run: usize, num_runs: usize) -> char {
+    if num_runs == 1 { 'o' } else { letter(run, num_runs).to_ascii_uppercase() }
 }
 
 /// What stands for a run without colours.
@@ -192,12 +225,38 @@ mod tests {
 
     #[test]
     fn braille_has_its_dots_where_they_belong() {
-        let mut grid = Grid::new(2, 4);
-        grid.draw([[0.0, 1.0]].into_iter(), 0);
-        assert_eq!(grid.cell(0, 0, [2, 4]), Some((0x01, 0)));
-        grid.draw([[1.0, 0.0]].into_iter(), 0);
-        assert_eq!(grid.cell(0, 0, [2, 4]), Some((0x81, 0)));
-        assert_eq!(Grid::new(2, 4).cell(0, 0, [2, 4]), None);
+        let grid = || Grid::new([1, 1], [2, 4]);
+        let mut drawn = grid();
+        drawn.draw([[0.0, 1.0]].into_iter(), 0);
+        assert_eq!(drawn.cell(0, 0), Some((0x01, 0)));
+        drawn.draw([[1.0, 0.0]].into_iter(), 0);
+        assert_eq!((drawn.cell(0, 0), drawn.is_marked(0, 0)), (Some((0x81, 0)), false));
+        drawn.mark([[0.5, 0.5]].into_iter(), 1);
+        assert_eq!((drawn.cell(0, 0), drawn.is_marked(0, 0)), (Some((0xff, 1)), true));
+        assert_eq!(grid().cell(0, 0), None);
+        // The lower left one is bit 7, the upper right one bit 4.
+        for (place, bit) in [([0.0, 0.0], 0x40), ([1.0, 1.0], 0x08)] {
+            let mut drawn = grid();
+            drawn.draw([place].into_iter(), 0);
+            assert_eq!(drawn.cell(0, 0), Some((bit, 0)), "{place:?}");
+        }
+    }
+
+    #[test]
+    fn few_measurements_have_marks() {
+        for (num_runs, marked, line) in [(1, 'o', '*'), (2, 'B', 'b')] {
+            let mut chart = chart(num_runs);
+            let run = num_runs - 1;
+            let points = vec![[0.0, 1.0], [50.0, 2.0], [100.0, 1.0]];
+            chart.panels[0].lines = vec![Line { run, style: Style::Dotted, points }];
+            let text = lines(&chart, 60, false)[1..=ROWS].join("\n");
+            assert_eq!(text.matches(marked).count(), 3, "{text}");
+            assert!(text.contains(line), "{text}");
+            chart.panels[0].lines[0].style = Style::Strong;
+            assert!(!lines(&chart, 60, false)[1..=ROWS].join("\n").contains(marked));
+            chart.panels[0].lines[0].style = Style::Dotted;
+            assert_eq!(lines(&chart, 60, true).join("\n").matches('\u{28ff}').count(), 3);
+        }
     }
 
     #[test]

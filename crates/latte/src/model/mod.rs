@@ -40,7 +40,7 @@ pub use recognise::Hints;
 pub use specification::ParameterSpec;
 
 use crate::noise::TorchRng;
-use crate::weights::{all_fit, misfits};
+use crate::weights::{TensorSource, all_fit, misfits};
 use crate::{Error, Result};
 use block::{Block, BlockKind};
 
@@ -144,17 +144,17 @@ impl Latte {
         specification::initialise(&self.config, &self.specs, rng)
     }
 
-    /// Whether `parameters` are this network's: all there, none besides, each of its shape. Fixed positions may be missing or
-    /// of another shape, since they are computed where they do not fit.
+    /// Whether the tensors of `source` are this network's: all there, none besides, each of its shape. Fixed positions may be
+    /// missing or of another shape, since they are computed where they do not fit. No tensor is read.
     ///
     /// # Errors
     ///
     /// One that lists what is missing, unknown or of a wrong shape.
-    pub fn check(&self, parameters: &Parameters) -> std::result::Result<(), String> {
+    pub fn check(&self, source: &dyn TensorSource) -> std::result::Result<(), String> {
         let trainable = self.specs.iter().filter(|spec| spec.is_trainable());
-        let mut wrong = misfits(trainable.map(|spec| (spec.name.as_str(), spec.shape.as_slice())), parameters);
+        let mut wrong = misfits(trainable.map(|spec| (spec.name.as_str(), spec.shape.as_slice())), source);
         let known = |name: &str| self.specs.iter().any(|s| s.name == name) || name == "temp_embed";
-        wrong.extend(parameters.iter().filter(|(name, _)| !known(name)).map(|(name, _)| format!("`{name}` is not known")));
+        wrong.extend(source.names().iter().filter(|name| !known(name)).map(|name| format!("`{name}` is not known")));
         all_fit("the model", &wrong)
     }
 

@@ -9,10 +9,10 @@ use latte_ops::Precision;
 
 use super::config::{KlConfig, Sizes};
 use super::layers::{Layer, decoder, encoder, whole};
-use super::reader::{Part, Reader};
+use super::reader::Reader;
 use super::{Autoencoder, DiagonalGaussian, LatentSpace, Tiling, frames};
 use crate::Result;
-use crate::weights::{TensorSource, WeightFiles, refuse};
+use crate::weights::{CONFIG, Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind, refuse};
 
 /// The `AutoencoderKL` of diffusers: 8 × 8 pixels become one place of 4 channels in Stable Diffusion's. For inference, on the
 /// CPU.
@@ -32,14 +32,15 @@ pub struct AutoencoderKl {
 
 impl AutoencoderKl {
     /// Opens a diffusers folder (`config.json`, and weights beside it) or a single file of weights, whose configuration is found
-    /// as [`KlConfig::at`] does.
+    /// as [`KlConfig::at`] does. The file may be that of a whole Stable Diffusion model.
     ///
     /// # Errors
     ///
-    /// If one of them is missing or damaged, or as [`Self::new`].
+    /// If one of them is missing or damaged, the weights are another model's, or as [`Self::new`].
     pub fn open(path: &Path, precision: Precision) -> Result<Self> {
-        let (config, files) = (KlConfig::at(path)?, WeightFiles::open(path)?);
-        Self::new(config, &Part::of(&files), precision).map_err(|e| refuse(path, e.to_string()).into())
+        let weights = Pretrained::open(path)?;
+        expect_autoencoder(&weights, path)?;
+        Self::new(KlConfig::at(path)?, &weights, precision).map_err(|e| refuse(path, e.to_string()).into())
     }
 
     /// Takes the weights from `source`, by the names of diffusers (of any version) or of the original Stable Diffusion code,
@@ -121,6 +122,27 @@ impl AutoencoderKl {
         };
         frames::channels_first(&(0..x.dims()[0]).map(frame).collect::<Result<Vec<_>>>()?)
     }
+}
+
+/// Refuses weights that are known to be something else. What is not known is judged tensor by tensor.
+fn expect_autoencoder(weights: &Pretrained, path: &Path) -> Result<()> {
+    /// Before the names of the text encoders of Stable Diffusion XL.
+    const XL: &str = "conditioner.";
+    let kind = weights.kind();
+    let has = |prefix: &str| weights.names().iter().any(|name| name.starts_with(prefix));
+    let what = match kind {
+        WeightKind::Autoencoder | WeightKind::Unknown => return Ok(()),
+        WeightKind::StableDiffusion if !has(STABLE_DIFFUSION_AUTOENCODER) => format!(
+            "holds {kind}, but without its autoencoder (`{STABLE_DIFFUSION_AUTOENCODER}…`); take a file that has it, or the autoencoder's own"
+        ),
+        WeightKind::StableDiffusion if has(XL) && path.is_file() && !path.with_file_name(CONFIG).is_file() => format!(
+            "holds Stable Diffusion XL, whose latents have another scale than this program takes for granted; put its autoencoder's \
+             {CONFIG} beside it, or take the folder of the autoencoder"
+        ),
+        WeightKind::StableDiffusion => return Ok(()),
+        _ => format!("holds {kind}; expected an autoencoder (AutoencoderKL), alone or in a Stable Diffusion model in one file"),
+    };
+    Err(refuse(path, what).into())
 }
 
 fn layers(reader: &Reader<'_>, config: &KlConfig, sizes: &Sizes) -> Result<(Vec<Layer>, Vec<Layer>)> {

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use latte_ops::{ConvolutionWeights, GroupNorm, Parameters, Precision};
 use serde_json::Value;
 
-use crate::weights::{self, TensorSource, WeightFiles, listed, refuse};
+use crate::weights::{STABLE_DIFFUSION_AUTOENCODER as SINGLE_FILE, TensorSource, WeightFiles, listed, refuse};
 use crate::{Error, Result};
 
 /// How many problems a message lists.
@@ -126,11 +126,9 @@ impl Reader<'_> {
 
     /// Under which name the source has the tensor that diffusers calls `name` today.
     fn found(&self, name: &str) -> Option<String> {
-        let original = original_name(name, self.levels);
-        let single_file = format!("{SINGLE_FILE}{original}");
-        [name.to_string(), old_attention_name(name), original, single_file]
-            .into_iter()
-            .find(|candidate| self.source.shape(candidate).is_some())
+        let names = [name.to_string(), old_attention_name(name), original_name(name, self.levels)];
+        let within = names.iter().map(|name| format!("{SINGLE_FILE}{name}"));
+        names.iter().cloned().chain(within).find(|candidate| self.source.shape(candidate).is_some())
     }
 
     fn check(&self, wanted: &BTreeMap<String, Vec<usize>>) -> Result<()> {
@@ -163,9 +161,6 @@ impl Reader<'_> {
         Err(Error::config("weights", what))
     }
 }
-
-/// Before the names of the autoencoder in a file that holds all of Stable Diffusion.
-const SINGLE_FILE: &str = "first_stage_model.";
 
 /// Attention's linear layers may be stored as convolutions of 1 × 1, and the other way round.
 fn same_shape(name: &str, expected: &[usize], got: &[usize]) -> bool {
@@ -220,34 +215,6 @@ pub(super) fn in_folder<T>(folder: &Path, build: impl FnOnce(&Value, &WeightFile
     let files = WeightFiles::open(folder)?;
     let config = files.config().ok_or_else(|| refuse(folder, "expected a folder with config.json beside the weights"))?;
     build(config, &files).map_err(|e| refuse(folder, e.to_string()).into())
-}
-
-/// The tensors of a file, or those in its `state_dict` where trainers put everything into one.
-pub(super) struct Part<'f> {
-    files: &'f WeightFiles,
-    prefix: &'static str,
-}
-
-impl<'f> Part<'f> {
-    pub(super) fn of(files: &'f WeightFiles) -> Self {
-        const STATE_DICT: &str = "state_dict.";
-        let inside = files.names().iter().any(|name| name.starts_with(STATE_DICT));
-        Self { files, prefix: if inside { STATE_DICT } else { "" } }
-    }
-}
-
-impl TensorSource for Part<'_> {
-    fn names(&self) -> Vec<String> {
-        self.files.names().iter().filter_map(|name| name.strip_prefix(self.prefix)).map(ToString::to_string).collect()
-    }
-
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.files.shape(&format!("{}{name}", self.prefix))
-    }
-
-    fn tensor(&self, name: &str) -> weights::Result<Tensor> {
-        self.files.tensor(&format!("{}{name}", self.prefix))
-    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use latte_eval::detector::{Detector, Kind, Setup};
-use latte_eval::judge::{Extras, Score, judge};
+use latte_eval::judge::{Extras, Score, SetFeatures, judge};
 use latte_eval::protocol::{Framing, Protocol, Task};
 use latte_video::Transform;
 
 use super::detectors::DetectorChoice;
 use super::report::OutputArgs;
-use super::sets::{FeatureArgs, Taken, take};
+use super::sets::{Clips, FeatureArgs, Sets, Taken};
 use crate::failure::bad_input;
 use crate::terminal::say;
 
@@ -226,6 +226,7 @@ pub(crate) fn is(args: &IsArgs) -> anyhow::Result<()> {
 pub(crate) fn all(args: &AllArgs) -> anyhow::Result<()> {
     let wanted = Wanted::new(&args.common, Some(&args.real), &args.extras);
     let mut scores = Vec::new();
+    let mut sets = Sets::new(&args.common.features);
     for detector in &args.detectors {
         let kind = detector.kind()?;
         let tasks = [Task::Fvd, Task::Kvd, Task::Fid, Task::Kid, Task::Is, Task::VideoIs];
@@ -240,7 +241,7 @@ pub(crate) fn all(args: &AllArgs) -> anyhow::Result<()> {
                 kind.name()
             )));
         }
-        match wanted.scores(protocols, detector)? {
+        match wanted.scores(protocols, detector, &mut sets)? {
             Some(found) => scores.extend(found),
             None => return Ok(()),
         }
@@ -295,13 +296,20 @@ impl<'a> Wanted<'a> {
     }
 
     fn show(&self, protocols: Vec<Protocol>, detector: &DetectorChoice) -> anyhow::Result<()> {
-        self.scores(protocols, detector)?.map_or(Ok(()), |scores| self.common.output.show(&scores))
+        let mut sets = Sets::new(&self.common.features);
+        self.scores(protocols, detector, &mut sets)?.map_or(Ok(()), |scores| self.common.output.show(&scores))
     }
 
     /// Scores of protocols that take the same clips in the same way; none where other processes have yet to do their part.
-    fn scores(&self, protocols: Vec<Protocol>, choice: &DetectorChoice) -> anyhow::Result<Option<Vec<Score>>> {
+    fn scores(
+        &self,
+        protocols: Vec<Protocol>,
+        choice: &DetectorChoice,
+        sets: &mut Sets<'a>,
+    ) -> anyhow::Result<Option<Vec<Score>>> {
         let mut scores = Vec::new();
         let mut last: Option<(Setup, Box<dyn Detector>)> = None;
+        let mut features: Vec<(Clips<'a>, Setup, SetFeatures)> = Vec::new();
         for protocol in protocols {
             // Read and packed once for all protocols that set it up alike.
             let setup = protocol.setup();
@@ -310,33 +318,37 @@ impl<'a> Wanted<'a> {
                 _ => choice.open(protocol.task.detector(), setup)?,
             };
             let (_, detector) = last.insert((setup, detector));
-            let features = &self.common.features;
-            let take = |path: &PathBuf, sampling, role| take(path, sampling, &protocol, detector.as_ref(), features, role);
-            let real = match (self.real, &protocol.real) {
-                (Some(args), Some(sampling)) => Some(take(&args.real, sampling, "real")?),
-                _ => None,
-            };
-            let fake = take(&self.common.fake, &protocol.fake, "generated")?;
-            let mut whole = true;
-            for (role, taken) in real.iter().map(|real| ("real", real)).chain([("generated", &fake)]) {
-                if let Taken::Part(missing, folder) = taken {
-                    whole = false;
-                    say(&format!(
-                        "{role}: this part is done; {missing} parts are missing, which others do, in {}",
-                        folder.display()
-                    ));
+            // Features, too, are taken once for all protocols that look at the same clips in the same way.
+            let mut place_of = |clips: Clips<'a>| -> anyhow::Result<Option<usize>> {
+                let known = features.iter().position(|(of, seen_by, _)| *of == clips && *seen_by == setup);
+                if known.is_some() {
+                    return Ok(known);
                 }
-            }
-            let real = match real {
-                Some(Taken::Whole(set)) => Some(set),
+                match sets.take(clips, &protocol, detector.as_ref())? {
+                    Taken::Whole(set) => features.push((clips, setup, set)),
+                    Taken::Part(missing, folder) => {
+                        say(&format!(
+                            "{}: this part is done; {missing} parts are missing, which others do, in {}",
+                            clips.role,
+                            folder.display()
+                        ));
+                        return Ok(None);
+                    }
+                }
+                Ok(Some(features.len() - 1))
+            };
+            let real = match (self.real, protocol.real) {
+                (Some(args), Some(sampling)) => Some(place_of(Clips::new(&args.real, "real", sampling, &protocol))?),
                 _ => None,
             };
-            match fake {
-                Taken::Whole(fake) if whole => scores.push(judge(&protocol, real.as_ref(), &fake, &self.extras)?),
-                _ => {
+            let fake = place_of(Clips::new(&self.common.fake, "generated", protocol.fake, &protocol))?;
+            let of = |place: usize| &features[place].2;
+            match (real, fake) {
+                (Some(None), _) | (_, None) => {
                     say("the same command without --shard (or the last of them to end) gives the number");
                     return Ok(None);
                 }
+                (real, Some(fake)) => scores.push(judge(&protocol, real.flatten().map(of), of(fake), &self.extras)?),
             }
         }
         Ok(Some(scores))

@@ -8,7 +8,7 @@ use latte_eval::detector::Detector;
 use latte_eval::extract::{Cache, Extraction, Progress, extract, kept_taps};
 use latte_eval::foreign::{is_feature_file, open_features};
 use latte_eval::judge::SetFeatures;
-use latte_eval::protocol::{Protocol, Sampling};
+use latte_eval::protocol::{Framing, Protocol, Sampling};
 use latte_video::Decoder;
 use latte_video::dataset::{Layout, Location, Share};
 
@@ -48,25 +48,58 @@ pub(crate) enum Taken {
     Part(usize, PathBuf),
 }
 
-/// The set at `path`: a file of features, or videos, of which features are taken. `role` opens messages. What is warned of is in
-/// the result too.
-///
-/// # Errors
-///
-/// If the set cannot be read or does not fit the protocol.
-pub(crate) fn take(
-    path: &Path,
-    sampling: &Sampling,
-    protocol: &Protocol,
-    detector: &dyn Detector,
-    args: &FeatureArgs,
-    role: &str,
-) -> anyhow::Result<Taken> {
-    if path.is_file() && is_feature_file(path) {
-        return Ok(Taken::Whole(open_features(path)?));
+/// The sets of a command that asks for several numbers. A set is looked at once for all numbers of the same clips.
+pub(crate) struct Sets<'a> {
+    args: &'a FeatureArgs,
+    clips: Vec<(Clips<'a>, ClipSet)>,
+}
+
+/// All that decides which clips there are, beside what is on disk.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Clips<'a> {
+    pub(crate) path: &'a Path,
+    /// What they are there for, which opens messages.
+    pub(crate) role: &'static str,
+    sampling: Sampling,
+    frames: usize,
+    framing: Option<Framing>,
+    seed: u64,
+}
+
+impl<'a> Clips<'a> {
+    /// Those that the protocol takes of the set at `path`.
+    pub(crate) fn new(path: &'a Path, role: &'static str, sampling: Sampling, protocol: &Protocol) -> Self {
+        let Protocol { frames, framing, seed, .. } = *protocol;
+        Self { path, role, sampling, frames, framing, seed }
     }
-    let clips = clips(path, sampling, protocol, args.decoder, role)?;
-    features_of(&clips, protocol, detector, args, role)
+}
+
+impl<'a> Sets<'a> {
+    pub(crate) fn new(args: &'a FeatureArgs) -> Self {
+        Self { args, clips: Vec::new() }
+    }
+
+    /// What is at the path of `wanted`: a file of features, or videos, of which features are taken. What is warned of is in the
+    /// result too.
+    ///
+    /// # Errors
+    ///
+    /// If the set cannot be read or does not fit the protocol.
+    pub(crate) fn take(&mut self, wanted: Clips<'a>, protocol: &Protocol, detector: &dyn Detector) -> anyhow::Result<Taken> {
+        if wanted.path.is_file() && is_feature_file(wanted.path) {
+            return Ok(Taken::Whole(open_features(wanted.path)?));
+        }
+        let known = self.clips.iter().position(|(clips, _)| *clips == wanted);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let set = clips(wanted.path, &wanted.sampling, protocol, self.args.decoder, wanted.role)?;
+                self.clips.push((wanted, set));
+                self.clips.len() - 1
+            }
+        };
+        features_of(&self.clips[at].1, protocol, detector, self.args, wanted.role)
+    }
 }
 
 /// The features of clips.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use latte::model::t2v::T2vConfig;
 use latte::model::{Hints, Latte, LatteConfig};
-use latte::weights::{Pretrained, TensorSource, WeightKind};
+use latte::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind};
 use serde_json::Value;
 
 use super::{field, model_lines};
@@ -56,10 +56,12 @@ pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
         };
         lines.push(field("part", format!("`{part}`{others}")));
     }
-    lines.push(field("tensors", format!("{} with {} values", weights.names().len(), weights.num_values())));
+    lines.push(count(&weights));
     lines.push(types(&weights));
-    if kind == WeightKind::Latte {
-        lines.extend(latte_lines(&weights));
+    match kind {
+        WeightKind::Latte => lines.extend(latte_lines(&weights)),
+        WeightKind::StableDiffusion => lines.extend(networks(&weights)),
+        _ => {}
     }
     if let Some(config) = weights.files().config() {
         lines.push(field("config.json", choices(config)));
@@ -74,6 +76,37 @@ pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
         lines.push(field("not usable", "as a model: it is none that this program knows, or under other names"));
     }
     Ok(lines)
+}
+
+/// How many tensors and values there are; none is read.
+pub(super) fn count(weights: &Pretrained) -> String {
+    field("tensors", format!("{} with {} values", weights.names().len(), weights.num_values()))
+}
+
+/// The networks in a file of a whole Stable Diffusion model, a line each, and what can be done with them.
+fn networks(weights: &Pretrained) -> Vec<String> {
+    const NETWORKS: [(&str, &[&str]); 4] = [
+        ("denoiser", &["model.diffusion_model."]),
+        ("its average", &["model_ema."]),
+        ("autoencoder", &[STABLE_DIFFUSION_AUTOENCODER]),
+        ("texts", &["cond_stage_model.", "conditioner."]),
+    ];
+    let names = weights.names();
+    let mut lines = Vec::new();
+    for (network, prefixes) in NETWORKS {
+        let own: Vec<&String> = names.iter().filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))).collect();
+        let values: usize = own.iter().filter_map(|name| weights.shape(name)).map(|shape| shape.iter().product::<usize>()).sum();
+        lines.push(field(
+            network,
+            if own.is_empty() { "not in it".into() } else { format!("{} tensors with {values} values", own.len()) },
+        ));
+    }
+    if names.iter().any(|name| name.starts_with(STABLE_DIFFUSION_AUTOENCODER)) {
+        lines.push(field("usable", "its autoencoder, by --vae and autoencoder.path; beyond Stable Diffusion 1 and 2 with its config.json beside the file"));
+    } else {
+        lines.push(field("not usable", "none of its networks is one that this program has"));
+    }
+    lines
 }
 
 /// How many tensors there are of each type.

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use latte::model::{Condition, Latte, LatteConfig};
 use latte::weights::Pretrained;
-use latte_ops::Parameters;
 use latte_train::{
-    AutoencoderKind, CheckpointFolder, ConditionKind, Manifest, ModelCard, TrainConfig, find_weights, load_weights, read_metrics,
+    AutoencoderKind, CheckpointFolder, ConditionKind, Manifest, ModelCard, TrainConfig, find_weights, read_card, read_metrics,
 };
 use latte_video::{Decoder, Video};
 
@@ -79,14 +78,14 @@ fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
     if !files.files().metadata().contains_key(latte::weights::DESCRIPTION) {
         return foreign::lines(&file);
     }
-    let (parameters, card) = load_weights(&file)?;
+    let card = read_card(files.files())?;
     let mut lines = vec![format!("{}: weights after {} steps", file.display(), card.step)];
     lines.push(field("these are", if card.ema { "the moving average" } else { "the weights themselves" }));
-    lines.push(count(&parameters));
+    lines.push(foreign::count(&files));
     lines.push(foreign::types(&files));
     lines.extend(card_lines(&card));
     lines.extend(foreign::digests(&files));
-    if let Err(what) = Latte::new(card.model.clone())?.check(&parameters) {
+    if let Err(what) = Latte::new(card.model.clone())?.check(&files) {
         lines.push(field("not usable", what));
     }
     Ok(lines)
@@ -196,11 +195,6 @@ fn class_rows(config: &TrainConfig, model: &Latte) -> usize {
         .filter(|spec| spec.name.starts_with("y_embedder"))
         .map(latte::model::ParameterSpec::num_values)
         .sum()
-}
-
-fn count(parameters: &Parameters) -> String {
-    let values: usize = parameters.iter().map(|(_, tensor)| tensor.elem_count()).sum();
-    field("tensors", format!("{} with {values} values", parameters.len()))
 }
 
 fn field(name: &str, value: impl AsRef<str>) -> String {

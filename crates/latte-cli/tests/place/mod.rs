@@ -1,0 +1,67 @@
+//! A folder that the built program works in.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A folder of its own, gone afterwards.
+pub(crate) struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    pub(crate) fn empty() -> Self {
+        Self { dir: TempDir::new().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_latte"));
+        command.current_dir(self.dir.path()).args(args).env_remove("RUST_BACKTRACE").env("LATTE_CACHE", self.path("cache"));
+        command
+    }
+
+    pub(crate) fn latte(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs and expects success; returns standard output and standard error.
+    pub(crate) fn both(&self, args: &[&str]) -> (String, String) {
+        let output = self.latte(args);
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "latte {}: {stderr}", args.join(" "));
+        (text(&output.stdout), stderr)
+    }
+
+    /// Runs and expects success; returns standard output.
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        self.both(args).0
+    }
+
+    /// Runs and expects the refusal of bad input: exit code 2, and one line that says why, after which nothing comes. Returns all
+    /// lines of standard error; that one is the last.
+    pub(crate) fn refusal(&self, args: &[&str]) -> Vec<String> {
+        let output = self.latte(args);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "latte {}: {stderr}", args.join(" "));
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        let lines: Vec<String> = stderr.lines().map(String::from).collect();
+        let errors = lines.iter().filter(|line| line.starts_with("error: ")).count();
+        assert!(errors == 1 && lines.last().is_some_and(|last| last.starts_with("error: ")), "{stderr}");
+        lines
+    }
+
+    /// The line that says why bad input is refused.
+    #[allow(dead_code, reason = "one of the programs with this module looks at all lines")]
+    pub(crate) fn refused(&self, args: &[&str]) -> String {
+        self.refusal(args).pop().unwrap()
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
