@@ -73,7 +73,7 @@ fn videos(folder: &Path, count: usize, frames: usize, shade: usize) {
 }
 
 fn protocol() -> Protocol {
-    // Many small groups: 64 frames make a group of 4 clips.
+    // About 256 frames make a group: 52 clips.
     Protocol::named("latte", Task::Fvd, Some(2)).unwrap().changed(|p| p.frames = 5)
 }
 
@@ -115,8 +115,9 @@ fn one_two_and_five_processes_give_the_same_number_to_the_last_digit() {
     let mut values = Vec::new();
     for shares in [1, 2, 5] {
         let mut features = Vec::new();
-        for folder in [&real, &fake] {
-            let clips = open(folder, &protocol).unwrap();
+        for (folder, sampling, role) in [(&real, protocol.real.unwrap(), "real"), (&fake, protocol.fake, "generated")] {
+            let location = Location::new(Layout::Folder, folder);
+            let clips = ClipSet::open(&location, &sampling, &protocol, Decoder::BuiltIn, role).unwrap();
             let cache = dir.path().join(format!("cache-{shares}"));
             let detector = Simple::new();
             let mut found = None;
@@ -181,6 +182,70 @@ fn finished_groups_are_taken_from_the_cache_and_damaged_ones_made_again() {
 }
 
 #[test]
+fn groups_in_the_wrong_folder_and_parts_without_an_output_are_no_part_of_a_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    videos(&one, 60, 12, 0);
+    videos(&other, 60, 12, 40);
+    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() });
+    let detector = Simple::new();
+    let mut folders = Vec::new();
+    let mut run = |folder: &Path| {
+        let clips = open(folder, &protocol).unwrap();
+        let set = whole(extract(&clips, &detector, protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap());
+        folders.push(cache.folder.join(set.origin.key()));
+        set
+    };
+    let (first, second) = (run(&one), run(&other));
+    assert_ne!(first.outputs, second.outputs);
+    let [of_one, of_other] = [&folders[0], &folders[1]].map(|folder| folder.join("group-000000.safetensors"));
+    std::fs::copy(&of_one, &of_other).unwrap();
+    let again = |folder: &Path| {
+        let clips = open(folder, &protocol).unwrap();
+        whole(extract(&clips, &detector, protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap())
+    };
+    assert_eq!(again(&other), second);
+    // A group of a former run that has more is cut to what is asked for; one that has less is made again.
+    let mut more = FeatureSet { names: first.names[..52].to_vec(), ..first.clone() };
+    let logits = first.outputs["logits"].rows(&(0..52).collect::<Vec<_>>());
+    more.outputs = [("logits".to_string(), logits.clone()), ("more".to_string(), logits)].into();
+    rewrite(&of_one, &more);
+    assert_eq!(again(&one), first);
+    let said = merge(&folders[..1]).unwrap_err().to_string();
+    assert!(said.contains("52 rows of the output `more` for 60 clips"), "{said}");
+    more.outputs.remove("logits");
+    rewrite(&of_one, &more);
+    assert_eq!(again(&one), first);
+    assert_eq!(merge(&folders[..1]).unwrap(), first);
+    let said = merge(&folders).unwrap_err().to_string();
+    assert!(said.contains("other clips or another detector"), "{said}");
+}
+
+/// Another set in the place of a group, which says of itself that it is that group.
+fn rewrite(group: &Path, set: &FeatureSet) {
+    let (_, description) = latte_weights::load(group).unwrap();
+    let mut description = description.unwrap();
+    description["names"] = set.names.clone().into();
+    let tensor = |(name, features): (&String, &latte_eval::metric::Features)| {
+        let shape = (features.len(), features.width());
+        (name.clone(), Tensor::from_slice(features.values(), shape, &Device::Cpu).unwrap())
+    };
+    let tensors = set.outputs.iter().map(tensor).collect();
+    latte_weights::save(group, &tensors, Some(&description)).unwrap();
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_one_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    videos(&dir.path().join("v"), 3, 12, 0);
+    std::fs::write(dir.path().join("file"), b"").unwrap();
+    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("file"), share: "1/1".parse().unwrap() });
+    let clips = open(&dir.path().join("v"), &protocol).unwrap();
+    let said = extract(&clips, &Simple::new(), protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap_err().to_string();
+    assert!(said.contains("features are to be kept here") && said.contains("name one that can be written to"), "{said}");
+}
+
+#[test]
 fn short_and_unreadable_videos_are_counted_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
@@ -195,7 +260,10 @@ fn short_and_unreadable_videos_are_counted_or_refused() {
     let fake = latte_eval::protocol::Sampling { stride: 2, ..protocol.fake };
     let location = Location::new(Layout::Folder, &folder);
     let refused = ClipSet::open(&location, &fake, &protocol, Decoder::BuiltIn, "generated").unwrap_err().to_string();
-    assert!(refused.contains("generated set") && refused.contains("needs 9"), "{refused}");
+    assert!(
+        refused.contains("generated set") && refused.contains("000.mp4 has 7 frames") && refused.contains("needs 9"),
+        "{refused}"
+    );
     // Too few frames for the detector.
     let short = protocol.changed(|p| p.frames = 1);
     let said = extract(&open(&folder, &short).unwrap(), &Simple::new(), short.preparation, TAPS, None, &mut Unseen).unwrap_err();
@@ -243,7 +311,9 @@ fn frames_of_many_sizes_need_one_size_and_dark_pixels_are_refused() {
     assert!(clips.read(0..4).iter().all(|clip| clip.as_ref().unwrap().shape() == [5, 8, 8, 3]));
 
     let dark = ClipsInMemory::new("dark", vec![Clip::new(vec![1; 4 * 4 * 3], [4, 2, 2, 3], 8.0).unwrap()]).unwrap();
-    let said = extract(&dark, &Simple::new(), protocol.preparation, TAPS, None, &mut Unseen).unwrap_err().to_string();
+    let set = whole(extract(&dark, &Simple::new(), protocol.preparation, TAPS, None, &mut Unseen).unwrap());
+    let (set, of) = (SetFeatures::Each(Box::new(set)), protocol.changed(|p| p.frames = 4));
+    let said = judge(&of, Some(&set), &set, &Extras { allow_few: true, ..Extras::default() }).unwrap_err().to_string();
     assert!(said.contains("0 to 1"), "{said}");
     assert!(ClipsInMemory::new("none", Vec::new()).is_err());
 }

@@ -63,7 +63,16 @@ pub(crate) fn take(
     role: &str,
 ) -> anyhow::Result<Taken> {
     if path.is_file() && is_feature_file(path) {
-        return Ok(Taken::Whole(open_features(path)?));
+        let set = open_features(path)?;
+        if let SetFeatures::Each(features) = &set
+            && !features.origin.detector.is_same(detector.identity())
+        {
+            let [theirs, ours] = [&features.origin.detector, detector.identity()]
+                .map(|of| format!("{} ({}, ε {:?})", of.kind, of.weights, of.batch_norm_eps.unwrap_or_default()));
+            let what = format!("holds features of {theirs}, and the detector that was asked for is {ours}; take them again");
+            return Err(bad_input(format!("{}: {what}", path.display())));
+        }
+        return Ok(Taken::Whole(set));
     }
     let clips = clips(path, sampling, protocol, args.decoder, role)?;
     features_of(&clips, protocol, detector, args, role)
