@@ -58,6 +58,12 @@ fn the_last_pool_goes_over_the_far_border_and_the_first_product_takes_channels_b
 }
 
 #[test]
+fn frames_are_resized_corner_to_corner_and_keep_their_range() {
+    let expected = preparation(ValueMap::Bytes);
+    assert_eq!(Kind::C3d.preparation(), super::Preparation { resize: crate::resize::Resize::CornerBilinear, ..expected });
+}
+
+#[test]
 fn it_has_as_many_values_as_the_published_network() {
     let values: usize = Kind::C3d.specification().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     assert_eq!(values, 78_409_573 + MEAN_SHAPE.iter().product::<usize>());
