@@ -72,8 +72,6 @@ pub fn frechet_of_moments(real: &Moments, fake: &Moments, covariance: Covariance
     }
     let (first, second) = (real.covariance_matrix(covariance)?, fake.covariance_matrix(covariance)?);
     let traces = first.trace() + second.trace();
-    // Rounding in a file of another program may have left it without a factor; where it stands in the middle, that does no harm.
-    let (first, second) = if real.count().is_none() { (second, first) } else { (first, second) };
     let factor = cholesky::factor(&first); // [d, rank]
     drop(first);
     let root = if factor.columns == 0 { 0.0 } else { trace_of_root(factor.transposed().times(&second.times(&factor)?)?)? };

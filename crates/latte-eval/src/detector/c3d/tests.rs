@@ -60,7 +60,7 @@ fn the_last_pool_goes_over_the_far_border_and_the_first_product_takes_channels_b
 #[test]
 fn frames_are_resized_corner_to_corner_and_keep_their_range() {
     let expected = preparation(ValueMap::Bytes);
-    assert_eq!(Kind::C3d.preparation(), super::Preparation { resize: crate::resize::Resize::CornerBilinear, ..expected });
+    assert_eq!(Kind::C3d.preparation(), Preparation { resize: crate::resize::Resize::CornerBilinear, ..expected });
 }
 
 #[test]
