@@ -1,11 +1,11 @@
 //! Judges of the clips that a training run makes on the way: what `latte eval` does, in the same process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use latte_eval::clips::{ClipSet, ClipsInMemory};
 use latte_eval::detector::{Detector, Kind, Tap};
 use latte_eval::extract::{Extraction, Unseen, extract};
-use latte_eval::judge::{Extras, SetFeatures, judge};
+use latte_eval::judge::{Extras, Score, SetFeatures, judge};
 use latte_eval::protocol::{Framing, Protocol, Task};
 use latte_train::{EvaluationConfig, Judge, Judgement, TrainConfig};
 use latte_video::Clip;
@@ -18,6 +18,8 @@ use crate::terminal::note;
 /// All detectors of a run.
 pub(crate) struct Judges {
     judges: Vec<OneDetector>,
+    /// What was said to be doubtful already: once is enough.
+    told: BTreeSet<String>,
 }
 
 /// A detector, and the real clips as it sees them.
@@ -38,7 +40,7 @@ impl Judges {
     pub(crate) fn of(config: &TrainConfig) -> anyhow::Result<Option<Self>> {
         let Some(evaluation) = &config.evaluation else { return Ok(None) };
         let judges = evaluation.detectors.iter().map(|detector| OneDetector::open(detector, evaluation, config));
-        Ok(Some(Self { judges: judges.collect::<anyhow::Result<_>>()? }))
+        Ok(Some(Self { judges: judges.collect::<anyhow::Result<_>>()?, told: BTreeSet::new() }))
     }
 }
 
@@ -47,7 +49,13 @@ impl Judge for Judges {
         let clips = ClipsInMemory::new("clips of the averaged weights", clips)?;
         let mut scores = BTreeMap::new();
         for one in &self.judges {
-            scores.insert(one.name.clone(), one.score(&clips)?);
+            let score = one.score(&clips)?;
+            for warning in score.warnings {
+                if self.told.insert(warning.clone()) {
+                    note(&format!("warning: evaluation: {warning}"));
+                }
+            }
+            scores.insert(one.name.clone(), score.value);
         }
         Ok(scores)
     }
@@ -99,7 +107,7 @@ impl OneDetector {
         Ok(Self { detector, protocol, name, real: SetFeatures::Each(real) })
     }
 
-    fn score(&self, clips: &ClipsInMemory) -> latte_eval::Result<f64> {
+    fn score(&self, clips: &ClipsInMemory) -> latte_eval::Result<Score> {
         let frames;
         let clips = if self.protocol.frames == 1 {
             frames = clips.frames()?;
@@ -118,8 +126,9 @@ impl OneDetector {
         let Extraction::Whole(fake) = found else {
             return Err(latte_eval::Error::Refused { subject: "clips".into(), what: "were not all looked at".into() });
         };
-        let extras = Extras { allow_few: true, ..Extras::default() };
-        Ok(judge(&self.protocol, Some(&self.real), &SetFeatures::Each(fake), &extras)?.value)
+        // A run goes on whatever its clips are like.
+        let extras = Extras { allow_few: true, allow_dark: true, ..Extras::default() };
+        judge(&self.protocol, Some(&self.real), &SetFeatures::Each(fake), &extras)
     }
 }
 

@@ -70,19 +70,39 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
         .iter()
         .enumerate()
         .map(|(number, key)| {
-            let file = format!("{number}.safetensors");
+            let file = format!("set {number}.safetensors");
             let said = place.ok(&["eval", "merge", key.to_str().unwrap(), "--out", &file]);
             assert!(said.contains("8 clips, logits (400) and pool (1024) of random_i3d"), "{said}");
             file
         })
         .collect();
-    let args = ["eval", "fvd", "--detector", "random-i3d", "--frames", "9", "--allow-few", "--real-stride", "2", "--json", "-"];
-    let from = |real: &str, fake: &str| -> Value {
-        serde_json::from_str(&place.ok(&[&args[..], &["--real", real, "--fake", fake]].concat())).unwrap()
+    // The real ones are those that were taken with a stride of 2.
+    let args = |real: usize, stride: &'static str, extra: &[&'static str]| {
+        let sets = ["--real", &files[real], "--fake", &files[1 - real], "--real-stride", stride].map(ToString::to_string);
+        let rest = ["eval", "fvd", "--detector", "random-i3d", "--allow-few", "--json", "-"];
+        rest.iter().chain(extra).map(ToString::to_string).chain(sets).collect::<Vec<_>>()
     };
-    let values = [from(&files[0], &files[1]), from(&files[1], &files[0])].map(|score| score["value"].as_f64().unwrap());
-    let expected = one["value"].as_f64().unwrap();
-    assert!(values.iter().any(|value| (value / expected - 1.0).abs() < 1e-12), "{values:?} {expected}");
+    let latte = |args: Vec<String>| place.latte(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let real = (0..2).find(|&real| latte(args(real, "2", &["--frames", "9"])).status.success()).unwrap();
+    let again: Value = serde_json::from_slice(&latte(args(real, "2", &["--frames", "9"])).stdout).unwrap();
+    assert_eq!(again, one);
+    // A number is never said to be of a protocol that its features are not of.
+    let refused = |real: usize, stride: &'static str, extra: &[&'static str]| {
+        let args = args(real, stride, extra);
+        place.refused(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    for (real, stride, extra, expected) in [
+        (1 - real, "2", &["--frames", "9"][..], "stride of 1, and the protocol asks for 2"),
+        (real, "3", &["--frames", "9"], "stride of 2, and the protocol asks for 3"),
+        (real, "2", &[], "frames is 9, and the protocol asks for 16"),
+        (real, "2", &["--frames", "9", "--size", "32"], "the protocol asks for 32 × 32"),
+        (real, "2", &["--frames", "9", "--protocol", "tf-fvd"], "TfBilinear"),
+        // The same network with another ε is another detector.
+        (real, "2", &["--frames", "9", "--protocol", "videogpt"], "and the detector that was asked for is"),
+    ] {
+        let said = refused(real, stride, extra);
+        assert!(said.starts_with("error: ") && said.contains(expected), "{extra:?}: {said}");
+    }
     // The same with a kernel, of the other output.
     let mmd = place.ok(&["eval", "mmd", "--real", &files[0], "--fake", &files[1], "--name", "pool"]);
     assert!(mmd.starts_with("mmd ") && mmd.contains("8 real and 8 generated rows of 1024"), "{mmd}");
@@ -146,6 +166,64 @@ fn what_would_give_no_sound_number_is_refused() {
     assert!(with(&[("--real", "broken.npz")], &[]).contains("broken.npz"));
     assert!(place.refused(&["eval", "merge", "real/videos", "--out", "x.safetensors"]).contains("no parts"));
     assert!(place.refused(&["eval", "import", "broken.npz", "--out", "x.safetensors"]).contains("broken.npz"));
+}
+
+#[test]
+fn bad_sets_are_one_clear_error_and_drops_are_counted() {
+    let place = Place::new();
+    let videos: Vec<PathBuf> = {
+        let mut folders = vec![place.path("fake/videos")];
+        let mut videos = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { videos.push(path) }
+            }
+        }
+        videos
+    };
+    let bytes = std::fs::read(&videos[0]).unwrap();
+    let set = |name: &str, files: &[&[u8]]| {
+        std::fs::create_dir(place.path(name)).unwrap();
+        for (number, bytes) in files.iter().enumerate() {
+            std::fs::write(place.path(&format!("{name}/{number}.mp4")), bytes).unwrap();
+        }
+    };
+    let mut damaged = bytes.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(7).wrapping_add(13));
+    set("empty", &[]);
+    set("one", &[&bytes]);
+    set("nothing", &[b"", b"no video"]);
+    set("damaged", &[&bytes, &damaged, &bytes[..bytes.len() / 3], b""]);
+    std::fs::write(place.path("file"), b"text").unwrap();
+    let with = |real: &'static str, fake: &'static str, extra: &[&'static str]| {
+        let args =
+            ["eval", "fvd", "--real", real, "--fake", fake, "--detector", "random-i3d", "--frames", "9", "--real-stride", "1"];
+        [&args[..], extra].concat()
+    };
+    let cases: [(Vec<&str>, &str); 10] = [
+        (with("empty", "one", &["--allow-few"]), "no video in this folder"),
+        (with("one", "empty", &["--allow-few"]), "no video in this folder"),
+        (with("file", "one", &["--allow-few"]), "expected a folder of videos"),
+        (with("nothing", "one", &["--allow-few"]), "none of its 2 videos"),
+        (with("one", "one", &[]), "1 clips; fvd of fewer than 64 says nothing"),
+        (with("one", "one", &["--shard", "3/2"]), "expected k/n with 1 ≤ k ≤ n"),
+        (with("one", "one", &["--shard", "0/2"]), "expected k/n with 1 ≤ k ≤ n"),
+        (with("one", "one", &["--allow-few", "--cache", "file"]), "name one that can be written to"),
+        (with("one", "one", &["--allow-few", "--neighbours", "3"]), "3 neighbours of 1 items"),
+        (with("one", "one", &["--allow-few", "--bootstrap", "3"]), "needs at least 20"),
+    ];
+    for (args, expected) in cases {
+        let said = place.refused(&args);
+        assert!(said.starts_with("error: ") && said.contains(expected), "{args:?}: {said}");
+    }
+    let (_, stderr) = place.both(&with("damaged", "one", &["--allow-few", "--json", "d.json"]));
+    let score = place.json("d.json");
+    let real = &score["real"];
+    let dropped = real["too_short"].as_u64().unwrap() + real["unreadable"].as_array().unwrap().len() as u64;
+    assert_eq!((real["videos"].as_u64(), real["clips"].as_u64().unwrap() + dropped), (Some(4), 4), "{real}");
+    assert!(dropped >= 2 && stderr.contains("left out") && score["warnings"].to_string().contains("left out"), "{stderr}");
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub struct SetReport {
     /// Every how many frames of a video one was taken; absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<usize>,
+    /// How the clips were chosen and framed; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Taken>,
     /// Rows and columns of frames as the detector got them; absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame_size: Option<[usize; 2]>,
@@ -45,6 +48,29 @@ pub struct SetReport {
     pub decoder: Option<String>,
     /// SHA-256 of names and contents of the clips, hexadecimal; empty where it is not known.
     pub content: String,
+}
+
+/// How clips were chosen of the videos that there were, and what was made of their frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Where clips begin.
+    pub start: StartRule,
+    /// At most so many clips; `None`: all there are.
+    pub most: Option<usize>,
+    /// Which, where there are more.
+    pub choice: Choice,
+    /// What decided about choice and starts.
+    pub seed: u64,
+    /// How frames were brought to one size; `None`: they were taken as they are.
+    pub framing: Option<Framing>,
+}
+
+impl Taken {
+    /// As `protocol` says of the sets that `sampling` is of.
+    pub fn by(protocol: &Protocol, sampling: &Sampling) -> Self {
+        let Sampling { start, most, choice, .. } = *sampling;
+        Self { start, most, choice, seed: protocol.seed, framing: protocol.framing }
+    }
 }
 
 /// Clips that can be read in any order, some at a time.
@@ -90,7 +116,8 @@ struct Entry {
 /// What looking into a video found.
 enum Found {
     Good(Entry),
-    Short(usize),
+    /// Its name, and how many frames it has.
+    Short(String, usize),
     Unreadable(String),
 }
 
@@ -112,6 +139,7 @@ impl ClipSet {
             clips: 0,
             frames: protocol.frames,
             stride: Some(sampling.stride),
+            taken: Some(Taken::by(protocol, sampling)),
             frame_size: None,
             decoder: None,
             content: String::new(),
@@ -125,13 +153,13 @@ impl ClipSet {
             |item| look(item, covered, decoder),
             |found| match found {
                 Found::Good(_) => Ok(()),
-                Found::Short(_) if sampling.short == ShortVideos::LeftOut => {
+                Found::Short(..) if sampling.short == ShortVideos::LeftOut => {
                     report.too_short += 1;
                     Ok(())
                 }
-                Found::Short(frames) => {
+                Found::Short(name, frames) => {
                     let what = format!(
-                        "a video of {frames} frames, and a clip ({} frames, {} apart) needs {covered}; make longer ones, or take clips of fewer frames",
+                        "{name} has {frames} frames, and a clip ({} frames, {} apart) needs {covered}; make longer ones, or take clips of fewer frames",
                         protocol.frames, sampling.stride
                     );
                     Err(Error::refused(&subject, what))
@@ -274,7 +302,7 @@ fn look(item: &Item, covered: usize, decoder: Decoder) -> Found {
         let video = Video::open_place(&item.place, decoder)?;
         let info = video.info();
         if info.num_frames < covered {
-            return Ok(Found::Short(info.num_frames));
+            return Ok(Found::Short(item.name.clone(), info.num_frames));
         }
         Ok(Found::Good(Entry {
             name: item.name.clone(),
@@ -382,6 +410,7 @@ impl ClipsInMemory {
             clips: clips.len(),
             frames: shape[0],
             stride: None,
+            taken: None,
             frame_size: Some([shape[1], shape[2]]),
             decoder: None,
             content: latte_weights::hexadecimal(&digest.finalize()),

@@ -71,8 +71,7 @@ pub enum Extraction {
 ///
 /// # Errors
 ///
-/// If clips are too short for the detector, no clip can be read, pixels are out of range, or the disk fails. What is in the cache
-/// stays.
+/// If clips are too short for the detector, no clip can be read, or the disk fails. What is in the cache stays.
 pub fn extract(
     clips: &dyn ClipList,
     detector: &dyn Detector,
@@ -92,13 +91,16 @@ pub fn extract(
     let range = |group: usize| group * size..((group + 1) * size).min(clips.len());
     let folder = cache.map(|cache| cache.folder.join(origin.key()));
     if let Some(folder) = &folder {
-        std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
+        std::fs::create_dir_all(folder).map_err(|e| Error::File {
+            path: folder.clone(),
+            what: format!("features are to be kept here, and the folder cannot be made ({e}); name one that can be written to"),
+        })?;
     }
     let share = cache.map_or_else(Share::default, |cache| cache.share);
     let mut done: BTreeMap<usize, Group> = BTreeMap::new();
     let mut open = Vec::new();
     for group in 0..groups {
-        match folder.as_deref().map(|folder| cached(folder, group, groups, taps, progress)) {
+        match folder.as_deref().map(|folder| cached(folder, [group, groups], &origin, taps, progress)) {
             Some(Some(found)) => _ = done.insert(group, found),
             _ if share.has(group) => open.push(group),
             _ => {}
@@ -192,16 +194,22 @@ fn file(folder: &Path, group: usize) -> PathBuf {
 }
 
 /// A group that is in the cache already. What is damaged is made again.
-fn cached(folder: &Path, group: usize, groups: usize, taps: &[Tap], progress: &mut dyn Progress) -> Option<Group> {
-    let path = file(folder, group);
+fn cached(folder: &Path, group: [usize; 2], origin: &FeatureOrigin, taps: &[Tap], progress: &mut dyn Progress) -> Option<Group> {
+    let path = file(folder, group[0]);
     if !path.is_file() {
         return None;
     }
     match read(&path) {
-        Ok((set, description)) => {
+        Ok((mut set, description)) => {
             let has = |tap: &Tap| set.outputs.get(tap.name).is_some_and(|features| features.width() == tap.width);
-            let fits = description.group == Some([group, groups]) && (set.names.is_empty() || taps.iter().all(has));
-            fits.then_some(Group { set, unreadable: description.unreadable })
+            let whole = set.names.is_empty() || taps.iter().all(has);
+            // Somebody may have moved files between folders.
+            if description.group != Some(group) || set.origin.key() != origin.key() || !whole {
+                return None;
+            }
+            // Other groups need not have what nobody asks for now.
+            set.outputs.retain(|name, _| taps.iter().any(|tap| tap.name == name));
+            Some(Group { set, unreadable: description.unreadable })
         }
         Err(e) => {
             progress.warning(&format!("{e}; it is made again"));
@@ -232,9 +240,13 @@ fn join(groups: impl Iterator<Item = Group>, origin: &FeatureOrigin) -> Result<F
         let first = origin.set.unreadable.first().cloned().unwrap_or_default();
         return Err(Error::refused(subject, format!("none of its clips can be read; the first one: {first}")));
     }
-    if brightest <= 1 {
-        let what = "no pixel is brighter than 1 of 255: they are black, or values from 0 to 1 were stored where 0 to 255 belong";
-        return Err(Error::refused(subject, what));
+    if let Some((name, (values, width))) = values.iter().find(|(_, (values, width))| values.len() != names.len() * width) {
+        let what = format!(
+            "there are {} rows of the output `{name}` for {} clips: some parts lack it; make them again",
+            values.len() / width,
+            names.len()
+        );
+        return Err(Error::refused("parts", what));
     }
     origin.set.clips = names.len();
     let outputs = values

@@ -28,13 +28,16 @@ pub struct FeatureOrigin {
 }
 
 impl FeatureOrigin {
-    /// A name for features of this origin: the same content, detector and preparation have the same, wherever the clips lie. 32
-    /// hexadecimal digits.
+    /// A name for features of this origin: the same clips, detector and preparation have the same, wherever the clips lie and
+    /// whatever lies beside them. 32 hexadecimal digits.
     pub fn key(&self) -> String {
-        let anywhere = Self { set: SetReport { path: "".into(), ..self.set.clone() }, ..self.clone() };
-        // A structure of numbers and texts always has a JSON form.
-        let text = serde_json::to_string(&anywhere).unwrap_or_default();
-        latte_weights::hexadecimal(&Sha256::digest(format!("{FORMAT} 1\n{text}")))[..32].to_string()
+        let Identity { kind, weights, batch_norm_eps, source: _ } = &self.detector;
+        let SetReport { frames, stride, taken, frame_size, decoder, content, .. } = &self.set;
+        let framing = taken.and_then(|taken| taken.framing);
+        let decisive = (kind, weights, batch_norm_eps, self.preparation, frames, stride, framing, frame_size, decoder, content);
+        // Numbers and texts always have a JSON form.
+        let text = serde_json::to_string(&decisive).unwrap_or_default();
+        latte_weights::hexadecimal(&Sha256::digest(format!("{FORMAT} 2\n{text}")))[..32].to_string()
     }
 }
 
@@ -155,8 +158,12 @@ fn wrong(path: &Path, what: impl Into<String>) -> Error {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use latte_video::Transform;
+
     use super::*;
+    use crate::clips::Taken;
     use crate::detector::ValueMap;
+    use crate::protocol::{Framing, Protocol, Task};
     use crate::resize::Resize;
 
     pub(crate) fn origin(clips: usize) -> FeatureOrigin {
@@ -169,12 +176,17 @@ pub(crate) mod tests {
             clips,
             frames: 16,
             stride: Some(1),
+            taken: None,
             frame_size: Some([8, 8]),
             decoder: None,
             content: "abc".into(),
         };
         let detector = Identity { kind: "test".into(), source: "nowhere".into(), weights: "seed 1".into(), batch_norm_eps: None };
-        FeatureOrigin { detector, preparation: Preparation { resize: Resize::TfBilinear, values: ValueMap::Around128 }, set }
+        FeatureOrigin {
+            detector,
+            preparation: Preparation { resize: Resize::HalfPixelBilinear, values: ValueMap::MinusOneToOne },
+            set,
+        }
     }
 
     pub(crate) fn set(rows: usize) -> FeatureSet {
@@ -236,9 +248,27 @@ pub(crate) mod tests {
             other.key() == origin(4).key()
         };
         assert!(elsewhere(|o| o.set.path = "c".into()));
+        assert!(elsewhere(|o| o.detector.source = "a copy".into()));
+        // What lies beside the clips decides nothing, and messages name places.
+        assert!(elsewhere(|o| (o.set.videos, o.set.too_short, o.set.unreadable) = (9, 2, vec!["/a/b.mp4: cut off".into()])));
         assert!(!elsewhere(|o| o.set.content = "abd".into()));
         assert!(!elsewhere(|o| o.set.stride = Some(2)));
+        assert!(!elsewhere(|o| o.set.frames = 9));
+        assert!(!elsewhere(|o| o.set.frame_size = Some([8, 9])));
+        assert!(!elsewhere(|o| o.set.decoder = Some("another".into())));
+        assert!(!elsewhere(|o| o.detector.kind = "tset".into()));
         assert!(!elsewhere(|o| o.detector.weights = "seed 2".into()));
-        assert!(!elsewhere(|o| o.preparation.resize = Resize::HalfPixelBilinear));
+        assert!(!elsewhere(|o| o.detector.batch_norm_eps = Some(1e-5)));
+        assert!(!elsewhere(|o| o.preparation.resize = Resize::TfBilinear));
+        assert!(!elsewhere(|o| o.preparation.values = ValueMap::ZeroToOne));
+        // One size, come to in two ways.
+        let framed = |transform| {
+            let mut origin = origin(4);
+            let protocol = Protocol::named("latte", Task::Fvd, Some(1)).unwrap();
+            let protocol = protocol.changed(|p| p.framing = Some(Framing { size: [8, 8], transform }));
+            origin.set.taken = Some(Taken::by(&protocol, &protocol.fake));
+            origin.key()
+        };
+        assert_ne!(framed(Transform::CropResize), framed(Transform::ResizeCrop));
     }
 }

@@ -37,6 +37,7 @@ pub fn open_features(path: &Path) -> Result<SetFeatures> {
             clips: 0,
             frames: 0,
             stride: None,
+            taken: None,
             frame_size: None,
             decoder: None,
             content: String::new(),
@@ -97,6 +98,46 @@ mod tests {
         };
         let names: Vec<&str> = tensors.iter().map(|(name, ..)| *name).collect();
         write_weights(path, &FileKind::Safetensors { metadata: BTreeMap::new() }, &names, &read).unwrap();
+    }
+
+    /// An archive of arrays as numpy's `savez` writes it.
+    fn npz(arrays: &[(&str, &str, &[u8])]) -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, header, bytes) in arrays {
+            let header = format!("{{{header}, }}\n");
+            zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+            let begin = [b"\x93NUMPY\x01\x00", (header.len() as u16).to_le_bytes().as_slice(), header.as_bytes()].concat();
+            std::io::Write::write_all(&mut zip, &[&begin, *bytes].concat()).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    #[test]
+    fn what_pytorch_fid_writes_is_read_in_either_precision() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("statistics.npz");
+        let (mean, sigma) = ([1.5, -2.0], [4.0, 1.0, 1.0, 9.0]);
+        let wide = |values: &[f64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let narrow = |values: &[f64]| values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect::<Vec<u8>>();
+        let header = |dtype: &str, shape: &str| format!("'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}");
+        for (dtype, bytes) in [("<f8", [wide(&mean), wide(&sigma)]), ("<f4", [narrow(&mean), narrow(&sigma)])] {
+            let headers = [header(dtype, "(2,)"), header(dtype, "(2, 2)")];
+            std::fs::write(&path, npz(&[("mu", &headers[0], &bytes[0]), ("sigma", &headers[1], &bytes[1])])).unwrap();
+            let SetFeatures::Moments(moments, report) = open_features(&path).unwrap() else { panic!("statistics") };
+            assert_eq!((moments.mean(), report.clips), (&mean[..], 0));
+            assert_eq!(moments.covariance(crate::metric::Covariance::Unbiased).unwrap(), sigma);
+        }
+        // Another width, and whole numbers.
+        let header_of = |dtype, shape| header(dtype, shape);
+        let sigma = header_of("<f8", "(1, 1)");
+        std::fs::write(&path, npz(&[("mu", &header_of("<f8", "(2,)"), &wide(&mean)), ("sigma", &sigma, &wide(&[1.0]))])).unwrap();
+        let said = open_features(&path).unwrap_err().to_string();
+        assert!(said.contains("statistics.npz") && said.contains("expected 2 × 2"), "{said}");
+        let said = {
+            std::fs::write(&path, npz(&[("mu", &header_of("<i8", "(1,)"), &[0; 8]), ("sigma", &sigma, &wide(&[1.0]))])).unwrap();
+            open_features(&path).unwrap_err().to_string()
+        };
+        assert!(said.contains("statistics.npz") && said.contains("floats of 32 or 64 bits"), "{said}");
     }
 
     #[test]

@@ -2,20 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clips::SetReport;
-use crate::detector::Identity;
-use crate::features::FeatureSet;
+use crate::clips::{SetReport, Taken};
+use crate::detector::{Identity, Kind};
+use crate::features::{FeatureOrigin, FeatureSet};
 use crate::metric::{
     Extrapolation, Features, Frechet, Interval, Manifolds, Moments, bootstrap_frechet, frechet, frechet_at_infinity,
     frechet_of_moments, inception_score, kernel_distance, manifolds,
 };
-use crate::protocol::{Protocol, Statistic};
+use crate::protocol::{Framing, Protocol, Sampling, Statistic};
 use crate::{Error, Result};
 
 /// Fewer clips give no number that is worth anything.
 const FEWEST: usize = 64;
 /// With fewer, numbers are far from those of many.
 const FEW: usize = 256;
+/// Sets without a brighter pixel are black, or have another range of values.
+const DARK: u8 = 1;
 
 /// What stands for a set of clips.
 #[derive(Debug, Clone)]
@@ -47,6 +49,8 @@ pub struct Extras {
     pub neighbours: Option<usize>,
     /// Numbers of clips that are too few to mean anything are a warning, not an error.
     pub allow_few: bool,
+    /// Generated clips that are black are a warning, not an error: those of a model that is being trained may be.
+    pub allow_dark: bool,
 }
 
 /// A number and all that it depends on.
@@ -101,8 +105,8 @@ pub struct Parts {
 ///
 /// # Errors
 ///
-/// If the sets do not belong together (another detector, preparation, number of frames or size), are too small, or the statistic
-/// cannot be had from what is there.
+/// If the features are not what the protocol asks for (another detector, epsilon, preparation, number of frames, stride or size), the
+/// sets do not belong together, are too small or black, or the statistic cannot be had from what is there.
 pub fn judge(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures, extras: &Extras) -> Result<Score> {
     if protocol.task.needs_real() != real.is_some() {
         let what = if real.is_some() {
@@ -119,13 +123,15 @@ pub fn judge(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures
     let features = generated.output(&protocol.output)?;
     let mut warnings = doubts(protocol, real, generated, extras)?;
     let (value, mut parts) = statistic(protocol, real, features)?;
+    warnings.extend(parts.frechet.as_ref().and_then(negative));
     match (&protocol.statistic, real) {
         (Statistic::Frechet { covariance }, Some(SetFeatures::Each(real))) => {
             let real = real.output(&protocol.output)?;
             let seed = protocol.seed as u32;
-            parts.interval = extras.resamples.map(|n| bootstrap_frechet(real, features, *covariance, n, seed)).transpose()?;
-            parts.infinity = extras.infinity.then(|| frechet_at_infinity(real, features, *covariance, seed)).transpose()?;
+            // What takes longest is last, so that what cannot be had is said before.
             parts.manifolds = extras.neighbours.map(|k| manifolds(real, features, k)).transpose()?;
+            parts.infinity = extras.infinity.then(|| frechet_at_infinity(real, features, *covariance, seed)).transpose()?;
+            parts.interval = extras.resamples.map(|n| bootstrap_frechet(real, features, *covariance, n, seed)).transpose()?;
         }
         _ if extras.resamples.is_some() || extras.infinity || extras.neighbours.is_some() => {
             warnings.push(
@@ -145,6 +151,14 @@ pub fn judge(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures
         warnings,
         version: env!("CARGO_PKG_VERSION").into(),
     })
+}
+
+/// The features of every clip, where there are any.
+fn each(set: Option<&SetFeatures>) -> Option<&FeatureSet> {
+    match set {
+        Some(SetFeatures::Each(set)) => Some(set),
+        _ => None,
+    }
 }
 
 fn statistic(protocol: &Protocol, real: Option<&SetFeatures>, fake: &Features) -> Result<(f64, Parts)> {
@@ -176,37 +190,88 @@ fn statistic(protocol: &Protocol, real: Option<&SetFeatures>, fake: &Features) -
     }
 }
 
+/// The part of the covariances cannot be negative; how far rounding may make it so.
+const ROUNDED: f64 = 1e-6;
+
+fn negative(distance: &Frechet) -> Option<String> {
+    let Frechet { covariances, traces, .. } = *distance;
+    (covariances < -ROUNDED * traces).then(|| {
+        format!(
+            "the part of the covariances is negative ({covariances:e}), which is more than rounding: the covariances are unsound"
+        )
+    })
+}
+
+/// Refuses features that are not what the protocol asks for; says where clips were chosen otherwise.
+fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &FeatureSet, role: &str) -> Result<Option<String>> {
+    let FeatureOrigin { detector, preparation, set: clips } = &set.origin;
+    let differs = |what: &str, of_set: String, of_protocol: String| {
+        let subject = format!("features of the {role} set {}", clips.path.display());
+        let what = format!(
+            "{what} {of_set}, and the protocol asks for {of_protocol}; take the features again, or ask for what they are of"
+        );
+        Err(Error::refused(subject, what))
+    };
+    let kind = detector.kind.strip_prefix("random_").unwrap_or(&detector.kind);
+    if let Some(other) = Kind::from_name(kind).filter(|kind| *kind != protocol.task.detector()) {
+        return differs("were taken from", other.name().into(), protocol.task.detector().name().into());
+    }
+    if let Some(eps) = detector.batch_norm_eps.filter(|eps| Some(*eps) != protocol.batch_norm_eps) {
+        let asked = protocol.batch_norm_eps.map_or("none".into(), |eps| eps.to_string());
+        return differs("are of batch normalisations with an epsilon of", eps.to_string(), asked);
+    }
+    if *preparation != protocol.preparation {
+        return differs("are of pixels prepared by", format!("{preparation:?}"), format!("{:?}", protocol.preparation));
+    }
+    if clips.frames != protocol.frames {
+        return differs("are of clips whose number of frames is", clips.frames.to_string(), protocol.frames.to_string());
+    }
+    if let Some(stride) = clips.stride.filter(|stride| *stride != sampling.stride) {
+        return differs("are of clips of frames with a stride of", stride.to_string(), sampling.stride.to_string());
+    }
+    let asked = Taken::by(protocol, sampling);
+    let framing = clips.taken.map(|taken| taken.framing).filter(|framing| *framing != asked.framing);
+    let size = protocol.framing.map(|framing| framing.size).zip(clips.frame_size).filter(|(asked, size)| asked != size);
+    if framing.is_some() || size.is_some() {
+        let of = |framing: Option<Framing>, size: Option<[usize; 2]>| match (framing, size) {
+            (Some(Framing { size: [h, w], transform }), _) => format!("{w} × {h} by {transform:?}"),
+            (None, Some([h, w])) => format!("{w} × {h} as they are"),
+            (None, None) => "frames as they are".into(),
+        };
+        return differs(
+            "are of frames brought to",
+            of(clips.taken.and_then(|taken| taken.framing), clips.frame_size),
+            of(asked.framing, None),
+        );
+    }
+    let others = clips.taken.filter(|taken| *taken != asked);
+    Ok(others.map(|taken| {
+        format!("the {role} clips were chosen otherwise than the protocol says: {taken:?}, and it asks for {asked:?}")
+    }))
+}
+
 /// Refuses sets that do not belong together; says what makes a number doubtful.
 fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, extras: &Extras) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
+    warnings.extend(check_protocol(protocol, &protocol.fake, fake, "generated")?);
+    if let (Some(SetFeatures::Each(real)), Some(sampling)) = (real, &protocol.real) {
+        warnings.extend(check_protocol(protocol, sampling, real, "real")?);
+    }
+    let (items, usual) = if protocol.frames == 1 { ("frames", "50,000") } else { ("clips", "2048") };
     let (n, d) = (fake.names.len(), fake.output(&protocol.output)?.width());
     if n < FEWEST && !extras.allow_few {
         let what = format!(
-            "{n} clips; {} of fewer than {FEWEST} says nothing. Generate more (usual are 2048), or allow few for a trial",
+            "{n} {items}; {} of fewer than {FEWEST} says nothing. Generate more (usual are {usual}), or allow few for a trial",
             protocol.task.name()
         );
         return Err(Error::refused(format!("generated set {}", fake.origin.set.path.display()), what));
     }
     if let Some(SetFeatures::Each(real)) = real {
         let (one, other) = (&real.origin, &fake.origin);
-        let differences = [
-            ("the detector", one.detector != other.detector, format!("{:?}", one.detector), format!("{:?}", other.detector)),
-            (
-                "the preparation of pixels",
-                one.preparation != other.preparation,
-                format!("{:?}", one.preparation),
-                format!("{:?}", other.preparation),
-            ),
-            (
-                "the number of frames",
-                one.set.frames != other.set.frames,
-                one.set.frames.to_string(),
-                other.set.frames.to_string(),
-            ),
-        ];
-        if let Some((what, _, of_real, of_fake)) = differences.iter().find(|(_, differ, ..)| *differ) {
+        if !one.detector.is_same(&other.detector) {
             let what = format!(
-                "{what} differs: {of_real} of the real set, {of_fake} of the generated one; take features of both in one way"
+                "the detector differs: {:?} of the real set, {:?} of the generated one; take features of both from one",
+                one.detector, other.detector
             );
             return Err(Error::refused("features", what));
         }
@@ -220,8 +285,19 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
             return Err(Error::refused("frames", what));
         }
         if real.names.len() < FEWEST && !extras.allow_few {
-            let what = format!("{} clips; expected at least {FEWEST}. Take more, or allow few for a trial", real.names.len());
+            let what = format!("{} {items}; expected at least {FEWEST}. Take more, or allow few for a trial", real.names.len());
             return Err(Error::refused(format!("real set {}", one.set.path.display()), what));
+        }
+    }
+    for (role, set) in [("generated", Some(fake)), ("real", each(real))] {
+        if let Some(set) = set.filter(|set| set.brightest <= DARK) {
+            let what =
+                "no pixel is brighter than 1 of 255: they are black, or values from 0 to 1 were stored where 0 to 255 belong";
+            let subject = format!("{role} set {}", set.origin.set.path.display());
+            if role == "real" || !extras.allow_dark {
+                return Err(Error::refused(subject, what));
+            }
+            warnings.push(format!("{subject}: {what}"));
         }
     }
     let sets = real.into_iter().map(|set| ("real", set.report())).chain([("generated", &fake.origin.set)]);
@@ -231,10 +307,10 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
             warnings
                 .push("the file of the real set does not say how many clips it is of, nor by which protocol it was made".into());
         } else if matches!(protocol.statistic, Statistic::Frechet { .. }) && clips <= d {
-            warnings.push(format!("{clips} {role} clips for features of {d} values: the covariance has no full rank, and the distance is far too large to compare with others"));
+            warnings.push(format!("{clips} {role} {items} for features of {d} values: the covariance has no full rank, and the distance is far too large to compare with others"));
         } else if clips < FEW {
             warnings.push(format!(
-                "{clips} {role} clips: the number is not to be compared with published ones (usual are 2048 and more)"
+                "{clips} {role} {items}: the number is not to be compared with published ones (usual are {usual} and more)"
             ));
         }
         if set.too_short > 0 {
@@ -254,7 +330,7 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
         && real > 0
     {
         warnings
-            .push(format!("{real} real and {fake} generated clips: distances of sets of unequal size are biased differently"));
+            .push(format!("{real} real and {fake} generated {items}: distances of sets of unequal size are biased differently"));
     }
     if fake.origin.detector.kind.starts_with("random") {
         warnings.push(format!(
@@ -291,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_score_says_all_that_it_depends_on() {
-        let extras = Extras { resamples: Some(20), infinity: true, neighbours: Some(3), allow_few: false };
+        let extras = Extras { resamples: Some(20), infinity: true, neighbours: Some(3), ..Extras::default() };
         let score = judge(&fvd(), Some(&each(300)), &each(280), &extras).unwrap();
         assert!(score.value > 0.0 && score.parts.frechet.unwrap().value == score.value);
         assert!(score.parts.interval.is_some() && score.parts.infinity.is_some() && score.parts.manifolds.is_some());
@@ -316,11 +392,73 @@ mod tests {
         assert!(said(each(300), each(63)).contains("63 clips"));
         assert!(said(each(63), each(300)).contains("63 clips"));
         assert!(said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into())).contains("detector differs"));
-        assert!(said(each(300), with(each(300), |s| s.origin.set.frames = 10)).contains("number of frames differs"));
         assert!(said(with(each(300), |s| s.origin.set.frame_size = Some([8, 9])), each(300)).contains("9 × 8"));
+        // The same weights by another name of the file are the same.
+        let copy = with(each(300), |s| s.origin.detector.source = "copy".into());
+        assert!(judge(&fvd(), Some(&each(300)), &copy, &Extras::default()).is_ok());
         assert!(judge(&fvd(), None, &each(300), &Extras::default()).is_err());
         let is = Protocol::named("latte", Task::Is, None).unwrap();
         assert!(judge(&is, Some(&each(300)), &each(300), &Extras::default()).is_err());
+    }
+
+    /// A change of a set, and what must be said of it.
+    type Change = (fn(&mut FeatureSet), &'static str);
+
+    #[test]
+    fn features_that_are_not_what_the_protocol_asks_for_are_refused_on_either_side() {
+        let changes: [Change; 8] = [
+            (|s| s.origin.set.frames = 10, "frames is 10, and the protocol asks for 16"),
+            (|s| s.origin.set.stride = Some(2), "stride of 2, and the protocol asks for 1"),
+            (|s| s.origin.preparation.resize = crate::resize::Resize::TfBilinear, "TfBilinear"),
+            (|s| s.origin.preparation.values = crate::detector::ValueMap::ZeroToOne, "ZeroToOne"),
+            (|s| s.origin.detector.batch_norm_eps = Some(1e-5), "0.00001, and the protocol asks for 0.001"),
+            (|s| s.origin.detector.kind = "c3d".into(), "c3d, and the protocol asks for i3d"),
+            (|s| s.origin.detector.kind = "random_c3d".into(), "c3d, and the protocol asks for i3d"),
+            (|s| s.brightest = 1, "0 to 1"),
+        ];
+        let few = Extras { allow_few: true, ..Extras::default() };
+        let said = |real: &SetFeatures, fake: &SetFeatures| judge(&fvd(), Some(real), fake, &few).unwrap_err().to_string();
+        for (change, expected) in changes {
+            let changed = with(each(300), change);
+            for (real, fake, role) in [(&changed, &each(300), "real set"), (&each(300), &changed, "generated set")] {
+                let said = said(real, fake);
+                assert!(said.contains(expected) && said.contains(role), "{said}");
+            }
+        }
+        // Frames were cut to a size that is theirs now, and the protocol takes them as they are.
+        let sized = fvd().changed(|p| p.framing = Some(Framing { size: [8, 8], transform: latte_video::Transform::CropResize }));
+        let of = |protocol: &Protocol| {
+            let taken = Taken::by(protocol, &protocol.fake);
+            with(each(300), |s| s.origin.set.taken = Some(taken))
+        };
+        assert!(said(&each(300), &of(&sized)).contains("8 × 8 by CropResize, and the protocol asks for frames as they are"));
+        let larger =
+            fvd().changed(|p| p.framing = Some(Framing { size: [16, 16], transform: latte_video::Transform::CropResize }));
+        let refused = judge(&larger, Some(&each(300)), &each(300), &few).unwrap_err().to_string();
+        assert!(refused.contains("8 × 8 as they are, and the protocol asks for 16 × 16"), "{refused}");
+        // Other clips of the same kind can be compared, and it is said.
+        let first = fvd().changed(|p| p.seed = 9);
+        let warnings = judge(&fvd(), Some(&each(300)), &of(&first), &few).unwrap().warnings;
+        assert!(
+            warnings.iter().any(|w| w.contains("generated clips were chosen otherwise") && w.contains("seed: 9")),
+            "{warnings:?}"
+        );
+        assert!(judge(&fvd(), Some(&each(300)), &of(&fvd()), &few).unwrap().warnings.is_empty());
+    }
+
+    #[test]
+    fn black_clips_of_a_model_in_training_are_judged_and_real_ones_never() {
+        let extras = Extras { allow_dark: true, ..Extras::default() };
+        let dark = || with(each(300), |s| s.brightest = 0);
+        let score = judge(&fvd(), Some(&each(300)), &dark(), &extras).unwrap();
+        assert!(score.warnings.iter().any(|w| w.contains("they are black")), "{:?}", score.warnings);
+        assert!(judge(&fvd(), Some(&dark()), &each(300), &extras).is_err());
+    }
+
+    #[test]
+    fn a_negative_part_of_the_covariances_is_told_from_rounding() {
+        let of = |covariances: f64| negative(&Frechet { value: covariances, means: 0.0, covariances, traces: 100.0 });
+        assert!(of(-2e-4).unwrap().contains("-2e-4") && of(-0.5e-4).is_none() && of(3.0).is_none());
     }
 
     #[test]
@@ -335,9 +473,22 @@ mod tests {
             s.origin.set.too_short = 7;
         });
         let warnings = judge(&fvd(), Some(&real), &fake, &few).unwrap().warnings.join("\n");
-        for part in ["3 real clips for features of 3 values", "10 generated clips", "7 of 3 real", "a.mp4", "random weights"] {
+        let expected = [
+            "3 real clips for features of 3 values",
+            "10 generated clips",
+            "7 of 3 real",
+            "a.mp4",
+            "random weights",
+            "3 real and 10",
+        ];
+        for part in expected {
             assert!(warnings.contains(part), "{part}: {warnings}");
         }
+        // Of four values, four are too few for a covariance of full rank, in either set.
+        let warnings =
+            |real: usize, fake: usize| judge(&fvd(), Some(&each(real)), &each(fake), &few).unwrap().warnings.join("\n");
+        assert!(warnings(300, 3).contains("3 generated clips for features") && !warnings(4, 4).contains("for features"));
+        assert!(warnings(255, 255).contains("255 real clips: ") && warnings(256, 256).is_empty());
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn videos(folder: &Path, count: usize, frames: usize, shade: usize) {
 }
 
 fn protocol() -> Protocol {
-    // Many small groups: 64 frames make a group of 4 clips.
+    // About 256 frames make a group: 52 clips.
     Protocol::named("latte", Task::Fvd, Some(2)).unwrap().changed(|p| p.frames = 5)
 }
 
@@ -115,8 +115,9 @@ fn one_two_and_five_processes_give_the_same_number_to_the_last_digit() {
     let mut values = Vec::new();
     for shares in [1, 2, 5] {
         let mut features = Vec::new();
-        for folder in [&real, &fake] {
-            let clips = open(folder, &protocol).unwrap();
+        for (folder, sampling, role) in [(&real, protocol.real.unwrap(), "real"), (&fake, protocol.fake, "generated")] {
+            let location = Location::new(Layout::Folder, folder);
+            let clips = ClipSet::open(&location, &sampling, &protocol, Decoder::BuiltIn, role).unwrap();
             let cache = dir.path().join(format!("cache-{shares}"));
             let detector = Simple::new();
             let mut found = None;
@@ -181,6 +182,159 @@ fn finished_groups_are_taken_from_the_cache_and_damaged_ones_made_again() {
 }
 
 #[test]
+fn groups_in_the_wrong_folder_and_parts_without_an_output_are_no_part_of_a_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    videos(&one, 60, 12, 0);
+    videos(&other, 60, 12, 40);
+    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() });
+    let detector = Simple::new();
+    let mut folders = Vec::new();
+    let mut run = |folder: &Path| {
+        let clips = open(folder, &protocol).unwrap();
+        let set = whole(extract(&clips, &detector, protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap());
+        folders.push(cache.folder.join(set.origin.key()));
+        set
+    };
+    let (first, second) = (run(&one), run(&other));
+    assert_ne!(first.outputs, second.outputs);
+    let [of_one, of_other] = [&folders[0], &folders[1]].map(|folder| folder.join("group-000000.safetensors"));
+    std::fs::copy(&of_one, &of_other).unwrap();
+    let again = |folder: &Path| {
+        let clips = open(folder, &protocol).unwrap();
+        whole(extract(&clips, &detector, protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap())
+    };
+    assert_eq!(again(&other), second);
+    // A group of a former run that has more is cut to what is asked for; one that has less is made again.
+    let mut more = FeatureSet { names: first.names[..52].to_vec(), ..first.clone() };
+    let logits = first.outputs["logits"].rows(&(0..52).collect::<Vec<_>>());
+    more.outputs = [("logits".to_string(), logits.clone()), ("more".to_string(), logits)].into();
+    rewrite(&of_one, &more);
+    assert_eq!(again(&one), first);
+    let said = merge(&folders[..1]).unwrap_err().to_string();
+    assert!(said.contains("52 rows of the output `more` for 60 clips"), "{said}");
+    more.outputs.remove("logits");
+    rewrite(&of_one, &more);
+    assert_eq!(again(&one), first);
+    assert_eq!(merge(&folders[..1]).unwrap(), first);
+    let said = merge(&folders).unwrap_err().to_string();
+    assert!(said.contains("other clips or another detector"), "{said}");
+}
+
+/// Another set in the place of a group, which says of itself that it is that group.
+fn rewrite(group: &Path, set: &FeatureSet) {
+    let (_, description) = latte_weights::load(group).unwrap();
+    let mut description = description.unwrap();
+    description["names"] = set.names.clone().into();
+    let tensor = |(name, features): (&String, &latte_eval::metric::Features)| {
+        let shape = (features.len(), features.width());
+        (name.clone(), Tensor::from_slice(features.values(), shape, &Device::Cpu).unwrap())
+    };
+    let tensors = set.outputs.iter().map(tensor).collect();
+    latte_weights::save(group, &tensors, Some(&description)).unwrap();
+}
+
+/// Clips of which some cannot be read.
+struct Failing {
+    clips: ClipsInMemory,
+    bad: &'static [usize],
+}
+
+impl ClipList for Failing {
+    fn report(&self) -> &latte_eval::clips::SetReport {
+        self.clips.report()
+    }
+
+    fn len(&self) -> usize {
+        self.clips.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.clips.name(index)
+    }
+
+    fn read(&self, range: std::ops::Range<usize>) -> Vec<Result<Clip, String>> {
+        let bad = |(index, clip): (usize, Result<Clip, String>)| match self.bad.iter().position(|bad| *bad == index) {
+            // The first of them cannot be decoded, others have another size than was said.
+            Some(0) => Err(format!("clip {index}: cut off")),
+            Some(_) => Ok(Clip::new(vec![9; 4 * 4 * 5 * 3], [4, 4, 5, 3], 8.0).unwrap()),
+            None => clip,
+        };
+        range.clone().zip(self.clips.read(range)).map(bad).collect()
+    }
+}
+
+#[test]
+fn clips_that_cannot_be_read_are_counted_wherever_features_come_from() {
+    let dir = tempfile::tempdir().unwrap();
+    // 64 clips of 4 frames make a group.
+    let clip =
+        |i: usize| Clip::new((0..4 * 4 * 4 * 3).map(|p| ((p * (i + 3) + i) % 251) as u8).collect(), [4, 4, 4, 3], 8.0).unwrap();
+    let clips = |bad| Failing { clips: ClipsInMemory::new("some", (0..70).map(clip).collect()).unwrap(), bad };
+    let cache = Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() };
+    let run = |bad, heard: &mut Heard| extract(&clips(bad), &Simple::new(), protocol().preparation, TAPS, Some(&cache), heard);
+    let mut heard = Heard::default();
+    let set = whole(run(&[2, 66], &mut heard).unwrap());
+    assert_eq!(
+        (set.names.len(), set.origin.set.clips, set.origin.set.videos, set.output("logits").unwrap().len()),
+        (68, 68, 70, 68)
+    );
+    assert_eq!(heard.warnings, ["clip 2: cut off", "66: its frames are [4, 4, 5, 3], expected [4, 4, 4, 3]"]);
+    assert_eq!(set.origin.set.unreadable, heard.warnings);
+    assert!(!set.names.contains(&"2".to_string()) && set.names[2] == "3");
+    // From the cache, from parts, and in a number.
+    assert_eq!(whole(run(&[2, 66], &mut Heard::default()).unwrap()), set);
+    assert_eq!(merge(&[cache.folder.join(set.origin.key())]).unwrap(), set);
+    let of = protocol().changed(|p| p.frames = 4);
+    let features = SetFeatures::Each(Box::new(set));
+    let warnings = judge(&of, Some(&features), &features, &Extras::default()).unwrap().warnings;
+    for role in ["2 real", "2 generated"] {
+        let expected = format!("{role} videos or clips cannot be read and are left out; the first: clip 2: cut off");
+        assert!(warnings.contains(&expected), "{warnings:?}");
+    }
+    // Nothing that can be read is no set.
+    let none = Failing { clips: ClipsInMemory::new("none", vec![clip(1)]).unwrap(), bad: &[0] };
+    let said = extract(&none, &Simple::new(), protocol().preparation, TAPS, None, &mut Unseen).unwrap_err().to_string();
+    assert!(said.contains("none of its clips can be read") && said.contains("cut off"), "{said}");
+}
+
+#[test]
+fn what_an_interrupted_run_leaves_behind_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("v");
+    videos(&folder, 120, 12, 0);
+    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() });
+    let detector = Simple::new();
+    let run = || {
+        let clips = open(&folder, &protocol).unwrap();
+        whole(extract(&clips, &detector, protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap())
+    };
+    let first = run();
+    let parts = cache.folder.join(first.origin.key());
+    // Killed while the second of three groups was written.
+    let begun = parts.join("group-000001.safetensors");
+    let bytes = std::fs::read(&begun).unwrap();
+    std::fs::write(parts.join("group-000001.safetensors.tmp"), &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::remove_file(&begun).unwrap();
+    std::fs::remove_file(parts.join("group-000002.safetensors")).unwrap();
+    assert!(merge(std::slice::from_ref(&parts)).unwrap_err().to_string().contains("2 of 3 parts are missing (2, 3)"));
+    assert_eq!(run(), first);
+    assert_eq!(detector.clips.load(Ordering::Relaxed), 120 + 68);
+    assert_eq!(merge(&[parts]).unwrap(), first);
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_one_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    videos(&dir.path().join("v"), 3, 12, 0);
+    std::fs::write(dir.path().join("file"), b"").unwrap();
+    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("file"), share: "1/1".parse().unwrap() });
+    let clips = open(&dir.path().join("v"), &protocol).unwrap();
+    let said = extract(&clips, &Simple::new(), protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap_err().to_string();
+    assert!(said.contains("features are to be kept here") && said.contains("name one that can be written to"), "{said}");
+}
+
+#[test]
 fn short_and_unreadable_videos_are_counted_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
@@ -195,7 +349,7 @@ fn short_and_unreadable_videos_are_counted_or_refused() {
     let fake = latte_eval::protocol::Sampling { stride: 2, ..protocol.fake };
     let location = Location::new(Layout::Folder, &folder);
     let refused = ClipSet::open(&location, &fake, &protocol, Decoder::BuiltIn, "generated").unwrap_err().to_string();
-    assert!(refused.contains("generated set") && refused.contains("needs 9"), "{refused}");
+    assert!(refused.contains("generated set") && refused.contains(".mp4 has ") && refused.contains("needs 9"), "{refused}");
     // Too few frames for the detector.
     let short = protocol.changed(|p| p.frames = 1);
     let said = extract(&open(&folder, &short).unwrap(), &Simple::new(), short.preparation, TAPS, None, &mut Unseen).unwrap_err();
@@ -225,6 +379,20 @@ fn clips_follow_from_names_and_seed() {
     // One behind the other: frames 0 to 8 and 10 to 18, …
     let every = names(&protocol.changed(|p| p.real.as_mut().unwrap().start = StartRule::Every));
     assert_eq!(&every[..4], ["000.mp4@0", "000.mp4@10", "000.mp4@20", "000.mp4@30"]);
+    // The last frame that a clip can begin at is one of them: of 39 frames frame 30, of 10 frame 1.
+    let shorter = dir.path().join("shorter");
+    videos(&shorter, 1, 39, 0);
+    let names = |folder: &Path, protocol: &Protocol| {
+        let clips = open(folder, protocol).unwrap();
+        (0..clips.len()).map(|i| clips.name(i)).collect::<Vec<_>>()
+    };
+    let every = names(&shorter, &protocol.changed(|p| p.real.as_mut().unwrap().start = StartRule::Every));
+    assert_eq!(every, ["000.mp4@0", "000.mp4@10", "000.mp4@20", "000.mp4@30"]);
+    let short = dir.path().join("short");
+    videos(&short, 30, 10, 0);
+    let starts: Vec<String> = names(&short, &protocol).into_iter().step_by(3).map(|name| name[8..].to_string()).collect();
+    assert!(starts.contains(&"0".to_string()) && starts.contains(&"1".to_string()), "{starts:?}");
+    assert!(starts.iter().all(|start| start == "0" || start == "1"), "{starts:?}");
 }
 
 #[test]
@@ -243,7 +411,9 @@ fn frames_of_many_sizes_need_one_size_and_dark_pixels_are_refused() {
     assert!(clips.read(0..4).iter().all(|clip| clip.as_ref().unwrap().shape() == [5, 8, 8, 3]));
 
     let dark = ClipsInMemory::new("dark", vec![Clip::new(vec![1; 4 * 4 * 3], [4, 2, 2, 3], 8.0).unwrap()]).unwrap();
-    let said = extract(&dark, &Simple::new(), protocol.preparation, TAPS, None, &mut Unseen).unwrap_err().to_string();
+    let set = whole(extract(&dark, &Simple::new(), protocol.preparation, TAPS, None, &mut Unseen).unwrap());
+    let (set, of) = (SetFeatures::Each(Box::new(set)), protocol.changed(|p| p.frames = 4));
+    let said = judge(&of, Some(&set), &set, &Extras { allow_few: true, ..Extras::default() }).unwrap_err().to_string();
     assert!(said.contains("0 to 1"), "{said}");
     assert!(ClipsInMemory::new("none", Vec::new()).is_err());
 }

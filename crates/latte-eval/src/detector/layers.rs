@@ -85,3 +85,33 @@ pub(super) fn mean_of_places(x: &Tensor) -> Result<Tensor> {
     let mean = latte_ops::pool_3d(x, latte_ops::Pool::Mean, latte_ops::Window::valid([t, h, w]))?;
     Ok(mean.reshape((n, c))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use latte_ops::{Parameters, convolution_3d};
+
+    use super::*;
+
+    #[test]
+    fn a_normalisation_folded_in_is_the_normalisation() -> Result<()> {
+        let unit = Unit { convolution: "c".into(), norm: "n".into(), channels: [1, 1], kernel: vec![1; 3] };
+        let weights: Parameters = [
+            ("c.weight", vec![1; 5], 3_f32),
+            ("n.weight", vec![1], 5.0),
+            ("n.bias", vec![1], 7.0),
+            ("n.running_mean", vec![1], 11.0),
+        ]
+        .into_iter()
+        .chain([("n.running_var", vec![1], 3.75)])
+        .map(|(name, shape, value)| (name.to_string(), Tensor::full(value, shape, &Device::Cpu).unwrap()))
+        .collect();
+        let convolution = unit.read(&weights, 0.25, [1; 3], Padding::NONE)?;
+        let of = |x: f32| -> Result<f32> {
+            let y = convolution_3d(&Tensor::full(x, (1, 1, 1, 1, 1), &Device::Cpu)?, &convolution)?;
+            Ok(y.flatten_all()?.to_vec1::<f32>()?[0])
+        };
+        // (3x − 11) / √(3.75 + 0.25) · 5 + 7, and nothing below zero.
+        assert_eq!((of(5.0)?, of(2.0)?), (17.0, 0.0));
+        Ok(())
+    }
+}

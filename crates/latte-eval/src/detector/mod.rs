@@ -56,6 +56,13 @@ pub struct Identity {
     pub batch_norm_eps: Option<f64>,
 }
 
+impl Identity {
+    /// Whether it gives the same features: the same weights by whatever name of a file.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.kind, &self.weights, self.batch_norm_eps) == (&other.kind, &other.weights, other.batch_norm_eps)
+    }
+}
+
 /// A network that turns clips into features.
 pub trait Detector: Sync {
     /// Which network, whose weights.

@@ -108,4 +108,20 @@ mod tests {
         assert_ne!(weights[..9], values(1, "Mixed_3c.b1b.conv3d.weight", &shape)[..9]);
         assert!(values(1, "a.running_var", &[100]).iter().all(|v| (0.5..1.5).contains(v)));
     }
+
+    #[test]
+    fn everybody_has_the_same_weights() {
+        // The same steps in Python. Recorded numbers of `random_i3d` are of these weights.
+        let expected: [(&str, &[usize], &[f32]); 4] = [
+            ("Conv3d_1a_7x7.conv3d.weight", &[64, 3, 7, 7, 7], &[0.028_118_407, 0.054_147_035, 0.063_784_12, 0.055_886_063]),
+            ("Mixed_3b.b0.bn.running_var", &[64], &[0.768_730_9, 1.164_817_1, 0.759_235_1]),
+            ("logits.conv3d.bias", &[400], &[-0.054_989_07, 0.104_972_54, 0.052_753_54, -0.291_129_18]),
+            ("logits.conv3d.weight", &[400, 1024, 1, 1, 1], &[-0.000_226_214_66, 0.005_329_596_6, -0.016_795_047]),
+        ];
+        for (name, shape, expected) in expected {
+            for (found, expected) in values(0, name, shape).iter().zip(expected) {
+                assert!((found / expected - 1.0).abs() < 1e-5, "{name}: {found} is not {expected}");
+            }
+        }
+    }
 }

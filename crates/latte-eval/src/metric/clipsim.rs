@@ -53,8 +53,10 @@ mod tests {
     fn cosines_are_averaged_over_frames_and_then_over_clips() {
         let texts = rows(&[1.0, 0.0, 0.0, 2.0]);
         // One frame of the first clip, three of the second.
-        let frames = rows(&[5.0, 0.0, 0.0, 3.0, 7.0, 0.0, 0.0, -1.0]);
-        assert_eq!(clipsim(&frames, &[1, 3], &texts).unwrap(), (0.5, vec![1.0, 0.0]));
+        let frames = rows(&[5.0, 0.0, 0.0, 3.0, 7.0, 0.0, -3.0, 4.0]);
+        let (mean, clips) = clipsim(&frames, &[1, 3], &texts).unwrap();
+        assert!((clips[0] - 1.0).abs() < 1e-15 && (clips[1] - (1.0 + 0.0 + 0.8) / 3.0).abs() < 1e-15, "{clips:?}");
+        assert!((mean - 0.8).abs() < 1e-15, "{mean}");
         for wrong in [&[4][..], &[2, 3], &[0, 4]] {
             assert!(clipsim(&frames, wrong, &texts).is_err());
         }

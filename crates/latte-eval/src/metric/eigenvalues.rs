@@ -231,6 +231,10 @@ mod tests {
         assert!(expected.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-8), "{found:?}");
         assert_eq!(symmetric_eigenvalues(&[0.0; 9]).unwrap(), [0.0; 3]);
         assert_eq!(symmetric_eigenvalues(&[2.0, 0.0, 0.0, 1.0]).unwrap(), [1.0, 2.0]);
+        // A column that its head is nearly all of: the difference of head and norm must not vanish.
+        let found = symmetric_eigenvalues(&[2.0, 1.0, 1e-9, 1.0, 3.0, 0.0, 1e-9, 0.0, 9.0]).unwrap();
+        let root = 5.0_f64.sqrt() / 2.0;
+        assert!(found.iter().zip([2.5 - root, 2.5 + root, 9.0]).all(|(a, b)| (a - b).abs() < 1e-14), "{found:?}");
         let tiny: Vec<f64> = [2.0, 1.0, 1.0, 2.0].iter().map(|v| v * 1e-200).collect();
         let found = symmetric_eigenvalues(&tiny).unwrap();
         assert!((found[0] / 1e-200 - 1.0).abs() < 1e-14 && (found[1] / 3e-200 - 1.0).abs() < 1e-14, "{found:?}");

@@ -17,11 +17,15 @@ pub struct Frechet {
     pub means: f64,
     /// What comes from the covariances.
     pub covariances: f64,
+    /// The traces of both covariances together: the part of the covariances is what the root leaves of them.
+    #[serde(default)]
+    pub traces: f64,
 }
 
 impl Frechet {
-    fn of(means: f64, covariances: f64) -> Self {
-        Self { value: means + covariances, means, covariances }
+    fn of(means: f64, traces: f64, root: f64) -> Self {
+        let covariances = traces - 2.0 * root;
+        Self { value: means + covariances, means, covariances, traces }
     }
 }
 
@@ -50,7 +54,7 @@ pub fn frechet(real: &Features, fake: &Features, covariance: Covariance) -> Resu
         few.rows.times(&scatter)?.times_transposed(&few.rows)?
     };
     let root = trace_of_root(inner)? / (first.divisor * second.divisor).sqrt();
-    Ok(Frechet::of(apart(&first.mean, &second.mean), first.trace() + second.trace() - 2.0 * root))
+    Ok(Frechet::of(apart(&first.mean, &second.mean), first.trace() + second.trace(), root))
 }
 
 /// The distance from the moments alone.
@@ -71,7 +75,7 @@ pub fn frechet_of_moments(real: &Moments, fake: &Moments, covariance: Covariance
     let factor = cholesky::factor(&first); // [d, rank]
     drop(first);
     let root = if factor.columns == 0 { 0.0 } else { trace_of_root(factor.transposed().times(&second.times(&factor)?)?)? };
-    Ok(Frechet::of(apart(real.mean(), fake.mean()), traces - 2.0 * root))
+    Ok(Frechet::of(apart(real.mean(), fake.mean()), traces, root))
 }
 
 /// `tr √m` of a positive semi-definite matrix.
@@ -203,6 +207,22 @@ mod tests {
         let [biased, unbiased] = [Covariance::Biased, Covariance::Unbiased].map(|kind| frechet(&real, &fake, kind).unwrap());
         close(unbiased.covariances, biased.covariances * 50.0 / 49.0, 1e-10);
         assert_eq!(unbiased.means, biased.means);
+    }
+
+    #[test]
+    fn statistics_that_a_file_has_rounded_to_f32_still_give_the_distance() {
+        // Half of the directions have no variance, so rounding makes some eigenvalues negative.
+        let [real, fake] = [features(&normal(20, 40, 1)), features(&normal(200, 40, 2))];
+        let (whole, fake) = (Moments::of(&real).unwrap(), Moments::of(&fake).unwrap());
+        let rounded = |values: &[f64]| values.iter().map(|v| f64::from(*v as f32)).collect();
+        let of_file =
+            Moments::from_covariance(rounded(whole.mean()), rounded(&whole.covariance(Covariance::Unbiased).unwrap()), "f32")
+                .unwrap();
+        assert!(of_symmetric(of_file.covariance_matrix(Covariance::Unbiased).unwrap()).unwrap()[0] < -1e-9);
+        let of = |real: &Moments, fake: &Moments| frechet_of_moments(real, fake, Covariance::Unbiased).unwrap();
+        let expected = of(&whole, &fake).value;
+        close(of(&of_file, &fake).value, expected, 1e-4);
+        close(of(&fake, &of_file).value, expected, 1e-4);
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod manifold;
 mod matrix;
 mod moments;
 mod numpy_random;
+#[cfg(test)]
+mod tests;
 
 pub use bootstrap::{Interval, bootstrap_frechet};
 pub use clipsim::clipsim;

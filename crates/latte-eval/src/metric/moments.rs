@@ -3,8 +3,12 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::eigenvalues::of_symmetric;
 use super::matrix::{Features, Matrix};
 use crate::{Error, Result};
+
+/// Files in f32 have eigenvalues that rounding has made negative, by about the root of the width times 2⁻²⁴ of the largest.
+const ROUNDED: f64 = 1e-5;
 
 /// Rows that are widened to f64 at a time.
 const ROWS: usize = 2048;
@@ -63,7 +67,8 @@ impl Moments {
     ///
     /// # Errors
     ///
-    /// If the sizes do not fit, a value is not finite, or the covariance is not symmetric or has negative variances.
+    /// If the sizes do not fit, a value is not finite, or the covariance is none: not symmetric, or with a negative variance in some
+    /// direction.
     pub fn from_covariance(mean: Vec<f64>, covariance: Vec<f64>, subject: &str) -> Result<Self> {
         let width = mean.len();
         if width == 0 || covariance.len() != width * width {
@@ -75,11 +80,17 @@ impl Moments {
         }
         let mut scatter = Matrix::new(covariance, width, width);
         let most = (0..width).fold(0.0_f64, |most, i| most.max(scatter.row(i)[i].abs()));
-        let uneven = (0..width).any(|i| (0..i).any(|j| (scatter.row(i)[j] - scatter.row(j)[i]).abs() > 1e-6 * most));
-        if uneven || (0..width).any(|i| scatter.row(i)[i] < -1e-6 * most) {
-            return Err(Error::refused(subject, "its `sigma` is no covariance (not symmetric, or with negative variances)"));
+        let none = |what: &str| Error::refused(subject, format!("its `sigma` is no covariance: {what}; write the file again"));
+        if (0..width).any(|i| (0..i).any(|j| (scatter.row(i)[j] - scatter.row(j)[i]).abs() > 1e-6 * most)) {
+            return Err(none("it is not symmetric"));
         }
         scatter.symmetrise();
+        let eigenvalues = of_symmetric(scatter.clone())?;
+        if let (Some(least), Some(largest)) = (eigenvalues.first(), eigenvalues.last())
+            && *least < -ROUNDED * largest.abs()
+        {
+            return Err(none(&format!("its eigenvalues go from {least:.2e} to {largest:.2e}, and none may be negative")));
+        }
         Ok(Self { count: None, mean, scatter })
     }
 
@@ -211,9 +222,21 @@ mod tests {
     fn what_is_no_covariance_is_refused() {
         let from = |mean: &[f64], sigma: &[f64]| Moments::from_covariance(mean.to_vec(), sigma.to_vec(), "a.npz");
         assert!(from(&[0.0, 0.0], &[1.0, 0.5, 0.5, 1.0]).is_ok());
-        for sigma in [&[1.0, 0.5, 0.4, 1.0][..], &[1.0, 0.0, 0.0, -1.0], &[1.0, 0.0], &[f64::NAN, 0.0, 0.0, 1.0]] {
+        let cases = [
+            (&[1.0, 0.5, 0.4, 1.0][..], "not symmetric"),
+            (&[1.0, 0.0, 0.0, -1.0], "none may be negative"),
+            // No variance of a value is negative, but that of their difference is.
+            (&[1.0, 5.0, 5.0, 1.0], "from -4.00e0 to 6.00e0"),
+            (&[0.0, 1.0, 1.0, 0.0], "none may be negative"),
+            (&[1.0, 0.0], "expected 2 × 2"),
+            (&[f64::NAN, 0.0, 0.0, 1.0], "no finite numbers"),
+        ];
+        for (sigma, expected) in cases {
             let said = from(&[0.0, 0.0], sigma).unwrap_err().to_string();
-            assert!(said.starts_with("a.npz: "), "{said}");
+            assert!(said.starts_with("a.npz: ") && said.contains(expected), "{said}");
         }
+        assert!(from(&[0.0], &[-1.0]).is_err() && from(&[0.0], &[0.0]).is_ok());
+        // As a file in f32 may round.
+        assert!(from(&[0.0, 0.0], &[1.0, 1.0 + 1e-7, 1.0 + 1e-7, 1.0]).is_ok());
     }
 }

@@ -261,7 +261,11 @@ struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     fn new(common: &'a CommonArgs, real: Option<&'a RealArgs>, extras: &ExtraArgs) -> Self {
         let ExtraArgs { bootstrap, infinity, neighbours } = *extras;
-        Self { common, real, extras: Extras { resamples: bootstrap, infinity, neighbours, allow_few: common.allow_few } }
+        Self {
+            common,
+            real,
+            extras: Extras { resamples: bootstrap, infinity, neighbours, allow_few: common.allow_few, ..Extras::default() },
+        }
     }
 
     /// The protocol of a task, with what was asked for to be otherwise.

@@ -87,7 +87,16 @@ impl<'a> Sets<'a> {
     /// If the set cannot be read or does not fit the protocol.
     pub(crate) fn take(&mut self, wanted: Clips<'a>, protocol: &Protocol, detector: &dyn Detector) -> anyhow::Result<Taken> {
         if wanted.path.is_file() && is_feature_file(wanted.path) {
-            return Ok(Taken::Whole(open_features(wanted.path)?));
+            let set = open_features(wanted.path)?;
+            if let SetFeatures::Each(features) = &set
+                && !features.origin.detector.is_same(detector.identity())
+            {
+                let [theirs, ours] = [&features.origin.detector, detector.identity()]
+                    .map(|of| format!("{} ({}, ε {:?})", of.kind, of.weights, of.batch_norm_eps.unwrap_or_default()));
+                let what = format!("holds features of {theirs}, and the detector that was asked for is {ours}; take them again");
+                return Err(bad_input(format!("{}: {what}", wanted.path.display())));
+            }
+            return Ok(Taken::Whole(set));
         }
         let known = self.clips.iter().position(|(clips, _)| *clips == wanted);
         let at = match known {

@@ -41,6 +41,23 @@ fn every_wrong_variant_is_noticed() -> Result<()> {
 }
 
 #[test]
+fn logits_of_two_places_in_time_are_averaged() -> Result<()> {
+    // 17 frames leave two places behind the last pool. Golden files have clips that leave one; these are of the I3D in PyTorch of
+    // `tools/check-evaluation`, with the same weights and pixels.
+    let pixels = golden::formula_pixels("two steps", [1, 17, SIDE, SIDE]);
+    let network = Network::new(&weights("eval_i3d_keys.json"), 1e-3)?;
+    let clips = Clips { pixels: &pixels, shape: [1, 17, SIDE, SIDE] };
+    let logits = network.forward(&preparation(ValueMap::MinusOneToOne).apply(clips, SIDE)?)?[0].to_vec2::<f32>()?.remove(0);
+    let expected = [-1.338_258_3, 4.873_891_4, -0.061_947_405, -2.684_074_4, 4.623_626, -5.330_987];
+    for (found, expected) in logits.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-4, "{logits:?}");
+    }
+    let norm = logits.iter().map(|v| v * v).sum::<f32>().sqrt();
+    assert!((norm - 68.030_365).abs() < 1e-3, "{norm}");
+    Ok(())
+}
+
+#[test]
 fn short_clips_and_foreign_taps_are_refused() -> Result<()> {
     let i3d = I3d::new(
         &weights("eval_i3d_keys.json"),

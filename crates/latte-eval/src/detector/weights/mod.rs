@@ -203,7 +203,7 @@ fn open_file(path: &Path) -> Result<(WeightFiles, Kind, Identity)> {
     let identity = Identity {
         kind: name.into(),
         source: text(SOURCE).unwrap_or("unknown").into(),
-        weights: text(SHA256).unwrap_or("unknown").into(),
+        weights: text(SHA256).map_or_else(|| files.fingerprint(), Into::into),
         batch_norm_eps: eps,
     };
     Ok((files, kind, identity))
