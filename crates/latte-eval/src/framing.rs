@@ -153,15 +153,15 @@ mod tests {
         Clip::new(pixels, [2, height, width, 3], 8.0).unwrap()
     }
 
-    fn with(transform: FrameTransform, size: usize) -> Option<Framing> {
-        Some(Framing { size: [size; 2], transform })
+    fn with(transform: FrameTransform, size: usize) -> Framing {
+        Framing { size: [size; 2], transform }
     }
 
     #[test]
     fn videogpt_makes_dark_levels_of_real_frames_darker_by_one() {
         let levels = Clip::new((0..=255).flat_map(|level| [level; 3]).collect(), [1, 16, 16, 3], 8.0).unwrap();
         let found = |framing, rounding| framed(levels.clone(), framing, rounding).unwrap().into_pixels();
-        let same = with(FrameTransform::ShortSide, 16);
+        let same = Some(with(FrameTransform::ShortSide, 16));
         for rounding in [Rounding::Nearest, Rounding::Down] {
             assert_eq!(found(None, rounding), levels.pixels());
             assert_eq!(found(same, rounding), levels.pixels());
@@ -173,7 +173,8 @@ mod tests {
         assert_eq!(found(same, Rounding::DownFromHalf), darker);
         // Between 10 and 13, and rounded down: 10.75, 12.25.
         let wide = Clip::new([10, 13, 10, 13].iter().flat_map(|&v| [v; 3]).collect(), [1, 2, 2, 3], 8.0).unwrap();
-        let row = |rounding| framed(wide.clone(), with(FrameTransform::ShortSide, 4), rounding).unwrap().pixels()[..12].to_vec();
+        let row =
+            |rounding| framed(wide.clone(), Some(with(FrameTransform::ShortSide, 4)), rounding).unwrap().pixels()[..12].to_vec();
         assert_eq!(row(Rounding::Down).iter().step_by(3).copied().collect::<Vec<_>>(), [10, 10, 12, 13]);
         assert_eq!(row(Rounding::Nearest).iter().step_by(3).copied().collect::<Vec<_>>(), [10, 11, 12, 13]);
     }
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn squares_are_cut_out_before_or_after_and_files_of_jpeg_come_last() {
         let clip = clip(6, 9);
-        let pixels = |transform, size| framed(clip.clone(), with(transform, size), Rounding::Nearest).unwrap();
+        let pixels = |transform, size| framed(clip.clone(), Some(with(transform, size)), Rounding::Nearest).unwrap();
         let [first, last] = [FrameTransform::CropLanczosJpeg, FrameTransform::LanczosCropJpeg];
         // At the size of the shorter side, both cut only: 3 columns are left out, 2 of them (1½, rounded to even) to the left.
         let cut: Vec<u8> = clip.pixels().chunks_exact(27).flat_map(|row| &row[2 * 3..8 * 3]).copied().collect();
@@ -195,7 +196,7 @@ mod tests {
         let of = |transform| pixels(transform, 4).into_pixels();
         assert_ne!(of(first(75)), of(last(75)));
         assert_ne!(of(first(75)), of(first(95)));
-        assert!(framed(clip.clone(), with(FrameTransform::None, 6), Rounding::Nearest).is_err());
-        assert!(framed(clip, with(first(0), 6), Rounding::Nearest).is_err());
+        assert!(framed(clip.clone(), Some(with(FrameTransform::None, 6)), Rounding::Nearest).is_err());
+        assert!(framed(clip, Some(with(first(0), 6)), Rounding::Nearest).is_err());
     }
 }

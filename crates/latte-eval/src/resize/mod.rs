@@ -102,7 +102,9 @@ fn one(resize: Resize, columns: &Filter, rows: &Filter, frame: &[u8]) -> Vec<f32
         rows.across_rows(&narrow, y, out);
     }
     if resize == Resize::PillowBicubic {
-        out.iter_mut().for_each(|value| *value = value.clamp(0.0, 255.0));
+        for value in &mut out {
+            *value = value.clamp(0.0, 255.0);
+        }
     }
     out
 }
