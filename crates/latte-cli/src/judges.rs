@@ -75,9 +75,15 @@ impl OneDetector {
         let data = &config.data;
         let named = Protocol::named(&evaluation.protocol, task, Some(evaluation.real_stride))
             .map_err(|e| bad_input(format!("evaluation.protocol: {e}")))?;
+        if named.framing.is_some() {
+            return Err(bad_input(format!(
+                "evaluation.protocol: {} puts frames through JPEG files, and clips on the way are in none; take the protocol without it",
+                named.name
+            )));
+        }
         let protocol = named.changed(|protocol| {
             // The clips that are generated are of these frames.
-            protocol.framing = Some(Framing { size: data.size.height_width(), transform: data.transform });
+            protocol.framing = Some(Framing { size: data.size.height_width(), transform: data.transform.into() });
             protocol.seed = evaluation.seed;
             if task == Task::Fvd {
                 protocol.frames = evaluation.frames.unwrap_or(data.num_frames);

@@ -146,7 +146,7 @@ fn what_would_give_no_sound_number_is_refused() {
         (&[], &["--real-stride", "2"], "--real-stride"),
         (&[], &["--allow-few"], "8 clips"),
         (&[("--frames", "8")], &[], "needs at least 9"),
-        (&[("--fake-stride", "3")], &[], "needs 25"),
+        (&[("--fake-stride", "3")], &[], "needs 27"),
         (&[("--real-stride", "4")], &[], "8 are too short"),
         (&[("--protocol", "lattee")], &[], "latte, styleganv"),
         (&[("--protocol", "pytorch-fid")], &[], "says nothing of fvd"),

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use latte_video::dataset::{Dataset, Item, Location, Place};
-use latte_video::{Clip, Decoder, Video, transform};
+use latte_video::{Clip, Decoder, Video};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::framing::{Framing, Rounding, framed};
 use crate::metric::NumpyRandom;
-use crate::protocol::{Choice, Framing, Protocol, Sampling, ShortVideos, StartRule};
+use crate::protocol::{Choice, Protocol, Sampling, ShortVideos, StartRule};
 use crate::{Error, Result};
 
 /// Videos that are looked into at a time.
@@ -46,7 +47,7 @@ pub struct SetReport {
     /// What decoded the first video: decoders need not agree in the last bit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<String>,
-    /// SHA-256 of names and contents of the clips, hexadecimal; empty where it is not known.
+    /// SHA-256 of names and contents of the clips and what became of their frames, hexadecimal; empty where it is not known.
     pub content: String,
 }
 
@@ -98,6 +99,7 @@ pub struct ClipSet {
     clips: Vec<(usize, usize)>,
     stride: usize,
     framing: Option<Framing>,
+    rounding: Rounding,
     decoder: Decoder,
 }
 
@@ -111,6 +113,7 @@ struct Entry {
     size: [usize; 2],
     content: String,
     decoder: &'static str,
+    is_jpeg: bool,
 }
 
 /// What looking into a video found.
@@ -146,11 +149,12 @@ impl ClipSet {
         };
         let subject = format!("{role} set {}", location.path.display());
         let covered = (protocol.frames - 1) * sampling.stride + 1;
+        let needed = sampling.room.frames(protocol.frames, sampling.stride);
         let mut videos = choose(
             items,
             sampling,
             protocol.seed,
-            |item| look(item, covered, decoder),
+            |item| look(item, needed, decoder),
             |found| match found {
                 Found::Good(_) => Ok(()),
                 Found::Short(..) if sampling.short == ShortVideos::LeftOut => {
@@ -159,7 +163,7 @@ impl ClipSet {
                 }
                 Found::Short(name, frames) => {
                     let what = format!(
-                        "{name} has {frames} frames, and a clip ({} frames, {} apart) needs {covered}; make longer ones, or take clips of fewer frames",
+                        "{name} has {frames} frames, and a clip ({} frames, {} apart) needs {needed}; make longer ones, or take clips of fewer frames",
                         protocol.frames, sampling.stride
                     );
                     Err(Error::refused(&subject, what))
@@ -184,6 +188,15 @@ impl ClipSet {
             );
             return Err(Error::refused(subject, what));
         }
+        let in_jpeg = protocol.framing.is_some_and(|framing| framing.transform.is_jpeg());
+        if let Some(video) = videos.iter().find(|video| in_jpeg && video.is_jpeg) {
+            let what = format!(
+                "{} is of JPEG files, and `{}` puts the frames of videos through such files: they would be in two. Give the videos \
+                 themselves, or take the protocol that leaves frames as they are",
+                video.name, protocol.name
+            );
+            return Err(Error::refused(subject, what));
+        }
         report.frame_size = Some(match protocol.framing {
             Some(framing) => framing.size,
             None => one_size(&videos, &subject)?,
@@ -194,8 +207,13 @@ impl ClipSet {
         for &(video, start) in &clips {
             digest.update(format!("{}\n{}\n{start}\n", videos[video].name, videos[video].content));
         }
+        // What becomes of the pixels is part of what clips are.
+        if protocol.framing.is_some() || sampling.rounding != Rounding::Nearest {
+            digest.update(format!("{:?}\n{:?}\n", protocol.framing, sampling.rounding));
+        }
         report.content = latte_weights::hexadecimal(&digest.finalize());
-        Ok(Self { report, videos, clips, stride: sampling.stride, framing: protocol.framing, decoder })
+        let Sampling { stride, rounding, .. } = *sampling;
+        Ok(Self { report, videos, clips, stride, framing: protocol.framing, rounding, decoder })
     }
 
     fn indices(&self, start: usize) -> Vec<usize> {
@@ -222,7 +240,8 @@ impl ClipSet {
             let cut = |start: &usize| {
                 let of = |index: &usize| decoded.frame(wanted.binary_search(index).unwrap_or_default());
                 let pixels = self.indices(*start).iter().flat_map(|index| of(index).iter().copied()).collect();
-                self.resized(Clip::new(pixels, [self.report.frames, height, width, 3], decoded.fps())?)
+                let clip = Clip::new(pixels, [self.report.frames, height, width, 3], decoded.fps())?;
+                framed(clip, self.framing, self.rounding)
             };
             starts.iter().map(cut).collect()
         };
@@ -230,12 +249,6 @@ impl ClipSet {
             Ok(clips) => clips.into_iter().map(Ok).collect(),
             Err(e) => starts.iter().map(|start| Err(format!("{}, frame {start}: {e}", entry.name))).collect(),
         }
-    }
-
-    fn resized(&self, clip: Clip) -> latte_video::Result<Clip> {
-        let Some(Framing { size: [height, width], transform }) = self.framing else { return Ok(clip) };
-        let pixels = transform.apply(&clip, [height, width])?;
-        transform::to_clip(&pixels, [clip.num_frames(), height, width], clip.fps())
     }
 }
 
@@ -280,7 +293,8 @@ fn choose(
         Choice::Random => NumpyRandom::new(seed as u32).permutation(items.len()),
     };
     // Where a video gives many clips, the choice is among clips.
-    let most = if sampling.start == StartRule::Every { None } else { sampling.most }.unwrap_or(usize::MAX);
+    let most =
+        if matches!(sampling.start, StartRule::Every | StartRule::Anywhere) { None } else { sampling.most }.unwrap_or(usize::MAX);
     let mut videos = Vec::new();
     for numbers in order.chunks(TOGETHER) {
         let found: Vec<Found> = numbers.par_iter().map(|&number| look(&items[number])).collect();
@@ -297,11 +311,11 @@ fn choose(
     Ok(videos)
 }
 
-fn look(item: &Item, covered: usize, decoder: Decoder) -> Found {
+fn look(item: &Item, needed: usize, decoder: Decoder) -> Found {
     let look = || -> latte_video::Result<Found> {
         let video = Video::open_place(&item.place, decoder)?;
         let info = video.info();
-        if info.num_frames < covered {
+        if info.num_frames < needed {
             return Ok(Found::Short(item.name.clone(), info.num_frames));
         }
         Ok(Found::Good(Entry {
@@ -312,6 +326,7 @@ fn look(item: &Item, covered: usize, decoder: Decoder) -> Found {
             size: [info.height, info.width],
             content: item.place.content_hash()?,
             decoder: info.decoder,
+            is_jpeg: info.codec == "jpeg",
         }))
     };
     look().unwrap_or_else(|e| Found::Unreadable(e.to_string()))
@@ -334,6 +349,7 @@ fn starts(videos: &[Entry], sampling: &Sampling, protocol: &Protocol, covered: u
         match sampling.start {
             StartRule::First => clips.push((number, 0)),
             StartRule::Random => clips.push((number, random_start(&video.name, protocol.seed, last))),
+            StartRule::Anywhere => clips.extend((0..=last).map(|start| (number, start))),
             StartRule::Every => clips.extend((0..=last).step_by(protocol.frames * sampling.stride).map(|start| (number, start))),
         }
     }

@@ -269,6 +269,6 @@ pub(crate) mod tests {
             origin.set.taken = Some(Taken::by(&protocol, &protocol.fake));
             origin.key()
         };
-        assert_ne!(framed(Transform::CropResize), framed(Transform::ResizeCrop));
+        assert_ne!(framed(Transform::CropResize.into()), framed(Transform::ResizeCrop.into()));
     }
 }

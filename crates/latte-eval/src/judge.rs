@@ -426,14 +426,15 @@ mod tests {
             }
         }
         // Frames were cut to a size that is theirs now, and the protocol takes them as they are.
-        let sized = fvd().changed(|p| p.framing = Some(Framing { size: [8, 8], transform: latte_video::Transform::CropResize }));
+        let sized =
+            fvd().changed(|p| p.framing = Some(Framing { size: [8, 8], transform: latte_video::Transform::CropResize.into() }));
         let of = |protocol: &Protocol| {
             let taken = Taken::by(protocol, &protocol.fake);
             with(each(300), |s| s.origin.set.taken = Some(taken))
         };
         assert!(said(&each(300), &of(&sized)).contains("8 × 8 by CropResize, and the protocol asks for frames as they are"));
         let larger =
-            fvd().changed(|p| p.framing = Some(Framing { size: [16, 16], transform: latte_video::Transform::CropResize }));
+            fvd().changed(|p| p.framing = Some(Framing { size: [16, 16], transform: latte_video::Transform::CropResize.into() }));
         let refused = judge(&larger, Some(&each(300)), &each(300), &few).unwrap_err().to_string();
         assert!(refused.contains("8 × 8 as they are, and the protocol asks for 16 × 16"), "{refused}");
         // Other clips of the same kind can be compared, and it is said.

@@ -10,6 +10,8 @@ pub mod detector;
 pub mod extract;
 pub mod features;
 pub mod foreign;
+pub mod framing;
+pub mod jpeg;
 pub mod judge;
 pub mod metric;
 pub mod protocol;

@@ -10,9 +10,9 @@ use latte_eval::detector::{Clips, Detector, Identity, Tap};
 use latte_eval::extract::{Cache, Extraction, Progress, Unseen, extract, merge};
 use latte_eval::features::FeatureSet;
 use latte_eval::judge::{Extras, SetFeatures, judge};
-use latte_eval::protocol::{Framing, Protocol, StartRule, Task};
+use latte_eval::protocol::{FrameTransform, Framing, Protocol, Room, Rounding, StartRule, Task};
 use latte_video::dataset::{Layout, Location};
-use latte_video::encode::{Mp4Options, write_mp4};
+use latte_video::encode::{Mp4Options, write_jpeg, write_mp4};
 use latte_video::{Clip, Decoder, Transform};
 
 const TAPS: &[Tap] = &[Tap { name: "logits", width: 4 }];
@@ -338,18 +338,21 @@ fn a_cache_that_cannot_be_written_is_one_clear_error() {
 fn short_and_unreadable_videos_are_counted_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
-    // 9 frames are needed: two thirds are too short.
-    videos(&folder, 9, 7, 0);
+    // 10 frames are needed, one behind the last of a clip too: two thirds are too short.
+    videos(&folder, 9, 8, 0);
     std::fs::write(folder.join("broken.mp4"), b"no video").unwrap();
     let protocol = protocol();
     let clips = open(&folder, &protocol).unwrap();
     let report = clips.report();
     assert_eq!((report.videos, report.too_short, report.unreadable.len(), report.clips), (10, 6, 1, 3));
     assert!(report.unreadable[0].contains("broken.mp4"));
+    // Where a clip's own frames suffice, two thirds are not.
+    let spanned = protocol.changed(|p| p.real.as_mut().unwrap().room = Room::Span);
+    assert_eq!(open(&folder, &spanned).unwrap().report().too_short, 3);
     let fake = latte_eval::protocol::Sampling { stride: 2, ..protocol.fake };
     let location = Location::new(Layout::Folder, &folder);
     let refused = ClipSet::open(&location, &fake, &protocol, Decoder::BuiltIn, "generated").unwrap_err().to_string();
-    assert!(refused.contains("generated set") && refused.contains(".mp4 has ") && refused.contains("needs 9"), "{refused}");
+    assert!(refused.contains("generated set") && refused.contains(".mp4 has ") && refused.contains("needs 10"), "{refused}");
     // Too few frames for the detector.
     let short = protocol.changed(|p| p.frames = 1);
     let said = extract(&open(&folder, &short).unwrap(), &Simple::new(), short.preparation, TAPS, None, &mut Unseen).unwrap_err();
@@ -376,6 +379,17 @@ fn clips_follow_from_names_and_seed() {
     std::fs::copy(folder.join("003.mp4"), folder.join("new.mp4")).unwrap();
     let more = names(&protocol);
     assert!(more.len() == 31 && all.iter().all(|name| more.contains(name)));
+    // Any of all clips: more than one of a video, and none twice.
+    let anywhere = protocol.changed(|p| {
+        let real = p.real.as_mut().unwrap();
+        (real.start, real.most) = (StartRule::Anywhere, Some(200));
+    });
+    let clips = names(&anywhere);
+    assert_eq!(clips.iter().collect::<std::collections::BTreeSet<_>>().len(), 200);
+    assert_ne!(clips, names(&anywhere.changed(|p| p.seed = 1)));
+    let all_of_them = names(&anywhere.changed(|p| p.real.as_mut().unwrap().most = None));
+    // Videos of 40, 41 and 42 frames, clips of 9.
+    assert_eq!(all_of_them.len(), 10 * (32 + 33 + 34) + 32);
     // One behind the other: frames 0 to 8 and 10 to 18, …
     let every = names(&protocol.changed(|p| p.real.as_mut().unwrap().start = StartRule::Every));
     assert_eq!(&every[..4], ["000.mp4@0", "000.mp4@10", "000.mp4@20", "000.mp4@30"]);
@@ -396,6 +410,30 @@ fn clips_follow_from_names_and_seed() {
 }
 
 #[test]
+fn frames_go_through_one_jpeg_file_and_not_through_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("v");
+    videos(&folder, 2, 12, 0);
+    let named = |name: &str| Protocol::named(name, Task::Fvd, Some(2)).unwrap().changed(|p| p.frames = 5);
+    let protocol = named("latte-jpeg75").at_size(24).unwrap();
+    let with = open(&folder, &protocol).unwrap();
+    assert_eq!(with.report().frame_size, Some([24, 24]));
+    let fine = protocol.changed(|p| p.framing.as_mut().unwrap().transform = FrameTransform::CropLanczosJpeg(100));
+    let fine = open(&folder, &fine).unwrap();
+    assert_ne!(with.report().content, fine.report().content);
+    let [with, fine] = [with, fine].map(|clips| clips.read(0..1).remove(0).unwrap());
+    assert_ne!(with.pixels(), fine.pixels());
+    let frames = dir.path().join("frames/v");
+    std::fs::create_dir_all(&frames).unwrap();
+    for i in 0..12 {
+        write_jpeg(frames.join(format!("{i}.jpg")), &[100; 24 * 24 * 3], 24, 24, 90).unwrap();
+    }
+    let said = open(&dir.path().join("frames"), &protocol).unwrap_err().to_string();
+    assert!(said.contains("is of JPEG files"), "{said}");
+    assert!(open(&dir.path().join("frames"), &named("latte")).is_ok());
+}
+
+#[test]
 fn frames_of_many_sizes_need_one_size_and_dark_pixels_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
@@ -405,10 +443,17 @@ fn frames_of_many_sizes_need_one_size_and_dark_pixels_are_refused() {
     let protocol = protocol();
     let said = open(&folder, &protocol).unwrap_err().to_string();
     assert!(said.contains("32 × 16") && said.contains("one size"), "{said}");
-    let sized = protocol.changed(|p| p.framing = Some(Framing { size: [8, 8], transform: Transform::CropResize }));
+    let sized = protocol.changed(|p| p.framing = Some(Framing { size: [8, 8], transform: Transform::CropResize.into() }));
     let clips = open(&folder, &sized).unwrap();
     assert_eq!(clips.report().frame_size, Some([8, 8]));
     assert!(clips.read(0..4).iter().all(|clip| clip.as_ref().unwrap().shape() == [5, 8, 8, 3]));
+
+    // How frames are rounded is part of what features are of, and how they come to a size too.
+    let lower = sized.changed(|p| p.real.as_mut().unwrap().rounding = Rounding::Down);
+    let otherwise = sized.changed(|p| p.framing.as_mut().unwrap().transform = Transform::ResizeCrop.into());
+    let content = |protocol: &Protocol| open(&folder, protocol).unwrap().report().clone();
+    assert_ne!(content(&sized).content, content(&lower).content);
+    assert_ne!(content(&sized).content, content(&otherwise).content);
 
     let dark = ClipsInMemory::new("dark", vec![Clip::new(vec![1; 4 * 4 * 3], [4, 2, 2, 3], 8.0).unwrap()]).unwrap();
     let set = whole(extract(&dark, &Simple::new(), protocol.preparation, TAPS, None, &mut Unseen).unwrap());

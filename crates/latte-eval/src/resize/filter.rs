@@ -8,7 +8,12 @@ pub(super) struct Filter {
     input: usize,
     /// For each place of the result, the first value it takes, and the weights of that and the next ones.
     places: Vec<(usize, Vec<f32>)>,
+    /// Of Pillow's ways on bytes: the weights in steps of 2⁻²², which they are whole numbers of.
+    steps: Vec<Vec<i32>>,
 }
+
+/// Binary places of Pillow's weights for bytes.
+const PLACES: u32 = 22;
 
 impl Filter {
     /// From `input` places to `output`.
@@ -18,19 +23,37 @@ impl Filter {
             let i = i as f64;
             match resize {
                 Resize::TfBilinear => between(input, i * scale),
-                Resize::HalfPixelBilinear => between(input, (i + 0.5) * scale - 0.5),
+                Resize::HalfPixelBilinear | Resize::ShortSideBilinear => between(input, (i + 0.5) * scale - 0.5),
                 Resize::CornerBilinear if output < 2 => between(input, 0.0),
                 Resize::CornerBilinear => between(input, i * (input.max(1) - 1) as f64 / (output - 1) as f64),
                 Resize::PillowBilinear => averaged(input, scale, (i + 0.5) * scale, 1.0, triangle),
-                Resize::PillowBicubic => averaged(input, scale, (i + 0.5) * scale, 2.0, cubic),
-                Resize::PillowBicubicBytes => {
-                    let (first, weights) = averaged(input, scale, (i + 0.5) * scale, 2.0, cubic);
-                    (first, weights.into_iter().map(in_steps).collect())
-                }
+                Resize::PillowBicubic | Resize::PillowBicubicBytes => averaged(input, scale, (i + 0.5) * scale, 2.0, cubic),
+                Resize::PillowLanczosBytes => averaged(input, scale, (i + 0.5) * scale, 3.0, lanczos),
             }
         };
-        let places = (0..output).map(place).map(|(first, weights)| (first, weights.into_iter().map(|w| w as f32).collect()));
-        Self { input, places: places.collect() }
+        let places: Vec<(usize, Vec<f64>)> = (0..output).map(place).collect();
+        let in_steps = |weight: &f64| (weight * f64::from(1 << PLACES)).round() as i32;
+        let steps = if resize.is_of_bytes() {
+            places.iter().map(|(_, weights)| weights.iter().map(in_steps).collect()).collect()
+        } else {
+            Vec::new()
+        };
+        let places = places.into_iter().map(|(first, weights)| (first, weights.into_iter().map(|w| w as f32).collect()));
+        Self { input, places: places.collect(), steps }
+    }
+
+    /// Of the result, `len` places from `start` on.
+    pub(super) fn cut(mut self, start: usize, len: usize) -> Self {
+        self.places = self.places.split_off(start);
+        self.places.truncate(len);
+        self
+    }
+
+    /// Place `i` of the result on bytes, of values `from(0)`, `from(1)` … that lie side by side: rounded, as Pillow does.
+    pub(super) fn byte(&self, i: usize, from: impl Fn(usize) -> u8) -> u8 {
+        let first = self.places[i].0;
+        let sum: i32 = self.steps[i].iter().enumerate().map(|(k, step)| step * i32::from(from(first + k))).sum();
+        ((sum + (1 << (PLACES - 1))) >> PLACES).clamp(0, 255) as u8
     }
 
     pub(super) fn input(&self) -> usize {
@@ -39,11 +62,6 @@ impl Filter {
 
     pub(super) fn output(&self) -> usize {
         self.places.len()
-    }
-
-    /// Whether the size stays what it is.
-    pub(super) fn is_identity(&self) -> bool {
-        self.input == self.places.len()
     }
 
     /// A row of pixels.
@@ -108,8 +126,8 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-/// Pillow's weights for bytes are whole numbers of steps of 2⁻²².
-fn in_steps(weight: f64) -> f64 {
-    const STEPS: f64 = (1 << 22) as f64;
-    (weight * STEPS).round() / STEPS
+/// The sine's arch times that of three times its width.
+fn lanczos(x: f64) -> f64 {
+    let arch = |x: f64| if x == 0.0 { 1.0 } else { (x * std::f64::consts::PI).sin() / (x * std::f64::consts::PI) };
+    if x.abs() < 3.0 { arch(x) * arch(x / 3.0) } else { 0.0 }
 }

@@ -19,6 +19,9 @@ pub enum Resize {
     TfBilinear,
     /// The same with pixels as areas: place `(i + ½) · in/out − ½`. `interpolate(mode="bilinear", align_corners=False)` of PyTorch.
     HalfPixelBilinear,
+    /// As `HalfPixelBilinear`, but frames keep their shape: the shorter side gets the size, the longer one is rounded up, and its middle is
+    /// taken. VideoGPT's way.
+    ShortSideBilinear,
     /// First and last pixels stay where they are: place `i · (in − 1)/(out − 1)`.
     CornerBilinear,
     /// Pillow's bilinear filter on floats, which averages when frames become smaller.
@@ -27,16 +30,38 @@ pub enum Resize {
     PillowBicubic,
     /// Pillow's bicubic filter on bytes: rounded after columns and again after rows, as CLIP was trained.
     PillowBicubicBytes,
+    /// Pillow's Lanczos filter on bytes, rounded like that: how the tools of StyleGAN-V and Latte make frames of videos.
+    PillowLanczosBytes,
 }
 
 impl Resize {
+    /// Whether values are bytes all the way.
+    fn is_of_bytes(self) -> bool {
+        matches!(self, Self::PillowBicubicBytes | Self::PillowLanczosBytes)
+    }
+
+    /// From columns to columns, and from rows to rows.
+    fn filters(self, from: [usize; 2], to: [usize; 2]) -> [Filter; 2] {
+        if self != Self::ShortSideBilinear {
+            return [1, 0].map(|axis| Filter::new(self, from[axis], to[axis]));
+        }
+        let scales = [0, 1].map(|axis| to[axis] as f64 / from[axis].max(1) as f64);
+        // The side that gets its size as it is; of a square, its columns.
+        let exact = usize::from(scales[0] <= scales[1]);
+        [1, 0].map(|axis| {
+            let whole = if axis == exact { to[axis] } else { (from[axis] as f64 * scales[exact]).ceil() as usize };
+            let whole = whole.max(to[axis]);
+            Filter::new(self, from[axis], whole).cut((whole - to[axis]) / 2, to[axis])
+        })
+    }
+
     /// One frame of another size.
     ///
     /// # Shapes
     ///
     /// `frame` `[h, w, 3]` of `from` = `[h, w]`, 0 to 255; gives `[h', w', 3]` of `to`, 0 to 255.
     pub fn frame(self, frame: &[u8], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
-        let [columns, rows] = [Filter::new(self, from[1], to[1]), Filter::new(self, from[0], to[0])];
+        let [columns, rows] = self.filters(from, to);
         one(self, &columns, &rows, frame)
     }
 
@@ -46,7 +71,7 @@ impl Resize {
     ///
     /// `frames` `[f, h, w, 3]` of `from` = `[h, w]`; gives `[f, h', w', 3]` of `to`.
     pub fn frames(self, frames: &[u8], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
-        let [columns, rows] = [Filter::new(self, from[1], to[1]), Filter::new(self, from[0], to[0])];
+        let [columns, rows] = self.filters(from, to);
         let len = to[0] * to[1] * CHANNELS;
         let mut out = vec![0.0; frames.len() / (from[0] * from[1] * CHANNELS).max(1) * len];
         out.par_chunks_mut(len.max(1)).zip(frames.par_chunks(from[0] * from[1] * CHANNELS)).for_each(|(out, frame)| {
@@ -59,6 +84,9 @@ impl Resize {
 const CHANNELS: usize = 3;
 
 fn one(resize: Resize, columns: &Filter, rows: &Filter, frame: &[u8]) -> Vec<f32> {
+    if resize.is_of_bytes() {
+        return one_of_bytes(columns, rows, frame);
+    }
     let row = columns.input() * CHANNELS;
     let narrow_row = columns.output() * CHANNELS;
     let mut narrow = vec![0f32; rows.input() * narrow_row];
@@ -69,37 +97,45 @@ fn one(resize: Resize, columns: &Filter, rows: &Filter, frame: &[u8]) -> Vec<f32
         }
         columns.along_row(&values, out);
     }
-    if resize == Resize::PillowBicubicBytes && !columns.is_identity() {
-        narrow.iter_mut().for_each(round);
-    }
     let mut out = vec![0f32; rows.output() * narrow_row];
     for (y, out) in out.chunks_exact_mut(narrow_row).enumerate() {
         rows.across_rows(&narrow, y, out);
     }
-    match resize {
-        Resize::PillowBicubicBytes => out.iter_mut().for_each(round),
-        Resize::PillowBicubic => out.iter_mut().for_each(|value| *value = value.clamp(0.0, 255.0)),
-        _ => {}
+    if resize == Resize::PillowBicubic {
+        for value in &mut out {
+            *value = value.clamp(0.0, 255.0);
+        }
     }
     out
 }
 
-/// To the nearest byte.
-fn round(value: &mut f32) {
-    *value = (*value + 0.5).floor().clamp(0.0, 255.0);
+/// In whole numbers, columns first.
+fn one_of_bytes(columns: &Filter, rows: &Filter, frame: &[u8]) -> Vec<f32> {
+    let row = columns.input() * CHANNELS;
+    let narrow_row = columns.output() * CHANNELS;
+    let mut narrow = vec![0u8; rows.input() * narrow_row];
+    for (out, values) in narrow.chunks_exact_mut(narrow_row.max(1)).zip(frame.chunks_exact(row.max(1))) {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = columns.byte(i / CHANNELS, |column| values[column * CHANNELS + i % CHANNELS]);
+        }
+    }
+    let place = |i: usize| rows.byte(i / narrow_row, |row| narrow[row * narrow_row + i % narrow_row]);
+    (0..rows.output() * narrow_row).map(|i| f32::from(place(i))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: [Resize; 6] = [
+    const ALL: [Resize; 8] = [
         Resize::TfBilinear,
         Resize::HalfPixelBilinear,
         Resize::CornerBilinear,
         Resize::PillowBilinear,
         Resize::PillowBicubic,
         Resize::PillowBicubicBytes,
+        Resize::PillowLanczosBytes,
+        Resize::ShortSideBilinear,
     ];
 
     /// A row of grey pixels.
@@ -135,6 +171,34 @@ mod tests {
         near(&resized(Resize::PillowBilinear, &row, 2), &[30.0, 0.0]);
         near(&resized(Resize::TfBilinear, &row, 2), &[70.0, 0.0]);
         near(&resized(Resize::HalfPixelBilinear, &row, 2), &[35.0, 0.0]);
+    }
+
+    #[test]
+    fn lanczos_is_pillows() {
+        let row = [0, 255, 30, 200, 90, 10, 250, 128, 77, 5, 60, 180];
+        near(&resized(Resize::PillowLanczosBytes, &row, 5), &[118.0, 114.0, 134.0, 85.0, 83.0]);
+        let wide = [0, 108, 255, 118, 35, 169, 197, 90, 0, 50, 218, 238, 128, 91, 62, 13, 4, 60, 145, 191].map(|v| v as f32);
+        assert_eq!(resized(Resize::PillowLanczosBytes, &row, 20), wide);
+    }
+
+    #[test]
+    fn the_shorter_side_gets_the_size_and_of_the_longer_one_the_middle_is_taken() {
+        // 2 × 7 to 4 × 4: 7 columns become 14, of which 5 are left out on either side.
+        let frame: Vec<u8> = (0..2 * 7).flat_map(|i| [(i % 7 * 20) as u8; 3]).collect();
+        let out = Resize::ShortSideBilinear.frame(&frame, [2, 7], [4, 4]);
+        for row in out.chunks_exact(4 * 3) {
+            near(&row.iter().step_by(3).copied().collect::<Vec<_>>(), &[45.0, 55.0, 65.0, 75.0]);
+        }
+        // 3 × 4 to 5 × 5: 4 columns become 6⅔, rounded up to 7, and that is the scale.
+        let frame: Vec<u8> = (0..3 * 4).flat_map(|i| [(i % 4 * 70) as u8; 3]).collect();
+        let out = Resize::ShortSideBilinear.frame(&frame, [3, 4], [5, 5]);
+        near(&out[..15].iter().step_by(3).copied().collect::<Vec<_>>(), &[25.0, 65.0, 105.0, 145.0, 185.0]);
+        // Squares are squashed by nobody.
+        let square: Vec<u8> = (0..5 * 5 * 3).map(|i| (i * 7 % 256) as u8).collect();
+        near(
+            &Resize::ShortSideBilinear.frame(&square, [5, 5], [8, 8]),
+            &Resize::HalfPixelBilinear.frame(&square, [5, 5], [8, 8]),
+        );
     }
 
     #[test]

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use latte_eval::detector::{Detector, Kind, Setup};
 use latte_eval::judge::{Extras, Score, SetFeatures, judge};
-use latte_eval::protocol::{Framing, Protocol, Task};
-use latte_video::Transform;
+use latte_eval::protocol::{Protocol, Task};
 
 use super::detectors::DetectorChoice;
 use super::report::OutputArgs;
@@ -19,7 +18,8 @@ pub(crate) struct CommonArgs {
     /// The generated videos: a folder of videos or of frames, tar shards, a manifest, or a file of features.
     #[arg(long, value_name = "SET")]
     fake: PathBuf,
-    /// Whose way of measuring: latte, styleganv, tf-fvd, videogpt, pytorch-fid, torch-fidelity or clean-fid.
+    /// Whose way of measuring: latte, styleganv, tf-fvd, videogpt, pytorch-fid, torch-fidelity, nvidia or clean-fid; latte-jpeg75 and
+    /// styleganv-jpeg75 put frames through JPEG files first, as those tools do.
     #[arg(long, default_value = "latte", value_name = "NAME")]
     protocol: String,
     /// At most so many generated clips or frames. Default: the protocol's.
@@ -28,7 +28,7 @@ pub(crate) struct CommonArgs {
     /// Every how many frames of a generated video one is taken.
     #[arg(long, default_value = "1", value_name = "N")]
     fake_stride: usize,
-    /// Cut all frames to squares around their centre and bring them to this size first. Default: they are taken as they are.
+    /// Make squares of this size of all frames first, as the protocol does. Default: they are taken as they are (of JPEG: 256).
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
     /// What decides about the choice of clips and where they begin.
@@ -281,9 +281,9 @@ impl<'a> Wanted<'a> {
         let named = named.map_err(|e| {
             bad_input(e.to_string().replace("real stride ", "--real-stride ").replace("real stride:", "--real-stride:"))
         })?;
+        let named = common.size.map_or(Ok(named.clone()), |size| named.at_size(size))?;
         Ok(named.changed(|protocol| {
             protocol.seed = common.seed;
-            protocol.framing = common.size.map(|size| Framing { size: [size; 2], transform: Transform::CropResize });
             protocol.fake.stride = common.fake_stride;
             if let Some(stride) = stride {
                 protocol.frames = stride.frames;

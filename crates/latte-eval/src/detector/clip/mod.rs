@@ -5,9 +5,12 @@ mod tests;
 mod tokens;
 mod tower;
 
+use std::path::{Path, PathBuf};
+
 use candle_core::{D, Device, IndexOp, Tensor};
 use latte_ops::{Convolution3d, Padding, convolution_3d};
-use latte_weights::{TensorSource, expect_tensor};
+use latte_weights::{TensorSource, expect_tensor, read_json};
+use serde_json::Value;
 
 pub(super) use tokens::MERGES;
 pub use tokens::Tokenizer;
@@ -62,6 +65,32 @@ pub(super) fn tensors() -> Vec<(String, Vec<usize>)> {
         tensors.extend((0..LAYERS).flat_map(|layer| tower::tensors(&format!("{name}.encoder.layers.{layer}"), width)));
     }
     tensors
+}
+
+/// Refuses weights if a configuration in their folder says that they were trained with another activation: names and shapes would fit,
+/// and every number would be wrong.
+pub(super) fn check_activation(folder: &Path) -> Result<()> {
+    let read = |name: &str| -> Result<Option<(PathBuf, Value)>> {
+        let path = folder.join(name);
+        Ok(if path.is_file() { Some((path.clone(), read_json(&path)?)) } else { None })
+    };
+    let refused = |path: PathBuf, what: String| {
+        let what =
+            format!("{what}: the weights were trained with another GELU than OpenAI's CLIP, which CLIPSIM is of; give that one");
+        Err(Error::File { path, what })
+    };
+    if let Some((path, config)) = read("config.json")? {
+        let activations = ["text_config", "vision_config"].map(|part| config.get(part)?.get("hidden_act")?.as_str());
+        if let Some(other) = activations.into_iter().flatten().find(|name| *name != "quick_gelu") {
+            return refused(path, format!("`hidden_act` is `{other}`, expected `quick_gelu`"));
+        }
+    }
+    match read("open_clip_config.json")? {
+        Some((path, config)) if config.pointer("/model_cfg/quick_gelu").and_then(Value::as_bool) != Some(true) => {
+            refused(path, "`model_cfg.quick_gelu` is not `true`".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The network with its weights.

@@ -44,3 +44,20 @@ fn it_has_as_many_values_as_the_published_network() {
     let values: usize = Kind::Clip.specification().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     assert_eq!(values, 151_277_313 - 1);
 }
+
+#[test]
+fn weights_that_were_trained_with_another_activation_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        check_activation(folder.path()).map_err(|e| e.to_string())
+    };
+    assert_eq!(check_activation(folder.path()).map_err(|e| e.to_string()), Ok(()));
+    assert_eq!(said("config.json", r#"{"model_type": "clip", "text_config": {}}"#), Ok(()));
+    assert_eq!(said("config.json", r#"{"vision_config": {"hidden_act": "quick_gelu"}}"#), Ok(()));
+    assert!(said("config.json", r#"{"vision_config": {"hidden_act": "gelu"}}"#).unwrap_err().contains("`gelu`"));
+    std::fs::remove_file(folder.path().join("config.json")).unwrap();
+    assert_eq!(said("open_clip_config.json", r#"{"model_cfg": {"quick_gelu": true}}"#), Ok(()));
+    let message = said("open_clip_config.json", r#"{"model_cfg": {"embed_dim": 512}}"#).unwrap_err();
+    assert!(message.contains("open_clip_config.json") && message.contains("quick_gelu"), "{message}");
+}

@@ -2,11 +2,13 @@
 //! bytes, one of them at the end of a word, or a merge.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use candle_core::Tensor;
 use latte_weights::{read_json, read_small};
 use regex::Regex;
+use unicode_normalization_alignments::UnicodeNormalization;
 
 use super::{TEXT_TOKENS, VOCABULARY};
 use crate::{Error, Result};
@@ -14,7 +16,9 @@ use crate::{Error, Result};
 /// The tensor of a file of this program that holds the list, a character's number for each value.
 pub(in super::super) const MERGES: &str = "tokenizer.merges";
 /// Files that hold the list, the first found being taken.
-const FILES: [&str; 2] = ["merges.txt", "tokenizer.json"];
+const FILES: [&str; 4] = ["merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt"];
+/// A list is not longer than this, unpacked.
+const MOST_BYTES: u64 = 16 << 20;
 /// What a piece at the end of a word has behind it in the list.
 const END_OF_WORD: &str = "</w>";
 /// What words are: endings behind an apostrophe, runs of letters, single digits, runs of what is none of these.
@@ -52,7 +56,14 @@ impl Tokenizer {
             let lines = merges.iter().map(line).collect::<Option<Vec<_>>>();
             lines.ok_or_else(|| damaged("has a merge that is no pair of texts".into()))?.join("\n")
         } else {
-            String::from_utf8(read_small(&path)?).map_err(|e| damaged(format!("is no text: {e}")))?
+            let mut bytes = read_small(&path)?;
+            if path.extension().is_some_and(|e| e == "gz") {
+                let mut unpacked = Vec::new();
+                let read = flate2::read::GzDecoder::new(bytes.as_slice()).take(MOST_BYTES).read_to_end(&mut unpacked);
+                read.map_err(|e| damaged(format!("cannot be unpacked: {e}")))?;
+                bytes = unpacked;
+            }
+            String::from_utf8(bytes).map_err(|e| damaged(format!("is no text: {e}")))?
         };
         Self::new(&text).map(Some).map_err(damaged)
     }
@@ -72,7 +83,7 @@ impl Tokenizer {
         Ok(Tensor::from_vec(values, len, &candle_core::Device::Cpu)?)
     }
 
-    /// From the list's lines; one that begins with `#` says what it is of.
+    /// From the list's lines; the first one may say what it is of.
     fn new(text: &str) -> std::result::Result<Self, String> {
         let mut bytes = [0; 256];
         let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
@@ -82,9 +93,10 @@ impl Tokenizer {
             numbers.insert(format!("{shown}{END_OF_WORD}"), number as u32 + 256);
         }
         let mut merges = BTreeMap::new();
-        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("#version"));
+        let is_title = |number: usize, line: &str| number == 0 && line.contains("#version");
+        let lines = text.lines().enumerate().filter(|(number, line)| !line.trim().is_empty() && !is_title(*number, line));
         // Lists may go on behind the merges that the network knows.
-        for (index, line) in lines.take(VOCABULARY - 512 - 2).enumerate() {
+        for (index, (_, line)) in lines.take(VOCABULARY - 512 - 2).enumerate() {
             let number = 512 + index as u32;
             let pair = line.split_once(' ').and_then(|(a, b)| Some((a, b, *numbers.get(a)?, *numbers.get(b)?)));
             let Some((first, second, a, b)) = pair else {
@@ -98,11 +110,13 @@ impl Tokenizer {
         Ok(Self { bytes, merges, word, text: lines.join("\n") })
     }
 
-    /// The tokens of a text, with its begin and end, at most 77.
+    /// The tokens of a text, with its begin and end, at most 77. Letters and their accents become one character first, where there
+    /// is one, and small.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
         let [begin, end] = [VOCABULARY as u32 - 2, VOCABULARY as u32 - 1];
         let mut tokens = vec![begin];
-        for word in self.word.find_iter(&text.to_lowercase()) {
+        let composed: String = text.nfc().map(|(character, _)| character).collect();
+        for word in self.word.find_iter(&composed.to_lowercase()) {
             tokens.extend(self.pieces(word.as_str()));
             if tokens.len() >= TEXT_TOKENS {
                 break;
@@ -177,6 +191,9 @@ mod tests {
         let long = tokenizer.tokens(&"cat ".repeat(100));
         assert_eq!((long.len(), long[75], long[76]), (77, 513, 49_407));
         assert_eq!(tokenizer.tokens(""), [49_406, 49_407]);
+        // An accent of its own makes the same word as a letter that has it.
+        assert_eq!(tokenizer.tokens("cafe\u{301}"), tokenizer.tokens("CAF\u{c9}"));
+        assert_ne!(tokenizer.tokens("cafe"), tokenizer.tokens("CAF\u{c9}"));
     }
 
     #[test]
@@ -192,6 +209,16 @@ mod tests {
         assert_eq!(Tokenizer::in_folder(folder.path()).unwrap().unwrap().tokens("cat"), tokenizer.tokens("cat"));
         std::fs::write(&json, r#"{"model": {"merges": [["c"]]}}"#).unwrap();
         assert!(Tokenizer::in_folder(folder.path()).is_err());
+        // OpenAI's list is packed, and its first line looks otherwise.
+        std::fs::remove_file(&json).unwrap();
+        let packed = folder.path().join("bpe_simple_vocab_16e6.txt.gz");
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gz, b"\"bpe_simple_vocab_16e6.txt#version: 0.2\nc a\nca t</w>\n").unwrap();
+        let gz = gz.finish().unwrap();
+        std::fs::write(&packed, &gz).unwrap();
+        assert_eq!(Tokenizer::in_folder(folder.path()).unwrap().unwrap().tokens("cat"), tokenizer.tokens("cat"));
+        std::fs::write(&packed, &gz[..gz.len() / 2]).unwrap();
+        assert!(Tokenizer::in_folder(folder.path()).is_err_and(|e| e.to_string().contains("cannot be unpacked")));
         std::fs::write(folder.path().join("merges.txt"), "a b c\n").unwrap();
         assert!(Tokenizer::in_folder(folder.path()).is_err_and(|e| e.to_string().contains("merges.txt")));
     }

@@ -23,6 +23,15 @@ pub(super) enum Origin {
     Same(String),
     /// It is the one of this name with its axes in another order.
     Permuted(String, Vec<usize>),
+    /// It is a part of the one of this name: its rows are cut into so many parts of one size, and this is one of them.
+    Part {
+        /// The one of this name.
+        name: String,
+        /// Which part, from 0 on.
+        part: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// All its values are 1, so the file has none.
     Ones(usize),
     /// It is this, whatever the file has.
@@ -77,7 +86,7 @@ impl fmt::Debug for Converted {
 impl Origin {
     fn name(&self) -> Option<&str> {
         match self {
-            Self::Same(name) | Self::Permuted(name, _) => Some(name),
+            Self::Same(name) | Self::Permuted(name, _) | Self::Part { name, .. } => Some(name),
             Self::Ones(_) | Self::Given(_) => None,
         }
     }
@@ -97,6 +106,14 @@ impl TensorSource for Converted {
                 // A tensor with another number of axes fits no better as it is.
                 Some(permuted.filter(|permuted| permuted.len() == shape.len()).unwrap_or(shape))
             }
+            Origin::Part { name, of, .. } => {
+                let mut shape = self.source.shape(name)?;
+                // What cannot be cut fits no better as it is.
+                if let Some(rows) = shape.first_mut().filter(|rows| **rows % of == 0) {
+                    *rows /= of;
+                }
+                Some(shape)
+            }
             Origin::Ones(len) => Some(vec![*len]),
             Origin::Given(tensor) => Some(tensor.dims().to_vec()),
         }
@@ -106,6 +123,11 @@ impl TensorSource for Converted {
         match self.tensors.get(name) {
             Some(Origin::Same(name)) => self.source.tensor(name),
             Some(Origin::Permuted(name, order)) => Ok(self.source.tensor(name)?.permute(order.as_slice())?.contiguous()?),
+            Some(Origin::Part { name, part, of }) => {
+                let whole = self.source.tensor(name)?;
+                let rows = whole.dim(0)? / of;
+                Ok(whole.narrow(0, part * rows, rows)?.contiguous()?)
+            }
             Some(Origin::Ones(len)) => Ok(Tensor::ones(*len, DType::F32, &Device::Cpu)?),
             Some(Origin::Given(tensor)) => Ok(tensor.clone()),
             None => Err(refuse(name.as_ref(), "is no tensor of this detector")),
@@ -122,7 +144,7 @@ pub(super) struct Names<'n> {
 type Origins = fn(&Names<'_>) -> BTreeMap<String, Origin>;
 
 /// For every network and way to name its tensors: a name by which it is known, and how its tensors are found.
-const ORIGINS: [(Kind, &str, Origins); 8] = [
+const ORIGINS: [(Kind, &str, Origins); 9] = [
     (Kind::I3d, "Conv3d_1a_7x7.conv3d.weight", |names| i3d_of_torch(names, i3d::Naming::Plain)),
     (Kind::I3d, "conv3d_1a_7x7.conv3d.weight", |names| i3d_of_torch(names, i3d::Naming::Branches)),
     (Kind::I3d, "Conv3d_1a_7x7/conv_3d/w", i3d_of_tensor_flow),
@@ -130,6 +152,7 @@ const ORIGINS: [(Kind, &str, Origins); 8] = [
     (Kind::InceptionFid, "layers.conv.weight", inception_of_layers),
     (Kind::C3d, "conv1a.weight", |names| c3d_of(names, ".weight", ".bias")),
     (Kind::Clip, "vision_model.embeddings.class_embedding", clip_of),
+    (Kind::Clip, "visual.class_embedding", clip_of_openai),
     (Kind::C3d, "conv1a/W", |names| c3d_of(names, "/W", "/b")),
 ];
 
@@ -222,4 +245,38 @@ fn c3d_of(names: &Names<'_>, weight: &str, bias: &str) -> BTreeMap<String, Origi
 
 fn clip_of(names: &Names<'_>) -> BTreeMap<String, Origin> {
     clip::tensors().into_iter().map(|(name, _)| (name.clone(), names.same(&name))).collect()
+}
+
+/// The names that OpenAI's own files have, and those of open_clip: queries, keys and values are one tensor, and both projections are
+/// multiplied from the other side.
+fn clip_of_openai(names: &Names<'_>) -> BTreeMap<String, Origin> {
+    const PARTS: [(&str, &str); 13] = [
+        ("text_model.encoder.layers.", "transformer.resblocks."),
+        ("vision_model.encoder.layers.", "visual.transformer.resblocks."),
+        ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
+        ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
+        ("text_model.final_layer_norm", "ln_final"),
+        ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+        ("vision_model.embeddings.patch_embedding", "visual.conv1"),
+        ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
+        ("vision_model.pre_layrnorm", "visual.ln_pre"),
+        ("vision_model.post_layernorm", "visual.ln_post"),
+        (".layer_norm", ".ln_"),
+        (".mlp.fc1", ".mlp.c_fc"),
+        (".mlp.fc2", ".mlp.c_proj"),
+    ];
+    let full = |name: &str| format!("{}{name}", names.prefix);
+    let theirs = |name: &str| PARTS.iter().fold(name.to_string(), |name, (ours, theirs)| name.replace(ours, theirs));
+    let origin = |name: &str| match name {
+        "text_projection.weight" => Origin::Permuted(full("text_projection"), vec![1, 0]),
+        "visual_projection.weight" => Origin::Permuted(full("visual.proj"), vec![1, 0]),
+        name => {
+            let packed = ["q_proj.", "k_proj.", "v_proj."].iter().position(|product| name.contains(product));
+            let Some(part) = packed else { return names.same(&theirs(name).replace(".self_attn.", ".attn.")) };
+            let (layer, _) = name.split_once(".self_attn.").unwrap_or((name, ""));
+            let kind = name.rsplit('.').next().unwrap_or_default();
+            Origin::Part { name: full(&format!("{}.attn.in_proj_{kind}", theirs(layer))), part, of: 3 }
+        }
+    };
+    clip::tensors().into_iter().map(|(name, _)| (name.clone(), origin(&name))).collect()
 }

@@ -68,8 +68,10 @@ pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) ->
     match (found, mean) {
         (Kind::C3d, Some(mean)) => tensors.give(c3d::MEAN, read_mean(mean)?),
         (Kind::Clip, None) => {
-            // A folder has the list of merges too, which texts need.
-            if let Some(tokenizer) = Tokenizer::in_folder(path)? {
+            // Texts need the list of merges too, which lies beside the weights.
+            let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+            clip::check_activation(folder)?;
+            if let Some(tokenizer) = Tokenizer::in_folder(folder)? {
                 tensors.give(clip::MERGES, tokenizer.to_tensor()?);
             }
         }

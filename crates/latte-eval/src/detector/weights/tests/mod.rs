@@ -1,5 +1,6 @@
 //! The same weights through every container and every set of names.
 
+mod clip_names;
 mod torch_files;
 
 use std::path::PathBuf;

@@ -1,9 +1,13 @@
 //! Everything that decides about a number besides the clips and the detector's weights, as one value with a name.
 
-use latte_video::Transform;
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use crate::detector::{Kind, Preparation, ValueMap};
+pub use crate::framing::{FrameTransform, Framing, Rounding};
+use crate::jpeg::USUAL_QUALITY;
 use crate::metric::{Covariance, KernelOptions, Polynomial};
 use crate::resize::Resize;
 use crate::{Error, Result};
@@ -80,17 +84,32 @@ pub struct Sampling {
     pub most: Option<usize>,
     /// Which, where there are more.
     pub choice: Choice,
+    /// When a video is too short.
+    pub room: Room,
     /// What becomes of videos that are too short.
     pub short: ShortVideos,
+    /// How frames become bytes.
+    pub rounding: Rounding,
 }
 
-/// One size for all frames.
+/// How many frames a video must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Framing {
-    /// Rows and columns.
-    pub size: [usize; 2],
-    /// How they come to it.
-    pub transform: Transform,
+#[serde(rename_all = "snake_case")]
+pub enum Room {
+    /// As many as a clip spans: from its first frame to its last.
+    Span,
+    /// Frames of a clip times the stride, as StyleGAN-V counts: a stride less one more.
+    WholeStrides,
+}
+
+impl Room {
+    /// The fewest frames of a video that gives a clip of `frames`, `stride` apart.
+    pub fn frames(self, frames: usize, stride: usize) -> usize {
+        match self {
+            Self::Span => (frames - 1) * stride + 1,
+            Self::WholeStrides => frames * stride,
+        }
+    }
 }
 
 /// Where clips begin.
@@ -103,6 +122,8 @@ pub enum StartRule {
     Random,
     /// As many clips as there are, one behind the other; all frames, where clips are frames.
     Every,
+    /// Any of all clips that there are, one from each frame of each video on: long videos give more of them.
+    Anywhere,
 }
 
 /// Which clips are taken where there are more than enough.
@@ -184,8 +205,16 @@ struct Row {
     covariance: Covariance,
     /// At most so many clips, and generated frames.
     most: (Option<usize>, Option<usize>),
+    /// At most so many real frames for the kernel distance.
+    most_real_of_kid: Option<usize>,
     choice: Choice,
     real_start: StartRule,
+    room: Room,
+    /// How real clips, and generated ones, become bytes.
+    rounding: (Rounding, Rounding),
+    /// How frames come to one size, where the program says so; those in JPEG files always do, to [`SIZE`] unless another is given.
+    framing: Option<FrameTransform>,
+    /// With which seed frames are shuffled before they are split, and clips.
     shuffle: (Option<u32>, Option<u32>),
 }
 
@@ -204,63 +233,67 @@ const STYLEGAN_V: Row = Row {
     frame_preparation: TF,
     covariance: Covariance::Biased,
     most: (Some(2048), Some(50_000)),
+    most_real_of_kid: Some(1_000_000),
     choice: Choice::First,
     real_start: StartRule::Random,
+    room: Room::WholeStrides,
+    rounding: (Rounding::Nearest, Rounding::Nearest),
+    framing: None,
     shuffle: (None, Some(42)),
 };
 
+/// Latte's tools: StyleGAN-V's with a random choice of videos, and in its order.
+const LATTE: Row = Row { name: "latte", choice: Choice::Random, shuffle: (Some(0), Some(42)), ..STYLEGAN_V };
+
+/// Programs that take whatever is there.
+const WHOLE: Row =
+    Row { covariance: Covariance::Unbiased, most: (None, None), most_real_of_kid: None, room: Room::Span, ..STYLEGAN_V };
+
 const ROWS: &[Row] = &[
-    // Latte's tools: StyleGAN-V's with a random choice of videos.
-    Row { name: "latte", choice: Choice::Random, ..STYLEGAN_V },
+    LATTE,
+    // The frames of both sets as the tools of these programs make them of videos: squares in JPEG files.
+    Row { name: "latte-jpeg75", framing: Some(FrameTransform::CropLanczosJpeg(USUAL_QUALITY)), ..LATTE },
     STYLEGAN_V,
+    Row { name: "styleganv-jpeg75", framing: Some(FrameTransform::LanczosCropJpeg(USUAL_QUALITY)), ..STYLEGAN_V },
     // The original FVD.
     Row {
         name: "tf-fvd",
         tasks: &[Task::Fvd, Task::Kvd],
         clip_resize: Resize::TfBilinear,
-        covariance: Covariance::Unbiased,
-        most: (None, None),
         real_start: StartRule::First,
-        ..STYLEGAN_V
+        ..WHOLE
     },
     // Its batch normalisations have an epsilon that the weights were not trained with.
     Row {
         name: "videogpt",
         tasks: &[Task::Fvd, Task::Kvd],
+        clip_resize: Resize::ShortSideBilinear,
         clip_eps: 1e-5,
-        covariance: Covariance::Unbiased,
         most: (Some(256), None),
         choice: Choice::Random,
-        ..STYLEGAN_V
+        real_start: StartRule::Anywhere,
+        rounding: (Rounding::DownFromHalf, Rounding::Down),
+        framing: Some(FrameTransform::ShortSide),
+        ..WHOLE
     },
-    Row {
-        name: "pytorch-fid",
-        tasks: &[Task::Fid],
-        frame_preparation: HALF,
-        covariance: Covariance::Unbiased,
-        most: (None, None),
-        ..STYLEGAN_V
-    },
-    Row {
-        name: "torch-fidelity",
-        tasks: &[Task::Fid, Task::Kid, Task::Is],
-        covariance: Covariance::Unbiased,
-        most: (None, None),
-        shuffle: (Some(2020), None),
-        ..STYLEGAN_V
-    },
-    Row {
-        name: "clean-fid",
-        tasks: &[Task::Fid, Task::Kid],
-        frame_preparation: CLEAN,
-        covariance: Covariance::Unbiased,
-        most: (None, None),
-        ..STYLEGAN_V
-    },
+    Row { name: "pytorch-fid", tasks: &[Task::Fid], frame_preparation: HALF, ..WHOLE },
+    Row { name: "torch-fidelity", tasks: &[Task::Fid, Task::Kid, Task::Is], shuffle: (Some(2020), None), ..WHOLE },
+    // StyleGAN2's and 3's, from which StyleGAN-V has what it does with frames.
+    Row { name: "nvidia", tasks: &[Task::Fid, Task::Kid, Task::Is], ..STYLEGAN_V },
+    Row { name: "clean-fid", tasks: &[Task::Fid, Task::Kid], frame_preparation: CLEAN, ..WHOLE },
 ];
+
+impl Row {
+    /// How the program brings frames to a size, where it does.
+    fn framing(&self, size: usize) -> Option<Framing> {
+        self.framing.map(|transform| Framing { size: [size; 2], transform })
+    }
+}
 
 /// The frames of a clip unless something else is asked for.
 const FRAMES: usize = 16;
+/// The size of frames that are put through JPEG files, unless another one is asked for: Latte's.
+const SIZE: usize = 256;
 /// Into how many parts a set is split for its inception score.
 const SPLITS: usize = 10;
 
@@ -301,19 +334,32 @@ impl Protocol {
         };
         let start = if of_frames { StartRule::Every } else { StartRule::First };
         let most = if of_frames { row.most.1 } else { row.most.0 };
-        let fake = Sampling { stride: 1, start, most, choice: row.choice, short: ShortVideos::Refused };
+        let fake = Sampling {
+            stride: 1,
+            start,
+            most,
+            choice: row.choice,
+            room: row.room,
+            short: ShortVideos::Refused,
+            rounding: row.rounding.1,
+        };
         let real = Sampling {
             stride,
             start: if of_frames { StartRule::Every } else { row.real_start },
-            most: if of_frames { None } else { most },
+            most: match task {
+                Task::Kid => row.most_real_of_kid,
+                _ if of_frames => None,
+                _ => most,
+            },
             short: ShortVideos::LeftOut,
+            rounding: row.rounding.0,
             ..fake
         };
         Ok(Self {
             name: name.into(),
             task,
             frames: if of_frames { 1 } else { FRAMES },
-            framing: None,
+            framing: row.framing(SIZE).filter(|framing| framing.transform.is_jpeg()),
             real: task.needs_real().then_some(real),
             fake,
             seed: 0,
@@ -336,6 +382,25 @@ impl Protocol {
         })
     }
 
+    /// The protocol with frames that are brought to squares of this size first: as its program does, where that says how and takes a
+    /// size; else as SkyTimelapse is read (`CropResize`), which is a change.
+    ///
+    /// # Errors
+    ///
+    /// If the size is zero.
+    pub fn at_size(&self, size: usize) -> Result<Self> {
+        if size == 0 {
+            return Err(Error::refused("size of frames", "expected at least 1, got 0"));
+        }
+        let own = ROWS.iter().find(|row| self.name.trim_end_matches(CHANGED) == row.name).and_then(|row| row.framing(size));
+        Ok(match own {
+            Some(framing) => Self { framing: Some(framing), ..self.clone() },
+            None => self.changed(|protocol| {
+                protocol.framing = Some(Framing { size: [size; 2], transform: FrameTransform::CropResize });
+            }),
+        })
+    }
+
     /// The protocol with what `change` makes of it, and a name that says whether that is another one.
     #[must_use]
     pub fn changed(&self, change: impl FnOnce(&mut Self)) -> Self {
@@ -354,53 +419,3 @@ impl Protocol {
 }
 
 const CHANGED: &str = " (changed)";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn protocols_are_what_their_programs_do() {
-        let named = |name, task| Protocol::named(name, task, Some(3)).unwrap();
-        let frechet = |covariance| Statistic::Frechet { covariance };
-        let latte = named("latte", Task::Fvd);
-        assert_eq!(latte.statistic, frechet(Covariance::Biased));
-        let real = latte.real.unwrap();
-        assert_eq!((real.stride, latte.fake.stride, real.most, real.choice), (3, 1, Some(2048), Choice::Random));
-        assert_eq!(
-            (real.short, latte.fake.short, latte.fake.start),
-            (ShortVideos::LeftOut, ShortVideos::Refused, StartRule::First)
-        );
-        assert_eq!(named("styleganv", Task::Fvd).fake.choice, Choice::First);
-        let tf = named("tf-fvd", Task::Fvd);
-        assert_eq!((tf.statistic, tf.preparation.resize), (frechet(Covariance::Unbiased), Resize::TfBilinear));
-        assert_eq!((tf.batch_norm_eps, named("videogpt", Task::Fvd).batch_norm_eps), (Some(1e-3), Some(1e-5)));
-        let preparations = ["pytorch-fid", "torch-fidelity", "clean-fid", "latte"].map(|name| named(name, Task::Fid).preparation);
-        assert_eq!(preparations, [HALF, TF, CLEAN, TF]);
-        let scores = [("torch-fidelity", Task::Is), ("latte", Task::Is), ("latte", Task::VideoIs)]
-            .map(|(name, task)| named(name, task).statistic);
-        let score = |shuffle_seed| Statistic::InceptionScore { splits: 10, shuffle_seed };
-        assert_eq!(scores, [score(Some(2020)), score(None), score(Some(42))]);
-        assert_eq!(named("latte", Task::Fid).fake.most, Some(50_000));
-    }
-
-    #[test]
-    fn the_real_stride_is_asked_for_and_unknown_pairs_are_refused() {
-        let said = |name, task, stride| Protocol::named(name, task, stride).unwrap_err().to_string();
-        assert!(said("latte", Task::Fvd, None).contains("real stride"));
-        assert!(said("latte", Task::Fvd, Some(0)).contains("at least 1"));
-        assert!(Protocol::named("latte", Task::Fid, None).is_ok() && Protocol::named("latte", Task::VideoIs, None).is_ok());
-        assert!(said("pytorch-fid", Task::Is, None).contains("latte or styleganv or torch-fidelity"));
-        assert!(said("lattee", Task::Fvd, Some(1)).contains("clean-fid"));
-    }
-
-    #[test]
-    fn a_changed_protocol_says_so_and_comes_back_from_json() {
-        let latte = Protocol::named("latte", Task::Fvd, Some(3)).unwrap();
-        assert_eq!(latte.changed(|_| {}).name, "latte");
-        let fewer = latte.changed(|p| p.frames = 10).changed(|p| p.seed = 1);
-        assert_eq!(fewer.name, "latte (changed)");
-        let text = serde_json::to_string(&fewer).unwrap();
-        assert_eq!(serde_json::from_str::<Protocol>(&text).unwrap(), fewer);
-    }
-}
