@@ -32,7 +32,7 @@ pub struct OperationCheck {
 }
 
 /// One operation with inputs to try it on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Operation {
     /// Its name.
     pub name: &'static str,
