@@ -41,8 +41,15 @@ impl DeviceChoice {
 #[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<Device> {
     let failed = |why: String| {
-        // The library's messages have lines for the trace behind the first one.
-        let why = why.lines().next().unwrap_or_default().to_string();
+        // What `scripts/cuda-stand-ins` returns for what is missing; and lines for the trace stand behind the first one.
+        let why = if why.contains("STUB_LIBRARY") {
+            "there is no NVIDIA driver (libcuda.so.1) here".to_string()
+        } else if why.contains("NOT_INITIALIZED") {
+            "the libraries of CUDA 13 (libcublas.so.13, libcurand.so.10) are not found; put their folder on LD_LIBRARY_PATH"
+                .into()
+        } else {
+            why.lines().next().unwrap_or_default().to_string()
+        };
         Error::Device(format!("`cuda:{index}` cannot be opened: {why}; look at `nvidia-smi`, or use --device cpu"))
     };
     // Where the driver or a library of CUDA is missing, some versions of the bindings panic instead of saying so.
