@@ -83,9 +83,9 @@ pub fn run(owner: &str, check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dy
     let (mut passed, mut failed) = (0, 0);
     let result = each_file(owner, &directory(), check, &mut |file| {
         if file.passed() {
-            passed += 1
+            passed += 1;
         } else {
-            failed += 1
+            failed += 1;
         }
         say(&file.to_string());
     });

@@ -53,6 +53,6 @@ pub(crate) fn name(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
         candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
-        _ => "cpu".into(),
+        candle_core::DeviceLocation::Cpu => "cpu".into(),
     }
 }
