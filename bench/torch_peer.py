@@ -112,6 +112,7 @@ def arguments():
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--frames", type=int)
     parser.add_argument("--size", default="256x256", help="height x width in pixels, for autoencoders")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     modes = modes_of(args.model)
@@ -125,18 +126,21 @@ def arguments():
 
 
 def measure(runs, step):
-    """The seconds of each run of `step`."""
+    """The seconds of each run of `step`. A GPU is given its work and goes on by itself."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
         step()
+        wait()
         seconds.append(time.perf_counter() - start)
     return seconds
 
 
 def report(args, seconds, **more):
     print(json.dumps({
-        "peer": f"torch {torch.__version__}", "model": args.model, "mode": args.mode, "dtype": args.dtype,
+        "peer": f"torch {torch.__version__}", "model": args.model, "mode": args.mode, "dtype": args.dtype, "device": args.device,
         "threads": args.threads, "compile": args.compile, "median_s": statistics.median(seconds), "min_s": min(seconds), **more,
     }))
 
@@ -145,6 +149,7 @@ def autoencoder(args):
     """Tries every way, which also warms it up, and times the fastest."""
     size = [int(side) for side in args.size.split("x")]
     network, x = torch_vae.case(args.model, args.mode, size, args.frames)
+    network, x = network.to(args.device), x.to(args.device)
     half = args.dtype == "bf16"
     best = None
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -154,7 +159,7 @@ def autoencoder(args):
                 if isinstance(module, nn.Conv2d):  # convolutions over frames have no such layouts
                     module.to(memory_format=layout)
             mine = torch.compile(mine) if args.compile else mine
-            cast = torch.autocast("cpu", torch.bfloat16, enabled=half and weights == torch.float32)
+            cast = torch.autocast(args.device.split(":")[0], torch.bfloat16, enabled=half and weights == torch.float32)
             step = functools.partial(infer, mine, x.to(weights, memory_format=layout), cast)
             tries = []
             while len(tries) < max(args.warm_up, 1) and (not tries or tries[-1] < SLOW_S):
@@ -191,9 +196,10 @@ def main():
         size, patch = args.model.split("/")
         network = Network(*SIZES[size], int(patch))
         latents = torch.randn(1, FRAMES, CHANNELS, SIDE, SIDE)
+    network, latents = network.to(args.device), latents.to(args.device)
     call = torch.compile(network) if args.compile else network
-    target, t = torch.randn_like(latents), torch.tensor([500])
-    cast = torch.autocast("cpu", torch.bfloat16, enabled=half and args.model != "T2V")
+    target, t = torch.randn_like(latents), torch.tensor([500], device=args.device)
+    cast = torch.autocast(args.device.split(":")[0], torch.bfloat16, enabled=half and args.model != "T2V")
 
     def forward():
         with torch.inference_mode(), cast:

@@ -1,6 +1,7 @@
 //! Goes through a directory of golden files and says how far each is from the reference.
 
 use std::error::Error;
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,7 +32,8 @@ impl Check {
         Self::new(what, &ours, reference, tolerance)
     }
 
-    fn passed(&self) -> bool {
+    /// Whether the error is no larger than allowed.
+    pub fn passed(&self) -> bool {
         self.error <= self.tolerance
     }
 }
@@ -79,34 +81,17 @@ pub fn run(owner: &str, check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dy
         return ExitCode::SUCCESS;
     }
     let (mut passed, mut failed) = (0, 0);
-    match files(&directory()) {
-        Ok(files) => {
-            for path in files {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                match one(owner, &path, &check) {
-                    Ok(Outcome::OtherCrate) => {}
-                    Ok(Outcome::Checked(checks)) => {
-                        let ok = !checks.is_empty() && checks.iter().all(Check::passed);
-                        if ok {
-                            passed += 1;
-                        } else {
-                            failed += 1;
-                        }
-                        let list: Vec<String> =
-                            checks.iter().map(|c| format!("{} {:.1e} (≤ {:.0e})", c.what, c.error, c.tolerance)).collect();
-                        say(&format!("{name}: {}: {}", if ok { "ok" } else { "FAILED" }, list.join(", ")));
-                    }
-                    Err(e) => {
-                        failed += 1;
-                        say(&format!("{name}: FAILED: {e}"));
-                    }
-                }
-            }
-        }
-        Err(e) => {
+    let result = each_file(owner, &directory(), check, &mut |file| {
+        if file.passed() {
+            passed += 1;
+        } else {
             failed += 1;
-            say(&format!("FAILED: {e}"));
         }
+        say(&file.to_string());
+    });
+    if let Err(e) = result {
+        failed += 1;
+        say(&format!("FAILED: {e}"));
     }
     if passed + failed == 0 {
         failed += 1;
@@ -116,6 +101,61 @@ pub fn run(owner: &str, check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dy
         if failed == 0 { "ok" } else { "FAILED" }
     }));
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// What became of one golden file.
+#[derive(Debug)]
+pub struct FileReport {
+    /// Its name.
+    pub name: String,
+    /// All its comparisons, or why there are none.
+    pub checks: Result<Vec<Check>, String>,
+}
+
+impl FileReport {
+    /// Whether there are comparisons and all passed.
+    pub fn passed(&self) -> bool {
+        self.checks.as_ref().is_ok_and(|checks| !checks.is_empty() && checks.iter().all(Check::passed))
+    }
+}
+
+impl fmt::Display for FileReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: ", self.name, if self.passed() { "ok" } else { "FAILED" })?;
+        match &self.checks {
+            Ok(checks) => {
+                let one = |c: &Check| format!("{} {:.1e} (≤ {:.0e})", c.what, c.error, c.tolerance);
+                f.write_str(&checks.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
+            Err(e) => f.write_str(e),
+        }
+    }
+}
+
+/// Runs `check` on each file of `directory` whose kind `owner` owns, and tells `report` of each; gives the number of files that
+/// others own.
+///
+/// A kind that no list knows, and a configuration key outside its kind's list, are reports that failed.
+///
+/// # Errors
+///
+/// If the directory cannot be read, or is empty.
+pub fn each_file(
+    owner: &str,
+    directory: &Path,
+    check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dyn Error>>,
+    report: &mut dyn FnMut(FileReport),
+) -> Result<usize, Box<dyn Error>> {
+    let mut others = 0;
+    for path in files(directory)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match one(owner, &path, &check) {
+            Ok(Outcome::OtherCrate) => others += 1,
+            Ok(Outcome::Checked(checks)) => report(FileReport { name, checks: Ok(checks) }),
+            Err(e) => report(FileReport { name, checks: Err(e.to_string()) }),
+        }
+    }
+    Ok(others)
 }
 
 enum Outcome {

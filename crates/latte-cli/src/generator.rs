@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use candle_core::Device;
 use latte::model::Condition;
 use latte::pipeline::{Recipe, Request};
 use latte::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels};
@@ -27,18 +28,25 @@ const OPTIONS: [&str; 5] = ["steps", "eta", "size", "frames", "guidance"];
 impl Generator {
     /// Opens a weights file, or the newest weights of a checkpoint or run folder: the moving average, or with `raw` the
     /// weights themselves. Models that work on latents need their autoencoder: that at `vae`, else the one of their training; it
-    /// forms its products in `precision`.
+    /// forms its products in `precision`. Both work on `device`.
     ///
     /// # Errors
     ///
     /// If there are none, or they do not fit the model that the file describes.
-    pub(crate) fn open(path: &Path, raw: bool, vae: Option<&Path>, precision: Precision) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        raw: bool,
+        vae: Option<&Path>,
+        precision: Precision,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
         let mut file = find_weights(path)?;
         if raw && !path.is_file() {
             file.set_file_name("model.safetensors");
         }
         let (weights, card) = load_weights(&file)?;
-        let autoencoder = autoencoder(&card, vae, &file, precision)?;
+        let autoencoder = autoencoder(&card, vae, &file, precision, device)?;
+        let weights = weights.to_device(device)?;
         let maker = ClipMaker::new(card, autoencoder, weights).with_context(|| format!("{}", file.display()))?;
         Ok(Self { path: file, maker })
     }
@@ -105,7 +113,13 @@ impl Generator {
 }
 
 /// The space that the model works in. That of latents has weights of its own, at `vae`, else where they lay in training.
-fn autoencoder(card: &ModelCard, vae: Option<&Path>, file: &Path, precision: Precision) -> anyhow::Result<Arc<dyn Autoencoder>> {
+fn autoencoder(
+    card: &ModelCard,
+    vae: Option<&Path>,
+    file: &Path,
+    precision: Precision,
+    device: &Device,
+) -> anyhow::Result<Arc<dyn Autoencoder>> {
     let name = file.display();
     let path = match (card.autoencoder.kind, vae, &card.autoencoder.path) {
         (AutoencoderKind::Pixels, None, _) => return Ok(Arc::new(Pixels)),
@@ -124,7 +138,7 @@ fn autoencoder(card: &ModelCard, vae: Option<&Path>, file: &Path, precision: Pre
             )));
         }
     };
-    let autoencoder = AutoencoderKl::open(path, precision)?;
+    let autoencoder = AutoencoderKl::open_on(device, path, precision)?;
     let expected = card.vae.as_ref().map_or_else(KlConfig::stable_diffusion, |vae| vae.config.clone()).latent_space()?;
     let shape = |space: &LatentSpace| (space.channels(), space.downsample_factor());
     if shape(autoencoder.space()) != shape(&expected) {

@@ -3,6 +3,7 @@
 mod cache;
 mod commands;
 mod demo;
+mod device;
 mod dtype;
 mod failure;
 mod generator;
@@ -46,6 +47,7 @@ enum Command {
     Convert(commands::convert::Args),
     Data(commands::data::Args),
     Bench(commands::bench::Args),
+    Selftest(commands::selftest::Args),
     Completions(commands::completions::Args),
 }
 
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => commands::convert::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Selftest(args) => commands::selftest::run(&args),
         Command::Completions(args) => {
             commands::completions::run(&args, &mut Cli::command());
             Ok(())

@@ -23,6 +23,9 @@ pub enum Error {
     /// A recomputed segment failed in the backward pass.
     #[error("while recomputing: {0}")]
     Recompute(Box<dyn std::error::Error + Send + Sync>),
+    /// A device that cannot be had.
+    #[error("device: {0}")]
+    Device(String),
     /// The tensor library failed (out of memory, a device error).
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

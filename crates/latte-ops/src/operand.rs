@@ -8,16 +8,16 @@ use candle_core::{CpuStorage, DType, Storage, Tensor};
 
 use crate::gemm::{Kernel, Matrix, Operand, Pairs};
 use crate::slices::Values;
-use crate::{Precision, Result, Tape};
+use crate::{Precision, Result, Tape, plain};
 
 /// Whether results of `tape` that only products read are kept as words of pairs.
 pub(crate) fn keeps_pairs(tape: &Tape<'_>) -> bool {
-    !tape.is_recording() && Kernel::of(tape.precision()).pairs()
+    !tape.is_recording() && Kernel::of(tape.precision()).pairs() && !plain::is_forced()
 }
 
 /// Whether the CPU kernels take `x` as an operand.
 pub(crate) fn is_cpu_operand(x: &Tensor) -> bool {
-    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::BF16)
+    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::BF16) && !plain::is_forced()
 }
 
 /// `x` as products of `precision` can read it where it lies, in rows whose parts of `even` values begin at whole words: contiguous,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::{Error, Result};
 
@@ -55,6 +55,20 @@ impl Parameters {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
+    }
+
+    /// Where the tensors are: the device of the first; the CPU for an empty set.
+    pub fn device(&self) -> Device {
+        self.tensors.values().next().map_or(Device::Cpu, |tensor| tensor.device().clone())
+    }
+
+    /// The same values on `device`. Tensors that are there already are shared.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no memory left.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        self.iter().map(|(name, tensor)| Ok((name.to_string(), tensor.to_device(device)?))).collect()
     }
 
     /// A set of the same values that shares no memory with this one, so that one may be updated in place.

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
 use rayon::prelude::*;
 
-use crate::{Error, Result};
+use crate::{Error, Result, plain};
 
 /// Values per piece of parallel work: large enough to hide the cost of a task, small enough for every cache.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -72,17 +72,29 @@ impl Deref for Values<'_> {
 
 /// Whether the CPU kernels take this tensor; others go through the plain formulation.
 pub(crate) fn is_cpu_f32(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && tensor.dtype() == DType::F32
+    tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !plain::is_forced()
+}
+
+/// Gives `target` the values of `values`, in place, on any device.
+pub(crate) fn replace(target: &Tensor, values: &Tensor) -> Result<()> {
+    if target.rank() == 0 {
+        let one = |t: &Tensor| t.reshape(1);
+        return Ok(one(target)?.slice_set(&one(values)?, 0, 0)?);
+    }
+    Ok(target.slice_set(&values.contiguous()?, 0, 0)?)
 }
 
 /// `target += source`, in place.
 ///
 /// # Errors
 ///
-/// If the shapes differ, or `target` is not a contiguous f32 tensor on the CPU.
+/// If the shapes differ, or `target` is not contiguous, or not f32.
 pub fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     if target.dims() != source.dims() {
         return Err(Error::shape("add_assign", format!("{:?}", target.dims()), source.dims()));
+    }
+    if !is_cpu_f32(target) {
+        return replace(target, &(target + source)?);
     }
     let source = source.contiguous()?;
     let source = Values::of(&source)?;
@@ -101,15 +113,24 @@ pub fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
 ///
 /// # Errors
 ///
-/// If a tensor is not f32 on the CPU.
+/// If a tensor is not f32.
 pub fn global_norm<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
     let mut sum = 0.0;
+    let mut elsewhere = Vec::new();
     for tensor in tensors {
+        if !is_cpu_f32(tensor) {
+            // One number each, fetched together at the end.
+            elsewhere.push(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?);
+            continue;
+        }
         let tensor = tensor.contiguous()?;
         // Chunk sums are collected in order, so that the result does not depend on the number of threads.
         let parts: Vec<f64> =
             Values::of(&tensor)?.par_chunks(CHUNK).map(|c| c.iter().map(|&v| f64::from(v) * f64::from(v)).sum()).collect();
         sum += parts.iter().sum::<f64>();
+    }
+    if !elsewhere.is_empty() {
+        sum += Tensor::stack(&elsewhere, 0)?.to_vec1::<f64>()?.iter().sum::<f64>();
     }
     Ok(sum.sqrt())
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use candle_core::Tensor;
 
-use crate::slices::add_assign;
+use crate::slices::{add_assign, is_cpu_f32};
 use crate::{Error, PackedWeights, Precision, Result};
 
 /// A value on a tape: a tensor, and where its gradient goes.
@@ -300,7 +300,7 @@ impl Gradients {
 
 impl Gradient {
     fn add(&mut self, other: &Self) -> Result<()> {
-        if self.owned && self.tensor.is_contiguous() && self.tensor.device().is_cpu() {
+        if self.owned && self.tensor.is_contiguous() && is_cpu_f32(&self.tensor) {
             add_assign(&self.tensor, &other.tensor)
         } else {
             *self = Self { tensor: (&self.tensor + &other.tensor)?, owned: true };

@@ -1,5 +1,6 @@
 //! What training changes: weights, their moving average, the optimiser's moments, and how often.
 
+use candle_core::Device;
 use latte_ops::{AdamW, AdamWState, Parameters, adamw_ema};
 
 use crate::config::OptimizerConfig;
@@ -39,6 +40,21 @@ impl TrainState {
             second_moments: moments.deep_copy()?,
             first_moments: moments,
             step: 0,
+        })
+    }
+
+    /// The same state on `device`, where its steps are taken from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no memory left.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            weights: self.weights.to_device(device)?,
+            ema: self.ema.to_device(device)?,
+            first_moments: self.first_moments.to_device(device)?,
+            second_moments: self.second_moments.to_device(device)?,
+            step: self.step,
         })
     }
 

@@ -119,8 +119,10 @@ impl Stepper {
         clips: usize,
         terms: &mut Terms,
     ) -> Result<Parameters> {
-        let MicroBatch { latents, noise, timesteps, .. } = batch;
-        let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f + num_images, c, h, w]
+        // What chance decided is on the CPU; the work is done where the weights are.
+        let (device, timesteps) = (weights.device(), &batch.timesteps);
+        let [latents, noise] = [batch.latents.to_device(&device)?, batch.noise.to_device(&device)?];
+        let x_t = self.diffusion.q_sample(&latents, timesteps, &noise)?; // [b, f + num_images, c, h, w]
         let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute == Recompute::Block);
         let tape = match packed {
             Some(packed) => tape.with_packed_weights(packed),
@@ -133,7 +135,7 @@ impl Stepper {
 
         // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.
         let leaf = Var::from_tensor(prediction.tensor())?;
-        let loss = self.diffusion.loss(leaf.as_tensor(), latents, noise, &x_t, timesteps)?;
+        let loss = self.diffusion.loss(leaf.as_tensor(), &latents, &noise, &x_t, timesteps)?;
         let weight_of = |i: usize| batch.loss_weights.as_ref().map_or(1.0, |w| w[i]) / clips as f64;
         let loss_weights: Vec<f32> = (0..timesteps.len()).map(|i| weight_of(i) as f32).collect();
         let loss_weights = Tensor::new(loss_weights, latents.device())?; // [b]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use latte::diffusion::TimestepSampler;
 use latte::model::Latte;
 use latte::noise::TorchRng;
@@ -192,6 +192,17 @@ impl Trainer {
         if let Some(of) = self.config.evaluation.clone() {
             self.evaluation = Some(Evaluation::new(&self.config, &of, &self.card, judge, self.state.step)?);
         }
+        Ok(self)
+    }
+
+    /// The run with its steps, validation and samples on `device`. Videos are decoded, frames encoded and samples decoded on the
+    /// CPU all the same.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no memory left.
+    pub fn on(mut self, device: &Device) -> Result<Self> {
+        self.state = self.state.to_device(device)?;
         Ok(self)
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::demo::{self, parameters};
+use crate::device::DeviceArgs;
 
 /// Does the main job once, from nothing and without a GPU: data, training, samples, and a count of those that are right.
 ///
@@ -30,6 +31,8 @@ pub(crate) struct Args {
     /// Make nothing: measure the videos below this folder as the demo measures its own, by the classes in their names.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "quick", "seed"])]
     measure: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -37,5 +40,5 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return demo::measure(folder);
     }
     let budget = if args.quick { parameters::QUICK } else { parameters::FULL };
-    demo::run(&args.out, budget, args.seed)
+    demo::run(&args.out, budget, args.seed, &args.device.open()?)
 }

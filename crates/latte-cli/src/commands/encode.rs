@@ -9,6 +9,7 @@ use latte_train::{EncodeOptions, EncodeProgress, MomentDtype, TrainConfig, encod
 use latte_video::dataset::{Layout, Share};
 
 use super::data::layout_parser;
+use crate::device::DeviceArgs;
 use crate::failure::bad_input;
 use crate::progress::StageProgress;
 use crate::terminal::say;
@@ -63,6 +64,8 @@ pub(crate) struct Args {
     /// How large a file may be, unless it holds one video only.
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..1 << 30))]
     file_mib: u64,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -88,6 +91,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         share: args.shard,
         group_videos: args.file_videos,
         file_bytes: args.file_mib << 20,
+        device: args.device.open()?,
         ..EncodeOptions::new(out)
     };
     let mut progress = Progress { stage: StageProgress::new("encoding videos"), warnings: 0 };

@@ -13,6 +13,7 @@ pub(crate) mod plot;
 mod run_args;
 pub(crate) mod runs;
 pub(crate) mod sample;
+pub(crate) mod selftest;
 pub(crate) mod t2v;
 pub(crate) mod train;
 pub(crate) mod train_vae;

@@ -9,6 +9,7 @@ use latte::sampler::Sampler;
 use latte_train::{MadeClip, contact_sheet_of};
 use latte_video::encode::{self, Mp4Options};
 
+use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::generator::Generator;
@@ -77,6 +78,8 @@ pub(crate) struct Args {
     /// Use the weights themselves instead of their moving average.
     #[arg(long)]
     raw_weights: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// What is written.
@@ -108,7 +111,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.num == 0 || args.enlarge == 0 {
         return Err(bad_input("--num and --enlarge: expected at least 1"));
     }
-    let generator = Generator::open(&args.checkpoint, args.raw_weights, args.vae.as_deref(), args.precision.into())?;
+    let device = args.device.open()?;
+    let generator = Generator::open(&args.checkpoint, args.raw_weights, args.vae.as_deref(), args.precision.into(), &device)?;
     let mut requests = Vec::new();
     for class in generator.classes(&args.classes)? {
         requests.extend((0..args.num as u64).map(|n| Request { class, seed: args.seed.wrapping_add(n) }));

@@ -17,6 +17,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::commands::sample::parse_size;
+use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::memory::peak_memory_mib;
@@ -112,6 +113,8 @@ pub(crate) struct Args {
     /// ~/.cache/latte).
     #[arg(long)]
     no_cache: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Auto, on or off.
@@ -138,6 +141,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Some(path) => again(args, path)?,
         None => new(args)?,
     };
+    let pipeline = pipeline.on(&args.device.open()?);
     for job in &jobs {
         pipeline.check(&job.settings)?;
     }

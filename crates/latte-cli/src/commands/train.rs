@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use candle_core::Device;
 use latte_train::{Outcome, Start, TrainConfig, Trainer};
 
 use super::dry_run::dry_run;
 use super::run_args::{ConfigArgs, StartArgs};
+use crate::device::DeviceArgs;
 use crate::judges::Judges;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
@@ -33,6 +35,8 @@ pub(crate) struct Args {
     config: ConfigArgs,
     #[command(flatten)]
     start: StartArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Write nothing: print the whole configuration, the number of parameters, and an estimate of memory and speed.
     #[arg(long)]
     dry_run: bool,
@@ -41,10 +45,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = load(&args.config.file, &args.config.overrides)?;
     if args.dry_run {
+        args.device.expect_cpu("the estimate of --dry-run")?;
         return dry_run(config);
     }
+    let device = args.device.open()?;
     let stop = stop_on_interrupt()?;
-    match train(config, args.start.start(), &stop)? {
+    match train(config, &device, args.start.start(), &stop)? {
         Outcome::Finished { checkpoint } => {
             say(&format!("finished; the last checkpoint is {}", checkpoint.display()));
             say(&format!("sample from it: latte sample --checkpoint {}", checkpoint.display()));
@@ -70,14 +76,14 @@ fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
     Ok(config)
 }
 
-/// Runs a configuration to its end, or until `stop` is set, and shows how far it is.
+/// Runs a configuration on `device` to its end, or until `stop` is set, and shows how far it is.
 ///
 /// # Errors
 ///
 /// As [`Trainer::open`] and [`Trainer::run`].
-pub(crate) fn train(config: TrainConfig, start: Start, stop: &AtomicBool) -> anyhow::Result<Outcome> {
+pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, stop: &AtomicBool) -> anyhow::Result<Outcome> {
     let judge = Judges::of(&config)?;
-    let mut trainer = Trainer::open(config, start)?;
+    let mut trainer = Trainer::open(config, start)?.on(device)?;
     let model = &trainer.card().model;
     note(&format!(
         "model: {} parameters, {} blocks of width {}; data: {} videos{}",

@@ -6,6 +6,7 @@ use latte_train::{Start, VaeOutcome, VaeReport, VaeTrainConfig, VaeTrainer};
 
 use super::run_args::{ConfigArgs, StartArgs};
 use super::train::stop_on_interrupt;
+use crate::device::DeviceArgs;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
 
@@ -29,9 +30,12 @@ pub(crate) struct Args {
     config: ConfigArgs,
     #[command(flatten)]
     start: StartArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    args.device.expect_cpu("training an autoencoder")?;
     let config = VaeTrainConfig::load(&args.config.file, &args.config.overrides)?;
     let stop = stop_on_interrupt()?;
     match train(config, args.start.start(), &stop)? {

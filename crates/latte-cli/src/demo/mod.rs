@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::Context;
+use candle_core::Device;
 use latte::pipeline::{Recipe, Request};
 use latte::sampler::Sampler;
 use latte_ops::Precision;
@@ -25,12 +26,12 @@ use parameters::{Budget, Folders};
 use scene::Class;
 use score::Measured;
 
-/// Runs the demo in the folder `out`.
+/// Runs the demo in the folder `out`, training and sampling on `device`.
 ///
 /// # Errors
 ///
 /// If a file cannot be written, or the training fails.
-pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
+pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device) -> anyhow::Result<()> {
     let started = Instant::now();
     let videos = out.join("videos");
     say(&format!("1. data: mp4 files of moving shapes, {} classes, in {}", Class::all().len(), videos.display()));
@@ -45,9 +46,9 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64) -> anyhow::Result<()> {
 
     say(&format!("2. training on {num_videos} files: latte train --config {}", config_path.display()));
     let config = TrainConfig::load(&config_path, &[])?;
-    train(config, Start::Auto, &AtomicBool::new(false))?;
+    train(config, device, Start::Auto, &AtomicBool::new(false))?;
 
-    let generator = Generator::open(&run, false, None, Precision::F32)?;
+    let generator = Generator::open(&run, false, None, Precision::F32, device)?;
     let samples = out.join("samples");
     say(&format!("3. sampling {} videos of each class from the averaged weights", budget.samples_per_class));
     let written = sample_all(
@@ -131,7 +132,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         let budget = Budget { max_steps: 1, batch_size: 16, samples_per_class: 1, sampling_steps: 1, judged_per_class: 1 };
-        run(&out, budget, 3).unwrap();
+        run(&out, budget, 3, &Device::Cpu).unwrap();
         let count = |name: &str| std::fs::read_dir(out.join(name)).unwrap().count();
         assert_eq!((count("videos"), count("videos/up_blue_disc")), (8, parameters::CLIPS_PER_CLASS));
         assert_eq!((count("samples"), count("held-out")), (8, 8));
@@ -141,7 +142,7 @@ mod tests {
             assert!(out.join(file).is_file(), "{file}");
         }
         // Again: the finished run is taken up, not trained anew.
-        run(&out, budget, 3).unwrap();
+        run(&out, budget, 3, &Device::Cpu).unwrap();
         assert_eq!(count("run-1-steps-seed-3/checkpoints"), 1);
 
         // What was written can be measured again; the data set itself is the best that there is.
@@ -160,7 +161,7 @@ mod tests {
         let folders = Folders { videos, held_out: None, run: &run };
         parameters::write_config(&config, &folders, Budget { max_steps: 200, ..parameters::FULL }, 0).unwrap();
         let config = TrainConfig::load(&config, &[format!("train.precision={precision}")]).unwrap();
-        train(config, Start::Auto, &AtomicBool::new(false)).unwrap();
+        train(config, &Device::Cpu, Start::Auto, &AtomicBool::new(false)).unwrap();
         let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
         let mut average = None;
         let losses = metrics.lines().map(|line| {

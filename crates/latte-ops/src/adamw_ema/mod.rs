@@ -1,10 +1,12 @@
 //! AdamW and the moving average of the weights, in one pass over the values.
 
+mod reference;
+
 use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::slices::{CHUNK, Values, with_slice_mut};
+use crate::slices::{CHUNK, Values, is_cpu_f32, with_slice_mut};
 
 /// The constants of AdamW (arXiv 1711.05101) and of the exponential moving average.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,7 +40,7 @@ pub struct AdamWState<'t> {
 ///
 /// # Errors
 ///
-/// If the shapes differ, or a tensor is not contiguous f32 on the CPU.
+/// If the shapes differ, a tensor is not contiguous or not f32, or they are on several devices.
 pub fn adamw_ema(
     constants: &AdamW,
     learning_rate: f64,
@@ -52,10 +54,13 @@ pub fn adamw_ema(
             return Err(crate::Error::shape("adamw_ema", format!("{:?}", state.weight.dims()), tensor.dims()));
         }
     }
+    let update = Update::new(constants, learning_rate, step, gradient_scale);
+    if ![state.weight, state.ema, state.first_moment, state.second_moment, gradient].into_iter().all(is_cpu_f32) {
+        return reference::step(&update, gradient, state);
+    }
     let gradient = gradient.contiguous()?;
     let gradient = Values::of(&gradient)?;
     let gradient: &[f32] = &gradient;
-    let update = Update::new(constants, learning_rate, step, gradient_scale);
     with_slice_mut(state.weight, |weight| {
         with_slice_mut(state.ema, |ema| {
             with_slice_mut(state.first_moment, |first| {

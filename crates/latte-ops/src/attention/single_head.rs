@@ -3,9 +3,11 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::AttentionAxis;
+use super::reference::{self, Layout};
 use crate::buffer::Unwritten;
 use crate::gemm::{Kernel, Matrix, Packed, Scratch, multiply_block};
-use crate::slices::Values;
+use crate::slices::{Values, is_cpu_f32};
 use crate::vectorised::{exp, sum, vectorised};
 use crate::{Error, Precision, Result};
 
@@ -21,14 +23,19 @@ const QUERIES: usize = 96;
 ///
 /// # Errors
 ///
-/// If the shape does not fit, or `qkv` is not f32 on the CPU.
+/// If the shape does not fit, or `qkv` is not f32.
 pub fn single_head_attention(qkv: &Tensor, precision: Precision) -> Result<Tensor> {
     let (n, d) = match qkv.dims() {
         &[n, .., width] if qkv.rank() > 2 && width > 0 && width.is_multiple_of(3) && qkv.elem_count() > 0 => (n, width / 3),
         other => return Err(Error::shape("single_head_attention", "qkv [n, …, 3·d], not empty", other)),
     };
-    let qkv = qkv.contiguous()?;
     let tokens = qkv.elem_count() / n / (3 * d);
+    if !is_cpu_f32(qkv) {
+        let layout = Layout { axis: AttentionAxis::Spatial, dims: [n, 1, tokens], num_heads: 1, head_size: d, heads: 0..1 };
+        let y = reference::forward(precision, &layout, None, &qkv.reshape((n, 1, tokens, 3 * d))?)?;
+        return Ok(y.reshape([&qkv.dims()[..qkv.rank() - 1], &[d]].concat())?);
+    }
+    let qkv = qkv.contiguous()?;
     let values = Values::of(&qkv)?;
     let mut out = Unwritten::new(n * tokens * d);
     // SAFETY: the products below write before anything is read.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::weights::padded;
+use super::weights::{PackedForm, padded};
 use super::{Convolution, ConvolutionWeights};
 use crate::buffer::{Shared, Unwritten};
 use crate::gemm::{Kernel, Lines, in_turn, multiply_lines, words};
@@ -45,7 +45,13 @@ impl<'n> Norm<'n> {
 }
 
 /// [`super::convolution`] of what was checked, with a result of `shape`.
-pub(super) fn images(x: &Tensor, weights: &ConvolutionWeights, options: &Convolution<'_>, shape: [usize; 4]) -> Result<Tensor> {
+pub(super) fn images(
+    x: &Tensor,
+    weights: &ConvolutionWeights,
+    form: &PackedForm,
+    options: &Convolution<'_>,
+    shape: [usize; 4],
+) -> Result<Tensor> {
     let (_, h, w, c) = x.dims4()?;
     let [_, out_h, out_w, out_c] = shape;
     let residual = options.residual.map(Tensor::contiguous).transpose()?;
@@ -69,6 +75,7 @@ pub(super) fn images(x: &Tensor, weights: &ConvolutionWeights, options: &Convolu
         .collect();
     let plan = Plan {
         weights,
+        form,
         stride: options.stride,
         padding: [options.padding[0][0], options.padding[1][0]],
         first: 0,
@@ -85,7 +92,7 @@ pub(super) fn images(x: &Tensor, weights: &ConvolutionWeights, options: &Convolu
 pub(super) fn frames(
     frames: &[Tensor],
     wanted: Range<usize>,
-    weights: &ConvolutionWeights,
+    (weights, form): (&ConvolutionWeights, &PackedForm),
     input: Option<&Normalisation>,
     residual: Option<&[Tensor]>,
     shape: [usize; 4],
@@ -103,7 +110,7 @@ pub(super) fn frames(
     };
     let padding = [weights.size[0] / 2, 0];
     let [width, out_width] = [pixels; 2];
-    Plan { weights, stride: 1, padding, first: wanted.start, upsample: false, width, out_width }.run(&[image]);
+    Plan { weights, form, stride: 1, padding, first: wanted.start, upsample: false, width, out_width }.run(&[image]);
     let device = frames[0].device();
     // SAFETY: the tasks cover all rows and columns, and each wrote all of its own.
     out.into_iter().map(|out| Ok(Tensor::from_vec(unsafe { out.written() }, &shape, device)?)).collect()
@@ -112,6 +119,7 @@ pub(super) fn frames(
 /// A convolution that is the same for all images.
 struct Plan<'p> {
     weights: &'p ConvolutionWeights,
+    form: &'p PackedForm,
     stride: usize,
     /// Zeros above and to the left.
     padding: [usize; 2],
@@ -160,7 +168,7 @@ impl Plan<'_> {
     }
 
     fn kernel(&self) -> Kernel {
-        self.weights.packed.kernel
+        self.form.packed.kernel
     }
 
     /// Words of a pixel.
@@ -208,7 +216,7 @@ impl Plan<'_> {
 
     /// The products of one task, with bias and residual.
     fn multiply(&self, image: &Image<'_>, rows: Range<usize>, columns: Range<usize>, words: &[u32]) {
-        let (packed, n, pixel) = (&self.weights.packed, self.weights.output, self.pixel());
+        let (packed, n, pixel) = (&self.form.packed, self.weights.output, self.pixel());
         let kernel_row = self.weights.size[1] * padded(self.weights.input);
         let line = self.reach(columns.len(), 1) * pixel;
         let lines = Lines { words: self.stride * line, rows: columns.len(), stride: self.stride * pixel };
@@ -233,7 +241,7 @@ impl Plan<'_> {
                 let part = columns.start * n..columns.end * n;
                 // SAFETY: inside the row, written above, and of no other task.
                 let values = unsafe { std::slice::from_raw_parts_mut(image.out[row].get().add(part.start), part.len()) };
-                finish(values, &self.weights.bias, image.residual.get(row).map_or(&[], |residual| &residual[part]));
+                finish(values, &self.form.bias, image.residual.get(row).map_or(&[], |residual| &residual[part]));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Convolution of channels-last images as a product of matrices without a copy of all patches. Only f32 tensors on the CPU are
-//! taken. [`convolution`] and [`convolution_over_frames`] are for inference; [`recorded_convolution`] has gradients.
+//! Convolution of channels-last images as a product of matrices without a copy of all patches. [`convolution`] and
+//! [`convolution_over_frames`] are for inference, on any device; [`recorded_convolution`] has gradients, for f32 on the CPU.
 //!
 //! In a channels-last image the pixels under one row of a kernel are `width · c` values side by side, and those of the next
 //! pixel begin `c` (or `stride · c`) values later. So a 3 × 3 convolution is three products, added up, whose left operand is
@@ -10,7 +10,6 @@
 mod backward;
 mod cpu;
 mod recorded;
-#[cfg(test)]
 mod reference;
 mod weights;
 
@@ -20,6 +19,7 @@ use candle_core::Tensor;
 
 pub use recorded::recorded_convolution;
 pub use weights::ConvolutionWeights;
+use weights::Form;
 
 use crate::{Error, Normalisation, Result};
 
@@ -54,7 +54,7 @@ impl Convolution<'_> {
 ///
 /// # Errors
 ///
-/// If the shapes do not fit, or a tensor is not f32 on the CPU.
+/// If the shapes do not fit, a tensor is not f32, or weights and values are on several devices.
 pub fn convolution(x: &Tensor, weights: &ConvolutionWeights, options: &Convolution<'_>) -> Result<Tensor> {
     let &[n, h, w, c] = x.dims() else { return Err(Error::shape("convolution", "x [n, h, w, in]", x.dims())) };
     let out = sizes([h, w], weights, options)
@@ -67,7 +67,10 @@ pub fn convolution(x: &Tensor, weights: &ConvolutionWeights, options: &Convoluti
     {
         return Err(Error::shape("convolution", format!("a residual {shape:?}"), residual.dims()));
     }
-    cpu::images(&x.contiguous()?, weights, options, shape)
+    match &weights.form {
+        Form::Packed(form) => cpu::images(&x.contiguous()?, weights, form, options, shape),
+        Form::Plain { weight, bias, precision } => Ok(reference::images(*precision, x, weight, bias, options)?),
+    }
 }
 
 /// The convolution of a clip over its frames only, with a kernel `[frames, 1]` of an odd length and as many zero frames around
@@ -81,7 +84,7 @@ pub fn convolution(x: &Tensor, weights: &ConvolutionWeights, options: &Convoluti
 ///
 /// # Errors
 ///
-/// If the shapes do not fit, or a tensor is not f32 on the CPU.
+/// If the shapes do not fit, a tensor is not f32, or weights and values are on several devices.
 pub fn convolution_over_frames(
     frames: &[Tensor],
     wanted: Range<usize>,
@@ -110,8 +113,15 @@ pub fn convolution_over_frames(
         let got = (residual.len(), residual.first().map(Tensor::dims));
         return Err(Error::shape(OP, format!("{} residuals {first:?}", wanted.len()), got));
     }
-    let frames = frames.iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
-    cpu::frames(&frames, wanted, weights, input, residual, first)
+    match &weights.form {
+        Form::Packed(form) => {
+            let frames = frames.iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
+            cpu::frames(&frames, wanted, (weights, form), input, residual, first)
+        }
+        Form::Plain { weight, bias, precision } => {
+            Ok(reference::frames(*precision, frames, wanted, [weight, bias], input, residual)?)
+        }
+    }
 }
 
 /// Height and width of the result; `None` if the kernel does not fit into the image.

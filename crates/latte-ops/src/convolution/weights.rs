@@ -3,13 +3,28 @@
 use candle_core::Tensor;
 
 use crate::gemm::{Kernel, Matrix, Packed};
+use crate::slices::is_cpu_f32;
 use crate::{Error, Precision, Result};
 
-/// The weight and bias of a convolution, packed once for the processor's instructions.
+/// What the products read.
 #[derive(Debug)]
-pub struct ConvolutionWeights {
+pub(super) enum Form {
+    /// For the kernels of the CPU.
+    Packed(PackedForm),
+    /// For the plain formulation, on any device.
+    Plain { weight: Tensor, bias: Tensor, precision: Precision },
+}
+
+#[derive(Debug)]
+pub(super) struct PackedForm {
     pub(super) packed: Packed,
     pub(super) bias: Vec<f32>,
+}
+
+/// The weight and bias of a convolution: on the CPU packed once for the processor's instructions, elsewhere as they are.
+#[derive(Debug)]
+pub struct ConvolutionWeights {
+    pub(super) form: Form,
     pub(super) input: usize,
     pub(super) output: usize,
     /// Height and width of the kernel.
@@ -22,7 +37,7 @@ impl ConvolutionWeights {
     ///
     /// # Errors
     ///
-    /// If the shapes do not fit or are empty, or the tensors are not f32 on the CPU.
+    /// If the shapes do not fit or are empty, or the tensors are not f32.
     pub fn new(weight: &Tensor, bias: &Tensor, precision: Precision) -> Result<Self> {
         let fits = weight.rank() == 4 && weight.elem_count() > 0 && bias.dims() == &weight.dims()[..1];
         if !fits {
@@ -30,6 +45,11 @@ impl ConvolutionWeights {
             return Err(Error::shape("convolution", expected, (weight.dims(), bias.dims())));
         }
         let (output, input, height, width) = weight.dims4()?;
+        let size = [height, width];
+        if !is_cpu_f32(weight) {
+            let form = Form::Plain { weight: weight.contiguous()?, bias: bias.contiguous()?, precision };
+            return Ok(Self { form, input, output, size });
+        }
         let kernel = Kernel::of(precision);
         let depth = padded(input);
         let k = height * width * depth;
@@ -43,7 +63,8 @@ impl ConvolutionWeights {
             rows[out * k + (row * width + column) * depth + channel] = value;
         }
         let packed = Packed::new(kernel, Matrix::rows(&rows, k).transposed(), k, output);
-        Ok(Self { packed, bias: bias.to_vec1()?, input, output, size: [height, width] })
+        let form = Form::Packed(PackedForm { packed, bias: bias.to_vec1()? });
+        Ok(Self { form, input, output, size })
     }
 
     /// How many channels come in.
@@ -56,9 +77,12 @@ impl ConvolutionWeights {
         self.output
     }
 
-    /// How many bytes the packed weights take.
+    /// How many bytes the weights take, packed where they are.
     pub fn size_in_bytes(&self) -> usize {
-        self.packed.size() + size_of_val(self.bias.as_slice())
+        match &self.form {
+            Form::Packed(PackedForm { packed, bias }) => packed.size() + size_of_val(bias.as_slice()),
+            Form::Plain { weight, bias, .. } => (weight.elem_count() + bias.elem_count()) * size_of::<f32>(),
+        }
     }
 }
 

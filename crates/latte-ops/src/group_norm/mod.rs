@@ -8,13 +8,13 @@
 mod cpu;
 mod gradients;
 mod recorded;
-#[cfg(test)]
 mod reference;
 
 use candle_core::Tensor;
 
 pub use recorded::recorded_group_norm;
 
+use crate::slices::is_cpu_f32;
 use crate::{Error, Result};
 
 /// The parameters of a group norm: `(x − mean)/√(variance + eps) · weight + bias`, where mean and variance are those of all
@@ -73,12 +73,17 @@ impl GroupNorm {
     ///
     /// # Errors
     ///
-    /// If the shape does not fit, or `x` is not f32 on the CPU.
+    /// If the shape does not fit, or `x` is not f32.
     pub fn sums(&self, x: &Tensor) -> Result<GroupSums> {
         match x.dims() {
             &[images, .., c] if x.rank() > 2 && c == self.channels() && x.elem_count() > 0 => {
                 let places = x.elem_count() / images / c;
-                Ok(GroupSums { sums: cpu::sums(&x.contiguous()?, places, c)?, places, images })
+                let sums = if is_cpu_f32(x) {
+                    cpu::sums(&x.contiguous()?, places, c)?
+                } else {
+                    reference::sums(&x.reshape((images, places, c))?)?
+                };
+                Ok(GroupSums { sums, places, images })
             }
             other => Err(Error::shape("group_norm", format!("x [n, …, {}], not empty", self.channels()), other)),
         }
@@ -152,6 +157,15 @@ impl Normalisation {
     /// How many channels there are.
     pub(crate) fn channels(&self) -> usize {
         self.bias.len()
+    }
+
+    /// `x` `[n, …, c]` normalised, and activated if that is asked for, on the device of `x`.
+    pub(crate) fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let (n, c, device) = (self.images(), self.channels(), x.device());
+        let vectors = |values: &[f32]| Tensor::from_slice(values, (n, 1, c), device);
+        let y = x.reshape((n, (), c))?.broadcast_sub(&vectors(&self.mean)?)?.broadcast_mul(&vectors(&self.scale)?)?;
+        let y = y.broadcast_add(&Tensor::from_slice(&self.bias, c, device)?)?.reshape(x.dims())?;
+        if self.silu { y.silu() } else { Ok(y) }
     }
 
     /// How many images there are.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::Device;
 use latte::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels, Posterior};
 use latte::weights::WeightFiles;
 use serde::{Deserialize, Serialize};
@@ -74,9 +75,18 @@ impl AutoencoderConfig {
     ///
     /// If no path is written where weights are needed, or the weights are missing or damaged.
     pub fn open(&self) -> Result<Arc<dyn Autoencoder>> {
+        self.open_on(&Device::Cpu)
+    }
+
+    /// [`open`](Self::open), to work on `device`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or if the device fails.
+    pub fn open_on(&self, device: &Device) -> Result<Arc<dyn Autoencoder>> {
         Ok(match self.kind {
             AutoencoderKind::Pixels => Arc::new(Pixels),
-            AutoencoderKind::Kl => Arc::new(AutoencoderKl::open(self.existing_path()?, self.precision.into())?),
+            AutoencoderKind::Kl => Arc::new(AutoencoderKl::open_on(device, self.existing_path()?, self.precision.into())?),
         })
     }
 

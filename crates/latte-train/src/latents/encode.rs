@@ -21,7 +21,7 @@ const RUN: usize = 32;
 const UNFINISHED: &str = ".unfinished-";
 
 /// What is encoded, and into which files. The videos, their size and the autoencoder are the configuration's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct EncodeOptions {
     /// The folder of the cache; made if it is not there.
     pub out: PathBuf,
@@ -35,6 +35,8 @@ pub struct EncodeOptions {
     pub group_videos: NonZeroUsize,
     /// How large a file may be, in bytes, unless it holds one video only.
     pub file_bytes: u64,
+    /// Where the autoencoder works.
+    pub device: Device,
 }
 
 impl EncodeOptions {
@@ -47,6 +49,7 @@ impl EncodeOptions {
             share: Share::default(),
             group_videos: NonZeroUsize::new(64).unwrap_or(NonZeroUsize::MIN),
             file_bytes: 256 << 20,
+            device: Device::Cpu,
         }
     }
 }
@@ -128,7 +131,7 @@ pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn 
         let data = crate::config::DataConfig { cache_mib: 0, ..config.data.clone() };
         let encoder = Encoder {
             videos: VideoSource::new(dataset, &data).with_signatures(signatures),
-            autoencoder: config.autoencoder.open()?,
+            autoencoder: config.autoencoder.open_on(&options.device)?,
             header: work.header.clone(),
         };
         for (group, files) in open {

@@ -1,4 +1,5 @@
-//! The network as diffusion sees it, with its condition bound.
+//! The network as diffusion sees it, with its condition bound. Samplers may work on another device than the network: values go
+//! to its weights' device and come back.
 
 use candle_core::Tensor;
 use latte_ops::{PackedWeights, Parameters, Precision, Tape};
@@ -25,8 +26,10 @@ pub struct LatteDenoiser<'m> {
 
 impl Denoiser for LatteDenoiser<'_> {
     fn predict(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
-        let input = Input { labels: self.labels.as_deref(), text: self.text.as_ref(), ..Input::new(x, timesteps) };
+        let device = self.parameters.device();
+        let (here, text) = (x.to_device(&device)?, self.text.as_ref().map(|text| text.to_device(&device)).transpose()?);
+        let input = Input { labels: self.labels.as_deref(), text: text.as_ref(), ..Input::new(&here, timesteps) };
         let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed_weights);
-        Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().clone())
+        Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().to_device(x.device())?)
     }
 }

@@ -31,6 +31,7 @@ pub struct TextToVideo {
     /// Pixels to a latent value, in height and in width.
     downsample_factor: usize,
     has_temporal_decoder: bool,
+    device: Device,
 }
 
 /// The parts of a folder: files and folders in it.
@@ -67,7 +68,13 @@ impl TextToVideo {
             scheduler: SolverConfig::keys_of_file(&folder.join(SCHEDULER))?.into_iter().collect(),
             downsample_factor: downsample_factor.map_err(|e| wrong(format!("{}: {e}", config(DECODER))))?,
             has_temporal_decoder: folder.join(config(TEMPORAL_DECODER)).is_file(),
+            device: Device::Cpu,
         })
+    }
+
+    /// The same model at work on `device`. What goes from one part to the next is on the CPU all the same.
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 
     /// Frames of a clip as trained.
@@ -155,7 +162,8 @@ impl TextToVideo {
         new.sort_unstable();
         new.dedup();
         if !new.is_empty() {
-            let results = TextEncoder::open(&self.folder.join(TOKENIZER), &weights)?.encode(&new, clean, report)?;
+            let encoder = TextEncoder::open(&self.folder.join(TOKENIZER), &weights)?.on(&self.device);
+            let results = encoder.encode(&new, clean, report)?;
             for (text, result) in new.iter().zip(results) {
                 if let Some(path) = place(text) {
                     keep(&path, &result)?;
@@ -190,6 +198,7 @@ impl TextToVideo {
             Error::Config { what, .. } => weights::refuse(&folder, what).into(),
             other => other,
         })?;
+        let parameters = parameters.to_device(&self.device)?;
         Ok(Transformer { parameters, model, downsample_factor: self.downsample_factor })
     }
 
@@ -200,9 +209,13 @@ impl TextToVideo {
     /// If they are missing or damaged, or do not fit their configuration.
     pub fn load_decoder(&self, settings: &T2vSettings, precision: Precision) -> Result<Box<dyn Autoencoder>> {
         if self.decodes_temporally(settings) {
-            return Ok(Box::new(AutoencoderKlTemporalDecoder::open(&self.folder.join(TEMPORAL_DECODER), precision)?));
+            return Ok(Box::new(AutoencoderKlTemporalDecoder::open_on(
+                &self.device,
+                &self.folder.join(TEMPORAL_DECODER),
+                precision,
+            )?));
         }
-        let decoder = AutoencoderKl::open(&self.folder.join(DECODER), precision)?;
+        let decoder = AutoencoderKl::open_on(&self.device, &self.folder.join(DECODER), precision)?;
         Ok(Box::new(match settings.tiling()? {
             Some(tiling) => decoder.with_tiling(tiling),
             None => decoder,

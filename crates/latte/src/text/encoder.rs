@@ -78,6 +78,11 @@ impl<'s> TextEncoder<'s> {
         Ok(Self { tokenizer: Tokenizer::open(tokenizer)?, encoder: T5Encoder::new(config, weights)? })
     }
 
+    /// The same at work on `device`; what it gives is on the CPU.
+    pub fn on(self, device: &Device) -> Self {
+        Self { encoder: self.encoder.on(device), ..self }
+    }
+
     /// Encodes texts, cleaned before ([`clean_caption`]) if `clean` is set. `on_layer` hears how many layers of all are done.
     ///
     /// # Errors

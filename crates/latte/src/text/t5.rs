@@ -155,6 +155,7 @@ const DISTANCES: &str = "encoder.block.0.layer.0.SelfAttention.relative_attentio
 pub struct T5Encoder<'s> {
     config: T5Config,
     source: &'s dyn TensorSource,
+    device: Device,
 }
 
 impl std::fmt::Debug for T5Encoder<'_> {
@@ -172,12 +173,17 @@ impl<'s> T5Encoder<'s> {
     /// If `config` is impossible, or tensors are missing or of a wrong shape: all of them are listed.
     pub fn new(config: T5Config, source: &'s dyn TensorSource) -> Result<Self> {
         config.validate()?;
-        let encoder = Self { config, source };
+        let encoder = Self { config, source, device: Device::Cpu };
         let stored = |(name, shape): (String, _)| (encoder.stored_name(&name), shape);
         let expected: Vec<(String, Vec<usize>)> = encoder.config.parameters()?.into_iter().map(stored).collect();
         let wrong = misfits(expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())), source);
         all_fit("a T5 encoder", &wrong).map_err(|what| Error::config("the text encoder's weights", what))?;
         Ok(encoder)
+    }
+
+    /// The same encoder at work on `device`, to which weights are sent layer by layer.
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 
     /// What the encoder is.
@@ -194,14 +200,14 @@ impl<'s> T5Encoder<'s> {
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        Ok(expect_tensor(self.source, &self.stored_name(name), shape)?)
+        Ok(expect_tensor(self.source, &self.stored_name(name), shape)?.to_device(&self.device)?)
     }
 
     /// Encodes texts of the same length. `on_layer` hears after each layer how many are done, of how many.
     ///
     /// # Shapes
     ///
-    /// `ids` is `b` texts of `l` tokens; `mask` the same, 1 for tokens and 0 for padding; gives `[b, l, d_model]`.
+    /// `ids` is `b` texts of `l` tokens; `mask` the same, 1 for tokens and 0 for padding; gives `[b, l, d_model]`, on the encoder's device.
     ///
     /// # Errors
     ///
@@ -218,7 +224,7 @@ impl<'s> T5Encoder<'s> {
         let d = self.config.d_model;
         let mut x = {
             let table = self.tensor("shared.weight", &[self.config.vocab_size, d])?;
-            let flat = Tensor::from_vec(ids.concat(), b * l, &Device::Cpu)?;
+            let flat = Tensor::from_vec(ids.concat(), b * l, &self.device)?;
             table.index_select(&flat, 0)?.reshape((b, l, d))? // [b, l, d]
         };
         let bias = self.score_bias(mask, l)?;
@@ -236,10 +242,10 @@ impl<'s> T5Encoder<'s> {
         let table = self.tensor(DISTANCES, &[buckets, heads])?;
         let of_pairs: Vec<u32> =
             (0..l).flat_map(|query| (0..l).map(move |key| (query, key))).map(|(q, k)| self.bucket(q, k)).collect();
-        let distance = table.index_select(&Tensor::from_vec(of_pairs, l * l, &Device::Cpu)?, 0)?; // [l·l, heads]
+        let distance = table.index_select(&Tensor::from_vec(of_pairs, l * l, &self.device)?, 0)?; // [l·l, heads]
         let distance = distance.t()?.contiguous()?.reshape((1, heads, l, l))?;
         let ignored: Vec<f32> = mask.iter().flatten().map(|&m| if m == 0 { f32::MIN } else { 0.0 }).collect();
-        let ignored = Tensor::from_vec(ignored, (mask.len(), 1, 1, l), &Device::Cpu)?;
+        let ignored = Tensor::from_vec(ignored, (mask.len(), 1, 1, l), &self.device)?;
         // f32::MIN and a negative distance would be −∞, and a row of those no number.
         Ok(distance.broadcast_add(&ignored)?.clamp(f32::MIN, f32::MAX)?)
     }
@@ -313,9 +319,9 @@ impl<'s> T5Encoder<'s> {
     }
 }
 
-/// The first `length` tokens of text `index` of a batch, `[length, d]`.
+/// The first `length` tokens of text `index` of a batch, `[length, d]`, on the CPU.
 pub(super) fn tokens_of(batch: &Tensor, index: usize, length: usize) -> Result<Tensor> {
-    Ok(batch.i((index, ..length))?.to_dtype(DType::F32)?.contiguous()?)
+    Ok(batch.i((index, ..length))?.to_dtype(DType::F32)?.contiguous()?.to_device(&Device::Cpu)?)
 }
 
 #[cfg(test)]
@@ -348,7 +354,7 @@ mod tests {
     #[test]
     fn distances_have_the_classes_of_the_reference() {
         let (config, source) = (config("relu"), Parameters::new());
-        let encoder = T5Encoder { config, source: &source };
+        let encoder = T5Encoder { config, source: &source, device: Device::Cpu };
         // From transformers' relative position buckets, bidirectional, 32 of them, up to 128.
         for (query, key, class) in [
             (0, 0, 0),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use latte_ops::Precision;
 
 use super::config::{KlConfig, Sizes};
@@ -14,8 +14,7 @@ use super::{Autoencoder, DiagonalGaussian, LatentSpace, Tiling, frames};
 use crate::Result;
 use crate::weights::{CONFIG, Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind, refuse};
 
-/// The `AutoencoderKL` of diffusers: 8 × 8 pixels become one place of 4 channels in Stable Diffusion's. For inference, on the
-/// CPU.
+/// The `AutoencoderKL` of diffusers: 8 × 8 pixels become one place of 4 channels in Stable Diffusion's. For inference.
 ///
 /// Frames are worked on one at a time, so the memory is that of one frame, whatever their number, and of the pixels themselves.
 /// Decoding needs four tensors of the highest level's channels and of the frame's size (what comes up from the level below has
@@ -28,6 +27,7 @@ pub struct AutoencoderKl {
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
     tiling: Option<Tiling>,
+    device: Device,
 }
 
 impl AutoencoderKl {
@@ -38,9 +38,18 @@ impl AutoencoderKl {
     ///
     /// If one of them is missing or damaged, the weights are another model's, or as [`Self::new`].
     pub fn open(path: &Path, precision: Precision) -> Result<Self> {
+        Self::open_on(&Device::Cpu, path, precision)
+    }
+
+    /// [`open`](Self::open), to work on `device`: frames go there, and what becomes of them comes back.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or if the device fails.
+    pub fn open_on(device: &Device, path: &Path, precision: Precision) -> Result<Self> {
         let weights = Pretrained::open(path)?;
         expect_autoencoder(&weights, path)?;
-        Self::new(KlConfig::at(path)?, &weights, precision).map_err(|e| refuse(path, e.to_string()).into())
+        Self::new_on(device, KlConfig::at(path)?, &weights, precision).map_err(|e| refuse(path, e.to_string()).into())
     }
 
     /// Takes the weights from `source`, by the names of diffusers (of any version) or of the original Stable Diffusion code,
@@ -50,9 +59,19 @@ impl AutoencoderKl {
     ///
     /// If the configuration is impossible, or tensors are missing, not known or of other shapes: they are listed.
     pub fn new(config: KlConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
+        Self::new_on(&Device::Cpu, config, source, precision)
+    }
+
+    /// [`new`](Self::new), to work on `device`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), or if the device fails.
+    pub fn new_on(device: &Device, config: KlConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
         let (sizes, space) = (config.sizes()?, config.latent_space()?);
-        let (encoder, decoder) = Reader::build(source, precision, sizes.levels.len(), |reader| layers(reader, &config, &sizes))?;
-        Ok(Self { config, space, sizes, encoder, decoder, tiling: None })
+        let (encoder, decoder) =
+            Reader::build(source, precision, device, sizes.levels.len(), |reader| layers(reader, &config, &sizes))?;
+        Ok(Self { config, space, sizes, encoder, decoder, tiling: None, device: device.clone() })
     }
 
     /// The names and shapes of all tensors of an autoencoder of this configuration.
@@ -114,11 +133,12 @@ impl AutoencoderKl {
 
     fn each_frame(&self, x: &Tensor, layers: &[Layer]) -> Result<Tensor> {
         let frame = |index| {
-            let frame = frames::channels_last(x, index)?;
-            match self.tiling {
-                Some(tiling) => tiling.run(layers, frame),
-                None => whole(layers, frame),
-            }
+            let frame = frames::channels_last(x, index)?.to_device(&self.device)?;
+            let frame = match self.tiling {
+                Some(tiling) => tiling.run(layers, frame)?,
+                None => whole(layers, frame)?,
+            };
+            Ok(frame.to_device(x.device())?)
         };
         frames::channels_first(&(0..x.dims()[0]).map(frame).collect::<Result<Vec<_>>>()?)
     }

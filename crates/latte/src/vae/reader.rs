@@ -21,6 +21,8 @@ const LISTED: usize = 8;
 pub(super) struct Reader<'s> {
     source: &'s dyn TensorSource,
     precision: Precision,
+    /// Where weights are put.
+    device: Device,
     /// Levels, for names that count from the other end.
     levels: usize,
     /// Names and shapes that were asked for; `None` once they are known to be there.
@@ -36,11 +38,12 @@ impl Reader<'_> {
     pub(super) fn build<T>(
         source: &dyn TensorSource,
         precision: Precision,
+        device: &Device,
         levels: usize,
         build: impl Fn(&Reader<'_>) -> Result<T>,
     ) -> Result<T> {
         let wanted = Reader::wanted(levels, &build)?;
-        let reader = Reader { source, precision, levels, wanted: None };
+        let reader = Reader { source, precision, device: device.clone(), levels, wanted: None };
         reader.check(&wanted)?;
         build(&reader)
     }
@@ -48,7 +51,8 @@ impl Reader<'_> {
     /// The names and shapes of all tensors that `build` asks for.
     pub(super) fn wanted<T>(levels: usize, build: impl Fn(&Reader<'_>) -> Result<T>) -> Result<BTreeMap<String, Vec<usize>>> {
         let none = Parameters::new();
-        let reader = Reader { source: &none, precision: Precision::F32, levels, wanted: Some(RefCell::default()) };
+        let (precision, wanted) = (Precision::F32, Some(RefCell::default()));
+        let reader = Reader { source: &none, precision, device: Device::Cpu, levels, wanted };
         build(&reader)?;
         Ok(reader.wanted.map(RefCell::into_inner).unwrap_or_default())
     }
@@ -116,7 +120,7 @@ impl Reader<'_> {
             return Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?);
         }
         let found = self.found(name).ok_or_else(|| Error::config("weights", format!("`{name}` is missing")))?;
-        Ok(self.source.tensor(&found)?.reshape(shape)?)
+        Ok(self.source.tensor(&found)?.reshape(shape)?.to_device(&self.device)?)
     }
 
     fn nothing(&self) -> Result<ConvolutionWeights> {

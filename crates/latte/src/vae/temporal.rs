@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use latte_ops::{ConvolutionWeights, GroupNorm, GroupSums, Precision, convolution_over_frames};
 
 use super::config::{Sizes, TEMPORAL_GROUPS, TemporalDecoderConfig};
@@ -14,7 +14,7 @@ use super::{Autoencoder, DiagonalGaussian, LatentSpace, frames};
 use crate::weights::TensorSource;
 use crate::{Error, Result};
 
-/// The `AutoencoderKLTemporalDecoder` of diffusers. For inference, on the CPU.
+/// The `AutoencoderKLTemporalDecoder` of diffusers. For inference.
 ///
 /// All frames of a clip are decoded together. Norms across frames have statistics of the whole clip, so a clip decoded in
 /// chunks is another one, whatever their overlap: colours and details change at every border of chunks. (The official pipeline
@@ -29,6 +29,7 @@ pub struct AutoencoderKlTemporalDecoder {
     encoder: Vec<Layer>,
     decoder: Vec<ClipLayer>,
     chunk: Option<usize>,
+    device: Device,
 }
 
 /// One step from the latents of a clip to its pixels.
@@ -64,7 +65,16 @@ impl AutoencoderKlTemporalDecoder {
     ///
     /// If one of them is missing or damaged, or as [`Self::new`].
     pub fn open(folder: &Path, precision: Precision) -> Result<Self> {
-        in_folder(folder, |config, files| Self::new(TemporalDecoderConfig::from_json(config)?, files, precision))
+        Self::open_on(&Device::Cpu, folder, precision)
+    }
+
+    /// [`open`](Self::open), to work on `device`: clips go there, and what becomes of them comes back.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or if the device fails.
+    pub fn open_on(device: &Device, folder: &Path, precision: Precision) -> Result<Self> {
+        in_folder(folder, |config, files| Self::new_on(device, TemporalDecoderConfig::from_json(config)?, files, precision))
     }
 
     /// Takes the weights from `source`, by the names of diffusers.
@@ -73,9 +83,23 @@ impl AutoencoderKlTemporalDecoder {
     ///
     /// If the configuration is impossible, or tensors are missing, not known or of other shapes: they are listed.
     pub fn new(config: TemporalDecoderConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
+        Self::new_on(&Device::Cpu, config, source, precision)
+    }
+
+    /// [`new`](Self::new), to work on `device`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), or if the device fails.
+    pub fn new_on(
+        device: &Device,
+        config: TemporalDecoderConfig,
+        source: &dyn TensorSource,
+        precision: Precision,
+    ) -> Result<Self> {
         let (sizes, space) = (config.sizes()?, config.latent_space()?);
-        let (encoder, decoder) = Reader::build(source, precision, sizes.levels.len(), |reader| layers(reader, &sizes))?;
-        Ok(Self { config, space, sizes, encoder, decoder, chunk: None })
+        let (encoder, decoder) = Reader::build(source, precision, device, sizes.levels.len(), |reader| layers(reader, &sizes))?;
+        Ok(Self { config, space, sizes, encoder, decoder, chunk: None, device: device.clone() })
     }
 
     /// The names and shapes of all tensors of an autoencoder of this configuration.
@@ -118,7 +142,11 @@ impl AutoencoderKlTemporalDecoder {
     /// If the shape is another one, or a side is no multiple of the downsample factor `s`.
     pub fn moments(&self, pixels: &Tensor) -> Result<Tensor> {
         let pixels = frames::check("pixels", pixels, self.sizes.in_channels, self.sizes.downsample_factor())?;
-        let frame = |index| whole(&self.encoder, frames::channels_last(&pixels, index)?);
+        let here = pixels.device();
+        let frame = |index| {
+            let frame = frames::channels_last(&pixels, index)?.to_device(&self.device)?;
+            Ok(whole(&self.encoder, frame)?.to_device(here)?)
+        };
         frames::channels_first(&(0..pixels.dims()[0]).map(frame).collect::<Result<Vec<_>>>()?)
     }
 
@@ -141,13 +169,15 @@ impl AutoencoderKlTemporalDecoder {
     ///
     /// If the shape is another one.
     pub fn decode_unscaled(&self, latent: &Tensor) -> Result<Tensor> {
-        let latent = frames::check("latent", latent, self.sizes.latent, 1)?;
+        let (here, latent) = (latent.device(), frames::check("latent", latent, self.sizes.latent, 1)?.to_device(&self.device)?);
         let f = latent.dims()[0];
         let chunk = self.chunk.unwrap_or(f);
         let mut decoded = Vec::with_capacity(f);
         for start in (0..f).step_by(chunk) {
             let clip = (start..f.min(start + chunk)).map(|i| frames::channels_last(&latent, i)).collect::<Result<Vec<_>>>()?;
-            decoded.extend(self.decoder.iter().try_fold(clip, |clip, layer| layer.forward(clip))?);
+            for frame in self.decoder.iter().try_fold(clip, |clip, layer| layer.forward(clip))? {
+                decoded.push(frame.to_device(here)?);
+            }
         }
         frames::channels_first(&decoded)
     }

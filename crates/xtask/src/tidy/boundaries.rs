@@ -17,7 +17,9 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("latte-eval", &["latte-ops", "latte-video", "latte-weights"]),
     ("latte-train", &["latte", "latte-ops", "latte-video"]),
     ("latte-serve", &["latte", "latte-ops", "latte-video"]),
-    ("latte-cli", &["latte", "latte-eval", "latte-ops", "latte-serve", "latte-train", "latte-video"]),
+    // A command of the program, so what it compares with is part of the program.
+    ("latte-selftest", &["golden", "latte", "latte-ops", "latte-train"]),
+    ("latte-cli", &["golden", "latte", "latte-eval", "latte-ops", "latte-selftest", "latte-serve", "latte-train", "latte-video"]),
     ("xtask", &[]),
 ];
 
@@ -33,7 +35,7 @@ const ONLY_IN: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["candle"],
-        &["latte-ops", "latte", "latte-weights", "latte-train", "latte-eval", "latte-serve", "latte-cli"],
+        &["latte-ops", "latte", "latte-weights", "latte-train", "latte-eval", "latte-selftest", "latte-serve", "latte-cli"],
         "video code is pixels and files, never tensors",
     ),
     (&["anyhow"], &["latte-cli", "xtask"], "libraries have an error enum of their own"),

@@ -13,6 +13,7 @@ use crate::failure::bad_input;
 
 /// Stable Diffusion's autoencoder, which takes one frame after the other.
 pub(super) fn frame_by_frame(
+    device: &Device,
     mode: Mode,
     frames: Option<usize>,
     size: Option<[usize; 2]>,
@@ -23,7 +24,7 @@ pub(super) fn frame_by_frame(
     let config = KlConfig::stable_diffusion();
     let tiling = tile.map(Tiling::new).transpose()?;
     let weights = Fresh(AutoencoderKl::tensors(&config)?);
-    let mut vae = AutoencoderKl::new(config, &weights, precision)?;
+    let mut vae = AutoencoderKl::new_on(device, config, &weights, precision)?;
     if let Some(tiling) = tiling {
         vae = vae.with_tiling(tiling);
     }
@@ -32,6 +33,7 @@ pub(super) fn frame_by_frame(
 
 /// Stable Video Diffusion's autoencoder, whose decoder takes all frames together.
 pub(super) fn temporal(
+    device: &Device,
     mode: Mode,
     frames: Option<usize>,
     size: Option<[usize; 2]>,
@@ -40,7 +42,7 @@ pub(super) fn temporal(
     let size = checked(size)?;
     let config = TemporalDecoderConfig::stable_video_diffusion();
     let weights = Fresh(AutoencoderKlTemporalDecoder::tensors(&config)?);
-    let vae = AutoencoderKlTemporalDecoder::new(config, &weights, precision)?;
+    let vae = AutoencoderKlTemporalDecoder::new_on(device, config, &weights, precision)?;
     Coder::case(mode, frames.unwrap_or(16), size, Box::new(vae))
 }
 

@@ -8,9 +8,16 @@ use latte_ops::{AdamW, AdamWState, PackedWeights, Parameters, Precision, Tape, a
 use super::{Case, DOWNSAMPLE, Mode, Work};
 
 /// A forward pass or a training step of the model of `config`.
-pub(super) fn case(mode: Mode, config: LatteConfig, precision: Precision, recompute: bool) -> anyhow::Result<Case> {
+pub(super) fn case(
+    device: &Device,
+    mode: Mode,
+    config: LatteConfig,
+    batch: usize,
+    precision: Precision,
+    recompute: bool,
+) -> anyhow::Result<Case> {
     let (frames, size) = (config.num_frames, config.input_size.map(|side| side * DOWNSAMPLE));
-    Ok(Case { mode, frames, size, work: Box::new(ClassModel::new(mode, config, precision, recompute)?) })
+    Ok(Case { mode, frames, size, work: Box::new(ClassModel::new(device, mode, config, batch, precision, recompute)?) })
 }
 
 /// A model with an input, and what training needs besides.
@@ -24,6 +31,7 @@ struct ClassModel {
     packed: PackedWeights,
     x: Tensor,
     target: Tensor,
+    timesteps: Vec<f64>,
     /// Moving average, first and second moments; made when the first training step needs them.
     optimizer: Option<[Parameters; 3]>,
     recompute: bool,
@@ -31,18 +39,26 @@ struct ClassModel {
 }
 
 impl ClassModel {
-    fn new(mode: Mode, config: LatteConfig, precision: Precision, recompute: bool) -> anyhow::Result<Self> {
+    fn new(
+        device: &Device,
+        mode: Mode,
+        config: LatteConfig,
+        batch: usize,
+        precision: Precision,
+        recompute: bool,
+    ) -> anyhow::Result<Self> {
         let [h, w] = config.input_size;
-        let shape = (1, config.num_frames, config.in_channels, h, w);
+        let shape = (batch, config.num_frames, config.in_channels, h, w);
         let mut rng = TorchRng::new(0);
         let model = Latte::new(config)?;
         Ok(Self {
             mode,
-            parameters: model.init(&mut rng)?,
+            parameters: model.init(&mut rng)?.to_device(device)?,
             packed: PackedWeights::new(),
             precision,
-            x: rng.randn(shape)?,      // [1, f, c, h, w]
-            target: rng.randn(shape)?, // [1, f, c, h, w]
+            x: rng.randn(shape)?.to_device(device)?,      // [b, f, c, h, w]
+            target: rng.randn(shape)?.to_device(device)?, // [b, f, c, h, w]
+            timesteps: vec![500.0; batch],
             recompute,
             optimizer: None,
             step: 0,
@@ -52,7 +68,7 @@ impl ClassModel {
 
     fn forward(&mut self) -> anyhow::Result<()> {
         let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed);
-        self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?;
+        self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &self.timesteps))?;
         Ok(())
     }
 
@@ -60,13 +76,13 @@ impl ClassModel {
     fn train(&mut self) -> anyhow::Result<()> {
         let gradients = {
             let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute);
-            let prediction = self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &[500.0]))?; // [1, f, 2c, h, w]
+            let prediction = self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &self.timesteps))?; // [b, f, 2c, h, w]
             let channels = self.target.dim(2)?;
             let error = (prediction.tensor().narrow(2, 0, channels)? - &self.target)?;
             let scale = 2.0 / error.elem_count() as f64;
-            let of_mean = (error * scale)?; // [1, f, c, h, w]
-            let of_variance = Tensor::zeros(of_mean.shape(), DType::F32, &Device::Cpu)?;
-            tape.backward(&prediction, Tensor::cat(&[&of_mean, &of_variance], 2)?)? // [1, f, 2c, h, w]
+            let of_mean = (error * scale)?; // [b, f, c, h, w]
+            let of_variance = Tensor::zeros(of_mean.shape(), DType::F32, of_mean.device())?;
+            tape.backward(&prediction, Tensor::cat(&[&of_mean, &of_variance], 2)?)? // [b, f, 2c, h, w]
         };
         self.step += 1;
         if self.optimizer.is_none() {

@@ -7,12 +7,14 @@ mod text_to_video;
 use std::time::Instant;
 
 use anyhow::Context;
+use candle_core::Device;
 use clap::ValueEnum;
 use latte::model::LatteConfig;
 use latte_ops::InstructionSet;
 use serde::Serialize;
 
 use crate::commands::sample::parse_size;
+use crate::device::{self, DeviceArgs};
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::memory::peak_memory_mib;
@@ -70,6 +72,11 @@ pub(crate) struct Args {
     /// Keep only the inputs of blocks, and run each block again in the backward pass: less memory, more time.
     #[arg(long)]
     recompute: bool,
+    /// Clips at a time, for S/2 and the like. Default: 1.
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -117,8 +124,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
     }
-    let Case { mode, frames, size, mut work } = case(args)?;
-    let mut once = || work.once();
+    let device = args.device.open()?;
+    let Case { mode, frames, size, mut work } = case(args, &device)?;
+    // A GPU is given its work and goes on by itself.
+    let mut once = || work.once().and_then(|()| Ok(device.synchronize()?));
     for _ in 0..args.warm_up {
         once()?;
     }
@@ -136,8 +145,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         mode,
         dtype: args.dtype,
         recompute: args.recompute,
-        device: "cpu",
-        batch: 1,
+        device: &device::name(&device),
+        batch: args.batch.unwrap_or(1),
         frames,
         size,
         threads: rayon::current_num_threads(),
@@ -168,29 +177,29 @@ struct Case {
     work: Box<dyn Work>,
 }
 
-fn case(args: &Args) -> anyhow::Result<Case> {
-    if args.frames == Some(0) {
-        return Err(bad_input("--frames: expected at least 1"));
+fn case(args: &Args, device: &Device) -> anyhow::Result<Case> {
+    if args.frames == Some(0) || args.batch == Some(0) {
+        return Err(bad_input("--frames and --batch: expected at least 1"));
     }
     let precision = args.dtype.into();
     match args.model.to_ascii_uppercase().as_str() {
         "T2V" => {
             let mode = mode(args, &[Mode::Forward], Takes::default())?;
-            text_to_video::case(mode, args.frames, precision)
+            text_to_video::case(device, mode, args.frames, precision)
         }
         "VAE" => {
-            let mode = mode(args, &[Mode::Decode, Mode::Encode], Takes { size: true, tile: true })?;
-            autoencoder::frame_by_frame(mode, args.frames, args.size, args.tile, precision)
+            let mode = mode(args, &[Mode::Decode, Mode::Encode], Takes { size: true, tile: true, ..Takes::default() })?;
+            autoencoder::frame_by_frame(device, mode, args.frames, args.size, args.tile, precision)
         }
         "VAE-T" => {
-            let mode = mode(args, &[Mode::Decode], Takes { size: true, tile: false })?;
-            autoencoder::temporal(mode, args.frames, args.size, precision)
+            let mode = mode(args, &[Mode::Decode], Takes { size: true, ..Takes::default() })?;
+            autoencoder::temporal(device, mode, args.frames, args.size, precision)
         }
         _ => {
             let mut config = LatteConfig::preset(&args.model)?;
             config.num_frames = args.frames.unwrap_or(config.num_frames);
-            let mode = mode(args, &[Mode::Forward, Mode::Train], Takes::default())?;
-            class_model::case(mode, config, precision, args.recompute)
+            let mode = mode(args, &[Mode::Forward, Mode::Train], Takes { batch: true, ..Takes::default() })?;
+            class_model::case(device, mode, config, args.batch.unwrap_or(1), precision, args.recompute)
         }
     }
 }
@@ -200,6 +209,7 @@ fn case(args: &Args) -> anyhow::Result<Case> {
 struct Takes {
     size: bool,
     tile: bool,
+    batch: bool,
 }
 
 /// The mode that was asked for, if it is one of `known`; the first of these if none was. Options that the model has no use for are
@@ -214,6 +224,7 @@ fn mode(args: &Args, known: &[Mode], takes: Takes) -> anyhow::Result<Mode> {
     let idle = [
         ("--size", args.size.is_some() && !takes.size, "VAE and VAE-T"),
         ("--tile", args.tile.is_some() && !takes.tile, "VAE"),
+        ("--batch", args.batch.is_some() && !takes.batch, "S/2 and the like"),
         ("--recompute", args.recompute && mode != Mode::Train, "--mode train"),
     ];
     match idle.into_iter().find(|(_, given, _)| *given) {

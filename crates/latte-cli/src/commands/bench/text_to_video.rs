@@ -1,6 +1,6 @@
 //! The text-to-video transformer of the published size at work.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use latte::model::t2v::{LatteT2v, T2vConfig, T2vInput, TextContext};
 use latte::noise::TorchRng;
 use latte::text::MAX_LENGTH;
@@ -9,10 +9,10 @@ use latte_ops::{PackedWeights, Parameters, Precision, Tape};
 use super::{Case, DOWNSAMPLE, Mode, Work};
 
 /// A forward pass of a clip of `frames` (16) frames.
-pub(super) fn case(mode: Mode, frames: Option<usize>, precision: Precision) -> anyhow::Result<Case> {
+pub(super) fn case(device: &Device, mode: Mode, frames: Option<usize>, precision: Precision) -> anyhow::Result<Case> {
     let config = T2vConfig::latte_1();
     let (frames, size) = (frames.unwrap_or(config.video_length), [config.sample_size * DOWNSAMPLE; 2]);
-    Ok(Case { mode, frames, size, work: Box::new(TextToVideo::new(config, frames, precision)?) })
+    Ok(Case { mode, frames, size, work: Box::new(TextToVideo::new(device, config, frames, precision)?) })
 }
 
 /// The network with one clip to denoise. As in sampling, weights are packed once, and the text is read once.
@@ -27,12 +27,12 @@ struct TextToVideo {
 }
 
 impl TextToVideo {
-    fn new(config: T2vConfig, frames: usize, precision: Precision) -> anyhow::Result<Self> {
+    fn new(device: &Device, config: T2vConfig, frames: usize, precision: Precision) -> anyhow::Result<Self> {
         let mut rng = TorchRng::new(0);
-        let text = rng.randn((1, MAX_LENGTH, config.caption_channels))?; // [1, l, caption_channels]
-        let x = rng.randn((1, frames, config.in_channels, config.sample_size, config.sample_size))?; // [1, f, c, h, w]
+        let text = rng.randn((1, MAX_LENGTH, config.caption_channels))?.to_device(device)?; // [1, l, caption_channels]
+        let x = rng.randn((1, frames, config.in_channels, config.sample_size, config.sample_size))?.to_device(device)?; // [1, f, c, h, w]
         let model = LatteT2v::new(config)?;
-        let (parameters, packed) = (model.init(&mut rng)?, PackedWeights::new());
+        let (parameters, packed) = (model.init(&mut rng)?.to_device(device)?, PackedWeights::new());
         let tape = Tape::inference().with_precision(precision).with_packed_weights(&packed);
         let text = model.context(&tape, &parameters, &text, None)?;
         Ok(Self { model, parameters, precision, packed, text, x })

@@ -10,6 +10,8 @@ mod without_detector;
 
 use clap::Subcommand;
 
+use crate::device::DeviceArgs;
+
 /// Judges generated videos: FVD, KVD, FID, KID, IS, CLIPSIM and more, with everything that a number depends on beside it.
 ///
 /// Sets are folders of videos or of frames, tar shards, manifests (csv, jsonl), or files of features; detectors are files that
@@ -25,6 +27,8 @@ use clap::Subcommand;
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +47,7 @@ enum Command {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    args.device.expect_cpu("judging")?;
     match &args.command {
         Command::Fvd(args) => measure::fvd(args),
         Command::Kvd(args) => measure::kvd(args),

@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use golden::{Array, Case, Check};
 use latte::text::{MAX_LENGTH, T5Config, T5Encoder, Tokenizer};
 use serde::Deserialize;
 
-use crate::tensors::{Result, parameters, values};
+use super::tensors::{Result, parameters, values};
 
 const ENCODED: f64 = 1e-5;
 
-pub(crate) fn t5(path: &Path) -> Result<Vec<Check>> {
+pub(crate) fn t5(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let config: T5Config = serde_json::from_value(case.config.clone().into())?;
     let weights = parameters(&case)?;
@@ -18,7 +19,7 @@ pub(crate) fn t5(path: &Path) -> Result<Vec<Check>> {
         let array: &Array = case.tensor(name)?;
         Ok(array.values.chunks(array.shape[1]).map(|row| row.iter().map(|&v| v as u32).collect()).collect())
     };
-    let encoder = T5Encoder::new(config, &weights)?;
+    let encoder = T5Encoder::new(config, &weights)?.on(device);
     let ours = encoder.forward(&rows("in.ids")?, &rows("in.mask")?, &mut |_, _| {})?;
     let values = values(&ours)?;
     let reference = case.with_prefix("out.").map(|(name, array)| Check::new_f32(name, &values, array, ENCODED));

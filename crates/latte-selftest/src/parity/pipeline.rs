@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use golden::{Case, Check};
 use latte::noise::TorchRng;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
@@ -13,8 +13,8 @@ use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder};
 use latte_ops::Precision;
 use serde::Deserialize;
 
-use crate::tensors::{Result, check, tensor};
-use crate::text::folder_beside;
+use super::tensors::{Result, check, tensor};
+use super::text::folder_beside;
 
 const PIPELINE: f64 = 1e-3;
 
@@ -36,10 +36,10 @@ struct Config {
     _note: String,
 }
 
-pub(crate) fn t2v_pipeline(path: &Path) -> Result<Vec<Check>> {
+pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let config: Config = serde_json::from_value(case.config.clone().into())?;
-    let pipeline = TextToVideo::open(&folder_beside(path)?)?;
+    let pipeline = TextToVideo::open(&folder_beside(path)?)?.on(device);
     // Files may leave out what every class of a method has in its name.
     let kind = ["", "Discrete", "Multistep"]
         .iter()

@@ -1,25 +1,16 @@
-//! Parity of the trainer's own step with the reference: losses, gradient norms, weights and their average.
+//! Kind `train`: parity of the trainer's own step with the reference: losses, gradient norms, weights and their average.
 
-use std::error::Error;
 use std::path::Path;
-use std::process::ExitCode;
 
-use candle_core::{Device, Tensor};
-use golden::{Array, Case, Check};
+use candle_core::Device;
+use golden::{Case, Check};
 use latte::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
 use latte::model::{Condition, Latte, LatteConfig};
-use latte_ops::{Parameters, Precision};
+use latte_ops::Precision;
 use latte_train::{MicroBatch, OptimizerConfig, Recompute, Stepper, TrainState};
 use serde_json::Value;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-fn main() -> ExitCode {
-    golden::run("latte-train", |path, kind| match kind {
-        "train" => train(path),
-        other => Err(format!("no check for kind `{other}`").into()),
-    })
-}
+use super::tensors::{Result, parameters, tensor};
 
 /// Typed access to a file's configuration; a key that is missing or of another type is an error.
 struct Config<'a>(&'a Case);
@@ -104,10 +95,6 @@ impl Config<'_> {
     }
 }
 
-fn tensor(array: &Array) -> Result<Tensor> {
-    Ok(Tensor::from_vec(array.to_f32(), array.shape.as_slice(), &Device::Cpu)?)
-}
-
 fn micro_batch(case: &Case, index: usize, labelled: bool) -> Result<MicroBatch> {
     let integers =
         |name: &str| -> Result<Vec<usize>> { Ok(case.tensor(name)?.slice(index).values.iter().map(|&v| v as usize).collect()) };
@@ -122,7 +109,7 @@ fn micro_batch(case: &Case, index: usize, labelled: bool) -> Result<MicroBatch> 
     })
 }
 
-fn train(path: &Path) -> Result<Vec<Check>> {
+pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let config = Config(&case);
     let model = config.model()?;
@@ -135,11 +122,10 @@ fn train(path: &Path) -> Result<Vec<Check>> {
         precision: Precision::F32,
         optimizer: optimizer.clone(),
     };
-    let weights: Parameters =
-        case.with_prefix("param.").map(|(name, array)| Ok((name.to_string(), tensor(array)?))).collect::<Result<_>>()?;
+    let weights = parameters(&case)?;
     stepper.model.check(&weights)?;
     let trainable: Vec<String> = stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
-    let mut state = TrainState::new(&weights, &trainable)?;
+    let mut state = TrainState::new(&weights, &trainable)?.to_device(device)?;
 
     let (steps, accumulate) = (config.count("steps")?, config.count("accumulate")?);
     let (mut losses, mut norms) = (Vec::new(), Vec::new());

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use golden::{Case, Check};
 use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
 use latte_ops::{Parameters, Precision};
 
-use crate::tensors::{Result, check, parameters, tensor};
+use super::tensors::{Result, check, parameters, tensor};
 
 const TOLERANCE: f64 = 1e-4;
 /// Operands of 8 bits, through some dozens of convolutions.
@@ -30,18 +30,18 @@ fn checks(
     Ok(checks)
 }
 
-pub(crate) fn kl(path: &Path) -> Result<Vec<Check>> {
+pub(crate) fn kl(device: &Device, path: &Path) -> Result<Vec<Check>> {
     checks(path, |case, weights, precision, [x, z]| {
-        let vae = AutoencoderKl::new(KlConfig::from_json(&case.config.clone().into())?, weights, precision)?;
+        let vae = AutoencoderKl::new_on(device, KlConfig::from_json(&case.config.clone().into())?, weights, precision)?;
         Ok([vae.moments(x)?, vae.decode_unscaled(z)?])
     })
 }
 
 /// All frames are those of one clip.
-pub(crate) fn temporal(path: &Path) -> Result<Vec<Check>> {
+pub(crate) fn temporal(device: &Device, path: &Path) -> Result<Vec<Check>> {
     checks(path, |case, weights, precision, [x, z]| {
         let config = TemporalDecoderConfig::from_json(&case.config.clone().into())?;
-        let vae = AutoencoderKlTemporalDecoder::new(config, weights, precision)?;
+        let vae = AutoencoderKlTemporalDecoder::new_on(device, config, weights, precision)?;
         Ok([vae.moments(x)?, vae.decode_unscaled(z)?])
     })
 }

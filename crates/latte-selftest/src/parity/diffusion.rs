@@ -13,7 +13,7 @@ use latte::noise::TorchRng;
 use latte::sampler::{SampleOptions, Sampler, sample};
 use serde_json::{Map, Value};
 
-use crate::tensors::{Recorded, Result, tensor, values};
+use super::tensors::{Recorded, Result, tensor, values};
 
 const TOLERANCE: f64 = 1e-5;
 const TOY_MODEL: &str = "eps = 0.2*x + 0.1*cos(t/250); v = tanh(0.5*x)";

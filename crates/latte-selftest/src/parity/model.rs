@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use golden::{Case, Check};
 use latte::guidance::guide_class;
 use latte::model::{BlockLayout, Condition, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
 use latte_ops::{Parameters, Precision, Tape};
 use serde::Deserialize;
 
-use crate::tensors::{self, Result, tensor, values};
+use super::tensors::{self, Result, tensor, values};
 
 const FORWARD: f64 = 1e-5;
 const GRADIENT: f64 = 1e-4;
@@ -37,7 +37,7 @@ struct Config {
     variant: BlockLayout,
 }
 
-fn model(case: &Case) -> Result<(Latte, Parameters, Config)> {
+fn model(device: &Device, case: &Case) -> Result<(Latte, Parameters, Config)> {
     let config: Config = serde_json::from_value(case.config.clone().into())?;
     let condition = match config.extras {
         1 => Condition::None,
@@ -60,7 +60,7 @@ fn model(case: &Case) -> Result<(Latte, Parameters, Config)> {
         temporal_position: TemporalPosition::Absolute,
         learn_sigma: config.learn_sigma,
     })?;
-    let parameters = tensors::parameters(case)?;
+    let parameters = tensors::parameters(case)?.to_device(device)?;
     model.check(&parameters)?;
     Ok((model, parameters, config))
 }
@@ -69,10 +69,10 @@ fn labels(case: &Case, name: &str) -> Result<Vec<u32>> {
     Ok(case.tensor(name)?.values.iter().map(|&v| v as u32).collect())
 }
 
-pub(crate) fn latte(path: &Path) -> Result<Vec<Check>> {
+pub(crate) fn latte(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
-    let (model, parameters, config) = model(&case)?;
-    let (x, t) = (tensor(case.tensor("in.x")?)?, &case.tensor("in.t")?.values);
+    let (model, parameters, config) = model(device, &case)?;
+    let (x, t) = (tensor(case.tensor("in.x")?)?.to_device(device)?, &case.tensor("in.t")?.values);
     let y = if config.extras == 2 { Some(labels(&case, "in.y")?) } else { None };
     let input = Input { labels: y.as_deref(), ..Input::new(&x, t) };
 
@@ -110,10 +110,10 @@ pub(crate) fn latte(path: &Path) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-pub(crate) fn latte_joint(path: &Path) -> Result<Vec<Check>> {
+pub(crate) fn latte_joint(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
-    let (model, parameters, config) = model(&case)?;
-    let (x, t) = (tensor(case.tensor("in.x")?)?, &case.tensor("in.t")?.values);
+    let (model, parameters, config) = model(device, &case)?;
+    let (x, t) = (tensor(case.tensor("in.x")?)?.to_device(device)?, &case.tensor("in.t")?.values);
     let (y, y_image) =
         if config.extras == 2 { (Some(labels(&case, "in.y")?), Some(labels(&case, "in.y_image")?)) } else { (None, None) };
     let input = Input { labels: y.as_deref(), image_labels: y_image.as_deref(), num_images: config.images, ..Input::new(&x, t) };

@@ -9,7 +9,7 @@ use latte::diffusion::Denoiser;
 use latte::solver::{SolverConfig, solve};
 use serde_json::Value;
 
-use crate::tensors::{Recorded, Result, tensor, values};
+use super::tensors::{Recorded, Result, tensor, values};
 
 const TOLERANCE: f64 = 1e-4;
 const TOY_MODEL: &str = "eps = 0.2*x_scaled + 0.1*cos(t/250)";

@@ -1,0 +1,122 @@
+//! `latte selftest`: whether this build computes what it should on this machine.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use golden::{Check, FileReport};
+use latte_ops::InstructionSet;
+
+use crate::device::{self, DeviceArgs};
+use crate::failure::bad_input;
+use crate::terminal::say;
+
+/// Compares what this build computes, on this machine and device, with what it should: every operation, forward and backward, with
+/// its plain formulation on the CPU, and every golden file (what the official code, diffusers and PyTorch computed) of the
+/// networks, samplers and the trainer.
+///
+/// Prints a line for each check with the error and what is allowed, and a table at the end. Exit code 1 if anything is off.
+/// --operations-only needs no golden files, which lie in the source tree.
+///
+///   latte selftest --golden testdata/golden
+///   latte selftest --device cuda:0 --operations-only
+///   latte selftest --device cpu --plain
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// The folder of golden files. Default: $LATTE_GOLDEN_DIR, else testdata/golden.
+    #[arg(long, value_name = "FOLDER")]
+    golden: Option<PathBuf>,
+    /// Leave the golden files out.
+    #[arg(long, conflicts_with = "golden")]
+    operations_only: bool,
+    /// Pass over the kernels of the CPU: every operation takes the way that it takes on a GPU. A trial of that way where there is no
+    /// GPU.
+    #[arg(long)]
+    plain: bool,
+}
+
+/// Checks of one kind.
+#[derive(Debug, Default)]
+struct Group {
+    passed: usize,
+    failed: Vec<String>,
+    /// The largest share of what is allowed that was used up by one that passed.
+    closest: f64,
+    took: Duration,
+}
+
+impl Group {
+    fn add(&mut self, report: &FileReport) {
+        let share = |check: &Check| if check.error == 0.0 { 0.0 } else { check.error / check.tolerance };
+        let checks = report.checks.as_deref().unwrap_or_default();
+        if report.passed() {
+            self.passed += 1;
+            self.closest = checks.iter().map(share).fold(self.closest, f64::max);
+        } else {
+            self.failed.push(report.name.clone());
+        }
+    }
+
+    fn line(&self, name: &str) -> String {
+        let Self { passed, failed, closest, took } = self;
+        format!("{name:<14}{passed:>7}{:>8}{:>12.0} %{:>10.1} s", failed.len(), 100.0 * closest, took.as_secs_f64())
+    }
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let device = args.device.open()?;
+    if args.plain {
+        latte_ops::use_plain_formulation();
+    }
+    let way = if args.plain { ", plain formulations" } else { "" };
+    say(&format!("latte {} on {}{way}; CPU kernels: {}", env!("CARGO_PKG_VERSION"), device::name(&device), {
+        InstructionSet::current()
+    }));
+
+    let mut operations = Group::default();
+    let start = Instant::now();
+    latte_selftest::operations(&device, &mut |report| {
+        say(&format!("operation {report}"));
+        operations.add(&report);
+    });
+    operations.took = start.elapsed();
+
+    let mut groups = vec![("operations", operations)];
+    if !args.operations_only {
+        let folder = args.golden.clone().or_else(|| std::env::var_os("LATTE_GOLDEN_DIR").map(PathBuf::from));
+        let folder = folder.unwrap_or_else(|| PathBuf::from("testdata/golden"));
+        let mut files = Group::default();
+        let start = Instant::now();
+        let others = latte_selftest::golden_files(&device, &folder, &mut |report| {
+            say(&format!("golden {report}"));
+            files.add(&report);
+        });
+        let others = others.map_err(|e| bad_input(e.to_string()))?;
+        files.took = start.elapsed();
+        say(&format!(
+            "golden: {others} files of pixels and detectors are not for this command; `cargo test --test golden` has them"
+        ));
+        groups.push(("golden files", files));
+    }
+
+    say("");
+    say(&format!("{:<14}{:>7}{:>8}{:>14}{:>12}", "", "passed", "failed", "closest", "time"));
+    for (name, group) in &groups {
+        say(&group.line(name));
+    }
+    say("(closest: the largest part of what is allowed that a check that passed has used up)");
+    let failed: Vec<&str> = groups.iter().flat_map(|(_, group)| &group.failed).map(String::as_str).collect();
+    let passed: usize = groups.iter().map(|(_, group)| group.passed).sum();
+    if !failed.is_empty() {
+        bail!("{} of {} checks failed: {}", failed.len(), failed.len() + passed, failed.join(", "));
+    }
+    if groups.iter().any(|(_, group)| group.passed == 0) {
+        return Err(bad_input(
+            "there was nothing to check: no golden file of a known kind; say where they lie (--golden FOLDER)",
+        ));
+    }
+    Ok(())
+}

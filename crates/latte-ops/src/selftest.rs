@@ -1,0 +1,271 @@
+//! Every operation on a device against its plain formulation on the CPU, on random inputs, forward and backward: whether this
+//! build of the program can be trusted on this machine.
+
+use candle_core::{Device, Tensor};
+
+use crate::finite_difference::pseudo_random;
+use crate::plain::plainly;
+use crate::{
+    AdamW, AdamWState, Attention, AttentionAxis, Convolution, ConvolutionWeights, Error, GroupNorm, Precision, Result, Rope,
+    Tape, Var, adamw_ema, add, add_assign, attention, concat, convolution, convolution_over_frames, cross_attention, embedding,
+    gated_residual, global_norm, layer_norm, linear, linear_gated, linear_gelu, mean_axis, modulated_layer_norm, narrow, permute,
+    repeat_rows, reshape, silu, single_head_attention,
+};
+
+/// How far one result of an operation may be from the plain formulation's, in f32: sums are added up in another order.
+const FORWARD: f64 = 2e-5;
+/// The same for gradients, which are sums of more terms.
+const GRADIENT: f64 = 1e-4;
+/// With operands of 8 bits: where one falls on the other side of a tie, it moves by 1/256 of itself.
+const BF16: f64 = 2e-2;
+
+/// How far one result is from the plain formulation's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OperationCheck {
+    /// What was compared: `value`, or `gradient` and which input's.
+    pub what: String,
+    /// Largest absolute difference ÷ largest absolute value of the plain formulation; infinite if shapes differ or a value is
+    /// no number.
+    pub error: f64,
+    /// The largest error that passes.
+    pub tolerance: f64,
+}
+
+/// One operation with inputs to try it on.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation {
+    /// Its name.
+    pub name: &'static str,
+    inputs: &'static [&'static [usize]],
+    precision: Precision,
+    has_gradients: bool,
+    run: fn(&Tape<'_>, &[Var]) -> Result<Var>,
+}
+
+impl Operation {
+    /// Runs the operation on `device`, and its plain formulation on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// If one of them fails.
+    pub fn check(&self, device: &Device) -> Result<Vec<OperationCheck>> {
+        let inputs: Vec<Tensor> =
+            self.inputs.iter().zip(1..).map(|(dims, seed)| pseudo_random(dims, seed)).collect::<Result<_>>()?;
+        let expected = plainly(|| self.results(&inputs, &Device::Cpu))?;
+        let ours = self.results(&inputs, device)?;
+        let check = |i: usize, (ours, expected): (&Tensor, &Tensor)| {
+            let what = if i == 0 { "value".to_string() } else { format!("gradient {i}") };
+            let exact = if i == 0 { FORWARD } else { GRADIENT };
+            let tolerance = if self.precision == Precision::Bf16 { BF16 } else { exact };
+            Ok(OperationCheck { what, error: error(ours, expected)?, tolerance })
+        };
+        ours.iter().zip(&expected).enumerate().map(|(i, pair)| check(i, pair)).collect()
+    }
+
+    /// The value, then the gradient of each input.
+    fn results(&self, inputs: &[Tensor], device: &Device) -> Result<Vec<Tensor>> {
+        let tape = if self.has_gradients { Tape::recording() } else { Tape::inference() }.with_precision(self.precision);
+        let vars = inputs.iter().map(|t| Ok(tape.input(t.to_device(device)?))).collect::<Result<Vec<Var>>>()?;
+        let value = (self.run)(&tape, &vars)?;
+        let mut results = vec![value.tensor().clone()];
+        if self.has_gradients {
+            let gradients = tape.backward(&value, pseudo_random(value.dims(), 99)?.to_device(device)?)?;
+            for (i, var) in vars.iter().enumerate() {
+                let found = gradients.input(var);
+                results.push(found.ok_or_else(|| Error::MissingParameter(format!("gradient {}", i + 1)))?.clone());
+            }
+        }
+        Ok(results)
+    }
+}
+
+fn error(ours: &Tensor, expected: &Tensor) -> Result<f64> {
+    if ours.dims() != expected.dims() {
+        return Ok(f64::INFINITY);
+    }
+    let (ours, expected) = (ours.flatten_all()?.to_vec1::<f32>()?, expected.flatten_all()?.to_vec1::<f32>()?);
+    let largest = expected.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    let worst = ours.iter().zip(&expected).fold(0f32, |worst, (a, b)| {
+        let difference = (a - b).abs();
+        if difference.is_nan() { f32::INFINITY } else { worst.max(difference) }
+    });
+    Ok(f64::from(worst) / f64::from(largest))
+}
+
+const fn recorded(
+    name: &'static str,
+    inputs: &'static [&'static [usize]],
+    run: fn(&Tape<'_>, &[Var]) -> Result<Var>,
+) -> Operation {
+    Operation { name, inputs, precision: Precision::F32, has_gradients: true, run }
+}
+
+/// One without gradients, or that is not recorded.
+const fn plain(name: &'static str, inputs: &'static [&'static [usize]], run: fn(&Tape<'_>, &[Var]) -> Result<Var>) -> Operation {
+    Operation { has_gradients: false, ..recorded(name, inputs, run) }
+}
+
+const fn bf16(operation: Operation, name: &'static str) -> Operation {
+    Operation { name, precision: Precision::Bf16, ..operation }
+}
+
+const LAYER: &[&[usize]] = &[&[2, 3, 9, 48], &[80, 48], &[80]];
+const QKV: &[&[usize]] = &[&[2, 4, 9, 3 * 48]];
+const CROSS: &[&[usize]] = &[&[2, 3, 5, 24], &[2, 7, 48]];
+const MODULATED: &[&[usize]] = &[&[2, 3, 9, 48], &[2, 48], &[2, 48]];
+const IMAGES: &[&[usize]] = &[&[2, 9, 8, 6], &[10, 6, 3, 3], &[10], &[6], &[6]];
+
+const LINEAR: Operation = recorded("linear", LAYER, |tape, v| linear(tape, &v[0], &v[1], Some(&v[2])));
+const LINEAR_GELU: Operation = recorded("linear_gelu", LAYER, |tape, v| linear_gelu(tape, &v[0], &v[1], Some(&v[2])));
+const SPATIAL: Operation = recorded("attention within frames", QKV, |tape, v| {
+    attention(tape, &v[0], &Attention { axis: AttentionAxis::Spatial, num_heads: 4, heads: 0..4, rope: None })
+});
+const TEMPORAL: Operation = recorded("attention across frames, rotary", QKV, |tape, v| {
+    let rope = Rope::new(4, 12, v[0].tensor().device())?;
+    attention(tape, &v[0], &Attention { axis: AttentionAxis::Temporal, num_heads: 4, heads: 1..4, rope: Some(&rope) })
+});
+const CROSS_ATTENTION: Operation = recorded("cross_attention", CROSS, |tape, v| {
+    let bias = Tensor::new(&[[0f32, 0., 0., 0., 0., -10000., -10000.], [0.; 7]], v[0].tensor().device())?;
+    cross_attention(tape, &v[0], &v[1], 4, Some(&bias))
+});
+const CONVOLUTION: Operation = plain("convolution, doubled", IMAGES, |tape, v| {
+    let weights = ConvolutionWeights::new(v[1].tensor(), v[2].tensor(), tape.precision())?;
+    let options = Convolution { upsample: true, ..Convolution::SAME };
+    Ok(tape.constant(convolution(v[0].tensor(), &weights, &options)?))
+});
+
+/// All operations that models and training use on any device. What only the CPU has (video detectors, training of
+/// autoencoders) is not among them.
+pub const OPERATIONS: &[Operation] = &[
+    LINEAR,
+    bf16(LINEAR, "linear, bf16"),
+    LINEAR_GELU,
+    bf16(LINEAR_GELU, "linear_gelu, bf16"),
+    recorded("linear_gated", &[&[2, 27, 48], &[80, 48], &[80], &[2, 27, 80], &[2, 80]], |tape, v| {
+        linear_gated(tape, &v[0], &v[1], Some(&v[2]), &v[3], &v[4])
+    }),
+    SPATIAL,
+    bf16(SPATIAL, "attention within frames, bf16"),
+    TEMPORAL,
+    bf16(TEMPORAL, "attention across frames, rotary, bf16"),
+    CROSS_ATTENTION,
+    bf16(CROSS_ATTENTION, "cross_attention, bf16"),
+    recorded("modulated_layer_norm", MODULATED, |tape, v| modulated_layer_norm(tape, &v[0], &v[1], &v[2], 1e-6)),
+    recorded("layer_norm", &[&[2, 27, 48], &[48], &[48]], |tape, v| layer_norm(tape, &v[0], &v[1], &v[2], 1e-6)),
+    recorded("gated_residual", &[&[2, 27, 48], &[2, 48], &[2, 27, 48]], |tape, v| gated_residual(tape, &v[0], &v[1], &v[2])),
+    recorded("silu", &[&[3, 50]], |tape, v| silu(tape, &v[0])),
+    recorded("embedding", &[&[7, 48]], |tape, v| embedding(tape, &v[0], &[3, 0, 3, 6])),
+    recorded("add, broadcast", &[&[2, 4, 9, 8], &[4, 1, 8]], |tape, v| add(tape, &v[0], &v[1])),
+    recorded("moving values", &[&[2, 3, 4, 5], &[2, 3, 2, 5]], |tape, v| {
+        let joined = concat(tape, &[&v[0], &v[1]], 2)?; // [2, 3, 6, 5]
+        let turned = permute(tape, &joined, &[3, 0, 2, 1])?; // [5, 2, 6, 3]
+        let part = narrow(tape, &turned, 2, 1, 4)?; // [5, 2, 4, 3]
+        let mean = mean_axis(tape, &part, 0)?; // [2, 4, 3]
+        repeat_rows(tape, &reshape(tape, &mean, &[8, 3])?, 5)
+    }),
+    recorded("a value used twice", &[&[9, 48], &[48, 48]], |tape, v| {
+        let y = linear(tape, &v[0], &v[1], None)?;
+        let twice = add(tape, &linear(tape, &y, &v[1], None)?, &silu(tape, &v[0])?)?;
+        add(tape, &twice, &v[0])
+    }),
+    plain("convolution with norm, SiLU and residual", IMAGES, |tape, v| {
+        let weights = ConvolutionWeights::new(v[1].tensor(), v[2].tensor(), tape.precision())?;
+        let norm = GroupNorm::new(v[3].tensor(), v[4].tensor(), 3, 1e-6)?.of(v[0].tensor(), true)?;
+        let plain = convolution(v[0].tensor(), &weights, &Convolution::SAME)?;
+        let options = Convolution { input: Some(&norm), residual: Some(&plain), ..Convolution::SAME };
+        Ok(tape.constant(convolution(v[0].tensor(), &weights, &options)?))
+    }),
+    plain("convolution, stride 2", IMAGES, |tape, v| {
+        let weights = ConvolutionWeights::new(v[1].tensor(), v[2].tensor(), tape.precision())?;
+        let options = Convolution { stride: 2, padding: [[0, 1]; 2], ..Convolution::PLAIN };
+        Ok(tape.constant(convolution(v[0].tensor(), &weights, &options)?))
+    }),
+    CONVOLUTION,
+    bf16(CONVOLUTION, "convolution, doubled, bf16"),
+    plain("convolution_over_frames", &[&[5, 6, 4, 6], &[6, 6, 3, 1], &[6]], |tape, v| {
+        let weights = ConvolutionWeights::new(v[1].tensor(), v[2].tensor(), tape.precision())?;
+        let frames = (0..5).map(|i| v[0].tensor().narrow(0, i, 1)).collect::<candle_core::Result<Vec<_>>>()?;
+        let scale = Tensor::ones(6, candle_core::DType::F32, v[0].tensor().device())?;
+        let norm = GroupNorm::new(&scale, v[2].tensor(), 2, 1e-5)?;
+        let sums = frames.iter().map(|frame| norm.sums(frame)).collect::<Result<Vec<_>>>()?;
+        let input = norm.normalisation(&crate::GroupSums::merge(&sums)?, true)?;
+        let all = convolution_over_frames(&frames, 0..5, &weights, None, None)?;
+        let some = convolution_over_frames(&frames, 1..4, &weights, Some(&input), Some(&all[1..4]))?;
+        Ok(tape.constant(Tensor::cat(&[all, some].concat(), 0)?))
+    }),
+    plain("single_head_attention", &[&[2, 5, 9, 3 * 24]], |tape, v| {
+        Ok(tape.constant(single_head_attention(v[0].tensor(), tape.precision())?))
+    }),
+    plain("adamw_ema", &[&[40, 30], &[40, 30], &[40, 30], &[40, 30], &[40, 30]], |tape, v| {
+        let own = |i: usize| v[i].tensor().copy();
+        let (weight, ema, first, second) = (own(0)?, own(1)?, own(2)?, own(3)?.sqr()?);
+        let state = AdamWState { weight: &weight, ema: &ema, first_moment: &first, second_moment: &second };
+        let constants = AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, ema_decay: 0.99 };
+        adamw_ema(&constants, 1e-2, 3, v[4].tensor(), 0.5, &state)?;
+        Ok(tape.constant(Tensor::cat(&[weight, ema, first, second], 0)?))
+    }),
+    plain("add_assign and global_norm", &[&[40, 30], &[30, 40]], |tape, v| {
+        let sum = v[0].tensor().copy()?;
+        add_assign(&sum, &v[1].tensor().t()?)?;
+        let norm = global_norm([&sum, v[1].tensor()])?;
+        Ok(tape.constant((sum * norm)?))
+    }),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instruction_set::tests::with_each;
+
+    #[test]
+    fn the_kernels_pass_and_the_list_names_each_once() -> Result<()> {
+        for results in with_each(|set| -> Result<_> {
+            OPERATIONS.iter().map(|op| Ok((set, op.name, op.check(&Device::Cpu)?))).collect::<Result<Vec<_>>>()
+        }) {
+            for (set, name, checks) in results? {
+                assert!(!checks.is_empty(), "{name}");
+                for check in checks {
+                    assert!(check.error <= check.tolerance, "{set}: {name}: {check:?}");
+                }
+            }
+        }
+        let mut names: Vec<&str> = OPERATIONS.iter().map(|op| op.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), OPERATIONS.len());
+        Ok(())
+    }
+
+    #[test]
+    fn a_kernel_that_differs_from_the_plain_formulation_is_noticed() -> Result<()> {
+        // Of the plain formulation twice the value, as a wrong kernel might have it.
+        let wrong = Operation {
+            run: |tape, v| {
+                let y = silu(tape, &v[0])?;
+                if crate::plain::is_forced() { add(tape, &y, &y) } else { Ok(y) }
+            },
+            ..recorded("wrong", &[&[3, 5]], |_, v| Ok(v[0].clone()))
+        };
+        let checks = wrong.check(&Device::Cpu)?;
+        assert_eq!(checks.len(), 2);
+        assert!(checks.iter().all(|check| check.error > 0.4), "{checks:?}");
+        assert!(error(&Tensor::new(&[f32::NAN], &Device::Cpu)?, &Tensor::new(&[1f32], &Device::Cpu)?)?.is_infinite());
+        assert!(error(&Tensor::new(&[1f32, 1.], &Device::Cpu)?, &Tensor::new(&[1f32], &Device::Cpu)?)?.is_infinite());
+        Ok(())
+    }
+
+    #[test]
+    fn plain_formulations_agree_with_kernels_where_both_are_chosen_by_hand() -> Result<()> {
+        // The kernels are not what `plainly` runs: some operations differ in their last bits.
+        let x = pseudo_random(&[64, 300], 1)?;
+        let weight = pseudo_random(&[100, 300], 2)?;
+        let run = || -> Result<Vec<f32>> {
+            let tape = Tape::inference();
+            let y = linear_gelu(&tape, &tape.constant(x.clone()), &tape.constant(weight.clone()), None)?;
+            Ok(y.tensor().flatten_all()?.to_vec1()?)
+        };
+        assert_ne!(run()?, plainly(run)?);
+        assert!(!crate::plain::is_forced());
+        Ok(())
+    }
+}
