@@ -148,7 +148,7 @@ fn what_would_give_no_sound_number_is_refused() {
         (&[("--frames", "8")], &[], "needs at least 9"),
         (&[("--fake-stride", "3")], &[], "needs 27"),
         (&[("--real-stride", "4")], &[], "8 are too short"),
-        (&[("--protocol", "lattee")], &[], "latte, styleganv"),
+        (&[("--protocol", "lattee")], &[], "latte, latte-jpeg75, styleganv"),
         (&[("--protocol", "pytorch-fid")], &[], "says nothing of fvd"),
         (&[("--real", "nowhere")], &[], "nowhere"),
         (&[("--detector", "real/train.toml")], &[], "real/train.toml"),
