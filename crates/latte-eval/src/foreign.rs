@@ -42,7 +42,7 @@ pub fn open_features(path: &Path) -> Result<SetFeatures> {
             decoder: None,
             content: String::new(),
         };
-        return Ok(SetFeatures::Moments(Box::new(moments), report));
+        return Ok(SetFeatures::Moments(Box::new(moments), Box::new(report)));
     }
     Ok(SetFeatures::Each(Box::new(FeatureSet::load(path)?)))
 }

@@ -25,7 +25,7 @@ pub enum SetFeatures {
     /// Features of every clip.
     Each(Box<FeatureSet>),
     /// Mean and covariance that another program wrote.
-    Moments(Box<Moments>, SetReport),
+    Moments(Box<Moments>, Box<SetReport>),
 }
 
 impl SetFeatures {
@@ -500,7 +500,7 @@ mod tests {
                     Moments::from_covariance(vec![40.0; 3], vec![900.0, 0.0, 0.0, 0.0, 900.0, 0.0, 0.0, 0.0, 900.0], "m")
                         .unwrap(),
                 ),
-                report,
+                Box::new(report),
             )
         };
         let score = judge(&fvd(), Some(&moments(report.clone())), &each(300), &Extras::default()).unwrap();
