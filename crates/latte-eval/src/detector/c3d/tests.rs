@@ -28,32 +28,31 @@ fn the_mean_is_taken_from_the_channels_in_their_order() -> Result<()> {
 
 #[test]
 fn the_last_pool_goes_over_the_far_border_and_the_first_product_takes_channels_before_places() -> Result<()> {
-    // The first channel goes through all layers as it is, so the last pool sees the largest values of the frames' 16 × 16 parts. Only
-    // the top left place of the result has a weight.
-    let of = |place: usize| -> Result<f32> {
-        let tensors = tensors().into_iter().map(|(name, shape)| {
-            let mut values = vec![0f32; shape.iter().product()];
-            if name.ends_with("weight") {
-                values[if shape.len() == 5 { 13 } else { 0 }] = 1.0;
-            }
-            if name == "fc6.weight" {
-                values[0] = 0.0;
-                values[place] = 1.0;
-            }
-            (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
-        });
-        let mean = Tensor::zeros(&MEAN_SHAPE, candle_core::DType::F32, &Device::Cpu)?;
-        let weights: latte_ops::Parameters = tensors.chain([(MEAN.to_string(), mean)]).collect();
-        let c3d = C3d::new(&weights, identity("c3d"), preparation(ValueMap::Bytes))?;
-        // Blue is the number of the 16 × 16 part that a pixel is in, row by row.
-        let pixel = |i: usize| [0, 0, (i / 112 % 112 / 16 * 7 + i % 112 / 16) as u8];
-        let pixels: Vec<u8> = (0..FRAMES * 112 * 112).flat_map(pixel).collect();
-        Ok(c3d.features(Clips { pixels: &pixels, shape: [1, FRAMES, 112, 112] }, TAPS)?[0].to_vec2::<f32>()?[0][0])
-    };
-    // Of 7 × 7 parts in steps of 2, the first place holds the largest of rows and columns 0 and 1; the last only row and column 6.
-    assert_eq!((of(0)?, of(1)?, of(4)?, of(15)?), (8.0, 10.0, 22.0, 48.0));
-    // Sixteen places behind one another are the next channel's, which is empty.
-    assert_eq!(of(16)?, 0.0);
+    // The first channel goes through all convolutions as it is, so the last pool sees the largest values of the frames' 16 × 16 parts,
+    // and each logit gets one place of its result.
+    const PLACES: [usize; 5] = [0, 1, 4, 15, 16];
+    let tensors = tensors().into_iter().map(|(name, shape)| {
+        let mut values = vec![0f32; shape.iter().product()];
+        match name.as_str() {
+            "fc6.weight" => PLACES.iter().enumerate().for_each(|(logit, place)| values[logit * shape[1] + place] = 1.0),
+            "fc7.weight" | "fc8.weight" => (0..PLACES.len()).for_each(|logit| values[logit * shape[1] + logit] = 1.0),
+            name if name.ends_with("weight") => values[13] = 1.0,
+            _ => {}
+        }
+        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+    });
+    // The mean is the number of the row of parts.
+    let mean: Vec<f32> = (0..MEAN_SHAPE.iter().product()).map(|i: usize| (i / SIDE % SIDE / 16) as f32).collect();
+    let mean = Tensor::from_vec(mean, &MEAN_SHAPE, &Device::Cpu)?;
+    let weights: latte_ops::Parameters = tensors.chain([(MEAN.to_string(), mean)]).collect();
+    let c3d = C3d::new(&weights, identity("c3d"), preparation(ValueMap::Bytes))?;
+    // Blue is the number of the part that a pixel is in, row by row.
+    let pixel = |i: usize| [0, 0, (i / SIDE % SIDE / 16 * 7 + i % SIDE / 16) as u8];
+    let pixels: Vec<u8> = (0..FRAMES * SIDE * SIDE).flat_map(pixel).collect();
+    let logits = c3d.features(Clips { pixels: &pixels, shape: [1, FRAMES, SIDE, SIDE] }, TAPS)?[0].to_vec2::<f32>()?;
+    // Row r and column c have 6r + c. Of 7 × 7 parts in steps of 2, the first place holds the largest of rows and columns 0 and 1; the
+    // last only row and column 6. Sixteen places on begins the next channel, which is empty.
+    assert_eq!(logits[0][..5], [7.0, 9.0, 19.0, 42.0, 0.0]);
     Ok(())
 }
 
