@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn distances_have_the_classes_of_the_reference() {
         let (config, source) = (config("relu"), Parameters::new());
-        let encoder = T5Encoder { config, source: &source };
+        let encoder = T5Encoder { config, source: &source, device: Device::Cpu };
         // From transformers' relative position buckets, bidirectional, 32 of them, up to 128.
         for (query, key, class) in [
             (0, 0, 0),
