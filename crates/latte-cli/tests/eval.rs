@@ -4,6 +4,7 @@
 mod place;
 
 use std::path::PathBuf;
+use std::process::Output;
 
 use place::Place;
 use serde_json::Value;

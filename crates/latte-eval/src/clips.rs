@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::framing::{Framing, Rounding, framed};
 use crate::metric::NumpyRandom;
-use crate::protocol::{Choice, Protocol, Sampling, ShortVideos, StartRule};
+use crate::protocol::{Choice, Protocol, Room, Sampling, ShortVideos, StartRule};
 use crate::{Error, Result};
 
 /// Videos that are looked into at a time.
@@ -62,15 +62,19 @@ pub struct Taken {
     pub choice: Choice,
     /// What decided about choice and starts.
     pub seed: u64,
+    /// Which videos were too short.
+    pub room: Room,
     /// How frames were brought to one size; `None`: they were taken as they are.
     pub framing: Option<Framing>,
+    /// How frames became bytes.
+    pub rounding: Rounding,
 }
 
 impl Taken {
     /// As `protocol` says of the sets that `sampling` is of.
     pub fn by(protocol: &Protocol, sampling: &Sampling) -> Self {
-        let Sampling { start, most, choice, .. } = *sampling;
-        Self { start, most, choice, seed: protocol.seed, framing: protocol.framing }
+        let Sampling { start, most, choice, room, rounding, stride: _, short: _ } = *sampling;
+        Self { start, most, choice, seed: protocol.seed, room, framing: protocol.framing, rounding }
     }
 }
 

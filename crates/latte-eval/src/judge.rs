@@ -244,6 +244,9 @@ fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &FeatureSet, ro
             of(asked.framing, None),
         );
     }
+    if let Some(taken) = clips.taken.filter(|taken| taken.rounding != asked.rounding) {
+        return differs("are of frames rounded to bytes by", format!("{:?}", taken.rounding), format!("{:?}", asked.rounding));
+    }
     let others = clips.taken.filter(|taken| *taken != asked);
     Ok(others.map(|taken| {
         format!("the {role} clips were chosen otherwise than the protocol says: {taken:?}, and it asks for {asked:?}")
@@ -437,6 +440,8 @@ mod tests {
             fvd().changed(|p| p.framing = Some(Framing { size: [16, 16], transform: latte_video::Transform::CropResize.into() }));
         let refused = judge(&larger, Some(&each(300)), &each(300), &few).unwrap_err().to_string();
         assert!(refused.contains("8 × 8 as they are, and the protocol asks for 16 × 16"), "{refused}");
+        let lower = fvd().changed(|p| p.fake.rounding = crate::framing::Rounding::Down);
+        assert!(said(&each(300), &of(&lower)).contains("rounded to bytes by Down, and the protocol asks for Nearest"));
         // Other clips of the same kind can be compared, and it is said.
         let first = fvd().changed(|p| p.seed = 9);
         let warnings = judge(&fvd(), Some(&each(300)), &of(&first), &few).unwrap().warnings;
