@@ -7,17 +7,18 @@
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 
 use crate::gemm::{Kernel, Matrix, Operand, Pairs};
-use crate::slices::Values;
-use crate::{Precision, Result, Tape, plain};
+use crate::slices::{Values, is_cpu_f32};
+use crate::{Precision, Result, Tape, Var, plain};
 
 /// Whether results of `tape` that only products read are kept as words of pairs.
 pub(crate) fn keeps_pairs(tape: &Tape<'_>) -> bool {
     !tape.is_recording() && Kernel::of(tape.precision()).pairs() && !plain::is_forced()
 }
 
-/// Whether the CPU kernels take `x` as an operand.
-pub(crate) fn is_cpu_operand(x: &Tensor) -> bool {
-    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::BF16) && !plain::is_forced()
+/// Whether the CPU kernels take `x` as an operand: values, or pairs where no gradient needs more than those.
+pub(crate) fn is_cpu_operand(tape: &Tape<'_>, x: &Var) -> bool {
+    let pairs = || !tape.is_recording() && x.tensor().dtype() == DType::BF16 && !plain::is_forced();
+    is_cpu_f32(x.tensor()) || x.tensor().device().is_cpu() && pairs()
 }
 
 /// `x` as products of `precision` can read it where it lies, in rows whose parts of `even` values begin at whole words: contiguous,

@@ -149,7 +149,7 @@ pub fn read_metrics(path: &Path) -> Result<Vec<StepRecord>> {
 ///
 /// As [`read_metrics`].
 pub fn read_validation(path: &Path) -> Result<Vec<ValidationRecord>> {
-    if path.exists() { read(path, "validation record") } else { Ok(Vec::new()) }
+    read_if_there(path, "validation record")
 }
 
 /// Reads a log of scores (`evaluation.jsonl`), as [`read_metrics`] does; none where there is no file.
@@ -158,7 +158,12 @@ pub fn read_validation(path: &Path) -> Result<Vec<ValidationRecord>> {
 ///
 /// As [`read_metrics`].
 pub fn read_evaluations(path: &Path) -> Result<Vec<EvaluationRecord>> {
-    if path.exists() { read(path, "evaluation record") } else { Ok(Vec::new()) }
+    read_if_there(path, "evaluation record")
+}
+
+/// [`read`] of a log that a run need not have.
+fn read_if_there<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {
+    if path.exists() { read(path, what) } else { Ok(Vec::new()) }
 }
 
 fn read<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {

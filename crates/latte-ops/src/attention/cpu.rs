@@ -2,7 +2,6 @@
 //! tensor where they lie, and results are written where they belong: nothing of the size of the input is permuted.
 
 use candle_core::Tensor;
-use half::bf16;
 use rayon::prelude::*;
 
 use super::head::{self, Head, RowsMut, Workspace};
@@ -133,7 +132,7 @@ pub(super) fn forward(
     let qkv = readable(precision, qkv, whole_words)?;
     let operands = Operands::of(&qkv)?;
     let operands = operands.slice();
-    let run = |rows: &(dyn Fn(usize, usize) -> head::Rows + Sync)| {
+    let write = |rows: &(dyn Fn(usize, usize) -> head::Rows + Sync)| {
         with_job(layout, rope, |job| {
             job.each_head(precision, |workspace, sequence, head| {
                 let out = rows(job.out_offset(sequence, head), job.rows.stride * width);
@@ -143,21 +142,8 @@ pub(super) fn forward(
             });
         })
     };
-    let shape = (b, f, n, width);
-    if for_products {
-        let mut out = Unwritten::<bf16>::new(b * f * n * width);
-        let result = Shared::new(out.as_mut_ptr());
-        // SAFETY: offsets are of rows inside the result.
-        run(&|offset, stride| head::Rows::Pairs(RowsMut { first: Shared::new(unsafe { result.get().add(offset) }), stride }))?;
-        // SAFETY: all heads of all sequences make up the result.
-        return Ok(Tensor::from_vec(unsafe { out.written() }, shape, qkv.device())?);
-    }
-    let mut out = Unwritten::<f32>::new(b * f * n * width);
-    let result = Shared::new(out.as_mut_ptr());
-    // SAFETY: as above.
-    run(&|offset, stride| head::Rows::Values(RowsMut { first: Shared::new(unsafe { result.get().add(offset) }), stride }))?;
-    // SAFETY: as above.
-    Ok(Tensor::from_vec(unsafe { out.written() }, shape, qkv.device())?)
+    // SAFETY: all heads of all sequences make up the result.
+    unsafe { head::result(&[b, f, n, width], for_products, write) }
 }
 
 pub(super) fn backward(

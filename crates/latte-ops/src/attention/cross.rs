@@ -1,10 +1,9 @@
 //! Multi-head cross-attention: tokens of a clip attend to the tokens of a text.
 
 use candle_core::{D, Tensor};
-use half::bf16;
 use rayon::prelude::*;
 
-use super::head::{Head, Rows, RowsMut, Workspace};
+use super::head::{self, Head, Rows, RowsMut, Workspace};
 use crate::buffer::{Shared, Unwritten};
 use crate::gemm::{Kernel, Matrix};
 use crate::operand::{Operands, is_cpu_operand, keeps_pairs, readable};
@@ -28,8 +27,7 @@ pub fn cross_attention(tape: &Tape<'_>, q: &Var, kv: &Var, num_heads: usize, bia
     let precision = tape.precision();
     // −∞ for all keys of a clip would be ∞ − ∞ in a softmax.
     let bias = bias.map(|bias| bias.contiguous()?.clamp(f32::MIN / 4.0, f32::MAX / 4.0)).transpose()?;
-    let on_cpu = |x: &Var| is_cpu_f32(x.tensor()) || keeps_pairs(tape) && is_cpu_operand(x.tensor());
-    let cpu = on_cpu(q) && on_cpu(kv) && bias.as_ref().is_none_or(is_cpu_f32);
+    let cpu = is_cpu_operand(tape, q) && is_cpu_operand(tape, kv) && bias.as_ref().is_none_or(is_cpu_f32);
     let value = if cpu {
         forward(precision, &layout, q.tensor(), kv.tensor(), bias.as_ref(), keeps_pairs(tape))?
     } else {
@@ -128,7 +126,7 @@ fn forward(
     let wanted = (4 * rayon::current_num_threads()).div_ceil(heads.max(1));
     let piece = layout.queries.div_ceil(wanted).max(96);
     let pieces = layout.queries.div_ceil(piece);
-    let run = |rows: &(dyn Fn(usize) -> Rows + Sync)| {
+    let write = |rows: &(dyn Fn(usize, usize) -> Rows + Sync)| {
         (0..heads * pieces).into_par_iter().with_max_len(1).for_each(|task| {
             Workspace::with(Kernel::of(precision), |workspace| {
                 let (clip, head) = (task / pieces / layout.num_heads, task / pieces % layout.num_heads);
@@ -136,27 +134,15 @@ fn forward(
                 let count = piece.min(layout.queries - first);
                 let operands: [&dyn Fn(usize, usize) -> _; 2] =
                     [&|offset, stride| q_rows.rows(offset, stride), &|offset, stride| kv_rows.rows(offset, stride)];
-                let out = rows(layout.offset(clip, head, first));
+                let out = rows(layout.offset(clip, head, first), layout.d());
                 // SAFETY: these queries of this head lie inside the result, and are no other task's.
                 unsafe { layout.head(operands, bias, clip, head, first, count).forward(workspace, out) };
             });
         });
+        Ok(())
     };
-    let stride = layout.d();
-    if for_products {
-        let mut out = Unwritten::<bf16>::new(q.elem_count());
-        let result = Shared::new(out.as_mut_ptr());
-        // SAFETY: offsets are of rows inside the result.
-        run(&|offset| Rows::Pairs(RowsMut { first: Shared::new(unsafe { result.get().add(offset) }), stride }));
-        // SAFETY: the tasks are all queries of all heads, which make up the result.
-        return Ok(Tensor::from_vec(unsafe { out.written() }, q.dims(), q.device())?);
-    }
-    let mut out = Unwritten::<f32>::new(q.elem_count());
-    let result = Shared::new(out.as_mut_ptr());
-    // SAFETY: as above.
-    run(&|offset| Rows::Values(RowsMut { first: Shared::new(unsafe { result.get().add(offset) }), stride }));
-    // SAFETY: as above.
-    Ok(Tensor::from_vec(unsafe { out.written() }, q.dims(), q.device())?)
+    // SAFETY: the tasks are all queries of all heads, which make up the result.
+    unsafe { head::result(q.dims(), for_products, write) }
 }
 
 /// The gradients of `q` and `kv`.

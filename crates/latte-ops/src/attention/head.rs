@@ -3,11 +3,13 @@
 
 use std::cell::Cell;
 
+use candle_core::{Device, Tensor};
 use half::bf16;
 
 #[cfg(target_arch = "x86_64")]
 use super::softmax_avx512;
-use crate::buffer::Shared;
+use crate::Result;
+use crate::buffer::{Shared, Unwritten};
 use crate::gemm::{self, Kernel, Matrix, Operand, Packed, Pairs, Scratch, multiply_block};
 use crate::vectorised::{exp, mul_add, sum, vectorised};
 
@@ -54,6 +56,34 @@ impl RowsMut {
 pub(super) enum Rows {
     Values(RowsMut),
     Pairs(RowsMut<bf16>),
+}
+
+/// A result of `shape` on the CPU: rounded to bfloat16 if it is `for_products`, else values. `write` gets a function that gives the
+/// rows that begin at some value of it and are so many apart.
+///
+/// # Safety
+///
+/// `write` asks for rows inside the result only, and writes all of it, no row in two threads; a result for products needs a kernel
+/// of pairs.
+pub(super) unsafe fn result(
+    shape: &[usize],
+    for_products: bool,
+    write: impl FnOnce(&(dyn Fn(usize, usize) -> Rows + Sync)) -> Result<()>,
+) -> Result<Tensor> {
+    let len = shape.iter().product();
+    // SAFETY: offsets are inside the result, and all of it is written, as the caller says.
+    unsafe {
+        if for_products {
+            let mut out = Unwritten::<bf16>::new(len);
+            let first = Shared::new(out.as_mut_ptr());
+            write(&|offset, stride| Rows::Pairs(RowsMut { first: Shared::new(first.get().add(offset)), stride }))?;
+            return Ok(Tensor::from_vec(out.written(), shape, &Device::Cpu)?);
+        }
+        let mut out = Unwritten::<f32>::new(len);
+        let first = Shared::new(out.as_mut_ptr());
+        write(&|offset, stride| Rows::Values(RowsMut { first: Shared::new(first.get().add(offset)), stride }))?;
+        Ok(Tensor::from_vec(out.written(), shape, &Device::Cpu)?)
+    }
 }
 
 /// The operands of one head: rows of `size` values for each token.

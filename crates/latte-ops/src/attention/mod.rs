@@ -73,7 +73,7 @@ pub fn attention(tape: &Tape<'_>, qkv: &Var, kind: &Attention<'_>) -> Result<Var
     }
     let rope = kind.rope.cloned();
     let precision = tape.precision();
-    let value = if is_cpu_f32(qkv.tensor()) || keeps_pairs(tape) && is_cpu_operand(qkv.tensor()) {
+    let value = if is_cpu_operand(tape, qkv) {
         cpu::forward(precision, &layout, rope.as_ref(), qkv.tensor(), keeps_pairs(tape))?
     } else {
         reference::forward(precision, &layout, rope.as_ref(), qkv.tensor())?

@@ -51,7 +51,8 @@ impl Packed {
             Operand::Pairs(pairs) => {
                 let fits = n.is_multiple_of(2) && pairs.holds(k, n);
                 assert!(self.kernel.pairs() && fits, "{k} rows of {n} values that fit their slice");
-                self.fill_panels(k, n, |panel, first, columns| {
+                self.fill_panels(k, n, false, |panel, first, columns| {
+                    let panel = panel.as_mut_ptr();
                     // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; the columns are among those that
                     // the slice holds, and the panel is 64 wide and has all words of `k`.
                     unsafe { pack_avx512::interleave_pairs(panel, pairs.at(0, first / 2), pairs.stride, columns, k) };
@@ -73,7 +74,8 @@ impl Packed {
             #[cfg(target_arch = "x86_64")]
             Operand::Pairs(pairs) => {
                 assert!(self.kernel.pairs() && pairs.holds(n, k), "{n} rows of {k} values that fit their slice");
-                self.fill_panels(k, n, |panel, first, columns| {
+                self.fill_panels(k, n, false, |panel, first, columns| {
+                    let panel = panel.as_mut_ptr();
                     // SAFETY: as in `pack`, of rows.
                     unsafe { pack_avx512::pairs_to_panel(panel, pairs.at(first, 0), pairs.stride, columns, k.div_ceil(2)) };
                 });
@@ -83,24 +85,17 @@ impl Packed {
         }
     }
 
-    /// Calls `pack` with each panel, the first of its columns and how many there are.
-    #[cfg(target_arch = "x86_64")]
-    fn fill_panels(&mut self, k: usize, n: usize, pack: impl Fn(*mut u32, usize, usize)) {
-        let width = self.kernel.width();
-        (self.k, self.n) = (k, n);
-        let panel_lines = self.panel_words() / 16;
-        self.lines.resize(panel_lines * n.div_ceil(width), Line([0; 16]));
-        if panel_lines > 0 {
-            for (index, lines) in self.lines.chunks_mut(panel_lines).enumerate() {
-                let first = index * width;
-                pack(lines.as_mut_ptr().cast(), first, (n - first).min(width));
-            }
-        }
-    }
-
     fn fill(&mut self, matrix: Matrix<'_>, k: usize, n: usize, all_threads: bool) {
         assert!(matrix.holds(k, n), "a {k}×{n} matrix that fits its slice");
-        let (kernel, width) = (self.kernel, self.kernel.width());
+        let kernel = self.kernel;
+        self.fill_panels(k, n, all_threads, |panel, first, columns| {
+            pack_panel(panel, kernel, &matrix.columns_from(first), k, columns);
+        });
+    }
+
+    /// Calls `pack` with the words of each panel, the first of its columns and how many there are.
+    fn fill_panels(&mut self, k: usize, n: usize, all_threads: bool, pack: impl Fn(&mut [u32], usize, usize) + Sync) {
+        let width = self.kernel.width();
         (self.k, self.n) = (k, n);
         let panel_lines = self.panel_words() / 16;
         self.lines.resize(panel_lines * n.div_ceil(width), Line([0; 16]));
@@ -108,7 +103,7 @@ impl Packed {
             // SAFETY: a line is 16 words without padding, so the lines are a slice of so many words.
             let words = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<u32>(), lines.len() * 16) };
             let first = index * width;
-            pack_panel(words, kernel, &matrix.columns_from(first), k, (n - first).min(width));
+            pack(words, first, (n - first).min(width));
         };
         if panel_lines == 0 {
             return;

@@ -31,36 +31,23 @@ fn with_width(x: &Tensor, width: usize) -> Vec<usize> {
     shape
 }
 
-/// `x · right`, `[…, width]`.
-fn product(x: &Tensor, right: &Packed, width: usize, epilogue: &impl Epilogue) -> Result<Tensor> {
+/// `x · right`, `[…, width]`; rounded to bfloat16, which needs a kernel of pairs, if it is `for_products` and that is built.
+fn product(x: &Tensor, right: &Packed, width: usize, epilogue: &impl Epilogue, for_products: bool) -> Result<Tensor> {
     let [rows, input] = rows(x);
     let x = readable(right.kernel.precision(), x, input)?;
-    let y = multiply(rows, Operands::of(&x)?.slice().rows(0, input), right, epilogue);
-    Ok(Tensor::from_vec(y, with_width(&x, width), x.device())?)
-}
-
-/// [`product`], for other products to read.
-fn product_for_products(x: &Tensor, right: &Packed, width: usize, epilogue: &impl Epilogue) -> Result<Tensor> {
-    let [rows, input] = rows(x);
-    let x = readable(right.kernel.precision(), x, input)?;
-    match multiply_to_pairs(rows, Operands::of(&x)?.slice().rows(0, input), right, epilogue) {
-        Some(y) => Ok(Tensor::from_vec(y, with_width(&x, width), x.device())?),
-        None => product(&x, right, width, epilogue),
+    let (operands, shape) = (Operands::of(&x)?, with_width(&x, width));
+    let left = operands.slice().rows(0, input);
+    if for_products && let Some(y) = multiply_to_pairs(rows, left, right, epilogue) {
+        return Ok(Tensor::from_vec(y, shape, x.device())?);
     }
+    Ok(Tensor::from_vec(multiply(rows, left, right, epilogue), shape, x.device())?)
 }
 
-/// `x · weightᵀ + bias`, `[…, out]`, of the weight packed for the forward pass.
-pub(super) fn forward(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize) -> Result<Tensor> {
-    let Some(bias) = bias else { return product(x, weight, out, &Plain) };
+/// `x · weightᵀ + bias`, `[…, out]`, of the weight packed for the forward pass; `for_products` if only products read it.
+pub(super) fn forward(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize, for_products: bool) -> Result<Tensor> {
+    let Some(bias) = bias else { return product(x, weight, out, &Plain, for_products) };
     let bias = bias.contiguous()?;
-    product(x, weight, out, &Bias(&Values::of(&bias)?))
-}
-
-/// [`forward`], for other products to read.
-pub(super) fn forward_for_products(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize) -> Result<Tensor> {
-    let Some(bias) = bias else { return product_for_products(x, weight, out, &Plain) };
-    let bias = bias.contiguous()?;
-    product_for_products(x, weight, out, &Bias(&Values::of(&bias)?))
+    product(x, weight, out, &Bias(&Values::of(&bias)?), for_products)
 }
 
 /// `gelu(x · weightᵀ + bias)`, `[…, out]`, and what went into GELU.
@@ -85,7 +72,7 @@ pub(super) fn forward_gelu(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, o
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let bias = bias.as_ref().map(Values::of).transpose()?;
     let epilogue = BiasGelu { bias: bias.as_deref(), activated: Shared::new(activated.as_mut_ptr()), width: out };
-    let before = product(x, weight, out, &epilogue)?;
+    let before = product(x, weight, out, &epilogue, false)?;
     // SAFETY: the epilogue was applied to all parts of all rows.
     let activated = unsafe { activated.written() };
     Ok([Tensor::from_vec(activated, before.dims(), before.device())?, before])
@@ -109,7 +96,7 @@ pub(super) fn forward_gelu_only(
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let bias = bias.as_ref().map(Values::of).transpose()?;
     let epilogue = BiasGelu(bias.as_deref().unwrap_or(&zeros));
-    if for_products { product_for_products(x, weight, out, &epilogue) } else { product(x, weight, out, &epilogue) }
+    product(x, weight, out, &epilogue, for_products)
 }
 
 /// `residual + gate · (x · weightᵀ + bias)`, `[…, out]`, where rows fall into equal groups that share a row of `gate` `[g, out]`.
@@ -146,12 +133,12 @@ pub(super) fn forward_gated(
         rows_per_group: rows(x)[0] / groups,
         width: out,
     };
-    product(x, weight, out, &epilogue)
+    product(x, weight, out, &epilogue, false)
 }
 
 /// `gradient · weight`, `[…, in]`, of the weight packed for the backward pass.
 pub(super) fn backward_input(weight: &Packed, gradient: &Tensor, input: usize) -> Result<Tensor> {
-    product(gradient, weight, input, &Plain)
+    product(gradient, weight, input, &Plain, false)
 }
 
 /// `gradientᵀ · x`, `[out, in]`.

@@ -46,7 +46,7 @@ pub fn linear_for_products(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<
         return linear(tape, x, weight, bias);
     }
     check_shapes("linear_for_products", x, weight, bias)?;
-    let y = cpu::forward_for_products(x.tensor(), &*packed(tape, weight)?, bias.map(Var::tensor), weight.dims()[0])?;
+    let y = cpu::forward(x.tensor(), &*packed(tape, weight)?, bias.map(Var::tensor), weight.dims()[0], true)?;
     Ok(tape.constant(y))
 }
 
@@ -111,13 +111,12 @@ fn packed(tape: &Tape<'_>, weight: &Var) -> Result<Arc<Packed>> {
 }
 
 fn is_cpu(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> bool {
-    let input = is_cpu_f32(x.tensor()) || !tape.is_recording() && is_cpu_operand(x.tensor());
-    input && is_cpu_f32(weight.tensor()) && bias.is_none_or(|b| is_cpu_f32(b.tensor()))
+    is_cpu_operand(tape, x) && is_cpu_f32(weight.tensor()) && bias.is_none_or(|b| is_cpu_f32(b.tensor()))
 }
 
 fn forward(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Tensor> {
     if is_cpu(tape, x, weight, bias) {
-        cpu::forward(x.tensor(), &*packed(tape, weight)?, bias.map(Var::tensor), weight.dims()[0])
+        cpu::forward(x.tensor(), &*packed(tape, weight)?, bias.map(Var::tensor), weight.dims()[0], false)
     } else {
         Ok(reference::forward(tape.precision(), x.tensor(), weight.tensor(), bias.map(Var::tensor))?)
     }

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use latte_ops::{
-    Attention, AttentionAxis, Rope, Tape, Var, add, attention, concat, layer_norm, linear_for_products, linear_gated,
-    linear_gelu, modulated_layer_norm, narrow,
+    Attention, AttentionAxis, Rope, Tape, Var, add, attention, concat, layer_norm, linear_gated, linear_gelu,
+    modulated_layer_norm, narrow,
 };
 
 use super::config::{BlockLayout, LatteConfig};
@@ -196,9 +196,7 @@ impl Block<'_> {
         if self.rope.is_some() {
             return self.weights.linear(tape, &layer, y);
         }
-        let weight = self.weights.get(tape, &format!("{layer}.weight"))?;
-        let bias = self.weights.get(tape, &format!("{layer}.bias"))?;
-        Ok(linear_for_products(tape, y, &weight, Some(&bias))?)
+        self.weights.linear_for_products(tape, &layer, y)
     }
 
     /// Half of the heads within frames, half across them. The temporal half of images is 0: they have no time.

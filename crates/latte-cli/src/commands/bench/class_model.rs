@@ -16,8 +16,24 @@ pub(super) fn case(
     precision: Precision,
     recompute: bool,
 ) -> anyhow::Result<Case> {
-    let (frames, size) = (config.num_frames, config.input_size.map(|side| side * DOWNSAMPLE));
-    Ok(Case { mode, frames, size, work: Box::new(ClassModel::new(device, mode, config, batch, precision, recompute)?) })
+    let ([h, w], frames) = (config.input_size, config.num_frames);
+    let shape = (batch, frames, config.in_channels, h, w);
+    let mut rng = TorchRng::new(0);
+    let model = Latte::new(config)?;
+    let work = ClassModel {
+        mode,
+        parameters: model.init(&mut rng)?.to_device(device)?,
+        packed: PackedWeights::new(),
+        precision,
+        x: rng.randn(shape)?.to_device(device)?,      // [b, f, c, h, w]
+        target: rng.randn(shape)?.to_device(device)?, // [b, f, c, h, w]
+        timesteps: vec![500.0; batch],
+        recompute,
+        optimizer: None,
+        step: 0,
+        model,
+    };
+    Ok(Case { mode, frames, size: [h, w].map(|side| side * DOWNSAMPLE), work: Box::new(work) })
 }
 
 /// A model with an input, and what training needs besides.
@@ -39,33 +55,6 @@ struct ClassModel {
 }
 
 impl ClassModel {
-    fn new(
-        device: &Device,
-        mode: Mode,
-        config: LatteConfig,
-        batch: usize,
-        precision: Precision,
-        recompute: bool,
-    ) -> anyhow::Result<Self> {
-        let [h, w] = config.input_size;
-        let shape = (batch, config.num_frames, config.in_channels, h, w);
-        let mut rng = TorchRng::new(0);
-        let model = Latte::new(config)?;
-        Ok(Self {
-            mode,
-            parameters: model.init(&mut rng)?.to_device(device)?,
-            packed: PackedWeights::new(),
-            precision,
-            x: rng.randn(shape)?.to_device(device)?,      // [b, f, c, h, w]
-            target: rng.randn(shape)?.to_device(device)?, // [b, f, c, h, w]
-            timesteps: vec![500.0; batch],
-            recompute,
-            optimizer: None,
-            step: 0,
-            model,
-        })
-    }
-
     fn forward(&mut self) -> anyhow::Result<()> {
         let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed);
         self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &self.timesteps))?;

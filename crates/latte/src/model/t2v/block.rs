@@ -87,10 +87,11 @@ impl Block<'_> {
 
     /// Queries, keys or values: a layer that has a bias or not, as the configuration says.
     fn projection(&self, tape: &Tape<'_>, layer: &str, x: &Var) -> Result<Var> {
-        let weight = self.weights.get(tape, &format!("{}.{layer}.weight", self.name))?;
-        let bias = format!("{}.{layer}.bias", self.name);
-        let bias = self.config.attention_bias.then(|| self.weights.get(tape, &bias)).transpose()?;
-        Ok(linear_for_products(tape, x, &weight, bias.as_ref())?)
+        let name = format!("{}.{layer}", self.name);
+        if self.config.attention_bias {
+            return self.weights.linear_for_products(tape, &name, x);
+        }
+        Ok(linear_for_products(tape, x, &self.weights.get(tape, &format!("{name}.weight"))?, None)?)
     }
 
     /// Keys and values of a text `[b, l, d]` for cross-attention, `[b, l, 2·d]`.
