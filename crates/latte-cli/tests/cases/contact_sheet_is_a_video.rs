@@ -1,0 +1,1 @@
+//! The case `testdata/cases/contact-sheet-is-a-video`.

@@ -1,0 +1,1 @@
+//! The case `testdata/cases/cut-open-gop`.

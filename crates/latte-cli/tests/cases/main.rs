@@ -1,0 +1,63 @@
+//! The folders of `testdata/cases`, one test file each: inputs that were met in use and the behaviour that is right for them.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod auto_hides_damage;
+mod average_under_another_key;
+mod byte_order_mark;
+mod check_and_train_disagree;
+mod class_file_names;
+mod compiled_transformer;
+mod contact_sheet_is_a_video;
+mod cut_open_gop;
+mod duplicate_prompts;
+mod fragment_signed_offsets;
+mod frame_order;
+mod h264_noise;
+mod misnamed_image;
+mod nan_becomes_black;
+mod overwritten_by_other_settings;
+#[path = "../place/mod.rs"]
+mod place;
+mod plot_axes;
+mod prompt_cut_silently;
+mod pt_roundtrip;
+mod readme_own_videos;
+mod readonly_cache;
+mod rows_lost_by_nan;
+mod sampler_option_ignored;
+mod unclear_errors;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use place::Place;
+
+/// A new folder with a copy of `testdata/cases/NAME` in it: the program may write there.
+fn case(name: &str) -> Place {
+    let place = Place::empty();
+    copy_folder(&testdata("cases").join(name), &place.path("."));
+    place
+}
+
+/// A folder of the repository's `testdata`.
+fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
+}
+
+/// The tiny text-to-video model with random weights, as an argument.
+fn tiny_t2v() -> String {
+    testdata("golden/tiny-latte-t2v").to_str().unwrap().to_owned()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

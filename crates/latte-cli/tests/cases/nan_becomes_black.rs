@@ -1,0 +1,1 @@
+//! The case `testdata/cases/nan-becomes-black`.
