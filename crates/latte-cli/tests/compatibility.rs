@@ -69,7 +69,7 @@ fn a_class_run_goes_on_from_its_checkpoint_and_its_latents() {
     let args = ["train", "--config", "class.toml", "--set", "data.latents=latents"];
     same_next_steps(&place, &args, "run", &["step", "loss", "mse", "vb", "grad_norm", "lr"]);
     let (stdout, _) = place.both(&["inspect", "run/checkpoints/0000004/ema.safetensors"]);
-    assert!(stdout.contains("cat, dog"), "{stdout}");
+    assert!(stdout.contains("0 cat, 1 dog"), "{stdout}");
 }
 
 #[test]
