@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use crate::info::is_variable;
+use crate::orientation::Orientation;
 use crate::stretch::Stretch;
 use crate::{Error, Result, VideoInfo};
 
@@ -33,6 +34,8 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
 pub(crate) struct Ffmpeg {
     stretch: Stretch,
     info: VideoInfo,
+    /// The number of the video track.
+    stream: usize,
     /// When each frame is shown, in seconds from the start of the file; `None` if the file does not say.
     times: Option<Vec<f64>>,
 }
@@ -48,6 +51,7 @@ struct Probe {
 
 #[derive(Debug, Deserialize)]
 struct Stream {
+    index: usize,
     codec_name: Option<String>,
     width: Option<usize>,
     height: Option<usize>,
@@ -65,9 +69,43 @@ struct SideData {
 
 #[derive(Debug, Deserialize)]
 struct Packet {
+    stream_index: usize,
     pts_time: Option<String>,
     #[serde(default)]
     flags: String,
+}
+
+impl Packet {
+    /// An edit list may hide it.
+    fn is_shown(&self) -> bool {
+        !self.flags.contains('D')
+    }
+
+    fn time(&self) -> Option<f64> {
+        number(self.pts_time.as_deref())
+    }
+}
+
+/// Coded pictures and the frames that become of them, in the order in which ffprobe meets them.
+#[derive(Debug, Default, Deserialize)]
+struct Start {
+    #[serde(default)]
+    packets_and_frames: Vec<Event>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Event {
+    Packet {
+        pts_time: Option<String>,
+        #[serde(default)]
+        flags: String,
+    },
+    Frame {
+        best_effort_timestamp_time: Option<String>,
+    },
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,18 +122,24 @@ impl Ffmpeg {
             return Err(Error::not_video(path, "the file is empty"));
         }
         let probe = probe(&stretch)?;
-        let Some(stream) = probe.streams.first() else {
+        let Some(stream) = the_video(&probe.streams) else {
             return Err(Error::not_video(path, "ffprobe finds no video track in it"));
         };
         let (Some(width), Some(height)) = (stream.width.filter(|&w| w > 0), stream.height.filter(|&h| h > 0)) else {
             return Err(Error::damaged(path, "ffprobe cannot tell the frame size"));
         };
-        let shown: Vec<&Packet> = probe.packets.iter().filter(|p| !p.flags.contains('D')).collect();
+        let mut shown: Vec<&Packet> = probe.packets.iter().filter(|p| p.stream_index == stream.index && p.is_shown()).collect();
         if shown.is_empty() {
             return Err(Error::not_video(path, "the video track holds no frame"));
         }
+        if stream.codec_name.as_deref().is_some_and(|name| OPEN_GROUPS.contains(&name)) {
+            leave_out_first(&mut shown, lost_at_start(&stretch, stream.index)?);
+            if shown.is_empty() {
+                return Err(Error::damaged(path, "ffmpeg can decode no frame of it"));
+            }
+        }
         let start = probe.format.as_ref().and_then(|f| number(f.start_time.as_deref())).unwrap_or(0.0);
-        let times: Option<Vec<f64>> = shown.iter().map(|p| number(p.pts_time.as_deref()).map(|t| t - start)).collect();
+        let times: Option<Vec<f64>> = shown.iter().map(|p| p.time().map(|t| t - start)).collect();
         let times = times.map(|mut times| {
             times.sort_by(f64::total_cmp);
             times
@@ -109,10 +153,12 @@ impl Ffmpeg {
         let fps = if variable { average.or(declared) } else { declared.or(average) }.unwrap_or(25.0);
         // ffprobe counts counter-clockwise.
         let rotation = stream.side_data_list.iter().find_map(|s| s.rotation).unwrap_or(0.0);
-        let rotation = (-rotation).rem_euclid(360.0).round() as u32 % 360;
-        if !rotation.is_multiple_of(90) {
-            return Err(Error::unsupported(path, format!("it is to be turned by {rotation}°, which is no quarter turn")));
+        // Up to a degree is rounding, and ffmpeg does not turn by it either.
+        let quarters = (-rotation / 90.0).round();
+        if (-rotation - quarters * 90.0).abs() > 1.0 {
+            return Err(Error::unsupported(path, Orientation::refusal(-rotation)));
         }
+        let rotation = quarters.rem_euclid(4.0) as u32 * 90;
         let (width, height) = if rotation % 180 == 90 { (height, width) } else { (width, height) };
         let container = probe.format.and_then(|f| f.format_name).unwrap_or_default();
         let container = container.split(',').next().unwrap_or_default();
@@ -133,7 +179,7 @@ impl Ffmpeg {
         };
         // Only these can be entered at a time exactly; others are decoded from the start.
         let seeks = matches!(container, "mp4" | "matroska");
-        Ok(Self { times: times.filter(|_| seeks), info, stretch })
+        Ok(Self { times: times.filter(|_| seeks), stream: stream.index, info, stretch })
     }
 
     pub(crate) fn info(&self) -> &VideoInfo {
@@ -155,7 +201,7 @@ impl Ffmpeg {
                 skipped = first;
             }
         }
-        command.arg("-i").arg(url(&self.stretch)).args(["-map", "0:v:0", "-an", "-sn", "-dn"]);
+        command.arg("-i").arg(url(&self.stretch)).args(["-map", &format!("0:{}", self.stream), "-an", "-sn", "-dn"]);
         let wanted: Vec<String> = ranges(indices, skipped).iter().map(|(a, b)| format!("between(n\\,{a}\\,{b})")).collect();
         command.args(["-vf", &format!("select={}", wanted.join("+"))]);
         command.args(passthrough()?);
@@ -170,6 +216,89 @@ impl Ffmpeg {
         }
         Ok(pixels)
     }
+}
+
+/// Codings of still pictures: a track of them beside a video is its cover.
+const STILLS: [&str; 6] = ["png", "mjpeg", "gif", "bmp", "tiff", "webp"];
+
+/// Codings with open groups of pictures. A stream of them may begin with pictures that refer to others before the first, and
+/// that ffmpeg leaves out.
+const OPEN_GROUPS: [&str; 6] = ["h264", "hevc", "mpeg1video", "mpeg2video", "vc1", "wmv3"];
+
+/// The track that is the video: pictures of a cover are not.
+fn the_video(streams: &[Stream]) -> Option<&Stream> {
+    let is_still = |stream: &&Stream| stream.codec_name.as_deref().is_some_and(|name| STILLS.contains(&name));
+    streams.iter().find(|stream| !is_still(stream)).or_else(|| streams.first())
+}
+
+/// How many of the first coded pictures, in order of presentation, ffmpeg gives no frame for.
+fn lost_at_start(stretch: &Stretch, stream: usize) -> Result<usize> {
+    let path = &stretch.path;
+    let mut num_packets = 64;
+    loop {
+        let mut command = command(path, "ffprobe")?;
+        command.args(["-v", "error", "-threads", "1", "-select_streams", &stream.to_string(), "-of", "json"]);
+        command.args(["-read_intervals", &format!("%+#{num_packets}"), "-show_entries"]);
+        command.arg("packet=pts_time,flags:frame=best_effort_timestamp_time").arg(url(stretch));
+        let (json, _) = run(path, command, 1 << 16)?;
+        let start: Start =
+            serde_json::from_slice(&json).map_err(|e| Error::ffmpeg(path, format!("ffprobe's answer is not clear: {e}")))?;
+        if let Some(lost) = start.lost(num_packets) {
+            return Ok(lost);
+        }
+        num_packets *= 8;
+    }
+}
+
+impl Start {
+    /// How many of the first pictures become no frame, if `num_packets` coded pictures are enough to tell.
+    fn lost(&self, num_packets: usize) -> Option<usize> {
+        // So many pictures after the first frame ffmpeg surely gives out what it has: what is cut off behind that is no loss.
+        const DELAY: usize = 32;
+        let (mut shown, mut frames, mut read, mut first_frame) = (Vec::new(), Vec::new(), 0, None);
+        for event in &self.packets_and_frames {
+            match event {
+                Event::Packet { pts_time, flags } => {
+                    read += 1;
+                    if !flags.contains('D') {
+                        shown.push(number(pts_time.as_deref()));
+                    }
+                }
+                Event::Frame { best_effort_timestamp_time: time } => {
+                    first_frame.get_or_insert(read);
+                    frames.push(number(time.as_deref()));
+                }
+                Event::Other => {}
+            }
+        }
+        let is_all = read < num_packets;
+        if !is_all && first_frame.is_none_or(|at| at + DELAY > read) {
+            return None;
+        }
+        let missing = shown.len().saturating_sub(frames.len());
+        let Some(first) = frames.iter().flatten().copied().reduce(f64::min) else { return Some(missing) };
+        // Others that are missing are damage, which shows where they are asked for.
+        let before = shown.iter().flatten().filter(|&&time| time < first - 1e-6).count();
+        let timeless = |times: &[Option<f64>]| times.iter().filter(|time| time.is_none()).count();
+        Some(missing.min(before + timeless(&shown).saturating_sub(timeless(&frames))))
+    }
+}
+
+/// Takes the first `count` pictures, in order of presentation, out of `shown`. Those without a time are before all others: so a
+/// container gives out what it cannot count.
+fn leave_out_first(shown: &mut Vec<&Packet>, count: usize) {
+    if count == 0 {
+        return;
+    }
+    let mut order: Vec<usize> = (0..shown.len()).collect();
+    let time = |&i: &usize| shown[i].time().unwrap_or(f64::NEG_INFINITY);
+    order.sort_by(|a, b| time(a).total_cmp(&time(b)));
+    let lost: std::collections::BTreeSet<usize> = order.into_iter().take(count).collect();
+    let mut index = 0;
+    shown.retain(|_| {
+        index += 1;
+        !lost.contains(&(index - 1))
+    });
 }
 
 /// Ascending indices as ranges from..=to, counted from `skipped`.
@@ -236,10 +365,10 @@ fn run(path: &Path, mut command: Command, expected: usize) -> Result<(Vec<u8>, S
 fn probe(stretch: &Stretch) -> Result<Probe> {
     let path = &stretch.path;
     let mut command = command(path, "ffprobe")?;
-    command.args(["-v", "error", "-select_streams", "v:0", "-of", "json", "-show_entries"]);
+    command.args(["-v", "error", "-select_streams", "V", "-of", "json", "-show_entries"]);
     command.arg(
-        "stream=codec_name,width,height,avg_frame_rate,r_frame_rate,time_base:stream_side_data=rotation:\
-         format=format_name,start_time:packet=pts_time,flags",
+        "stream=index,codec_name,width,height,avg_frame_rate,r_frame_rate,time_base:stream_side_data=rotation:\
+         format=format_name,start_time:packet=stream_index,pts_time,flags",
     );
     command.arg(url(stretch));
     let (json, said) = run(path, command, 1 << 16)?;
@@ -273,7 +402,41 @@ fn ratio(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::ranges;
+    use super::{Start, ranges};
+
+    fn lost(events: &str, num_packets: usize) -> Option<usize> {
+        // `p3`: a coded picture of that time; `f3`: a frame; without a number: of no time; `d3`: one that an edit list hides.
+        let event = |e: &str| {
+            let (kind, time) = e.split_at(1);
+            let (kind, field, flags) = match kind {
+                "f" => ("frame", "best_effort_timestamp_time", ""),
+                "d" => ("packet", "pts_time", "KD"),
+                _ => ("packet", "pts_time", "K_"),
+            };
+            let time = if time.is_empty() { String::new() } else { format!(", \"{field}\": \"{time}\"") };
+            format!("{{\"type\": \"{kind}\", \"flags\": \"{flags}\"{time}}}")
+        };
+        let events: Vec<String> = events.split(' ').map(event).collect();
+        let start: Start = serde_json::from_str(&format!("{{\"packets_and_frames\": [{}]}}", events.join(", "))).unwrap();
+        start.lost(num_packets)
+    }
+
+    #[test]
+    fn frames_that_are_lost_at_the_start_are_counted() {
+        assert_eq!(lost("p0 p2 f0 p1 f1 f2", 64), Some(0));
+        assert_eq!(lost("p3 p1 p2 p4 f3 f4", 64), Some(2));
+        // Those before the first have no time; an edit list hides one.
+        assert_eq!(lost("p0 p p p1 f0 f1", 64), Some(2));
+        assert_eq!(lost("d0 p1 p2 f1 f2", 64), Some(0));
+        // No times at all.
+        assert_eq!(lost("p p p f f", 64), Some(1));
+        // One that is missing later is damage.
+        assert_eq!(lost("p0 p1 p2 p3 f0 f1 f3", 64), Some(0));
+        // Whether all is there cannot be told yet.
+        assert_eq!(lost("p0 p1 p2", 3), None);
+        assert_eq!(lost("p0 p1 f0 f1", 2), None);
+        assert_eq!(lost("p0 p1", 64), Some(2));
+    }
 
     #[test]
     fn neighbours_join_to_ranges() {
