@@ -36,8 +36,10 @@ pub(crate) struct Ffmpeg {
     info: VideoInfo,
     /// The number of the video track.
     stream: usize,
-    /// When each frame is shown, in seconds from the start of the file; `None` if the file does not say.
+    /// When each frame is shown, in seconds; `None` if the file does not say, or it cannot be entered at a time.
     times: Option<Vec<f64>>,
+    /// When the file begins, in the same seconds.
+    start: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,7 +141,7 @@ impl Ffmpeg {
             }
         }
         let start = probe.format.as_ref().and_then(|f| number(f.start_time.as_deref())).unwrap_or(0.0);
-        let times: Option<Vec<f64>> = shown.iter().map(|p| p.time().map(|t| t - start)).collect();
+        let times: Option<Vec<f64>> = shown.iter().map(|p| p.time()).collect();
         let times = times.map(|mut times| {
             times.sort_by(f64::total_cmp);
             times
@@ -177,9 +179,10 @@ impl Ffmpeg {
             variable_frame_rate: variable,
             decoder: "ffmpeg",
         };
-        // Only these can be entered at a time exactly; others are decoded from the start.
+        // Only these can be entered at a time; others are decoded from the start. So are frames that no time tells apart.
         let seeks = matches!(container, "mp4" | "matroska");
-        Ok(Self { times: times.filter(|_| seeks), stream: stream.index, info, stretch })
+        let times = times.filter(|times| seeks && times.windows(2).all(|w| w[1] - w[0] > 1e-4));
+        Ok(Self { times, start, stream: stream.index, info, stretch })
     }
 
     pub(crate) fn info(&self) -> &VideoInfo {
@@ -188,33 +191,52 @@ impl Ffmpeg {
 
     pub(crate) fn frames(&self, indices: &[usize]) -> Result<Vec<u8>> {
         let path = &self.info.path;
-        let mut command = command(path, "ffmpeg")?;
-        command.args(["-nostdin", "-v", "error", "-threads", "1"]);
-        // Frames before the first wanted one that ffmpeg decodes and hands on.
-        let mut skipped = 0;
-        if let Some(times) = self.times.as_ref().filter(|_| indices[0] > 0) {
-            // Half way between the frame before and this one: rounding cannot hit the wrong one.
-            let first = indices[0];
-            let to = f64::midpoint(times[first - 1], times[first]);
-            if to > 0.0 {
-                command.args(["-ss", &format!("{to:.6}")]);
-                skipped = first;
-            }
+        // Where ffmpeg enters a file too late, which it does in some, frames are missing, and all is decoded from the start.
+        if let Some(times) = self.times.as_ref().filter(|_| indices[0] > 0)
+            && let Some(pixels) = self.frames_from(times, indices)?
+        {
+            return Ok(pixels);
         }
-        command.arg("-i").arg(url(&self.stretch)).args(["-map", &format!("0:{}", self.stream), "-an", "-sn", "-dn"]);
-        let wanted: Vec<String> = ranges(indices, skipped).iter().map(|(a, b)| format!("between(n\\,{a}\\,{b})")).collect();
-        command.args(["-vf", &format!("select={}", wanted.join("+"))]);
-        command.args(passthrough()?);
-        command.args(["-frames:v", &indices.len().to_string(), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]);
-        let len = indices.len() * self.info.width * self.info.height * 3;
-        let (pixels, said) = run(path, command, len)?;
-        if pixels.len() != len {
-            let got = pixels.len() / (self.info.width * self.info.height * 3);
+        let wanted: Vec<String> = ranges(indices).iter().map(|(a, b)| format!("between(n\\,{a}\\,{b})")).collect();
+        let (pixels, said) = self.decode(&[], &wanted.join("+"), indices.len())?;
+        if pixels.len() != indices.len() * self.frame_len() {
+            let got = pixels.len() / self.frame_len();
             let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
             let what = format!("ffmpeg gave {got} of the {} frames asked for, from frame {}{said}", indices.len(), indices[0]);
             return Err(Error::damaged(path, what));
         }
         Ok(pixels)
+    }
+
+    /// The frames, decoded from a key frame before the first of them on and told by their `times`. `None`: not all came.
+    fn frames_from(&self, times: &[f64], indices: &[usize]) -> Result<Option<Vec<u8>>> {
+        // Half way between two frames: rounding cannot hit the wrong one.
+        let before = |i: usize| f64::midpoint(times[i - 1], times[i]);
+        let after = |i: usize| times.get(i + 1).map_or(times[i] + 1.0, |next| f64::midpoint(times[i], *next));
+        let to = before(indices[0]) - self.start;
+        if to <= 0.0 {
+            return Ok(None);
+        }
+        let range = |&(a, b): &(usize, usize)| format!("between(t\\,{:.6}\\,{:.6})", before(a), after(b));
+        let wanted: Vec<String> = ranges(indices).iter().map(range).collect();
+        let seek = ["-copyts", "-noaccurate_seek", "-ss", &format!("{to:.6}")];
+        let (pixels, _) = self.decode(&seek, &wanted.join("+"), indices.len())?;
+        Ok(Some(pixels).filter(|pixels| pixels.len() == indices.len() * self.frame_len()))
+    }
+
+    /// The pixels of the first `count` frames for which the expression `wanted` holds, and what ffmpeg said.
+    fn decode(&self, seek: &[&str], wanted: &str, count: usize) -> Result<(Vec<u8>, String)> {
+        let path = &self.info.path;
+        let mut command = command(path, "ffmpeg")?;
+        command.args(["-nostdin", "-v", "error", "-threads", "1"]).args(seek).arg("-i").arg(url(&self.stretch));
+        command.args(["-map", &format!("0:{}", self.stream), "-an", "-sn", "-dn", "-vf", &format!("select={wanted}")]);
+        command.args(passthrough()?);
+        command.args(["-frames:v", &count.to_string(), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]);
+        run(path, command, count * self.frame_len())
+    }
+
+    fn frame_len(&self) -> usize {
+        self.info.width * self.info.height * 3
     }
 }
 
@@ -301,10 +323,10 @@ fn leave_out_first(shown: &mut Vec<&Packet>, count: usize) {
     });
 }
 
-/// Ascending indices as ranges from..=to, counted from `skipped`.
-fn ranges(indices: &[usize], skipped: usize) -> Vec<(usize, usize)> {
+/// Ascending indices as ranges from..=to.
+fn ranges(indices: &[usize]) -> Vec<(usize, usize)> {
     let mut out: Vec<(usize, usize)> = Vec::new();
-    for index in indices.iter().map(|i| i - skipped) {
+    for &index in indices {
         match out.last_mut() {
             Some((_, to)) if *to + 1 == index => *to = index,
             _ => out.push((index, index)),
@@ -440,6 +462,6 @@ mod tests {
 
     #[test]
     fn neighbours_join_to_ranges() {
-        assert_eq!(ranges(&[3, 4, 5, 9, 11, 12], 3), [(0, 2), (6, 6), (8, 9)]);
+        assert_eq!(ranges(&[3, 4, 5, 9, 11, 12]), [(3, 5), (9, 9), (11, 12)]);
     }
 }

@@ -102,12 +102,16 @@ fn expected(path: &Path) -> Vec<u8> {
     ffmpeg(&["-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
 }
 
-/// The decoders that are there.
-fn decoders() -> Vec<Decoder> {
-    let mut decoders = vec![Decoder::BuiltIn, Decoder::Auto, Decoder::Ffmpeg];
+/// The decoders that are there. The program, which takes longest by far, is asked every other time.
+fn decoders(turn: usize) -> Vec<Decoder> {
+    let mut decoders = vec![Decoder::BuiltIn];
     match libavcodec_version() {
-        Ok(_) => decoders.push(Decoder::Libavcodec),
+        // That is what `Auto` takes.
+        Ok(_) => decoders.push(Decoder::Auto),
         Err(e) => println!("NOT RUN: libavcodec is left out on this machine: {e}"),
+    }
+    if turn.is_multiple_of(2) {
+        decoders.push(Decoder::Ffmpeg);
     }
     decoders
 }
@@ -140,21 +144,25 @@ fn compare_all(coding: Coding, seed: u64) {
     let whole = coding.encode(place.path(), "whole");
     let mut random = random(seed);
     let (mut problems, mut cut) = (Vec::new(), 0);
-    for (name, input, output) in WAYS {
+    for (way, (name, input, output)) in WAYS.into_iter().enumerate() {
+        // Two thirds of the ways, others for each coding: the whole product takes long.
+        if (way + seed as usize).is_multiple_of(3) {
+            continue;
+        }
         let path = place.path().join(name);
         let (from, to) = (whole.to_str().unwrap(), path.to_str().unwrap());
         ffmpeg(&[input, &["-i", from, "-c", "copy"], output, &[to]].concat());
         let frames = expected(&path);
         assert!(!frames.is_empty() && frames.len().is_multiple_of(FRAME), "{name}");
         cut += usize::from(frames.len() / FRAME < 50);
-        for decoder in decoders() {
+        for decoder in decoders(way + seed as usize) {
             if let Err(problem) = compare(&path, &frames, decoder, &mut random) {
                 problems.push(format!("{name}, {decoder:?}: {problem}"));
             }
         }
     }
     assert!(problems.is_empty(), "{coding:?}\n{}", problems.join("\n"));
-    assert!(cut > 5, "the cuts leave nothing out");
+    assert!(cut > 3, "the cuts leave nothing out");
 }
 
 const H264: Coding = Coding { codec: "libx264", b_frames: 3, pyramid: true, open_groups: true, key_interval: 20 };

@@ -252,7 +252,7 @@ fn picture(frame: Frame) -> Picture {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, lengths_end_at};
+    use super::{Config, Role, lengths_end_at};
 
     #[test]
     fn only_pictures_that_nobody_refers_to_are_disposable() {
@@ -268,6 +268,31 @@ mod tests {
         assert!(!is_disposable(&[0x41]) && !is_disposable(&[0x01, 0x21]) && !is_disposable(&[0x65]));
         assert!(!is_disposable(&[0x68, 0x01]));
         assert!(!config.is_disposable(&[0, 0, 0, 9, 0x01]));
+    }
+
+    #[test]
+    fn pictures_are_told_by_where_decoding_can_begin() {
+        let config = Config::new(&[1, 100, 0, 13, 0xFF, 0xE0, 0]).unwrap();
+        let sample = |nals: &[&[u8]]| -> Vec<u8> {
+            nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes(), *nal].concat()).collect()
+        };
+        // Slices: the first macroblock 0 (bit 1), then the kind: 7 (00010 00), all I, 5 (00110), all P, 2 (011), I.
+        let (all_intra, predicted, intra): (&[u8], &[u8], &[u8]) =
+            (&[0x41, 0b1000_1000, 0x80], &[0x41, 0b1001_1000], &[0x41, 0b1011_1000]);
+        // A message of another kind (5, three bytes), then a recovery point (6): after 0 or 3 (00100) reference pictures.
+        let (now, later): (&[u8], &[u8]) =
+            (&[6, 5, 3, 1, 2, 3, 6, 1, 0b1100_0100, 0x80], &[6, 5, 3, 1, 2, 3, 6, 1, 0b0010_0100, 0x80]);
+        assert_eq!(config.role(&sample(&[now, &[0x65, 0x88]])), Role::Closed);
+        assert_eq!(config.role(&sample(&[now, all_intra])), Role::Open);
+        assert_eq!(config.role(&sample(&[now, predicted])), Role::Open);
+        assert_eq!(config.role(&sample(&[later, predicted])), Role::Refresh(3));
+        assert_eq!(config.role(&sample(&[later, intra, all_intra])), Role::Intra);
+        assert_eq!(config.role(&sample(&[intra, predicted])), Role::Other);
+        assert_eq!(config.role(&sample(&[&[0x67, 1, 2]])), Role::Other);
+        // The same after start codes.
+        let coded: Vec<u8> = [[0, 0, 0, 1].as_slice(), now, &[0, 0, 1], all_intra].concat();
+        assert_eq!(config.role(&coded), Role::Open);
+        assert!(config.is_key(&coded) && config.is_reference(&coded) && !config.is_reference(&sample(&[&[1, 0x88]])));
     }
 
     #[test]

@@ -296,3 +296,50 @@ impl<R: Read + Seek> Seek for Recorder<R> {
         Ok(self.position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::{Clock, Piece, place, segment_end};
+
+    fn piece(position: u64, data: &[u8]) -> Piece {
+        let mut head = [0; 8];
+        head[..data.len().min(8)].copy_from_slice(&data[..data.len().min(8)]);
+        Piece { position, len: data.len(), head }
+    }
+
+    #[test]
+    fn the_end_of_the_segment_is_read() {
+        let end = |bytes: &[u8]| segment_end(&mut Cursor::new(bytes));
+        let head = [0x1A, 0x45, 0xDF, 0xA3, 0x82, 7, 7];
+        let segment = |size: &[u8]| [head.as_slice(), &[0x18, 0x53, 0x80, 0x67], size, &[0; 20]].concat();
+        assert_eq!(end(&segment(&[0x84])), Some(7 + 5 + 4));
+        assert_eq!(end(&segment(&[0x40, 0x84])), Some(7 + 6 + 0x84));
+        assert_eq!(end(&segment(&[0x01, 0, 0, 0, 0, 0, 1, 0])), Some(7 + 12 + 256));
+        // Not known, as in a live recording.
+        assert_eq!(end(&segment(&[0xFF])), None);
+        assert_eq!(end(&segment(&[0x01, 255, 255, 255, 255, 255, 255, 255])), None);
+        assert_eq!(end(&head), None);
+        assert_eq!(end(&[0; 40]), None);
+    }
+
+    #[test]
+    fn times_before_zero_are_kept() {
+        let mut clock = Clock::default();
+        let mut time = |relative: i16, told: i64| {
+            clock.hear(&[piece(0, &[0xA3]), piece(2, &[0x81]), piece(3, &relative.to_be_bytes()), piece(5, &[0])], told);
+            clock.time(told)
+        };
+        // The cluster is at 50.
+        assert_eq!([time(0, 50), time(-70, 0), time(-90, 0), time(30, 80), time(-20, 30)], [50, -20, -40, 80, 30]);
+    }
+
+    #[test]
+    fn data_is_found_among_what_was_read() {
+        let reads = [piece(10, &[1; 4]), piece(20, &[2; 4]), piece(30, &[9]), piece(40, &[7])];
+        assert_eq!(place(&reads, &[1; 4]), Some(0));
+        assert_eq!(place(&reads, &[9]), Some(2));
+        assert_eq!(place(&reads, &[5]), None);
+    }
+}

@@ -226,7 +226,38 @@ pub(super) fn is_mp4(head: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Edits, Fault};
+    use super::{Edits, Fault, open};
+    use crate::stretch::Stretch;
+
+    fn boxed(name: &[u8], body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32 + 8).to_be_bytes(), name, body].concat()
+    }
+
+    /// A file with tracks of these kinds and codings, and nothing in them.
+    fn refusal(tracks: &[(&[u8; 4], &[u8; 4])]) -> String {
+        let trak = |(kind, coding): &(&[u8; 4], &[u8; 4])| {
+            let stsd = boxed(b"stsd", &[&[0; 7], [1].as_slice(), &boxed(*coding, &[0; 78])].concat());
+            let stbl = boxed(b"minf", &boxed(b"stbl", &stsd));
+            boxed(b"trak", &boxed(b"mdia", &[boxed(b"hdlr", &[&[0; 8], kind.as_slice(), &[0; 12]].concat()), stbl].concat()))
+        };
+        let moov = boxed(b"moov", &tracks.iter().flat_map(trak).collect::<Vec<u8>>());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.mp4");
+        std::fs::write(&path, [boxed(b"ftyp", b"isom"), moov].concat()).unwrap();
+        open(&Stretch::whole(&path)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_video_is_told() {
+        let said = refusal(&[(b"soun", b"mp4a"), (b"tmcd", b"tmcd")]);
+        assert!(said.contains("no video track") && said.contains("sound (`mp4a`), kind `tmcd` (`tmcd`)"), "{said}");
+        assert!(refusal(&[]).contains("no track"));
+        // A cover is passed over for the video behind it, whose box `tkhd` is missing here; alone it is what is refused.
+        for cover in [b"png ", b"jpeg"] {
+            let said = refusal(&[(b"vide", cover), (b"vide", b"avc1")]);
+            assert!(said.contains("tkhd"), "{said}");
+        }
+    }
 
     fn list(version: u8, rows: &[(u64, i64)]) -> Vec<u8> {
         let mut bytes = vec![version, 0, 0, 0];

@@ -213,8 +213,82 @@ impl Bits {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Bits, keys_before};
-    use crate::builtin::Sample;
+    use std::path::Path;
+
+    use super::{Beginning, Bits, Role, keys_before, settle};
+    use crate::builtin::{Codec, Sample, h264, h265};
+
+    /// Pictures of a kind that a letter stands for, at these times; which are shown, and where decoding begins.
+    fn settled(codec: &Codec, pictures: &[(char, i64)], data: impl Fn(char) -> Vec<u8>) -> Result<(Vec<i64>, Beginning), String> {
+        let sample = |(i, &(kind, time)): (usize, &(char, i64))| Sample {
+            offset: i as u64,
+            size: 0,
+            time,
+            is_key: kind.is_uppercase(),
+            is_shown: true,
+        };
+        let mut samples: Vec<Sample> = pictures.iter().enumerate().map(sample).collect();
+        let read = |sample: &Sample| Ok(data(pictures[sample.offset as usize].0));
+        let beginning = settle(Path::new("a"), codec, &mut samples, read).map_err(|e| e.to_string())?;
+        let mut shown: Vec<i64> = samples.iter().filter(|s| s.is_shown).map(|s| s.time).collect();
+        shown.sort_unstable();
+        Ok((shown, beginning))
+    }
+
+    #[test]
+    fn leading_pictures_of_h264_are_hidden_at_the_start_alone() {
+        let codec = Codec::H264(h264::Config::new(&[1, 100, 0, 13, 0xFF, 0xE0, 0]).unwrap());
+        // IDR, open key frame, whole by itself, the start of a refresh that takes two references; reference, none.
+        let data = |kind: char| -> Vec<u8> {
+            let nals: &[&[u8]] = match kind {
+                'I' => &[&[0x65, 0x88]],
+                'O' => &[&[6, 6, 1, 0b1100_0100, 0x80], &[0x41, 0b1000_1000, 0x80]],
+                'N' => &[&[0x41, 0b1000_1000, 0x80]],
+                'R' => &[&[6, 6, 1, 0b0110_0100, 0x80], &[0x41, 0b1001_1000]],
+                'p' => &[&[0x41, 0b1001_1000]],
+                _ => &[&[0x01, 0b1001_1000]],
+            };
+            nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes(), *nal].concat()).collect()
+        };
+        let run = |pictures: &[(char, i64)]| settled(&codec, pictures, data);
+        let at = |sample, role| Beginning { sample, role };
+        let open = [('O', 3), ('b', 1), ('p', 2), ('p', 6), ('b', 5), ('O', 9), ('b', 8)];
+        assert_eq!(run(&open).unwrap(), (vec![3, 5, 6, 8, 9], at(0, Role::Open)));
+        let closed = [('I', 3), ('p', 6), ('b', 5), ('O', 9), ('b', 8)];
+        assert_eq!(run(&closed).unwrap(), (vec![3, 5, 6, 8, 9], at(0, Role::Closed)));
+        let unmarked = [('N', 3), ('b', 2), ('p', 6)];
+        assert_eq!(run(&unmarked).unwrap(), (vec![3, 6], at(0, Role::Intra)));
+        // Begun in the middle of a group.
+        let middle = [('p', 1), ('b', 0), ('O', 4), ('b', 3), ('p', 6)];
+        assert_eq!(run(&middle).unwrap(), (vec![4, 6], at(2, Role::Open)));
+        let refreshed = [('b', 0), ('R', 1), ('b', 2), ('p', 3), ('b', 4), ('p', 5), ('p', 6)];
+        assert_eq!(run(&refreshed).unwrap(), (vec![5, 6], at(1, Role::Open)));
+        assert!(run(&[('p', 0), ('b', 1)]).unwrap_err().contains("decoding can begin"));
+    }
+
+    #[test]
+    fn leading_pictures_of_h265_are_hidden_where_no_decoder_decodes_them() {
+        let codec = Codec::H265(h265::Config::new(&[&[0; 21], [3, 0].as_slice()].concat()).unwrap());
+        let data = |kind: char| -> Vec<u8> {
+            // IDR, CRA, BLA, RASL, RADL, trailing; a trailing one and the end of the sequence.
+            let kinds: &[u8] = match kind {
+                'I' => &[19],
+                'C' => &[32, 33, 21],
+                'B' => &[16],
+                's' => &[8],
+                'd' => &[7],
+                'e' => &[1, 36],
+                _ => &[1],
+            };
+            kinds.iter().flat_map(|kind| [0, 0, 0, 2, kind << 1, 1]).collect()
+        };
+        let run = |pictures: &[(char, i64)]| settled(&codec, pictures, data).unwrap().0;
+        // The second is whole, and so are its leading pictures.
+        assert_eq!(run(&[('C', 3), ('s', 1), ('d', 2), ('t', 4), ('C', 7), ('s', 5), ('t', 8)]), [2, 3, 4, 5, 7, 8]);
+        assert_eq!(run(&[('I', 3), ('d', 2), ('t', 4), ('B', 7), ('s', 5), ('d', 6), ('t', 8)]), [2, 3, 4, 6, 7, 8]);
+        assert_eq!(run(&[('I', 0), ('e', 1), ('C', 4), ('s', 3), ('t', 5)]), [0, 1, 4, 5]);
+        assert_eq!(run(&[('t', 0), ('s', 1), ('C', 4), ('s', 3), ('t', 5)]), [4, 5]);
+    }
 
     #[test]
     fn numbers_of_bits_are_read() {
