@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The result of a fallible operation of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
 #[derive(Debug, thiserror::Error)]
