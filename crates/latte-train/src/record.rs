@@ -104,8 +104,10 @@ impl<R: Record> RunLog<R> {
             let mut kept = Vec::new();
             for line in BufReader::new(File::open(path).map_err(io)?).lines() {
                 let line = line.map_err(io)?;
-                match serde_json::from_str::<R>(&line) {
-                    Ok(record) if record.step() <= resumed_at => kept.push(line),
+                // An editor of Windows puts a mark in front, which must not cost the first line.
+                let line = latte_textfile::without_mark(&line);
+                match serde_json::from_str::<R>(line) {
+                    Ok(record) if record.step() <= resumed_at => kept.push(line.to_string()),
                     _ => {}
                 }
             }
@@ -170,7 +172,7 @@ fn read<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let mut records = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
-        match serde_json::from_str(line) {
+        match serde_json::from_str(latte_textfile::without_mark(line)) {
             Ok(record) => records.push(record),
             Err(_) if !line.ends_with('\n') => {}
             Err(e) => return Err(Error::checkpoint(path, format!("line {}: not a {what}: {e}", index + 1))),

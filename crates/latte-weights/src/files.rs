@@ -327,7 +327,9 @@ pub fn read_json_if_there(path: &Path) -> Result<Option<Value>> {
 ///
 /// If it cannot be read, is no JSON, or is far too long for what it should be.
 pub fn read_json(path: &Path) -> Result<Value> {
-    serde_json::from_slice(&read_small(path)?).map_err(|e| refuse(path, format!("is no JSON: {e}")))
+    let bytes = read_small(path)?;
+    let text = latte_textfile::as_text(&bytes).map_err(|e| refuse(path, e.to_string()))?;
+    serde_json::from_str(&text).map_err(|e| refuse(path, format!("is no JSON: {e}")))
 }
 
 /// A small file: whatever its name says, no large one is read.

@@ -63,7 +63,7 @@ impl Tokenizer {
                 read.map_err(|e| damaged(format!("cannot be unpacked: {e}")))?;
                 bytes = unpacked;
             }
-            String::from_utf8(bytes).map_err(|e| damaged(format!("is no text: {e}")))?
+            latte_textfile::decode(bytes).map_err(|e| damaged(e.to_string()))?
         };
         Self::new(&text).map(Some).map_err(damaged)
     }
