@@ -222,6 +222,18 @@ mod tests {
         assert!(steps(&path).is_empty());
     }
 
+    /// An editor of Windows puts a mark in front of what it saves.
+    #[test]
+    fn a_mark_costs_no_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let lines: Vec<String> = (1..=3).map(|step| serde_json::to_string(&record(step)).unwrap()).collect();
+        std::fs::write(&path, format!("\u{feff}{}\r\n", lines.join("\r\n"))).unwrap();
+        assert_eq!(steps(&path), [1, 2, 3]);
+        drop(RunLog::<StepRecord>::open(&path, 2).unwrap());
+        assert_eq!(steps(&path), [1, 2]);
+    }
+
     #[test]
     fn a_torn_last_line_is_left_out_and_any_other_is_an_error() {
         let dir = tempfile::tempdir().unwrap();

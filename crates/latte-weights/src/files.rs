@@ -344,3 +344,22 @@ pub fn read_small(path: &Path) -> Result<Vec<u8>> {
     }
     std::fs::read(path).map_err(io)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_of_windows_is_read_and_other_encodings_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors.index.json");
+        let text = "{\"weight_map\": {\n\"a\": \"b.safetensors\"}}\n";
+        std::fs::write(&path, text).unwrap();
+        let plain = read_json(&path).unwrap();
+        std::fs::write(&path, format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+        assert_eq!(read_json(&path).unwrap(), plain);
+        std::fs::write(&path, text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>()).unwrap();
+        let said = read_json_if_there(&path).unwrap_err().to_string();
+        assert!(said.ends_with("model.safetensors.index.json: it is UTF-16; save it as UTF-8"), "{said}");
+    }
+}

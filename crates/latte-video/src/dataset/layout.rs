@@ -32,7 +32,7 @@ pub enum Layout {
     Ucf101,
     /// Taichi-HD: folders of frames at any depth, which have the training size. No classes.
     TaichiHd,
-    /// A csv, tsv, jsonl or parquet file with a row for each video: [`Dataset::from_manifest`].
+    /// A csv, tsv, jsonl, json or parquet file with a row for each video: [`Dataset::from_manifest`].
     Manifest,
     /// WebDataset shards, tar files: [`Dataset::from_shards`].
     Shards,
