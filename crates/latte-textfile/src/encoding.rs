@@ -77,7 +77,9 @@ pub fn refuse_wide(bytes: &[u8]) -> Result<(), NotText> {
     let head = &bytes[..bytes.len().min(4096)];
     let is_utf32 = |read: fn([u8; 4]) -> u32| {
         let (signs, _) = head.as_chunks::<4>();
-        !signs.is_empty() && signs.iter().all(|four| char::from_u32(read(*four)).is_some_and(is_written))
+        // Nothing is written with signs beyond these, which two of UTF-16 look like.
+        let is_sign = |sign: char| is_written(sign) && sign < '\u{40000}';
+        !signs.is_empty() && signs.iter().all(|four| char::from_u32(read(*four)).is_some_and(is_sign))
     };
     let is_utf16 = |read: fn([u8; 2]) -> u16| {
         let (units, _) = head.as_chunks::<2>();
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn other_encodings_are_named() {
-        for text in ["path,label\r\na.mp4,1\r\n", "ä", "7", "\u{4e00}\u{4e8c}\n\u{4e09}", "\u{1f600} a"] {
+        for text in ["path,label\r\na.mp4,1\r\n", "ä", "7", "0\r\n", "10\n", "\u{4e00}\u{4e8c}\n\u{4e09}", "\u{1f600} a"] {
             for bytes in [utf16(text, u16::to_le_bytes), utf16(text, u16::to_be_bytes)] {
                 if bytes.contains(&0) {
                     assert_eq!(refused(&bytes), "it is UTF-16; save it as UTF-8", "{text}");

@@ -8,7 +8,9 @@ use super::case;
 fn jpeg_files_named_png_are_read() {
     let place = case("misnamed-image");
     let said = place.ok(&["eval", "flicker", "--fake", "set", "--frames", "4"]);
-    assert!(said.contains("0.8619"), "{said}");
+    // 0.8619 with libjpeg, whose rounding differs in the last bit of some pixels.
+    let flicker: f64 = said.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!((flicker - 0.8619).abs() < 2e-4, "{said}");
     for number in 0..4 {
         let path = place.path(&format!("set/frames/00{number}.png"));
         fs::rename(&path, path.with_extension("JPG")).unwrap();
