@@ -23,6 +23,7 @@ mod checkpoint;
 mod checkpoint_folder;
 mod clip_maker;
 mod config;
+mod data_check;
 mod draw;
 mod error;
 mod estimate;
@@ -53,6 +54,7 @@ pub use config::{
     InitFrom, LoopConfig, MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig,
     TranslatedKey, Translation, VaeMark, ValidationConfig,
 };
+pub use data_check::{DataCheck, check_data};
 pub use error::{Error, Result};
 pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
 pub use evaluation::{Judge, Judgement};

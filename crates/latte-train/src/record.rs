@@ -104,8 +104,10 @@ impl<R: Record> RunLog<R> {
             let mut kept = Vec::new();
             for line in BufReader::new(File::open(path).map_err(io)?).lines() {
                 let line = line.map_err(io)?;
-                match serde_json::from_str::<R>(&line) {
-                    Ok(record) if record.step() <= resumed_at => kept.push(line),
+                // An editor of Windows puts a mark in front, which must not cost the first line.
+                let line = latte_textfile::without_mark(&line);
+                match serde_json::from_str::<R>(line) {
+                    Ok(record) if record.step() <= resumed_at => kept.push(line.to_string()),
                     _ => {}
                 }
             }
@@ -170,7 +172,7 @@ fn read<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let mut records = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
-        match serde_json::from_str(line) {
+        match serde_json::from_str(latte_textfile::without_mark(line)) {
             Ok(record) => records.push(record),
             Err(_) if !line.ends_with('\n') => {}
             Err(e) => return Err(Error::checkpoint(path, format!("line {}: not a {what}: {e}", index + 1))),
@@ -218,6 +220,18 @@ mod tests {
         drop(log);
         drop(RunLog::<StepRecord>::open(&path, 0).unwrap());
         assert!(steps(&path).is_empty());
+    }
+
+    /// An editor of Windows puts a mark in front of what it saves.
+    #[test]
+    fn a_mark_costs_no_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let lines: Vec<String> = (1..=3).map(|step| serde_json::to_string(&record(step)).unwrap()).collect();
+        std::fs::write(&path, format!("\u{feff}{}\r\n", lines.join("\r\n"))).unwrap();
+        assert_eq!(steps(&path), [1, 2, 3]);
+        drop(RunLog::<StepRecord>::open(&path, 2).unwrap());
+        assert_eq!(steps(&path), [1, 2]);
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn new(args: &Args) -> anyhow::Result<(TextToVideo, Vec<Sidecar>)> {
     }
     let mut prompts = args.prompts.clone();
     if let Some(path) = &args.prompt_file {
-        let text = std::fs::read_to_string(path).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
+        let text = latte_textfile::read(path).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
         prompts.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from));
     }
     if prompts.is_empty() {
@@ -209,7 +209,7 @@ fn new(args: &Args) -> anyhow::Result<(TextToVideo, Vec<Sidecar>)> {
 
 /// The video of a sidecar.
 fn again(args: &Args, path: &Path) -> anyhow::Result<(TextToVideo, Vec<Sidecar>)> {
-    let text = std::fs::read_to_string(path).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
+    let text = latte_textfile::read(path).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
     let mut job: Sidecar = serde_json::from_str(&text)
         .map_err(|e| bad_input(format!("{}: is no file of settings that latte t2v wrote: {e}", path.display())))?;
     if let Some(model) = &args.model {

@@ -27,6 +27,7 @@ mod readonly_cache;
 mod rows_lost_by_nan;
 mod sampler_option_ignored;
 mod unclear_errors;
+mod unclear_errors_text;
 mod unclear_errors_video;
 
 use std::fs;

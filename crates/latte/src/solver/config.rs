@@ -191,7 +191,7 @@ impl SolverConfig {
     ///
     /// If it cannot be read, or is no JSON object.
     pub fn keys_of_file(path: &Path) -> Result<BTreeMap<String, Value>> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let text = latte_textfile::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         config_keys::parse(&text).map_err(|e| match e {
             Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
             other => other,
