@@ -7,12 +7,13 @@ use clap::ValueEnum;
 use latte::pipeline::{Recipe, Request};
 use latte::sampler::Sampler;
 use latte_train::{MadeClip, contact_sheet_of};
-use latte_video::encode::{self, Mp4Options};
+use latte_video::encode;
 
 use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::generator::Generator;
+use crate::mp4;
 use crate::progress;
 use crate::terminal::say;
 
@@ -182,7 +183,7 @@ fn write_clip(target: &Target<'_>, made: &MadeClip) -> anyhow::Result<PathBuf> {
         Format::Png => target.folder.join(name),
     };
     match target.format {
-        Format::Mp4 => encode::write_mp4(&path, clip, &Mp4Options::default())?,
+        Format::Mp4 => mp4::write(&path, clip)?,
         Format::Gif => encode::write_gif(&path, clip)?,
         Format::Png => encode::write_png_frames(&path, clip)?,
     }

@@ -10,7 +10,7 @@ use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
 use latte::solver::SolverKind;
 use latte::text::PromptPair;
 use latte::weights::hexadecimal;
-use latte_video::encode::{self, Mp4Options};
+use latte_video::encode;
 use latte_video::{Clip, transform};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +21,7 @@ use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::memory::peak_memory_mib;
+use crate::mp4;
 use crate::progress::StageProgress;
 use crate::terminal::note;
 
@@ -319,7 +320,7 @@ fn write(out: &Path, job: &Sidecar, clip: &Clip) -> anyhow::Result<Vec<PathBuf>>
     if frames == 1 {
         encode::write_png(&video, clip.pixels(), width, height)?;
     } else {
-        encode::write_mp4(&video, clip, &Mp4Options::default())?;
+        mp4::write(&video, clip)?;
     }
     let sidecar = out.join(format!("{name}.json"));
     let mut text = serde_json::to_string_pretty(job)?;
