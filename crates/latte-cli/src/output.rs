@@ -4,9 +4,11 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use latte_video::results::Renamed;
+use latte_video::encode::Mp4Options;
+use latte_video::results::{Coarse, Renamed, ResultFolder};
 
 use crate::failure::bad_input;
+use crate::terminal::note;
 
 /// As much as is written to see whether a folder takes something: more than a full disk would.
 const PROBE: [u8; 4096] = [0; 4096];
@@ -28,8 +30,25 @@ pub(crate) fn check_output_folder(folder: &Path) -> anyhow::Result<()> {
     written.and(removed).map_err(refused)
 }
 
+/// Says what is out of the ordinary about the results of a folder: names, compression.
+pub(crate) fn tell(results: &ResultFolder, how: &str) {
+    let lines = about_renamed(results.renamed(), how).into_iter().chain(results.coarse().iter().map(about_coarse));
+    for line in lines {
+        note(&line);
+    }
+}
+
+fn about_coarse(Coarse { path, quantiser }: &Coarse) -> String {
+    let usual = Mp4Options::default().quantiser;
+    format!(
+        "{}: compressed more than usual (quantiser {quantiser} instead of {usual}), because noise takes more bits than the encoder has room \
+         for; gif and png frames are not compressed like that",
+        path.display()
+    )
+}
+
 /// A line about results that have other names than they were to have, if there are any. `how` says how the others would be replaced.
-pub(crate) fn about_renamed(renamed: &[Renamed], how: &str) -> Option<String> {
+fn about_renamed(renamed: &[Renamed], how: &str) -> Option<String> {
     const LISTED: usize = 4;
     match renamed {
         [] => None,

@@ -259,8 +259,7 @@ struct Format {
 
 fn check_format(path: &Path, format: u32) -> Result<()> {
     if format > FORMAT {
-        let what = format!("written in layout {format} by a newer version; this one reads up to {FORMAT}: please update");
-        return Err(Error::checkpoint(path, what));
+        return Err(Error::NewerLayout { path: path.to_path_buf(), layout: format, known: FORMAT });
     }
     Ok(())
 }

@@ -33,8 +33,10 @@ mod latents;
 mod loader;
 mod lr;
 mod observer;
+mod pace;
 mod pretrained;
 mod record;
+mod resume;
 mod run_summary;
 mod source;
 mod state;
@@ -65,6 +67,7 @@ pub use latents::{
 pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
+pub use pace::long_run;
 pub use pretrained::load_pretrained;
 pub use record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
 pub use run_summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_runs};

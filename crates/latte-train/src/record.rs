@@ -92,6 +92,8 @@ impl Record for ValidationRecord {
 pub(crate) struct RunLog<R> {
     path: PathBuf,
     file: File,
+    /// The step of the last line.
+    last: Option<u64>,
     lines: PhantomData<fn(&R)>,
 }
 
@@ -100,6 +102,7 @@ impl<R: Record> RunLog<R> {
     /// last line is dropped as well.
     pub(crate) fn open(path: &Path, resumed_at: u64) -> Result<Self> {
         let io = |e| Error::io(path)(e);
+        let mut last = None;
         if path.exists() {
             let mut kept = Vec::new();
             for line in BufReader::new(File::open(path).map_err(io)?).lines() {
@@ -107,7 +110,10 @@ impl<R: Record> RunLog<R> {
                 // An editor of Windows puts a mark in front, which must not cost the first line.
                 let line = latte_textfile::without_mark(&line);
                 match serde_json::from_str::<R>(line) {
-                    Ok(record) if record.step() <= resumed_at => kept.push(line.to_string()),
+                    Ok(record) if record.step() <= resumed_at => {
+                        last = Some(record.step());
+                        kept.push(line.to_string());
+                    }
                     _ => {}
                 }
             }
@@ -120,17 +126,29 @@ impl<R: Record> RunLog<R> {
             std::fs::rename(&temporary, path).map_err(io)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
-        Ok(Self { path: path.to_path_buf(), file, lines: PhantomData })
+        Ok(Self { path: path.to_path_buf(), file, last, lines: PhantomData })
     }
 
-    /// Appends one line in a single write, so that a reader never sees half of it.
+    /// The step of the last line, if there is a line.
+    pub(crate) fn last_step(&self) -> Option<u64> {
+        self.last
+    }
+
+    /// Appends one line in a single write, so that a reader never sees half of it. What a full disk took of a line is removed again.
     pub(crate) fn append(&mut self, record: &R) -> Result<()> {
         let mut line = serde_json::to_string(record).map_err(|e| Error::io(&self.path)(e.into()))?;
         line.push('\n');
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).map_err(Error::io(&self.path))
+        let length = self.file.metadata().map_err(Error::io(&self.path))?.len();
+        if let Err(e) = self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()) {
+            // The error that is reported is the first one.
+            let _ = self.file.set_len(length);
+            return Err(Error::io(&self.path)(e));
+        }
+        self.last = Some(record.step());
+        Ok(())
     }
 
-    /// Waits until the lines are on disk; done before a checkpoint, which must not be newer than its log.
+    /// Waits until the lines are on disk; done before a checkpoint, which must not be newer than the log of its steps.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(Error::io(&self.path))
     }

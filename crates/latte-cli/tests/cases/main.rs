@@ -29,6 +29,7 @@ mod sampler_option_ignored;
 mod unclear_errors;
 mod unclear_errors_sampling;
 mod unclear_errors_text;
+mod unclear_errors_training;
 mod unclear_errors_video;
 
 use std::fs;

@@ -244,7 +244,19 @@ fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) 
                 notes.push(format!("{}: {without} videos have no class, and are left out", data.path.display()));
             }
         }
-        ConditionKind::None => forget_classes(dataset),
+        ConditionKind::None => {
+            // Of one folder there is nothing to be told apart.
+            if data.layout.classes_are_folders() && dataset.classes.len() > 1 {
+                notes.push(format!(
+                    "{}: its {} sub-folders ({}) are not taken as classes, because `model.condition` is `none`; set it to `class` for a \
+                     model that can be asked for each of them",
+                    data.path.display(),
+                    dataset.classes.len(),
+                    first_of(&dataset.classes)
+                ));
+            }
+            forget_classes(dataset);
+        }
     }
     Ok(())
 }
@@ -291,6 +303,13 @@ fn keep_classes(dataset: &mut Dataset, layout: Layout) -> Result<usize> {
         return Err(Error::data(dataset.root.join(class), what));
     }
     Ok(before - dataset.items.len())
+}
+
+/// The first names of a list.
+fn first_of(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
 }
 
 fn forget_classes(dataset: &mut Dataset) {

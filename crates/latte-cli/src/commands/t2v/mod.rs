@@ -22,7 +22,7 @@ use crate::commands::sample::parse_size;
 use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
 use crate::memory::peak_memory_mib;
-use crate::output::{about_renamed, check_output_folder};
+use crate::output::{self, check_output_folder};
 use crate::progress::StageProgress;
 use crate::terminal::note;
 use jobs::{Job, Sidecar, again, new, parse_option, same_settings};
@@ -152,9 +152,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         // The videos are there; what is left behind would only take space.
         let _ = std::fs::remove_file(path);
     }
-    if let Some(line) = about_renamed(results.renamed(), "; --overwrite replaces it") {
-        note(&line);
-    }
+    output::tell(&results, "; --overwrite replaces it");
     let memory = peak_memory_mib().map_or_else(String::new, |mib| format!(", at most {mib} MiB of memory"));
     note(&format!("{} in {}{memory}", counted(jobs.len()), crate::progress::duration(start.elapsed())));
     Ok(())
