@@ -23,7 +23,7 @@ use crate::generator::Generator;
 use crate::interrupt::Interrupt;
 use crate::output;
 use crate::progress::duration;
-use crate::terminal::{note, say};
+use crate::terminal::say;
 use parameters::{Budget, Folders};
 use scene::Class;
 use score::Measured;
