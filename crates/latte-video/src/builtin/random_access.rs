@@ -82,12 +82,12 @@ pub(super) fn settle(
         return Err(Error::damaged(path, "it has no picture at which decoding can begin"));
     };
     let whole = beginning.whole;
-    samples[..whole].iter_mut().for_each(|sample| sample.is_shown = false);
+    samples[..beginning.sample].iter_mut().for_each(|sample| sample.is_shown = false);
     if matches!(codec, Codec::H265(_)) {
         hide_skipped(codec, samples, whole, beginning.role, &mut read)?;
     } else if beginning.role != Role::Closed {
         let time = samples[whole].time;
-        samples[whole..].iter_mut().filter(|s| s.time < time).for_each(|s| s.is_shown = false);
+        samples[beginning.sample..].iter_mut().filter(|s| s.time < time).for_each(|s| s.is_shown = false);
     }
     Ok(beginning)
 }
