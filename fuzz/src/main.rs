@@ -18,7 +18,7 @@ const USAGE: &str = "usage: latte-fuzz TARGET[,TARGET…] [SECONDS [SEED]]   SEC
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    if let [child::OPTION, rest @ ..] = args[..] {
+    if let [child::OPTION, rest @ ..] = &args[..] {
         return child::main(rest);
     }
     let asked = match args[..] {

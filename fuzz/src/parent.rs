@@ -48,7 +48,7 @@ fn run(target: &Target, args: &[&str]) -> Result<String, String> {
     if output.status.success() {
         return Ok(said);
     }
-    let kept = place.keep(args)?;
+    let kept = place.keep(args).unwrap_or_else(|why| why);
     Err(format!("{}: {kept}", reason(output.status, &said)))
 }
 

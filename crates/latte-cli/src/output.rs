@@ -35,13 +35,23 @@ pub(crate) fn check_output_file(what: &str, path: &Path) -> anyhow::Result<()> {
 ///
 /// If no file can be written there.
 pub(crate) fn check_output_folder(what: &str, path: &Path) -> anyhow::Result<()> {
-    let missing: Vec<PathBuf> =
-        path.ancestors().filter(|folder| !folder.as_os_str().is_empty()).take_while(|folder| !folder.exists()).map(Into::into).collect();
+    let missing: Vec<PathBuf> = path
+        .ancestors()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .take_while(|folder| !folder.exists())
+        .map(Into::into)
+        .collect();
     let tried = fs::create_dir_all(path).and_then(|()| try_writing(path));
     // Only empty folders go: what another process has put there meanwhile stays.
-    missing.iter().for_each(|folder| _ = fs::remove_dir(folder));
+    for folder in &missing {
+        let _ = fs::remove_dir(folder);
+    }
     tried.map_err(|e| {
-        let why = if path.is_file() { "this is a file; expected a folder".into() } else { format!("no file can be written there ({e})") };
+        let why = if path.is_file() {
+            "this is a file; expected a folder".into()
+        } else {
+            format!("no file can be written there ({e})")
+        };
         bad_input(format!("{what} {}: {why}; name another folder", path.display()))
     })
 }

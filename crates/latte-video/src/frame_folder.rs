@@ -15,6 +15,9 @@ use crate::{Clip, Error, Result, VideoInfo, contain};
 
 pub(crate) const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
+/// Larger images are not read: a header of a few bytes must not fill the memory.
+const MAX_PIXELS: u64 = 1 << 27;
+
 /// Folders of frames say nothing of time: the rate of the official samples.
 const FPS: f64 = 8.0;
 
@@ -137,6 +140,10 @@ fn decode_png(bytes: &[u8]) -> std::result::Result<(Vec<u8>, [usize; 2]), String
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
+    let [width, height] = [reader.info().width, reader.info().height];
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(format!("an image of {width} × {height} pixels is not possible"));
+    }
     let mut pixels = vec![0; reader.output_buffer_size().ok_or("the image is too large")?];
     let info = reader.next_frame(&mut pixels).map_err(|e| e.to_string())?;
     pixels.truncate(info.buffer_size());
@@ -162,7 +169,15 @@ fn decode_jpeg(bytes: &[u8]) -> std::result::Result<(Vec<u8>, [usize; 2]), Strin
 
 #[cfg(test)]
 mod tests {
-    use super::order;
+    use super::{decode_png, order};
+
+    #[test]
+    fn a_header_alone_does_not_fill_the_memory() {
+        let mut file = Vec::new();
+        png::Encoder::new(&mut file, 300_000, 300_000).write_header().unwrap();
+        let said = decode_png(&file).unwrap_err();
+        assert!(said.contains("300000 × 300000"), "{said}");
+    }
 
     #[test]
     fn frames_are_in_the_order_of_their_numbers() {

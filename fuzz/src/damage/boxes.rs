@@ -2,11 +2,14 @@
 
 use super::{Chance, bytes};
 
+/// The beginning of a box: its name, how long it is with the length of the box, and the length of what follows.
+type Head = (Vec<u8>, usize, usize);
+
 /// How boxes are read and written.
 #[derive(Clone, Copy)]
 pub(crate) struct Format {
-    /// The length of a box's head, which is kept as it is, and of its body, at the beginning of these bytes.
-    split: fn(&[u8]) -> Option<(Vec<u8>, usize, usize)>,
+    /// The head of the box at the beginning of these bytes.
+    split: fn(&[u8]) -> Option<Head>,
     /// What lies in a box of this head before the boxes inside; `None` if there are none inside.
     inside: fn(&[u8]) -> Option<usize>,
     /// A box of this head and body.
@@ -68,7 +71,7 @@ pub(crate) const MATROSKA: Format = Format {
 struct Node {
     name: Vec<u8>,
     content: Vec<u8>,
-    inside: Option<Vec<Node>>,
+    inside: Option<Vec<Self>>,
 }
 
 /// Boxes may lie no deeper: real ones do not.

@@ -221,10 +221,15 @@ pub(super) const TRAINING: &[&str] = &[
     "joint_images",
 ];
 
+/// A file of the original; some of them need a folder of images besides.
 pub(super) fn official(path: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else { return false };
-    TrainConfig::from_official(&text, "train.yaml", &["data.image_path=images".into()]).is_ok_and(|(config, translation)| {
-        let _ = (translation.lines(), config.latent_shape());
-        true
-    })
+    let read = |overrides: &[String]| {
+        TrainConfig::from_official(&text, "train.yaml", overrides).is_ok_and(|(config, translation)| {
+            let _ = (translation.lines(), config.latent_shape());
+            true
+        })
+    };
+    let with_images = read(&["data.image_path=images".into()]);
+    read(&[]) || with_images
 }

@@ -27,7 +27,7 @@ pub(crate) struct Target {
 pub(crate) const TARGETS: &[Target] = &[
     bytes("pickle", "weights.pt", Form::Zip, weights::read, || files("testdata/weights", &["pt"])),
     bytes("safetensors", "weights.safetensors", Form::Safetensors, weights::read, weights::safetensors),
-    bytes("npz", "features.npz", Form::Zip, weights::features, weights::npz),
+    bytes("npz", "features.npz", Form::Zip, weights::features, || Ok(weights::npz())),
     bytes("features", "features.safetensors", Form::Safetensors, weights::features, weights::feature_files),
     bytes("spiece", "spiece.model", Form::Bytes, weights::spiece, || files("fuzz/corpus/spiece", &["model"])),
     text("tokenizer_json", "tokenizer.json", weights::tokenizer, weights::tokenizers, weights::WORDS),
@@ -35,7 +35,7 @@ pub(crate) const TARGETS: &[Target] = &[
     bytes("matroska", "video.mkv", Form::Matroska, videos::read, || files("testdata/clips", &["mkv", "webm"])),
     bytes("png", "image.png", Form::Png, videos::image, || files("testdata/clips", &["png"])),
     bytes("jpeg", "image.jpg", Form::Bytes, videos::image, videos::jpegs),
-    text("frame_names", "names.txt", videos::frame_names, videos::names, videos::NAMES),
+    text("frame_names", "names.txt", videos::frame_names, || Ok(videos::names()), videos::NAMES),
     bytes("tar", "shard.tar", Form::Tar, tables::shards, tables::archives),
     text("csv", "list.csv", tables::manifest, || Ok(tables::manifests(",")), tables::WORDS),
     text("tsv", "list.tsv", tables::manifest, || Ok(tables::manifests("\t")), tables::WORDS),

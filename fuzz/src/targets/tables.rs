@@ -49,8 +49,8 @@ pub(super) fn shards(path: &Path) -> bool {
 pub(super) fn archives() -> Result<Vec<Vec<u8>>, String> {
     let video = videos::small()?;
     let end = vec![0; 1024];
-    let caption: &[u8] = br#"{"caption": "a cat", "label": 1}"#;
-    let plain = [entry("a.mp4", b'0', &video), entry("a.json", b'0', caption), entry("b.cls", b'0', b"1"), end.clone()].concat();
+    let caption: &[u8] = br#"{"caption": "a cat"}"#;
+    let plain = [entry("a.mp4", b'0', &video), entry("a.json", b'0', caption), entry("a.cls", b'0', b"0"), end.clone()].concat();
     let gnu = [entry("././@LongLink", b'L', b"folder/long name.mp4\0"), entry("x", b'0', &video), end.clone()].concat();
     let extended = b"22 path=long/name.mp4\n";
     let pax = [

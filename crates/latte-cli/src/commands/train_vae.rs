@@ -7,6 +7,7 @@ use latte_train::{Start, VaeOutcome, VaeReport, VaeTrainConfig, VaeTrainer};
 use super::run_args::{ConfigArgs, StartArgs};
 use super::train::stop_on_interrupt;
 use crate::device::DeviceArgs;
+use crate::output::check_output_folder;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
 
@@ -54,6 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn train(config: VaeTrainConfig, start: Start, stop: &AtomicBool) -> anyhow::Result<VaeOutcome> {
+    check_output_folder("output.run", &config.output.run)?;
     let mut trainer = VaeTrainer::open(config, start)?;
     let [training, held_out] = trainer.num_videos();
     note(&format!(
