@@ -117,13 +117,8 @@ impl<R: Record> RunLog<R> {
                     _ => {}
                 }
             }
-            let temporary = path.with_extension("jsonl.tmp");
-            let mut file = File::create(&temporary).map_err(Error::io(&temporary))?;
-            for line in kept {
-                writeln!(file, "{line}").map_err(Error::io(&temporary))?;
-            }
-            file.sync_all().map_err(Error::io(&temporary))?;
-            std::fs::rename(&temporary, path).map_err(io)?;
+            let text: String = kept.into_iter().map(|line| line + "\n").collect();
+            latte::weights::write_atomically(path, text.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
         Ok(Self { path: path.to_path_buf(), file, last, lines: PhantomData })

@@ -18,6 +18,9 @@ pub(crate) const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 pub(crate) const OTHER_EXTENSIONS: [&str; 16] =
     ["webp", "bmp", "tif", "tiff", "heic", "heif", "avif", "jp2", "jxl", "ppm", "pgm", "exr", "tga", "dng", "jfif", "apng"];
 
+/// Larger images are not read: a header of a few bytes must not fill the memory.
+const MAX_PIXELS: u64 = 1 << 27;
+
 /// A single image has no rate; this is that of folders of frames.
 const FPS: f64 = 8.0;
 
@@ -141,6 +144,10 @@ fn decode_png(bytes: &[u8]) -> Decoded {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
+    let [width, height] = [reader.info().width, reader.info().height];
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(format!("an image of {width} × {height} pixels is not possible"));
+    }
     let mut pixels = vec![0; reader.output_buffer_size().ok_or("the image is too large")?];
     let info = reader.next_frame(&mut pixels).map_err(|e| e.to_string())?;
     pixels.truncate(info.buffer_size());

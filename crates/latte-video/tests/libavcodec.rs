@@ -1,7 +1,7 @@
 //! The system's libavcodec beside the built-in decoder: the same frames, the same pictures passed over, errors for damage; and
 //! what happens where it is missing.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail the test, or say why it is not run")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod damage;
 
@@ -27,9 +27,9 @@ fn clips() -> Vec<PathBuf> {
     clips
 }
 
-/// Whether the library is there; a line that says so if not.
+/// Whether the library is there; if not, a line that says so, or a failure where it is required.
 fn is_there() -> bool {
-    libavcodec_version().inspect_err(|e| println!("NOT RUN: nothing is compared with libavcodec on this machine: {e}")).is_ok()
+    libavcodec_version().inspect_err(|e| needs::not_run("libavcodec", &format!("nothing is compared with it: {e}"))).is_ok()
 }
 
 /// Both decoders' ways to one file.
@@ -174,7 +174,7 @@ fn without_the_library_auto_is_ffmpeg_or_built_in() {
     if ffmpeg_is_available() {
         in_another_process("/nowhere/libavcodec.so", None, "ffmpeg");
     } else {
-        println!("NOT RUN: ffmpeg is not found, so it does not step in on this machine");
+        needs::not_run("ffmpeg", "it does not step in for the library");
     }
 }
 
@@ -182,7 +182,7 @@ fn without_the_library_auto_is_ffmpeg_or_built_in() {
 #[test]
 fn a_stream_without_true_key_frames_is_decoded_from_its_beginning() {
     if !ffmpeg_is_available() {
-        println!("NOT RUN: ffmpeg, which makes the stream, is not found on this machine");
+        needs::not_run("ffmpeg", "it makes the stream");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

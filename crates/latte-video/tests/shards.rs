@@ -1,6 +1,6 @@
 //! Data sets in WebDataset shards, and videos read from inside an archive.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn said(skipped: &Skipped) -> Vec<String> {
 fn decoders() -> Vec<Decoder> {
     let ffmpeg = ffmpeg_is_available();
     if !ffmpeg {
-        println!("NOT RUN: ffmpeg is not found, so only the built-in decoder is tried on this machine");
+        needs::not_run("ffmpeg", "only the built-in decoder is tried");
     }
     [Decoder::BuiltIn, Decoder::Ffmpeg].into_iter().filter(|&d| ffmpeg || d == Decoder::BuiltIn).collect()
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::demo::{self, parameters};
 use crate::device::DeviceArgs;
 use crate::interrupt::Interrupt;
+use crate::output::check_output_folder;
 
 /// Does the main job once, from nothing and without a GPU: data, training, samples, and a count of those that are right.
 ///
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(folder) = &args.measure {
         return demo::measure(folder);
     }
+    check_output_folder("--out", &args.out)?;
     let budget = if args.quick { parameters::QUICK } else { parameters::FULL };
     demo::run(&args.out, budget, args.seed, &args.device.open()?, &Interrupt::listen()?)
 }

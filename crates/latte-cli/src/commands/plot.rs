@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use crate::failure::bad_input;
+use crate::output::check_output_file;
 use crate::plot::curves::{Horizontal, Logs, Wish, chart};
 use crate::plot::{raster, scene, svg, terminal};
 use crate::terminal::{say, say_styled};
@@ -65,6 +66,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Some("png") => (path, Format::Png),
             _ => return Err(bad_input(format!("--out {}: expected a name that ends in .svg or .png", path.display()))),
         });
+    }
+    for (path, _) in &files {
+        check_output_file("--out", path)?;
     }
     let runs = args.runs.iter().map(|run| Logs::read(run)).collect::<anyhow::Result<Vec<_>>>()?;
     let wish = Wish { metrics: &args.metric, horizontal: args.x, smooth: args.smooth, log: args.log };

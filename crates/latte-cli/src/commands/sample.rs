@@ -129,7 +129,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         size: args.size,
         precision: args.precision.into(),
     };
-    check_output_folder(&args.out)?;
+    check_output_folder("--out", &args.out)?;
     let mut results = ResultFolder::new(&args.out, args.overwrite);
     let style = Style { format: args.format, enlarge: args.enlarge };
     let written = sample_all(&generator, &recipe, &requests, style, &mut results)?;

@@ -10,6 +10,7 @@ use super::run_args::{ConfigArgs, StartArgs};
 use crate::device::DeviceArgs;
 use crate::interrupt::Interrupt;
 use crate::judges::Judges;
+use crate::output::check_output_folder;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
 
@@ -82,6 +83,7 @@ fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
 ///
 /// As [`Trainer::open`] and [`Trainer::run`].
 pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrupt: &Interrupt) -> anyhow::Result<Outcome> {
+    check_output_folder("output.run", &config.output.run)?;
     let judge = Judges::of(&config)?;
     let mut trainer = Trainer::open(config, start)?.on(device)?;
     let model = &trainer.card().model;

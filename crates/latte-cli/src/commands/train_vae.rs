@@ -5,6 +5,7 @@ use latte_train::{Start, VaeOutcome, VaeReport, VaeTrainConfig, VaeTrainer};
 use super::run_args::{ConfigArgs, StartArgs};
 use crate::device::DeviceArgs;
 use crate::interrupt::Interrupt;
+use crate::output::check_output_folder;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
 
@@ -53,6 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn train(config: VaeTrainConfig, start: Start, interrupt: &Interrupt) -> anyhow::Result<VaeOutcome> {
+    check_output_folder("output.run", &config.output.run)?;
     let mut trainer = VaeTrainer::open(config, start)?;
     let [training, held_out] = trainer.num_videos();
     note(&format!(

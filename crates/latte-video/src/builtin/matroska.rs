@@ -10,6 +10,7 @@ use matroska_demuxer::{
     ContentCompAlgo, ContentEncodingValue, Frame, MatrixCoefficients, MatroskaFile, Range, TrackEntry, TrackType,
 };
 
+use super::bounded::Bounded;
 use super::{Codec, Sample, Track, h264, h265, vp9};
 use crate::colour::{Colour, Matrix};
 use crate::orientation::Orientation;
@@ -35,7 +36,7 @@ fn read(path: &Path, file: Window<File>) -> Result<Track> {
         Error::damaged(path, if said == "None" { format!("it ends after {len} bytes, within a block") } else { said })
     };
     let reads = Rc::new(RefCell::new(Vec::new()));
-    let reader = Recorder { inner: BufReader::new(file), position: 0, reads: Rc::clone(&reads) };
+    let reader = Recorder { inner: Bounded::new(BufReader::new(file), len), position: 0, reads: Rc::clone(&reads) };
     let mut mkv = MatroskaFile::open(reader).map_err(|e| damaged(&e))?;
     let Some(entry) = the_video(mkv.tracks()).cloned() else { return Err(Error::not_video(path, no_video(mkv.tracks()))) };
     // That the file is damaged is said before that its coding is not known.

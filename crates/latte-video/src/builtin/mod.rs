@@ -3,6 +3,7 @@
 //! A container becomes a [`Track`]: where each coded picture lies, when it is shown, and whether decoding can begin
 //! there. [`BuiltIn::frames`] feeds the pictures from the last key frame on to the codec and keeps those asked for.
 
+mod bounded;
 mod boxes;
 mod fault;
 mod fragments;

@@ -7,6 +7,7 @@ use latte_video::Decoder;
 use latte_video::dataset::{Layout, Scan, ScanOptions, update_index};
 
 use super::{ManifestArgs, decoder_parser, layout_parser, threads, warn};
+use crate::output::check_output_file;
 use crate::progress::StageProgress;
 use crate::terminal::say;
 
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         None => beside(&args.path)?,
     };
     let location = args.manifest.location(args.layout, &args.path)?;
+    check_output_file("--out", &out)?;
     let options = ScanOptions { decoder: args.decoder, hash: args.hash, last_frame: false, threads: threads() };
     let mut progress = StageProgress::new("looking at videos");
     let scanned = update_index(&location, &out, options, &mut |far| progress.set(far.done as u64, far.total as u64));

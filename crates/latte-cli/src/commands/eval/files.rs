@@ -6,6 +6,7 @@ use latte_eval::detector::{self, Kind};
 use latte_eval::extract;
 
 use crate::failure::bad_input;
+use crate::output::check_output_file;
 use crate::terminal::say;
 
 /// Brings published weights of a detector into this program's form: once, from whatever file they come in (TensorFlow's data file,
@@ -38,6 +39,7 @@ pub(crate) fn import(args: &ImportArgs) -> anyhow::Result<()> {
             Some(Kind::from_name(name).ok_or_else(|| bad_input(format!("--kind {name}: expected one of {}", known())))?)
         }
     };
+    check_output_file("--out", &args.out)?;
     let imported = detector::import_with_mean(&args.file, kind, args.mean.as_deref())?;
     imported.save(&args.out)?;
     let identity = imported.identity();
@@ -61,6 +63,7 @@ pub(crate) struct MergeArgs {
 }
 
 pub(crate) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
+    check_output_file("--out", &args.out)?;
     let set = extract::merge(&args.folders)?;
     set.save(&args.out)?;
     let outputs: Vec<String> = set.outputs.iter().map(|(name, features)| format!("{name} ({})", features.width())).collect();

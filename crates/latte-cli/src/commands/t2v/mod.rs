@@ -140,7 +140,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for job in &jobs {
         pipeline.check(&job.sidecar.settings)?;
     }
-    check_output_folder(&args.out)?;
+    check_output_folder("--out", &args.out)?;
     let start = Instant::now();
     let cache = OptionalCache::new(args.no_cache);
     let texts = texts::encode(&pipeline, &jobs, &cache)?;

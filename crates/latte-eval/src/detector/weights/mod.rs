@@ -4,13 +4,14 @@
 //! (of that file) and `bn_eps`.
 
 mod convert;
+mod finite;
 mod tensor_flow;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 use latte_weights::{FileKind, RawTensor, StoredDtype, TensorSource, WeightFiles, all_fit, hexadecimal, misfits, write_weights};
@@ -19,11 +20,13 @@ use sha2::{Digest, Sha256};
 use super::{Clip, Detector, Identity, Kind, Setup, Tokenizer, c3d, clip};
 use crate::{Error, Result};
 use convert::Converted;
+use finite::Finite;
 use tensor_flow::TensorFlowData;
 
 /// Weights of a detector as they were found in a file of somebody else.
 #[derive(Debug)]
 pub struct Import {
+    path: PathBuf,
     kind: Kind,
     identity: Identity,
     tensors: Converted,
@@ -94,7 +97,7 @@ pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) ->
         weights: sha256,
         batch_norm_eps: found.batch_norm_eps(),
     };
-    Ok(Import { kind: found, identity, tensors })
+    Ok(Import { path: path.to_path_buf(), kind: found, identity, tensors })
 }
 
 /// The part of the mean that the network takes off clips.
@@ -127,7 +130,7 @@ impl Import {
     ///
     /// If a tensor cannot be read.
     pub fn build(&self, setup: Setup) -> Result<Box<dyn Detector>> {
-        self.kind.build(&self.tensors, self.identity.clone(), setup)
+        self.kind.build(&Finite::new(&self.path, &self.tensors), self.identity.clone(), setup)
     }
 
     /// Writes a file for [`open`]; it is complete or not there.
@@ -144,8 +147,9 @@ impl Import {
         metadata.extend(self.identity.batch_norm_eps.map(|eps| (EPS.to_string(), eps.to_string())));
         let names = self.tensors.names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let tensors = Finite::new(&self.path, &self.tensors);
         let read = |name: &str| {
-            let tensor = self.tensors.tensor(name)?;
+            let tensor = tensors.tensor(name)?;
             let bytes: Vec<u8> = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect();
             Ok(RawTensor { dtype: StoredDtype::F32, shape: tensor.dims().to_vec(), bytes: Cow::Owned(bytes) })
         };
@@ -165,7 +169,23 @@ const EPS: &str = "bn_eps";
 /// If it cannot be read, is damaged, or is a file of somebody else.
 pub fn open(path: &Path, setup: Setup) -> Result<Box<dyn Detector>> {
     let (files, kind, identity) = open_file(path)?;
-    kind.build(&files, identity, setup)
+    kind.build(&Finite::new(path, &files), identity, setup)
+}
+
+/// Which network is in a file that [`Import::save`] wrote, and whose weights, without the work of making the network ready: all that
+/// [`open`] would refuse is refused.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn identify(path: &Path, setup: Setup) -> Result<(Kind, Identity)> {
+    let (files, kind, mut identity) = open_file(path)?;
+    let tensors = Finite::new(path, &files);
+    for (name, _) in kind.specification() {
+        tensors.tensor(&name)?;
+    }
+    identity.batch_norm_eps = kind.eps(&identity, setup);
+    Ok((kind, identity))
 }
 
 /// As [`open`], of a file that holds CLIP, which knows texts besides images.
@@ -179,7 +199,7 @@ pub fn open_clip(path: &Path, setup: Setup) -> Result<Clip> {
         let what = format!("holds {}, which knows no texts; give the weights of {}", kind.name(), Kind::Clip.name());
         return Err(Error::File { path: path.to_path_buf(), what });
     }
-    Clip::new(&files, identity, setup.preparation.unwrap_or_else(|| kind.preparation()))
+    Clip::new(&Finite::new(path, &files), identity, setup.preparation.unwrap_or_else(|| kind.preparation()))
 }
 
 /// A file that [`Import::save`] wrote, and what it says of itself.
