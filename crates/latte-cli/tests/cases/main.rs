@@ -26,6 +26,7 @@ mod readonly_cache;
 mod rows_lost_by_nan;
 mod sampler_option_ignored;
 mod unclear_errors;
+mod unclear_errors_weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};

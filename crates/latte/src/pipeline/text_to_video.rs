@@ -14,12 +14,13 @@ use sha2::{Digest, Sha256};
 
 use super::settings::{T2vSettings, TemporalDecoding};
 use crate::diffusion::VarianceType;
+use crate::finite::{expect_finite, with_cause};
 use crate::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, Texts};
 use crate::noise::{NoiseSource, TorchRng};
 use crate::solver::{SolverConfig, SolverKind, solve};
 use crate::text::{EncodedText, PromptPair, TextEncoder};
 use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
-use crate::weights::{self, CONFIG, TensorSource, WeightFiles, hexadecimal, read_json};
+use crate::weights::{self, CONFIG, Pretrained, TensorSource, WeightFiles, hexadecimal, read_json};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
@@ -150,8 +151,8 @@ impl TextToVideo {
         cache: Option<&Path>,
         report: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<EncodedText>> {
-        let weights = WeightFiles::open(&self.folder.join(TEXT_ENCODER))?;
-        let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), fingerprint(&weights)?))).transpose()?;
+        let weights = Pretrained::open(&self.folder.join(TEXT_ENCODER))?;
+        let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), fingerprint(weights.files())?))).transpose()?;
         let place = |text: &str| {
             let (folder, fingerprint) = cache.as_ref()?;
             let hash = Sha256::digest(format!("{fingerprint}\n{clean}\n{text}"));
@@ -177,6 +178,19 @@ impl TextToVideo {
         encoded.into_iter().map(|found| found.ok_or_else(missing)).collect()
     }
 
+    /// Looks whether the weights of all parts that a clip of these settings needs are there and can be opened, and says which of
+    /// several sets of weights was taken in each. No tensor is read.
+    ///
+    /// # Errors
+    ///
+    /// If weights are missing, damaged, or something else than weights.
+    pub fn check_weights(&self, settings: &T2vSettings) -> Result<Vec<String>> {
+        let decoder = if self.decodes_temporally(settings) { TEMPORAL_DECODER } else { DECODER };
+        let open = |part: &str| Pretrained::open(&self.folder.join(part));
+        let parts = [TEXT_ENCODER, TRANSFORMER, decoder].map(open).into_iter().collect::<weights::Result<Vec<_>>>()?;
+        Ok(parts.iter().filter_map(Pretrained::note).collect())
+    }
+
     /// A name for the transformer's weights, and another one for others: from names, shapes and samples of the values.
     ///
     /// # Errors
@@ -194,7 +208,7 @@ impl TextToVideo {
     pub fn load_transformer(&self) -> Result<Transformer> {
         let folder = self.folder.join(TRANSFORMER);
         let model = LatteT2v::new(self.transformer.clone())?;
-        let parameters = model.load(&WeightFiles::open(&folder)?).map_err(|e| match e {
+        let parameters = model.load(&Pretrained::open(&folder)?).map_err(|e| match e {
             Error::Config { what, .. } => weights::refuse(&folder, what).into(),
             other => other,
         })?;
@@ -278,7 +292,8 @@ impl Transformer {
             report(step.done, step.num_steps);
             ControlFlow::Continue(())
         };
-        let latents = solve(solver.as_mut(), &denoiser, start, noise, &mut on_step)?;
+        let latents = solve(solver.as_mut(), &denoiser, start, noise, &mut on_step);
+        let latents = latents.map_err(|e| with_cause(e, &self.parameters))?;
         latents.ok_or_else(|| Error::config("sampling", "was stopped"))
     }
 }
@@ -330,6 +345,7 @@ fn cached(path: &Path) -> Option<EncodedText> {
     let (tensors, description) = weights::load(path).ok()?;
     let tokens = tensors.get("tokens").ok()?.clone();
     let length = usize::try_from(description?.get("length")?.as_u64()?).ok()?;
+    expect_finite(&tokens, String::new).ok()?;
     (tokens.rank() == 2 && length <= tokens.dims()[0]).then_some(EncodedText { tokens, length })
 }
 

@@ -21,6 +21,7 @@ use super::{
     TimestepType, config_keys,
 };
 use crate::diffusion::{PredictionType, VarianceType};
+use crate::weights::{read_small, refuse};
 use crate::{Error, Result};
 
 /// The largest process that is accepted: a damaged file must not fill the memory.
@@ -191,8 +192,9 @@ impl SolverConfig {
     ///
     /// If it cannot be read, or is no JSON object.
     pub fn keys_of_file(path: &Path) -> Result<BTreeMap<String, Value>> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        config_keys::parse(&text).map_err(|e| match e {
+        let bytes = read_small(path)?;
+        let text = std::str::from_utf8(&bytes).map_err(|e| refuse(path, format!("is no text in UTF-8: {e}")))?;
+        config_keys::parse(text).map_err(|e| match e {
             Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
             other => other,
         })
