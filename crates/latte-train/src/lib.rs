@@ -47,7 +47,9 @@ mod vae_training;
 mod validation;
 mod watch;
 
-pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, load_weights, read_card};
+pub use checkpoint::{
+    Checkpoint, DataMark, LoadedWeights, ModelCard, RunState, find_weights, load_weights, open_weights, read_card,
+};
 pub use checkpoint_folder::CheckpointFolder;
 pub use clip_maker::{ClipMaker, MOST_ROWS, MadeClip, contact_sheet_of};
 pub use config::source::apply_override;
@@ -68,7 +70,7 @@ pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Positio
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pace::long_run;
-pub use pretrained::load_pretrained;
+pub use pretrained::{Assumed, Told, load_pretrained};
 pub use record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
 pub use run_summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_runs};
 pub use source::{EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data};

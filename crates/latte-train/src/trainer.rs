@@ -445,5 +445,6 @@ fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters) -> Result
         let what = format!("none of its tensors fits the model, so there is nothing to start from; {report}");
         return Err(Error::checkpoint(&init.path, what));
     }
-    Ok(report.lines().into_iter().map(|line| format!("{}: {line}", init.path.display())).collect())
+    let lines = report.lines().into_iter().map(|line| format!("{}: {line}", init.path.display()));
+    Ok(source.note().into_iter().chain(lines).collect())
 }

@@ -5,8 +5,11 @@
 
 mod error;
 mod files;
+mod finite;
 mod map;
+mod mixup;
 mod numpy;
+mod parts;
 mod pretrained;
 mod safetensors_file;
 mod source;
@@ -23,6 +26,8 @@ use serde_json::Value;
 
 pub use error::{Error, Result};
 pub use files::{CONFIG, RawTensor, WeightFiles, read_json, read_json_if_there, read_small};
+pub use mixup::mixed_up;
+pub use parts::PartChoice;
 pub use pretrained::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, WeightKind};
 pub use source::{TensorSource, all_fit, expect_tensor, listed, misfits};
 pub use stored::StoredDtype;
@@ -33,6 +38,9 @@ use temporary::write_renamed;
 
 /// The metadata key under which a file says what it holds, as JSON.
 pub const DESCRIPTION: &str = "latte";
+
+/// The key, in a file of PyTorch, of the texts that a safetensors file has in its header.
+pub const TEXTS: &str = "metadata";
 
 /// Bytes as hexadecimal digits.
 pub fn hexadecimal(bytes: &[u8]) -> String {

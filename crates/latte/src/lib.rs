@@ -16,6 +16,7 @@ pub mod text;
 pub mod vae;
 
 mod error;
+mod finite;
 
 pub use diffusion::Denoiser;
 pub use error::{Error, Result};

@@ -31,6 +31,7 @@ mod unclear_errors_sampling;
 mod unclear_errors_text;
 mod unclear_errors_training;
 mod unclear_errors_video;
+mod unclear_errors_weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ use candle_core::Tensor;
 use latte_ops::{PackedWeights, Parameters, Precision};
 
 use crate::diffusion::{Denoiser, Diffusion, DiffusionConfig, TimestepSpacing};
+use crate::finite::with_cause;
 use crate::guidance::{ConditionalDenoiser, Guided};
 use crate::model::{Latte, LatteConfig, LatteDenoiser};
 use crate::noise::TorchRng;
@@ -199,7 +200,8 @@ impl ClassModel {
         let [f, c, h, w] = config.autoencoder.space().latent_shape(frames, height, width)?;
         let noise = rng.randn((1, f, c, h, w))?; // [1, f, c, h, w]
         let mut report = |step: &StepReport| on_step(step.done);
-        let latents = sample(&diffusion, &denoiser, &noise, &mut rng, &options, &mut report)?;
+        let latents = sample(&diffusion, &denoiser, &noise, &mut rng, &options, &mut report);
+        let latents = latents.map_err(|e| with_cause(e, &self.weights))?;
         let Some(latents) = latents else { return Ok(None) }; // [1, f, c, h, w]
         let pixels = config.autoencoder.decode(&latents)?; // [1, f, 3, h, w]
         Ok(Some(ClipPixels { values: pixels.flatten_all()?.to_vec1()?, shape: [f, height, width] }))

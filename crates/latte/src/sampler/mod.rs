@@ -15,6 +15,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::diffusion::{Denoiser, Diffusion};
+use crate::finite::expect_finite;
 use crate::noise::NoiseSource;
 use crate::{Error, Result};
 
@@ -147,7 +148,8 @@ pub struct StepReport {
 ///
 /// # Errors
 ///
-/// If the options are impossible, the denoiser fails, or it returns another shape than `diffusion` expects.
+/// If the options are impossible, the denoiser fails, or it returns another shape than `diffusion` expects, or values that are not
+/// finite.
 pub fn sample(
     diffusion: &Diffusion,
     denoiser: &dyn Denoiser,
@@ -171,13 +173,18 @@ pub fn sample(
             return Ok(None);
         }
     }
+    expect_finite(&x, || "what the sampler gives".into())?;
     Ok(Some(x))
 }
 
 /// The network's output for a batch that is all at `step`, in the dtype of `x`.
 fn predict(diffusion: &Diffusion, denoiser: &dyn Denoiser, x: &Tensor, step: usize) -> Result<Tensor> {
     let steps = vec![step; x.dims().first().copied().unwrap_or(0)];
-    Ok(denoiser.predict(x, &diffusion.original_timesteps(&steps)?)?.to_dtype(x.dtype())?.detach())
+    let prediction = denoiser.predict(x, &diffusion.original_timesteps(&steps)?)?.to_dtype(x.dtype())?.detach();
+    expect_finite(&prediction, || {
+        format!("what the network predicts in step {} of {}", diffusion.num_steps() - step, diffusion.num_steps())
+    })?;
+    Ok(prediction)
 }
 
 fn required_noise<'a>(input: &StepInput<'a>) -> Result<&'a Tensor> {

@@ -21,6 +21,7 @@ use super::{
     TimestepType, config_keys,
 };
 use crate::diffusion::{PredictionType, VarianceType};
+use crate::weights::{read_small, refuse};
 use crate::{Error, Result};
 
 /// The largest process that is accepted: a damaged file must not fill the memory.
@@ -191,7 +192,7 @@ impl SolverConfig {
     ///
     /// If it cannot be read, or is no JSON object.
     pub fn keys_of_file(path: &Path) -> Result<BTreeMap<String, Value>> {
-        let text = latte_textfile::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let text = latte_textfile::decode(read_small(path)?).map_err(|e| refuse(path, e.to_string()))?;
         config_keys::parse(&text).map_err(|e| match e {
             Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
             other => other,

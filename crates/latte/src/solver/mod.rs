@@ -36,6 +36,7 @@ use std::ops::ControlFlow;
 use candle_core::Tensor;
 
 use crate::diffusion::{Denoiser, PredictionType};
+use crate::finite::expect_finite;
 use crate::noise::NoiseSource;
 use crate::sampler::{StepOutput, StepReport};
 use crate::{Error, Result};
@@ -116,7 +117,8 @@ pub trait Solver: fmt::Debug + Send {
 ///
 /// # Errors
 ///
-/// If the denoiser fails or returns another shape than expected, or the source has no noise of this shape.
+/// If the denoiser fails or returns another shape than expected or values that are not finite, or the source has no noise of this
+/// shape.
 pub fn solve(
     solver: &mut dyn Solver,
     denoiser: &dyn Denoiser,
@@ -131,6 +133,7 @@ pub fn solve(
         let scaled = prediction::combine(&[(solver.input_scale(call), &x)])?;
         let timesteps = vec![solver.timesteps()[call]; samples];
         let prediction = denoiser.predict(&scaled, &timesteps)?.to_dtype(x.dtype())?.detach();
+        expect_finite(&prediction, || format!("what the network predicts in call {} of {num_steps}", call + 1))?;
         let drawn = if solver.draws_noise(call) {
             Some(noise.noise(x.dims())?.to_device(x.device())?.to_dtype(x.dtype())?)
         } else {
@@ -143,6 +146,7 @@ pub fn solve(
             return Ok(None);
         }
     }
+    expect_finite(&x, || "what the sampler gives".into())?;
     Ok(Some(x))
 }
 

@@ -7,7 +7,7 @@ use latte_eval::extract;
 
 use crate::failure::bad_input;
 use crate::output::check_output_file;
-use crate::terminal::say;
+use crate::terminal::{note, say};
 
 /// Brings published weights of a detector into this program's form: once, from whatever file they come in (TensorFlow's data file,
 /// TorchScript, pickles, npz, safetensors). The new file says whose they are.
@@ -41,6 +41,9 @@ pub(crate) fn import(args: &ImportArgs) -> anyhow::Result<()> {
     };
     check_output_file("--out", &args.out)?;
     let imported = detector::import_with_mean(&args.file, kind, args.mean.as_deref())?;
+    if let Some(line) = imported.note() {
+        note(line);
+    }
     imported.save(&args.out)?;
     let identity = imported.identity();
     say(&format!("{} of {} ({}) in {}", identity.kind, identity.source, identity.weights, args.out.display()));

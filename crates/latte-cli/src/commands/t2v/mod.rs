@@ -141,6 +141,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         pipeline.check(&job.sidecar.settings)?;
     }
     check_output_folder("--out", &args.out)?;
+    if let Some(job) = jobs.first() {
+        pipeline.check_weights(&job.sidecar.settings)?.iter().for_each(|line| note(line));
+    }
     let start = Instant::now();
     let cache = OptionalCache::new(args.no_cache);
     let texts = texts::encode(&pipeline, &jobs, &cache)?;

@@ -14,7 +14,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use latte_weights::{FileKind, RawTensor, StoredDtype, TensorSource, WeightFiles, all_fit, hexadecimal, misfits, write_weights};
+use latte_weights::{
+    FileKind, PartChoice, Pretrained, RawTensor, StoredDtype, TensorSource, WeightFiles, all_fit, hexadecimal, misfits,
+    write_weights,
+};
 use sha2::{Digest, Sha256};
 
 use super::{Clip, Detector, Identity, Kind, Setup, Tokenizer, c3d, clip};
@@ -30,6 +33,7 @@ pub struct Import {
     kind: Kind,
     identity: Identity,
     tensors: Converted,
+    note: Option<String>,
 }
 
 /// Finds the weights of a detector in a file of any usual kind: TensorFlow's `….data-00000-of-00001` of I3D, PyTorch's pickles,
@@ -52,6 +56,7 @@ pub fn import(path: &Path, kind: Option<Kind>) -> Result<Import> {
 /// As [`import`]; if C3D is without a mean, or another network with one.
 pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) -> Result<Import> {
     let file = |what: String| Error::File { path: path.to_path_buf(), what };
+    let mut note = None;
     let (source, sha256): (Box<dyn TensorSource>, String) = match TensorFlowData::open(path)? {
         Some(data) => {
             let digest = hexadecimal(&Sha256::digest(data.bytes()));
@@ -63,7 +68,10 @@ pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) ->
                 return Err(file("is a file of this program already; use it as it is".into()));
             }
             let digest = files.fingerprint();
-            (Box::new(files), digest)
+            let choice = PartChoice { key: None, is_wanted: Some(&convert::is_detector) };
+            let weights = Pretrained::choose(files, choice)?;
+            note = weights.note();
+            (Box::new(weights), digest)
         }
     };
     let mut tensors = Converted::new(source, kind).map_err(file)?;
@@ -97,7 +105,7 @@ pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) ->
         weights: sha256,
         batch_norm_eps: found.batch_norm_eps(),
     };
-    Ok(Import { path: path.to_path_buf(), kind: found, identity, tensors })
+    Ok(Import { path: path.to_path_buf(), kind: found, identity, tensors, note })
 }
 
 /// The part of the mean that the network takes off clips.
@@ -122,6 +130,11 @@ impl Import {
     /// Which network, whose weights.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Which of several sets of weights was taken, in words; `None` where there was no choice.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// The detector.
