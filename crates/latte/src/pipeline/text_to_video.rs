@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::kept;
 use super::settings::{T2vSettings, TemporalDecoding};
 use crate::diffusion::VarianceType;
-use crate::finite::{expect_finite, with_cause};
+use crate::finite::with_cause;
 use crate::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, Texts};
 use crate::noise::{NoiseSource, TorchRng};
 use crate::solver::{AskedFor, Sampling, SolverConfig, SolverKind, solve};
