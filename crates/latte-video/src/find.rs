@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::{Error, Result, frame_folder};
 
 /// What is taken for a video file, by the end of its name.
-pub(crate) const VIDEO_EXTENSIONS: [&str; 17] =
-    ["mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv", "ts", "m2ts", "3gp", "ogv", "asf", "divx", "y4m"];
+pub(crate) const VIDEO_EXTENSIONS: [&str; 21] = [
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv", "ts", "m2ts", "3gp", "ogv", "asf", "divx", "y4m",
+    "h264", "h265", "hevc", "264",
+];
 
 /// All videos below `dir`, at any depth, sorted by path: files whose names end like a video's, and folders that hold
 /// frames (image files, and no video file beside them). Names that begin with a dot are passed over.

@@ -42,7 +42,8 @@ impl Decoder {
 /// A file that is cut off or damaged is an error, at the latest when one of the missing frames is asked for: there are
 /// never fewer frames, or other frames, than were asked for. Of an mp4 that is cut off behind its index, the frames before
 /// the cut can be read: the built-in decoder counts all frames of the index, ffmpeg those that are there. The built-in
-/// decoder refuses a Matroska file that is cut off.
+/// decoder refuses a Matroska file that is cut off. Pictures at the start that cannot be decoded, because a clip was cut out of a
+/// longer video without decoding, are no frames.
 #[derive(Debug)]
 pub struct Video {
     source: Source,

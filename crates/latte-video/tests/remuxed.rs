@@ -202,3 +202,66 @@ fn h265_in_closed_groups() {
 fn h265_in_open_groups_without_a_pyramid() {
     compare_all(Coding { b_frames: 1, pyramid: false, key_interval: 15, ..H265 }, 7);
 }
+
+#[test]
+fn covers_are_passed_over() {
+    let Some(place) = place() else { return };
+    let whole = H264.encode(place.path(), "whole");
+    let frames = expected(&whole);
+    let mut random = random(8);
+    for (codec, name) in [("png", "cover.mov"), ("mjpeg", "cover.mp4"), ("mjpeg", "cover.mkv"), ("png", "cover.mkv")] {
+        let path = place.path().join(name);
+        let picture = ["-f", "lavfi", "-i", "color=s=32x32:d=0.04", "-i", whole.to_str().unwrap()];
+        let tracks = ["-map", "0", "-map", "1", "-c:v:0", codec, "-c:v:1", "copy", path.to_str().unwrap()];
+        ffmpeg(&[picture.as_slice(), &tracks].concat());
+        for decoder in decoders(0) {
+            compare(&path, &frames, decoder, &mut random).unwrap_or_else(|e| panic!("{codec} {name}, {decoder:?}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn files_without_video_say_what_they_hold() {
+    let Some(place) = place() else { return };
+    for name in ["sound.m4a", "sound.mka"] {
+        let path = place.path().join(name);
+        ffmpeg(&["-f", "lavfi", "-i", "sine=d=0.3", "-c:a", "aac", path.to_str().unwrap()]);
+        for decoder in [Decoder::BuiltIn, Decoder::Auto, Decoder::Ffmpeg] {
+            let said = Video::open(&path, decoder).unwrap_err().to_string();
+            assert!(said.contains("no video track") && !said.contains("damaged"), "{decoder:?}: {said}");
+        }
+        let said = Video::open(&path, Decoder::BuiltIn).unwrap_err().to_string();
+        assert!(said.contains("sound ("), "{said}");
+    }
+}
+
+#[test]
+fn sound_that_lasts_longer_than_the_video_is_no_damage() {
+    let Some(place) = place() else { return };
+    let whole = H264.encode(place.path(), "whole");
+    let path = place.path().join("long.mkv");
+    let input = ["-i", whole.to_str().unwrap(), "-f", "lavfi", "-i", "sine=d=4", "-c:v", "copy", "-c:a", "aac"];
+    ffmpeg(&[input.as_slice(), &[path.to_str().unwrap()]].concat());
+    assert_eq!(Video::open(&path, Decoder::BuiltIn).unwrap().info().num_frames, 50);
+    // Cut between two blocks, where no block tells of it.
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    for decoder in [Decoder::BuiltIn, Decoder::Auto] {
+        let said = Video::open(&path, decoder).unwrap_err().to_string();
+        assert!(said.contains("damaged or cut off"), "{decoder:?}: {said}");
+    }
+}
+
+#[test]
+fn streams_without_a_container_are_refused_or_read_whole() {
+    let Some(place) = place() else { return };
+    for (coding, name) in [(H264, "a.h264"), (H265, "a.h265")] {
+        let (whole, path) = (coding.encode(place.path(), "whole"), place.path().join(name));
+        ffmpeg(&["-i", whole.to_str().unwrap(), "-c", "copy", path.to_str().unwrap()]);
+        let said = Video::open(&path, Decoder::BuiltIn).unwrap_err().to_string();
+        assert!(said.contains("without a container") && said.contains("-c copy"), "{said}");
+        let frames = expected(&path);
+        assert_eq!(frames.len(), 50 * FRAME);
+        compare(&path, &frames, Decoder::Auto, &mut random(9)).unwrap();
+    }
+}

@@ -16,7 +16,7 @@ fn damage_is_told_whatever_the_next_decoder_would_salvage() {
         }
         fs::copy(testdata("clips/h264_bframes.mp4"), place.path("in/whole.mp4")).unwrap();
         let run = |args: &[&str]| {
-            let output = place.command(args).args(["--decoder", decoder]).envs(environment).output().unwrap();
+            let output = place.command(args).args(["--decoder", decoder]).envs(environment.iter().copied()).output().unwrap();
             (
                 output.status.success(),
                 format!("{} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),

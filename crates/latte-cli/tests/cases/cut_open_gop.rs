@@ -18,7 +18,7 @@ fn pictures_whose_references_were_cut_away_are_no_frames() {
             fs::rename(place.path(name), place.path("in").join(name)).unwrap();
         }
         let run = |args: &[&str]| {
-            let output = place.command(args).args(["--decoder", decoder]).envs(environment).output().unwrap();
+            let output = place.command(args).args(["--decoder", decoder]).envs(environment.iter().copied()).output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{decoder} {environment:?}: {said}");
             said.into_owned()

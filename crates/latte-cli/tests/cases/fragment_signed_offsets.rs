@@ -14,7 +14,7 @@ fn fragments_hold_the_same_frames_in_the_same_order() {
             fs::rename(place.path(name), place.path("in").join(name)).unwrap();
         }
         let args = ["data", "frames", "--path", "in", "--out", "out", "--decoder", decoder];
-        let output = place.command(&args).envs(environment).output().unwrap();
+        let output = place.command(&args).envs(environment.iter().copied()).output().unwrap();
         assert!(output.status.success(), "{decoder} {environment:?}: {}", String::from_utf8_lossy(&output.stderr));
         let frame = |video: &str, index: usize| fs::read(place.path(&format!("out/{video}/{index:05}.png"))).unwrap();
         for index in 0..75 {

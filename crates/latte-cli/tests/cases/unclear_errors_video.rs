@@ -12,7 +12,7 @@ fn a_cover_before_the_video_is_passed_over() {
         fs::create_dir(place.path("i")).unwrap();
         fs::rename(place.path("cover_first.mp4"), place.path("i/cover_first.mp4")).unwrap();
         let args = ["data", "frames", "--path", "i", "--out", "o", "--decoder", decoder];
-        let output = place.command(&args).envs(environment).output().unwrap();
+        let output = place.command(&args).envs(environment.iter().copied()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.contains("50 frames of 1 video"), "{decoder} {environment:?}: {said}");
     }
@@ -26,7 +26,7 @@ fn a_turn_that_no_decoder_makes_is_told_truly() {
         fs::create_dir(place.path("j")).unwrap();
         fs::rename(place.path("turned_45.mp4"), place.path("j/turned_45.mp4")).unwrap();
         let args = ["data", "frames", "--path", "j", "--out", "p", "--decoder", decoder];
-        let output = place.command(&args).envs(environment).output().unwrap();
+        let output = place.command(&args).envs(environment.iter().copied()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && !said.contains("install"), "{decoder} {environment:?}: {said}");
         told.extend(said.lines().filter(|line| line.contains("turned_45.mp4: ")).map(String::from));

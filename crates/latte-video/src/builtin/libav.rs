@@ -84,8 +84,8 @@ impl PictureDecoder for Decoder {
         self.give(sink)
     }
 
-    fn tolerate_missing_references(&mut self) -> Result<(), Fault> {
-        self.inner.tolerate_damage().map_err(|e| fault(&e))
+    fn tolerate_missing_references(&mut self, tolerate: bool) -> Result<(), Fault> {
+        self.inner.tolerate_damage(tolerate).map_err(|e| fault(&e))
     }
 
     fn finish(&mut self, sink: &mut Sink) -> Result<(), Fault> {

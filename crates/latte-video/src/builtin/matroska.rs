@@ -261,7 +261,7 @@ impl Clock {
     }
 
     fn time(&self, told: i64) -> i64 {
-        if told == 0 && self.relative < 0 { self.cluster + self.relative } else { told }
+        if told == 0 && self.relative < 0 { self.cluster.saturating_add(self.relative) } else { told }
     }
 }
 

@@ -110,6 +110,9 @@ pub(crate) struct BuiltIn {
 /// A frame has at most this many pixels: 16384 × 8192, above the largest level of any codec here.
 const MAX_PIXELS: usize = 1 << 27;
 
+/// How often, on average, the bytes of a file may be decoded.
+const MAX_REUSE: u64 = 64;
+
 impl BuiltIn {
     pub(crate) fn open(stretch: Stretch, engine: Engine) -> Result<Self> {
         let path = &stretch.path;
@@ -121,6 +124,13 @@ impl BuiltIn {
             return Err(Error::not_video(path, "the video track holds no frame"));
         }
         let mut file = stretch.open()?;
+        let file_len = file.len();
+        let coded = track.samples.iter().filter(|s| s.lies_within(file_len)).fold(0_u64, |sum, s| sum.saturating_add(s.size));
+        // Some repeat pictures by naming them again. Beyond that, a small file would keep a decoder busy for days.
+        if coded > file_len.saturating_mul(MAX_REUSE) {
+            let what = format!("its pictures are said to have {coded} bytes, the file has {file_len}");
+            return Err(Error::damaged(path, what));
+        }
         let beginning = random_access::settle(path, &track.codec, &mut track.samples, |sample| {
             read_sample(path, &mut file, sample, &track.sample_prefix)
         })?;
@@ -240,14 +250,13 @@ impl BuiltIn {
     fn decode(&self, wanted: &[usize], mut take: impl FnMut(usize, &Picture, Colour) -> Result<()>) -> Result<()> {
         let mut file = self.stretch.open()?;
         // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
-        let mut runs: BTreeMap<usize, (Role, BTreeSet<usize>)> = BTreeMap::new();
+        let mut runs: BTreeMap<usize, (Beginning, BTreeSet<usize>)> = BTreeMap::new();
         let mut known = BTreeMap::new();
         for &sample in wanted {
             let beginning = self.beginning_for(sample, &mut known, &mut file)?;
-            runs.entry(beginning.sample).or_insert_with(|| (beginning.role, BTreeSet::new())).1.insert(sample);
+            runs.entry(beginning.sample).or_insert_with(|| (beginning, BTreeSet::new())).1.insert(sample);
         }
-        for (start, (role, run)) in runs {
-            let start = Beginning { sample: start, role };
+        for (start, run) in runs.into_values() {
             self.decode_group(start, run, &mut file, &mut |sample, picture, colour| {
                 take(sample, picture, self.track.colour.overridden_by(colour))
             })?;
@@ -272,7 +281,7 @@ impl BuiltIn {
                 Codec::H265(_) | Codec::Vp9 => Role::Closed,
             };
             if matches!(role, Role::Closed | Role::Open) {
-                break Beginning { sample: key, role };
+                break Beginning::at(key, role);
             }
             passed.push(key);
             // The key frame before it that is not shown later either.
@@ -301,8 +310,9 @@ impl BuiltIn {
                 take(sample, picture, colour)
             })
         };
-        // Pictures behind an open key frame give up references that are not there. That is no damage, but libavcodec takes it for one.
-        let is_open = start.role != Role::Closed && matches!(self.track.codec, Codec::H264(_));
+        // Pictures behind an open key frame give up references that are not there. That is no damage, but libavcodec takes it for
+        // one. A picture that is refreshed bit by bit refers to what is not there, which the decoder in Rust takes for damage.
+        let is_open = matches!(start.role, Role::Open | Role::Intra) && matches!(self.track.codec, Codec::H264(_));
         let first = if is_open { Engine::Rust } else { self.engine };
         let mut result = attempt(first, start);
         if self.engine == Engine::Libav && matches!(result, Err(Error::Unsupported { .. })) {
@@ -338,9 +348,9 @@ impl BuiltIn {
         let mut codec = self.track.codec.decoder(engine, self.max_pixels()).map_err(|fault| fault.of(path))?;
         let is_open = start.role != Role::Closed && matches!(self.track.codec, Codec::H264(_));
         if is_open {
-            codec.tolerate_missing_references().map_err(|fault| fault.of(path))?;
+            codec.tolerate_missing_references(true).map_err(|fault| fault.of(path))?;
         }
-        let start_time = self.track.samples[start.sample].time;
+        let whole_time = self.track.samples[start.whole].time;
         for index in start.sample..=run.last().copied().unwrap_or(start.sample) {
             let data = self.read(file, index)?;
             if !sink.wants(index) && self.track.codec.is_disposable(&data) {
@@ -348,9 +358,12 @@ impl BuiltIn {
             }
             self.decoded.fetch_add(1, Ordering::Relaxed);
             let pushed = contain::run(|| codec.push(&data, index, &mut sink));
-            // Leading pictures are decoded only for the numbers that they count: what they refer to is not there.
-            if !(is_open && self.track.samples[index].time < start_time) {
+            // Pictures that are not whole are decoded for what others take from them: what they refer to is not there.
+            if !(is_open && self.track.samples[index].time < whole_time) {
                 pushed.map_err(|fault| fault.at(&format!("coded picture {index}")).of(path))?;
+            }
+            if index == start.whole && start.whole > start.sample {
+                codec.tolerate_missing_references(false).map_err(|fault| fault.of(path))?;
             }
             give(&mut sink)?;
         }
@@ -395,8 +408,8 @@ trait PictureDecoder {
     /// Decodes the coded picture `index`, and gives out those that are complete.
     fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), Fault>;
 
-    /// Says that pictures may refer to others that lie before the first.
-    fn tolerate_missing_references(&mut self) -> Result<(), Fault> {
+    /// Says whether pictures may refer to others that lie before the first.
+    fn tolerate_missing_references(&mut self, _tolerate: bool) -> Result<(), Fault> {
         Ok(())
     }
 
@@ -449,13 +462,12 @@ fn sniff(stretch: &Stretch) -> Result<Container> {
         Ok(Container::Mp4)
     } else if head.starts_with(&[0x1A, 0x45, 0xDF, 0xA3]) {
         Ok(Container::Matroska)
+    } else if head.starts_with(&[0, 0, 1]) || head.starts_with(&[0, 0, 0, 1]) {
+        let what = "it seems to be a stream of H.264, H.265 or MPEG without a container, which does not say when its pictures are \
+                    shown: put it into one first (`ffmpeg -i FILE -c copy FILE.mp4`)";
+        Err(Error::not_video(path, what))
     } else {
         let hint = if crate::ffmpeg::is_available() { "" } else { "; install ffmpeg to read more formats" };
-        if head.starts_with(&[0, 0, 1]) || head.starts_with(&[0, 0, 0, 1]) {
-            let what = "it seems to be a stream of H.264, H.265 or MPEG without a container, which does not say when its pictures are \
-                        shown: put it into one first (`ffmpeg -i FILE -c copy FILE.mp4`)";
-            return Err(Error::not_video(path, what));
-        }
         Err(Error::not_video(path, format!("the built-in decoder reads mp4, mov, mkv and webm files{hint}")))
     }
 }

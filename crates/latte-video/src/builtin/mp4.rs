@@ -33,8 +33,45 @@ pub(super) fn open(stretch: &Stretch) -> Result<Track> {
 /// The track that is the video: pictures of a cover, which some writers put first, are not.
 fn the_video<'a, 'b>(traks: &'a [Trak<'b>]) -> Option<&'a Trak<'b>> {
     let mut videos = traks.iter().filter(|trak| &trak.kind == b"vide");
-    let is_still = |trak: &Trak<'_>| matches!(&trak.coding, b"png " | b"jpeg" | b"mjpa" | b"mjpb" | b"tiff" | b"gif " | b"BMP ");
+    let is_still = |trak: &Trak<'_>| match &trak.coding {
+        b"png " | b"jpeg" | b"mjpa" | b"mjpb" | b"tiff" | b"gif " | b"BMP " => true,
+        // JPEG and PNG by their numbers (ISO/IEC 14496-1, table 5).
+        b"mp4v" => trak.descriptions().next().is_some_and(|(_, entry)| matches!(object_type(entry), Some(0x6C | 0x6D))),
+        _ => false,
+    };
     videos.clone().find(|trak| !is_still(trak)).or_else(|| videos.next())
+}
+
+/// What the `esds` box of a visual sample description says of the coding: descriptors inside of each other, each a number, a length
+/// of as many bytes as have their highest bit set and one more, and its contents.
+fn object_type(entry: &[u8]) -> Option<u8> {
+    let mut fields = Fields(child(entry.get(78..)?, b"esds")?);
+    fields.version_and_flags()?;
+    let skip_length = |fields: &mut Fields<'_>| {
+        while fields.u8()? & 0x80 != 0 {}
+        Some(())
+    };
+    if fields.u8()? != 3 {
+        return None;
+    }
+    skip_length(&mut fields)?;
+    fields.take(2)?;
+    let flags = fields.u8()?;
+    if flags & 0x80 != 0 {
+        fields.take(2)?;
+    }
+    if flags & 0x40 != 0 {
+        let len = fields.u8()?;
+        fields.take(len as usize)?;
+    }
+    if flags & 0x20 != 0 {
+        fields.take(2)?;
+    }
+    if fields.u8()? != 4 {
+        return None;
+    }
+    skip_length(&mut fields)?;
+    fields.u8()
 }
 
 fn no_video(traks: &[Trak<'_>]) -> String {

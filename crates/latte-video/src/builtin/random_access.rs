@@ -35,6 +35,15 @@ pub(super) enum Role {
 pub(super) struct Beginning {
     pub(super) sample: usize,
     pub(super) role: Role,
+    /// The first sample whose picture is whole: a later one where the picture is refreshed bit by bit.
+    pub(super) whole: usize,
+}
+
+impl Beginning {
+    /// Decoding begins at `sample`, whose picture is whole.
+    pub(super) fn at(sample: usize, role: Role) -> Self {
+        Self { sample, role, whole: sample }
+    }
 }
 
 /// Finds where decoding begins, and hides the samples that cannot be decoded. `read` gives the data of a sample.
@@ -45,39 +54,40 @@ pub(super) fn settle(
     mut read: impl FnMut(&Sample) -> Result<Vec<u8>>,
 ) -> Result<Beginning> {
     // The first whole picture, and at which number of reference pictures one is whole that is refreshed bit by bit.
-    let (mut first, mut whole_at, mut references) = (None, None, 0_u32);
+    let (mut first, mut refresh, mut references) = (None, None, 0_u32);
     for (index, sample) in samples.iter().enumerate() {
         let data = read(sample)?;
         let role = codec.role(&data);
         let is_reference = codec.is_reference(&data);
         if let Role::Refresh(count) = role
-            && whole_at.is_none()
+            && refresh.is_none()
         {
-            whole_at = Some((references.saturating_add(count), index));
+            refresh = Some((references.saturating_add(count), Beginning::at(index, role)));
         }
         let is_whole = matches!(role, Role::Closed | Role::Open | Role::Broken | Role::Intra);
         if is_whole {
-            first = Some((index, Beginning { sample: index, role }));
+            first = Some(Beginning::at(index, role));
             break;
         }
-        if let Some((at, from)) = whole_at
+        if let Some((at, from)) = refresh
             && is_reference
             && references >= at
         {
-            first = Some((index, Beginning { sample: from, role: Role::Open }));
+            first = Some(Beginning { whole: index, ..from });
             break;
         }
         references += u32::from(is_reference);
     }
-    let Some((whole, beginning)) = first else {
+    let Some(beginning) = first else {
         return Err(Error::damaged(path, "it has no picture at which decoding can begin"));
     };
-    samples[..whole].iter_mut().for_each(|sample| sample.is_shown = false);
+    let whole = beginning.whole;
+    samples[..beginning.sample].iter_mut().for_each(|sample| sample.is_shown = false);
     if matches!(codec, Codec::H265(_)) {
         hide_skipped(codec, samples, whole, beginning.role, &mut read)?;
     } else if beginning.role != Role::Closed {
         let time = samples[whole].time;
-        samples[whole..].iter_mut().filter(|s| s.time < time).for_each(|s| s.is_shown = false);
+        samples[beginning.sample..].iter_mut().filter(|s| s.time < time).for_each(|s| s.is_shown = false);
     }
     Ok(beginning)
 }
@@ -251,7 +261,7 @@ mod tests {
             nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes(), *nal].concat()).collect()
         };
         let run = |pictures: &[(char, i64)]| settled(&codec, pictures, data);
-        let at = |sample, role| Beginning { sample, role };
+        let at = Beginning::at;
         let open = [('O', 3), ('b', 1), ('p', 2), ('p', 6), ('b', 5), ('O', 9), ('b', 8)];
         assert_eq!(run(&open).unwrap(), (vec![3, 5, 6, 8, 9], at(0, Role::Open)));
         let closed = [('I', 3), ('p', 6), ('b', 5), ('O', 9), ('b', 8)];
@@ -262,7 +272,7 @@ mod tests {
         let middle = [('p', 1), ('b', 0), ('O', 4), ('b', 3), ('p', 6)];
         assert_eq!(run(&middle).unwrap(), (vec![4, 6], at(2, Role::Open)));
         let refreshed = [('b', 0), ('R', 1), ('b', 2), ('p', 3), ('b', 4), ('p', 5), ('p', 6)];
-        assert_eq!(run(&refreshed).unwrap(), (vec![5, 6], at(1, Role::Open)));
+        assert_eq!(run(&refreshed).unwrap(), (vec![5, 6], Beginning { whole: 5, ..at(1, Role::Refresh(2)) }));
         assert!(run(&[('p', 0), ('b', 1)]).unwrap_err().contains("decoding can begin"));
     }
 
