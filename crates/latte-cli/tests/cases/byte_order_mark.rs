@@ -59,7 +59,7 @@ fn rewrite(path: &Path, form: Form) {
 }
 
 /// A place with everything that the commands below read.
-fn readers() -> Place {
+fn place_of_all() -> Place {
     let place = case("byte-order-mark");
     copy_folder(Path::new(&tiny_t2v()), &place.path("model"));
     copy_folder(&super::testdata("cases/check-and-train-disagree"), &place.path("."));
@@ -127,7 +127,7 @@ fn every_reader_takes_a_mark_off_and_names_other_encodings() {
         ("model/tokenizer/tokenizer.json", t2v.clone()),
         ("made/a_cat_seed0.json", again),
     ];
-    let place = readers();
+    let place = place_of_all();
     place.ok(&["data", "index", "--path", "clips"]);
     place.ok(&t2v);
     for (file, args) in &readers {
