@@ -179,7 +179,7 @@ fn split(name: &str) -> Split {
 
 /// Whether `part` is the key of weights, or a wrapper that stands before a model's names.
 fn is_key(part: &str) -> bool {
-    is_average_key(part) || part.split('_').all(|word| WORDS.contains(&word.to_ascii_lowercase().as_str()))
+    part != UNNAMED && (is_average_key(part) || part.split('_').all(|word| WORDS.contains(&word.to_ascii_lowercase().as_str())))
 }
 
 fn is_average_key(part: &str) -> bool {
