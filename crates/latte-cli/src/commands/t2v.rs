@@ -146,7 +146,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         pipeline.check(&job.settings)?;
     }
     if let Some(job) = jobs.first() {
-        pipeline.check_weights(&job.settings)?.iter().for_each(|line| note(line));
+        for line in pipeline.check_weights(&job.settings)? {
+            note(&line);
+        }
     }
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let start = Instant::now();
