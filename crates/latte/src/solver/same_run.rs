@@ -11,7 +11,13 @@ impl SolverConfig {
     /// network that depends on everything it is told. Configurations that cannot run are not the same as any.
     pub(super) fn runs_as(&self, other: &Self, steps: usize) -> bool {
         // The small network's values may stay within bounds that a real one's leave.
-        let limits_x0 = |config: &Self| config.kind.limits_x0().then(|| Limit::new(config));
+        let limits_x0 = |config: &Self| {
+            config.kind.limits_x0().then(|| match Limit::new(config) {
+                // The bound is between 1 and the largest one, so whatever the quantile is.
+                Limit::Threshold { largest, .. } if largest <= 1.0 => Limit::Threshold { ratio: 0.0, largest },
+                other => other,
+            })
+        };
         if limits_x0(self) != limits_x0(other) {
             return false;
         }
