@@ -7,6 +7,7 @@ mod device;
 mod dtype;
 mod failure;
 mod generator;
+mod interrupt;
 mod judges;
 mod memory;
 mod output;

@@ -1,10 +1,17 @@
-//! Checks before any work that the results can be written: a run must not end with "no such folder".
+//! Where commands write: looked at before any work, and what to say of results that have other names than they were to have.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use latte_video::encode::Mp4Options;
+use latte_video::results::{Coarse, Renamed, ResultFolder};
+
 use crate::failure::bad_input;
+use crate::terminal::note;
+
+/// As much as is written to see whether a folder takes something: more than a full disk would.
+const PROBE: [u8; 4096] = [0; 4096];
 
 /// Makes the folder of the file `path` where it is missing, and tries that a file can be written there. `what` opens the error: the
 /// option that named the path, such as `--json`.
@@ -47,12 +54,8 @@ pub(crate) fn check_output_folder(what: &str, path: &Path) -> anyhow::Result<()>
         let _ = fs::remove_dir(folder);
     }
     tried.map_err(|e| {
-        let why = if path.is_file() {
-            "this is a file; expected a folder".into()
-        } else {
-            format!("no file can be written there ({e})")
-        };
-        bad_input(format!("{what} {}: {why}; name another folder", path.display()))
+        let why = if path.exists() && !path.is_dir() { "this is a file; expected a folder".into() } else { e.to_string() };
+        bad_input(format!("{what} {}: cannot be written to: {why}; name another folder", path.display()))
     })
 }
 
@@ -64,17 +67,55 @@ fn shown(folder: &Path) -> String {
     if folder == Path::new(".") { "that the program runs in".into() } else { folder.display().to_string() }
 }
 
-/// Makes and removes an empty file: permissions alone do not tell (a disk may be mounted for reading only).
+/// Writes and removes a small file: permissions alone do not tell (a disk may be full, or mounted for reading only).
 fn try_writing(folder: &Path) -> std::io::Result<()> {
     for number in 0.. {
         let path = folder.join(format!(".latte-{}-{number}.tmp", std::process::id()));
         match fs::File::create_new(&path) {
-            Ok(_) => return fs::remove_file(path),
+            Ok(mut file) => {
+                let written = file.write_all(&PROBE).and_then(|()| file.sync_all());
+                return written.and(fs::remove_file(path));
+            }
             Err(e) if e.kind() == ErrorKind::AlreadyExists && number < 100 => {}
             Err(e) => return Err(e),
         }
     }
     Ok(())
+}
+
+/// Says what is out of the ordinary about the results of a folder: names, compression.
+pub(crate) fn tell(results: &ResultFolder, how: &str) {
+    let lines = about_renamed(results.renamed(), how).into_iter().chain(results.coarse().iter().map(about_coarse));
+    for line in lines {
+        note(&line);
+    }
+}
+
+fn about_coarse(Coarse { path, quantiser }: &Coarse) -> String {
+    let usual = Mp4Options::default().quantiser;
+    format!(
+        "{}: compressed more than usual (quantiser {quantiser} instead of {usual}), because noise takes more bits than the encoder has room \
+         for; gif and png frames are not compressed like that",
+        path.display()
+    )
+}
+
+/// A line about results that have other names than they were to have, if there are any. `how` says how the others would be replaced.
+fn about_renamed(renamed: &[Renamed], how: &str) -> Option<String> {
+    const LISTED: usize = 4;
+    match renamed {
+        [] => None,
+        [one] => Some(format!("{} is another result and is kept; the new one is {}{how}", one.kept.display(), one.new.display())),
+        several => {
+            let names: Vec<String> = several.iter().take(LISTED).map(|one| one.new.display().to_string()).collect();
+            let more = if several.len() > LISTED { ", …" } else { "" };
+            Some(format!(
+                "{} files of these names are other results and are kept; the new ones are {}{more}{how}",
+                several.len(),
+                names.join(", ")
+            ))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +159,35 @@ mod tests {
     fn what_is_no_ordinary_file_needs_no_folder_that_can_be_written() {
         check_output_file("--json", Path::new("/dev/null")).unwrap();
         assert!(said(check_output_file("--json", Path::new("/proc/latte/x.json"))).contains("/proc/latte"));
-        assert!(said(check_output_folder("--out", Path::new("/proc/latte"))).contains("no file can be written"));
+        assert!(said(check_output_folder("--out", Path::new("/proc/latte"))).contains("cannot be written to"));
+    }
+
+    #[test]
+    fn folders_that_cannot_be_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "x").unwrap();
+        fs::create_dir(dir.path().join("closed")).unwrap();
+        let mut folders = vec![file.clone(), file.join("below"), "/proc/none".into(), "/dev/null/none".into()];
+        // Links to nowhere can be neither made nor followed.
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(dir.path().join("gone/away"), dir.path().join("link")).unwrap();
+            folders.push(dir.path().join("link"));
+        }
+        for folder in folders {
+            let error = check_output_folder("--out", &folder).map_err(|e| e.to_string());
+            assert!(error.as_ref().is_err_and(|e| e.contains(&folder.display().to_string())), "{}: {error:?}", folder.display());
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_one_line() {
+        let renamed = |n: usize| Renamed { kept: "o/a.mp4".into(), new: format!("o/a-{n}.mp4").into() };
+        assert_eq!(about_renamed(&[], ""), None);
+        let one = about_renamed(&[renamed(2)], " (--overwrite)").unwrap();
+        assert_eq!(one, "o/a.mp4 is another result and is kept; the new one is o/a-2.mp4 (--overwrite)");
+        let many = about_renamed(&(2..9).map(renamed).collect::<Vec<_>>(), "").unwrap();
+        assert!(many.starts_with("7 files") && many.ends_with("o/a-5.mp4, …"), "{many}");
     }
 }

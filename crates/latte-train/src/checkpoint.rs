@@ -259,15 +259,14 @@ struct Format {
 
 fn check_format(path: &Path, format: u32) -> Result<()> {
     if format > FORMAT {
-        let what = format!("written in layout {format} by a newer version; this one reads up to {FORMAT}: please update");
-        return Err(Error::checkpoint(path, what));
+        return Err(Error::NewerLayout { path: path.to_path_buf(), layout: format, known: FORMAT });
     }
     Ok(())
 }
 
 /// Reads the state of a run, of this kind of training or another.
 pub(crate) fn read_state<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = latte_textfile::read(path).map_err(Error::io(path))?;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| not_understood(path, e.message()))?;
     let format = table.get("format").and_then(toml::Value::as_integer).unwrap_or_default();
     check_format(path, u32::try_from(format).unwrap_or(u32::MAX))?;

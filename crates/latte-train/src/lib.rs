@@ -23,6 +23,7 @@ mod checkpoint;
 mod checkpoint_folder;
 mod clip_maker;
 mod config;
+mod data_check;
 mod draw;
 mod error;
 mod estimate;
@@ -32,8 +33,10 @@ mod latents;
 mod loader;
 mod lr;
 mod observer;
+mod pace;
 mod pretrained;
 mod record;
+mod resume;
 mod run_summary;
 mod source;
 mod state;
@@ -53,6 +56,7 @@ pub use config::{
     InitFrom, LoopConfig, MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig,
     TranslatedKey, Translation, VaeMark, ValidationConfig,
 };
+pub use data_check::{DataCheck, check_data};
 pub use error::{Error, Result};
 pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
 pub use evaluation::{Judge, Judgement};
@@ -63,6 +67,7 @@ pub use latents::{
 pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
+pub use pace::long_run;
 pub use pretrained::load_pretrained;
 pub use record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
 pub use run_summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_runs};

@@ -3,7 +3,7 @@
 //! A video is a file (mp4, mkv, webm; with the `ffmpeg` program installed, everything that it reads) or a folder of
 //! image files. [`Video::open`] reads what it says about itself, [`ClipWindow`] picks frames, [`Video::frames`] decodes
 //! just those into a [`Clip`] of u8 RGB, [`transform`] makes floats of training size, and [`encode`] writes results.
-//! [`dataset`] says which videos a data set has, and what is wrong with it.
+//! [`results`] names what is generated. [`dataset`] says which videos a data set has, and what is wrong with it.
 //! Nothing has to be installed: H.264, H.265 and VP9 are decoded, and H.264 is encoded, by this crate itself. Where libavcodec
 //! is installed, it decodes the same files in half the time ([`Decoder`]).
 //!
@@ -34,7 +34,9 @@ mod error;
 mod ffmpeg;
 mod find;
 mod frame_folder;
+mod image_file;
 mod info;
+mod natural;
 mod orientation;
 mod stretch;
 mod video;
@@ -42,13 +44,14 @@ mod window;
 
 pub mod dataset;
 pub mod encode;
+pub mod results;
 pub mod transform;
 
 pub use clip::Clip;
 pub use error::{Error, Result};
 pub use ffmpeg::is_available as ffmpeg_is_available;
 pub use find::find_videos;
-pub use frame_folder::read_image;
+pub use image_file::read_image;
 pub use info::VideoInfo;
 pub use latte_libav::version as libavcodec_version;
 pub use transform::Transform;

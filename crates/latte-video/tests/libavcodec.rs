@@ -202,6 +202,33 @@ fn a_stream_without_true_key_frames_is_decoded_from_its_beginning() {
     }
 }
 
+/// Cut out of the middle of such a stream, the first pictures are never whole: they are no frames.
+#[test]
+fn a_stream_that_begins_within_a_refresh_begins_when_it_is_complete() {
+    if !ffmpeg_is_available() || !is_there() {
+        println!("NOT RUN: ffmpeg, which makes the stream, or libavcodec is not found on this machine");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, cut] = ["whole.mp4", "cut.mp4"].map(|name| folder.path().join(name));
+    let source = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", "90", "-pix_fmt", "yuv420p"];
+    let codec = ["-c:v", "libx264", "-g", "20", "-x264-params", "intra-refresh=1"];
+    let run = |args: &[&str]| assert!(Command::new("ffmpeg").args(["-v", "error"]).args(args).status().unwrap().success());
+    run(&[source.as_slice(), &codec, &[whole.to_str().unwrap()]].concat());
+    run(&["-ss", "1.0", "-i", whole.to_str().unwrap(), "-c", "copy", "-use_editlist", "0", cut.to_str().unwrap()]);
+    let pixels = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"];
+    let frames = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&cut).args(pixels).output().unwrap().stdout;
+    let video = Video::open(&cut, Decoder::Libavcodec).unwrap();
+    let all = video.all().unwrap();
+    assert!(all.num_frames() > 30 && all.num_frames() < 65 && all.pixels() == frames, "{}", all.num_frames());
+    // The decoder in Rust gives the same, or nothing.
+    let ours = Video::open(&cut, Decoder::BuiltIn).unwrap();
+    assert_eq!(ours.info().num_frames, all.num_frames());
+    if let Ok(clip) = ours.all() {
+        assert!(clip.pixels() == frames);
+    }
+}
+
 #[test]
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 fn a_library_that_cannot_be_used_is_passed_over_and_told_of() {

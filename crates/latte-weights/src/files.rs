@@ -327,7 +327,9 @@ pub fn read_json_if_there(path: &Path) -> Result<Option<Value>> {
 ///
 /// If it cannot be read, is no JSON, or is far too long for what it should be.
 pub fn read_json(path: &Path) -> Result<Value> {
-    serde_json::from_slice(&read_small(path)?).map_err(|e| refuse(path, format!("is no JSON: {e}")))
+    let bytes = read_small(path)?;
+    let text = latte_textfile::as_text(&bytes).map_err(|e| refuse(path, e.to_string()))?;
+    serde_json::from_str(&text).map_err(|e| refuse(path, format!("is no JSON: {e}")))
 }
 
 /// A small file: whatever its name says, no large one is read.
@@ -341,4 +343,23 @@ pub fn read_small(path: &Path) -> Result<Vec<u8>> {
         return Err(refuse(path, format!("is longer than {MOST_BYTES} bytes, which no index, configuration or tokenizer is")));
     }
     std::fs::read(path).map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_of_windows_is_read_and_other_encodings_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors.index.json");
+        let text = "{\"weight_map\": {\n\"a\": \"b.safetensors\"}}\n";
+        std::fs::write(&path, text).unwrap();
+        let plain = read_json(&path).unwrap();
+        std::fs::write(&path, format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+        assert_eq!(read_json(&path).unwrap(), plain);
+        std::fs::write(&path, text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>()).unwrap();
+        let said = read_json_if_there(&path).unwrap_err().to_string();
+        assert!(said.ends_with("model.safetensors.index.json: it is UTF-16; save it as UTF-8"), "{said}");
+    }
 }

@@ -7,7 +7,7 @@ use crate::failure::bad_input;
 use crate::output::check_output_file;
 use crate::plot::curves::{Horizontal, Logs, Wish, chart};
 use crate::plot::{raster, scene, svg, terminal};
-use crate::terminal::say;
+use crate::terminal::{say, say_styled};
 
 /// Columns where no terminal says how many it has.
 const PIPED_WIDTH: usize = 80;
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let chart = chart(&runs, &wish)?;
     let (width, colours) = terminal_width();
     for line in terminal::lines(&chart, width, colours) {
-        say(&line);
+        say_styled(&line);
     }
     let page = scene::scene(&chart);
     for (path, format) in files {

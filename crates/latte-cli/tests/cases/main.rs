@@ -9,6 +9,7 @@ mod class_file_names;
 mod compiled_transformer;
 mod contact_sheet_is_a_video;
 mod cut_open_gop;
+mod decoders;
 mod duplicate_prompts;
 mod fragment_signed_offsets;
 mod frame_order;
@@ -26,6 +27,10 @@ mod readonly_cache;
 mod rows_lost_by_nan;
 mod sampler_option_ignored;
 mod unclear_errors;
+mod unclear_errors_sampling;
+mod unclear_errors_text;
+mod unclear_errors_training;
+mod unclear_errors_video;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,6 +52,14 @@ fn testdata(name: &str) -> PathBuf {
 /// The tiny text-to-video model with random weights, as an argument.
 fn tiny_t2v() -> String {
     testdata("golden/tiny-latte-t2v").to_str().unwrap().to_owned()
+}
+
+/// The names of what is in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }
 
 fn copy_folder(from: &Path, to: &Path) {

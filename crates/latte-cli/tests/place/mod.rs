@@ -1,4 +1,5 @@
 //! A folder that the built program works in.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -56,7 +57,6 @@ impl Place {
     }
 
     /// The line that says why bad input is refused.
-    #[allow(dead_code, reason = "one of the programs with this module looks at all lines")]
     pub(crate) fn refused(&self, args: &[&str]) -> String {
         self.refusal(args).pop().unwrap()
     }

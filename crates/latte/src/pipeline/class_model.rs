@@ -103,6 +103,10 @@ impl ClassModelConfig {
         if !(0.0..=1.0).contains(&recipe.eta) {
             return Err(Error::config("eta", format!("expected 0 to 1, got {}", recipe.eta)));
         }
+        if recipe.eta != 0.0 && recipe.sampler != Sampler::Ddim {
+            let what = format!("{} has no such choice, ddim has: expected 0, got {}", recipe.sampler, recipe.eta);
+            return Err(Error::config("eta", what));
+        }
         let [height, width] = self.size(recipe);
         let side = self.autoencoder.space().downsample_factor() * self.network.patch_size;
         if height == 0 || width == 0 || !height.is_multiple_of(side) || !width.is_multiple_of(side) {
@@ -312,6 +316,8 @@ mod tests {
         refuse(&classes, Recipe { steps: 0, ..recipe() }, Some(0), "steps");
         refuse(&classes, Recipe { steps: 1001, ..recipe() }, Some(0), "steps");
         refuse(&classes, Recipe { eta: -1.0, ..recipe() }, Some(0), "eta");
+        refuse(&classes, Recipe { eta: 0.5, ..recipe() }, Some(0), "eta");
+        classes.check(&Recipe { eta: 0.5, sampler: Sampler::Ddim, ..recipe() }, Some(0)).unwrap();
         refuse(&classes, Recipe { size: Some([9, 8]), ..recipe() }, Some(0), "size");
         refuse(&classes, Recipe { frames: Some(0), ..recipe() }, Some(0), "frames");
         refuse(&classes, Recipe { guidance: Some(f64::NAN), ..recipe() }, Some(0), "guidance");

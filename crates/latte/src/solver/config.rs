@@ -191,7 +191,7 @@ impl SolverConfig {
     ///
     /// If it cannot be read, or is no JSON object.
     pub fn keys_of_file(path: &Path) -> Result<BTreeMap<String, Value>> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let text = latte_textfile::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         config_keys::parse(&text).map_err(|e| match e {
             Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
             other => other,
@@ -283,11 +283,8 @@ impl SolverConfig {
                 return refuse(key, format!("expected {low} to {high}, got {value}"));
             }
         }
-        if self.sigma_min.zip(self.sigma_max).is_some_and(|(min, max)| min >= max) {
-            return refuse(
-                "sigma_min",
-                format!("expected less than sigma_max, got {:?} and {:?}", self.sigma_min, self.sigma_max),
-            );
+        if let Some((min, max)) = self.sigma_min.zip(self.sigma_max).filter(|(min, max)| min >= max) {
+            return refuse("sigma_min", format!("expected less than sigma_max, got {min} and {max}"));
         }
         let default = Self::new(self.kind);
         for (key, is_default) in [

@@ -7,6 +7,7 @@
 //! To add a method: one file with a type that implements [`Solver`], one variant of [`SolverKind`], its keys and defaults in
 //! `config.rs` and one line in [`SolverConfig::solver`].
 
+mod asked;
 mod beta_quantile;
 mod config;
 mod config_keys;
@@ -24,6 +25,7 @@ mod multistep;
 mod options;
 mod pndm;
 mod prediction;
+mod same_run;
 mod sigma_grid;
 mod spacing;
 mod unipc;
@@ -38,6 +40,7 @@ use crate::noise::NoiseSource;
 use crate::sampler::{StepOutput, StepReport};
 use crate::{Error, Result};
 
+pub use asked::{AskedFor, Sampling};
 pub use config::SolverConfig;
 pub use options::{
     BetaCurve, DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverKind, SolverSpacing, StepFormula, TimestepType,

@@ -108,6 +108,11 @@ impl SolverKind {
         !matches!(self, Self::Ddim | Self::Ddpm | Self::EulerAncestral | Self::Pndm)
     }
 
+    /// Whether a predicted x0 can be kept in range.
+    pub(super) fn limits_x0(self) -> bool {
+        self.is_multistep() || matches!(self, Self::Ddim | Self::Ddpm | Self::Heun)
+    }
+
     pub(super) fn is_dpm(self) -> bool {
         matches!(self, Self::DpmMultistep | Self::DpmMultistepSde | Self::DpmSinglestep)
     }
@@ -228,6 +233,16 @@ pub enum DpmAlgorithm {
 }
 
 impl DpmAlgorithm {
+    /// Its name in `scheduler_config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DpmSolver => "dpmsolver",
+            Self::DpmSolverPlusPlus => "dpmsolver++",
+            Self::SdeDpmSolver => "sde-dpmsolver",
+            Self::SdeDpmSolverPlusPlus => "sde-dpmsolver++",
+        }
+    }
+
     /// Whether steps draw noise.
     pub fn is_stochastic(self) -> bool {
         matches!(self, Self::SdeDpmSolver | Self::SdeDpmSolverPlusPlus)
@@ -253,4 +268,17 @@ pub enum StepFormula {
     Bh1,
     /// UniPC with B(h) = eʰ − 1.
     Bh2,
+}
+
+impl StepFormula {
+    /// Its name in `scheduler_config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Midpoint => "midpoint",
+            Self::Heun => "heun",
+            Self::Logrho => "logrho",
+            Self::Bh1 => "bh1",
+            Self::Bh2 => "bh2",
+        }
+    }
 }

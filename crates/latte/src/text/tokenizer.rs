@@ -1,6 +1,7 @@
 //! Text to the token ids of T5, from `tokenizer.json` or straight from SentencePiece's `spiece.model`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Value;
@@ -37,6 +38,16 @@ pub struct Tokenizer {
     pieces: tokenizers::Tokenizer,
     end: u32,
     padding: u32,
+    /// Stands for what there is no token for; some tokenizers have one for everything.
+    unknown: Option<u32>,
+}
+
+/// Where the tokens of a text come from, in bytes of it.
+pub(super) struct Places {
+    /// A place for each token but the end-of-text token.
+    pub(super) pieces: Vec<Range<usize>>,
+    /// What there is no token for.
+    pub(super) unknown: Vec<Range<usize>>,
 }
 
 impl Tokenizer {
@@ -58,9 +69,11 @@ impl Tokenizer {
         let path = folder.join("tokenizer.json");
         let bad = |what: String| refuse(&path, what);
         let bytes = read_small(&path)?;
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("is no JSON: {e}")))?;
+        let text = latte_textfile::as_text(&bytes).map_err(|e| bad(e.to_string()))?;
+        let json: Value = serde_json::from_str(&text).map_err(|e| bad(format!("is no JSON: {e}")))?;
         check_json(&json).map_err(bad)?;
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("cannot be understood: {e}")))?;
+        let mut tokenizer =
+            tokenizers::Tokenizer::from_bytes(text.as_bytes()).map_err(|e| bad(format!("cannot be understood: {e}")))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| bad(e.to_string()))?;
         Self::finish(tokenizer, folder, &path)
@@ -88,7 +101,8 @@ impl Tokenizer {
             tokenizer.token_to_id(token).ok_or_else(|| refuse(path, what()))
         };
         let (end, padding) = (id("eos_token", "</s>")?, id("pad_token", "<pad>")?);
-        Ok(Self { pieces: tokenizer, end, padding })
+        let unknown = tokenizer.token_to_id(token_text(&config["unk_token"]).unwrap_or("<unk>"));
+        Ok(Self { pieces: tokenizer, end, padding, unknown })
     }
 
     /// The ids of `text`, the end-of-text token included.
@@ -120,6 +134,18 @@ impl Tokenizer {
         let real = ids.len();
         ids.resize(length, self.padding);
         Ok(Tokens { ids, length: real, cut })
+    }
+}
+
+impl Tokenizer {
+    /// Where the tokens of `text` come from.
+    pub(super) fn places(&self, text: &str) -> Result<Places> {
+        let encoding =
+            self.pieces.encode(text, false).map_err(|e| Error::config("prompt", format!("cannot be tokenised: {e}")))?;
+        let pieces: Vec<Range<usize>> = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
+        let is_unknown = |id: &u32| self.unknown == Some(*id);
+        let unknown = encoding.get_ids().iter().zip(&pieces).filter(|(id, _)| is_unknown(id)).map(|(_, place)| place.clone());
+        Ok(Places { unknown: unknown.collect(), pieces })
     }
 }
 

@@ -58,6 +58,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     warn(&passed_over, skipped.count, ", passed over as these are");
     let unreadable: Vec<String> = index.entries.iter().filter_map(|entry| entry.error.clone()).collect();
     warn(&unreadable, unreadable.len(), ", each named in the index with its \"error\"");
+    let empty: Vec<String> = index
+        .empty_classes()
+        .into_iter()
+        .map(|class| {
+            format!(
+                "{}: no video in this folder, which is a class; training on classes refuses it: remove it, or put videos into it",
+                args.path.join(class).display()
+            )
+        })
+        .collect();
+    warn(&empty, empty.len(), ", empty as these are");
     let classes = match index.classes.len() {
         0 => String::new(),
         n => format!(" of {n} classes"),

@@ -226,7 +226,7 @@ fn location(path: &Path) -> Location {
     };
     let layout = match ending.as_str() {
         "tar" => Layout::Shards,
-        "csv" | "tsv" | "jsonl" | "parquet" => Layout::Manifest,
+        "csv" | "tsv" | "jsonl" | "ndjson" | "json" | "parquet" => Layout::Manifest,
         _ if path.is_dir() && holds_archives() => Layout::Shards,
         _ => Layout::Folder,
     };

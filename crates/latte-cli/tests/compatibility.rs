@@ -1,0 +1,99 @@
+//! Files that an earlier latte wrote are read, resumed, and give the same next steps (`testdata/compatibility`).
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod place;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use latte::weights::TensorSource;
+use place::Place;
+
+/// A resumed step repeats the recorded one to rounding: the processor that recorded it may have rounded otherwise.
+const TOLERANCE: f64 = 1e-5;
+
+fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn old_files() -> Place {
+    let place = Place::empty();
+    copy_folder(&testdata("compatibility"), &place.path("."));
+    copy_folder(&testdata("cases/check-and-train-disagree/clips"), &place.path("clips"));
+    copy_folder(&testdata("golden/tiny-latte-t2v/vae"), &place.path("vae"));
+    place
+}
+
+/// Resumes `run` with `args` and compares steps 5 to 8 and the averaged weights with what was recorded.
+fn same_next_steps(place: &Place, args: &[&str], run: &str, keys: &[&str]) {
+    let output = place.command(args).env("LATTE_INSTRUCTION_SET", "portable").output().unwrap();
+    assert!(output.status.success(), "{}", place::text(&output.stderr));
+    let read = |path: PathBuf| -> Vec<serde_json::Value> {
+        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let steps = read(place.path(run).join("metrics.jsonl"));
+    let expected = read(place.path("expected").join(format!("{run}.jsonl")));
+    assert_eq!((steps.len(), expected.len()), (8, 4));
+    for (step, expected) in steps[4..].iter().zip(&expected) {
+        for key in keys {
+            let (value, wanted) = (step[key].as_f64().unwrap(), expected[key].as_f64().unwrap());
+            assert!((value - wanted).abs() <= TOLERANCE * wanted.abs(), "{run}: {key} is {value}, was {wanted}: {step}");
+        }
+    }
+    let weights = latte::weights::load(&place.path(run).join("checkpoints/0000008/ema.safetensors")).unwrap().0;
+    let wanted = latte::weights::load(&place.path("expected").join(format!("{run}-ema.safetensors"))).unwrap().0;
+    assert_eq!(weights.names(), wanted.names());
+    for name in wanted.names() {
+        let (a, b) = (weights.get(&name).unwrap(), wanted.get(&name).unwrap());
+        let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        assert!(difference <= 1e-5, "{run}: {name} differs by {difference}");
+    }
+}
+
+#[test]
+fn a_class_run_goes_on_from_its_checkpoint_and_its_latents() {
+    let place = old_files();
+    let args = ["train", "--config", "class.toml", "--set", "data.latents=latents"];
+    same_next_steps(&place, &args, "run", &["step", "loss", "mse", "vb", "grad_norm", "lr"]);
+    let (stdout, _) = place.both(&["inspect", "run/checkpoints/0000004/ema.safetensors"]);
+    assert!(stdout.contains("0 cat, 1 dog"), "{stdout}");
+}
+
+#[test]
+fn an_autoencoder_run_goes_on_from_its_checkpoint() {
+    let args = ["train-vae", "--config", "vae.toml"];
+    same_next_steps(&old_files(), &args, "vae-run", &["step", "loss", "reconstruction", "kl", "grad_norm", "lr"]);
+}
+
+#[test]
+fn a_new_cache_equals_the_old_one() {
+    let place = old_files();
+    let output = place
+        .command(&["encode", "--config", "class.toml", "--out", "again"])
+        .env("LATTE_INSTRUCTION_SET", "portable")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", place::text(&output.stderr));
+    let moments =
+        |folder: &str| latte::weights::WeightFiles::open(&place.path(folder).join("moments-00000-0.safetensors")).unwrap();
+    let (new, old) = (moments("again"), moments("latents"));
+    assert_eq!(new.names(), old.names());
+    for name in old.names() {
+        let (a, b) = (new.tensor(&name).unwrap(), old.tensor(&name).unwrap());
+        let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        assert!(difference <= 1e-5, "{name} differs by {difference}");
+    }
+}
