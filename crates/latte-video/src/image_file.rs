@@ -179,6 +179,14 @@ mod tests {
     use crate::encode::{write_jpeg, write_png};
 
     #[test]
+    fn a_header_alone_does_not_fill_the_memory() {
+        let mut file = Vec::new();
+        png::Encoder::new(&mut file, 300_000, 300_000).write_header().unwrap();
+        let said = decode_png(&file).unwrap_err();
+        assert!(said.contains("300000 × 300000"), "{said}");
+    }
+
+    #[test]
     fn an_image_is_what_is_in_it_whatever_its_name_says() {
         let dir = tempfile::tempdir().unwrap();
         let pixels = [90; 8 * 4 * 3];
