@@ -103,7 +103,11 @@ fn make_whole(value: &mut Value) -> bool {
             }
             None => false,
         },
-        Value::Array(values) => values.iter_mut().fold(false, |any, value| make_whole(value) || any),
+        Value::Array(values) => {
+            // Every value is made whole, not only the first that needs it.
+            let changed = values.iter_mut().map(make_whole).filter(|changed| *changed);
+            changed.count() > 0
+        }
         _ => false,
     }
 }
