@@ -103,7 +103,13 @@ fn make_whole(value: &mut Value) -> bool {
             }
             None => false,
         },
-        Value::Array(values) => values.iter_mut().fold(false, |any, value| make_whole(value) || any),
+        Value::Array(values) => {
+            let mut any = false;
+            for value in values {
+                any |= make_whole(value);
+            }
+            any
+        }
         _ => false,
     }
 }
