@@ -104,9 +104,11 @@ fn make_whole(value: &mut Value) -> bool {
             None => false,
         },
         Value::Array(values) => {
-            // Every value is made whole, not only the first that needs it.
-            let changed = values.iter_mut().map(make_whole).filter(|changed| *changed);
-            changed.count() > 0
+            let mut any = false;
+            for value in values {
+                any |= make_whole(value);
+            }
+            any
         }
         _ => false,
     }
