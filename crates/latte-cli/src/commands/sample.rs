@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::ValueEnum;
 use latte::pipeline::{Recipe, Request};
-use latte::sampler::Sampler;
+use latte::sampling::SolverKind;
 use latte_train::{MadeClip, contact_sheet_of};
 use latte_video::encode::{self, Mp4Options};
 
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     guidance: Option<f64>,
     /// The method: ddim is good with few steps, ddpm with many (250).
     #[arg(long, default_value = "ddim", value_name = "ddim|ddpm")]
-    sampler: Sampler,
+    sampler: SolverKind,
     /// Steps from noise to video; more is slower and better.
     #[arg(long, default_value_t = 50, value_name = "N")]
     steps: usize,
@@ -125,6 +125,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         frames: args.frames,
         size: args.size,
         precision: args.precision.into(),
+        ..Recipe::default()
     };
     let target = Target { folder: &args.out, format: args.format, enlarge: args.enlarge };
     let written = sample_all(&generator, &recipe, &requests, &target)?;

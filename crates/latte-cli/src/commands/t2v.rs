@@ -7,7 +7,7 @@ use anyhow::Context;
 use candle_core::Tensor;
 use clap::ValueEnum;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
-use latte::solver::SolverKind;
+use latte::sampling::SolverKind;
 use latte::text::PromptPair;
 use latte::weights::hexadecimal;
 use latte_video::encode::{self, Mp4Options};
@@ -184,6 +184,8 @@ fn new(args: &Args) -> anyhow::Result<(TextToVideo, Vec<Sidecar>)> {
                 seed: args.seed.wrapping_add(n),
                 num_steps: args.steps,
                 guidance_scale: args.guidance,
+                guidance_interval: None,
+                guidance_rescale: 0.0,
                 num_frames: args.frames.unwrap_or_else(|| pipeline.default_frames()),
                 size: args.size.unwrap_or_else(|| pipeline.default_size()),
                 scheduler: scheduler.clone(),

@@ -1,8 +1,12 @@
-//! From noise to data over *original* timesteps (0 ..= 999, also between two): the methods of diffusers' schedulers.
+//! From noise to data: the loop, and one file for each method.
 //!
-//! [`crate::sampler`] holds the official class models' samplers, which respace the process first; text-to-video folders come
-//! with a `scheduler_config.json` instead, and this is what reads and runs it. [`SolverConfig`] is such a file, for any of the
-//! methods of [`SolverKind`]; [`SolverConfig::solver`] makes a [`Solver`] for a number of steps; [`solve`] is the loop.
+//! [`SolverConfig`] says which of the methods of [`SolverKind`] runs, over which process and with which options;
+//! [`SolverConfig::solver`] makes a [`Solver`] for a number of steps; [`sample`] is the loop: it calls the network, draws noise and
+//! reports. A solver's step is a pure function of the network's prediction, x, noise and the solver's memory. A run that is stopped
+//! leaves a [`SamplingState`], from which it goes on to the same bits.
+//!
+//! Methods walk over *original* timesteps (0 ..= 999, also between two) or noise levels, as diffusers' schedulers do. The official
+//! class models' DDIM and DDPM respace the process first: [`RespacedDdim`], [`RespacedDdpm`].
 //!
 //! To add a method: one file with a type that implements [`Solver`], one variant of [`SolverKind`], its keys and defaults in
 //! `config.rs` and one line in [`SolverConfig::solver`].
@@ -18,14 +22,19 @@ mod dpm_singlestep;
 mod dpm_update;
 mod euler;
 mod heun;
+mod invert;
 mod kdpm2_ancestral;
 mod levels;
 mod multistep;
 mod options;
 mod pndm;
 mod prediction;
+mod process;
+mod respaced_ddim;
+mod respaced_ddpm;
 mod sigma_grid;
 mod spacing;
+mod state;
 mod unipc;
 
 use std::fmt;
@@ -35,17 +44,18 @@ use candle_core::Tensor;
 
 use crate::diffusion::{Denoiser, PredictionType};
 use crate::noise::NoiseSource;
-use crate::sampler::{StepOutput, StepReport};
 use crate::{Error, Result};
 
 pub use config::SolverConfig;
-pub use options::{
-    BetaCurve, DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverKind, SolverSpacing, StepFormula, TimestepType,
-};
+pub use invert::{InvertOptions, ddim_reverse_step, invert};
+pub use options::{DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverKind, StepFormula, TimestepType};
+pub use respaced_ddim::RespacedDdim;
+pub use respaced_ddpm::RespacedDdpm;
+pub use state::{SamplingState, SavedState};
 
 /// One call's inputs: x, and what the network made of it.
 #[derive(Debug, Clone, Copy)]
-pub struct SolverInput<'a> {
+pub struct StepInput<'a> {
     /// The network's output for the scaled `x`: `[b, f, c, h, w]`, or `[b, f, 2c, h, w]` with variance values behind the
     /// prediction, which only a learned variance has a use for.
     pub prediction: &'a Tensor,
@@ -57,13 +67,22 @@ pub struct SolverInput<'a> {
     pub noise: Option<&'a Tensor>,
 }
 
-impl SolverInput<'_> {
+impl StepInput<'_> {
     /// The call's timestep.
     fn timestep_of(&self, timesteps: &[f64]) -> Result<f64> {
         timesteps.get(self.call).copied().ok_or_else(|| {
             Error::config("call", format!("expected a call below {}, the run's predictions, got {}", timesteps.len(), self.call))
         })
     }
+}
+
+/// One call's result.
+#[derive(Debug, Clone)]
+pub struct StepOutput {
+    /// x after the call, `[b, f, c, h, w]`.
+    pub x: Tensor,
+    /// The x0 that was predicted on the way, `[b, f, c, h, w]`.
+    pub x0: Tensor,
 }
 
 /// A method, set up for a number of steps: its calls, and its memory of them.
@@ -99,32 +118,111 @@ pub trait Solver: fmt::Debug + Send {
     /// # Errors
     ///
     /// If shapes do not fit, noise is missing, or a call comes out of order.
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput>;
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput>;
+
+    /// The memory of the calls so far. A method without memory saves nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the memory cannot be copied.
+    fn save(&self) -> Result<SavedState> {
+        Ok(SavedState::default())
+    }
+
+    /// Takes up a memory that a solver of the same configuration saved: the next call is the one that would have been its next.
+    ///
+    /// # Errors
+    ///
+    /// If something is missing: it is no memory of this method.
+    fn restore(&mut self, _state: &SavedState) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// Goes from standard normal noise to a sample, call by call.
+/// What the loop reports after each call.
+#[derive(Debug, Clone)]
+pub struct StepReport {
+    /// Calls done, 1 to `num_steps`.
+    pub done: usize,
+    /// Calls in all.
+    pub num_steps: usize,
+    /// x after the call, `[b, f, c, h, w]`.
+    pub x: Tensor,
+    /// The x0 predicted in this call: a preview of the result, `[b, f, c, h, w]`.
+    pub x0: Tensor,
+}
+
+/// Where a run begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// At standard normal noise, `[b, f, c, h, w]`, with deviation 1 whatever the method.
+    Noise(&'a Tensor),
+    /// Where an earlier run was stopped.
+    State(&'a SamplingState),
+}
+
+impl<'a> From<&'a Tensor> for Start<'a> {
+    fn from(noise: &'a Tensor) -> Self {
+        Self::Noise(noise)
+    }
+}
+
+impl<'a> From<&'a SamplingState> for Start<'a> {
+    fn from(state: &'a SamplingState) -> Self {
+        Self::State(state)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub enum Sampled {
+    /// At the sample, `[b, f, c, h, w]`.
+    Finished(Tensor),
+    /// It was stopped, and can go on from here.
+    Stopped(Box<SamplingState>),
+}
+
+impl Sampled {
+    /// The sample; `None` if the run was stopped.
+    pub fn finished(self) -> Option<Tensor> {
+        match self {
+            Self::Finished(x) => Some(x),
+            Self::Stopped(_) => None,
+        }
+    }
+}
+
+/// Goes from standard normal noise, or from where an earlier run was stopped, to a sample, call by call.
 ///
-/// `on_step` hears of every call (its `num_steps` counts calls, not steps) and may stop the loop; then the result is `None`.
+/// `on_step` hears of every call (its `num_steps` counts calls, not steps) and may stop the run. A run that goes on from a state
+/// gives the same bits as one that was never stopped, if solver, denoiser and the position of the noise source are the same.
 ///
 /// # Shapes
 ///
-/// `noise_start` is `[b, f, c, h, w]` with deviation 1 whatever the method, on the device and in the dtype to sample in; the
-/// result is the same.
+/// x is `[b, f, c, h, w]` throughout, on the device and in the dtype of the start.
 ///
 /// # Errors
 ///
-/// If the denoiser fails or returns another shape than expected, or the source has no noise of this shape.
-pub fn solve(
+/// If the denoiser fails or returns another shape than expected, the source has no noise of this shape, or a state is one of
+/// another run.
+pub fn sample<'a>(
     solver: &mut dyn Solver,
     denoiser: &dyn Denoiser,
-    noise_start: &Tensor,
+    start: impl Into<Start<'a>>,
     noise: &mut dyn NoiseSource,
     on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-) -> Result<Option<Tensor>> {
-    let samples = noise_start.dims().first().copied().unwrap_or(0);
+) -> Result<Sampled> {
     let num_steps = solver.timesteps().len();
-    let mut x = prediction::combine(&[(solver.init_noise_sigma(), noise_start)])?;
-    for call in 0..num_steps {
+    let (mut x, first) = match start.into() {
+        Start::Noise(noise) => (prediction::combine(&[(solver.init_noise_sigma(), noise)])?, 0),
+        Start::State(state) => {
+            state.check(num_steps)?;
+            solver.restore(&state.solver)?;
+            (state.x.clone(), state.done)
+        }
+    };
+    let samples = x.dims().first().copied().unwrap_or(0);
+    for call in first..num_steps {
         let scaled = prediction::combine(&[(solver.input_scale(call), &x)])?;
         let timesteps = vec![solver.timesteps()[call]; samples];
         let prediction = denoiser.predict(&scaled, &timesteps)?.to_dtype(x.dtype())?.detach();
@@ -133,17 +231,18 @@ pub fn solve(
         } else {
             None
         };
-        let output = solver.step(SolverInput { prediction: &prediction, call, x: &x, noise: drawn.as_ref() })?;
+        let output = solver.step(StepInput { prediction: &prediction, call, x: &x, noise: drawn.as_ref() })?;
         x = output.x;
         let report = StepReport { done: call + 1, num_steps, x: x.clone(), x0: output.x0 };
         if on_step(&report).is_break() {
-            return Ok(None);
+            let state = SamplingState { done: call + 1, num_steps, x, solver: solver.save()? };
+            return Ok(Sampled::Stopped(Box::new(state)));
         }
     }
-    Ok(Some(x))
+    Ok(Sampled::Finished(x))
 }
 
-fn required_noise<'a>(input: &SolverInput<'a>) -> Result<&'a Tensor> {
+fn required_noise<'a>(input: &StepInput<'a>) -> Result<&'a Tensor> {
     input.noise.ok_or_else(|| Error::config("noise", format!("call {} draws noise, and none was given", input.call)))
 }
 
