@@ -9,6 +9,7 @@ mod failure;
 mod generator;
 mod judges;
 mod memory;
+mod output;
 mod plot;
 mod progress;
 mod terminal;

@@ -9,6 +9,7 @@ use latte::pipeline::{ClassModel, ClassModelConfig, Recipe, Request};
 use latte::vae::Autoencoder;
 use latte_ops::Parameters;
 use latte_video::encode::{Image, SheetRow, contact_sheet};
+use latte_video::results::distinct_names;
 use latte_video::{Clip, transform};
 
 use crate::checkpoint::ModelCard;
@@ -26,6 +27,8 @@ const MIN_FRAME_WIDTH: usize = 64;
 #[derive(Debug)]
 pub struct ClipMaker {
     card: ModelCard,
+    /// What the files of each class are called.
+    file_names: Vec<String>,
     model: ClassModel,
 }
 
@@ -34,7 +37,7 @@ pub struct ClipMaker {
 pub struct MadeClip {
     /// What was asked for.
     pub request: Request,
-    /// A name for its file, without an extension: class and seed.
+    /// A name for its file, without an extension: class and seed. Other requests to the same model have other names.
     pub name: String,
     /// The same for people.
     pub label: String,
@@ -73,6 +76,15 @@ impl ModelCard {
             Some(number) => self.classes.get(number as usize).cloned().unwrap_or_else(|| format!("class{number}")),
         }
     }
+
+    /// What the files of each class are called, by its number: no two the same.
+    fn file_names(&self) -> Vec<String> {
+        let classes = match self.model.condition {
+            Condition::Class { num_classes, .. } => (0..num_classes as u32).map(Some).collect(),
+            _ => vec![None],
+        };
+        distinct_names(&classes.into_iter().map(|class| self.class_name(class)).collect::<Vec<_>>())
+    }
 }
 
 impl ClipMaker {
@@ -83,7 +95,7 @@ impl ClipMaker {
     /// If the weights are not those of the network on the card.
     pub fn new(card: ModelCard, autoencoder: Arc<dyn Autoencoder>, weights: Parameters) -> Result<Self> {
         let model = ClassModel::new(card.class_model(autoencoder), weights)?;
-        Ok(Self { card, model })
+        Ok(Self { file_names: card.file_names(), card, model })
     }
 
     /// What is known about the model.
@@ -107,7 +119,8 @@ impl ClipMaker {
         let Some(pixels) = self.model.generate(recipe, request, on_step)? else { return Ok(None) };
         let clip = transform::to_clip(&pixels.values, pixels.shape, self.card.fps)?.enlarged(enlarge)?;
         let class = self.card.class_name(request.class);
-        let name = format!("{}_seed{}", file_name(&class), request.seed);
+        let file_name = self.file_names.get(request.class.unwrap_or(0) as usize).unwrap_or(&class);
+        let name = format!("{file_name}_seed{}", request.seed);
         Ok(Some(MadeClip { request, name, label: format!("{class}, seed {}", request.seed), clip }))
     }
 }
@@ -160,19 +173,4 @@ pub fn contact_sheet_of<'a>(clips: impl IntoIterator<Item = &'a MadeClip>) -> Re
     let rows: Vec<SheetRow<'_>> =
         clips.into_iter().take(MOST_ROWS).map(|made| SheetRow { label: &made.label, clip: &made.clip }).collect();
     Ok(contact_sheet(&rows, COLUMNS, MIN_FRAME_WIDTH)?)
-}
-
-/// A class name as part of a file name.
-fn file_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes_become_file_names() {
-        assert_eq!(file_name("a/b ü..c"), "a_b_ü__c");
-    }
 }

@@ -3,7 +3,7 @@
 //! A video is a file (mp4, mkv, webm; with the `ffmpeg` program installed, everything that it reads) or a folder of
 //! image files. [`Video::open`] reads what it says about itself, [`ClipWindow`] picks frames, [`Video::frames`] decodes
 //! just those into a [`Clip`] of u8 RGB, [`transform`] makes floats of training size, and [`encode`] writes results.
-//! [`dataset`] says which videos a data set has, and what is wrong with it.
+//! [`results`] names what is generated. [`dataset`] says which videos a data set has, and what is wrong with it.
 //! Nothing has to be installed: H.264, H.265 and VP9 are decoded, and H.264 is encoded, by this crate itself. Where libavcodec
 //! is installed, it decodes the same files in half the time ([`Decoder`]).
 //!
@@ -42,6 +42,7 @@ mod window;
 
 pub mod dataset;
 pub mod encode;
+pub mod results;
 pub mod transform;
 
 pub use clip::Clip;

@@ -1,20 +1,20 @@
 //! `latte sample`: videos from a trained model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::ValueEnum;
 use latte::pipeline::{Recipe, Request};
 use latte::sampling::SolverKind;
 use latte_train::{MadeClip, contact_sheet_of};
-use latte_video::encode::{self, Mp4Options};
+use latte_video::results::{Part, ResultFolder};
 
 use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::generator::Generator;
+use crate::output::{about_renamed, check_output_folder};
 use crate::progress;
-use crate::terminal::say;
+use crate::terminal::{note, say};
 
 /// Makes videos from a trained model: one file each, and a contact sheet of all.
 ///
@@ -55,8 +55,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 50, value_name = "N")]
     steps: usize,
     /// Noise added in each step of ddim, 0 (none) to 1 (as ddpm).
-    #[arg(long, default_value_t = 0.0, value_name = "ETA", allow_negative_numbers = true)]
-    eta: f64,
+    #[arg(long, value_name = "ETA", allow_negative_numbers = true)]
+    eta: Option<f64>,
     /// Frames. Default: as in training.
     #[arg(long, value_name = "N")]
     frames: Option<usize>,
@@ -69,6 +69,9 @@ pub(crate) struct Args {
     /// The folder to write into.
     #[arg(long, default_value = "samples", value_name = "FOLDER")]
     out: PathBuf,
+    /// Replace videos of other settings that have the same names; otherwise they are kept, and the new ones are called NAME-2.
+    #[arg(long)]
+    overwrite: bool,
     /// What is written: mp4 (H.264, plays in browsers), gif, or a folder of png frames.
     #[arg(long, value_enum, default_value_t = Format::Mp4)]
     format: Format,
@@ -99,10 +102,9 @@ pub(crate) struct Written {
     pub(crate) path: PathBuf,
 }
 
-/// Where clips are written, and how.
-#[derive(Debug)]
-pub(crate) struct Target<'a> {
-    pub(crate) folder: &'a Path,
+/// How clips are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style {
     pub(crate) format: Format,
     pub(crate) enlarge: usize,
 }
@@ -111,15 +113,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.num == 0 || args.enlarge == 0 {
         return Err(bad_input("--num and --enlarge: expected at least 1"));
     }
+    if let Some(eta) = args.eta.filter(|_| args.sampler != SolverKind::Ddim) {
+        let what = format!("got {eta}, but {} has no such option, ddim has; leave it out, or take --sampler ddim", args.sampler);
+        return Err(bad_input(format!("--eta: {what}")));
+    }
     let device = args.device.open()?;
     let generator = Generator::open(&args.checkpoint, args.raw_weights, args.vae.as_deref(), args.precision.into(), &device)?;
-    let mut requests = Vec::new();
-    for class in generator.classes(&args.classes)? {
-        requests.extend((0..args.num as u64).map(|n| Request { class, seed: args.seed.wrapping_add(n) }));
-    }
+    let requests = requests(args, &generator)?;
     let recipe = Recipe {
         sampler: args.sampler,
-        eta: args.eta,
+        eta: args.eta.unwrap_or(0.0),
         steps: args.steps,
         guidance: args.guidance,
         frames: args.frames,
@@ -127,18 +130,42 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         precision: args.precision.into(),
         ..Recipe::default()
     };
-    let target = Target { folder: &args.out, format: args.format, enlarge: args.enlarge };
-    let written = sample_all(&generator, &recipe, &requests, &target)?;
+    check_output_folder(&args.out)?;
+    let mut results = ResultFolder::new(&args.out, args.overwrite);
+    let style = Style { format: args.format, enlarge: args.enlarge };
+    let written = sample_all(&generator, &recipe, &requests, style, &mut results)?;
     for clip in &written {
         say(&format!("{}", clip.path.display()));
     }
-    let sheet = args.out.join("contact_sheet.png");
-    contact_sheet_of(written.iter().map(|written| &written.made))?.write_png(&sheet)?;
-    say(&format!("{}", sheet.display()));
+    let sheet = contact_sheet_of(written.iter().map(|written| &written.made))?;
+    for path in results.write("contact_sheet", &[Part::new("png", |path| sheet.write_png(path))])? {
+        say(&format!("{}", path.display()));
+    }
     if written.len() > latte_train::MOST_ROWS {
         say(&format!("(the contact sheet shows the first {} of {} videos)", latte_train::MOST_ROWS, written.len()));
     }
+    if let Some(line) = about_renamed(results.renamed(), "; --overwrite replaces it") {
+        note(&line);
+    }
     Ok(())
+}
+
+/// What the options ask for, each class once.
+fn requests(args: &Args, generator: &Generator) -> anyhow::Result<Vec<Request>> {
+    let mut classes = Vec::new();
+    for (index, class) in generator.classes(&args.classes)?.into_iter().enumerate() {
+        // The same class with the same seeds would be the same videos.
+        if classes.contains(&class) {
+            let name = args.classes.get(index).map_or("", String::as_str);
+            note(&format!(
+                "warning: --class {name}: is asked for twice; it is made once (--num makes more videos of each class)"
+            ));
+        } else {
+            classes.push(class);
+        }
+    }
+    let of_class = |class| (0..args.num as u64).map(move |n| Request { class, seed: args.seed.wrapping_add(n) });
+    Ok(classes.into_iter().flat_map(of_class).collect())
 }
 
 /// Makes all clips of `requests` and writes each as soon as it is there.
@@ -150,9 +177,9 @@ pub(crate) fn sample_all(
     generator: &Generator,
     recipe: &Recipe,
     requests: &[Request],
-    target: &Target<'_>,
+    style: Style,
+    results: &mut ResultFolder,
 ) -> anyhow::Result<Vec<Written>> {
-    std::fs::create_dir_all(target.folder).with_context(|| format!("cannot make {}", target.folder.display()))?;
     let steps = recipe.steps as u64;
     let bar = progress::bar(steps * requests.len() as u64, "{wide_bar} {msg}  {eta} left");
     let mut written = Vec::new();
@@ -165,29 +192,19 @@ pub(crate) fn sample_all(
                 bar.set_position(done as u64 * steps + step as u64);
             }
         };
-        let made = generator.generate(recipe, *request, target.enlarge, &mut on_step)?;
-        let path = write_clip(target, &made)?;
+        let made = generator.generate(recipe, *request, style.enlarge, &mut on_step)?;
+        let part = match style.format {
+            Format::Mp4 => Part::mp4(&made.clip),
+            Format::Gif => Part::gif(&made.clip),
+            Format::Png => Part::png_frames(&made.clip),
+        };
+        let path = results.write(&made.name, &[part])?.pop().unwrap_or_default();
         written.push(Written { made, path });
     }
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     Ok(written)
-}
-
-fn write_clip(target: &Target<'_>, made: &MadeClip) -> anyhow::Result<PathBuf> {
-    let MadeClip { name, clip, .. } = made;
-    let path = match target.format {
-        Format::Mp4 => target.folder.join(format!("{name}.mp4")),
-        Format::Gif => target.folder.join(format!("{name}.gif")),
-        Format::Png => target.folder.join(name),
-    };
-    match target.format {
-        Format::Mp4 => encode::write_mp4(&path, clip, &Mp4Options::default())?,
-        Format::Gif => encode::write_gif(&path, clip)?,
-        Format::Png => encode::write_png_frames(&path, clip)?,
-    }
-    Ok(path)
 }
 
 /// `HxW`.

@@ -16,12 +16,14 @@ use latte::pipeline::{Recipe, Request};
 use latte::sampling::SolverKind;
 use latte_ops::Precision;
 use latte_train::{Start, TrainConfig, contact_sheet_of, read_evaluations};
+use latte_video::results::{Part, ResultFolder};
 
-use crate::commands::sample::{Format, Target, sample_all};
+use crate::commands::sample::{Format, Style, sample_all};
 use crate::commands::train::train;
 use crate::generator::Generator;
+use crate::output::about_renamed;
 use crate::progress::duration;
-use crate::terminal::say;
+use crate::terminal::{note, say};
 use parameters::{Budget, Folders};
 use scene::Class;
 use score::Measured;
@@ -51,15 +53,16 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device) -> any
     let generator = Generator::open(&run, false, None, Precision::F32, device)?;
     let samples = out.join("samples");
     say(&format!("3. sampling {} videos of each class from the averaged weights", budget.samples_per_class));
-    let written = sample_all(
-        &generator,
-        &recipe(budget),
-        &requests(&generator, budget, seed)?,
-        &Target { folder: &samples, format: Format::Mp4, enlarge: parameters::ENLARGE },
-    )?;
-    let sheet = out.join("contact_sheet.png");
+    let mut results = ResultFolder::new(&samples, false);
+    let style = Style { format: Format::Mp4, enlarge: parameters::ENLARGE };
+    let written = sample_all(&generator, &recipe(budget), &requests(&generator, budget, seed)?, style, &mut results)?;
     // One clip of each class fits a screen; the others are among the videos.
-    contact_sheet_of(written.iter().step_by(budget.samples_per_class).map(|written| &written.made))?.write_png(&sheet)?;
+    let sheet = contact_sheet_of(written.iter().step_by(budget.samples_per_class).map(|written| &written.made))?;
+    let mut sheets = ResultFolder::new(out, false);
+    let sheet = sheets.write("contact_sheet", &[Part::new("png", |path| sheet.write_png(path))])?.pop().unwrap_or_default();
+    if let Some(line) = about_renamed(&[results.renamed(), sheets.renamed()].concat(), "") {
+        note(&line);
+    }
 
     say("4. measuring the written files");
     let mut measured = Vec::new();

@@ -26,6 +26,7 @@ mod readonly_cache;
 mod rows_lost_by_nan;
 mod sampler_option_ignored;
 mod unclear_errors;
+mod unclear_errors_sampling;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,14 @@ fn testdata(name: &str) -> PathBuf {
 /// The tiny text-to-video model with random weights, as an argument.
 fn tiny_t2v() -> String {
     testdata("golden/tiny-latte-t2v").to_str().unwrap().to_owned()
+}
+
+/// The names of what is in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }
 
 fn copy_folder(from: &Path, to: &Path) {

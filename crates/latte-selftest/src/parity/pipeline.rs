@@ -67,7 +67,7 @@ pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
     };
     pipeline.check(&settings)?;
     let texts = [settings.prompt.as_str(), settings.negative_prompt.as_str()];
-    let encoded = pipeline.encode_texts(&texts, settings.clean_caption, None, &mut |_, _| {})?;
+    let encoded = pipeline.encode_texts(&texts, settings.clean_caption, None, &mut |_, _| {})?.texts;
     let pair = PromptPair::new(&encoded[0], &encoded[1], settings.compat_masking)?;
     let compare = |what: &str, ours: &Tensor| check(&case, what, what, ours, PIPELINE);
     let mut checks = vec![compare("text", &pair.text)?, compare("negative_text", &pair.negative)?];

@@ -16,7 +16,7 @@ use crate::diffusion::{Denoiser, DiffusionConfig};
 use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
 use crate::model::{Latte, LatteConfig, LatteDenoiser};
 use crate::noise::TorchRng;
-use crate::sampling::{Sampled, Solver, SolverConfig, SolverKind, Start, StepReport, sample};
+use crate::sampling::{AskedFor, Sampled, Solver, SolverConfig, SolverKind, Start, StepReport, sample};
 use crate::vae::Autoencoder;
 use crate::{Error, Result};
 
@@ -130,6 +130,10 @@ impl ClassModelConfig {
         if !(0.0..=1.0).contains(&recipe.eta) {
             return Err(Error::config("eta", format!("expected 0 to 1, got {}", recipe.eta)));
         }
+        if recipe.eta != 0.0 && recipe.sampler != SolverKind::Ddim {
+            let what = format!("{} has no such choice, ddim has: expected 0, got {}", recipe.sampler, recipe.eta);
+            return Err(Error::config("eta", what));
+        }
         let [height, width] = self.size(recipe);
         let side = self.autoencoder.space().downsample_factor() * self.network.patch_size;
         if height == 0 || width == 0 || !height.is_multiple_of(side) || !width.is_multiple_of(side) {
@@ -145,8 +149,9 @@ impl ClassModelConfig {
 
     /// The sampler of `recipe` for this model's process.
     fn solver(&self, recipe: &Recipe) -> Result<Box<dyn Solver>> {
-        let mut config = SolverConfig::of_process(&self.diffusion, recipe.sampler, recipe.steps, &recipe.sampler_options)?;
-        config.eta = recipe.eta;
+        let eta = (recipe.eta != 0.0).then_some(recipe.eta);
+        let asked = AskedFor { sampler: Some(recipe.sampler), options: &recipe.sampler_options, eta };
+        let mut config = SolverConfig::of_process(&self.diffusion, &asked, recipe.steps)?;
         // An option of the sampler is more exact than the model's own rule.
         config.clip_denoised = self.clip_denoised && recipe.sampler_options.iter().all(|(key, _)| key != "clip_sample");
         config.solver(recipe.steps)
@@ -408,6 +413,8 @@ mod tests {
         refuse(&classes, Recipe { steps: 0, ..recipe() }, Some(0), "steps");
         refuse(&classes, Recipe { steps: 1001, ..recipe() }, Some(0), "steps");
         refuse(&classes, Recipe { eta: -1.0, ..recipe() }, Some(0), "eta");
+        refuse(&classes, Recipe { eta: 0.5, ..recipe() }, Some(0), "eta");
+        classes.check(&Recipe { eta: 0.5, sampler: SolverKind::Ddim, ..recipe() }, Some(0)).unwrap();
         refuse(&classes, Recipe { size: Some([9, 8]), ..recipe() }, Some(0), "size");
         refuse(&classes, Recipe { frames: Some(0), ..recipe() }, Some(0), "frames");
         refuse(&classes, Recipe { guidance: Some(f64::NAN), ..recipe() }, Some(0), "guidance");

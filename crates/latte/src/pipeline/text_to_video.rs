@@ -13,12 +13,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::generation_state::{GenerationState, Resumable};
+use super::kept;
 use super::settings::{T2vSettings, TemporalDecoding};
 use crate::diffusion::VarianceType;
 use crate::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, Texts};
 use crate::noise::{NoiseSource, TorchRng};
-use crate::sampling::{Sampled, SolverConfig, SolverKind, Start, StepReport, sample};
-use crate::text::{EncodedText, PromptPair, TextEncoder};
+use crate::sampling::{AskedFor, Sampled, Sampling, SolverConfig, SolverKind, Start, StepReport, sample};
+use crate::text::{EncodedText, MAX_LENGTH, PromptPair, Reading, TextEncoder, Tokenizer, Tokens};
 use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
 use crate::weights::{self, CONFIG, TensorSource, WeightFiles, hexadecimal, read_json};
 use crate::{Error, Result};
@@ -34,6 +35,20 @@ pub struct TextToVideo {
     has_temporal_decoder: bool,
     device: Device,
 }
+
+/// Texts that were encoded, in the order in which they were given.
+#[derive(Debug)]
+pub struct EncodedTexts {
+    /// The texts.
+    pub texts: Vec<EncodedText>,
+    /// What was read of each, and what was left out.
+    pub readings: Vec<Reading>,
+    /// Why new ones could not be kept, if they could not.
+    pub cache_error: Option<Error>,
+}
+
+/// What encoded texts are called in files of the cache.
+const TOKENS: &str = "tokens";
 
 /// The parts of a folder: files and folders in it.
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
@@ -102,6 +117,15 @@ impl TextToVideo {
         Ok(scheduler)
     }
 
+    /// The sampler for `steps` steps from the folder's configuration and what is asked for beside it.
+    ///
+    /// # Errors
+    ///
+    /// If something that was asked for is impossible or has no effect.
+    pub fn sampling(&self, asked: &AskedFor<'_>, steps: usize) -> Result<Sampling> {
+        asked.of(&self.scheduler, steps, &|keys, kind| solver_of(keys, Some(kind), &self.transformer))
+    }
+
     /// Whether a clip of these settings can be made with this model.
     ///
     /// # Errors
@@ -127,6 +151,12 @@ impl TextToVideo {
         solver_config(settings, &self.transformer)?.solver(settings.num_steps).map(drop)
     }
 
+    /// The shape of a clip's latents, `[1, f, c, h, w]`.
+    pub fn latent_shape(&self, settings: &T2vSettings) -> [usize; 5] {
+        let ([height, width], s) = (settings.size, self.downsample_factor);
+        [1, settings.num_frames, self.transformer.in_channels, height / s, width / s]
+    }
+
     /// Whether the clip is decoded with the temporal decoder.
     pub fn decodes_temporally(&self, settings: &T2vSettings) -> bool {
         match settings.temporal_decoder {
@@ -137,45 +167,55 @@ impl TextToVideo {
     }
 
     /// Encodes texts; each is looked up in the folder `cache` first and kept there afterwards, if there is one. Without texts
-    /// that are new, no weights are read.
+    /// that are new, no weights are read. A cache that cannot be read or written is no failure.
     ///
     /// `report` hears how many layers of all are done.
     ///
     /// # Errors
     ///
-    /// If a file is missing or damaged, or the cache cannot be written.
+    /// If a file of the model is missing or damaged.
     pub fn encode_texts(
         &self,
         texts: &[&str],
         clean: bool,
         cache: Option<&Path>,
         report: &mut dyn FnMut(usize, usize),
-    ) -> Result<Vec<EncodedText>> {
+    ) -> Result<EncodedTexts> {
         let weights = WeightFiles::open(&self.folder.join(TEXT_ENCODER))?;
+        let tokenizer = Tokenizer::open(&self.folder.join(TOKENIZER))?;
+        let readings = texts.iter().map(|text| tokenizer.read(text, clean)).collect::<Result<Vec<_>>>()?;
         let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), fingerprint(&weights)?))).transpose()?;
-        let place = |text: &str| {
+        // What is read decides, so a tokenizer that was exchanged cannot be answered from what another one read.
+        let place = |reading: &Reading| {
             let (folder, fingerprint) = cache.as_ref()?;
-            let hash = Sha256::digest(format!("{fingerprint}\n{clean}\n{text}"));
+            let hash = Sha256::digest(format!("{fingerprint}\n{:?}", reading.tokens.ids));
             Some(folder.join(format!("{}.safetensors", hexadecimal(&hash))))
         };
-        let mut encoded: Vec<Option<EncodedText>> = texts.iter().map(|text| place(text).and_then(|path| cached(&path))).collect();
-        let mut new: Vec<&str> = texts.iter().zip(&encoded).filter(|(_, found)| found.is_none()).map(|(text, _)| *text).collect();
-        new.sort_unstable();
-        new.dedup();
+        let width = self.transformer.caption_channels;
+        let look_up = |reading: &Reading| {
+            let tokens = kept::find(&place(reading)?, TOKENS, &[MAX_LENGTH, width])?;
+            Some(EncodedText { tokens, length: reading.tokens.length })
+        };
+        let mut encoded: Vec<Option<EncodedText>> = readings.iter().map(look_up).collect();
+        let mut new: Vec<usize> = (0..texts.len()).filter(|&index| encoded[index].is_none()).collect();
+        new.sort_by_key(|&index| &readings[index].tokens.ids);
+        new.dedup_by_key(|index| &readings[*index].tokens.ids);
+        let mut cache_error = None;
         if !new.is_empty() {
-            let encoder = TextEncoder::open(&self.folder.join(TOKENIZER), &weights)?.on(&self.device);
-            let results = encoder.encode(&new, clean, report)?;
-            for (text, result) in new.iter().zip(results) {
-                if let Some(path) = place(text) {
-                    keep(&path, &result)?;
+            let encoder = TextEncoder::new(tokenizer, &weights)?.on(&self.device);
+            let tokens: Vec<Tokens> = new.iter().map(|&index| readings[index].tokens.clone()).collect();
+            for (&index, result) in new.iter().zip(encoder.encode_tokens(&tokens, report)?) {
+                if let Some(path) = place(&readings[index]).filter(|_| cache_error.is_none()) {
+                    cache_error = kept::keep(&path, TOKENS, &result.tokens).err();
                 }
-                for (_, slot) in texts.iter().zip(&mut encoded).filter(|(other, _)| *other == text) {
+                for (_, slot) in readings.iter().zip(&mut encoded).filter(|(other, _)| other.tokens == readings[index].tokens) {
                     *slot = Some(result.clone());
                 }
             }
         }
         let missing = || Error::config("text", "was not encoded");
-        encoded.into_iter().map(|found| found.ok_or_else(missing)).collect()
+        let texts = encoded.into_iter().map(|found| found.ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
+        Ok(EncodedTexts { texts, readings, cache_error })
     }
 
     /// A name for the transformer's weights, and another one for others: from names, shapes and samples of the values.
@@ -341,12 +381,18 @@ fn was_stopped() -> Error {
 
 /// The sampler of the settings for this network.
 fn solver_config(settings: &T2vSettings, network: &T2vConfig) -> Result<SolverConfig> {
-    let mut config = SolverConfig::from_json(&settings.scheduler.to_string())?;
-    if let Some(name) = &settings.sampler {
-        config = config.with_kind(name.parse::<SolverKind>()?)?;
+    let kind = settings.sampler.as_deref().map(str::parse).transpose()?;
+    Ok(SolverConfig { eta: settings.eta, ..solver_of(&settings.scheduler, kind, network)? })
+}
+
+/// The sampler of a file's keys, or with `kind` another method for them, for this network.
+fn solver_of(keys: &Value, kind: Option<SolverKind>, network: &T2vConfig) -> Result<SolverConfig> {
+    let mut config = SolverConfig::from_json(&keys.to_string())?;
+    if let Some(kind) = kind {
+        config = config.with_kind(kind)?;
     }
-    config.eta = settings.eta;
-    let says = |key: &str| settings.scheduler.get(key).is_some();
+    config.eta = 0.0;
+    let says = |key: &str| keys.get(key).is_some();
     // diffusers clamps where a file says nothing: right for pixels, wrong for latents.
     config.clip_sample &= says("clip_sample");
     if config.kind == SolverKind::Ddpm && !says("variance_type") && network.out_channels > network.in_channels {
@@ -379,20 +425,4 @@ fn fingerprint(weights: &WeightFiles) -> Result<String> {
         }
     }
     Ok(hexadecimal(&hash.finalize()))
-}
-
-/// A text of the cache; `None` if it is not there, or damaged and to be made again.
-fn cached(path: &Path) -> Option<EncodedText> {
-    let (tensors, description) = weights::load(path).ok()?;
-    let tokens = tensors.get("tokens").ok()?.clone();
-    let length = usize::try_from(description?.get("length")?.as_u64()?).ok()?;
-    (tokens.rank() == 2 && length <= tokens.dims()[0]).then_some(EncodedText { tokens, length })
-}
-
-fn keep(path: &Path, text: &EncodedText) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_path_buf(), source })?;
-    }
-    let tensors = std::iter::once(("tokens".to_string(), text.tokens.to_device(&Device::Cpu)?)).collect();
-    Ok(weights::save(path, &tensors, Some(&serde_json::json!({ "length": text.length })))?)
 }

@@ -289,11 +289,8 @@ impl SolverConfig {
                 return refuse(key, format!("expected {low} to {high}, got {value}"));
             }
         }
-        if self.sigma_min.zip(self.sigma_max).is_some_and(|(min, max)| min >= max) {
-            return refuse(
-                "sigma_min",
-                format!("expected less than sigma_max, got {:?} and {:?}", self.sigma_min, self.sigma_max),
-            );
+        if let Some((min, max)) = self.sigma_min.zip(self.sigma_max).filter(|(min, max)| min >= max) {
+            return refuse("sigma_min", format!("expected less than sigma_max, got {min} and {max}"));
         }
         let default = Self::new(self.kind);
         for (key, is_default) in [

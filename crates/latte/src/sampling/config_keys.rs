@@ -10,6 +10,51 @@ use super::{DpmAlgorithm, SigmaSpacing, SolverConfig, SolverKind, StepFormula};
 use crate::diffusion::{PredictionType, TimestepSpacing, VarianceType};
 use crate::{Error, Result};
 
+/// All keys that some class has, and `eta`.
+pub(super) const KEYS: [&str; 41] = [
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+    "timestep_spacing",
+    "steps_offset",
+    "rescale_betas_zero_snr",
+    "clip_sample",
+    "clip_sample_range",
+    "thresholding",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "set_alpha_to_one",
+    "variance_type",
+    "interpolation_type",
+    "timestep_type",
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_lu_lambdas",
+    "euler_at_final",
+    "sigma_min",
+    "sigma_max",
+    "final_sigmas_type",
+    "solver_order",
+    "solver_type",
+    "lower_order_final",
+    "use_flow_sigmas",
+    "flow_shift",
+    "use_dynamic_shifting",
+    "time_shift_type",
+    "algorithm_type",
+    "lambda_min_clipped",
+    "skip_prk_steps",
+    "predict_x0",
+    "disable_corrector",
+    "solver_p",
+    "shift_terminal",
+    "eta",
+];
+
 /// Whether diffusers' class of `kind` has this key; `None` if no class has it.
 pub(super) fn knows(kind: SolverKind, key: &str) -> Option<bool> {
     use SolverKind as K;
@@ -76,6 +121,11 @@ fn with_quoted_words(text: &str) -> String {
 /// The `algorithm_type` of a file, if it has one.
 pub(super) fn algorithm(given: &BTreeMap<String, Value>) -> Result<Option<DpmAlgorithm>> {
     given.get("algorithm_type").filter(|value| !value.is_null()).map(|value| read("algorithm_type", value)).transpose()
+}
+
+/// The `solver_type` of a file, if it has one.
+pub(super) fn formula(given: &BTreeMap<String, Value>) -> Result<Option<StepFormula>> {
+    given.get("solver_type").filter(|value| !value.is_null()).map(|value| read("solver_type", value)).transpose()
 }
 
 /// Sets what the file says. `null` is the class's default.
@@ -244,4 +294,21 @@ enum VarianceName {
     FixedLargeLog,
     Learned,
     LearnedRange,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_some_methods_key_and_once_in_the_list() {
+        let mut sorted = KEYS.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), KEYS.len());
+        for key in KEYS {
+            assert!(SolverKind::ALL.into_iter().any(|kind| knows(kind, key) == Some(true)), "{key}");
+        }
+        assert_eq!(knows(SolverKind::Ddim, "no_such_key"), None);
+    }
 }

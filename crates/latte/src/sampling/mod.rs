@@ -11,6 +11,7 @@
 //! To add a method: one file with a type that implements [`Solver`], one variant of [`SolverKind`], its keys and defaults in
 //! `config.rs` and one line in [`SolverConfig::solver`].
 
+mod asked;
 mod beta_quantile;
 mod config;
 mod config_keys;
@@ -32,6 +33,7 @@ mod prediction;
 mod process;
 mod respaced_ddim;
 mod respaced_ddpm;
+mod same_run;
 mod sigma_grid;
 mod spacing;
 mod state;
@@ -46,6 +48,7 @@ use crate::diffusion::{Denoiser, PredictionType};
 use crate::noise::NoiseSource;
 use crate::{Error, Result};
 
+pub use asked::{AskedFor, Sampling};
 pub use config::SolverConfig;
 pub use invert::{InvertOptions, ddim_reverse_step, invert};
 pub use options::{DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverKind, StepFormula, TimestepType};

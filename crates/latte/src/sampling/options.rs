@@ -203,6 +203,16 @@ pub enum DpmAlgorithm {
 }
 
 impl DpmAlgorithm {
+    /// Its name in `scheduler_config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DpmSolver => "dpmsolver",
+            Self::DpmSolverPlusPlus => "dpmsolver++",
+            Self::SdeDpmSolver => "sde-dpmsolver",
+            Self::SdeDpmSolverPlusPlus => "sde-dpmsolver++",
+        }
+    }
+
     /// Whether steps draw noise.
     pub fn is_stochastic(self) -> bool {
         matches!(self, Self::SdeDpmSolver | Self::SdeDpmSolverPlusPlus)
@@ -228,4 +238,17 @@ pub enum StepFormula {
     Bh1,
     /// UniPC with B(h) = eʰ − 1.
     Bh2,
+}
+
+impl StepFormula {
+    /// Its name in `scheduler_config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Midpoint => "midpoint",
+            Self::Heun => "heun",
+            Self::Logrho => "logrho",
+            Self::Bh1 => "bh1",
+            Self::Bh2 => "bh2",
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Sampling from the process that a class model was trained on, described by a [`DiffusionConfig`] instead of a
 //! `scheduler_config.json`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{RespacedDdim, RespacedDdpm, Solver, SolverConfig, SolverKind, config_keys};
+use super::{AskedFor, RespacedDdim, RespacedDdpm, Solver, SolverConfig, SolverKind, config_keys};
 use crate::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType, space_timesteps};
 use crate::{Error, Result};
 
@@ -20,7 +20,7 @@ const OF_TRAINING: [&str; 8] = [
 ];
 
 impl SolverConfig {
-    /// The method `kind` over the process `diffusion`, for `steps` steps, with `options` under their keys in
+    /// What is asked for (by default DDIM) over the process `diffusion`, for `steps` steps. Options have their keys in
     /// `scheduler_config.json`.
     ///
     /// DDIM and DDPM respace the process unless `timestep_spacing` says otherwise; the other methods spread their timesteps from
@@ -28,8 +28,21 @@ impl SolverConfig {
     ///
     /// # Errors
     ///
-    /// If an option is one that the method does not have, is not understood, or is decided by training.
-    pub fn of_process(diffusion: &DiffusionConfig, kind: SolverKind, steps: usize, options: &[(String, Value)]) -> Result<Self> {
+    /// If an option is one that the method does not have, has no effect, is not understood, or is decided by training.
+    pub fn of_process(diffusion: &DiffusionConfig, asked: &AskedFor<'_>, steps: usize) -> Result<Self> {
+        let configure = |keys: &Value, kind| Self::over(diffusion, kind, steps, keys);
+        let kind = asked.sampler.unwrap_or(SolverKind::Ddim);
+        let sampling = asked.of(&json!({ "_class_name": kind.class_name() }), steps, &configure)?;
+        let config = configure(&sampling.scheduler, sampling.sampler.unwrap_or(kind))?;
+        Ok(Self { eta: sampling.eta, ..config })
+    }
+
+    /// The method `kind` with the options `keys`.
+    fn over(diffusion: &DiffusionConfig, kind: SolverKind, steps: usize, keys: &Value) -> Result<Self> {
+        let keys = keys.as_object().cloned().unwrap_or_default();
+        if let Some(key) = OF_TRAINING.into_iter().find(|key| keys.contains_key(*key)) {
+            return Err(Error::config(key, "the model's training decides it: leave it out"));
+        }
         let is_official = matches!(kind, SolverKind::Ddim | SolverKind::Ddpm);
         let mut config = Self {
             num_train_timesteps: diffusion.num_timesteps,
@@ -42,15 +55,7 @@ impl SolverConfig {
             set_alpha_to_one: true,
             ..Self::new(kind)
         };
-        for (key, _) in options {
-            if OF_TRAINING.contains(&key.as_str()) {
-                return Err(Error::config(key, "the model's training decides it: leave it out"));
-            }
-            if config_keys::knows(kind, key) != Some(true) {
-                return Err(Error::config(key, format!("{kind} has no such option: leave it out, or take another method")));
-            }
-        }
-        config_keys::apply(&mut config, options.iter().cloned().collect())?;
+        config_keys::apply(&mut config, keys.into_iter().collect())?;
         if kind == SolverKind::Ddpm && config.variance == VarianceType::Learned && !config.timestep_spacing.has_count() {
             let what =
                 "this model's variance is the logarithm of sigma^2, which ddpm knows over a respaced process only: leave it out";

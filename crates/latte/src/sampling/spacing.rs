@@ -63,11 +63,12 @@ fn trailing(start: f64, stride: f64, count: usize) -> Vec<f64> {
 
 fn in_range(timesteps: Vec<f64>, n: usize) -> Result<Vec<f64>> {
     match timesteps.first() {
-        Some(&first) if first <= (n - 1) as f64 => Ok(timesteps),
-        first => Err(Error::config(
+        Some(&first) if first > (n - 1) as f64 => Err(Error::config(
             "steps_offset",
-            format!("the first timestep would be {first:?}, expected at most {}: take fewer steps or a smaller offset", n - 1),
+            format!("the first timestep would be {first}, expected at most {}: take fewer steps or a smaller offset", n - 1),
         )),
+        Some(_) => Ok(timesteps),
+        None => Err(Error::config("steps", "no timestep is left to visit: take more steps")),
     }
 }
 

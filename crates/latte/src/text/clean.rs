@@ -1,5 +1,6 @@
 //! Captions cleaned as the text-to-video model's training captions were.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
@@ -23,6 +24,31 @@ pub fn clean_caption(text: &str) -> String {
 pub(super) fn shortened(text: &str) -> &str {
     let end = text.char_indices().nth(MOST_CHARACTERS).map_or(text.len(), |(at, _)| at);
     &text[..end]
+}
+
+/// Whether some of the text is not looked at.
+pub(super) fn is_shortened(text: &str) -> bool {
+    shortened(text).len() < text.len()
+}
+
+/// Words of `text` that are not in `cleaned`, lowered, in their order.
+pub(super) fn removed_words(text: &str, cleaned: &str) -> Vec<String> {
+    let words = |text: &str| -> Vec<String> {
+        let lowered = text.to_lowercase();
+        lowered.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(String::from).collect()
+    };
+    let mut left: BTreeMap<String, usize> = BTreeMap::new();
+    for word in words(cleaned) {
+        *left.entry(word).or_default() += 1;
+    }
+    let mut removed = Vec::new();
+    for word in words(text) {
+        match left.get_mut(&word) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => removed.push(word),
+        }
+    }
+    removed
 }
 
 /// Patterns in the order in which they run, each with what replaces it. In Python's expressions `\w` is letters, numbers

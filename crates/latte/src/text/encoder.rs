@@ -4,7 +4,6 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use super::clean::{clean_caption, shortened};
 use super::t5::{T5Config, T5Encoder, tokens_of};
 use super::tokenizer::{Tokenizer, Tokens};
 use crate::Result;
@@ -72,10 +71,19 @@ impl<'s> TextEncoder<'s> {
     ///
     /// If a file is missing or damaged, or the weights do not fit.
     pub fn open(tokenizer: &Path, weights: &'s WeightFiles) -> Result<Self> {
+        Self::new(Tokenizer::open(tokenizer)?, weights)
+    }
+
+    /// From a tokenizer, and the encoder's weights with the `config.json` beside them.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or damaged, or the weights do not fit.
+    pub fn new(tokenizer: Tokenizer, weights: &'s WeightFiles) -> Result<Self> {
         let wrong = |what: String| refuse(weights.path(), what);
         let config = weights.config().ok_or_else(|| wrong(format!("has no {CONFIG} beside the weights")))?;
         let config = T5Config::from_json(config).map_err(|e| wrong(format!("{CONFIG}: {e}")))?;
-        Ok(Self { tokenizer: Tokenizer::open(tokenizer)?, encoder: T5Encoder::new(config, weights)? })
+        Ok(Self { tokenizer, encoder: T5Encoder::new(config, weights)? })
     }
 
     /// The same at work on `device`; what it gives is on the CPU.
@@ -83,19 +91,27 @@ impl<'s> TextEncoder<'s> {
         Self { encoder: self.encoder.on(device), ..self }
     }
 
-    /// Encodes texts, cleaned before ([`clean_caption`]) if `clean` is set. `on_layer` hears how many layers of all are done.
+    /// Encodes texts, cleaned before ([`clean_caption`](super::clean_caption)) if `clean` is set. `on_layer` hears how many layers of
+    /// all are done.
     ///
     /// # Errors
     ///
     /// If weights cannot be read or memory runs out.
     pub fn encode(&self, texts: &[&str], clean: bool, on_layer: &mut dyn FnMut(usize, usize)) -> Result<Vec<EncodedText>> {
+        let read = |text: &&str| Ok(self.tokenizer.read(text, clean)?.tokens);
+        self.encode_tokens(&texts.iter().map(read).collect::<Result<Vec<_>>>()?, on_layer)
+    }
+
+    /// As [`encode`](Self::encode), of texts that were tokenised before.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_tokens(&self, texts: &[Tokens], on_layer: &mut dyn FnMut(usize, usize)) -> Result<Vec<EncodedText>> {
         let layers = self.encoder.config().num_layers;
         let total = layers * texts.len().div_ceil(TOGETHER);
         let mut encoded = Vec::with_capacity(texts.len());
-        for (index, batch) in texts.chunks(TOGETHER).enumerate() {
-            let cleaned = |text: &str| if clean { clean_caption(text) } else { shortened(text).to_string() };
-            let tokens =
-                batch.iter().map(|text| self.tokenizer.encode(&cleaned(text), MAX_LENGTH)).collect::<Result<Vec<_>>>()?;
+        for (index, tokens) in texts.chunks(TOGETHER).enumerate() {
             let ids: Vec<Vec<u32>> = tokens.iter().map(|t| t.ids.clone()).collect();
             let mask = |t: &Tokens| (0..t.ids.len()).map(|i| u32::from(i < t.length)).collect();
             let masks: Vec<Vec<u32>> = tokens.iter().map(mask).collect();

@@ -5,11 +5,13 @@ mod clean;
 mod encoder;
 mod html;
 mod mend;
+mod reading;
 mod spiece;
 mod t5;
 mod tokenizer;
 
 pub use clean::clean_caption;
 pub use encoder::{EncodedText, MAX_LENGTH, PromptPair, TextEncoder};
+pub use reading::Reading;
 pub use t5::{T5Config, T5Encoder};
 pub use tokenizer::{Tokenizer, Tokens};

@@ -1,6 +1,7 @@
 //! Text to the token ids of T5, from `tokenizer.json` or straight from SentencePiece's `spiece.model`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Value;
@@ -37,6 +38,16 @@ pub struct Tokenizer {
     pieces: tokenizers::Tokenizer,
     end: u32,
     padding: u32,
+    /// Stands for what there is no token for; some tokenizers have one for everything.
+    unknown: Option<u32>,
+}
+
+/// Where the tokens of a text come from, in bytes of it.
+pub(super) struct Places {
+    /// A place for each token but the end-of-text token.
+    pub(super) pieces: Vec<Range<usize>>,
+    /// What there is no token for.
+    pub(super) unknown: Vec<Range<usize>>,
 }
 
 impl Tokenizer {
@@ -88,7 +99,8 @@ impl Tokenizer {
             tokenizer.token_to_id(token).ok_or_else(|| refuse(path, what()))
         };
         let (end, padding) = (id("eos_token", "</s>")?, id("pad_token", "<pad>")?);
-        Ok(Self { pieces: tokenizer, end, padding })
+        let unknown = tokenizer.token_to_id(token_text(&config["unk_token"]).unwrap_or("<unk>"));
+        Ok(Self { pieces: tokenizer, end, padding, unknown })
     }
 
     /// The ids of `text`, the end-of-text token included.
@@ -120,6 +132,18 @@ impl Tokenizer {
         let real = ids.len();
         ids.resize(length, self.padding);
         Ok(Tokens { ids, length: real, cut })
+    }
+}
+
+impl Tokenizer {
+    /// Where the tokens of `text` come from.
+    pub(super) fn places(&self, text: &str) -> Result<Places> {
+        let encoding =
+            self.pieces.encode(text, false).map_err(|e| Error::config("prompt", format!("cannot be tokenised: {e}")))?;
+        let pieces: Vec<Range<usize>> = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
+        let is_unknown = |id: &u32| self.unknown == Some(*id);
+        let unknown = encoding.get_ids().iter().zip(&pieces).filter(|(id, _)| is_unknown(id)).map(|(_, place)| place.clone());
+        Ok(Places { unknown: unknown.collect(), pieces })
     }
 }
 

@@ -172,7 +172,7 @@ fn text_to_video() -> (TextToVideo, T2vSettings, PromptPair) {
         compat_masking: false,
         fps: 8.0,
     };
-    let encoded = pipeline.encode_texts(&["a lighthouse", "rain"], true, None, &mut |_, _| {}).unwrap();
+    let encoded = pipeline.encode_texts(&["a lighthouse", "rain"], true, None, &mut |_, _| {}).unwrap().texts;
     let texts = PromptPair::new(&encoded[0], &encoded[1], false).unwrap();
     (pipeline, settings, texts)
 }

@@ -1,0 +1,101 @@
+//! Tensors that can be made again, as files: found again only if they are whole.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
+
+use crate::weights::{self, hexadecimal};
+use crate::{Error, Result};
+
+/// The key of a file's description that has the checksum of its values. Files of earlier versions have none.
+const CHECKSUM: &str = "sha256";
+
+/// The tensor of shape `shape` that [`keep`] wrote to `path`; `None` if it is not there, is damaged, or has values that are no numbers,
+/// and is to be made again.
+pub fn find(path: &Path, name: &str, shape: &[usize]) -> Option<Tensor> {
+    let (tensors, description) = weights::load(path).ok()?;
+    let tensor = tensors.get(name).ok()?.clone();
+    let values = (tensor.dims() == shape).then(|| tensor.flatten_all().ok()?.to_vec1::<f32>().ok()).flatten()?;
+    let expected = description.as_ref().and_then(|description| description.get(CHECKSUM));
+    let is_whole = expected.is_none_or(|expected| *expected == checksum(&values)) && values.iter().all(|value| value.is_finite());
+    is_whole.then_some(tensor)
+}
+
+/// Writes a tensor to `path`, and its folder.
+///
+/// # Errors
+///
+/// If it cannot be written; then nothing is left of it.
+pub fn keep(path: &Path, name: &str, tensor: &Tensor) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_path_buf(), source })?;
+    }
+    let tensor = tensor.to_device(&Device::Cpu)?;
+    let description = serde_json::json!({ CHECKSUM: checksum(&tensor.flatten_all()?.to_vec1::<f32>()?) });
+    let tensors = std::iter::once((name.to_string(), tensor)).collect();
+    Ok(weights::save(path, &tensors, Some(&description))?)
+}
+
+fn checksum(values: &[f32]) -> String {
+    let mut hash = Sha256::new();
+    for value in values {
+        hash.update(value.to_le_bytes());
+    }
+    hexadecimal(&hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tensor() -> Tensor {
+        Tensor::new(&[[1.5f32, -2.0, 0.25], [4.0, 5.0, 6.0]], &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn what_was_kept_is_found_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b.safetensors");
+        keep(&path, "x", &tensor()).unwrap();
+        let found = find(&path, "x", &[2, 3]).unwrap();
+        assert_eq!(found.to_vec2::<f32>().unwrap(), tensor().to_vec2::<f32>().unwrap());
+        assert!(find(&path, "y", &[2, 3]).is_none() && find(&path, "x", &[3, 2]).is_none());
+        assert!(find(&dir.path().join("none"), "x", &[2, 3]).is_none() && find(dir.path(), "x", &[2, 3]).is_none());
+        // As earlier versions wrote it, without a checksum.
+        let save = |tensor: Tensor| weights::save(&path, &std::iter::once(("x".to_string(), tensor)).collect(), None).unwrap();
+        save(tensor());
+        assert!(find(&path, "x", &[2, 3]).is_some());
+        save((tensor() / 0.0).unwrap());
+        assert!(find(&path, "x", &[2, 3]).is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let error = keep(&file.join("text/b.safetensors"), "x", &tensor()).unwrap_err().to_string();
+        assert!(error.contains("file/text: "), "{error}");
+    }
+
+    proptest! {
+        /// A byte of the values that was changed on the disk, or a file that was cut, is noticed.
+        #[test]
+        fn no_damage_to_values_passes(at in 0_usize..24, flip in 1_u8..=255, cut in 1_usize..100) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("b.safetensors");
+            keep(&path, "x", &tensor()).unwrap();
+            let whole = std::fs::read(&path).unwrap();
+            let mut bytes = whole.clone();
+            let place = bytes.len() - 24 + at;
+            bytes[place] ^= flip;
+            std::fs::write(&path, &bytes).unwrap();
+            prop_assert!(find(&path, "x", &[2, 3]).is_none());
+            std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+            prop_assert!(find(&path, "x", &[2, 3]).is_none());
+        }
+    }
+}

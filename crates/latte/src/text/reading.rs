@@ -1,0 +1,98 @@
+//! What the network reads of a text, and what is left out before.
+
+use super::clean::{clean_caption, is_shortened, removed_words, shortened};
+use super::encoder::MAX_LENGTH;
+use super::tokenizer::{Tokenizer, Tokens};
+use crate::Result;
+
+/// Characters of a text that a message quotes.
+const QUOTED: usize = 60;
+/// Pieces that a message lists.
+const LISTED: usize = 8;
+
+/// A text, as the network reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The token ids, cut and padded.
+    pub tokens: Tokens,
+    /// The text that they are of: cleaned, if it was.
+    pub text: String,
+    /// The text from where it is cut; `None` if it is whole.
+    pub rest: Option<String>,
+    /// Parts of the text that the tokenizer has no token for: the network sees that something is there, not what.
+    pub unknown: Vec<String>,
+    /// Words that cleaning took out.
+    pub removed: Vec<String>,
+    /// Whether cleaning left nothing of a text that had something.
+    pub emptied: bool,
+    /// Whether only a beginning was looked at, since the text is longer than any that can be read.
+    pub shortened: bool,
+}
+
+impl Tokenizer {
+    /// Reads a text as the encoder does: cleaned before ([`clean_caption`]) if `clean` is set, and at most [`MAX_LENGTH`] tokens of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::encode`].
+    pub fn read(&self, text: &str, clean: bool) -> Result<Reading> {
+        let looked_at = if clean { clean_caption(text) } else { shortened(text).to_string() };
+        let tokens = self.encode(&looked_at, MAX_LENGTH)?;
+        let places = self.places(&looked_at)?;
+        // The end-of-text token takes the last place.
+        let cut_at = places.pieces.get(MAX_LENGTH - 1).filter(|_| tokens.cut > 0).map(|piece| piece.start);
+        let rest = cut_at.map(|at| looked_at.get(at..).unwrap_or_default().trim().to_string());
+        // What is cut off is told as such.
+        let is_read = |start: usize| cut_at.is_none_or(|at| start < at);
+        let unknown = places.unknown.into_iter().filter(|place| is_read(place.start));
+        let unknown = unknown.map(|place| looked_at.get(place).unwrap_or_default().trim().to_string()).collect();
+        let removed = if clean { removed_words(shortened(text), &looked_at) } else { Vec::new() };
+        let emptied = looked_at.trim().is_empty() && !text.trim().is_empty();
+        Ok(Reading { tokens, rest, unknown, removed, emptied, shortened: is_shortened(text), text: looked_at })
+    }
+}
+
+impl Reading {
+    /// A sentence for each way in which something of the text is left out; none if the network reads all of it.
+    pub fn left_out(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        if self.emptied {
+            told.push("cleaning leaves nothing of it, so an empty text is read (--no-clean-caption takes it as it is)".into());
+        } else if !self.removed.is_empty() {
+            told.push(format!("cleaning takes out {} (--no-clean-caption takes it as it is)", listed(&self.removed)));
+        }
+        if !self.unknown.is_empty() {
+            told.push(format!("the tokenizer does not know {}", listed(&self.unknown)));
+        }
+        if let Some(rest) = &self.rest {
+            let more = if self.shortened { "more than " } else { "" };
+            let read = self.tokens.length;
+            let all = read + self.tokens.cut;
+            told.push(format!("it has {more}{all} tokens, and {read} are read; it is cut before {}", quoted(rest)));
+        }
+        told
+    }
+}
+
+fn listed(parts: &[String]) -> String {
+    let mut different: Vec<&String> = Vec::new();
+    for part in parts {
+        if !different.contains(&part) {
+            different.push(part);
+        }
+    }
+    let more = if different.len() > LISTED { format!(" and {} more", different.len() - LISTED) } else { String::new() };
+    let first: Vec<String> = different.into_iter().take(LISTED).map(|part| quoted(part)).collect();
+    first.join(", ") + &more
+}
+
+/// The text in quotes and on one line: its beginning, if it is long. Characters that a terminal would obey are escaped.
+fn quoted(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    let beginning: String = line.chars().take(QUOTED).collect();
+    let end = if beginning.len() < line.len() { "…" } else { "" };
+    let shown: String =
+        beginning.chars().map(|c| if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() }).collect();
+    format!("\"{shown}{end}\"")
+}

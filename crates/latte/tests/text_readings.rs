@@ -1,0 +1,82 @@
+//! What of a text the network reads, and that the rest is told: with both files of a tokenizer.
+
+use std::path::Path;
+
+use latte::Result;
+use latte::text::{MAX_LENGTH, Tokenizer};
+use proptest::prelude::*;
+
+fn tokenizers() -> Result<[Tokenizer; 2]> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/tiny-latte-t2v/tokenizer");
+    Ok([Tokenizer::from_json(&folder)?, Tokenizer::from_spiece(&folder)?])
+}
+
+#[test]
+fn a_text_that_is_read_whole_is_no_news() -> Result<()> {
+    for tokenizer in tokenizers()? {
+        for text in ["", "  ", "a cat", "A dog, running in the sea."] {
+            let reading = tokenizer.read(text, true)?;
+            assert_eq!(reading.left_out(), Vec::<String>::new(), "{text}: {reading:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_long_text_is_told_with_where_it_is_cut() -> Result<()> {
+    for tokenizer in tokenizers()? {
+        let text = "a cat ".repeat(200);
+        let reading = tokenizer.read(&text, true)?;
+        let [told] = reading.left_out().try_into().unwrap_or_else(|told| panic!("{told:?}"));
+        let all = tokenizer.ids(text.trim())?.len();
+        assert!(told.starts_with(&format!("it has {all} tokens, and {MAX_LENGTH} are read; it is cut before \"")), "{told}");
+        assert!(told.ends_with("…\""), "{told}");
+        let rest = reading.rest.unwrap_or_default();
+        // What is read and the rest are the whole text.
+        let read = text.trim().strip_suffix(&rest).unwrap_or_else(|| panic!("{rest}")).trim();
+        assert_eq!(tokenizer.ids(read)?.len(), MAX_LENGTH);
+        // Too long to be looked at whole.
+        let told = tokenizer.read(&text.repeat(100), true)?.left_out();
+        assert!(told[0].starts_with("it has more than "), "{told:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_cleaning_and_the_tokenizer_lose_is_told() -> Result<()> {
+    for tokenizer in tokenizers()? {
+        let told = |text: &str, clean| tokenizer.read(text, clean).map(|reading| reading.left_out().join("; "));
+        let empty = told("一只猫在跳舞", true)?;
+        assert!(empty.contains("leaves nothing") && empty.contains("--no-clean-caption"), "{empty}");
+        assert!(told("!!!", true)?.is_empty() || told("!!!", true)?.contains("leaves nothing"));
+        let part = told("a cat 一只猫 photo.png", true)?;
+        assert!(part.contains("takes out \"一只猫\"") && part.contains("\"png\"") && !part.contains("cat\""), "{part}");
+        let unknown = told("a cat 一只猫", false)?;
+        assert!(unknown.contains("does not know") && unknown.contains('猫'), "{unknown}");
+        assert!(told("a\u{1b}[2J cat \u{2603}", false)?.contains('\u{2603}'));
+        assert!(!told("\u{1b}[2J\u{2603}", false)?.contains('\u{1b}'), "nothing that a terminal obeys");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Nothing is left out without being told.
+    #[test]
+    fn whatever_is_left_out_is_told(words in prop::collection::vec("[a-z]{1,6}|[A-Z]{2}|\\PC{1,3}|一只猫|[0-9.,!]{1,4}", 0..160), clean: bool) {
+        let text = words.join(" ");
+        for tokenizer in tokenizers().unwrap_or_else(|e| panic!("{e}")) {
+            let reading = tokenizer.read(&text, clean).unwrap_or_else(|e| panic!("{e}"));
+            let told = reading.left_out();
+            let ids = tokenizer.ids(&reading.text).unwrap_or_else(|e| panic!("{e}"));
+            prop_assert_eq!(ids.len() > MAX_LENGTH, reading.rest.is_some());
+            prop_assert_eq!(ids.len() > MAX_LENGTH, told.iter().any(|line| line.contains("is cut before")));
+            let read = &reading.tokens.ids[..reading.tokens.length];
+            let unknown = read.iter().any(|id| *id == 2);
+            prop_assert_eq!(unknown, told.iter().any(|line| line.contains("does not know")), "{:?}", &reading);
+            prop_assert!(!clean || text.is_empty() || !reading.text.is_empty() || told.iter().any(|line| line.contains("nothing")));
+            prop_assert!(told.iter().all(|line| !line.contains(char::is_control)), "{:?}", told);
+        }
+    }
+}
