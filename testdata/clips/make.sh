@@ -15,6 +15,18 @@ ff -i h264_bframes.mp4 -ss 1.3 -c copy -avoid_negative_ts disabled h264_edit_lis
 ff -i h264_bframes.mp4 -t 2 -c copy -movflags frag_keyframe+empty_moov h264_fragments.mp4
 # Pictures that are shown before the key frame after which they are decoded.
 ff "${source[@]}" -frames:v 70 "${x264[@]}" -x264-params open-gop=1:keyint=30:bframes=3 -crf 30 h264_open_gop.mp4
+# Composition offsets below zero, in fragments and without.
+ff -i h264_bframes.mp4 -t 1 -c copy -movflags cmaf h264_cmaf.mp4
+ff -i h264_bframes.mp4 -t 1 -c copy -movflags +negative_cts_offsets h264_negative_offsets.mp4
+# Cut without decoding at the key frame of an open group: pictures at the start refer to others that are not there.
+ff "${source[@]}" -frames:v 60 "${x264[@]}" -x264-params open-gop=1:keyint=20:bframes=4:b-pyramid=normal:scenecut=0 -crf 30 open.mp4
+ff -ss 0.9 -i open.mp4 -c copy -use_editlist 0 h264_open_cut.mp4
+ff -ss 0.9 -i open.mp4 -c copy -movflags cmaf h264_open_cut_fragments.mp4
+ff "${source[@]}" -frames:v 60 -c:v libx265 -x265-params log-level=none:open-gop=1:keyint=20:bframes=4:scenecut=0:pools=none:frame-threads=1 \
+  -crf 32 -pix_fmt yuv420p open.mp4
+ff -ss 0.9 -i open.mp4 -c copy -use_editlist 0 hevc_open_cut.mp4
+ff -ss 0.9 -i open.mp4 -c copy hevc_open_cut.mkv
+rm open.mp4
 # 50 x 38: the coded size is 64 x 48, the rest is cropped.
 ff -f lavfi -i testsrc2=s=50x38:r=25 -frames:v 12 "${x264[@]}" -crf 24 h264_cropped.mp4
 ff "${source[@]}" -frames:v 12 "${x264[@]}" -crf 28 upright.mp4

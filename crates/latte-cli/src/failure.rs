@@ -1,11 +1,13 @@
 //! Errors on their way to the terminal: one line, and an exit code that says whose turn it is.
 //!
 //! Exit code 2: the input is wrong (a file, an option, a configuration), and the line says what to do. Exit code 1: the work
-//! itself failed (the disk is full, the loss is no number).
+//! itself failed (the disk is full, the loss is no number). 130 and 143: Ctrl-C, or a request to terminate, stopped the work.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::process::ExitCode;
+
+use crate::interrupt::Interrupted;
 
 /// Input that the command itself refuses.
 #[derive(Debug)]
@@ -26,6 +28,10 @@ pub(crate) fn bad_input(message: impl Into<String>) -> anyhow::Error {
 
 /// Prints the error as one line and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    // Who asked for it need not be told.
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return ExitCode::from(interrupted.exit_code());
+    }
     crate::terminal::note(&format!("error: {}", one_line(error)));
     ExitCode::from(if is_bad_input(error) { 2 } else { 1 })
 }
@@ -113,7 +119,7 @@ fn is_bad_weights(error: &latte::weights::Error) -> bool {
 fn is_bad_training_input(error: &latte_train::Error) -> bool {
     use latte_train::Error;
     match error {
-        Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } => true,
+        Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } | Error::NewerLayout { .. } => true,
         // Transparent: the chain of causes goes past them.
         Error::Latte(inner) => is_bad_model_input(inner),
         Error::Video(latte_video::Error::Io { source, .. }) => is_bad_path(source),

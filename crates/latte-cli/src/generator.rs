@@ -10,9 +10,10 @@ use latte::model::Condition;
 use latte::pipeline::{Recipe, Request};
 use latte::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels};
 use latte_ops::Precision;
-use latte_train::{AutoencoderKind, ClipMaker, MadeClip, ModelCard, find_weights, load_weights};
+use latte_train::{AutoencoderKind, ClipMaker, LoadedWeights, MadeClip, ModelCard, find_weights, open_weights};
 
 use crate::failure::bad_input;
+use crate::terminal::note;
 
 /// A trained model, ready to sample from.
 #[derive(Debug)]
@@ -44,7 +45,8 @@ impl Generator {
         if raw && !path.is_file() {
             file.set_file_name("model.safetensors");
         }
-        let (weights, card) = load_weights(&file)?;
+        let LoadedWeights { weights, card, notes } = open_weights(&file)?;
+        notes.iter().for_each(|line| note(line));
         let autoencoder = autoencoder(&card, vae, &file, precision, device)?;
         let weights = weights.to_device(device)?;
         let maker = ClipMaker::new(card, autoencoder, weights).with_context(|| format!("{}", file.display()))?;
@@ -139,6 +141,7 @@ fn autoencoder(
         }
     };
     let autoencoder = AutoencoderKl::open_on(device, path, precision)?;
+    autoencoder.notes().iter().for_each(|line| note(line));
     let expected = card.vae.as_ref().map_or_else(KlConfig::stable_diffusion, |vae| vae.config.clone()).latent_space()?;
     let shape = |space: &LatentSpace| (space.channels(), space.downsample_factor());
     if shape(autoencoder.space()) != shape(&expected) {

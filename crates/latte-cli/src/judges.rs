@@ -39,7 +39,10 @@ impl Judges {
     /// If a detector cannot be opened or the real clips cannot be read.
     pub(crate) fn of(config: &TrainConfig) -> anyhow::Result<Option<Self>> {
         let Some(evaluation) = &config.evaluation else { return Ok(None) };
-        let judges = evaluation.detectors.iter().map(|detector| OneDetector::open(detector, evaluation, config));
+        // What is wrong with the last of them is said before the first one works.
+        let planned = evaluation.detectors.iter().map(|detector| PlannedDetector::new(detector, evaluation, config));
+        let planned = planned.collect::<anyhow::Result<Vec<_>>>()?;
+        let judges = planned.into_iter().map(|planned| planned.open(evaluation, config));
         Ok(Some(Self { judges: judges.collect::<anyhow::Result<_>>()?, told: BTreeSet::new() }))
     }
 }
@@ -61,8 +64,16 @@ impl Judge for Judges {
     }
 }
 
-impl OneDetector {
-    fn open(choice: &str, evaluation: &EvaluationConfig, config: &TrainConfig) -> anyhow::Result<Self> {
+/// A detector whose file is sound, before it is ready.
+struct PlannedDetector {
+    choice: DetectorChoice,
+    kind: Kind,
+    task: Task,
+    protocol: Protocol,
+}
+
+impl PlannedDetector {
+    fn new(choice: &str, evaluation: &EvaluationConfig, config: &TrainConfig) -> anyhow::Result<Self> {
         let Ok(choice) = choice.parse::<DetectorChoice>();
         let kind = choice.kind()?;
         let task = match kind {
@@ -95,6 +106,14 @@ impl OneDetector {
                 real.choice = latte_eval::protocol::Choice::Random;
             }
         });
+        choice.identify(kind, protocol.setup())?;
+        Ok(Self { choice, kind, task, protocol })
+    }
+
+    /// The detector, and the features of the real clips.
+    fn open(self, evaluation: &EvaluationConfig, config: &TrainConfig) -> anyhow::Result<OneDetector> {
+        let Self { choice, kind, task, protocol } = self;
+        let data = &config.data;
         let detector = choice.open(kind, protocol.setup())?;
         let location = data.location();
         let location = match &evaluation.real {
@@ -110,9 +129,11 @@ impl OneDetector {
             return Err(bad_input("evaluation: the real clips were not all looked at"));
         };
         note(&format!("evaluation: {name} against {} real clips in {}", real.names.len(), location.path.display()));
-        Ok(Self { detector, protocol, name, real: SetFeatures::Each(real) })
+        Ok(OneDetector { detector, protocol, name, real: SetFeatures::Each(real) })
     }
+}
 
+impl OneDetector {
     fn score(&self, clips: &ClipsInMemory) -> latte_eval::Result<Score> {
         let frames;
         let clips = if self.protocol.frames == 1 {

@@ -7,12 +7,14 @@ mod device;
 mod dtype;
 mod failure;
 mod generator;
+mod interrupt;
 mod judges;
 mod memory;
 mod output;
 mod plot;
 mod progress;
 mod terminal;
+mod tips;
 
 use std::process::ExitCode;
 
@@ -59,7 +61,11 @@ static ALLOCATOR: latte_ops::Recycling = latte_ops::Recycling::new();
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return failure::report_usage(&error),
+        Err(mut error) => {
+            let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+            tips::correct(&mut error, &Cli::command(), &args);
+            return failure::report_usage(&error);
+        }
     };
     let result = match cli.command {
         Command::Demo(args) => commands::demo::run(&args),

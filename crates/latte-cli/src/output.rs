@@ -1,35 +1,112 @@
-//! Where commands write: looked at before any work, and what to say of results that have other names than they were to have.
+//! Where commands write: checked before any work (a run must not end with "no such folder"), and what to say of results that have
+//! other names than they were to have, or were compressed more than usual.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
-use latte_video::results::Renamed;
+use latte_video::encode::Mp4Options;
+use latte_video::results::{Coarse, Renamed, ResultFolder};
 
 use crate::failure::bad_input;
+use crate::terminal::note;
 
 /// As much as is written to see whether a folder takes something: more than a full disk would.
 const PROBE: [u8; 4096] = [0; 4096];
 
-/// Makes the folder, and writes and removes a small file in it.
+/// Makes the folder of the file `path` where it is missing, and tries that a file can be written there. `what` opens the error: the
+/// option that named the path, such as `--json`.
 ///
 /// # Errors
 ///
-/// If that cannot be done; then the work need not be begun.
-pub(crate) fn check_output_folder(folder: &Path) -> anyhow::Result<()> {
-    let refused = |e: std::io::Error| {
-        let what = if folder.exists() && !folder.is_dir() { "is a file, expected a folder".into() } else { e.to_string() };
-        bad_input(format!("{}: cannot be written to: {what}; name another folder", folder.display()))
-    };
-    fs::create_dir_all(folder).map_err(refused)?;
-    let probe = folder.join(format!(".latte-probe-{}", std::process::id()));
-    let written = fs::File::create(&probe).and_then(|mut file| file.write_all(&PROBE).and_then(|()| file.sync_all()));
-    let removed = fs::remove_file(&probe);
-    written.and(removed).map_err(refused)
+/// If no file can be written there.
+pub(crate) fn check_output_file(what: &str, path: &Path) -> anyhow::Result<()> {
+    let refuse = |why: String| Err(bad_input(format!("{what} {}: {why}", path.display())));
+    if path.as_os_str().is_empty() || path.file_name().is_none() {
+        return refuse("expected the name of a file".into());
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return refuse("this is a folder; expected the name of a file".into()),
+        // A device or a pipe is written to where it is.
+        Ok(found) if !found.is_file() => return Ok(()),
+        _ => {}
+    }
+    let folder = folder_of(path);
+    let tried = fs::create_dir_all(folder).and_then(|()| try_writing(folder));
+    tried.or_else(|e| refuse(format!("no file can be written to the folder {} ({e}); name another place", shown(folder))))
+}
+
+/// Tries that the folder `path` is there, or can be made, and that files can be written into it. It leaves no folder behind that was
+/// not there before.
+///
+/// # Errors
+///
+/// If no file can be written there.
+pub(crate) fn check_output_folder(what: &str, path: &Path) -> anyhow::Result<()> {
+    let missing: Vec<PathBuf> = path
+        .ancestors()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .take_while(|folder| !folder.exists())
+        .map(Into::into)
+        .collect();
+    let tried = fs::create_dir_all(path).and_then(|()| try_writing(path));
+    // Only empty folders go: what another process has put there meanwhile stays.
+    for folder in &missing {
+        let _ = fs::remove_dir(folder);
+    }
+    tried.map_err(|e| {
+        let why = if path.is_file() {
+            "this is a file; expected a folder".into()
+        } else {
+            format!("no file can be written there ({e})")
+        };
+        bad_input(format!("{what} {}: {why}; name another folder", path.display()))
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn shown(folder: &Path) -> String {
+    if folder == Path::new(".") { "that the program runs in".into() } else { folder.display().to_string() }
+}
+
+/// Makes and removes a small file: permissions alone do not tell (a disk may be full, or mounted for reading only).
+fn try_writing(folder: &Path) -> std::io::Result<()> {
+    for number in 0.. {
+        let path = folder.join(format!(".latte-{}-{number}.tmp", std::process::id()));
+        match fs::File::create_new(&path) {
+            Ok(mut file) => {
+                let written = file.write_all(&PROBE).and_then(|()| file.sync_all());
+                return written.and(fs::remove_file(&path));
+            }
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && number < 100 => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Says what is out of the ordinary about the results of a folder: names, compression.
+pub(crate) fn tell(results: &ResultFolder, how: &str) {
+    let lines = about_renamed(results.renamed(), how).into_iter().chain(results.coarse().iter().map(about_coarse));
+    for line in lines {
+        note(&line);
+    }
+}
+
+fn about_coarse(Coarse { path, quantiser }: &Coarse) -> String {
+    let usual = Mp4Options::default().quantiser;
+    format!(
+        "{}: compressed more than usual (quantiser {quantiser} instead of {usual}), because noise takes more bits than the encoder has room \
+         for; gif and png frames are not compressed like that",
+        path.display()
+    )
 }
 
 /// A line about results that have other names than they were to have, if there are any. `how` says how the others would be replaced.
-pub(crate) fn about_renamed(renamed: &[Renamed], how: &str) -> Option<String> {
+fn about_renamed(renamed: &[Renamed], how: &str) -> Option<String> {
     const LISTED: usize = 4;
     match renamed {
         [] => None,
@@ -50,12 +127,44 @@ pub(crate) fn about_renamed(renamed: &[Renamed], how: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn said(checked: anyhow::Result<()>) -> String {
+        checked.unwrap_err().to_string()
+    }
+
     #[test]
-    fn folders_are_made_and_left_as_they_were() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("a/b");
-        check_output_folder(&folder).unwrap();
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    fn a_files_folder_is_made_and_nothing_else_is_left() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a/b/x.json");
+        check_output_file("--json", &path).unwrap();
+        assert!(path.parent().unwrap().read_dir().unwrap().next().is_none());
+        fs::write(&path, "before").unwrap();
+        check_output_file("--json", &path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before");
+        let below = path.join("y.json");
+        let found = said(check_output_file("--json", &below));
+        assert!(found.starts_with("--json ") && found.contains("y.json") && found.contains("name another place"), "{found}");
+        assert!(said(check_output_file("--json", place.path())).contains("this is a folder"));
+        assert!(said(check_output_file("--json", Path::new(""))).contains("expected the name of a file"));
+    }
+
+    #[test]
+    fn a_folder_is_tried_and_not_made() {
+        let place = tempfile::tempdir().unwrap();
+        check_output_folder("--out", &place.path().join("a/b")).unwrap();
+        check_output_folder("--out", place.path()).unwrap();
+        assert!(place.path().read_dir().unwrap().next().is_none());
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(said(check_output_folder("--out", &file)).contains("this is a file; expected a folder"));
+        assert!(said(check_output_folder("--out", &file.join("a"))).contains("name another folder"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_no_ordinary_file_needs_no_folder_that_can_be_written() {
+        check_output_file("--json", Path::new("/dev/null")).unwrap();
+        assert!(said(check_output_file("--json", Path::new("/proc/latte/x.json"))).contains("/proc/latte"));
+        assert!(said(check_output_folder("--out", Path::new("/proc/latte"))).contains("no file can be written"));
     }
 
     #[test]
@@ -72,7 +181,7 @@ mod tests {
             folders.push(dir.path().join("link"));
         }
         for folder in folders {
-            let error = check_output_folder(&folder).map_err(|e| e.to_string());
+            let error = check_output_folder("--out", &folder).map_err(|e| e.to_string());
             assert!(error.as_ref().is_err_and(|e| e.contains(&folder.display().to_string())), "{}: {error:?}", folder.display());
         }
     }

@@ -45,7 +45,7 @@ impl TrainingProgress {
 
     fn print(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.println(line),
+            Some(bar) => bar.suspend(|| note(line)),
             None => note(line),
         }
     }

@@ -1,13 +1,53 @@
 //! Lines for people: results on standard output, news of the work on standard error.
 
+use std::borrow::Cow;
 use std::io::Write;
 
-/// Writes a line to standard output. A closed pipe (`latte inspect … | head`) is no failure.
+use latte_textfile::printable;
+
+/// Writes a line, or several, to standard output. A closed pipe (`latte inspect … | head`) is no failure. Signs in names and texts
+/// that a terminal would obey are escaped.
 pub(crate) fn say(line: &str) {
+    say_styled(&shown(line));
+}
+
+/// Writes a line that has colours of this program's own in it to standard output as it is.
+pub(crate) fn say_styled(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Writes a line to standard error.
+/// Writes a line to standard error, without signs in it that a terminal would obey.
 pub(crate) fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", shown(line));
+}
+
+/// A text as it may be shown: line breaks and tabs stay.
+fn shown(text: &str) -> Cow<'_, str> {
+    let is_plain = |part: &str| matches!(printable(part), Cow::Borrowed(_));
+    let mut parts = text.split(['\n', '\t']);
+    if parts.all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let part = |part: &str| {
+        let (body, end) = part.strip_suffix(['\n', '\t']).map_or((part, ""), |body| (body, &part[body.len()..]));
+        printable(body).into_owned() + end
+    };
+    Cow::Owned(text.split_inclusive(['\n', '\t']).map(part).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_terminal_gets_nothing_to_obey() {
+        assert_eq!(shown("one\n\ttwo ü"), "one\n\ttwo ü");
+        assert_eq!(shown("a\u{1b}[2J\n\u{0}b\t\u{7f}\n"), "a\\u001b[2J\n\\u0000b\t\\u007f\n");
+        // What is JSON stays JSON, of the same meaning.
+        let json = "{\"a\": \"\u{feff}\u{7f}\"}";
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown(json)).unwrap(),
+            serde_json::from_str::<serde_json::Value>(json).unwrap()
+        );
+    }
 }

@@ -4,8 +4,6 @@
 mod place;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use place::{Place, text};
 
@@ -304,28 +302,6 @@ fn training_resumes_and_can_be_told_not_to() {
     let elsewhere = Place::train_args(&["output.run=other"]);
     let line = place.refused_at_once(&[&elsewhere[..], &["--resume"]].concat());
     assert!(line.contains("other"), "{line}");
-}
-
-#[cfg(unix)]
-#[test]
-fn ctrl_c_finishes_the_step_saves_and_ends_well() {
-    let place = Place::empty();
-    place.data();
-    let args = Place::train_args(&["train.max_steps=1000000", "output.checkpoint_every=1000000"]);
-    let mut child = place.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let metrics = place.path("run/metrics.jsonl");
-    let started = Instant::now();
-    while std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 3 {
-        assert!(started.elapsed() < Duration::from_mins(2), "no step was done");
-        assert_eq!(child.try_wait().unwrap(), None, "training ended by itself");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let steps = std::fs::read_to_string(&metrics).unwrap().lines().count();
-    assert_eq!(files(&place.path("run/checkpoints")), [format!("{steps:07}")]);
-    assert!(text(&output.stdout).contains(&format!("stopped after step {steps}")), "{}", text(&output.stdout));
 }
 
 #[test]

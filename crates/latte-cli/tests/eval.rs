@@ -98,6 +98,16 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
     refused(&run(args(real, "2", &["--frames", "9", "--protocol", "tf-fvd"])), "TfBilinear");
     // The same network with another ε is another detector.
     refused(&run(args(real, "2", &["--frames", "9", "--protocol", "videogpt"])), "and the detector that was asked for is");
+    // A number that is none is an error.
+    let mmd = ["eval", "mmd", "--real", &files[0], "--fake", &files[1], "--name", "pool"];
+    for (extra, expected) in [
+        (["--gamma", "nan"], "--gamma: expected a finite number, got NaN"),
+        (["--coef0", "inf"], "--coef0: expected a finite number"),
+        (["--degree", "2000000000"], "no finite number"),
+    ] {
+        let said = place.refused(&[&mmd[..], &extra, &["--coef0", "3"][..if extra[0] == "--degree" { 2 } else { 0 }]].concat());
+        assert!(said.contains(expected), "{extra:?}: {said}");
+    }
     // The same with a kernel, of the other output.
     let mmd = place.ok(&["eval", "mmd", "--real", &files[0], "--fake", &files[1], "--name", "pool"]);
     assert!(mmd.starts_with("mmd ") && mmd.contains("8 real and 8 generated rows of 1024"), "{mmd}");
@@ -205,14 +215,29 @@ fn bad_sets_are_one_clear_error_and_drops_are_counted() {
         (with("one", "one", &[]), "1 clips; fvd of fewer than 64 says nothing"),
         (with("one", "one", &["--shard", "3/2"]), "expected k/n with 1 ≤ k ≤ n"),
         (with("one", "one", &["--shard", "0/2"]), "expected k/n with 1 ≤ k ≤ n"),
-        (with("one", "one", &["--allow-few", "--cache", "file"]), "name one that can be written to"),
+        (with("one", "one", &["--allow-few", "--cache", "file"]), "this is a file; expected a folder"),
         (with("one", "one", &["--allow-few", "--neighbours", "3"]), "3 neighbours of 1 items"),
         (with("one", "one", &["--allow-few", "--bootstrap", "3"]), "needs at least 20"),
     ];
+    let features = || std::fs::read_dir(place.path("cache/eval")).map_or(0, Iterator::count);
     for (args, expected) in cases {
         let said = place.refused(&args);
         assert!(said.starts_with("error: ") && said.contains(expected), "{args:?}: {said}");
+        assert_eq!(features(), 0, "{args:?}: features were taken, and then came: {said}");
     }
+    // All that is wrong with any number is said before the first is worked on.
+    let mut header = br#"{"__metadata__":{"kind":"clip"},"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#.to_vec();
+    header.splice(0..0, (header.len() as u64).to_le_bytes());
+    std::fs::write(place.path("clip.safetensors"), [header, vec![0; 4]].concat()).unwrap();
+    let all =
+        ["eval", "all", "--real", "one", "--fake", "one", "--frames", "9", "--real-stride", "1", "--detector", "random-i3d"];
+    let said = place.refused(&[&all[..], &["--allow-few", "--detector", "clip.safetensors"]].concat());
+    assert!(said.contains("latte eval clipsim"), "{said}");
+    let said = place.refused(&[&all[..], &["--allow-few", "--detector", "file"]].concat());
+    assert!(said.contains("file"), "{said}");
+    let said = place.refused(&all);
+    assert!(said.contains("--allow-few"), "{said}");
+    assert_eq!(features(), 0);
     let (_, stderr) = place.both(&with("damaged", "one", &["--allow-few", "--json", "d.json"]));
     let score = place.json("d.json");
     let real = &score["real"];

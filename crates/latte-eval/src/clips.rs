@@ -339,7 +339,7 @@ fn look(item: &Item, needed: usize, decoder: Decoder) -> Found {
 /// The prompt in the `.json` file beside a video, which this program writes with what it makes of texts.
 fn caption_beside(place: &Place) -> Option<String> {
     let Place::Path(path) = place else { return None };
-    let text = std::fs::read_to_string(path.with_extension("json")).ok()?;
+    let text = latte_textfile::read(&path.with_extension("json")).ok()?;
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     let prompt = value.get("prompt").or_else(|| value.get("settings")?.get("prompt"))?;
     Some(prompt.as_str()?.to_string())

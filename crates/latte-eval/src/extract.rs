@@ -297,11 +297,28 @@ impl Work<'_> {
             let clips = Clips { pixels: &pixels, shape: [names.len(), frames, height, width] };
             for (tap, tensor) in self.taps.iter().zip(self.detector.features(clips, self.taps)?) {
                 let values = tensor.flatten_all()?.to_vec1()?;
-                outputs
-                    .insert(tap.name.to_string(), Features::new(values, tap.width, &self.origin.set.path.display().to_string())?);
+                outputs.insert(tap.name.to_string(), self.rows(values, tap, &names)?);
             }
         }
         let brightest = pixels.iter().copied().max().unwrap_or_default();
         Ok(Group { set: FeatureSet { origin: self.origin.clone(), names, outputs, brightest }, unreadable })
+    }
+
+    /// What the detector gave for the clips `names`. What is no number is said of the clip that it came from.
+    fn rows(&self, values: Vec<f32>, tap: &Tap, names: &[String]) -> Result<Features> {
+        let subject = self.origin.set.path.display().to_string();
+        if let Some(at) = values.iter().position(|value| !value.is_finite())
+            && let Some(clip) = names.get(at / tap.width)
+        {
+            let Tap { name, width } = tap;
+            let kind = &self.origin.detector.kind;
+            let what = format!(
+                "value {} of the output `{name}` of {kind} for the clip {clip} is {}, no finite number; look at the detector's weights",
+                at % width,
+                values[at]
+            );
+            return Err(Error::refused(subject, what));
+        }
+        Features::new(values, tap.width, &subject)
     }
 }

@@ -102,6 +102,10 @@ impl FeatureSet {
             let what = format!("holds part {} of {of}; put all parts together first: latte eval merge", number + 1);
             return Err(Error::File { path: path.to_path_buf(), what });
         }
+        let (rows, clips) = (set.names.len(), set.origin.set.clips);
+        if rows != clips {
+            return Err(wrong(path, format!("says that it is of {clips} clips and has {rows}; make the file again")));
+        }
         Ok(set)
     }
 }

@@ -10,10 +10,8 @@ use crate::metric::{
     frechet_of_moments, inception_score, kernel_distance, manifolds,
 };
 use crate::protocol::{Framing, Protocol, Sampling, Statistic};
-use crate::{Error, Result};
+use crate::{Error, Result, plan};
 
-/// Fewer clips give no number that is worth anything.
-const FEWEST: usize = 64;
 /// With fewer, numbers are far from those of many.
 const FEW: usize = 256;
 /// Sets without a brighter pixel are black, or have another range of values.
@@ -108,18 +106,8 @@ pub struct Parts {
 /// If the features are not what the protocol asks for (another detector, epsilon, preparation, number of frames, stride or size), the
 /// sets do not belong together, are too small or black, or the statistic cannot be had from what is there.
 pub fn judge(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures, extras: &Extras) -> Result<Score> {
-    if protocol.task.needs_real() != real.is_some() {
-        let what = if real.is_some() {
-            "compares with no real clips; leave them out"
-        } else {
-            "compares with real clips, and there are none"
-        };
-        return Err(Error::refused(protocol.task.name(), what));
-    }
-    let SetFeatures::Each(generated) = fake else {
-        let what = "only mean and covariance; of the generated clips features are needed: give the clips themselves";
-        return Err(Error::refused(fake.report().path.display().to_string(), what));
-    };
+    plan::needs(protocol, real.is_some())?;
+    let SetFeatures::Each(generated) = fake else { return Err(plan::only_moments(fake.report())) };
     let features = generated.output(&protocol.output)?;
     let mut warnings = doubts(protocol, real, generated, extras)?;
     let (value, mut parts) = statistic(protocol, real, features)?;
@@ -179,13 +167,7 @@ fn statistic(protocol: &Protocol, real: Option<&SetFeatures>, fake: &Features) -
             let found = inception_score(fake, *splits, *shuffle_seed)?;
             Ok((found.mean, Parts { deviation: Some(found.deviation), ..none }))
         }
-        (_, Some(SetFeatures::Moments(_, report))) => {
-            let what = format!(
-                "only mean and covariance, and {} needs features of every clip; give the clips themselves",
-                protocol.task.name()
-            );
-            Err(Error::refused(report.path.display().to_string(), what))
-        }
+        (_, Some(SetFeatures::Moments(_, report))) => Err(plan::needs_features(protocol, report)),
         _ => Err(Error::refused(protocol.task.name(), "its statistic does not fit the sets that there are")),
     }
 }
@@ -203,7 +185,7 @@ fn negative(distance: &Frechet) -> Option<String> {
 }
 
 /// Refuses features that are not what the protocol asks for; says where clips were chosen otherwise.
-fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &FeatureSet, role: &str) -> Result<Option<String>> {
+pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &FeatureSet, role: &str) -> Result<Option<String>> {
     let FeatureOrigin { detector, preparation, set: clips } = &set.origin;
     let differs = |what: &str, of_set: String, of_protocol: String| {
         let subject = format!("features of the {role} set {}", clips.path.display());
@@ -260,15 +242,9 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
     if let (Some(SetFeatures::Each(real)), Some(sampling)) = (real, &protocol.real) {
         warnings.extend(check_protocol(protocol, sampling, real, "real")?);
     }
-    let (items, usual) = if protocol.frames == 1 { ("frames", "50,000") } else { ("clips", "2048") };
-    let (n, d) = (fake.names.len(), fake.output(&protocol.output)?.width());
-    if n < FEWEST && !extras.allow_few {
-        let what = format!(
-            "{n} {items}; {} of fewer than {FEWEST} says nothing. Generate more (usual are {usual}), or allow few for a trial",
-            protocol.task.name()
-        );
-        return Err(Error::refused(format!("generated set {}", fake.origin.set.path.display()), what));
-    }
+    let (items, usual) = plan::items(protocol);
+    let d = fake.output(&protocol.output)?.width();
+    plan::too_few(protocol, "generated", &fake.origin.set, extras)?;
     if let Some(SetFeatures::Each(real)) = real {
         let (one, other) = (&real.origin, &fake.origin);
         if !one.detector.is_same(&other.detector) {
@@ -278,19 +254,8 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
             );
             return Err(Error::refused("features", what));
         }
-        if let (Some([h, w]), Some([fh, fw])) = (one.set.frame_size, other.set.frame_size)
-            && (h, w) != (fh, fw)
-        {
-            let what = format!(
-                "real ones have {w} × {h} pixels, generated ones {fw} × {fh}: the distance would measure the resizing; give one size \
-                 that both are brought to"
-            );
-            return Err(Error::refused("frames", what));
-        }
-        if real.names.len() < FEWEST && !extras.allow_few {
-            let what = format!("{} {items}; expected at least {FEWEST}. Take more, or allow few for a trial", real.names.len());
-            return Err(Error::refused(format!("real set {}", one.set.path.display()), what));
-        }
+        plan::same_size(&one.set, &other.set)?;
+        plan::too_few(protocol, "real", &one.set, extras)?;
     }
     for (role, set) in [("generated", Some(fake)), ("real", each(real))] {
         if let Some(set) = set.filter(|set| set.brightest <= DARK) {

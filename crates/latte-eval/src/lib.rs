@@ -14,6 +14,7 @@ pub mod framing;
 pub mod jpeg;
 pub mod judge;
 pub mod metric;
+pub mod plan;
 pub mod protocol;
 pub mod resize;
 

@@ -88,6 +88,65 @@ fn whole(extraction: Extraction) -> FeatureSet {
     }
 }
 
+/// One of four numbers of one clip in seven is none.
+struct Broken(Simple);
+
+impl Detector for Broken {
+    fn identity(&self) -> &Identity {
+        self.0.identity()
+    }
+
+    fn taps(&self) -> &'static [Tap] {
+        TAPS
+    }
+
+    fn min_frames(&self) -> usize {
+        2
+    }
+
+    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> latte_eval::Result<Vec<Tensor>> {
+        let mut values = self.0.features(clips, taps)?.remove(0).flatten_all()?.to_vec1::<f32>()?;
+        values.iter_mut().skip(4 * 6 + 2).step_by(4 * 7).for_each(|value| *value = f32::NAN);
+        Ok(vec![Tensor::from_vec(values, (clips.shape[0], 4), &Device::Cpu)?])
+    }
+}
+
+#[test]
+fn features_that_are_no_numbers_are_said_of_their_clip_and_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    videos(&dir.path().join("real"), 9, 12, 0);
+    let clips = open(&dir.path().join("real"), &protocol()).unwrap();
+    let cache = Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() };
+    let broken = Broken(Simple::new());
+    let failed = extract(&clips, &broken, protocol().preparation, TAPS, Some(&cache), &mut Unseen).unwrap_err().to_string();
+    let expected = format!("value 2 of the output `logits` of simple for the clip {} is NaN", clips.name(6));
+    assert!(failed.contains(&expected), "{failed}");
+    let key = std::fs::read_dir(&cache.folder).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(std::fs::read_dir(key).unwrap().count(), 0);
+}
+
+#[test]
+fn two_processes_that_do_the_same_at_once_do_not_meet() {
+    let dir = tempfile::tempdir().unwrap();
+    videos(&dir.path().join("real"), 9, 12, 0);
+    let clips = open(&dir.path().join("real"), &protocol()).unwrap();
+    let cache = Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() };
+    let take = || {
+        let taken = extract(&clips, &Simple::new(), protocol().preparation, TAPS, Some(&cache), &mut Unseen);
+        whole(taken.unwrap())
+    };
+    let expected = take();
+    for _ in 0..10 {
+        std::fs::remove_dir_all(&cache.folder).unwrap();
+        let found = std::thread::scope(|scope| [0; 4].map(|_| scope.spawn(take)).map(|thread| thread.join().unwrap()));
+        assert!(found.iter().all(|found| *found == expected));
+    }
+    let key = std::fs::read_dir(&cache.folder).unwrap().next().unwrap().unwrap().path();
+    let names: Vec<String> =
+        std::fs::read_dir(key).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(names, ["group-000000.safetensors"]);
+}
+
 #[derive(Default)]
 struct Heard {
     warnings: Vec<String>,

@@ -84,6 +84,18 @@ impl Decoder {
         Ok(this)
     }
 
+    /// Whether damage, from now on, is made up for where that is possible, as the `ffmpeg` program does. For streams that begin
+    /// behind pictures to which they refer. At first it is an error.
+    ///
+    /// # Errors
+    ///
+    /// If the library does not know the option.
+    pub fn tolerate_damage(&mut self, tolerate: bool) -> Result<()> {
+        let (name, value) = (c"err_detect", if tolerate { c"0" } else { c"explode" });
+        // SAFETY: the context is ours and alive; the strings are of C, and the library copies what it keeps of them.
+        check("setting an option", unsafe { (self.library.set_option)(self.context.as_ptr(), name.as_ptr(), value.as_ptr(), 0) })
+    }
+
     /// Takes one coded picture; its decoded picture will have this `tag`. All frames must be taken out after each.
     ///
     /// # Errors

@@ -56,6 +56,20 @@ pub enum Error {
     },
 }
 
+/// What libavcodec says to valid input of a kind that it does not know: `AVERROR_PATCHWELCOME`, the letters of "PAWE" as a number,
+/// and `ENOSYS` of the system, both negative.
+const UNKNOWN: [i32; 2] = [-0x4557_4150, -38];
+
+impl Error {
+    /// Whether the stream may be whole, and another decoder may decode it.
+    pub fn is_unsupported(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => UNKNOWN.contains(code),
+            _ => true,
+        }
+    }
+}
+
 fn known() -> String {
     let releases = RELEASES.iter().rev().map(|(release, codec, util)| format!("{codec} with {util} (FFmpeg {release})"));
     releases.collect::<Vec<_>>().join(", ")
@@ -64,6 +78,14 @@ fn known() -> String {
 #[cfg(test)]
 mod tests {
     use super::Error;
+
+    #[test]
+    fn damage_is_told_from_what_is_unknown() {
+        let refused = |code| Error::Refused { what: "decoding", code };
+        // AVERROR_INVALIDDATA, the letters of "INDA".
+        assert!(!refused(-0x4144_4E49).is_unsupported() && refused(-0x4557_4150).is_unsupported());
+        assert!(Error::NoDecoder("h264").is_unsupported());
+    }
 
     #[test]
     fn an_unknown_version_is_told_with_those_that_are_known() {

@@ -119,6 +119,7 @@ mod tests {
     /// `f` of all values, if the processor can.
     fn each(values: &[f32], f: unsafe fn(__m512) -> __m512) -> Option<Vec<f32>> {
         if InstructionSet::detected() < InstructionSet::Avx512 {
+            needs::not_run("avx512", "exponentials are not compared");
             return None;
         }
         let mut results = vec![0f32; values.len()];

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use latte::diffusion::{DiffusionConfig, TimestepSampler};
 use latte::model::{Hints, LatteConfig};
 use latte::noise::RngState;
-use latte::weights::{self, Pretrained, WeightFiles, WeightKind};
+use latte::weights::{self, Pretrained, TensorSource, WeightFiles, WeightKind};
 use latte_ops::Parameters;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -207,35 +207,60 @@ pub fn find_weights(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Weights, and what must be known to sample from them.
+#[derive(Debug)]
+pub struct LoadedWeights {
+    /// The weights.
+    pub weights: Parameters,
+    /// What they are of.
+    pub card: ModelCard,
+    /// Which of several sets of weights was taken, and what was taken for granted, where there was something to decide. In words.
+    pub notes: Vec<String>,
+}
+
 /// Reads weights and what must be known to sample from them. `path` is taken as [`find_weights`] does. Files of other programs are
 /// taken as [`load_pretrained`] does.
 ///
 /// # Errors
 ///
 /// If there are none, they are damaged, or the file tells of no model.
-pub fn load_weights(path: &Path) -> Result<(Parameters, ModelCard)> {
+pub fn open_weights(path: &Path) -> Result<LoadedWeights> {
     let path = find_weights(path)?;
     let files = Pretrained::open(&path)?;
-    match (files.files().metadata().contains_key(weights::DESCRIPTION), files.kind()) {
-        (true, _) => load_with_card(&path),
-        (false, WeightKind::Latte) => load_pretrained(&files, Hints::default()),
+    let mut notes: Vec<String> = files.note().into_iter().collect();
+    let (weights, card) = match (files.files().is_described(), files.kind()) {
+        (true, _) => {
+            let card = read_card(files.files())?;
+            let tensor = |name: String| Ok((name.clone(), files.tensor(&name)?));
+            (files.names().into_iter().map(tensor).collect::<weights::Result<_>>()?, card)
+        }
+        (false, WeightKind::Latte) => {
+            let (weights, assumed) = load_pretrained(&files, Hints::default())?;
+            notes.push(assumed.note(&path));
+            (weights, assumed.card)
+        }
         // Said before anything is read, which may be larger than the memory.
-        (false, other) => Err(no_card(&path, &format!("it holds {other}"))),
-    }
+        (false, other) => return Err(no_card(&path, &format!("it holds {other}"))),
+    };
+    Ok(LoadedWeights { weights, card, notes })
 }
 
-/// The card in the header of a file of weights that this program wrote. No tensor is read.
+/// As [`open_weights`], without its notes.
+///
+/// # Errors
+///
+/// As [`open_weights`].
+pub fn load_weights(path: &Path) -> Result<(Parameters, ModelCard)> {
+    open_weights(path).map(|opened| (opened.weights, opened.card))
+}
+
+/// The card in a file of weights that this program wrote. No tensor is read.
 ///
 /// # Errors
 ///
 /// If there is none, or it cannot be understood.
 pub fn read_card(files: &WeightFiles) -> Result<ModelCard> {
     card_of(files.path(), files.description()?)
-}
-
-fn load_with_card(path: &Path) -> Result<(Parameters, ModelCard)> {
-    let (tensors, description) = weights::load(path)?;
-    Ok((tensors, card_of(path, description)?))
 }
 
 /// The card that the description of the weights in `path` is.
@@ -259,15 +284,14 @@ struct Format {
 
 fn check_format(path: &Path, format: u32) -> Result<()> {
     if format > FORMAT {
-        let what = format!("written in layout {format} by a newer version; this one reads up to {FORMAT}: please update");
-        return Err(Error::checkpoint(path, what));
+        return Err(Error::NewerLayout { path: path.to_path_buf(), layout: format, known: FORMAT });
     }
     Ok(())
 }
 
 /// Reads the state of a run, of this kind of training or another.
 pub(crate) fn read_state<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = latte_textfile::read(path).map_err(Error::io(path))?;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| not_understood(path, e.message()))?;
     let format = table.get("format").and_then(toml::Value::as_integer).unwrap_or_default();
     check_format(path, u32::try_from(format).unwrap_or(u32::MAX))?;

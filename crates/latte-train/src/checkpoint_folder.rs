@@ -34,11 +34,18 @@ impl CheckpointFolder {
     ///
     /// If the folder exists and cannot be read.
     pub fn list(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let mut found = self.numbered()?;
+        found.retain(|(_, path)| path.join(STATE_FILE).is_file());
+        Ok(found)
+    }
+
+    /// All folders with the name of a checkpoint, oldest first.
+    fn numbered(&self) -> Result<Vec<(u64, PathBuf)>> {
         let mut found = Vec::new();
         for path in self.entries()? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if let (true, Ok(step)) = (name.bytes().all(|b| b.is_ascii_digit()), name.parse())
-                && path.join(STATE_FILE).is_file()
+                && path.is_dir()
             {
                 found.push((step, path));
             }
@@ -51,9 +58,25 @@ impl CheckpointFolder {
     ///
     /// # Errors
     ///
-    /// If the folder exists and cannot be read.
+    /// If the folder exists and cannot be read, or a newer checkpoint is not whole.
     pub fn latest(&self) -> Result<Option<PathBuf>> {
-        Ok(self.list()?.pop().map(|(_, path)| path))
+        let newest = self.list()?.pop();
+        // A checkpoint gets its name when it is whole: one without that file has lost it. To go back silently would be wrong.
+        let all = self.numbered()?;
+        if let Some((_, path)) = all.last().filter(|(step, _)| newest.as_ref().is_none_or(|(whole, _)| step > whole)) {
+            let what = format!("the newest checkpoint has no {STATE_FILE}; {}", self.way_on_without(path)?);
+            return Err(Error::checkpoint(path, what));
+        }
+        Ok(newest.map(|(_, path)| path))
+    }
+
+    /// What to do where the checkpoint at `path` is of no use: the end of a message.
+    pub(crate) fn way_on_without(&self, path: &Path) -> Result<String> {
+        let before = self.list()?.into_iter().map(|(_, other)| other).rfind(|other| other != path);
+        Ok(match before {
+            Some(before) => format!("remove the folder {} to go on from the one before, {}", path.display(), before.display()),
+            None => format!("there is no other one: remove the folder {} to begin anew", path.display()),
+        })
     }
 
     /// Removes what a killed process left half-written.

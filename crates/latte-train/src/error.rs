@@ -35,6 +35,16 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         what: String,
     },
+    /// A checkpoint that a newer version of this program wrote.
+    #[error("{path}: written in layout {layout} by a newer version; this one reads up to {known}: please update")]
+    NewerLayout {
+        /// The checkpoint, or a file in it.
+        path: PathBuf,
+        /// Its layout.
+        layout: u32,
+        /// The newest layout that this version knows.
+        known: u32,
+    },
     /// The loss or the gradient is no longer a number. The weights on disk are untouched.
     #[error(
         "step {step}: {what}; nothing of this step was kept. {}. \

@@ -17,7 +17,7 @@ use crate::clip_maker::Round;
 use crate::config::{EvaluationConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::observer::Observer;
-use crate::record::{EvaluationRecord, RunLog, read_evaluations};
+use crate::record::{EvaluationRecord, RunLog};
 
 /// What a judge says: numbers with their names, or why it cannot.
 pub type Judgement = std::result::Result<BTreeMap<String, f64>, Box<dyn std::error::Error + Send + Sync>>;
@@ -40,13 +40,11 @@ pub(crate) struct Evaluation {
     precision: Precision,
     judge: Box<dyn Judge>,
     log: RunLog<EvaluationRecord>,
-    /// The last step that was judged.
-    last: Option<u64>,
 }
 
 impl fmt::Debug for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Evaluation").field("config", &self.config).field("last", &self.last).finish_non_exhaustive()
+        f.debug_struct("Evaluation").field("config", &self.config).field("log", &self.log).finish_non_exhaustive()
     }
 }
 
@@ -59,8 +57,7 @@ impl Evaluation {
         judge: Box<dyn Judge>,
         step: u64,
     ) -> Result<Self> {
-        let path = config.output.run.join("evaluation.jsonl");
-        let log = RunLog::open(&path, step)?;
+        let log = RunLog::open(&config.output.run.join("evaluation.jsonl"), step)?;
         let evaluation = Self {
             autoencoder: config.autoencoder.open()?,
             precision: config.train.precision.into(),
@@ -68,7 +65,6 @@ impl Evaluation {
             card: card.clone(),
             judge,
             log,
-            last: read_evaluations(&path)?.last().map(|record| record.step),
         };
         let model = card.class_model(Arc::clone(&evaluation.autoencoder));
         let round = evaluation.round();
@@ -79,28 +75,38 @@ impl Evaluation {
         Ok(evaluation)
     }
 
-    /// Judges the weights of `step` if that is due and not done. Where `stop` is set on the way, there is no score: it is made up
-    /// for when the run goes on.
-    pub(crate) fn step(
+    /// Whether the weights of `step` of `max_steps` are to be judged, and are not yet.
+    pub(crate) fn is_due(&self, step: u64, max_steps: u64) -> bool {
+        let due = if step == 0 { self.config.at_start } else { step.is_multiple_of(self.config.every) || step == max_steps };
+        due && self.log.last_step() != Some(step)
+    }
+
+    /// Judges the weights of `step`. Where `stop` is set on the way, there is no score: it is made up for when the run goes on.
+    ///
+    /// # Errors
+    ///
+    /// If clips cannot be made or judged, or the scores not be written.
+    pub(crate) fn judge(
         &mut self,
         step: u64,
-        max_steps: u64,
         ema: &Parameters,
         stop: &AtomicBool,
         observer: &mut dyn Observer,
     ) -> Result<Option<EvaluationRecord>> {
-        let due = if step == 0 { self.config.at_start } else { step.is_multiple_of(self.config.every) || step == max_steps };
-        if !due || self.last == Some(step) {
-            return Ok(None);
-        }
         let mut on_step = |done, total| observer.evaluating(step, done, total);
         let Some(made) = self.round().make(&self.card, &self.autoencoder, ema, stop, &mut on_step)? else { return Ok(None) };
         let clips = made.into_iter().map(|made| made.clip).collect();
-        let scores = self.judge.judge(clips).map_err(Error::Judge)?;
+        let mut scores = self.judge.judge(clips).map_err(Error::Judge)?;
+        // JSON has no such numbers: a log with one could not be read again.
+        scores.retain(|name, value| {
+            if !value.is_finite() {
+                observer.warning(&format!("step {step}: the score {name} is {value}, and is not recorded"));
+            }
+            value.is_finite()
+        });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let record = EvaluationRecord { step, clips: self.config.num, scores, time };
         self.log.append(&record)?;
-        self.last = Some(step);
         observer.evaluation(&record);
         Ok(Some(record))
     }

@@ -23,6 +23,7 @@ mod checkpoint;
 mod checkpoint_folder;
 mod clip_maker;
 mod config;
+mod data_check;
 mod draw;
 mod error;
 mod estimate;
@@ -32,8 +33,10 @@ mod latents;
 mod loader;
 mod lr;
 mod observer;
+mod pace;
 mod pretrained;
 mod record;
+mod resume;
 mod run_summary;
 mod source;
 mod state;
@@ -44,7 +47,9 @@ mod vae_training;
 mod validation;
 mod watch;
 
-pub use checkpoint::{Checkpoint, DataMark, ModelCard, RunState, find_weights, load_weights, read_card};
+pub use checkpoint::{
+    Checkpoint, DataMark, LoadedWeights, ModelCard, RunState, find_weights, load_weights, open_weights, read_card,
+};
 pub use checkpoint_folder::CheckpointFolder;
 pub use clip_maker::{ClipMaker, MOST_ROWS, MadeClip, contact_sheet_of};
 pub use config::source::apply_override;
@@ -53,6 +58,7 @@ pub use config::{
     InitFrom, LoopConfig, MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig,
     TranslatedKey, Translation, VaeMark, ValidationConfig,
 };
+pub use data_check::{DataCheck, check_data};
 pub use error::{Error, Result};
 pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
 pub use evaluation::{Judge, Judgement};
@@ -63,7 +69,8 @@ pub use latents::{
 pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
-pub use pretrained::load_pretrained;
+pub use pace::long_run;
+pub use pretrained::{Assumed, Told, load_pretrained};
 pub use record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
 pub use run_summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_runs};
 pub use source::{EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data};

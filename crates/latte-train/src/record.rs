@@ -92,6 +92,8 @@ impl Record for ValidationRecord {
 pub(crate) struct RunLog<R> {
     path: PathBuf,
     file: File,
+    /// The step of the last line.
+    last: Option<u64>,
     lines: PhantomData<fn(&R)>,
 }
 
@@ -100,35 +102,48 @@ impl<R: Record> RunLog<R> {
     /// last line is dropped as well.
     pub(crate) fn open(path: &Path, resumed_at: u64) -> Result<Self> {
         let io = |e| Error::io(path)(e);
+        let mut last = None;
         if path.exists() {
             let mut kept = Vec::new();
             for line in BufReader::new(File::open(path).map_err(io)?).lines() {
                 let line = line.map_err(io)?;
-                match serde_json::from_str::<R>(&line) {
-                    Ok(record) if record.step() <= resumed_at => kept.push(line),
+                // An editor of Windows puts a mark in front, which must not cost the first line.
+                let line = latte_textfile::without_mark(&line);
+                match serde_json::from_str::<R>(line) {
+                    Ok(record) if record.step() <= resumed_at => {
+                        last = Some(record.step());
+                        kept.push(line.to_string());
+                    }
                     _ => {}
                 }
             }
-            let temporary = path.with_extension("jsonl.tmp");
-            let mut file = File::create(&temporary).map_err(Error::io(&temporary))?;
-            for line in kept {
-                writeln!(file, "{line}").map_err(Error::io(&temporary))?;
-            }
-            file.sync_all().map_err(Error::io(&temporary))?;
-            std::fs::rename(&temporary, path).map_err(io)?;
+            let text: String = kept.into_iter().map(|line| line + "\n").collect();
+            latte::weights::write_atomically(path, text.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
-        Ok(Self { path: path.to_path_buf(), file, lines: PhantomData })
+        Ok(Self { path: path.to_path_buf(), file, last, lines: PhantomData })
     }
 
-    /// Appends one line in a single write, so that a reader never sees half of it.
+    /// The step of the last line, if there is a line.
+    pub(crate) fn last_step(&self) -> Option<u64> {
+        self.last
+    }
+
+    /// Appends one line in a single write, so that a reader never sees half of it. What a full disk took of a line is removed again.
     pub(crate) fn append(&mut self, record: &R) -> Result<()> {
         let mut line = serde_json::to_string(record).map_err(|e| Error::io(&self.path)(e.into()))?;
         line.push('\n');
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).map_err(Error::io(&self.path))
+        let length = self.file.metadata().map_err(Error::io(&self.path))?.len();
+        if let Err(e) = self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()) {
+            // The error that is reported is the first one.
+            let _ = self.file.set_len(length);
+            return Err(Error::io(&self.path)(e));
+        }
+        self.last = Some(record.step());
+        Ok(())
     }
 
-    /// Waits until the lines are on disk; done before a checkpoint, which must not be newer than its log.
+    /// Waits until the lines are on disk; done before a checkpoint, which must not be newer than the log of its steps.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(Error::io(&self.path))
     }
@@ -170,7 +185,7 @@ fn read<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let mut records = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
-        match serde_json::from_str(line) {
+        match serde_json::from_str(latte_textfile::without_mark(line)) {
             Ok(record) => records.push(record),
             Err(_) if !line.ends_with('\n') => {}
             Err(e) => return Err(Error::checkpoint(path, format!("line {}: not a {what}: {e}", index + 1))),
@@ -218,6 +233,18 @@ mod tests {
         drop(log);
         drop(RunLog::<StepRecord>::open(&path, 0).unwrap());
         assert!(steps(&path).is_empty());
+    }
+
+    /// An editor of Windows puts a mark in front of what it saves.
+    #[test]
+    fn a_mark_costs_no_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let lines: Vec<String> = (1..=3).map(|step| serde_json::to_string(&record(step)).unwrap()).collect();
+        std::fs::write(&path, format!("\u{feff}{}\r\n", lines.join("\r\n"))).unwrap();
+        assert_eq!(steps(&path), [1, 2, 3]);
+        drop(RunLog::<StepRecord>::open(&path, 2).unwrap());
+        assert_eq!(steps(&path), [1, 2]);
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl RunStatus {
         if !path.exists() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = latte_textfile::read(&path).map_err(Error::io(&path))?;
         let status = toml::from_str(&text)
             .map_err(|e| Error::checkpoint(&path, format!("cannot be understood, it may be damaged: {}", e.message())))?;
         Ok(Some(status))

@@ -11,16 +11,18 @@ use latte::noise::TorchRng;
 use latte::weights::Pretrained;
 use latte_ops::Parameters;
 
-use crate::checkpoint::{self, Checkpoint, DataMark, ModelCard, RunState};
+use crate::checkpoint::{self, DataMark, ModelCard, RunState};
 use crate::checkpoint_folder::CheckpointFolder;
-use crate::config::{ConditionKind, InitConfig, TrainConfig, VaeMark};
+use crate::config::{ConditionKind, InitConfig, TrainConfig};
 use crate::draw::{Clips, DrawRules, LatentDraw, draw};
 use crate::error::{Error, Result};
 use crate::evaluation::{Evaluation, Judge};
 use crate::loader::{LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
+use crate::pace::Pace;
 use crate::record::{RunLog, StepRecord, ValidationRecord};
+use crate::resume::{Resumed, newest_checkpoint, resume};
 use crate::source::{OpenedData, open_data};
 use crate::state::TrainState;
 use crate::status::{Phase, RunLock, RunStatus};
@@ -83,9 +85,9 @@ pub struct Trainer {
     saved: Option<(u64, PathBuf)>,
     resumed_from: Option<PathBuf>,
     /// Warnings for the observer when the run starts.
+    warnings: Vec<String>,
+    /// For the observer too: what became of the weights that the run starts from, or which settings are no longer the checkpoint's.
     notes: Vec<String>,
-    /// What became of the weights that the run starts from; for the observer too.
-    inherited: Vec<String>,
     /// No other process trains in the run folder while this one does.
     _lock: RunLock,
 }
@@ -97,7 +99,8 @@ impl Trainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
-        let OpenedData { source, held_out, space, vae, autoencoder, classes, fps, mark: data, mut notes } = open_data(&config)?;
+        let OpenedData { source, held_out, space, vae, autoencoder, classes, fps, mark: data, notes: mut warnings } =
+            open_data(&config)?;
         let model = config.resolve_model(classes.len())?;
         if config.model.condition == ConditionKind::Class {
             config.model.num_classes = Some(classes.len());
@@ -133,13 +136,17 @@ impl Trainer {
         let trainable: Vec<String> =
             stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
         let root = TorchRng::new(config.train.seed);
-        let mut inherited = Vec::new();
+        let mut notes = Vec::new();
         let (state, rng, timesteps, position) = if let Some(path) = &newest {
-            resume(path, &config, &card, &stepper.model, &data, &mut notes)?
+            let resumed = resume(&checkpoints, path, &config, &card, &stepper.model, &data)?;
+            warnings.extend(resumed.warnings);
+            notes.extend(resumed.changes);
+            let Resumed { state, rng, timesteps, position, .. } = resumed;
+            (state, rng, timesteps, position)
         } else {
             let mut weights = stepper.model.init(&mut root.fork(INIT_STREAM))?;
             if let Some(init) = &config.init {
-                inherited = inherit(init, &stepper.model, &mut weights)?;
+                notes = inherit(init, &stepper.model, &mut weights)?;
             }
             let state = TrainState::new(&weights, &trainable)?;
             let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
@@ -152,7 +159,7 @@ impl Trainer {
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
         let lock = RunLock::take(run)?;
         checkpoints.remove_unfinished()?;
-        watch.forget_after(state.step)?;
+        warnings.extend(watch.forget_after(state.step));
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
         let validation = match validation {
             Some(validation) => Some((validation, RunLog::open(&run.join("validation.jsonl"), state.step)?)),
@@ -176,8 +183,8 @@ impl Trainer {
             evaluation: None,
             watch,
             checkpoints,
+            warnings,
             notes,
-            inherited,
             _lock: lock,
             config,
         })
@@ -238,6 +245,9 @@ impl Trainer {
 
     /// Trains until `max_steps`, or until `stop` is set: then the step under way is finished and saved.
     ///
+    /// Validation, samples and scores of a step come after its checkpoint. They and event files end no run: where they fail, the
+    /// observer is warned. Those that are missing for the newest checkpoint are made up for when the run goes on.
+    ///
     /// # Errors
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
@@ -257,36 +267,62 @@ impl Trainer {
         if self.config.evaluation.is_some() && self.evaluation.is_none() {
             return Err(Error::config("configuration", "evaluation", "set, but nobody judges in this program; leave it out"));
         }
-        for line in self.inherited.drain(..) {
+        for line in self.notes.drain(..) {
             observer.note(&line);
         }
-        for note in self.notes.drain(..) {
-            observer.warning(&note);
+        for warning in self.warnings.drain(..) {
+            observer.warning(&warning);
         }
         let max_steps = self.config.train.max_steps;
         let started = Instant::now();
         let first = self.state.step;
-        // Those of the last step, if the run was stopped before they were there.
-        self.watch.samples(first, &self.state.ema, stop, observer)?;
-        self.evaluate(stop, observer)?;
+        let mut pace = Pace::default();
+        // What the last process did not come to.
+        let mut all_made = self.look(stop, observer);
         while self.state.step < max_steps {
             let record = self.step(observer)?;
             self.log.append(&record)?;
             let done = self.state.step;
-            observer.step(&StepEvent::new(record.clone(), max_steps, first, started));
-            // Before the checkpoint of the same step, which must not be newer than the logs.
-            self.validate(observer)?;
-            self.watch.step(&record, &self.state.ema, stop, observer)?;
-            self.evaluate(stop, observer)?;
+            let event = StepEvent::new(record, max_steps, first, started);
+            observer.step(&event);
+            pace.warn(&event, done - first, started.elapsed(), observer);
+            self.watch.step(&event.record, observer);
             if stop.load(Ordering::SeqCst) && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
             }
-            if done.is_multiple_of(self.config.output.checkpoint_every) {
+            if done.is_multiple_of(self.config.output.checkpoint_every) || done == max_steps {
                 self.save(observer)?;
             }
+            all_made = self.look(stop, observer);
+            if stop.load(Ordering::SeqCst) && done < max_steps {
+                let checkpoint = self.save(observer)?;
+                return Ok(Outcome::Stopped { step: done, checkpoint });
+            }
         }
-        Ok(Outcome::Finished { checkpoint: self.save(observer)? })
+        let (step, checkpoint) = (self.state.step, self.save(observer)?);
+        Ok(if all_made { Outcome::Finished { checkpoint } } else { Outcome::Stopped { step, checkpoint } })
+    }
+
+    /// What is to be seen of the present weights and is due: the loss on data that is not trained on, samples, scores. A failure is
+    /// a warning. Returns false where `stop` left something unmade.
+    fn look(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> bool {
+        let step = self.state.step;
+        let warn = |what: &str, e: &Error, observer: &mut dyn Observer| {
+            observer.warning(&format!("step {step}: {what}, and the run goes on without: {e}"));
+        };
+        if let Err(e) = self.validate(observer) {
+            warn("the loss on validation data is not there", &e, observer);
+        }
+        let sampled = self.watch.samples(step, &self.state.ema, stop, observer).unwrap_or_else(|e| {
+            warn("samples could not be made", &e, observer);
+            true
+        });
+        let evaluated = self.evaluate(stop, observer).unwrap_or_else(|e| {
+            warn("clips could not be judged", &e, observer);
+            true
+        });
+        sampled && evaluated
     }
 
     /// One optimiser step: load, draw, step.
@@ -318,28 +354,34 @@ impl Trainer {
         })
     }
 
-    /// Measures the loss on data that is not trained on, if that is due.
+    /// Measures the loss on data that is not trained on, if that is due and not done.
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let step = self.state.step;
-        let Some((validation, log)) = self.validation.as_mut().filter(|(v, _)| v.is_due(step, self.config.train.max_steps))
-        else {
+        let (step, max_steps) = (self.state.step, self.config.train.max_steps);
+        let Some((validation, log)) = &mut self.validation else { return Ok(()) };
+        if step == 0 || !validation.is_due(step, max_steps) || log.last_step() == Some(step) {
             return Ok(());
-        };
+        }
         let record = validation.measure(&self.stepper.model, &self.state.ema, step, observer)?;
+        if !record.loss.is_finite() {
+            return Err(Error::data("validation", format!("the loss is {}", record.loss)));
+        }
         log.append(&record)?;
-        self.watch.validation(&record)?;
+        self.watch.validation(&record, observer);
         observer.validation(&record);
         Ok(())
     }
 
-    /// Has clips from the averaged weights judged, if that is due.
-    fn evaluate(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
-        let Some(evaluation) = &mut self.evaluation else { return Ok(()) };
+    /// Has clips from the averaged weights judged, if that is due and not done; false where `stop` kept it from that.
+    fn evaluate(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<bool> {
         let (step, max_steps) = (self.state.step, self.config.train.max_steps);
-        match evaluation.step(step, max_steps, &self.state.ema, stop, observer)? {
-            Some(record) => self.watch.evaluation(&record),
-            None => Ok(()),
+        let Some(evaluation) = self.evaluation.as_mut().filter(|evaluation| evaluation.is_due(step, max_steps)) else {
+            return Ok(true);
+        };
+        let record = evaluation.judge(step, &self.state.ema, stop, observer)?;
+        if let Some(record) = &record {
+            self.watch.evaluation(record, observer);
         }
+        Ok(record.is_some())
     }
 
     /// The passes of one optimiser step: clips, as latents, with all that chance decides.
@@ -382,13 +424,11 @@ impl Trainer {
             data: self.data.clone(),
         };
         self.log.sync()?;
-        if let Some((_, log)) = &self.validation {
-            log.sync()?;
+        let logs = [self.validation.as_ref().map(|(_, log)| log.sync()), self.evaluation.as_ref().map(Evaluation::sync)];
+        for e in logs.into_iter().flatten().filter_map(Result::err) {
+            observer.warning(&format!("step {step}: a log may not be on disk: {e}"));
         }
-        if let Some(evaluation) = &self.evaluation {
-            evaluation.sync()?;
-        }
-        self.watch.sync()?;
+        self.watch.sync(step, observer);
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);
@@ -405,70 +445,6 @@ fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters) -> Result
         let what = format!("none of its tensors fits the model, so there is nothing to start from; {report}");
         return Err(Error::checkpoint(&init.path, what));
     }
-    Ok(report.lines().into_iter().map(|line| format!("{}: {line}", init.path.display())).collect())
-}
-
-/// The checkpoint to go on from, if any, as `start` wants it.
-pub(crate) fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -> Result<Option<PathBuf>> {
-    let newest = checkpoints.latest()?;
-    match (start, &newest) {
-        (Start::Resume, None) => Err(Error::checkpoint(run, "no checkpoint to resume from; start the run without resuming")),
-        (Start::Fresh, Some(path)) => Err(Error::checkpoint(
-            run,
-            format!("this run has checkpoints (the newest is {}); resume it, or set another `output.run`", path.display()),
-        )),
-        _ => Ok(newest),
-    }
-}
-
-type Resumed = (TrainState, TorchRng, TimestepSampler, Position);
-
-/// Loads the checkpoint at `path`, if it fits `config`.
-fn resume(
-    path: &Path,
-    config: &TrainConfig,
-    card: &ModelCard,
-    model: &Latte,
-    data: &DataMark,
-    notes: &mut Vec<String>,
-) -> Result<Resumed> {
-    let Checkpoint { state, run, config: old, card: saved } = Checkpoint::load(path)?;
-    let same = [
-        ("the list of classes", saved.classes == card.classes),
-        ("the model", saved.model == card.model),
-        ("`diffusion`", old.diffusion == card.diffusion),
-        // Where it lies does not matter.
-        ("the autoencoder", saved.autoencoder.kind == card.autoencoder.kind && same_vae(saved.vae.as_ref(), card.vae.as_ref())),
-    ];
-    if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
-        let what = format!("{what} is another one than this configuration's; put it back, or set another `output.run`");
-        return Err(Error::checkpoint(path, what));
-    }
-    model.check(&state.weights).map_err(|what| Error::checkpoint(path, what))?;
-    let drawn =
-        |c: &TrainConfig| (c.train.seed, c.train.batch_size, c.train.accumulate, c.data.joint_images, c.autoencoder.posterior);
-    if drawn(&old) != drawn(config) {
-        let what = "seed, batch size, accumulation, joint images or posterior differ from the checkpoint's";
-        notes.push(format!("{what}: the run goes on, but not as it would have"));
-    }
-    let mut position = run.position;
-    if run.data != *data {
-        notes.push(format!(
-            "the videos are no longer those of the checkpoint ({} then, {} now): the order of clips starts anew",
-            run.data.num_videos, data.num_videos
-        ));
-        position = Position { epoch: position.epoch + 1, index: 0 };
-    }
-    let timesteps = match (config.train.timestep_sampler == old.train.timestep_sampler, run.timesteps) {
-        (true, learnt) => learnt,
-        (false, _) => TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps),
-    };
-    Ok((state, TorchRng::from_state(&run.rng)?, timesteps, position))
-}
-
-fn same_vae(one: Option<&VaeMark>, other: Option<&VaeMark>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => one.is_same(other),
-        (one, other) => one.is_none() && other.is_none(),
-    }
+    let lines = report.lines().into_iter().map(|line| format!("{}: {line}", init.path.display()));
+    Ok(source.note().into_iter().chain(lines).collect())
 }

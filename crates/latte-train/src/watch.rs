@@ -1,6 +1,7 @@
 //! What a run shows of itself while it goes on: TensorBoard event files, and samples from the averaged weights.
 //!
-//! Nothing here touches what decides about the weights: a run with samples ends with the same bits as one without.
+//! Nothing here touches what decides about the weights: a run with samples ends with the same bits as one without. And nothing here
+//! ends a run: what cannot be made or written is a warning.
 
 use std::fmt;
 use std::fs;
@@ -17,7 +18,7 @@ use crate::checkpoint::ModelCard;
 use crate::clip_maker::{MadeClip, Round, contact_sheet_of};
 use crate::config::{SamplesConfig, TrainConfig};
 use crate::error::{Error, Result};
-use crate::events::{EncodedImage, EventWriter};
+use crate::events::{EncodedImage, RunEvents};
 use crate::observer::Observer;
 use crate::record::{EvaluationRecord, StepRecord, ValidationRecord};
 
@@ -28,7 +29,7 @@ const UNFINISHED: &str = ".unfinished-";
 const FINISHED: &str = "step_";
 const CONTACT_SHEET: &str = "contact_sheet.png";
 
-/// Is told of each step, and shows it.
+/// Is told what happens in a run, and shows it.
 pub(crate) struct Watch {
     card: ModelCard,
     /// Where samples are made; they need it.
@@ -37,7 +38,7 @@ pub(crate) struct Watch {
     samples: SamplesConfig,
     /// `<run>/samples`.
     folder: PathBuf,
-    events: Option<EventWriter>,
+    events: RunEvents,
 }
 
 impl fmt::Debug for Watch {
@@ -57,7 +58,7 @@ impl Watch {
             precision: config.train.precision.into(),
             samples: config.samples.clone(),
             folder: run.join("samples"),
-            events: config.output.tensorboard.then(|| EventWriter::new(&run.join("tensorboard"), step + 1)),
+            events: RunEvents::new(config.output.tensorboard.then_some(run.as_path()), step + 1),
         };
         if let Some(autoencoder) = &watch.autoencoder {
             let model = card.class_model(Arc::clone(autoencoder));
@@ -70,80 +71,89 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Removes samples of steps behind `step`, which will be done again, and those that were never finished.
-    pub(crate) fn forget_after(&self, step: u64) -> Result<()> {
+    /// Removes samples of steps behind `step`, which will be done again, and those that were never finished. Samples that cannot be
+    /// removed are named in the result.
+    pub(crate) fn forget_after(&self, step: u64) -> Vec<String> {
+        let problem = |path: &Path, e: std::io::Error| {
+            format!("{}: samples of steps that are done again could not be removed: {e}", path.display())
+        };
         if !self.folder.exists() {
-            return Ok(());
+            return Vec::new();
         }
-        let io = |e| Error::io(&self.folder)(e);
-        for entry in fs::read_dir(&self.folder).map_err(io)? {
-            let path = entry.map_err(io)?.path();
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(e) => return vec![problem(&self.folder, e)],
+        };
+        let mut problems = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let later = name.strip_prefix(FINISHED).and_then(|digits| digits.parse::<u64>().ok()).is_some_and(|of| of > step);
             if path.is_dir() && (later || name.starts_with(UNFINISHED)) {
-                fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+                problems.extend(fs::remove_dir_all(&path).err().map(|e| problem(&path, e)));
             }
         }
-        Ok(())
+        problems
     }
 
-    /// A step has been done: its numbers go into the event file, and where samples are due, they are made.
-    pub(crate) fn step(
-        &mut self,
-        record: &StepRecord,
-        ema: &Parameters,
-        stop: &AtomicBool,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        if let Some(events) = &mut self.events {
-            let mut scalars = vec![("train/loss", record.loss)];
-            scalars.extend(record.mse.map(|mse| ("train/mse", mse)));
-            scalars.extend(record.vb.map(|vb| ("train/vb", vb)));
-            scalars.extend([("train/grad_norm", record.grad_norm), ("train/lr", record.lr)]);
-            scalars.extend([("speed/steps_per_s", record.steps_per_s), ("speed/clips_per_s", record.clips_per_s)]);
-            events.scalars(&scalars, record.step, record.time)?;
-        }
-        self.samples(record.step, ema, stop, observer)
+    /// A step has been done: its numbers go into the event file.
+    pub(crate) fn step(&mut self, record: &StepRecord, observer: &mut dyn Observer) {
+        let mut scalars = vec![("train/loss", record.loss)];
+        scalars.extend(record.mse.map(|mse| ("train/mse", mse)));
+        scalars.extend(record.vb.map(|vb| ("train/vb", vb)));
+        scalars.extend([("train/grad_norm", record.grad_norm), ("train/lr", record.lr)]);
+        scalars.extend([("speed/steps_per_s", record.steps_per_s), ("speed/clips_per_s", record.clips_per_s)]);
+        self.events.write(record.step, observer, |events| events.scalars(&scalars, record.step, record.time));
     }
 
     /// The loss on data that is not trained on has been measured.
-    pub(crate) fn validation(&mut self, record: &ValidationRecord) -> Result<()> {
-        let Some(events) = &mut self.events else { return Ok(()) };
+    pub(crate) fn validation(&mut self, record: &ValidationRecord, observer: &mut dyn Observer) {
         let mut scalars = vec![("validation/loss", record.loss)];
         scalars.extend(record.mse.map(|mse| ("validation/mse", mse)));
         scalars.extend(record.vb.map(|vb| ("validation/vb", vb)));
-        events.scalars(&scalars, record.step, record.time)
+        self.events.write(record.step, observer, |events| events.scalars(&scalars, record.step, record.time));
     }
 
     /// Clips have been judged.
-    pub(crate) fn evaluation(&mut self, record: &EvaluationRecord) -> Result<()> {
-        let Some(events) = &mut self.events else { return Ok(()) };
+    pub(crate) fn evaluation(&mut self, record: &EvaluationRecord, observer: &mut dyn Observer) {
         let tagged: Vec<(String, f64)> =
             record.scores.iter().map(|(name, value)| (format!("evaluation/{name}"), *value)).collect();
         let scalars: Vec<(&str, f64)> = tagged.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
-        events.scalars(&scalars, record.step, record.time)
+        self.events.write(record.step, observer, |events| events.scalars(&scalars, record.step, record.time));
     }
 
-    /// Makes the samples of `step` if they are due and not there yet. Where `stop` is set on the way, there are none: they are
-    /// made when the run goes on.
-    pub(crate) fn samples(&mut self, step: u64, ema: &Parameters, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
+    /// Makes the samples of `step` if they are due and not there yet. Returns false where `stop` is set on the way: then there are
+    /// none, and they are made when the run goes on.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be made or written; then nothing is left of them.
+    pub(crate) fn samples(
+        &mut self,
+        step: u64,
+        ema: &Parameters,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<bool> {
         let folder = self.folder.join(format!("{FINISHED}{step:07}"));
         let due = self.samples.every > 0 && step > 0 && step.is_multiple_of(self.samples.every);
         if !due || folder.exists() {
-            return Ok(());
+            return Ok(true);
         }
-        let Some(clips) = self.make(step, ema, stop, observer)? else { return Ok(()) };
+        let Some(clips) = self.make(step, ema, stop, observer)? else { return Ok(false) };
         let temporary = self.folder.join(format!("{UNFINISHED}{step:07}"));
-        fs::create_dir_all(&temporary).map_err(Error::io(&temporary))?;
-        self.write(step, &clips, &temporary)?;
-        fs::rename(&temporary, &folder).map_err(Error::io(&folder))?;
+        let written = self.write(step, &clips, &temporary, observer);
+        if let Err(e) = written.and_then(|()| fs::rename(&temporary, &folder).map_err(Error::io(&folder))) {
+            // It may not be there.
+            let _ = fs::remove_dir_all(&temporary);
+            return Err(e);
+        }
         observer.samples(step, &folder);
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until the events are on disk.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.events.as_ref().map_or(Ok(()), EventWriter::sync)
+    pub(crate) fn sync(&mut self, step: u64, observer: &mut dyn Observer) {
+        self.events.write(step, observer, |events| events.sync());
     }
 
     fn make(&self, step: u64, ema: &Parameters, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Option<Vec<MadeClip>>> {
@@ -153,22 +163,32 @@ impl Watch {
     }
 
     /// Writes a round of samples into `folder`, and what is to be seen of it into the event file.
-    fn write(&mut self, step: u64, clips: &[MadeClip], folder: &Path) -> Result<()> {
+    fn write(&mut self, step: u64, clips: &[MadeClip], folder: &Path, observer: &mut dyn Observer) -> Result<()> {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let mut pictures = Vec::new();
+        let mut coarse = 0;
         for made in clips {
-            write_mp4(folder.join(format!("{}.mp4", made.name)), &made.clip, &Mp4Options::default())?;
+            match write_mp4(folder.join(format!("{}.mp4", made.name)), &made.clip, &Mp4Options::default()) {
+                Ok(quantiser) => coarse += usize::from(quantiser.is_some()),
+                // The gif shows the same clip.
+                Err(e) => observer.warning(&format!("step {step}: a sample has no mp4: {e}")),
+            }
             let path = folder.join(format!("{}.gif", made.name));
             write_gif(&path, &made.clip)?;
             pictures.push((format!("samples/{}", made.name), path, [made.clip.width(), made.clip.height()]));
+        }
+        if coarse > 0 {
+            let what = "noise takes more bits than the encoder has room for at its usual quality";
+            observer.note(&format!("step {step}: {coarse} of {} mp4 files are compressed more: {what}", clips.len()));
         }
         let sheet = contact_sheet_of(clips)?;
         let path = folder.join(CONTACT_SHEET);
         sheet.write_png(&path)?;
         pictures.insert(0, ("samples/contact_sheet".into(), path, [sheet.width, sheet.height]));
-        let Some(events) = &mut self.events else { return Ok(()) };
         for (tag, path, [width, height]) in pictures {
             let bytes = fs::read(&path).map_err(Error::io(&path))?;
-            events.image(&tag, EncodedImage { bytes: &bytes, width, height }, step)?;
+            let image = EncodedImage { bytes: &bytes, width, height };
+            self.events.write(step, observer, |events| events.image(&tag, image, step));
         }
         Ok(())
     }

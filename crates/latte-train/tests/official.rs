@@ -234,3 +234,20 @@ fn the_shipped_configurations_are_the_originals() {
         assert_eq!(shipped, translated, "{file}");
     }
 }
+
+#[test]
+fn a_file_of_windows_means_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.yaml");
+    for official in all().into_iter().take(1) {
+        let (text, overrides) = (official.text(), overrides(&official));
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        std::fs::write(&path, &text).unwrap();
+        let plain = TrainConfig::load_official(&path, &overrides).unwrap().0;
+        std::fs::write(&path, format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+        assert_eq!(TrainConfig::load_official(&path, &overrides).unwrap().0, plain);
+        std::fs::write(&path, text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+        let said = TrainConfig::load_official(&path, &overrides).unwrap_err().to_string();
+        assert!(said.ends_with("x.yaml: it is UTF-16; save it as UTF-8"), "{said}");
+    }
+}

@@ -96,9 +96,9 @@ fn killed() {
     run::write_videos(&dir.path().join("data"));
     let mut child = Command::new(std::env::current_exe().unwrap()).env(FOLDER, dir.path()).spawn().unwrap();
     let metrics = dir.path().join("killed/metrics.jsonl");
-    let deadline = Instant::now() + Duration::from_mins(2);
+    // However slow the machine is: the child comes there, or it ends.
     while !std::fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() as u64 == STALL_AT) {
-        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "the child never came to step {STALL_AT}");
+        assert!(child.try_wait().unwrap().is_none(), "the child never came to step {STALL_AT}");
         std::thread::sleep(Duration::from_millis(20));
     }
     // SIGKILL: nothing in the child can run after it.

@@ -11,7 +11,7 @@ thread_local! {
 /// Runs `decode`; a panic becomes an error. What `decode` changes must not be used again after an error.
 ///
 /// The first call wraps the process's panic hook: panics inside of `decode` are not printed, all others are as before.
-pub(crate) fn run<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(crate) fn run<T, E: From<String>>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let print = take_hook();
@@ -27,7 +27,7 @@ pub(crate) fn run<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, St
     result.unwrap_or_else(|payload| {
         let said = payload.downcast_ref::<&str>().map(ToString::to_string);
         let said = said.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(format!("the decoder gave up ({said})"))
+        Err(format!("the decoder gave up ({said})").into())
     })
 }
 
@@ -35,9 +35,9 @@ pub(crate) fn run<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, St
 mod tests {
     #[test]
     fn a_panic_becomes_an_error() {
-        assert_eq!(super::run(|| Ok(3)), Ok(3));
-        assert_eq!(super::run::<()>(|| Err("x".into())), Err("x".into()));
-        let said = super::run::<()>(|| panic!("index {}", 7)).unwrap_err();
+        assert_eq!(super::run::<_, String>(|| Ok(3)), Ok(3));
+        assert_eq!(super::run::<(), String>(|| Err("x".into())), Err("x".into()));
+        let said = super::run::<(), String>(|| panic!("index {}", 7)).unwrap_err();
         assert!(said.contains("index 7"), "{said}");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The result of a fallible operation of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,9 @@ pub enum Error {
         /// What is wrong, what was expected, and what to do.
         what: String,
     },
+    /// Labels that give no classes: numbers with gaps, or a few words among numbers.
+    #[error(transparent)]
+    Labels(Box<Self>),
     /// A frame was asked for that the video does not have.
     #[error("{path}: frame {index} was asked for, but the video has {total} frames (0 to {})", total.saturating_sub(1))]
     FrameIndex {
@@ -116,6 +119,10 @@ impl Error {
 
     pub(crate) fn manifest(path: &Path, place: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Manifest { path: path.to_path_buf(), place: place.into(), what: what.into() }
+    }
+
+    pub(crate) fn labels(error: Self) -> Self {
+        Self::Labels(Box::new(error))
     }
 
     pub(crate) fn ffmpeg(path: &Path, what: impl Into<String>) -> Self {

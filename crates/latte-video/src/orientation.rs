@@ -19,15 +19,26 @@ impl Default for Orientation {
 
 impl Orientation {
     /// From the left upper part `[a, b, c, d]` of an mp4 display matrix (ISO/IEC 14496-12, 6.2.2). Scale is ignored.
-    /// `None` if it is no multiple of a quarter turn.
+    /// `None` if it is by more than a degree no multiple of a quarter turn.
     pub(crate) fn from_matrix(matrix: [i32; 4]) -> Option<Self> {
-        let [a, b, c, d] = matrix.map(|v| v.signum() as i8);
+        // What a degree moves is a 57th.
+        let least = matrix.iter().map(|v| v.unsigned_abs() / 57).max().unwrap_or(0);
+        let [a, b, c, d] = matrix.map(|v| if v.unsigned_abs() <= least { 0 } else { v.signum() as i8 });
         match (a, b, c, d) {
             (0, 0, 0, 0) => Some(Self::default()),
             (_, 0, 0, _) if a != 0 && d != 0 => Some(Self { a, b, c, d }),
             (0, _, _, 0) if b != 0 && c != 0 => Some(Self { a, b, c, d }),
             _ => None,
         }
+    }
+
+    /// That no decoder here shows a video that is to be turned by `degrees` clockwise.
+    pub(crate) fn refusal(degrees: f64) -> String {
+        let degrees = degrees.rem_euclid(360.0).round() % 360.0;
+        format!(
+            "it is to be turned by {degrees}° for display, and only quarter turns are made here: write it anew, upright, with a video \
+             editor"
+        )
     }
 
     pub(crate) fn is_upright(self) -> bool {
@@ -93,5 +104,10 @@ mod tests {
         assert_eq!(turned([-ONE, 0, 0, ONE]), (0, vec![3, 2, 1, 6, 5, 4]));
         assert_eq!(turned([0, 0, 0, 0]).0, 0);
         assert_eq!(Orientation::from_matrix([ONE, ONE, -ONE, ONE]), None);
+        // Rounding, and up to a degree, is no turn; two degrees are.
+        assert_eq!(turned([ONE / 100, ONE, -ONE, 3]).0, 90);
+        assert_eq!(turned([ONE, ONE / 60, -ONE / 60, ONE]), (0, vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!(Orientation::from_matrix([ONE, ONE / 28, -ONE / 28, ONE]), None);
+        assert!(Orientation::refusal(-45.0).contains("by 315°") && Orientation::refusal(359.9).contains("by 0°"));
     }
 }

@@ -12,8 +12,8 @@ use crate::{Clip, Error, Result, VideoInfo};
 /// What decodes a video file. Folders of frames are always read by this crate itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Decoder {
-    /// The first of the three that reads the file: [`Decoder::Libavcodec`], [`Decoder::Ffmpeg`], [`Decoder::BuiltIn`]. Those
-    /// that are not installed are passed over.
+    /// The first of the three that knows the file's format: [`Decoder::Libavcodec`], [`Decoder::Ffmpeg`], [`Decoder::BuiltIn`].
+    /// Those that are not installed are passed over. Damage that one of them finds is an error, whatever the next would salvage.
     #[default]
     Auto,
     /// Pure Rust, in this process: H.264, H.265 and VP9 in mp4, mov, mkv and webm. Memory-safe.
@@ -42,7 +42,8 @@ impl Decoder {
 /// A file that is cut off or damaged is an error, at the latest when one of the missing frames is asked for: there are
 /// never fewer frames, or other frames, than were asked for. Of an mp4 that is cut off behind its index, the frames before
 /// the cut can be read: the built-in decoder counts all frames of the index, ffmpeg those that are there. The built-in
-/// decoder refuses a Matroska file that is cut off.
+/// decoder refuses a Matroska file that is cut off. Pictures at the start that cannot be decoded, because a clip was cut out of a
+/// longer video without decoding, are no frames.
 #[derive(Debug)]
 pub struct Video {
     source: Source,
@@ -93,15 +94,25 @@ impl Video {
                 built_in(stretch, Engine::Libav)?
             }
             Decoder::Ffmpeg => Source::Ffmpeg(Ffmpeg::open(stretch)?),
-            Decoder::Auto if !crate::ffmpeg::is_available() => {
-                built_in(stretch, if libav.is_ok() { Engine::Libav } else { Engine::Rust })?
-            }
-            Decoder::Auto => match libav.ok().and_then(|_| built_in(stretch.clone(), Engine::Libav).ok()) {
-                Some(source) => source,
-                None => Source::Ffmpeg(Ffmpeg::open(stretch)?),
-            },
+            Decoder::Auto => Self::first_that_reads(stretch, if libav.is_ok() { Engine::Libav } else { Engine::Rust })?,
         };
         Ok(Self { source })
+    }
+
+    /// What [`Decoder::Auto`] takes. A file goes to the next decoder if its format is not known; never if it is damaged, for what
+    /// one decoder makes up or leaves out would pass for the whole.
+    fn first_that_reads(stretch: Stretch, engine: Engine) -> Result<Source> {
+        let has_ffmpeg = crate::ffmpeg::is_available();
+        match BuiltIn::open(stretch.clone(), engine) {
+            // The reading of the container is the same with both engines; decoding in Rust is the last choice. Of a file that is
+            // cut off behind its index, ffmpeg counts only what is there.
+            Ok(video) if engine == Engine::Rust && has_ffmpeg && !video.is_cut_off()? => {
+                Ok(Source::Ffmpeg(Ffmpeg::open(stretch)?))
+            }
+            Ok(video) => Ok(Source::BuiltIn(Box::new(video))),
+            Err(Error::Unsupported { .. } | Error::NotVideo { .. }) if has_ffmpeg => Ok(Source::Ffmpeg(Ffmpeg::open(stretch)?)),
+            Err(e) => Err(e),
+        }
     }
 
     /// What the video says about itself.

@@ -54,7 +54,7 @@ fn every_frame_is_the_one_that_ffmpeg_decoded() {
 fn every_frame_is_the_same_through_libavcodec() {
     match libavcodec_version() {
         Ok(_) => every_frame_is_right(Decoder::Libavcodec),
-        Err(e) => println!("NOT RUN: what libavcodec decodes is not compared on this machine: {e}"),
+        Err(e) => needs::not_run("libavcodec", &format!("what it decodes is not compared: {e}")),
     }
 }
 
@@ -105,7 +105,7 @@ fn frames_with_interpolated_chroma_are_within_a_few_levels() {
 #[test]
 fn both_decoders_agree() {
     if !ffmpeg_is_available() {
-        println!("NOT RUN: ffmpeg is not found, so the two decoders are not compared on this machine");
+        needs::not_run("ffmpeg", "the two decoders are not compared");
         return;
     }
     for name in clips(".framecrc").into_iter().chain(clips(".frame7.png")) {
@@ -189,7 +189,7 @@ fn cut_off_files_give_errors_or_the_frames_that_are_there() {
             assert_eq!(clip.num_frames(), video.info().num_frames);
         }
     } else {
-        println!("NOT RUN: ffmpeg is not found, so its way with cut-off files is not tried on this machine");
+        needs::not_run("ffmpeg", "its way with files that are cut off is not tried");
     }
 }
 

@@ -431,3 +431,41 @@ fn a_jpeg_is_as_true_as_its_quality_says() {
     }
     assert!(encode::write_jpeg(dir.path().join("x.jpg"), &pixels, 31, 32, 90).is_err());
 }
+
+/// What others have added to an index is not judged; what is read is.
+#[test]
+fn an_index_keeps_what_python_has_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, out) = (dir.path().join("v"), dir.path().join("v.jsonl"));
+    mp4(&root.join("a/1.mp4"), &grey(5, 10, [16, 16], 8.0));
+    let location = Location::new(Layout::Folder, &root);
+    let index = update_index(&location, &out, options(), &mut |_| {}).unwrap().index;
+    assert!(index.empty_classes().is_empty());
+    let text = fs::read_to_string(&out).unwrap();
+    let scored = text.replace("{\"name\"", "{\"score\": NaN, \"name\"");
+    assert_ne!(scored, text);
+    for text in [scored.clone(), format!("\u{feff}{}", scored.replace('\n', "\r\n"))] {
+        fs::write(&out, text).unwrap();
+        assert_eq!(Index::read(&out).unwrap(), index);
+    }
+    fs::write(&out, text.replacen("\"bytes\":", "\"bytes\":NaN,\"was\":", 1)).unwrap();
+    let said = Index::read(&out).unwrap_err().to_string();
+    assert!(said.contains("line 2") && said.contains("`bytes` is NaN, which is no number"), "{said}");
+    fs::write(&out, text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+    assert!(Index::read(&out).unwrap_err().to_string().ends_with("it is UTF-16; save it as UTF-8"));
+    fs::create_dir(root.join("b")).unwrap();
+    fs::remove_file(&out).unwrap();
+    assert_eq!(update_index(&location, &out, options(), &mut |_| {}).unwrap().index.empty_classes(), ["b"]);
+}
+
+#[test]
+fn lists_with_a_mark_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list.txt");
+    fs::write(&list, "\u{feff}a.png\r\n\u{feff}b/c.png\r\n").unwrap();
+    let images = ImageList::read(Layout::FaceForensics, &list, Path::new("d"), &[]).unwrap();
+    assert_eq!([images.path(0), images.path(1)], [PathBuf::from("d/a.png"), "d/b/c.png".into()]);
+    fs::write(&list, "a.png\n".encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>()).unwrap();
+    let said = ImageList::read(Layout::FaceForensics, &list, Path::new("d"), &[]).unwrap_err().to_string();
+    assert!(said.ends_with("list.txt: it is UTF-16; save it as UTF-8"), "{said}");
+}

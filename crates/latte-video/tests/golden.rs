@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use golden::{Case, Check};
-use latte_video::{Clip, transform};
+use latte_video::{Clip, Transform, transform};
 
 const TOLERANCE: f64 = 1e-5;
 
@@ -44,14 +44,21 @@ fn check_transform(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
         pixels[(frame * h * w + place) * c + channel] = value as u8;
     }
     let clip = Clip::new(pixels, [f, h, w, 3], 8.0)?;
-    case.with_prefix("out.")
+    let checks = case
+        .with_prefix("out.")
         .map(|(name, reference)| {
-            let ours = match name {
-                "short_side_resize_center_crop" => transform::short_side_resize_center_crop(&clip, size),
-                "center_crop_resize" => transform::center_crop_resize(&clip, size),
+            // As training takes frames: through `apply`, whose values go from -1 to 1.
+            let (transform, plain) = match name {
+                "short_side_resize_center_crop" => (Transform::ResizeCrop, transform::short_side_resize_center_crop(&clip, size)),
+                "center_crop_resize" => (Transform::CropResize, transform::center_crop_resize(&clip, size)),
                 other => return Err(format!("no transform `{other}` here").into()),
             };
-            Ok(Check::new_f32(name, &ours, reference, TOLERANCE))
+            let ours: Vec<f32> = transform.apply(&clip, size)?.into_iter().map(|value| value * 0.5 + 0.5).collect();
+            Ok([
+                Check::new_f32(name, &ours, reference, TOLERANCE),
+                Check::new_f32(format!("{name} in [0, 1]"), &plain, reference, TOLERANCE),
+            ])
         })
-        .collect()
+        .collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    Ok(checks.into_iter().flatten().collect())
 }

@@ -1,7 +1,7 @@
 //! The system's libavcodec beside the built-in decoder: the same frames, the same pictures passed over, errors for damage; and
 //! what happens where it is missing.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail the test, or say why it is not run")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod damage;
 
@@ -27,9 +27,9 @@ fn clips() -> Vec<PathBuf> {
     clips
 }
 
-/// Whether the library is there; a line that says so if not.
+/// Whether the library is there; if not, a line that says so, or a failure where it is required.
 fn is_there() -> bool {
-    libavcodec_version().inspect_err(|e| println!("NOT RUN: nothing is compared with libavcodec on this machine: {e}")).is_ok()
+    libavcodec_version().inspect_err(|e| needs::not_run("libavcodec", &format!("nothing is compared with it: {e}"))).is_ok()
 }
 
 /// Both decoders' ways to one file.
@@ -174,7 +174,7 @@ fn without_the_library_auto_is_ffmpeg_or_built_in() {
     if ffmpeg_is_available() {
         in_another_process("/nowhere/libavcodec.so", None, "ffmpeg");
     } else {
-        println!("NOT RUN: ffmpeg is not found, so it does not step in on this machine");
+        needs::not_run("ffmpeg", "it does not step in for the library");
     }
 }
 
@@ -182,7 +182,7 @@ fn without_the_library_auto_is_ffmpeg_or_built_in() {
 #[test]
 fn a_stream_without_true_key_frames_is_decoded_from_its_beginning() {
     if !ffmpeg_is_available() {
-        println!("NOT RUN: ffmpeg, which makes the stream, is not found on this machine");
+        needs::not_run("ffmpeg", "it makes the stream");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -199,6 +199,33 @@ fn a_stream_without_true_key_frames_is_decoded_from_its_beginning() {
             let frame = video.frames(&[index]).unwrap();
             assert!(frame.pixels() == &all.pixels()[index * frame_len..][..frame_len], "{decoder:?} {index}");
         }
+    }
+}
+
+/// Cut out of the middle of such a stream, the first pictures are never whole: they are no frames.
+#[test]
+fn a_stream_that_begins_within_a_refresh_begins_when_it_is_complete() {
+    if !ffmpeg_is_available() || !is_there() {
+        println!("NOT RUN: ffmpeg, which makes the stream, or libavcodec is not found on this machine");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, cut] = ["whole.mp4", "cut.mp4"].map(|name| folder.path().join(name));
+    let source = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", "90", "-pix_fmt", "yuv420p"];
+    let codec = ["-c:v", "libx264", "-g", "20", "-x264-params", "intra-refresh=1"];
+    let run = |args: &[&str]| assert!(Command::new("ffmpeg").args(["-v", "error"]).args(args).status().unwrap().success());
+    run(&[source.as_slice(), &codec, &[whole.to_str().unwrap()]].concat());
+    run(&["-ss", "1.0", "-i", whole.to_str().unwrap(), "-c", "copy", "-use_editlist", "0", cut.to_str().unwrap()]);
+    let pixels = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"];
+    let frames = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&cut).args(pixels).output().unwrap().stdout;
+    let video = Video::open(&cut, Decoder::Libavcodec).unwrap();
+    let all = video.all().unwrap();
+    assert!(all.num_frames() > 30 && all.num_frames() < 65 && all.pixels() == frames, "{}", all.num_frames());
+    // The decoder in Rust gives the same, or nothing.
+    let ours = Video::open(&cut, Decoder::BuiltIn).unwrap();
+    assert_eq!(ours.info().num_frames, all.num_frames());
+    if let Ok(clip) = ours.all() {
+        assert!(clip.pixels() == frames);
     }
 }
 

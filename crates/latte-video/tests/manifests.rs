@@ -195,6 +195,89 @@ fn millions_of_bad_rows_are_counted_and_not_kept() {
     assert_eq!((skipped.count, skipped.listed.len()), (3000, Skipped::MOST_LISTED));
 }
 
+/// A value that nobody asked for costs no row; one that is read is named.
+#[test]
+fn what_is_not_read_costs_nothing() {
+    let folder = Folder::new();
+    for value in ["NaN", "Infinity", "-Infinity", "[NaN]", "1e999", "\"\\ud800\"", "\"a\tb\"", "123456789012345678901234567890"] {
+        let row = format!("{{\"path\": \"a.mp4\", \"score\": {value}, \"text\": \"x\"}}");
+        for (name, text) in [("a.jsonl", format!("{row}\n")), ("a.json", format!("[\n  {row}\n]\n"))] {
+            let (data, skipped) = folder.read(name, text).unwrap();
+            assert_eq!((seen(&data.items), skipped.count), (vec![("a.mp4", None, Some("x"))], 0), "{name}: {value}");
+        }
+        // The same value where it is read.
+        let read = format!("{{\"path\": \"a.mp4\", \"text\": {value}}}\n{{\"path\": \"b.mp4\"}}\n");
+        let (data, skipped) = folder.read("a.jsonl", read).unwrap();
+        let is_text = value.starts_with("123");
+        assert_eq!(data.items.len(), if is_text { 2 } else { 1 }, "{value}");
+        if value.contains("NaN") && !value.starts_with('[') {
+            assert!(said(&skipped)[0].contains("line 1, column `text`: expected text or a number, got NaN"), "{skipped:?}");
+        }
+        if is_text {
+            assert_eq!(data.items[0].caption.as_deref(), Some(value));
+        }
+    }
+    // Commas that a spreadsheet has put behind every row; and a field too much, which may be a comma of the caption.
+    let (data, skipped) = folder.read("a.csv", "path,caption\na.mp4,x,,\nb.mp4,y, z\nc.mp4,w, \nd.mp4\n").unwrap();
+    assert_eq!(seen(&data.items), [("a.mp4", None, Some("x")), ("c.mp4", None, Some("w"))]);
+    assert_eq!(skipped.count, 2);
+    // Of a key that is there twice, the last counts, as in Python.
+    let (data, _) = folder.read("a.jsonl", "{\"path\": \"a.mp4\", \"path\": \"b.mp4\"}\n").unwrap();
+    assert_eq!(seen(&data.items), [("b.mp4", None, None)]);
+}
+
+#[test]
+fn an_array_of_objects_is_a_manifest() {
+    let folder = Folder::new();
+    let text = "[{\"path\": \"a.mp4\", \"label\": 1},\r\n {\"label\": 0, \"path\": \"b.mp4\"}, 3, {\"label\": 0}]";
+    let (data, skipped) = folder.read("a.json", text).unwrap();
+    assert_eq!(seen(&data.items), [("a.mp4", Some(1), None), ("b.mp4", Some(0), None)]);
+    let lines = said(&skipped);
+    assert!(
+        lines[0].contains("a.json, row 3: no JSON object") && lines[1].contains("a.json, row 4, column `path`: empty"),
+        "{lines:?}"
+    );
+    for text in ["{\"path\": \"a.mp4\"}\n{\"path\": \"b.mp4\"}\n", "{\"data\": []}", "", "[{\"path\": \"a.mp4\"}"] {
+        let said = folder.read("a.json", text).unwrap_err().to_string();
+        assert!(said.contains("a.json") && said.contains("one array of objects") && said.contains(".jsonl"), "{said}");
+    }
+}
+
+/// Each format with a mark, with lines of Windows, joined from two files with marks; and in encodings that are refused.
+#[test]
+fn marks_are_taken_off_and_other_encodings_are_named() {
+    let folder = Folder::new();
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    for (name, text, more) in [
+        ("a.csv", "path,label\na.mp4,0\n", "b.mp4,1\n"),
+        ("a.tsv", "path\tlabel\na.mp4\t0\n", "b.mp4\t1\n"),
+        ("a.jsonl", "{\"path\":\"a.mp4\",\"label\":0}\n", "{\"path\":\"b.mp4\",\"label\":1}\n"),
+        ("a.json", "[{\"path\":\"a.mp4\",\"label\":0},\n", "{\"path\":\"b.mp4\",\"label\":1}]\n"),
+    ] {
+        let plain = folder.read(name, format!("{text}{more}")).unwrap().0;
+        assert_eq!(seen(&plain.items), [("a.mp4", Some(0), None), ("b.mp4", Some(1), None)], "{name}");
+        let windows = format!("\u{feff}{text}{more}").replace('\n', "\r\n");
+        for other in [format!("\u{feff}{text}{more}"), windows, format!("\u{feff}{text}\u{feff}{more}")] {
+            let (data, skipped) = folder.read(name, &other).unwrap();
+            assert_eq!((data, skipped.count), (plain.clone(), 0), "{name}: {other:?}");
+        }
+        for bytes in [wide(&format!("{text}{more}")), wide(&format!("\u{feff}{text}{more}"))] {
+            let error = folder.read(name, bytes).unwrap_err();
+            assert!(matches!(error, Error::Io { .. }), "{error:?}");
+            assert!(error.to_string().ends_with(&format!("{name}: it is UTF-16; save it as UTF-8")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn one_label_that_is_no_number_renumbers_nothing() {
+    let folder = Folder::new();
+    let error = folder.read("a.csv", "path,label\na,0\nb,one\nc,2\nd,1\n").unwrap_err();
+    assert!(matches!(error, Error::Labels(_)), "{error:?}");
+    let said = error.to_string();
+    assert!(said.contains("a.csv, column `label`: `one` (line 3) is no whole number, and 3 of the 4 labels are"), "{said}");
+}
+
 #[cfg(not(feature = "parquet"))]
 #[test]
 fn without_the_feature_parquet_is_refused_with_the_way_to_it() {

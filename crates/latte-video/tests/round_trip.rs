@@ -81,7 +81,7 @@ fn the_quantiser_trades_size_for_quality() {
 #[test]
 fn ffmpeg_reads_what_is_written_and_writes_what_is_read() {
     if !latte_video::ffmpeg_is_available() {
-        println!("NOT RUN: ffmpeg is not found, so it neither reads nor writes here");
+        needs::not_run("ffmpeg", "it neither reads nor writes");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Data sets in WebDataset shards, and videos read from inside an archive.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn said(skipped: &Skipped) -> Vec<String> {
 fn decoders() -> Vec<Decoder> {
     let ffmpeg = ffmpeg_is_available();
     if !ffmpeg {
-        println!("NOT RUN: ffmpeg is not found, so only the built-in decoder is tried on this machine");
+        needs::not_run("ffmpeg", "only the built-in decoder is tried");
     }
     [Decoder::BuiltIn, Decoder::Ffmpeg].into_iter().filter(|&d| ffmpeg || d == Decoder::BuiltIn).collect()
 }
@@ -291,4 +291,43 @@ fn shards_of_the_same_name_are_told_apart_by_their_folders() {
     let (data, _) = Dataset::from_shards(path("{dogs,cats}/000.tar")).unwrap();
     let names: Vec<&str> = data.items.iter().map(|i| i.name.as_str()).collect();
     assert_eq!(names, ["dogs/000/1", "dogs/000/1#2", "cats/000/1", "cats/000/1#2"]);
+}
+
+/// Members with byte-order marks, JSON as Python writes it, and a gif beside the video.
+#[test]
+fn members_of_other_programs_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, path) = (video(dir.path(), 0), dir.path().join("a.tar"));
+    let mark = |text: &str| format!("\u{feff}{text}").into_bytes();
+    let wide: Vec<u8> = "0\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write_tar(
+        &path,
+        &[
+            ("0.mp4", &one),
+            ("0.cls", &mark("0\r\n")),
+            ("0.txt", &mark("one\r\n")),
+            ("1.gif", b"GIF89a"),
+            ("1.mp4", &one),
+            ("1.cls", b"1"),
+            ("1.json", &mark("{\"punsafe\": NaN, \"caption\": \"two\", \"ratio\": Infinity}")),
+            ("2.mp4", &one),
+            ("2.gif", b"GIF89a"),
+            ("2.cls", &wide),
+        ],
+    );
+    let (data, skipped) = Dataset::from_shards(&path).unwrap();
+    assert_eq!(seen(&data.items), [("a/0", Some(0), Some("one")), ("a/1", Some(1), Some("two"))]);
+    assert!(matches!(&data.items[1].place, Place::Archived { name, .. } if name == "1.mp4"));
+    let lines = said(&skipped);
+    assert!(
+        lines.len() == 1 && lines[0].contains("a.tar/2: its .cls is no UTF-8 text: it is UTF-16; save it as UTF-8"),
+        "{lines:?}"
+    );
+    // One label of many that is no number.
+    let labels: Vec<String> = (0..4).map(|i| if i == 2 { "two".into() } else { i.to_string() }).collect();
+    let names: Vec<[String; 2]> = (0..4).map(|i| [format!("{i}.mp4"), format!("{i}.cls")]).collect();
+    let members = names.iter().zip(&labels).flat_map(|([a, b], label)| [(a.as_str(), one.as_slice()), (b, label.as_bytes())]);
+    write_tar(&path, &members.collect::<Vec<_>>());
+    let error = Dataset::from_shards(&path).unwrap_err();
+    assert!(matches!(error, Error::Labels(_)) && error.to_string().contains("`two` (of a/2) is no whole number"), "{error}");
 }

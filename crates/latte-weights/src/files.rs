@@ -9,10 +9,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::map::FileMap;
+use super::mixup::mixed_up;
 use super::source::TensorSource;
 use super::stored::{Layout, StoredDtype};
 use super::torch::{self, Storage};
-use super::{DESCRIPTION, hexadecimal, refuse, safetensors_file};
+use super::{DESCRIPTION, TEXTS, hexadecimal, refuse, safetensors_file};
 use crate::{Error, Result};
 
 /// The files that a folder of weights may have, the first found being taken.
@@ -60,6 +61,8 @@ pub struct WeightFiles {
     storages: Vec<(usize, Storage)>,
     tensors: BTreeMap<String, (Layout, usize)>,
     metadata: BTreeMap<String, String>,
+    /// Plain values beside the tensors of files of PyTorch.
+    values: BTreeMap<String, Value>,
     config: Option<Value>,
 }
 
@@ -90,6 +93,7 @@ impl WeightFiles {
             storages: Vec::new(),
             tensors: BTreeMap::new(),
             metadata: BTreeMap::new(),
+            values: BTreeMap::new(),
             config,
         };
         if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
@@ -110,25 +114,46 @@ impl WeightFiles {
         self.files.iter().map(FileMap::path)
     }
 
-    /// Texts in the headers of safetensors files.
+    /// Texts beside the tensors: in the headers of safetensors files, and in files of PyTorch what this program put there of them.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// What this program wrote into the header about the weights ([`save`](crate::save)); `None` if it did not write them.
+    /// Whether this program wrote into the file which model its weights are of.
+    pub fn is_described(&self) -> bool {
+        self.metadata.contains_key(DESCRIPTION) || self.values.contains_key(DESCRIPTION)
+    }
+
+    /// What this program wrote into the file about the weights ([`save`](crate::save)); `None` if it did not write them.
     ///
     /// # Errors
     ///
     /// If it is no JSON.
     pub fn description(&self) -> Result<Option<Value>> {
-        let parse = |text: &String| serde_json::from_str(text);
-        let parsed = self.metadata.get(DESCRIPTION).map(parse).transpose();
-        parsed.map_err(|e| refuse(&self.path, format!("its description is no JSON: {e}")))
+        self.written(DESCRIPTION)
     }
 
-    /// `config.json` of the folder that was opened, if it has one.
-    pub fn config(&self) -> Option<&Value> {
-        self.config.as_ref()
+    /// The configuration of the network: `config.json` of the folder that was opened, else what this program put into the file under
+    /// that name; `None` if there is neither.
+    ///
+    /// # Errors
+    ///
+    /// If it is no JSON.
+    pub fn config(&self) -> Result<Option<Value>> {
+        match &self.config {
+            Some(config) => Ok(Some(config.clone())),
+            None => self.written(CONFIG),
+        }
+    }
+
+    /// What this program put beside the tensors under `key`.
+    fn written(&self, key: &str) -> Result<Option<Value>> {
+        if let Some(value) = self.values.get(key) {
+            return Ok(Some(value.clone()));
+        }
+        let parse = |text: &String| serde_json::from_str(text);
+        let parsed = self.metadata.get(key).map(parse).transpose();
+        parsed.map_err(|e| refuse(&self.path, format!("what it says of itself under `{key}` is no JSON: {e}")))
     }
 
     /// The type of the stored values of the tensor called `name`; `None` if there is none.
@@ -213,8 +238,12 @@ impl WeightFiles {
         let file = FileMap::open(path)?;
         let number = self.files.len();
         let bytes = file.bytes();
+        if let Some(what) = mixed_up(bytes) {
+            return Err(refuse(path, what));
+        }
         if torch::looks_like_torch(bytes) {
             let contents = torch::read(bytes).map_err(|what| refuse(path, what))?;
+            self.values.extend(contents.values);
             let first = self.storages.len();
             self.storages.extend(contents.storages.into_iter().map(|storage| (number, storage)));
             for (name, (layout, storage)) in contents.tensors {
@@ -227,6 +256,9 @@ impl WeightFiles {
                 self.insert(path, name, layout, self.storages.len() - 1)?;
             }
             self.metadata.extend(contents.metadata);
+        }
+        if let Some(Value::Object(texts)) = self.values.remove(TEXTS) {
+            self.metadata.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text.as_str()?.to_string()))));
         }
         self.files.push(file);
         Ok(())
@@ -273,8 +305,8 @@ impl TensorSource for WeightFiles {
 /// What to say of a file that is neither of PyTorch nor in the safetensors format.
 fn not_safetensors(path: &Path, bytes: &[u8], what: String) -> String {
     let named = |endings: &[&str]| path.extension().is_some_and(|e| endings.iter().any(|known| e.eq_ignore_ascii_case(known)));
-    if bytes.starts_with(b"version https://git-lfs") {
-        return "is not the file itself but a pointer to it that git left; fetch it with `git lfs pull`".into();
+    if bytes.is_empty() {
+        return "is empty, so it is no file of PyTorch and no safetensors file; copy or download it again".into();
     }
     if named(&["pt", "pth", "bin", "ckpt"]) {
         return "is no file of PyTorch that is known (a zip archive, or its predecessor), and no safetensors file; \
@@ -327,18 +359,46 @@ pub fn read_json_if_there(path: &Path) -> Result<Option<Value>> {
 ///
 /// If it cannot be read, is no JSON, or is far too long for what it should be.
 pub fn read_json(path: &Path) -> Result<Value> {
-    serde_json::from_slice(&read_small(path)?).map_err(|e| refuse(path, format!("is no JSON: {e}")))
+    let bytes = read_small(path)?;
+    let text = latte_textfile::as_text(&bytes).map_err(|e| refuse(path, e.to_string()))?;
+    serde_json::from_str(&text).map_err(|e| refuse(path, format!("is no JSON: {e}")))
 }
 
 /// A small file: whatever its name says, no large one is read.
 ///
 /// # Errors
 ///
-/// If it cannot be read, or is far too long for what it should be.
+/// If it cannot be read, is far too long for what it should be, empty, or clearly another file ([`mixed_up`]).
 pub fn read_small(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     if std::fs::metadata(path).map_err(io)?.len() > MOST_BYTES {
         return Err(refuse(path, format!("is longer than {MOST_BYTES} bytes, which no index, configuration or tokenizer is")));
     }
-    std::fs::read(path).map_err(io)
+    let bytes = std::fs::read(path).map_err(io)?;
+    if bytes.is_empty() {
+        return Err(refuse(path, "is empty; copy or download it again"));
+    }
+    match mixed_up(&bytes) {
+        Some(what) => Err(refuse(path, what)),
+        None => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_of_windows_is_read_and_other_encodings_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors.index.json");
+        let text = "{\"weight_map\": {\n\"a\": \"b.safetensors\"}}\n";
+        std::fs::write(&path, text).unwrap();
+        let plain = read_json(&path).unwrap();
+        std::fs::write(&path, format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+        assert_eq!(read_json(&path).unwrap(), plain);
+        std::fs::write(&path, text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>()).unwrap();
+        let said = read_json_if_there(&path).unwrap_err().to_string();
+        assert!(said.ends_with("model.safetensors.index.json: it is UTF-16; save it as UTF-8"), "{said}");
+    }
 }

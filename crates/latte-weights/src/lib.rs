@@ -5,16 +5,20 @@
 
 mod error;
 mod files;
+mod finite;
 mod map;
+mod mixup;
 mod numpy;
+mod parts;
 mod pretrained;
 mod safetensors_file;
 mod source;
 mod stored;
+mod temporary;
 mod torch;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::DType;
 use latte_ops::Parameters;
@@ -22,13 +26,21 @@ use serde_json::Value;
 
 pub use error::{Error, Result};
 pub use files::{CONFIG, RawTensor, WeightFiles, read_json, read_json_if_there, read_small};
+pub use mixup::mixed_up;
+pub use parts::PartChoice;
 pub use pretrained::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, WeightKind};
 pub use source::{TensorSource, all_fit, expect_tensor, listed, misfits};
 pub use stored::StoredDtype;
+pub use temporary::write_atomically;
 pub use write::{FileKind, write_weights};
+
+use temporary::write_renamed;
 
 /// The metadata key under which a file says what it holds, as JSON.
 pub const DESCRIPTION: &str = "latte";
+
+/// The key, in a file of PyTorch, of the texts that a safetensors file has in its header.
+pub const TEXTS: &str = "metadata";
 
 /// Bytes as hexadecimal digits.
 pub fn hexadecimal(bytes: &[u8]) -> String {
@@ -61,34 +73,6 @@ pub fn save(path: &Path, tensors: &Parameters, description: Option<&Value>) -> R
     let names: Vec<&str> = tensors.iter().map(|(name, _)| name).collect();
     let metadata = description.map(|d| (DESCRIPTION.to_string(), d.to_string())).into_iter().collect();
     write_weights(path, &FileKind::Safetensors { metadata }, &names, &read)
-}
-
-/// Writes `bytes` under another name, brings them to the disk, then renames.
-///
-/// # Errors
-///
-/// If the file cannot be written.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_renamed(path, |file| {
-        std::io::Write::write_all(file, bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
-    })
-}
-
-/// Lets `write` fill a file of another name, brings it to the disk, then renames.
-pub(crate) fn write_renamed(path: &Path, write: impl FnOnce(&mut std::fs::File) -> Result<()>) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
-    let temporary = path.with_file_name(name);
-    let io = |path: PathBuf| move |source| Error::Io { path, source };
-    let mut file = std::fs::File::create(&temporary).map_err(io(temporary.clone()))?;
-    if let Err(error) = write(&mut file) {
-        drop(file);
-        // What is half-written is of no use; that it is gone is only tidy.
-        let _ = std::fs::remove_file(&temporary);
-        return Err(error);
-    }
-    file.sync_all().map_err(io(temporary.clone()))?;
-    std::fs::rename(&temporary, path).map_err(io(path.to_path_buf()))
 }
 
 /// Reads all tensors, as f32, and the description if there is one.

@@ -7,24 +7,13 @@ use std::path::Path;
 use candle_core::Tensor;
 
 use super::files::{RawTensor, WeightFiles};
+use super::parts::{self, Chosen, PartChoice, STABLE_DIFFUSION_DENOISER};
 use super::refuse;
 use super::source::TensorSource;
 use super::stored::StoredDtype;
 use crate::Result;
 
-/// The parts of checkpoints that hold weights, the best first: the moving average, else the weights themselves.
-const PARTS: [&str; 2] = ["ema", "model"];
-/// The part that some trainers put everything else into.
-const OUTER_PART: &str = "state_dict";
-/// Before the names of the autoencoder in a file that holds a whole Stable Diffusion model.
-pub const STABLE_DIFFUSION_AUTOENCODER: &str = "first_stage_model.";
-/// Before the names of the denoiser there. That `model` is no part of a checkpoint.
-const STABLE_DIFFUSION_DENOISER: &str = "model.diffusion_model.";
-/// What wrappers put before every name: compiled modules anywhere in it, parallel ones at its beginning.
-const COMPILED: &str = "_orig_mod.";
-const PARALLEL: &str = "module.";
-/// Names that older files have, and what they are called since.
-const RENAMED: [(&str, &str); 1] = [("time_embed", "temp_embed")];
+pub use super::parts::STABLE_DIFFUSION_AUTOENCODER;
 
 /// Whose weights a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,17 +52,18 @@ impl fmt::Display for WeightKind {
     }
 }
 
-/// The weights of one model in a checkpoint: of its parts, `ema` is taken if there is one, else `model` (either may lie in
-/// `state_dict`), else everything. Of a whole Stable Diffusion model in one file everything is taken. Prefixes of compiled and parallel modules are dropped and old names replaced, so that names are
-/// the model's.
+/// The weights of one model in a checkpoint: the average if it has one, else the weights themselves, whatever keys they lie under
+/// and whatever wrappers have put before their names (`parts.rs`). Of a whole Stable Diffusion model in one file everything is
+/// taken. Old names are replaced, so that names are the model's.
 #[derive(Debug)]
 pub struct Pretrained {
     files: WeightFiles,
     part: Option<String>,
+    is_average: bool,
     /// The model's name of each tensor, and its name in the file.
     names: BTreeMap<String, String>,
-    /// Tensors of other parts.
-    num_left_out: usize,
+    /// What to tell of the choice.
+    note: Option<String>,
 }
 
 impl Pretrained {
@@ -81,7 +71,7 @@ impl Pretrained {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or two tensors come to have one name.
+    /// If it cannot be read, or as [`choose`](Self::choose).
     pub fn open(path: &Path) -> Result<Self> {
         Self::new(WeightFiles::open(path)?)
     }
@@ -90,29 +80,22 @@ impl Pretrained {
     ///
     /// # Errors
     ///
-    /// If two tensors come to have one name.
+    /// As [`choose`](Self::choose).
     pub fn new(files: WeightFiles) -> Result<Self> {
-        let stored = files.names();
-        let has = |prefix: &str| stored.iter().any(|name| name.starts_with(prefix));
-        let outer = format!("{OUTER_PART}.");
-        let outer = if has(&outer) { outer } else { String::new() };
-        let is_whole = [STABLE_DIFFUSION_DENOISER, STABLE_DIFFUSION_AUTOENCODER].iter().any(|of| has(&format!("{outer}{of}")));
-        let inner = PARTS.iter().map(|part| format!("{outer}{part}.")).find(|prefix| !is_whole && has(prefix));
-        let prefix = inner.unwrap_or(outer);
-        let mut names = BTreeMap::new();
-        let mut num_left_out = 0;
-        for name in stored {
-            let Some(own) = name.strip_prefix(&prefix) else {
-                num_left_out += 1;
-                continue;
-            };
-            let own = plain_name(own);
-            if let Some(other) = names.insert(own.clone(), name.clone()) {
-                return Err(refuse(files.path(), format!("both `{other}` and `{name}` are called `{own}`")));
-            }
-        }
-        let part = prefix.strip_suffix('.').map(ToString::to_string);
-        Ok(Self { files, part, names, num_left_out })
+        Self::choose(files, PartChoice::default())
+    }
+
+    /// The set of weights in `files` that `choice` asks for.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or two tensors come to have one name.
+    pub fn choose(files: WeightFiles, choice: PartChoice<'_>) -> Result<Self> {
+        let is_known = |names: &BTreeMap<String, String>| kind_of(names) != WeightKind::Unknown;
+        let chosen = parts::choose(&files.names(), choice, &is_known).map_err(|what| refuse(files.path(), what))?;
+        let Chosen { set, note } = chosen;
+        let part = (!set.path.is_empty()).then_some(set.path);
+        Ok(Self { files, part, is_average: set.is_average, names: set.names, note })
     }
 
     /// The files.
@@ -125,9 +108,24 @@ impl Pretrained {
         self.part.as_deref()
     }
 
+    /// Whether these are averaged weights, judging by the part's name.
+    pub fn is_average(&self) -> bool {
+        self.is_average
+    }
+
+    /// Which of several sets of weights was taken and which were left, in words; `None` where there was no choice.
+    pub fn choice(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// The same behind the path.
+    pub fn note(&self) -> Option<String> {
+        self.choice().map(|choice| format!("{}: {choice}", self.files.path().display()))
+    }
+
     /// How many tensors lie in other parts.
     pub fn num_left_out(&self) -> usize {
-        self.num_left_out
+        self.files.names().len() - self.names.len()
     }
 
     /// The type of the stored values of the tensor called `name`; `None` if there is none.
@@ -160,22 +158,23 @@ impl Pretrained {
 
     /// Whose weights these are, judging by names.
     pub fn kind(&self) -> WeightKind {
-        let has = |name: &str| self.names.contains_key(name);
-        let any = |part: &str| self.names.keys().any(|name| name.contains(part));
-        let begins = |with: &str| self.names.keys().any(|name| name.starts_with(with));
-        if begins(STABLE_DIFFUSION_DENOISER) || begins(STABLE_DIFFUSION_AUTOENCODER) {
-            WeightKind::StableDiffusion
-        } else if has("transformer_blocks.0.scale_shift_table") && has("temporal_transformer_blocks.0.scale_shift_table") {
-            WeightKind::LatteT2v
-        } else if has("x_embedder.proj.weight") && has("blocks.0.attn.qkv.weight") {
-            if has("temp_embed") { WeightKind::Latte } else { WeightKind::Dit }
-        } else if has("decoder.conv_in.weight") && has("decoder.conv_out.weight") {
-            if any("temporal_res_block") { WeightKind::TemporalAutoencoder } else { WeightKind::Autoencoder }
-        } else if any("block.0.layer.0.SelfAttention.q.weight") {
-            WeightKind::T5
-        } else {
-            WeightKind::Unknown
+        kind_of(&self.names)
+    }
+
+    /// What of the values is not finite: each tensor with how many of its values, and how many it has. Reads all of them.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor cannot be read.
+    pub fn not_finite(&self) -> Result<Vec<(String, usize, usize)>> {
+        let mut found = Vec::new();
+        for (name, stored) in &self.names {
+            let count = self.files.raw(stored)?.num_not_finite();
+            if count > 0 {
+                found.push((name.clone(), count, self.files.num_values(stored).unwrap_or_default()));
+            }
         }
+        Ok(found)
     }
 
     fn stored_name(&self, name: &str) -> Result<&str> {
@@ -198,13 +197,22 @@ impl TensorSource for Pretrained {
     }
 }
 
-/// A name without what wrappers put into it.
-fn plain_name(name: &str) -> String {
-    let name = name.replace(COMPILED, "");
-    let mut rest = name.as_str();
-    while let Some(inner) = rest.strip_prefix(PARALLEL) {
-        rest = inner;
+/// Whose weights have these names.
+fn kind_of(names: &BTreeMap<String, String>) -> WeightKind {
+    let has = |name: &str| names.contains_key(name);
+    let any = |part: &str| names.keys().any(|name| name.contains(part));
+    let begins = |with: &str| names.keys().any(|name| name.starts_with(with));
+    if begins(STABLE_DIFFUSION_DENOISER) || begins(STABLE_DIFFUSION_AUTOENCODER) {
+        WeightKind::StableDiffusion
+    } else if has("transformer_blocks.0.scale_shift_table") && has("temporal_transformer_blocks.0.scale_shift_table") {
+        WeightKind::LatteT2v
+    } else if has("x_embedder.proj.weight") && has("blocks.0.attn.qkv.weight") {
+        if has("temp_embed") { WeightKind::Latte } else { WeightKind::Dit }
+    } else if has("decoder.conv_in.weight") && has("decoder.conv_out.weight") {
+        if any("temporal_res_block") { WeightKind::TemporalAutoencoder } else { WeightKind::Autoencoder }
+    } else if any("block.0.layer.0.SelfAttention.q.weight") {
+        WeightKind::T5
+    } else {
+        WeightKind::Unknown
     }
-    let new = RENAMED.iter().find(|(old, _)| *old == rest).map_or(rest, |(_, new)| *new);
-    new.to_string()
 }

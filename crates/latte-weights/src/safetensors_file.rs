@@ -15,6 +15,8 @@ use crate::{Error, Result};
 const METADATA: &str = "__metadata__";
 /// Headers are filled up to a multiple of this, so that values begin at one.
 const ALIGNMENT: usize = 8;
+/// Bytes of a header at most, as the format has it.
+const MOST_HEADER: usize = 100_000_000;
 
 /// What a safetensors file holds.
 #[derive(Debug, Default)]
@@ -31,7 +33,9 @@ pub(crate) struct Contents {
 ///
 /// If it is damaged or does not fit the file; says why.
 pub(crate) fn read(file: &[u8]) -> std::result::Result<Contents, String> {
-    let damaged = |e: safetensors::SafeTensorError| format!("is no complete safetensors file ({e}); write or copy it again");
+    let damaged = |e: safetensors::SafeTensorError| {
+        cut_short(file).unwrap_or_else(|| format!("is no complete safetensors file ({e}); write or copy it again"))
+    };
     // Also checks that the tensors lie side by side and fill the file.
     let (header_len, header) = SafeTensors::read_metadata(file).map_err(damaged)?;
     let begin = header_len + 8;
@@ -50,6 +54,25 @@ pub(crate) fn read(file: &[u8]) -> std::result::Result<Contents, String> {
         tensors.insert(name, (layout, range));
     }
     Ok(Contents { tensors, metadata })
+}
+
+/// How much is missing, if the file begins as a longer one.
+fn cut_short(file: &[u8]) -> Option<String> {
+    let header_len = usize::try_from(u64::from_le_bytes(*file.first_chunk()?)).ok()?;
+    // Longer headers are none.
+    if file.get(8) != Some(&b'{') || header_len > MOST_HEADER {
+        return None;
+    }
+    let begin = header_len + 8;
+    let told = |expected: String| {
+        let got = file.len();
+        format!("is no complete safetensors file: it has {got} bytes, expected {expected}; download or copy it again")
+    };
+    let Some(header) = file.get(8..begin) else { return Some(told(format!("more than {begin}"))) };
+    let header: Map<String, Value> = serde_json::from_slice(header).ok()?;
+    let ends = header.values().filter_map(|tensor| tensor.get("data_offsets")?.get(1)?.as_u64());
+    let expected = ends.max()?.checked_add(begin as u64)?;
+    ((file.len() as u64) < expected).then(|| told(expected.to_string()))
 }
 
 /// Writes the tensors called `names`, which `read` gives one at a time, so that one at a time is in memory.

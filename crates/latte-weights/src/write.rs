@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::files::RawTensor;
 use super::{safetensors_file, torch, write_renamed};
 use crate::{Error, Result};
@@ -20,6 +22,13 @@ pub enum FileKind {
     Torch {
         /// The key of the dictionary that the tensors are in, as `ema`; none for a plain state dict.
         part: Option<String>,
+    },
+    /// The same of a dictionary that holds more than tensors.
+    TorchWithValues {
+        /// The key of the dictionary that the tensors are in.
+        part: String,
+        /// What lies beside it: plain values, by their keys.
+        values: BTreeMap<String, Value>,
     },
 }
 
@@ -40,7 +49,13 @@ pub fn write_weights<'t>(
         let mut out = BufWriter::new(file);
         match kind {
             FileKind::Safetensors { metadata } => safetensors_file::write(&mut out, names, metadata, read, &failed)?,
-            FileKind::Torch { part } => torch::write_torch(&mut out, part.as_deref(), names, read, &failed)?,
+            FileKind::Torch { part } => {
+                let none = BTreeMap::new();
+                torch::write_torch(&mut out, part.as_deref().map(|part| (part, &none)), names, read, &failed)?;
+            }
+            FileKind::TorchWithValues { part, values } => {
+                torch::write_torch(&mut out, Some((part, values)), names, read, &failed)?;
+            }
         }
         out.flush().map_err(failed)
     })

@@ -30,6 +30,18 @@ pub enum Error {
     /// A weights file that does not fit the model or cannot be understood.
     #[error(transparent)]
     Weights(#[from] latte_weights::Error),
+    /// A computation gave values that are no numbers.
+    #[error("{what}: {count} of {of} values are not finite (NaN or infinite){}", .cause.as_ref().map_or(String::new(), |cause| format!("; {cause}")))]
+    NotFinite {
+        /// Whose values, and in which step.
+        what: String,
+        /// How many of them are not finite.
+        count: usize,
+        /// How many there are.
+        of: usize,
+        /// Why, where that is known.
+        cause: Option<String>,
+    },
     /// The system could not read or write a file.
     #[error("{path}: {source}")]
     Io {

@@ -15,6 +15,7 @@ pub mod text;
 pub mod vae;
 
 mod error;
+mod finite;
 
 pub use diffusion::Denoiser;
 pub use error::{Error, Result};

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use latte::Result;
-use latte::weights::{FileKind, Pretrained, StoredDtype, TensorSource, WeightFiles, WeightKind, write_weights};
+use latte::weights::{
+    FileKind, PartChoice, Pretrained, RawTensor, StoredDtype, TensorSource, WeightFiles, WeightKind, write_weights,
+};
 use proptest::prelude::*;
 
 fn example(name: &str) -> PathBuf {
@@ -213,6 +215,184 @@ fn wrappers_and_old_names_are_taken_off() -> Result<()> {
     Ok(())
 }
 
+/// A file whose tensors have these names, each of one value: its place in the list.
+fn numbered(path: &Path, kind: &FileKind, names: &[String]) -> Result<()> {
+    let read = |name: &str| {
+        let place = names.iter().position(|other| other == name).unwrap_or_default() as f32;
+        Ok(RawTensor { dtype: StoredDtype::F32, shape: vec![1], bytes: place.to_le_bytes().to_vec().into() })
+    };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Ok(write_weights(path, kind, &names, &read)?)
+}
+
+/// Names by which each kind of weights is known.
+const KNOWN: [(WeightKind, &[&str]); 6] = [
+    (WeightKind::Latte, &["x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "temp_embed"]),
+    (WeightKind::Dit, &["x_embedder.proj.weight", "blocks.0.attn.qkv.weight"]),
+    (
+        WeightKind::LatteT2v,
+        &["transformer_blocks.0.scale_shift_table", "temporal_transformer_blocks.0.scale_shift_table", "proj_out.weight"],
+    ),
+    (WeightKind::Autoencoder, &["decoder.conv_in.weight", "decoder.conv_out.weight", "quant_conv.weight"]),
+    (WeightKind::TemporalAutoencoder, &["decoder.conv_in.weight", "decoder.conv_out.weight", "decoder.temporal_res_block.a"]),
+    (WeightKind::T5, &["encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"]),
+];
+
+#[test]
+fn every_wrapper_in_any_order_is_taken_off_every_kind_of_weights() -> Result<()> {
+    const WRAPPERS: [&str; 5] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"];
+    let dir = folder()?;
+    let mut prefixes: Vec<String> = vec![String::new()];
+    for one in WRAPPERS {
+        prefixes.push(format!("{one}."));
+        prefixes.extend(WRAPPERS.map(|other| format!("{one}.{other}.")));
+        prefixes.extend(["model", "state_dict", "ema_model", "net"].map(|key| format!("{one}.{key}.")));
+        prefixes.extend(["model", "state_dict.model", "state_dict.ema_model", "generator"].map(|key| format!("{key}.{one}.")));
+    }
+    for (kind, names) in KNOWN {
+        for prefix in &prefixes {
+            // Compiled and sharded parts are wrapped within names, too.
+            for inner in ["", "._orig_mod", "._fsdp_wrapped_module._checkpoint_wrapped_module"] {
+                let wrapped = |name: &&str| match name.split_once('.') {
+                    Some((first, rest)) => format!("{prefix}{first}{inner}.{rest}"),
+                    None => format!("{prefix}{name}"),
+                };
+                let stored: Vec<String> = names.iter().map(wrapped).collect();
+                for (file, format) in [
+                    ("x.pt", FileKind::Torch { part: None }),
+                    ("x.safetensors", FileKind::Safetensors { metadata: std::collections::BTreeMap::new() }),
+                ] {
+                    let path = dir.path().join(file);
+                    numbered(&path, &format, &stored)?;
+                    let weights = Pretrained::open(&path)?;
+                    let mut expected: Vec<&str> = names.to_vec();
+                    expected.sort_unstable();
+                    assert_eq!(
+                        (weights.kind(), weights.names()),
+                        (kind, expected.iter().map(ToString::to_string).collect()),
+                        "{prefix}"
+                    );
+                    assert_eq!((weights.note(), weights.num_left_out()), (None, 0), "{prefix}");
+                    for (place, name) in names.iter().enumerate() {
+                        assert_eq!(weights.tensor(name)?.to_vec1::<f32>()?, [place as f32], "{prefix}{name}");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_average_under_any_key_is_taken_and_the_choice_is_told() -> Result<()> {
+    let dir = folder()?;
+    let path = dir.path().join("x.pt");
+    let averages = [
+        "ema",
+        "ema_model",
+        "model_ema",
+        "ema_state_dict",
+        "ema_weights",
+        "params_ema",
+        "ema.module",
+        "ema.ema_model",
+        "shadow",
+        "state_dict.ema_model",
+        "state_dict.model_ema",
+        "state_dict.ema_model.module._orig_mod",
+    ];
+    let weights = [
+        "model",
+        "module",
+        "state_dict",
+        "net",
+        "network",
+        "generator",
+        "model_state_dict",
+        "state_dict.model",
+        "ema.online_model",
+        "",
+    ];
+    for (kind, names) in KNOWN {
+        for average in averages {
+            for plain in weights {
+                let under = |key: &str| -> Vec<String> {
+                    names.iter().map(|name| if key.is_empty() { (*name).to_string() } else { format!("{key}.{name}") }).collect()
+                };
+                let stored = [under(plain), under(average), vec!["optimizer.state.0.step".into()]].concat();
+                numbered(&path, &FileKind::Torch { part: None }, &stored)?;
+                let opened = Pretrained::open(&path)?;
+                let what = format!("{kind}: {average} beside {plain}");
+                assert_eq!((opened.kind(), opened.is_average(), opened.names().len()), (kind, true, names.len()), "{what}");
+                let first = opened.tensor(names[0])?.to_vec1::<f32>()?;
+                assert_eq!(first, [names.len() as f32], "{what}");
+                let note = opened.note().unwrap_or_default();
+                // The outermost dictionary has the optimiser's tensors, too.
+                let same = if plain.is_empty() || plain == "module" { "of them" } else { "tensors" };
+                let same = format!("{} {same} of the same names", names.len());
+                let told = ["averaged weights", &format!("({} tensors)", names.len()), &same];
+                assert!(told.iter().all(|told| note.contains(told)), "{what}: {note}");
+                if !plain.is_empty() && plain != "module" {
+                    let choice = PartChoice { key: Some(plain), is_wanted: None };
+                    let other = Pretrained::choose(WeightFiles::open(&path)?, choice)?;
+                    assert_eq!(other.tensor(names[0])?.to_vec1::<f32>()?, [0.0], "{what}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn averages_without_names_are_refused_or_told_of() -> Result<()> {
+    let dir = folder()?;
+    let path = dir.path().join("x.pt");
+    let list = ["ema.shadow_params.0".to_string(), "ema.shadow_params.1".into()];
+    numbered(&path, &FileKind::Torch { part: None }, &list)?;
+    let message = Pretrained::open(&path).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(message.contains("`ema.shadow_params`") && message.contains("without names"), "{message}");
+    let model: Vec<String> = KNOWN[0].1.iter().map(|name| format!("model.{name}")).collect();
+    numbered(&path, &FileKind::Torch { part: None }, &[&list[..], &model].concat())?;
+    let weights = Pretrained::open(&path)?;
+    assert_eq!((weights.part(), weights.is_average()), (Some("model"), false));
+    assert!(weights.note().is_some_and(|note| note.contains("`ema.shadow_params` (an average without names)")));
+    Ok(())
+}
+
+#[test]
+fn a_part_may_be_asked_for_by_its_key() -> Result<()> {
+    let dir = folder()?;
+    let path = dir.path().join("x.pt");
+    let under = |key: &str| KNOWN[0].1.iter().map(move |name| format!("{key}.{name}")).collect::<Vec<_>>();
+    let stored = [under("ema"), under("state_dict.model"), under("mine.teacher")].concat();
+    numbered(&path, &FileKind::Torch { part: None }, &stored)?;
+    let first = |key: &str| -> Result<f32> {
+        let weights = Pretrained::choose(WeightFiles::open(&path)?, PartChoice { key: Some(key), is_wanted: None })?;
+        Ok(weights.tensor(KNOWN[0].1[0])?.to_vec1::<f32>()?[0])
+    };
+    assert_eq!([first("ema")?, first("model")?, first("state_dict.model")?, first("mine.teacher")?], [0.0, 3.0, 3.0, 6.0]);
+    let message = first("nothing").err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(message.contains("`nothing`") && message.contains("`ema` (3 tensors)"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn plain_values_beside_tensors_come_back_exactly() -> Result<()> {
+    let dir = folder()?;
+    let path = dir.path().join("x.pt");
+    let value = serde_json::json!({
+        "a": null, "b": [true, false], "c": [0, -1, i64::MIN, u64::MAX, 2_147_483_648u64], "d": [0.1, -2.5e-300, 8.333_333_333_333_334, 1e300],
+        "e": {"nested": {"\u{fc}": ["", []]}, "empty": {}},
+    });
+    let values =
+        std::collections::BTreeMap::from([("latte".to_string(), value.clone()), ("config.json".to_string(), value.clone())]);
+    numbered(&path, &FileKind::TorchWithValues { part: "ema".into(), values }, &["a".to_string()])?;
+    let files = WeightFiles::open(&path)?;
+    assert_eq!((files.description()?, files.config()?), (Some(value.clone()), Some(value)));
+    assert_eq!(Pretrained::open(&path)?.names(), ["a"]);
+    Ok(())
+}
+
 #[test]
 fn other_files_are_refused_with_what_to_do() -> Result<()> {
     let dir = folder()?;
@@ -221,6 +401,16 @@ fn other_files_are_refused_with_what_to_do() -> Result<()> {
         ("text.bin", b"hello", "no file of PyTorch"),
         ("text.safetensors", b"hello, this is no such file", "safetensors"),
         ("pointer.pt", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("pointer.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n", "Git LFS pointer"),
+        ("page.safetensors", b"<!DOCTYPE html>\n<html>", "web page"),
+        ("empty.safetensors", b"", "is empty"),
+        ("short.safetensors", b"\xff\x01\0\0\0\0\0\0{\"a\"", "has 12 bytes, expected more than 519"),
+        (
+            "cut.safetensors",
+            b"\x3c\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[9],\"data_offsets\":[0,36]}}     \0\0\0",
+            "expected 104",
+        ),
+        ("packed.bin", b"\x1f\x8b\x08\0\0", "gzip"),
         ("other.zip", b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "data.pkl"),
     ] {
         let path = dir.path().join(name);

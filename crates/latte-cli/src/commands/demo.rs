@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use crate::demo::{self, parameters};
 use crate::device::DeviceArgs;
+use crate::interrupt::Interrupt;
+use crate::output::check_output_folder;
 
 /// Does the main job once, from nothing and without a GPU: data, training, samples, and a count of those that are right.
 ///
@@ -14,8 +16,8 @@ use crate::device::DeviceArgs;
 ///   latte demo --quick
 ///   latte demo --measure samples
 ///
-/// The whole demo takes minutes; --quick about one, with a lower score. Started again, it goes on where it was. --measure only
-/// measures videos that are there already, of any model that was trained on the demo's data.
+/// The whole demo takes minutes; --quick about one, with a lower score. Ctrl-C saves; started again, the demo goes on
+/// where it was. --measure only measures videos that are there already, of any model that was trained on the demo's data.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -39,6 +41,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(folder) = &args.measure {
         return demo::measure(folder);
     }
+    check_output_folder("--out", &args.out)?;
     let budget = if args.quick { parameters::QUICK } else { parameters::FULL };
-    demo::run(&args.out, budget, args.seed, &args.device.open()?)
+    demo::run(&args.out, budget, args.seed, &args.device.open()?, &Interrupt::listen()?)
 }

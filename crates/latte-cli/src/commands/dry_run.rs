@@ -1,6 +1,6 @@
 //! `latte train --dry-run`: what a run would be and would cost.
 
-use latte_train::{Estimate, Portion, TrainConfig, estimate};
+use latte_train::{Estimate, Portion, TrainConfig, estimate, long_run};
 
 use crate::memory::Meter;
 use crate::progress::duration;
@@ -65,6 +65,7 @@ fn lines(estimate: &Estimate) -> Vec<String> {
         let line = format!("validation  every {} steps, about {} each", validation.every, seconds(validation_s));
         lines.insert(6, line);
     }
+    lines.extend(long_run(estimate.duration()).map(|what| format!("warning: {what}")));
     if let Some(available) = Meter::available_bytes()
         && estimate.memory > available
     {

@@ -11,6 +11,7 @@ use latte_video::dataset::{Layout, Share};
 use super::data::layout_parser;
 use crate::device::DeviceArgs;
 use crate::failure::bad_input;
+use crate::output::check_output_folder;
 use crate::progress::StageProgress;
 use crate::terminal::say;
 
@@ -82,6 +83,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let Some(out) = args.out.as_ref().or(config.data.latents.as_ref()) else {
         return Err(bad_input("--out: missing; say where the cache is written (or set `data.latents`)"));
     };
+    check_output_folder(if args.out.is_some() { "--out" } else { "data.latents" }, out)?;
     let options = EncodeOptions {
         flips: args.flips || config.data.flip,
         dtype: match args.dtype {

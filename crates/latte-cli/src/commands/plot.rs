@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use crate::failure::bad_input;
+use crate::output::check_output_file;
 use crate::plot::curves::{Horizontal, Logs, Wish, chart};
 use crate::plot::{raster, scene, svg, terminal};
-use crate::terminal::say;
+use crate::terminal::{say, say_styled};
 
 /// Columns where no terminal says how many it has.
 const PIPED_WIDTH: usize = 80;
@@ -66,12 +67,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             _ => return Err(bad_input(format!("--out {}: expected a name that ends in .svg or .png", path.display()))),
         });
     }
+    for (path, _) in &files {
+        check_output_file("--out", path)?;
+    }
     let runs = args.runs.iter().map(|run| Logs::read(run)).collect::<anyhow::Result<Vec<_>>>()?;
     let wish = Wish { metrics: &args.metric, horizontal: args.x, smooth: args.smooth, log: args.log };
     let chart = chart(&runs, &wish)?;
     let (width, colours) = terminal_width();
     for line in terminal::lines(&chart, width, colours) {
-        say(&line);
+        say_styled(&line);
     }
     let page = scene::scene(&chart);
     for (path, format) in files {

@@ -13,11 +13,13 @@ use crate::terminal::{note, say};
 
 /// How far below a folder runs are looked for.
 const DEPTH: usize = 3;
+/// Where `latte train` with the configurations that are shipped, and `latte demo`, put their runs.
+const DEFAULT_FOLDERS: [&str; 2] = ["runs", "latte-demo"];
 
 /// Lists training runs: what each is doing or how it ended, how far it is, its loss and its speed.
 ///
 ///   latte runs
-///   latte runs experiments runs/tiny
+///   latte runs experiments runs/tiny latte-demo
 ///   latte runs --json | jq '.[] | select(.condition == "running")'
 ///
 /// The state is judged from the run folder. running: a process holds its lock. killed: the last process ended without a word.
@@ -27,8 +29,8 @@ const DEPTH: usize = 3;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Run folders, or folders with runs in them.
-    #[arg(default_value = "runs", value_name = "FOLDER")]
+    /// Run folders, or folders with runs in them. Default: runs, and what `latte demo` has written to latte-demo.
+    #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
     /// Print one JSON list, with everything that is known.
     #[arg(long)]
@@ -37,7 +39,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut summaries = Vec::new();
-    for folder in &args.folders {
+    let folders = folders(args)?;
+    for folder in &folders {
         if !folder.is_dir() {
             return Err(bad_input(format!("{}: no such folder; name the folder that your runs are in", folder.display())));
         }
@@ -54,14 +57,30 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     if summaries.is_empty() {
-        let folders: Vec<String> = args.folders.iter().map(|folder| folder.display().to_string()).collect();
-        say(&format!("no runs in {}", folders.join(", ")));
+        let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        say(&format!("no runs in {}; name the folder that your runs are in: latte runs FOLDER", folders.join(", ")));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     for line in table(&summaries, now) {
         say(&line);
     }
     Ok(())
+}
+
+/// The folders to look into.
+fn folders(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
+    if !args.folders.is_empty() {
+        return Ok(args.folders.clone());
+    }
+    let found: Vec<PathBuf> = DEFAULT_FOLDERS.iter().map(PathBuf::from).filter(|folder| folder.is_dir()).collect();
+    if found.is_empty() {
+        let what = format!(
+            "neither {} is here; name the folder that your runs are in: latte runs FOLDER",
+            DEFAULT_FOLDERS.join(" nor ")
+        );
+        return Err(bad_input(what));
+    }
+    Ok(found)
 }
 
 /// The table, a line each. `now` is in seconds since 1970.

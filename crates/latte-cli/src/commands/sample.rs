@@ -12,7 +12,7 @@ use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::generator::Generator;
-use crate::output::{about_renamed, check_output_folder};
+use crate::output::{self, check_output_folder};
 use crate::progress;
 use crate::terminal::{note, say};
 
@@ -130,7 +130,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         precision: args.precision.into(),
         ..Recipe::default()
     };
-    check_output_folder(&args.out)?;
+    check_output_folder("--out", &args.out)?;
     let mut results = ResultFolder::new(&args.out, args.overwrite);
     let style = Style { format: args.format, enlarge: args.enlarge };
     let written = sample_all(&generator, &recipe, &requests, style, &mut results)?;
@@ -144,9 +144,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if written.len() > latte_train::MOST_ROWS {
         say(&format!("(the contact sheet shows the first {} of {} videos)", latte_train::MOST_ROWS, written.len()));
     }
-    if let Some(line) = about_renamed(results.renamed(), "; --overwrite replaces it") {
-        note(&line);
-    }
+    output::tell(&results, "; --overwrite replaces it");
     Ok(())
 }
 

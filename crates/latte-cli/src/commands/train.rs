@@ -1,27 +1,27 @@
 //! `latte train`: a training run from a configuration.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
 use candle_core::Device;
 use latte_train::{Outcome, Start, TrainConfig, Trainer};
 
 use super::dry_run::dry_run;
 use super::run_args::{ConfigArgs, StartArgs};
 use crate::device::DeviceArgs;
+use crate::interrupt::Interrupt;
 use crate::judges::Judges;
+use crate::output::check_output_folder;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
 
 /// Trains a model on a folder of videos.
 ///
 /// The run goes on from its newest checkpoint if it has one, to the same weights, bit for bit, as without the break. Ctrl-C
-/// finishes the step under way, saves, and ends; the same command goes on from there.
+/// finishes the step under way, saves, and ends with exit code 130 (143 where the program is asked to terminate); the same command
+/// goes on from there.
 ///
 ///   latte data demo clips && latte train --config configs/tiny.toml
-///   latte train --config configs/folder.toml --set data.path=my-videos --set output.run=runs/mine
+///   latte train --config configs/small.toml --set data.path=my-videos --set output.run=runs/mine
 ///   latte train --config configs/tiny.toml --set train.max_steps=2000 --set optimizer.learning_rate=3e-4
 ///   latte train --config configs/ffs_train.toml --dry-run
 ///   latte train --config ffs_train.yaml --set data.path=my-videos
@@ -49,8 +49,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return dry_run(config);
     }
     let device = args.device.open()?;
-    let stop = stop_on_interrupt()?;
-    match train(config, &device, args.start.start(), &stop)? {
+    let interrupt = Interrupt::listen()?;
+    match train(config, &device, args.start.start(), &interrupt)? {
         Outcome::Finished { checkpoint } => {
             say(&format!("finished; the last checkpoint is {}", checkpoint.display()));
             say(&format!("sample from it: latte sample --checkpoint {}", checkpoint.display()));
@@ -58,6 +58,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Outcome::Stopped { step, checkpoint } => {
             say(&format!("stopped after step {step}; saved {}", checkpoint.display()));
             say("the same command goes on from there");
+            return Err(interrupt.error());
         }
     }
     Ok(())
@@ -76,12 +77,13 @@ fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
     Ok(config)
 }
 
-/// Runs a configuration on `device` to its end, or until `stop` is set, and shows how far it is.
+/// Runs a configuration on `device` to its end, or until `interrupt` says so, and shows how far it is.
 ///
 /// # Errors
 ///
 /// As [`Trainer::open`] and [`Trainer::run`].
-pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, stop: &AtomicBool) -> anyhow::Result<Outcome> {
+pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrupt: &Interrupt) -> anyhow::Result<Outcome> {
+    check_output_folder("output.run", &config.output.run)?;
     let judge = Judges::of(&config)?;
     let mut trainer = Trainer::open(config, start)?.on(device)?;
     let model = &trainer.card().model;
@@ -103,31 +105,7 @@ pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, stop: &A
         trainer = trainer.with_judge(Box::new(judge))?;
     }
     let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
-    let outcome = trainer.run(stop, &mut progress);
+    let outcome = interrupt.while_saving(|stop| trainer.run(stop, &mut progress));
     progress.finish();
     Ok(outcome?)
-}
-
-/// A flag that Ctrl-C (or a request to terminate) sets. The second Ctrl-C ends the program at once.
-///
-/// # Errors
-///
-/// If the system refuses to tell of Ctrl-C.
-pub(crate) fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
-    let handler = move || {
-        if seen.swap(true, Ordering::SeqCst) {
-            end_at_once();
-        }
-        note("stopping: this step is finished and saved first (Ctrl-C again ends at once, without saving)");
-    };
-    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
-    Ok(stop)
-}
-
-#[expect(clippy::exit, reason = "the user asked twice; files are written whole or not at all")]
-fn end_at_once() {
-    // What shells report for a program that Ctrl-C ended.
-    std::process::exit(130);
 }

@@ -1,12 +1,11 @@
 //! `latte train-vae`: trains a small autoencoder on the frames of videos.
 
-use std::sync::atomic::AtomicBool;
-
 use latte_train::{Start, VaeOutcome, VaeReport, VaeTrainConfig, VaeTrainer};
 
 use super::run_args::{ConfigArgs, StartArgs};
-use super::train::stop_on_interrupt;
 use crate::device::DeviceArgs;
+use crate::interrupt::Interrupt;
+use crate::output::check_output_folder;
 use crate::progress::TrainingProgress;
 use crate::terminal::{note, say};
 
@@ -16,8 +15,8 @@ use crate::terminal::{note, say};
 /// small; perceptual and adversarial losses are not there, so textures come out soft. What is written to the folder `vae` of the
 /// run is a diffusers folder, with the scaling_factor that gives the latents of this data a standard deviation of 1.
 ///
-/// The run goes on from its newest checkpoint if it has one. Ctrl-C finishes the step under way, saves, and ends; the same
-/// command goes on from there, bit for bit.
+/// The run goes on from its newest checkpoint if it has one. Ctrl-C finishes the step under way, saves, and ends with exit code 130;
+/// the same command goes on from there, bit for bit.
 ///
 ///   latte data demo clips && latte train-vae --config configs/vae_demo.toml
 ///   latte train-vae --config configs/vae_demo.toml --set data.path=my-videos --set data.size=64 --set output.run=runs/vae-mine
@@ -37,8 +36,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     args.device.expect_cpu("training an autoencoder")?;
     let config = VaeTrainConfig::load(&args.config.file, &args.config.overrides)?;
-    let stop = stop_on_interrupt()?;
-    match train(config, args.start.start(), &stop)? {
+    let interrupt = Interrupt::listen()?;
+    match train(config, args.start.start(), &interrupt)? {
         VaeOutcome::Finished { checkpoint, report } => {
             say(&format!("finished; the last checkpoint is {}", checkpoint.display()));
             for line in lines(&report) {
@@ -48,12 +47,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         VaeOutcome::Stopped { step, checkpoint } => {
             say(&format!("stopped after step {step}; saved {}", checkpoint.display()));
             say("the same command goes on from there");
+            return Err(interrupt.error());
         }
     }
     Ok(())
 }
 
-fn train(config: VaeTrainConfig, start: Start, stop: &AtomicBool) -> anyhow::Result<VaeOutcome> {
+fn train(config: VaeTrainConfig, start: Start, interrupt: &Interrupt) -> anyhow::Result<VaeOutcome> {
+    check_output_folder("output.run", &config.output.run)?;
     let mut trainer = VaeTrainer::open(config, start)?;
     let [training, held_out] = trainer.num_videos();
     note(&format!(
@@ -65,7 +66,7 @@ fn train(config: VaeTrainConfig, start: Start, stop: &AtomicBool) -> anyhow::Res
         note(&format!("going on from {}", path.display()));
     }
     let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
-    let outcome = trainer.run(stop, &mut progress);
+    let outcome = interrupt.while_saving(|stop| trainer.run(stop, &mut progress));
     progress.finish();
     Ok(outcome?)
 }

@@ -7,7 +7,6 @@ mod scene;
 mod score;
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -15,15 +14,16 @@ use candle_core::Device;
 use latte::pipeline::{Recipe, Request};
 use latte::sampling::SolverKind;
 use latte_ops::Precision;
-use latte_train::{Start, TrainConfig, contact_sheet_of, read_evaluations};
+use latte_train::{Outcome, Start, TrainConfig, contact_sheet_of, read_evaluations};
 use latte_video::results::{Part, ResultFolder};
 
 use crate::commands::sample::{Format, Style, sample_all};
 use crate::commands::train::train;
 use crate::generator::Generator;
-use crate::output::about_renamed;
+use crate::interrupt::Interrupt;
+use crate::output;
 use crate::progress::duration;
-use crate::terminal::{note, say};
+use crate::terminal::say;
 use parameters::{Budget, Folders};
 use scene::Class;
 use score::Measured;
@@ -32,8 +32,8 @@ use score::Measured;
 ///
 /// # Errors
 ///
-/// If a file cannot be written, or the training fails.
-pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device) -> anyhow::Result<()> {
+/// If a file cannot be written, the training fails, or `interrupt` stops it.
+pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interrupt: &Interrupt) -> anyhow::Result<()> {
     let started = Instant::now();
     let videos = out.join("videos");
     say(&format!("1. data: mp4 files of moving shapes, {} classes, in {}", Class::all().len(), videos.display()));
@@ -48,7 +48,10 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device) -> any
 
     say(&format!("2. training on {num_videos} files: latte train --config {}", config_path.display()));
     let config = TrainConfig::load(&config_path, &[])?;
-    train(config, device, Start::Auto, &AtomicBool::new(false))?;
+    if let Outcome::Stopped { step, .. } = train(config, device, Start::Auto, interrupt)? {
+        say(&format!("stopped after step {step}; the same command goes on from there"));
+        return Err(interrupt.error());
+    }
 
     let generator = Generator::open(&run, false, None, Precision::F32, device)?;
     let samples = out.join("samples");
@@ -60,9 +63,8 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device) -> any
     let sheet = contact_sheet_of(written.iter().step_by(budget.samples_per_class).map(|written| &written.made))?;
     let mut sheets = ResultFolder::new(out, false);
     let sheet = sheets.write("contact_sheet", &[Part::new("png", |path| sheet.write_png(path))])?.pop().unwrap_or_default();
-    if let Some(line) = about_renamed(&[results.renamed(), sheets.renamed()].concat(), "") {
-        note(&line);
-    }
+    output::tell(&results, "");
+    output::tell(&sheets, "");
 
     say("4. measuring the written files");
     let mut measured = Vec::new();
@@ -89,7 +91,9 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device) -> any
     say(&format!("  latte sample --checkpoint {} --num 4 --seed 100 --enlarge 4", run.display()));
     say(&format!("  latte sample --checkpoint {} --class right_red_square --frames 16 --enlarge 4", run.display()));
     say(&format!("  latte train --config {} --set train.max_steps={}", config_path.display(), 2 * budget.max_steps));
-    say("  latte train --config configs/folder.toml --set data.path=<a folder of your videos>");
+    say(&format!("  latte runs {}", out.display()));
+    say(&format!("  latte plot {} --metric loss,fvd", run.display()));
+    say("  latte train --config configs/small.toml --set data.path=<a folder of your videos>");
     Ok(())
 }
 
@@ -133,7 +137,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         let budget = Budget { max_steps: 1, batch_size: 16, samples_per_class: 1, sampling_steps: 1, judged_per_class: 1 };
-        run(&out, budget, 3, &Device::Cpu).unwrap();
+        run(&out, budget, 3, &Device::Cpu, &Interrupt::default()).unwrap();
         let count = |name: &str| std::fs::read_dir(out.join(name)).unwrap().count();
         assert_eq!((count("videos"), count("videos/up_blue_disc")), (8, parameters::CLIPS_PER_CLASS));
         assert_eq!((count("samples"), count("held-out")), (8, 8));
@@ -143,7 +147,7 @@ mod tests {
             assert!(out.join(file).is_file(), "{file}");
         }
         // Again: the finished run is taken up, not trained anew.
-        run(&out, budget, 3, &Device::Cpu).unwrap();
+        run(&out, budget, 3, &Device::Cpu, &Interrupt::default()).unwrap();
         assert_eq!(count("run-1-steps-seed-3/checkpoints"), 1);
 
         // What was written can be measured again; the data set itself is the best that there is.
@@ -162,7 +166,7 @@ mod tests {
         let folders = Folders { videos, held_out: None, run: &run };
         parameters::write_config(&config, &folders, Budget { max_steps: 200, ..parameters::FULL }, 0).unwrap();
         let config = TrainConfig::load(&config, &[format!("train.precision={precision}")]).unwrap();
-        train(config, &Device::Cpu, Start::Auto, &AtomicBool::new(false)).unwrap();
+        train(config, &Device::Cpu, Start::Auto, &Interrupt::default()).unwrap();
         let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
         let mut average = None;
         let losses = metrics.lines().map(|line| {

@@ -16,7 +16,7 @@ use axis::Axis;
 pub(crate) struct Chart {
     /// The names of the runs, in the order of their colours.
     pub(crate) runs: Vec<String>,
-    /// What the horizontal axes count.
+    /// What the horizontal axis counts.
     pub(crate) x_label: String,
     pub(crate) panels: Vec<Panel>,
 }
@@ -52,9 +52,17 @@ pub(crate) enum Style {
     Dotted,
 }
 
+impl Chart {
+    /// The horizontal axis, one for all panels: what stands above each other happened at the same step.
+    pub(crate) fn across(&self) -> Axis {
+        let lines = self.panels.iter().flat_map(|panel| &panel.lines);
+        Axis::between(lines.flat_map(|line| line.points.iter().map(|[x, _]| *x)))
+    }
+}
+
 impl Panel {
-    /// The axes that hold its lines. Faint lines may reach beyond them: what counts is the curve.
-    pub(crate) fn axes(&self) -> [Axis; 2] {
+    /// The vertical axis that holds its lines. Faint lines may reach beyond it: what counts is the curve.
+    pub(crate) fn up(&self) -> Axis {
         let mut values = Vec::new();
         for line in &self.lines {
             let mut own: Vec<f64> = line.points.iter().map(|[_, value]| *value).filter(|v| !self.log || *v > 0.0).collect();
@@ -65,8 +73,7 @@ impl Panel {
             }
             values.extend(own);
         }
-        let xs = self.lines.iter().flat_map(|line| line.points.iter().map(|[x, _]| *x));
-        [Axis::between(xs), Axis::around(values.into_iter(), self.log)]
+        Axis::around(values.into_iter(), self.log)
     }
 }
 
@@ -84,9 +91,9 @@ mod tests {
             Line { run: 0, style: Style::Strong, points: strong },
         ];
         let panel = Panel { title: "loss".into(), log: false, lines };
-        assert!(panel.axes()[1].place(1.9).is_some() && panel.axes()[1].place(3.0).is_none());
+        assert!(panel.up().place(1.9).is_some() && panel.up().place(3.0).is_none());
         // But where there is nothing else, it counts.
         let only = Panel { lines: vec![Line { run: 0, style: Style::Strong, points: raw }], ..panel };
-        assert!(only.axes()[1].place(500.0).is_some());
+        assert!(only.up().place(500.0).is_some());
     }
 }

@@ -1,5 +1,6 @@
 //! Where everything of a chart stands on the page: a list of marks, from which SVG and PNG are made.
 
+use super::axis::Axis;
 use super::strokes::text_width;
 use super::{Chart, Line, Panel, Style};
 
@@ -63,9 +64,10 @@ pub(crate) fn scene(chart: &Chart) -> Scene {
     let mut marks = Vec::new();
     let mut y = TOP + legend(chart, &mut marks);
     let height = if chart.panels.len() == 1 { ONLY_PANEL_HEIGHT } else { PANEL_HEIGHT };
+    let across = chart.across();
     for panel in &chart.panels {
         y += TITLE;
-        draw_panel(panel, [y, y + height], &mut marks);
+        draw_panel(panel, &across, [y, y + height], &mut marks);
         y += height + BELOW;
     }
     let at = [f64::midpoint(LEFT, WIDTH - RIGHT), y + 12.0];
@@ -118,8 +120,8 @@ fn dot(at: [f64; 2], colour: Colour) -> Mark {
     stroke(vec![at, at], 6.0, colour, 1.0)
 }
 
-fn draw_panel(panel: &Panel, [top, bottom]: [f64; 2], marks: &mut Vec<Mark>) {
-    let [across, up] = panel.axes();
+fn draw_panel(panel: &Panel, across: &Axis, [top, bottom]: [f64; 2], marks: &mut Vec<Mark>) {
+    let up = panel.up();
     let (left, right) = (LEFT, WIDTH - RIGHT);
     let x_of = |place: f64| left + place * (right - left);
     let y_of = |place: f64| bottom - place * (bottom - top);

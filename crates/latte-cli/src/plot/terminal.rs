@@ -1,5 +1,6 @@
 //! A chart in the terminal: dots of braille in the runs' colours, or plain characters where no terminal is.
 
+use super::axis::Axis;
 use super::{Chart, Panel, Style};
 
 /// The colours of runs among a terminal's 256, near those of pictures and legible on black and on white.
@@ -16,10 +17,11 @@ const LEAST_WIDTH: usize = 30;
 /// plain characters, a letter for each run.
 pub(crate) fn lines(chart: &Chart, width: usize, colours: bool) -> Vec<String> {
     let columns = width.max(LEAST_WIDTH) - LABEL - 2;
+    let across = chart.across();
     let mut out = Vec::new();
     for panel in &chart.panels {
         out.push(format!("{}{}", " ".repeat(LABEL + 2), panel.title));
-        out.extend(panel_lines(panel, columns, colours, chart.runs.len()));
+        out.extend(panel_lines(panel, &across, columns, colours, chart.runs.len()));
     }
     out.push(format!("{}{:^columns$}", " ".repeat(LABEL + 2), chart.x_label).trim_end().to_string());
     for (run, name) in chart.runs.iter().enumerate() {
@@ -32,8 +34,8 @@ pub(crate) fn lines(chart: &Chart, width: usize, colours: bool) -> Vec<String> {
     out
 }
 
-fn panel_lines(panel: &Panel, columns: usize, colours: bool, num_runs: usize) -> Vec<String> {
-    let [across, up] = panel.axes();
+fn panel_lines(panel: &Panel, across: &Axis, columns: usize, colours: bool, num_runs: usize) -> Vec<String> {
+    let up = panel.up();
     // A character of braille has two dots in width and four in height.
     let [dots_x, dots_y] = if colours { [2, 4] } else { [1, 1] };
     let mut grid = Grid::new([columns, ROWS], [dots_x, dots_y]);

@@ -1,1 +1,48 @@
-//! The case `testdata/cases/average-under-another-key`.
+//! `average-under-another-key`: of several sets of weights in a file the average is taken, whatever its key, and that is told.
+
+use latte::weights::{Pretrained, TensorSource};
+
+use crate::case;
+
+#[test]
+fn the_average_is_taken_and_told() {
+    let place = case("average-under-another-key");
+    let (_, told) = place.both(&["convert", "ema_model.pt", "out.safetensors", "--heads", "2"]);
+    assert!(told.contains("the averaged weights in `ema_model` are taken (32 tensors)"), "{told}");
+    assert!(told.contains("left are `model` (32 tensors of the same names)"), "{told}");
+    let values = |name: &str| {
+        let weights = Pretrained::open(&place.path(name)).unwrap();
+        weights.tensor("blocks.0.attn.qkv.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    assert!(values("out.safetensors").iter().any(|value| *value != 0.0));
+    let told = place.ok(&["inspect", "ema_model.pt"]);
+    assert!(told.contains("`ema_model`; 32 tensors in other parts") && told.contains("left are `model`"), "{told}");
+    // The other set can be asked for, and one that is not there is named.
+    place.ok(&["convert", "ema_model.pt", "raw.safetensors", "--heads", "2", "--part", "model"]);
+    assert!(values("raw.safetensors").iter().all(|value| *value == 0.0));
+    let message = place.refused(&["convert", "ema_model.pt", "x.safetensors", "--heads", "2", "--part", "ema"]);
+    assert!(message.contains("`ema`") && message.contains("`ema_model` (32 tensors)"), "{message}");
+}
+
+/// What is taken for granted of a file that says nothing of itself is told; what would be a mere guess is asked for.
+#[test]
+fn what_is_taken_for_granted_is_told() {
+    let place = case("average-under-another-key");
+    let message = place.refused(&["convert", "ema_model.pt", "x.safetensors"]);
+    assert!(message.contains("--heads"), "{message}");
+    let args = ["convert", "ema_model.pt", "x.safetensors", "--heads", "2"];
+    let (_, told) = place.both(&args);
+    for part in ["predicts epsilon", "variance fixed_large", "8 frames per second", "this may be wrong"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let more = ["--prediction", "x0", "--variance", "fixed_small", "--fps", "12.5"];
+    let (_, told) = place.both(&[&args[..], &more].concat());
+    assert!(!told.contains("predicts") && !told.contains("frames per second"), "{told}");
+    let told = place.ok(&["inspect", "x.safetensors"]);
+    assert!(told.contains("predicts X0, variance FixedSmall") && told.contains("12.500 per second"), "{told}");
+    let message = place.refused(&[&args[..], &["--variance", "learned_range"]].concat());
+    assert!(message.contains("predicts no variance"), "{message}");
+    // Now the file says it: saying otherwise is refused.
+    let message = place.refused(&["convert", "x.safetensors", "y.pt", "--prediction", "epsilon"]);
+    assert!(message.contains("--prediction") && message.contains("X0"), "{message}");
+}

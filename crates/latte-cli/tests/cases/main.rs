@@ -9,6 +9,7 @@ mod class_file_names;
 mod compiled_transformer;
 mod contact_sheet_is_a_video;
 mod cut_open_gop;
+mod decoders;
 mod duplicate_prompts;
 mod fragment_signed_offsets;
 mod frame_order;
@@ -27,6 +28,10 @@ mod rows_lost_by_nan;
 mod sampler_option_ignored;
 mod unclear_errors;
 mod unclear_errors_sampling;
+mod unclear_errors_text;
+mod unclear_errors_training;
+mod unclear_errors_video;
+mod unclear_errors_weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};

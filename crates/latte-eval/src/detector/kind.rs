@@ -78,7 +78,7 @@ impl Kind {
     ///
     /// If a tensor is missing or has another shape.
     pub fn build(self, source: &dyn TensorSource, mut identity: Identity, setup: Setup) -> Result<Box<dyn Detector>> {
-        let eps = setup.batch_norm_eps.or(identity.batch_norm_eps).or(self.batch_norm_eps());
+        let eps = self.eps(&identity, setup);
         identity.batch_norm_eps = eps;
         let eps = eps.unwrap_or_default();
         let preparation = setup.preparation.unwrap_or_else(|| self.preparation());
@@ -88,6 +88,11 @@ impl Kind {
             Self::C3d => Box::new(C3d::new(source, identity, preparation)?),
             Self::Clip => Box::new(Clip::new(source, identity, preparation)?),
         })
+    }
+
+    /// The epsilon that its batch normalisations are used with.
+    pub(super) fn eps(self, identity: &Identity, setup: Setup) -> Option<f64> {
+        setup.batch_norm_eps.or(identity.batch_norm_eps).or(self.batch_norm_eps())
     }
 
     /// How pixels are prepared unless something else is asked for: as the programs did that most published numbers are of.

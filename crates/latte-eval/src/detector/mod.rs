@@ -20,8 +20,8 @@ pub use i3d::I3d;
 pub use inception::InceptionFid;
 pub use kind::{Kind, Setup};
 pub use preparation::{Preparation, ValueMap};
-pub use random::random_i3d;
-pub use weights::{Import, import, import_with_mean, open, open_clip};
+pub use random::{random_i3d, random_i3d_identity};
+pub use weights::{Import, identify, import, import_with_mean, open, open_clip};
 
 use crate::{Error, Result};
 

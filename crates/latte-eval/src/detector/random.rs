@@ -24,13 +24,18 @@ pub fn random_i3d(seed: u64, setup: Setup) -> Result<Box<dyn Detector>> {
         Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?))
     });
     let weights: Parameters = tensors.collect::<Result<Vec<_>>>()?.into_iter().collect();
+    kind.build(&weights, random_i3d_identity(seed, setup), setup)
+}
+
+/// What [`random_i3d`] says of itself.
+pub fn random_i3d_identity(seed: u64, setup: Setup) -> Identity {
     let identity = Identity {
         kind: KIND.into(),
         source: "made from a seed, trained on nothing".into(),
         weights: format!("seed {seed}"),
-        batch_norm_eps: kind.batch_norm_eps(),
+        batch_norm_eps: None,
     };
-    kind.build(&weights, identity, setup)
+    Identity { batch_norm_eps: Kind::I3d.eps(&identity, setup), ..identity }
 }
 
 /// The values of the tensor called `name`.

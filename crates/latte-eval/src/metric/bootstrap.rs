@@ -37,9 +37,7 @@ pub fn bootstrap_frechet(
     resamples: usize,
     seed: u32,
 ) -> Result<Interval> {
-    if resamples < 20 {
-        return Err(Error::refused("resamples", format!("{resamples}; an interval of 95 % needs at least 20, better 100")));
-    }
+    check_resamples(resamples)?;
     let distance = frechet(real, fake, covariance)?.value;
     let mut random = NumpyRandom::new(seed);
     let mut values = Vec::with_capacity(resamples);
@@ -57,6 +55,14 @@ pub fn bootstrap_frechet(
     let quantile = |share: f64| values[(share * (resamples - 1) as f64).round() as usize];
     let around = |quantile: f64| distance + quantile - mean;
     Ok(Interval { low: around(quantile(0.025)), high: around(quantile(0.975)), deviation, resamples })
+}
+
+/// Whether so many resamples have an interval of 95 %.
+pub(crate) fn check_resamples(resamples: usize) -> Result<()> {
+    if resamples < 20 {
+        return Err(Error::refused("resamples", format!("{resamples}; an interval of 95 % needs at least 20, better 100")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

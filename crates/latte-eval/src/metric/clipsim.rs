@@ -1,6 +1,6 @@
 //! How well clips fit the texts that they were made from.
 
-use super::matrix::Features;
+use super::matrix::{Features, finite};
 use crate::{Error, Result};
 
 /// CLIPSIM: the cosine between each frame's embedding and that of its clip's text, averaged over the frames of a clip, then over
@@ -32,7 +32,7 @@ pub fn clipsim(frames: &Features, frames_of: &[usize], texts: &Features) -> Resu
         clips.push(sum / count as f64);
         next += count;
     }
-    Ok((clips.iter().sum::<f64>() / clips.len() as f64, clips))
+    Ok((finite("the mean of the cosines", clips.iter().sum::<f64>() / clips.len() as f64)?, clips))
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> Option<f64> {

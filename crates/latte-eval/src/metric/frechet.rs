@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cholesky;
 use super::eigenvalues::of_symmetric;
-use super::matrix::{Features, Matrix};
+use super::matrix::{Features, Matrix, finite};
 use super::moments::{Covariance, Moments, centred_rows, divisor, mean};
 use crate::{Error, Result};
 
@@ -23,9 +23,10 @@ pub struct Frechet {
 }
 
 impl Frechet {
-    fn of(means: f64, traces: f64, root: f64) -> Self {
+    fn of(means: f64, traces: f64, root: f64) -> Result<Self> {
         let covariances = traces - 2.0 * root;
-        Self { value: means + covariances, means, covariances, traces }
+        let value = finite("the Fréchet distance", means + covariances)?;
+        Ok(Self { value, means, covariances, traces })
     }
 }
 
@@ -54,7 +55,7 @@ pub fn frechet(real: &Features, fake: &Features, covariance: Covariance) -> Resu
         few.rows.times(&scatter)?.times_transposed(&few.rows)?
     };
     let root = trace_of_root(inner)? / (first.divisor * second.divisor).sqrt();
-    Ok(Frechet::of(apart(&first.mean, &second.mean), first.trace() + second.trace(), root))
+    Frechet::of(apart(&first.mean, &second.mean), first.trace() + second.trace(), root)
 }
 
 /// The distance from the moments alone.
@@ -75,12 +76,14 @@ pub fn frechet_of_moments(real: &Moments, fake: &Moments, covariance: Covariance
     let factor = cholesky::factor(&first); // [d, rank]
     drop(first);
     let root = if factor.columns == 0 { 0.0 } else { trace_of_root(factor.transposed().times(&second.times(&factor)?)?)? };
-    Ok(Frechet::of(apart(real.mean(), fake.mean()), traces, root))
+    Frechet::of(apart(real.mean(), fake.mean()), traces, root)
 }
 
 /// `tr √m` of a positive semi-definite matrix.
 fn trace_of_root(mut m: Matrix) -> Result<f64> {
     m.symmetrise();
+    // Below, what is no number would count as zero.
+    finite("a product of the covariances", m.values.iter().sum())?;
     // Negative ones are zeros that rounding has moved.
     Ok(of_symmetric(m)?.iter().map(|v| v.max(0.0).sqrt()).sum())
 }
@@ -131,6 +134,13 @@ mod tests {
 
     fn close(a: f64, b: f64, tolerance: f64) {
         assert!((a - b).abs() <= tolerance * b.abs().max(1e-300), "{a} is not {b}");
+    }
+
+    #[test]
+    fn products_beyond_all_numbers_are_an_error_and_not_zero() {
+        let huge = || moments(&[0.0; 3], &diagonal(&[1e200, 1e180, 1e160]));
+        let said = frechet_of_moments(&huge(), &huge(), Covariance::Biased).unwrap_err().to_string();
+        assert!(said.contains("no finite number"), "{said}");
     }
 
     #[test]

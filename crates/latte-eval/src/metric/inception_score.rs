@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::kernel::mean_and_deviation;
-use super::matrix::Features;
+use super::matrix::{Features, finite};
 use super::numpy_random::NumpyRandom;
 use crate::{Error, Result};
 
@@ -26,14 +26,20 @@ pub struct InceptionScore {
 /// If there are fewer items than splits, or no split.
 pub fn inception_score(logits: &Features, splits: usize, shuffle_seed: Option<u32>) -> Result<InceptionScore> {
     let n = logits.len();
+    check_splits(n, splits)?;
+    let order = shuffle_seed.map_or_else(|| (0..n).collect(), |seed| NumpyRandom::new(seed).permutation(n));
+    let scores: Vec<f64> = (0..splits).map(|split| score(logits, &order[split * n / splits..(split + 1) * n / splits])).collect();
+    let (mean, deviation) = mean_and_deviation(&scores);
+    Ok(InceptionScore { mean: finite("the inception score", mean)?, deviation, splits })
+}
+
+/// Whether so many items can be split.
+pub(crate) fn check_splits(n: usize, splits: usize) -> Result<()> {
     if splits == 0 || n < splits {
         let what = format!("{n} items cannot be split into {splits} parts; use at most as many splits as there are items");
         return Err(Error::refused("splits", what));
     }
-    let order = shuffle_seed.map_or_else(|| (0..n).collect(), |seed| NumpyRandom::new(seed).permutation(n));
-    let scores: Vec<f64> = (0..splits).map(|split| score(logits, &order[split * n / splits..(split + 1) * n / splits])).collect();
-    let (mean, deviation) = mean_and_deviation(&scores);
-    Ok(InceptionScore { mean, deviation, splits })
+    Ok(())
 }
 
 fn score(logits: &Features, items: &[usize]) -> f64 {

@@ -29,10 +29,7 @@ pub struct Extrapolation {
 /// If there are fewer than 45 generated features, or as [`frechet`].
 pub fn frechet_at_infinity(real: &Features, fake: &Features, covariance: Covariance, seed: u32) -> Result<Extrapolation> {
     let n = fake.len();
-    if n < 3 * POINTS {
-        let what = format!("{n} generated clips; extrapolating their number needs at least {}", 3 * POINTS);
-        return Err(Error::refused("features", what));
-    }
+    check_count(n)?;
     let (least, mut random) = (n / 3, NumpyRandom::new(seed));
     let mut points = Vec::with_capacity(POINTS);
     for point in 0..POINTS {
@@ -43,6 +40,15 @@ pub fn frechet_at_infinity(real: &Features, fake: &Features, covariance: Covaria
         points.push((size, frechet(real, &fake.rows(&chosen), covariance)?.value));
     }
     Ok(Extrapolation { value: intercept(&points), points })
+}
+
+/// Whether so many generated clips have enough subsets.
+pub(crate) fn check_count(n: usize) -> Result<()> {
+    if n < 3 * POINTS {
+        let what = format!("{n} generated clips; extrapolating their number needs at least {}", 3 * POINTS);
+        return Err(Error::refused("features", what));
+    }
+    Ok(())
 }
 
 /// Where the line of least squares through `(1/n, value)` meets zero.

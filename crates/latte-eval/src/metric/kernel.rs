@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::matrix::{Features, Matrix};
+use super::matrix::{Features, Matrix, finite};
 use super::numpy_random::NumpyRandom;
 use crate::{Error, Result};
 
@@ -79,13 +79,20 @@ pub fn kernel_distance(real: &Features, fake: &Features, options: &KernelOptions
 ///
 /// If widths differ, a set has fewer than two rows, or memory runs out.
 pub fn mmd_unbiased(real: &Features, fake: &Features, kernel: Polynomial) -> Result<f64> {
-    if real.len() < 2 || fake.len() < 2 {
-        return Err(Error::refused("features", "each set needs at least two features for an unbiased distance"));
-    }
+    check_pairs(real.len().min(fake.len()))?;
     let [within_real, within_fake, across] = sums(real, fake, kernel)?;
     let (n, m) = (real.len() as f64, fake.len() as f64);
     let own = |set: &Features| -> f64 { (0..set.len()).map(|i| kernel_of_row(set, i, kernel)).sum() };
-    Ok((within_real - own(real)) / (n * (n - 1.0)) + (within_fake - own(fake)) / (m * (m - 1.0)) - 2.0 * across / (n * m))
+    let within = (within_real - own(real)) / (n * (n - 1.0)) + (within_fake - own(fake)) / (m * (m - 1.0));
+    finite("the kernel distance", within - 2.0 * across / (n * m))
+}
+
+/// Whether sets of at least `fewest` features have pairs.
+pub(crate) fn check_pairs(fewest: usize) -> Result<()> {
+    if fewest < 2 {
+        return Err(Error::refused("features", "each set needs at least two features for an unbiased distance"));
+    }
+    Ok(())
 }
 
 /// The squared distance of the two sets in the kernel's space, every feature compared with itself too (as JEDi does, which then
@@ -97,7 +104,7 @@ pub fn mmd_unbiased(real: &Features, fake: &Features, kernel: Polynomial) -> Res
 pub fn mmd_with_diagonal(real: &Features, fake: &Features, kernel: Polynomial) -> Result<f64> {
     let [within_real, within_fake, across] = sums(real, fake, kernel)?;
     let (n, m) = (real.len() as f64, fake.len() as f64);
-    Ok(within_real / (n * n) + within_fake / (m * m) - 2.0 * across / (n * m))
+    finite("the kernel distance", within_real / (n * n) + within_fake / (m * m) - 2.0 * across / (n * m))
 }
 
 /// The kernel summed over all pairs within the first set, within the second, and across.

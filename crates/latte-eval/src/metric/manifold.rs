@@ -29,12 +29,7 @@ pub struct Manifolds {
 /// If widths differ, a set has no more rows than `neighbours`, that is zero, or memory runs out.
 pub fn manifolds(real: &Features, fake: &Features, neighbours: usize) -> Result<Manifolds> {
     real.same_width(fake)?;
-    let fewest = real.len().min(fake.len());
-    if neighbours == 0 || fewest <= neighbours {
-        let what =
-            format!("{neighbours} neighbours of {fewest} items; expected at least 1 neighbour, and more items than neighbours");
-        return Err(Error::refused("neighbours", what));
-    }
+    check_neighbours(neighbours, real.len().min(fake.len()))?;
     let (real_radii, fake_radii) = (radii(real, neighbours)?, radii(fake, neighbours)?);
     let (mut within, mut fake_covered) = (0_usize, vec![false; fake.len()]);
     let (mut real_recalled, mut real_covered) = (vec![false; real.len()], vec![false; real.len()]);
@@ -56,6 +51,16 @@ pub fn manifolds(real: &Features, fake: &Features, neighbours: usize) -> Result<
         coverage: share(&real_covered),
         neighbours,
     })
+}
+
+/// Whether sets of at least `fewest` items have so many neighbours.
+pub(crate) fn check_neighbours(neighbours: usize, fewest: usize) -> Result<()> {
+    if neighbours == 0 || fewest <= neighbours {
+        let what =
+            format!("{neighbours} neighbours of {fewest} items; expected at least 1 neighbour, and more items than neighbours");
+        return Err(Error::refused("neighbours", what));
+    }
+    Ok(())
 }
 
 /// The squared distance of each item to its `neighbours`-th nearest other one.

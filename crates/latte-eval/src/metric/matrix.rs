@@ -5,6 +5,17 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
+/// `value`, if it is a number: features that are finite each can have sums of products that are not.
+pub(super) fn finite(what: &str, value: f64) -> Result<f64> {
+    if value.is_finite() {
+        return Ok(value);
+    }
+    Err(Error::refused(
+        "features",
+        format!("{what} is {value}, no finite number: the features are too large, look at the detector"),
+    ))
+}
+
 /// Features of a set of clips, row by row `[n, d]`.
 #[derive(Clone, PartialEq)]
 pub struct Features {

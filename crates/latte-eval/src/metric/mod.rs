@@ -16,6 +16,13 @@ mod numpy_random;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bootstrap::check_resamples;
+pub(crate) use inception_score::check_splits;
+pub(crate) use infinity::check_count as check_extrapolated;
+pub(crate) use kernel::check_pairs;
+pub(crate) use manifold::check_neighbours;
+pub(crate) use moments::check_unbiased;
+
 pub use bootstrap::{Interval, bootstrap_frechet};
 pub use clipsim::clipsim;
 pub use eigenvalues::symmetric_eigenvalues;

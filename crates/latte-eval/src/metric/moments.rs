@@ -155,9 +155,16 @@ impl Moments {
 
 /// What sums over `count` rows are divided by.
 pub(super) fn divisor(kind: Covariance, count: usize) -> Result<f64> {
-    let divisor = kind.divisor(count);
-    if divisor > 0.0 {
-        return Ok(divisor);
+    if kind == Covariance::Unbiased {
+        check_unbiased(count)?;
+    }
+    Ok(kind.divisor(count))
+}
+
+/// Whether so many features have an unbiased covariance.
+pub(crate) fn check_unbiased(count: usize) -> Result<()> {
+    if count > 1 {
+        return Ok(());
     }
     Err(Error::refused("features", "one feature has no unbiased covariance; at least two are needed"))
 }

@@ -15,7 +15,7 @@ use crate::source::WindowRule;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// The folder of videos; of the layout `manifest`, a csv, tsv, jsonl or parquet file; of `shards`, a folder of tar files, one
+    /// The folder of videos; of the layout `manifest`, a csv, tsv, jsonl, json or parquet file; of `shards`, a folder of tar files, one
     /// of them, or a pattern as `train-{00000..00146}.tar`.
     pub path: PathBuf,
     /// How the data set lies on disk: `folder` (the default), `faceforensics`, `skytimelapse`, `ucf101`, `taichi_hd`, `manifest`,

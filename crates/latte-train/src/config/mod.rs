@@ -73,7 +73,7 @@ impl TrainConfig {
     /// If the file cannot be read or is no TOML, a key is unknown or missing, or a value is impossible. Each names the file
     /// and the key.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = latte_textfile::read(path).map_err(Error::io(path))?;
         Self::from_toml(&text, &path.display().to_string(), overrides)
     }
 
@@ -141,6 +141,18 @@ impl TrainConfig {
     /// If the sections do not fit together, or not the data.
     pub fn resolve_model(&self, num_classes: usize) -> Result<LatteConfig> {
         self.resolve_model_in("configuration", num_classes)
+    }
+
+    /// Whether data with `found` classes is what `model.num_classes` says, if it says anything; [`TrainConfig::resolve_model`] asks
+    /// the same, but needs the autoencoder.
+    pub(crate) fn check_num_classes(&self, found: usize) -> Result<()> {
+        match self.model.num_classes {
+            Some(written) if self.model.condition == ConditionKind::Class && written != found => {
+                let what = format!("{written} is written, but the data has {found} classes");
+                Err(Error::config("configuration", "model.num_classes", what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The diffusion process that the run trains on, and its loss.

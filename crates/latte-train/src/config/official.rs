@@ -56,7 +56,7 @@ impl TrainConfig {
     ///
     /// If the file cannot be read or is no flat YAML, a key is unknown, missing or refused, or the result is impossible.
     pub fn load_official(path: &Path, overrides: &[String]) -> Result<(Self, Translation)> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = latte_textfile::read(path).map_err(Error::io(path))?;
         Self::from_official(&text, &path.display().to_string(), overrides)
     }
 

@@ -2,6 +2,7 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
+use super::source::whole_number;
 use crate::error::{Error, Result};
 
 /// A key of the map with its value.
@@ -31,7 +32,7 @@ impl std::fmt::Display for Scalar {
             Self::Bool(value) => value.fmt(f),
             Self::Integer(value) => value.fmt(f),
             // `1e-4`, not `0.0001`: as people write learning rates.
-            Self::Float(value) if *value != 0.0 && value.abs() < 1e-2 => write!(f, "{value:e}"),
+            Self::Float(value) if *value != 0.0 && (value.abs() < 1e-2 || value.abs() >= 1e16) => write!(f, "{value:e}"),
             Self::Float(value) => value.fmt(f),
             Self::Text(value) => write!(f, "\"{value}\""),
             Self::List => f.write_str("[…]"),
@@ -97,10 +98,23 @@ fn scalar(text: &str, style: ScalarStyle) -> Scalar {
         "true" | "True" | "TRUE" => Scalar::Bool(true),
         "false" | "False" | "FALSE" => Scalar::Bool(false),
         _ => {
+            let word = || Scalar::Text(text.to_string());
             // A word such as `nan` or `inf` is a number to Rust, but a word here.
             let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
-            let float = || text.parse().ok().filter(|value: &f64| numeric && value.is_finite()).map(Scalar::Float);
-            text.parse().map(Scalar::Integer).ok().or_else(float).unwrap_or_else(|| Scalar::Text(text.to_string()))
+            let digits = text.trim_start_matches(['+', '-']);
+            // Where the original's reader finds an octal number, a decimal one would be another.
+            let octal = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+            if !numeric || octal {
+                return word();
+            }
+            // The underscores of 1_000_000 are for people.
+            let text = text.replace('_', "");
+            match (text.parse(), text.parse::<f64>()) {
+                (Ok(integer), _) => Scalar::Integer(integer),
+                // 1e6 steps are a million.
+                (_, Ok(float)) if float.is_finite() => whole_number(float).map_or(Scalar::Float(float), Scalar::Integer),
+                _ => word(),
+            }
         }
     }
 }
@@ -113,7 +127,7 @@ mod tests {
     fn scalars_are_what_the_original_takes_them_for() {
         let text = "# dataset\nname: \"ffs\" # a comment\nempty:\nyes: True\nrate: 1e-4\nsteps: 10000\nmodel: Latte-XL/2\n\
                     quoted: '3'\ninf: inf\nhalf: .5\npath: /path/to/x # s\n\
-                    list: [1, [2, 3]]\nlast: 1\n";
+                    million: 1e6\nspelled: 1_000_000\nwhole: 2.0\nhuge: 1e300\noctal: 010\nlist: [1, [2, 3]]\nlast: 1\n";
         let entries = read_map(text, "x.yaml").unwrap();
         let values: Vec<(&str, Scalar)> = entries.iter().map(|e| (e.key.as_str(), e.value.clone())).collect();
         let text = |t: &str| Scalar::Text(t.into());
@@ -128,6 +142,11 @@ mod tests {
             ("inf", text("inf")),
             ("half", Scalar::Float(0.5)),
             ("path", text("/path/to/x")),
+            ("million", Scalar::Integer(1_000_000)),
+            ("spelled", Scalar::Integer(1_000_000)),
+            ("whole", Scalar::Integer(2)),
+            ("huge", Scalar::Float(1e300)),
+            ("octal", text("010")),
             ("list", Scalar::List),
             ("last", Scalar::Integer(1)),
         ];

@@ -6,12 +6,14 @@
 
 mod framing;
 mod message;
+mod of_run;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use message::EncodedImage;
+pub(crate) use of_run::RunEvents;
 
 use crate::error::{Error, Result};
 use crate::status::{host, now};
@@ -103,7 +105,11 @@ fn begin(folder: &Path, first_step: u64) -> Result<(PathBuf, File)> {
     let mut file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(Error::io(&path))?;
     let mut start = framed(&event(now(), 0, &What::FileVersion));
     start.extend(framed(&event(now(), first_step, &What::SessionStart)));
-    file.write_all(&start).map_err(Error::io(&path))?;
+    if let Err(e) = file.write_all(&start) {
+        // No empty file for each attempt on a full disk.
+        let _ = std::fs::remove_file(&path);
+        return Err(Error::io(&path)(e));
+    }
     Ok((path, file))
 }
 

@@ -1,5 +1,6 @@
 //! Makes a latent cache.
 
+use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -265,7 +266,9 @@ impl Work<'_> {
 
     /// Lets `write` write a file under a name of this process's own, then gives it its name.
     fn place(&self, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let temporary = self.folder.join(format!("{UNFINISHED}{}-{name}", std::process::id()));
+        // Random, because containers have the same process ids.
+        let own = RandomState::new().hash_one(std::process::id());
+        let temporary = self.folder.join(format!("{UNFINISHED}{}-{own:016x}-{name}", std::process::id()));
         let target = self.folder.join(name);
         write(&temporary)?;
         match std::fs::rename(&temporary, &target) {

@@ -267,7 +267,7 @@ impl Manifest {
             let what = format!("no latent cache here (`{MANIFEST}` is missing); `latte encode` makes one, and finishes one");
             return Err(Error::data(folder, what));
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = latte_textfile::read(&path).map_err(Error::io(&path))?;
         let mut lines = text.lines().enumerate();
         let header = read_header(lines.next().map_or("", |(_, line)| line)).map_err(|what| Error::data(&path, what))?;
         let record = |(number, line): (usize, &str)| {

@@ -13,6 +13,7 @@ mod window;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use latte::noise::TorchRng;
 use latte::vae::{Autoencoder, LatentSpace};
 use latte_video::Decoder;
 use latte_video::dataset::{Dataset, Index, Layout, Signature};
@@ -27,7 +28,7 @@ pub use window::{Window, WindowRule};
 use crate::checkpoint::DataMark;
 use crate::config::{AutoencoderKind, ConditionKind, DataConfig, TrainConfig, VaeMark, ValidationConfig};
 use crate::error::{Error, Result};
-use crate::loader::ClipSource;
+use crate::loader::{ClipSource, Loader, Position};
 
 /// The data of a run, ready to load clips from.
 pub struct OpenedData {
@@ -66,17 +67,7 @@ pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
     if let Some(folder) = &config.data.latents {
         return cached::open(folder, config);
     }
-    let ListedData { mut dataset, signatures, notes } = list_data(config)?;
-    let mut held_out = match &config.validation {
-        Some(validation) => Some(held_out(config, validation, &dataset, &signatures)?),
-        None => None,
-    };
-    if let Some(fraction) = config.held_out() {
-        Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
-    }
-    let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
-    let classes = dataset.classes.clone();
-    let videos = VideoSource::new(dataset, &config.data).with_signatures(signatures).with_joint_images(&config.data)?;
+    let OpenedVideos { source: videos, mut held_out, classes, mark, notes } = open_videos(config)?;
     let (fps, space) = (videos.clip_fps()?, config.latent_space()?);
     let mut source: Box<dyn ClipSource> = Box::new(videos);
     let (mut vae, mut opened) = (None, None);
@@ -88,6 +79,66 @@ pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
         held_out = held_out.map(|pixels| Box::new(EncodedSource::new(pixels, autoencoder, size)) as Box<dyn ClipSource>);
     }
     Ok(OpenedData { source, held_out, space, vae, autoencoder: opened, classes, fps, mark, notes })
+}
+
+/// The videos of a run that trains on videos.
+struct OpenedVideos {
+    source: VideoSource,
+    held_out: Option<Box<dyn ClipSource>>,
+    classes: Vec<String>,
+    mark: DataMark,
+    notes: Vec<String>,
+}
+
+/// Lists the videos of a run and takes them apart: what it trains on, and what it is validated on.
+fn open_videos(config: &TrainConfig) -> Result<OpenedVideos> {
+    let ListedData { mut dataset, signatures, notes } = list_data(config)?;
+    let held_out = match &config.validation {
+        Some(validation) => Some(held_out(config, validation, &dataset, &signatures)?),
+        None => None,
+    };
+    if let Some(fraction) = config.held_out() {
+        Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
+    }
+    let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
+    let classes = dataset.classes.clone();
+    let source = VideoSource::new(dataset, &config.data).with_signatures(signatures).with_joint_images(&config.data)?;
+    Ok(OpenedVideos { source, held_out, classes, mark, notes })
+}
+
+/// Goes the way of a training run as far as its data is concerned, up to the first clip, in pixels: the judgement of `latte data
+/// check`.
+///
+/// # Errors
+///
+/// What the run itself would say.
+pub(crate) fn try_data(config: &TrainConfig) -> Result<()> {
+    let (source, held_out, classes) = if let Some(folder) = &config.data.latents {
+        let OpenedData { source, held_out, classes, .. } = cached::open(folder, config)?;
+        (source, held_out, classes)
+    } else {
+        let mut config = config.clone();
+        if config.data.image_list.is_none() {
+            // Images are frames of videos that can be opened, of which there are none if no clip can be loaded.
+            config.data.joint_images = 0;
+        }
+        let OpenedVideos { source, held_out, classes, .. } = open_videos(&config)?;
+        source.clip_fps()?;
+        (Box::new(source) as Box<dyn ClipSource>, held_out, classes)
+    };
+    config.check_num_classes(classes.len())?;
+    let files = held_out.as_ref().map_or(0, |held_out| held_out.num_files());
+    let load = |file: usize| held_out.as_ref().map_or(Ok(()), |of| of.load(file, &mut TorchRng::new(file as u64)).map(drop));
+    let tried = (0..files).map(load).try_fold(String::new(), |_, loaded| loaded.err().ok_or(()));
+    if let Ok(last) = tried
+        && files > 0
+    {
+        let what = format!("none of the {files} videos for validation gives a clip; the last one: {last}");
+        return Err(Error::data("validation", what));
+    }
+    let mut loader = Loader::new(source, config.train.seed, Position::default(), config.data.loader_threads, 1)?;
+    loader.next_clips(1, &mut |_| {})?;
+    Ok(())
 }
 
 /// The data that a run is validated on, without the single images of joint training. `all` is the data that the run trains on
@@ -193,7 +244,19 @@ fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) 
                 notes.push(format!("{}: {without} videos have no class, and are left out", data.path.display()));
             }
         }
-        ConditionKind::None => forget_classes(dataset),
+        ConditionKind::None => {
+            // Of one folder there is nothing to be told apart.
+            if data.layout.classes_are_folders() && dataset.classes.len() > 1 {
+                notes.push(format!(
+                    "{}: its {} sub-folders ({}) are not taken as classes, because `model.condition` is `none`; set it to `class` for a \
+                     model that can be asked for each of them",
+                    data.path.display(),
+                    dataset.classes.len(),
+                    first_of(&dataset.classes)
+                ));
+            }
+            forget_classes(dataset);
+        }
     }
     Ok(())
 }
@@ -240,6 +303,13 @@ fn keep_classes(dataset: &mut Dataset, layout: Layout) -> Result<usize> {
         return Err(Error::data(dataset.root.join(class), what));
     }
     Ok(before - dataset.items.len())
+}
+
+/// The first names of a list.
+fn first_of(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
 }
 
 fn forget_classes(dataset: &mut Dataset) {

@@ -68,13 +68,14 @@ impl VideoSource {
         &self.dataset
     }
 
-    /// The frame rate of training clips: that of the first video that can be opened, divided by the frame interval.
+    /// The frame rate of training clips: that of the first video that can be opened and whose frames fit where there is no
+    /// transform, divided by the frame interval.
     ///
     /// # Errors
     ///
-    /// If no video can be opened (the message is that of the first), or its frames do not fit where there is no transform.
+    /// If no video can be opened (the message is that of the first), or the frames of none fit.
     pub fn clip_fps(&self) -> Result<f64> {
-        let mut first_error = None;
+        let (mut first_error, mut misfit) = (None, None);
         for video in 0..self.dataset.items.len() {
             match self.info(video) {
                 Ok(info) if self.transform == Transform::None && [info.height, info.width] != self.size => {
@@ -83,11 +84,15 @@ impl VideoSource {
                          `data.transform` to `resize_crop` or `crop_resize`, or `data.size`",
                         info.height, info.width, self.size[0], self.size[1]
                     );
-                    return Err(Error::data(self.dataset.items[video].place.path(), what));
+                    // One of another size is passed over by the loader, too.
+                    misfit = misfit.or_else(|| Some(Error::data(self.dataset.items[video].place.path(), what)));
                 }
                 Ok(info) => return Ok(info.fps / self.frame_interval as f64),
                 Err(e) => first_error = first_error.or(Some(e)),
             }
+        }
+        if let Some(misfit) = misfit {
+            return Err(misfit);
         }
         let count = self.dataset.items.len();
         let what = format!("none of the {count} videos can be opened; the first one: {}", first_error.unwrap_or_default());

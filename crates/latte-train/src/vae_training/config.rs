@@ -162,7 +162,7 @@ impl VaeTrainConfig {
     /// If the file cannot be read or is no TOML, a key is unknown or missing, or a value is impossible. Each names the file
     /// and the key.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = latte_textfile::read(path).map_err(Error::io(path))?;
         Self::from_toml(&text, &path.display().to_string(), overrides)
     }
 

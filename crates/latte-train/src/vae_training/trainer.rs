@@ -17,15 +17,16 @@ use super::step::{VaeGradients, VaeStepper};
 use crate::checkpoint::DataMark;
 use crate::checkpoint_folder::CheckpointFolder;
 use crate::error::{Error, Result};
-use crate::events::EventWriter;
+use crate::events::RunEvents;
 use crate::loader::{ClipSource, Loader, Position};
 use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
+use crate::pace::Pace;
 use crate::record::{Record, RunLog, StepRecord};
+use crate::resume::{self, newest_checkpoint, position, whole};
 use crate::state::TrainState;
 use crate::status::{Phase, RunLock, RunStatus, now};
-
-use crate::trainer::{INIT_STREAM, STEP_STREAM, Start, newest_checkpoint};
+use crate::trainer::{INIT_STREAM, STEP_STREAM, Start};
 
 /// What is known about one optimiser step; a line of `metrics.jsonl`. It has the keys of [`StepRecord`], so that what reads the
 /// one reads the other.
@@ -96,13 +97,15 @@ pub struct VaeTrainer {
     rng: TorchRng,
     loader: Loader,
     log: RunLog<VaeStepRecord>,
-    events: Option<EventWriter>,
+    events: RunEvents,
     checkpoints: CheckpointFolder,
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
     resumed_from: Option<PathBuf>,
     /// Warnings for the observer when the run starts.
-    notes: Vec<String>,
+    warnings: Vec<String>,
+    /// For the observer too: settings that are no longer the checkpoint's.
+    changes: Vec<String>,
     /// No other process trains in the run folder while this one does.
     _lock: RunLock,
 }
@@ -114,14 +117,19 @@ impl VaeTrainer {
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(config: VaeTrainConfig, start: Start) -> Result<Self> {
-        let OpenedFrames { training, measured, mark: data, mut notes } = open(&config)?;
+        let OpenedFrames { training, measured, mark: data, notes: mut warnings } = open(&config)?;
         let network = VaeNetwork::new(config.autoencoder.unscaled()?)?;
 
         let checkpoints = CheckpointFolder::of_run(&config.output.run);
         let newest = newest_checkpoint(&checkpoints, &config.output.run, start)?;
         let root = TorchRng::new(config.train.seed);
+        let mut changes = Vec::new();
         let (state, rng, position) = if let Some(path) = &newest {
-            resume(path, &config, &network, &data, &mut notes)?
+            let (state, run, old) = whole(&checkpoints, path, checkpoint::load(path))?;
+            changes = resume::changes(&old.to_toml()?, &config.to_toml()?);
+            fits(path, &old, &config, &mut warnings)?;
+            whole(&checkpoints, path, network.check(&state.weights).map_err(|what| Error::checkpoint(path, what)))?;
+            (state, TorchRng::from_state(&run.rng)?, position(run.position, &run.data, &data, &mut warnings))
         } else {
             let weights = network.init(&mut root.fork(INIT_STREAM))?;
             let trainable: Vec<String> = network.tensors().keys().cloned().collect();
@@ -133,7 +141,7 @@ impl VaeTrainer {
         let lock = RunLock::take(run)?;
         checkpoints.remove_unfinished()?;
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
-        let events = config.output.tensorboard.then(|| EventWriter::new(&run.join("tensorboard"), state.step + 1));
+        let events = RunEvents::new(config.output.tensorboard.then_some(run.as_path()), state.step + 1);
         let loader =
             Loader::new(Box::new(training), config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
         Ok(Self {
@@ -154,7 +162,8 @@ impl VaeTrainer {
             log,
             events,
             checkpoints,
-            notes,
+            warnings,
+            changes,
             _lock: lock,
             config,
         })
@@ -204,18 +213,24 @@ impl VaeTrainer {
 
     /// [`run`](Self::run) without the word about how it ended.
     fn run_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<VaeOutcome> {
-        for note in self.notes.drain(..) {
-            observer.warning(&note);
+        for change in self.changes.drain(..) {
+            observer.note(&change);
+        }
+        for warning in self.warnings.drain(..) {
+            observer.warning(&warning);
         }
         let max_steps = self.config.train.max_steps;
         let started = Instant::now();
         let first = self.state.step;
+        let mut pace = Pace::default();
         while self.state.step < max_steps {
             let record = self.step(observer)?;
             self.log.append(&record)?;
-            self.show(&record)?;
+            self.show(&record, observer);
             let done = self.state.step;
-            observer.step(&StepEvent::new(record.as_step_record(), max_steps, first, started));
+            let event = StepEvent::new(record.as_step_record(), max_steps, first, started);
+            observer.step(&event);
+            pace.warn(&event, done - first, started.elapsed(), observer);
             if stop.load(Ordering::SeqCst) && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(VaeOutcome::Stopped { step: done, checkpoint });
@@ -261,8 +276,7 @@ impl VaeTrainer {
     }
 
     /// Writes a step's numbers into the event file.
-    fn show(&mut self, record: &VaeStepRecord) -> Result<()> {
-        let Some(events) = &mut self.events else { return Ok(()) };
+    fn show(&mut self, record: &VaeStepRecord, observer: &mut dyn Observer) {
         let scalars = [
             ("train/loss", record.loss),
             ("train/reconstruction", record.reconstruction),
@@ -272,7 +286,7 @@ impl VaeTrainer {
             ("speed/steps_per_s", record.steps_per_s),
             ("speed/clips_per_s", record.clips_per_s),
         ];
-        events.scalars(&scalars, record.step, record.time)
+        self.events.write(record.step, observer, |events| events.scalars(&scalars, record.step, record.time));
     }
 
     /// What the latents of `count` frames are drawn with.
@@ -299,7 +313,7 @@ impl VaeTrainer {
             data: self.data.clone(),
         };
         self.log.sync()?;
-        self.events.as_ref().map_or(Ok(()), EventWriter::sync)?;
+        self.events.write(step, observer, |events| events.sync());
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);
@@ -307,33 +321,17 @@ impl VaeTrainer {
     }
 }
 
-/// Loads the checkpoint at `path`, if it fits `config`.
-fn resume(
-    path: &Path,
-    config: &VaeTrainConfig,
-    network: &VaeNetwork,
-    data: &DataMark,
-    notes: &mut Vec<String>,
-) -> Result<(TrainState, TorchRng, Position)> {
-    let (state, run, old) = checkpoint::load(path)?;
+/// Whether the checkpoint at `path`, of a run of the configuration `old`, fits `config`.
+fn fits(path: &Path, old: &VaeTrainConfig, config: &VaeTrainConfig, warnings: &mut Vec<String>) -> Result<()> {
     if old.autoencoder != config.autoencoder {
         let what = "`autoencoder` is another one than this configuration's; put it back, or set another `output.run`";
         return Err(Error::checkpoint(path, what));
     }
-    network.check(&state.weights).map_err(|what| Error::checkpoint(path, what))?;
     let chance = |c: &VaeTrainConfig| (c.train.seed, c.train.batch_size, c.validation.fraction);
-    if chance(&old) != chance(config) {
-        notes.push(
+    if chance(old) != chance(config) {
+        warnings.push(
             "seed, batch size or held-out share differ from the checkpoint's: the run goes on, but not as it would have".into(),
         );
     }
-    let mut position = run.position;
-    if run.data != *data {
-        notes.push(format!(
-            "the videos are no longer those of the checkpoint ({} then, {} now): the order of clips starts anew",
-            run.data.num_videos, data.num_videos
-        ));
-        position = Position { epoch: position.epoch + 1, index: 0 };
-    }
-    Ok((state, TorchRng::from_state(&run.rng)?, position))
+    Ok(())
 }

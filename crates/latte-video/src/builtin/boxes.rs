@@ -1,63 +1,185 @@
-//! What `re_mp4` leaves out of an mp4 file: the `colr` box of the video track.
+//! Boxes of mp4 files (ISO/IEC 14496-12, 4.2): how they nest, and the numbers in them.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 
-use crate::colour::Colour;
+/// A description of the samples of a whole film is far below this.
+const MAX_INDEX: u64 = 256 << 20;
+/// More boxes than this at the top level are nobody's file: a day in fragments of a second has a sixth of it.
+const MAX_TOP_LEVEL: usize = 1 << 20;
 
-/// A description of a whole film's samples is far below this.
-const MAX_MOOV: u64 = 256 << 20;
+/// Numbers, one after the other, the highest byte first. `None` where the bytes end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
-/// What the `colr` box of the `track`-th track says, if there is one.
-pub(super) fn colour(file: &mut (impl Read + Seek), track: usize) -> Option<Colour> {
-    let moov = moov(file)?;
-    let trak = boxes(&moov).filter(|(name, _)| name == b"trak").nth(track)?.1;
-    let mut body = trak;
-    for wanted in [b"mdia", b"minf", b"stbl", b"stsd"] {
-        body = boxes(body).find(|(name, _)| name == wanted)?.1;
+impl<'a> Fields<'a> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (these, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(these)
     }
-    // stsd: version, flags and a count; then sample entries, of which a visual one has 78 bytes of its own.
-    let entry = boxes(body.get(8..)?).next()?.1;
-    let colr = boxes(entry.get(78..)?).find(|(name, _)| name == b"colr")?.1;
-    let kind = colr.get(..4)?;
-    if kind != b"nclx" && kind != b"nclc" {
-        return None;
-    }
-    let matrix = u16::from_be_bytes([*colr.get(8)?, *colr.get(9)?]);
-    let full_range = kind == b"nclx" && colr.get(10)? >> 7 == 1;
-    Some(Colour::from_codes(u8::try_from(matrix).unwrap_or(2), full_range))
-}
 
-/// The contents of the top-level `moov` box.
-fn moov(file: &mut (impl Read + Seek)) -> Option<Vec<u8>> {
-    let mut at = 0;
-    loop {
-        file.seek(SeekFrom::Start(at)).ok()?;
-        let mut head = [0; 16];
-        file.read_exact(&mut head[..8]).ok()?;
-        let mut size = u64::from(u32::from_be_bytes([head[0], head[1], head[2], head[3]]));
-        let mut header_len = 8;
-        if size == 1 {
-            file.read_exact(&mut head[8..]).ok()?;
-            size = head[8..].iter().fold(0, |n, &b| n << 8 | u64::from(b));
-            header_len = 16;
-        }
-        let body = size.checked_sub(header_len)?;
-        if &head[4..8] == b"moov" {
-            let mut moov = Vec::new();
-            file.take(body.min(MAX_MOOV)).read_to_end(&mut moov).ok()?;
-            return Some(moov);
-        }
-        at = at.checked_add(size)?;
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(super) fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// A number of 32 bits in version 0 of a box, and of 64 in version 1.
+    pub(super) fn by_version(&mut self, version: u8) -> Option<u64> {
+        if version == 0 { self.u32().map(u64::from) } else { self.u64() }
+    }
+
+    /// The version and the flags at the start of most boxes.
+    pub(super) fn version_and_flags(&mut self) -> Option<(u8, u32)> {
+        let word = self.u32()?;
+        Some(((word >> 24) as u8, word & 0x00FF_FFFF))
     }
 }
 
 /// The boxes that lie one after the other in `bytes`: name and contents. Ends at the first that does not fit.
-fn boxes(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
-        let size = u32::from_be_bytes(*rest.first_chunk::<4>()?) as usize;
+        let mut fields = Fields(rest);
+        let (size, name) = (fields.u32()?, fields.take(4)?.first_chunk()?);
+        let (size, header) = match size {
+            0 => (rest.len(), 8),
+            1 => (usize::try_from(fields.u64()?).ok()?, 16),
+            size => (size as usize, 8),
+        };
         let (this, after) = rest.split_at_checked(size)?;
         rest = after;
-        Some((this.get(4..8)?, this.get(8..)?))
+        Some((name, this.get(header..)?))
     })
+}
+
+/// The contents of the first box called `name` in `bytes`.
+pub(super) fn child<'a>(bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    boxes(bytes).find(|(found, _)| found.as_slice() == name).map(|(_, body)| body)
+}
+
+/// The contents of a box inside of boxes.
+pub(super) fn descendant<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
+    path.iter().try_fold(bytes, |body, name| child(body, *name))
+}
+
+/// What describes the pictures in a file.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// The contents of `moov`.
+    pub(super) moov: Vec<u8>,
+    /// Each `moof`: at which byte it begins, and its contents.
+    pub(super) fragments: Vec<(u64, Vec<u8>)>,
+}
+
+impl Index {
+    /// Walks over the boxes of a file of `len` bytes. The outer error is the system's, the inner one says what is damaged.
+    pub(super) fn read(file: &mut (impl Read + Seek), len: u64) -> io::Result<Result<Self, String>> {
+        let (mut index, mut has_moov) = (Self::default(), false);
+        let (mut at, mut room) = (0_u64, MAX_INDEX);
+        for _ in 0..MAX_TOP_LEVEL {
+            // A few bytes behind the last box are rubbish that nobody minds.
+            if len.saturating_sub(at) < 8 {
+                let missing = "its index (a `moov` box) is missing: it is cut off, or was never finished";
+                return Ok(if has_moov { Ok(index) } else { Err(missing.into()) });
+            }
+            file.seek(SeekFrom::Start(at))?;
+            let mut head = [0; 16];
+            let available = usize::try_from(len - at).unwrap_or(usize::MAX).min(16);
+            file.read_exact(&mut head[..available])?;
+            let mut fields = Fields(&head[..available]);
+            let (Some(size), Some(name)) = (fields.u32(), fields.take(4)) else { break };
+            let (size, header) = match size {
+                0 => (len - at, 8),
+                1 => (fields.u64().unwrap_or(0), 16),
+                size => (u64::from(size), 8),
+            };
+            if size < header {
+                return Ok(Err(format!("the box at byte {at} says that it has {size} bytes")));
+            }
+            let is_index = name == b"moov" || name == b"moof";
+            if size > len - at {
+                // Of pictures that are cut off, those before the cut are there.
+                if name == b"mdat" && has_moov {
+                    return Ok(Ok(index));
+                }
+                let name = String::from_utf8_lossy(name).escape_default().to_string();
+                return Ok(Err(format!("the box `{name}` at byte {at} has {size} bytes, the file has {len}")));
+            }
+            if is_index {
+                if size > room {
+                    return Ok(Err(format!("its index has more than {MAX_INDEX} bytes")));
+                }
+                room -= size;
+                let mut body = vec![0; usize::try_from(size - header).unwrap_or_default()];
+                file.seek(SeekFrom::Start(at + header))?;
+                file.read_exact(&mut body)?;
+                if name == b"moof" {
+                    index.fragments.push((at, body));
+                } else if !has_moov {
+                    (index.moov, has_moov) = (body, true);
+                }
+            }
+            at += size;
+        }
+        Ok(Err(format!("it has more than {MAX_TOP_LEVEL} boxes")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::{Index, boxes, child};
+
+    fn boxed(name: &[u8], body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32 + 8).to_be_bytes(), name, body].concat()
+    }
+
+    #[test]
+    fn boxes_of_all_three_kinds_of_size_are_read() {
+        let mut bytes = boxed(b"abcd", b"12");
+        bytes.extend([&1_u32.to_be_bytes(), b"long".as_slice(), &18_u64.to_be_bytes(), b"34"].concat());
+        bytes.extend([&0_u32.to_be_bytes(), b"rest".as_slice(), b"567"].concat());
+        let found: Vec<_> = boxes(&bytes).collect();
+        assert_eq!(found, [(b"abcd", b"12".as_slice()), (b"long", b"34"), (b"rest", b"567")]);
+        assert_eq!(child(&bytes, b"long"), Some(b"34".as_slice()));
+        // One that reaches beyond the end, and one that is shorter than its own head.
+        assert_eq!(boxes(&boxed(b"abcd", b"12")[..9]).count(), 0);
+        assert_eq!(boxes(&[0, 0, 0, 3, 1, 2, 3, 4]).count(), 0);
+    }
+
+    #[test]
+    fn an_index_that_is_cut_off_is_damage_and_cut_pictures_are_not() {
+        let read = |bytes: &[u8]| Index::read(&mut Cursor::new(bytes), bytes.len() as u64).unwrap();
+        let (moov, mdat) = (boxed(b"moov", b"index"), boxed(b"mdat", &[7; 40]));
+        let front = [moov.as_slice(), &mdat].concat();
+        let back = [mdat.as_slice(), &moov].concat();
+        for whole in [&front, &back] {
+            assert_eq!(read(whole).unwrap().moov, b"index");
+        }
+        assert_eq!(read(&front[..30]).unwrap().moov, b"index");
+        assert!(read(&back[..30]).unwrap_err().contains("mdat"));
+        assert!(read(&back[..back.len() - 1]).unwrap_err().contains("moov"));
+        assert!(read(&mdat).unwrap_err().contains("missing"));
+        assert!(read(&[0, 0, 0, 7, b'f', b'r', b'e', b'e']).is_err());
+    }
 }

@@ -1,11 +1,14 @@
 //! H.264, through `rust_h264`.
 
 use rust_h264::decoder::{ChromaFormat, Frame, OrderedDecoder};
+use rust_h264::error::DecodeError;
 use rust_h264::nal::{NalUnit, NalUnitType, parse_annex_b, parse_avcc, parse_avcc_config, parse_sps_info};
 
 use super::PictureDecoder;
+use super::fault::Fault;
 use super::h265::split;
 use super::picture::{Picture, Samples, Sink, words};
+use super::random_access::{Bits, Role};
 use crate::colour::Colour;
 
 /// What the container says before the first picture.
@@ -66,10 +69,79 @@ impl Config {
             })
     }
 
-    /// Whether decoding can begin at this sample: it holds an instantaneous-refresh picture.
+    /// Whether decoding can begin at this sample, by its own account. Asked where a container does not say it.
     pub(super) fn is_key(&self, sample: &[u8]) -> bool {
-        parse_avcc(sample, self.length_size).iter().any(|nal| nal.nal_unit_type == NalUnitType::SliceIdr)
+        matches!(self.role(sample), Role::Closed | Role::Open)
     }
+
+    /// Whether other pictures may refer to this one.
+    pub(super) fn is_reference(&self, sample: &[u8]) -> bool {
+        self.nals(sample).iter().any(|nal| matches!(nal[0] & 0x1F, 1..=5) && nal[0] & 0x60 != 0)
+    }
+
+    /// What the picture means for those after it: an instantaneous refresh, or what a recovery point says (ITU-T H.264, D.2.8).
+    pub(super) fn role(&self, sample: &[u8]) -> Role {
+        let (mut recovery, mut slices, mut is_intra) = (None, 0, true);
+        for nal in self.nals(sample) {
+            match NalUnitType::from(nal[0] & 0x1F) {
+                NalUnitType::SliceIdr => return Role::Closed,
+                NalUnitType::Sei => recovery = recovery.or(recovery_point(nal)),
+                NalUnitType::Slice => {
+                    slices += 1;
+                    let mut bits = Bits::new(nal, 1, 16);
+                    let kind = bits.unsigned().and_then(|_| bits.unsigned());
+                    // I and SI, also where all slices of the picture are.
+                    is_intra &= kind.is_some_and(|kind| matches!(kind % 5, 2 | 4));
+                }
+                _ => {}
+            }
+        }
+        match recovery {
+            Some(0) => Role::Open,
+            _ if slices > 0 && is_intra => Role::Intra,
+            Some(count) => Role::Refresh(count),
+            None => Role::Other,
+        }
+    }
+
+    /// The parts of a sample, none of them empty.
+    fn nals<'a>(&self, sample: &'a [u8]) -> Vec<&'a [u8]> {
+        if has_start_codes(sample, self.length_size) {
+            let starts: Vec<usize> = sample.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i).collect();
+            let ends = starts.iter().skip(1).copied().chain([sample.len()]);
+            let nals = starts.iter().zip(ends).map(|(start, end)| &sample[start + 3..end]);
+            return nals.filter(|nal| !nal.is_empty()).collect();
+        }
+        split(sample, self.length_size).filter(|nal| !nal.is_empty()).collect()
+    }
+}
+
+/// After how many reference pictures all is there, if a message of supplemental information says so.
+fn recovery_point(sei: &[u8]) -> Option<u32> {
+    let bits = Bits::new(sei, 1, sei.len());
+    let mut rest = bits.bytes();
+    // A number is as many bytes of 255 as there are, and the byte after them.
+    let number = |rest: &mut &[u8]| -> Option<usize> {
+        let mut sum = 0;
+        loop {
+            let (&byte, after) = rest.split_first()?;
+            *rest = after;
+            sum += byte as usize;
+            if byte < 255 {
+                return Some(sum);
+            }
+        }
+    };
+    // What is left in the end is one byte that ends the unit.
+    while rest.len() > 1 {
+        let (kind, len) = (number(&mut rest)?, number(&mut rest)?);
+        let (payload, after) = rest.split_at_checked(len)?;
+        if kind == 6 {
+            return Bits::plain(payload).unsigned();
+        }
+        rest = after;
+    }
+    None
 }
 
 pub(super) struct Decoder {
@@ -84,15 +156,18 @@ impl Decoder {
         Self { config, inner: OrderedDecoder::new(), colour: Colour::default(), is_started: false }
     }
 
-    fn feed(&mut self, nal: &NalUnit<'_>, index: usize, sink: &mut Sink) -> Result<(), String> {
+    fn feed(&mut self, nal: &NalUnit<'_>, index: usize, sink: &mut Sink) -> Result<(), Fault> {
         if let Some(colour) = sps_colour(nal) {
             self.colour = colour;
         }
-        let frames = self.inner.decode_nal_with_meta(nal, index).map_err(|e| e.to_string())?;
+        let frames = self.inner.decode_nal_with_meta(nal, index).map_err(|e| match e {
+            DecodeError::Unsupported(_) => Fault::Unsupported(e.to_string()),
+            _ => Fault::Damaged(e.to_string()),
+        })?;
         self.give(frames, sink)
     }
 
-    fn give(&self, frames: Vec<(Frame, usize)>, sink: &mut Sink) -> Result<(), String> {
+    fn give(&self, frames: Vec<(Frame, usize)>, sink: &mut Sink) -> Result<(), Fault> {
         for (frame, index) in frames {
             if sink.wants(index) {
                 sink.put(index, picture(frame), self.colour)?;
@@ -103,7 +178,7 @@ impl Decoder {
 }
 
 impl PictureDecoder for Decoder {
-    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
+    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), Fault> {
         if !self.is_started {
             self.is_started = true;
             let avcc = self.config.avcc.clone();
@@ -124,7 +199,7 @@ impl PictureDecoder for Decoder {
         Ok(())
     }
 
-    fn finish(&mut self, sink: &mut Sink) -> Result<(), String> {
+    fn finish(&mut self, sink: &mut Sink) -> Result<(), Fault> {
         let frames = self.inner.flush_with_meta();
         self.give(frames, sink)
     }
@@ -177,7 +252,7 @@ fn picture(frame: Frame) -> Picture {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, lengths_end_at};
+    use super::{Config, Role, lengths_end_at};
 
     #[test]
     fn only_pictures_that_nobody_refers_to_are_disposable() {
@@ -193,6 +268,31 @@ mod tests {
         assert!(!is_disposable(&[0x41]) && !is_disposable(&[0x01, 0x21]) && !is_disposable(&[0x65]));
         assert!(!is_disposable(&[0x68, 0x01]));
         assert!(!config.is_disposable(&[0, 0, 0, 9, 0x01]));
+    }
+
+    #[test]
+    fn pictures_are_told_by_where_decoding_can_begin() {
+        let config = Config::new(&[1, 100, 0, 13, 0xFF, 0xE0, 0]).unwrap();
+        let sample = |nals: &[&[u8]]| -> Vec<u8> {
+            nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes(), *nal].concat()).collect()
+        };
+        // Slices: the first macroblock 0 (bit 1), then the kind: 7 (00010 00), all I, 5 (00110), all P, 2 (011), I.
+        let (all_intra, predicted, intra): (&[u8], &[u8], &[u8]) =
+            (&[0x41, 0b1000_1000, 0x80], &[0x41, 0b1001_1000], &[0x41, 0b1011_1000]);
+        // A message of another kind (5, three bytes), then a recovery point (6): after 0 or 3 (00100) reference pictures.
+        let (now, later): (&[u8], &[u8]) =
+            (&[6, 5, 3, 1, 2, 3, 6, 1, 0b1100_0100, 0x80], &[6, 5, 3, 1, 2, 3, 6, 1, 0b0010_0100, 0x80]);
+        assert_eq!(config.role(&sample(&[now, &[0x65, 0x88]])), Role::Closed);
+        assert_eq!(config.role(&sample(&[now, all_intra])), Role::Open);
+        assert_eq!(config.role(&sample(&[now, predicted])), Role::Open);
+        assert_eq!(config.role(&sample(&[later, predicted])), Role::Refresh(3));
+        assert_eq!(config.role(&sample(&[later, intra, all_intra])), Role::Intra);
+        assert_eq!(config.role(&sample(&[intra, predicted])), Role::Other);
+        assert_eq!(config.role(&sample(&[&[0x67, 1, 2]])), Role::Other);
+        // The same after start codes.
+        let coded: Vec<u8> = [[0, 0, 0, 1].as_slice(), now, &[0, 0, 1], all_intra].concat();
+        assert_eq!(config.role(&coded), Role::Open);
+        assert!(config.is_key(&coded) && config.is_reference(&coded) && !config.is_reference(&sample(&[&[1, 0x88]])));
     }
 
     #[test]

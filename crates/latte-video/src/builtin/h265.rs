@@ -3,12 +3,16 @@
 use rusty_h265::nal::unescape;
 use rusty_h265::ps::{Sps, parse_sps};
 
-use super::PictureDecoder;
+use super::fault::Fault;
 use super::h264::lengths_end_at;
 use super::picture::{Picture, Samples, Sink};
+use super::random_access::Role;
+use super::{Codec, PictureDecoder};
 use crate::colour::Colour;
 
 const NAL_SPS: u8 = 33;
+const NAL_END_OF_SEQUENCE: u8 = 36;
+const NAL_END_OF_STREAM: u8 = 37;
 
 /// What the container says before the first picture: the `hvcC` record.
 #[derive(Debug, Clone)]
@@ -63,8 +67,27 @@ impl Config {
 
     /// Whether decoding can begin at this sample: it holds an intra random-access picture.
     pub(super) fn is_key(&self, sample: &[u8]) -> bool {
-        split(sample, self.length_size).any(|nal| nal_type(nal).is_some_and(|t| (16..=23).contains(&t)))
+        matches!(self.role(sample), Role::Closed | Role::Open | Role::Broken)
     }
+
+    /// What the picture means for those after it (ITU-T H.265, table 7-1).
+    pub(super) fn role(&self, sample: &[u8]) -> Role {
+        let kind = split(sample, self.length_size).filter_map(nal_type).find(|kind| *kind < 32);
+        match kind {
+            Some(19 | 20) => Role::Closed,
+            Some(21) => Role::Open,
+            Some(16..=18) => Role::Broken,
+            Some(8 | 9) => Role::Skipped,
+            Some(0..=5) => Role::Trailing,
+            _ => Role::Other,
+        }
+    }
+}
+
+/// Whether the sequence ends with this sample: the key frame after it begins a new one.
+pub(super) fn ends_sequence(codec: &Codec, sample: &[u8]) -> bool {
+    let Codec::H265(config) = codec else { return false };
+    split(sample, config.length_size).filter_map(nal_type).any(|kind| matches!(kind, NAL_END_OF_SEQUENCE | NAL_END_OF_STREAM))
 }
 
 pub(super) struct Decoder {
@@ -79,15 +102,22 @@ impl Decoder {
         Self { config, inner: rusty_h265::Decoder::new(), colour: Colour::default(), is_started: false }
     }
 
-    fn feed(&mut self, nal: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
+    fn feed(&mut self, nal: &[u8], index: usize, sink: &mut Sink) -> Result<(), Fault> {
         if let Some(colour) = colour(nal) {
             self.colour = colour;
         }
-        self.inner.push_nal(nal, Some(index as i64)).map_err(|e| e.to_string())?;
+        self.inner.push_nal(nal, Some(index as i64)).map_err(|e| match e {
+            rusty_h265::Error::Unsupported(_) | rusty_h265::Error::Unimplemented(_) => Fault::Unsupported(e.to_string()),
+            _ => Fault::Damaged(e.to_string()),
+        })?;
+        // The decoder makes grey pictures of those that are referred to and not there.
+        if self.inner.stats.generated_refs > 0 {
+            return Err("it refers to a picture that is not there".into());
+        }
         self.give(sink)
     }
 
-    fn give(&mut self, sink: &mut Sink) -> Result<(), String> {
+    fn give(&mut self, sink: &mut Sink) -> Result<(), Fault> {
         while let Ok(frame) = self.inner.next_frame() {
             let index = frame.pts.and_then(|p| usize::try_from(p).ok()).ok_or("a picture came out that did not go in")?;
             if sink.wants(index) {
@@ -99,7 +129,7 @@ impl Decoder {
 }
 
 impl PictureDecoder for Decoder {
-    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
+    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), Fault> {
         if !self.is_started {
             self.is_started = true;
             for nal in self.config.parameter_sets.clone() {
@@ -114,7 +144,7 @@ impl PictureDecoder for Decoder {
         Ok(())
     }
 
-    fn finish(&mut self, sink: &mut Sink) -> Result<(), String> {
+    fn finish(&mut self, sink: &mut Sink) -> Result<(), Fault> {
         self.inner.flush();
         self.give(sink)
     }

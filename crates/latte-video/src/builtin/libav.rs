@@ -2,6 +2,7 @@
 
 use latte_libav::Frame;
 
+use super::fault::Fault;
 use super::picture::{Picture, Samples, Sink, words};
 use super::{Codec, PictureDecoder, h264, h265, vp9};
 use crate::colour::Colour;
@@ -21,18 +22,18 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(codec: Codec, max_pixels: usize) -> Result<Self, String> {
+    pub(super) fn new(codec: Codec, max_pixels: usize) -> Result<Self, Fault> {
         let kind = match codec {
             Codec::H264(_) => latte_libav::Codec::H264,
             Codec::H265(_) => latte_libav::Codec::H265,
             Codec::Vp9 => latte_libav::Codec::Vp9,
         };
-        let inner = latte_libav::Decoder::new(kind, max_pixels).map_err(|e| e.to_string())?;
+        let inner = latte_libav::Decoder::new(kind, max_pixels).map_err(|e| fault(&e))?;
         Ok(Self { codec, inner, colour: Colour::default(), is_started: false, packet: Vec::new() })
     }
 
     /// Puts NAL units into `packet`, after start codes.
-    fn pack(&mut self, data: &[u8]) -> Result<(), String> {
+    fn pack(&mut self, data: &[u8]) -> Result<(), Fault> {
         self.packet.clear();
         let (parameter_sets, length_size, colour) = match &self.codec {
             Codec::H264(config) => (config.parameter_sets(), config.length_size(), h264::colour as ColourOf),
@@ -61,8 +62,8 @@ impl Decoder {
         Ok(())
     }
 
-    fn give(&mut self, sink: &mut Sink) -> Result<(), String> {
-        while let Some(frame) = self.inner.next_frame().map_err(|e| e.to_string())? {
+    fn give(&mut self, sink: &mut Sink) -> Result<(), Fault> {
+        while let Some(frame) = self.inner.next_frame().map_err(|e| fault(&e))? {
             let index = usize::try_from(frame.tag).map_err(|e| format!("a picture came out that did not go in: {e}"))?;
             if sink.wants(index) {
                 sink.put(index, picture(&frame), self.colour)?;
@@ -72,15 +73,23 @@ impl Decoder {
     }
 }
 
+fn fault(error: &latte_libav::Error) -> Fault {
+    if error.is_unsupported() { Fault::Unsupported(error.to_string()) } else { Fault::Damaged(error.to_string()) }
+}
+
 impl PictureDecoder for Decoder {
-    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
+    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), Fault> {
         self.pack(data)?;
-        self.inner.push(&self.packet, index as i64).map_err(|e| e.to_string())?;
+        self.inner.push(&self.packet, index as i64).map_err(|e| fault(&e))?;
         self.give(sink)
     }
 
-    fn finish(&mut self, sink: &mut Sink) -> Result<(), String> {
-        self.inner.finish().map_err(|e| e.to_string())?;
+    fn tolerate_missing_references(&mut self, tolerate: bool) -> Result<(), Fault> {
+        self.inner.tolerate_damage(tolerate).map_err(|e| fault(&e))
+    }
+
+    fn finish(&mut self, sink: &mut Sink) -> Result<(), Fault> {
+        self.inner.finish().map_err(|e| fault(&e))?;
         self.give(sink)
     }
 }

@@ -10,6 +10,7 @@ use matroska_demuxer::{
     ContentCompAlgo, ContentEncodingValue, Frame, MatrixCoefficients, MatroskaFile, Range, TrackEntry, TrackType,
 };
 
+use super::bounded::Bounded;
 use super::{Codec, Sample, Track, h264, h265, vp9};
 use crate::colour::{Colour, Matrix};
 use crate::orientation::Orientation;
@@ -18,8 +19,13 @@ use crate::{Error, Result, contain};
 
 pub(super) fn open(stretch: &Stretch) -> Result<Track> {
     let path = &stretch.path;
+    let mut file = stretch.open()?;
+    let len = file.len();
+    if let Some(end) = segment_end(&mut file).filter(|&end| end > len) {
+        return Err(Error::damaged(path, format!("the file has {len} bytes, and by its own account {end}")));
+    }
     let file = stretch.open()?;
-    contain::run(|| Ok(read(path, file))).map_err(|e| Error::damaged(path, e))?
+    contain::run(|| Ok::<_, String>(read(path, file))).map_err(|e| Error::damaged(path, e))?
 }
 
 fn read(path: &Path, file: Window<File>) -> Result<Track> {
@@ -30,17 +36,16 @@ fn read(path: &Path, file: Window<File>) -> Result<Track> {
         Error::damaged(path, if said == "None" { format!("it ends after {len} bytes, within a block") } else { said })
     };
     let reads = Rc::new(RefCell::new(Vec::new()));
-    let reader = Recorder { inner: BufReader::new(file), position: 0, reads: Rc::clone(&reads) };
+    let reader = Recorder { inner: Bounded::new(BufReader::new(file), len), position: 0, reads: Rc::clone(&reads) };
     let mut mkv = MatroskaFile::open(reader).map_err(|e| damaged(&e))?;
-    let Some(entry) = mkv.tracks().iter().find(|t| t.track_type() == TrackType::Video).cloned() else {
-        return Err(Error::not_video(path, "the file has no video track"));
-    };
-    let codec = codec(path, &entry)?;
-    let sample_prefix = sample_prefix(path, &entry)?;
+    let Some(entry) = the_video(mkv.tracks()).cloned() else { return Err(Error::not_video(path, no_video(mkv.tracks()))) };
+    // That the file is damaged is said before that its coding is not known.
+    let codec = codec(path, &entry).and_then(|codec| Ok((codec, sample_prefix(path, &entry)?)));
+    let prefix = codec.as_ref().map(|(_, prefix)| prefix.clone()).unwrap_or_default();
     let scale = mkv.info().timestamp_scale().get() as f64;
     let units_per_second = 1e9 / scale;
     let duration = mkv.info().duration();
-    let mut samples = Vec::new();
+    let (mut samples, mut end, mut clock) = (Vec::new(), 0, Clock::default());
     let mut frame = Frame::default();
     loop {
         reads.borrow_mut().clear();
@@ -48,25 +53,31 @@ fn read(path: &Path, file: Window<File>) -> Result<Track> {
         if !mkv.next_frame(&mut frame).map_err(|e| damaged(&e))? {
             break;
         }
+        end = end.max(frame.timestamp as i64);
+        let found = place(&reads.borrow(), &frame.data);
+        if let Some(found) = found {
+            clock.hear(&reads.borrow()[..found], frame.timestamp as i64);
+        }
         if frame.track != entry.track_number().get() || frame.is_invisible {
             continue;
         }
-        let size = frame.data.len();
-        // Of all that was read for this block, its contents are the piece of that length.
-        let Some(offset) = reads.borrow().iter().rev().find(|r| r.1 == size).map(|r| r.0) else {
+        let Some(offset) = found.map(|found| reads.borrow()[found].position) else {
             return Err(damaged(&"a block is not where it should be"));
         };
-        let mut data = sample_prefix.clone();
-        data.extend_from_slice(&frame.data);
+        let is_key = || match &codec {
+            Ok((codec, _)) => codec.is_key(&[prefix.as_slice(), &frame.data].concat()),
+            Err(_) => false,
+        };
         samples.push(Sample {
             offset,
-            size: size as u64,
-            time: frame.timestamp as i64,
-            is_key: frame.is_keyframe.unwrap_or_else(|| codec.is_key(&data)),
+            size: frame.data.len() as u64,
+            time: clock.time(frame.timestamp as i64),
+            is_key: frame.is_keyframe.unwrap_or_else(is_key),
             is_shown: true,
         });
     }
-    check_whole(path, len, &samples, duration, entry.default_duration().map(|d| d.get() as f64 / scale))?;
+    check_whole(path, len, end, duration, entry.default_duration().map(|d| d.get() as f64 / scale))?;
+    let (codec, sample_prefix) = codec?;
     Ok(Track {
         container: "matroska",
         codec,
@@ -81,9 +92,75 @@ fn read(path: &Path, file: Window<File>) -> Result<Track> {
     })
 }
 
-/// The demuxer ends a file that is cut off between two blocks without a word; the file's own length tells.
-fn check_whole(path: &Path, len: u64, samples: &[Sample], duration: Option<f64>, frame_duration: Option<f64>) -> Result<()> {
-    let end = samples.iter().map(|s| s.time).max().unwrap_or(0) as f64;
+/// The track that is the video: pictures of a cover are not.
+fn the_video(tracks: &[TrackEntry]) -> Option<&TrackEntry> {
+    let mut videos = tracks.iter().filter(|t| t.track_type() == TrackType::Video);
+    let is_still = |track: &TrackEntry| match track.codec_id() {
+        "V_MJPEG" | "V_PNG" => true,
+        // A bitmap header, which names the coding in its fifth number.
+        "V_MS/VFW/FOURCC" => track.codec_private().and_then(|p| p.get(16..20)).is_some_and(|name| {
+            [b"MPNG", b"PNG1", b"png ", b"MJPG", b"mjpg", b"JPEG", b"jpeg"].iter().any(|still| name == *still)
+        }),
+        _ => false,
+    };
+    videos.clone().find(|track| !is_still(track)).or_else(|| videos.next())
+}
+
+fn no_video(tracks: &[TrackEntry]) -> String {
+    if tracks.is_empty() {
+        return "the file has no track".into();
+    }
+    let kind = |track: &TrackEntry| match track.track_type() {
+        TrackType::Audio => "sound",
+        TrackType::Subtitle => "text",
+        _ => "of another kind",
+    };
+    let kinds: Vec<String> = tracks.iter().map(|t| format!("{} (`{}`)", kind(t), t.codec_id().escape_debug())).collect();
+    format!("the file has no video track: what it has is {}", kinds.join(", "))
+}
+
+/// Where the segment, which holds all but the head, ends by its own account, if it has one.
+fn segment_end(file: &mut (impl Read + Seek)) -> Option<u64> {
+    const SEGMENT: u64 = 0x1853_8067;
+    let mut at = 0;
+    // The head; perhaps something that is to be skipped; the segment.
+    for _ in 0..8 {
+        file.seek(SeekFrom::Start(at)).ok()?;
+        let mut head = [0; 16];
+        let mut filled = 0;
+        while filled < head.len() {
+            match file.read(&mut head[filled..]).ok()? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        let (id, id_len) = variable(&head[..filled])?;
+        let (size, size_len) = variable(&head[id_len..filled])?;
+        let marker = 1_u64 << (7 * size_len);
+        // All ones: not known.
+        if id == SEGMENT && size == 2 * marker - 1 {
+            return None;
+        }
+        let end = at.checked_add((id_len + size_len) as u64)?.checked_add(size - marker)?;
+        if id == SEGMENT {
+            return Some(end);
+        }
+        at = end;
+    }
+    None
+}
+
+/// A number of variable length, with the bit that marks its length, and that length.
+fn variable(bytes: &[u8]) -> Option<(u64, usize)> {
+    let len = bytes.first()?.leading_zeros() as usize + 1;
+    let bytes = bytes.get(..len).filter(|_| len <= 8)?;
+    Some((bytes.iter().fold(0, |n, &b| n << 8 | u64::from(b)), len))
+}
+
+/// The demuxer ends a file that is cut off between two blocks without a word; the file's own length tells. `end`: when the last
+/// block of any track begins.
+fn check_whole(path: &Path, len: u64, end: i64, duration: Option<f64>, frame_duration: Option<f64>) -> Result<()> {
+    let end = end as f64;
     if let (Some(duration), Some(frame)) = (duration, frame_duration)
         && end + 4.0 * frame < duration
     {
@@ -148,11 +225,52 @@ fn colour(entry: &TrackEntry) -> Colour {
     Colour { matrix, full_range }
 }
 
+/// A piece that was read at once.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    position: u64,
+    len: usize,
+    /// How it begins.
+    head: [u8; 8],
+}
+
+/// Which of the pieces that were read for a block is `data`: the last of that length that begins alike.
+fn place(reads: &[Piece], data: &[u8]) -> Option<usize> {
+    let head = &data[..data.len().min(8)];
+    reads.iter().rposition(|piece| piece.len == data.len() && &piece.head[..head.len()] == head)
+}
+
+/// Times of blocks. They count from their cluster's, and may lie before it: the demuxer calls everything before zero zero, which
+/// leading pictures at the start of a clip that was cut out of a longer one do.
+#[derive(Debug, Default)]
+struct Clock {
+    cluster: i64,
+    relative: i64,
+}
+
+impl Clock {
+    /// Hears of a block of time `told`, before whose data `reads` was read.
+    fn hear(&mut self, reads: &[Piece], told: i64) {
+        // Two bytes of time and one of flags lie before the data; a block of several frames has them before the first.
+        let header = reads.windows(2).rev().find(|w| [w[0].len, w[1].len] == [2, 1] && w[0].position + 2 == w[1].position);
+        if let Some(&[time, _]) = header {
+            self.relative = i64::from(i16::from_be_bytes([time.head[0], time.head[1]]));
+            if told > 0 || self.relative >= 0 {
+                self.cluster = told.saturating_sub(self.relative);
+            }
+        }
+    }
+
+    fn time(&self, told: i64) -> i64 {
+        if told == 0 && self.relative < 0 { self.cluster.saturating_add(self.relative) } else { told }
+    }
+}
+
 /// Notes where each whole piece was read from: the demuxer hands out the contents of blocks, but not their places.
 struct Recorder<R> {
     inner: R,
     position: u64,
-    reads: Rc<RefCell<Vec<(u64, usize)>>>,
+    reads: Rc<RefCell<Vec<Piece>>>,
 }
 
 impl<R: Read> Read for Recorder<R> {
@@ -164,7 +282,10 @@ impl<R: Read> Read for Recorder<R> {
 
     fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         self.inner.read_exact(buffer)?;
-        self.reads.borrow_mut().push((self.position, buffer.len()));
+        let mut head = [0; 8];
+        let known = buffer.len().min(8);
+        head[..known].copy_from_slice(&buffer[..known]);
+        self.reads.borrow_mut().push(Piece { position: self.position, len: buffer.len(), head });
         self.position += buffer.len() as u64;
         Ok(())
     }
@@ -174,5 +295,52 @@ impl<R: Read + Seek> Seek for Recorder<R> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.position = self.inner.seek(to)?;
         Ok(self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::{Clock, Piece, place, segment_end};
+
+    fn piece(position: u64, data: &[u8]) -> Piece {
+        let mut head = [0; 8];
+        head[..data.len().min(8)].copy_from_slice(&data[..data.len().min(8)]);
+        Piece { position, len: data.len(), head }
+    }
+
+    #[test]
+    fn the_end_of_the_segment_is_read() {
+        let end = |bytes: &[u8]| segment_end(&mut Cursor::new(bytes));
+        let head = [0x1A, 0x45, 0xDF, 0xA3, 0x82, 7, 7];
+        let segment = |size: &[u8]| [head.as_slice(), &[0x18, 0x53, 0x80, 0x67], size, &[0; 20]].concat();
+        assert_eq!(end(&segment(&[0x84])), Some(7 + 5 + 4));
+        assert_eq!(end(&segment(&[0x40, 0x84])), Some(7 + 6 + 0x84));
+        assert_eq!(end(&segment(&[0x01, 0, 0, 0, 0, 0, 1, 0])), Some(7 + 12 + 256));
+        // Not known, as in a live recording.
+        assert_eq!(end(&segment(&[0xFF])), None);
+        assert_eq!(end(&segment(&[0x01, 255, 255, 255, 255, 255, 255, 255])), None);
+        assert_eq!(end(&head), None);
+        assert_eq!(end(&[0; 40]), None);
+    }
+
+    #[test]
+    fn times_before_zero_are_kept() {
+        let mut clock = Clock::default();
+        let mut time = |relative: i16, told: i64| {
+            clock.hear(&[piece(0, &[0xA3]), piece(2, &[0x81]), piece(3, &relative.to_be_bytes()), piece(5, &[0])], told);
+            clock.time(told)
+        };
+        // The cluster is at 50.
+        assert_eq!([time(0, 50), time(-70, 0), time(-90, 0), time(30, 80), time(-20, 30)], [50, -20, -40, 80, 30]);
+    }
+
+    #[test]
+    fn data_is_found_among_what_was_read() {
+        let reads = [piece(10, &[1; 4]), piece(20, &[2; 4]), piece(30, &[9]), piece(40, &[7])];
+        assert_eq!(place(&reads, &[1; 4]), Some(0));
+        assert_eq!(place(&reads, &[9]), Some(2));
+        assert_eq!(place(&reads, &[5]), None);
     }
 }

@@ -3,21 +3,29 @@
 //! A container becomes a [`Track`]: where each coded picture lies, when it is shown, and whether decoding can begin
 //! there. [`BuiltIn::frames`] feeds the pictures from the last key frame on to the codec and keeps those asked for.
 
+mod bounded;
 mod boxes;
+mod fault;
+mod fragments;
 mod h264;
 mod h265;
 mod libav;
 mod matroska;
 mod mp4;
 mod picture;
+mod random_access;
+mod sample_table;
 mod vp9;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fault::Fault;
 use picture::{Picture, Sink};
+use random_access::{Beginning, Role, keys_before};
 
 use crate::colour::Colour;
 use crate::info::is_variable;
@@ -34,8 +42,14 @@ struct Sample {
     time: i64,
     /// Decoding can begin here.
     is_key: bool,
-    /// It is shown (an edit list may hide it).
+    /// It is shown: no edit list hides it, and it can be decoded.
     is_shown: bool,
+}
+
+impl Sample {
+    fn lies_within(&self, file_len: u64) -> bool {
+        self.offset.checked_add(self.size).is_some_and(|end| end <= file_len)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -70,8 +84,9 @@ struct Track {
 pub(crate) enum Engine {
     /// This crate's dependencies: safe code, nothing to install.
     Rust,
-    /// The system's libavcodec: the same pixels sooner. What it refuses is tried with the other. So it is where decoding begins
-    /// at a key frame of H.264 behind which pictures refer to earlier ones, if only to give them up (an open group).
+    /// The system's libavcodec: the same pixels sooner. Codings that it does not know are tried with the other. So is H.264 from
+    /// the key frame of an open group on: pictures behind it refer to earlier ones, if only to give them up, which libavcodec
+    /// takes for damage.
     Libav,
 }
 
@@ -83,6 +98,10 @@ pub(crate) struct BuiltIn {
     track: Track,
     /// The samples that are shown, in order of presentation.
     order: Vec<usize>,
+    /// The first sample that is decoded.
+    beginning: Beginning,
+    /// Of each sample, the key frame from which on it is decoded.
+    keys: Vec<usize>,
     info: VideoInfo,
     /// Size of the stored frames, before rotation.
     stored: [usize; 2],
@@ -92,13 +111,30 @@ pub(crate) struct BuiltIn {
 /// A frame has at most this many pixels: 16384 × 8192, above the largest level of any codec here.
 const MAX_PIXELS: usize = 1 << 27;
 
+/// How often, on average, the bytes of a file may be decoded.
+const MAX_REUSE: u64 = 64;
+
 impl BuiltIn {
     pub(crate) fn open(stretch: Stretch, engine: Engine) -> Result<Self> {
         let path = &stretch.path;
-        let track = match sniff(&stretch)? {
+        let mut track = match sniff(&stretch)? {
             Container::Mp4 => mp4::open(&stretch)?,
             Container::Matroska => matroska::open(&stretch)?,
         };
+        if track.samples.is_empty() {
+            return Err(Error::not_video(path, "the video track holds no frame"));
+        }
+        let mut file = stretch.open()?;
+        let file_len = file.len();
+        let coded = track.samples.iter().filter(|s| s.lies_within(file_len)).fold(0_u64, |sum, s| sum.saturating_add(s.size));
+        // Some repeat pictures by naming them again. Beyond that, a small file would keep a decoder busy for days.
+        if coded > file_len.saturating_mul(MAX_REUSE) {
+            let what = format!("its pictures are said to have {coded} bytes, the file has {file_len}");
+            return Err(Error::damaged(path, what));
+        }
+        let beginning = random_access::settle(path, &track.codec, &mut track.samples, |sample| {
+            read_sample(path, &mut file, sample, &track.sample_prefix)
+        })?;
         let mut order: Vec<usize> = (0..track.samples.len()).filter(|&s| track.samples[s].is_shown).collect();
         // Stable: pictures shown at the same time stay in the order of decoding.
         order.sort_by_key(|&s| track.samples[s].time);
@@ -117,6 +153,8 @@ impl BuiltIn {
         let mut this = Self {
             engine,
             order,
+            beginning,
+            keys: keys_before(&track.samples, beginning.sample),
             info: VideoInfo {
                 path: path.clone(),
                 container: track.container.into(),
@@ -203,38 +241,98 @@ impl BuiltIn {
         Ok(pixels)
     }
 
+    /// Whether pictures lie behind the end of the file.
+    pub(crate) fn is_cut_off(&self) -> Result<bool> {
+        let len = self.stretch.open()?.len();
+        Ok(!self.track.samples.iter().all(|sample| sample.lies_within(len)))
+    }
+
     /// Decodes the samples `wanted` and hands each over once.
     fn decode(&self, wanted: &[usize], mut take: impl FnMut(usize, &Picture, Colour) -> Result<()>) -> Result<()> {
-        let mut left: BTreeSet<usize> = wanted.iter().copied().collect();
         let mut file = self.stretch.open()?;
         // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
-        while let Some(&first) = left.iter().min_by_key(|&&s| (self.key_before(s), s)) {
-            let start = self.key_before(first);
-            let mut attempt = |engine: Engine, from: usize| {
-                let run = left.iter().copied().filter(|&s| self.key_before(s) == start).collect();
-                self.decode_run(engine, from, &run, &mut file, &mut |sample, picture, colour| {
-                    left.remove(&sample);
-                    take(sample, picture, self.track.colour.overridden_by(colour))
-                })
-            };
-            let mut result = attempt(self.engine, start);
-            if self.engine == Engine::Libav && result.is_err() {
-                result = attempt(Engine::Rust, start).or(result);
-            }
-            // Streams with periodic intra refresh call pictures key frames at which only the refresh begins.
-            if start > 0 && result.is_err() {
-                result = attempt(self.engine, 0).or(result);
-            }
-            result?;
+        let mut runs: BTreeMap<usize, (Beginning, BTreeSet<usize>)> = BTreeMap::new();
+        let mut known = BTreeMap::new();
+        for &sample in wanted {
+            let beginning = self.beginning_for(sample, &mut known, &mut file)?;
+            runs.entry(beginning.sample).or_insert_with(|| (beginning, BTreeSet::new())).1.insert(sample);
+        }
+        for (start, run) in runs.into_values() {
+            self.decode_group(start, run, &mut file, &mut |sample, picture, colour| {
+                take(sample, picture, self.track.colour.overridden_by(colour))
+            })?;
         }
         Ok(())
     }
 
-    /// Decodes the samples `run`, not empty, which follow key frame `start`.
+    /// Where the decoding of `sample` begins: the key frame before it, or one before that, if decoding cannot begin there by the
+    /// account of the stream itself. Streams with periodic intra refresh call pictures key frames at which only the refresh begins.
+    fn beginning_for(&self, sample: usize, known: &mut BTreeMap<usize, Beginning>, file: &mut Window<File>) -> Result<Beginning> {
+        let (mut key, mut passed) = (self.keys[sample], Vec::new());
+        let found = loop {
+            if let Some(&found) = known.get(&key) {
+                break found;
+            }
+            if key <= self.beginning.sample {
+                break self.beginning;
+            }
+            // Codings without open groups, and those whose decoders pass over the leading pictures themselves.
+            let role = match &self.track.codec {
+                Codec::H264(_) => self.track.codec.role(&self.read(file, key)?),
+                Codec::H265(_) | Codec::Vp9 => Role::Closed,
+            };
+            if matches!(role, Role::Closed | Role::Open) {
+                break Beginning::at(key, role);
+            }
+            passed.push(key);
+            // The key frame before it that is not shown later either.
+            key = self.keys[key - 1];
+            while key > self.beginning.sample && self.track.samples[key].time > self.track.samples[sample].time {
+                key = self.keys[key - 1];
+            }
+        };
+        passed.push(self.keys[sample]);
+        known.extend(passed.into_iter().map(|key| (key, found)));
+        Ok(found)
+    }
+
+    /// Decodes the samples `left`, whose decoding begins at `start`.
+    fn decode_group(
+        &self,
+        start: Beginning,
+        mut left: BTreeSet<usize>,
+        file: &mut Window<File>,
+        take: &mut dyn FnMut(usize, &Picture, Colour) -> Result<()>,
+    ) -> Result<()> {
+        let mut attempt = |engine: Engine, from: Beginning| {
+            let run = left.clone();
+            self.decode_run(engine, from, &run, file, &mut |sample, picture, colour| {
+                left.remove(&sample);
+                take(sample, picture, colour)
+            })
+        };
+        // Pictures behind an open key frame give up references that are not there. That is no damage, but libavcodec takes it for
+        // one. A picture that is refreshed bit by bit refers to what is not there, which the decoder in Rust takes for damage.
+        let is_open = matches!(start.role, Role::Open | Role::Intra) && matches!(self.track.codec, Codec::H264(_));
+        let first = if is_open { Engine::Rust } else { self.engine };
+        let mut result = attempt(first, start);
+        if self.engine == Engine::Libav && matches!(result, Err(Error::Unsupported { .. })) {
+            // What the one does not know, the other may: there is nothing else that ends in another engine.
+            let (other, from) = if is_open { (Engine::Libav, self.beginning) } else { (Engine::Rust, start) };
+            result = attempt(other, from).or(result);
+        }
+        // Parameter sets may lie further in front.
+        if start.sample > self.beginning.sample && result.is_err() {
+            result = attempt(first, self.beginning).or(result);
+        }
+        result
+    }
+
+    /// Decodes the samples `run`, not empty, from `start` on.
     fn decode_run(
         &self,
         engine: Engine,
-        start: usize,
+        start: Beginning,
         run: &BTreeSet<usize>,
         file: &mut Window<File>,
         hand_over: &mut dyn FnMut(usize, &Picture, Colour) -> Result<()>,
@@ -248,18 +346,29 @@ impl BuiltIn {
             })
         };
         let mut sink = Sink::new(run.clone());
-        let mut codec = self.track.codec.decoder(engine, self.max_pixels()).map_err(|what| Error::unsupported(path, what))?;
-        for index in start..=run.last().copied().unwrap_or(start) {
+        let mut codec = self.track.codec.decoder(engine, self.max_pixels()).map_err(|fault| fault.of(path))?;
+        let is_open = start.role != Role::Closed && matches!(self.track.codec, Codec::H264(_));
+        if is_open {
+            codec.tolerate_missing_references(true).map_err(|fault| fault.of(path))?;
+        }
+        let whole_time = self.track.samples[start.whole].time;
+        for index in start.sample..=run.last().copied().unwrap_or(start.sample) {
             let data = self.read(file, index)?;
             if !sink.wants(index) && self.track.codec.is_disposable(&data) {
                 continue;
             }
             self.decoded.fetch_add(1, Ordering::Relaxed);
-            contain::run(|| codec.push(&data, index, &mut sink))
-                .map_err(|what| Error::damaged(path, format!("coded picture {index}: {what}")))?;
+            let pushed = contain::run(|| codec.push(&data, index, &mut sink));
+            // Pictures that are not whole are decoded for what others take from them: what they refer to is not there.
+            if !(is_open && self.track.samples[index].time < whole_time) {
+                pushed.map_err(|fault| fault.at(&format!("coded picture {index}")).of(path))?;
+            }
+            if index == start.whole && start.whole > start.sample {
+                codec.tolerate_missing_references(false).map_err(|fault| fault.of(path))?;
+            }
             give(&mut sink)?;
         }
-        contain::run(|| codec.finish(&mut sink)).map_err(|what| Error::damaged(path, what))?;
+        contain::run(|| codec.finish(&mut sink)).map_err(|fault| fault.of(path))?;
         give(&mut sink)?;
         if let Some(missing) = left.first() {
             let frame = self.order.iter().position(|s| s == missing).unwrap_or_default();
@@ -277,33 +386,36 @@ impl BuiltIn {
         }
     }
 
-    /// The sample at which decoding of sample `s` must begin: the last key frame that is neither decoded nor shown later.
-    fn key_before(&self, s: usize) -> usize {
-        let samples = &self.track.samples;
-        (0..=s).rev().find(|&k| samples[k].is_key && samples[k].time <= samples[s].time).unwrap_or(0)
-    }
-
     fn read(&self, file: &mut Window<File>, index: usize) -> Result<Vec<u8>> {
-        let (path, file_len) = (&self.info.path, file.len());
-        let sample = &self.track.samples[index];
-        if sample.offset.checked_add(sample.size).is_none_or(|end| end > file_len) {
-            let what = format!("coded picture {index} should lie at byte {}, the file has {file_len}", sample.offset);
-            return Err(Error::damaged(path, what));
-        }
-        let mut data = self.track.sample_prefix.clone();
-        file.seek(SeekFrom::Start(sample.offset)).map_err(|e| Error::io(path, e))?;
-        file.take(sample.size).read_to_end(&mut data).map_err(|e| Error::io(path, e))?;
-        Ok(data)
+        read_sample(&self.info.path, file, &self.track.samples[index], &self.track.sample_prefix)
     }
+}
+
+/// The data of a sample, with what the container left out.
+fn read_sample(path: &Path, file: &mut Window<File>, sample: &Sample, prefix: &[u8]) -> Result<Vec<u8>> {
+    let file_len = file.len();
+    if !sample.lies_within(file_len) {
+        let what = format!("a coded picture should lie at byte {}, the file has {file_len}", sample.offset);
+        return Err(Error::damaged(path, what));
+    }
+    let mut data = prefix.to_vec();
+    file.seek(SeekFrom::Start(sample.offset)).map_err(|e| Error::io(path, e))?;
+    file.take(sample.size).read_to_end(&mut data).map_err(|e| Error::io(path, e))?;
+    Ok(data)
 }
 
 /// A decoder of one codec. Errors are in words; panics are caught by the caller.
 trait PictureDecoder {
     /// Decodes the coded picture `index`, and gives out those that are complete.
-    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> std::result::Result<(), String>;
+    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), Fault>;
+
+    /// Says whether pictures may refer to others that lie before the first.
+    fn tolerate_missing_references(&mut self, _tolerate: bool) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// Gives out what is left.
-    fn finish(&mut self, sink: &mut Sink) -> std::result::Result<(), String>;
+    fn finish(&mut self, sink: &mut Sink) -> Result<(), Fault>;
 }
 
 impl Codec {
@@ -324,7 +436,7 @@ impl Codec {
     }
 
     /// `max_pixels` bounds what a damaged stream can make libavcodec ask for.
-    fn decoder(&self, engine: Engine, max_pixels: usize) -> std::result::Result<Box<dyn PictureDecoder>, String> {
+    fn decoder(&self, engine: Engine, max_pixels: usize) -> Result<Box<dyn PictureDecoder>, Fault> {
         Ok(match (engine, self) {
             (Engine::Libav, _) => Box::new(libav::Decoder::new(self.clone(), max_pixels)?),
             (Engine::Rust, Self::H264(config)) => Box::new(h264::Decoder::new(config.clone())),
@@ -347,10 +459,14 @@ fn sniff(stretch: &Stretch) -> Result<Container> {
         return Err(Error::not_video(path, "the file is empty"));
     }
     file.take(12).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
-    if head.get(4..8) == Some(b"ftyp") {
+    if mp4::is_mp4(&head) {
         Ok(Container::Mp4)
     } else if head.starts_with(&[0x1A, 0x45, 0xDF, 0xA3]) {
         Ok(Container::Matroska)
+    } else if head.starts_with(&[0, 0, 1]) || head.starts_with(&[0, 0, 0, 1]) {
+        let what = "it seems to be a stream of H.264, H.265 or MPEG without a container, which does not say when its pictures are \
+                    shown: put it into one first (`ffmpeg -i FILE -c copy FILE.mp4`)";
+        Err(Error::not_video(path, what))
     } else {
         let hint = if crate::ffmpeg::is_available() { "" } else { "; install ffmpeg to read more formats" };
         Err(Error::not_video(path, format!("the built-in decoder reads mp4, mov, mkv and webm files{hint}")))

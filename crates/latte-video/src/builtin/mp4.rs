@@ -1,145 +1,331 @@
-//! mp4 and mov files, through `re_mp4`.
+//! mp4 and mov files.
 
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-
-use re_mp4::{Mp4, StsdBoxContent, TrackKind};
-
-use super::{Codec, Sample, Track, boxes, h264, h265};
+use super::boxes::{Fields, Index, boxes, child, descendant};
+use super::fault::Fault;
+use super::sample_table::SampleTable;
+use super::{Codec, Sample, Track, fragments, h264, h265};
+use crate::colour::Colour;
 use crate::orientation::Orientation;
 use crate::stretch::Stretch;
 use crate::{Error, Result, contain};
+
+/// Of a track's box, what is read first.
+struct Trak<'a> {
+    body: &'a [u8],
+    /// `vide`, `soun`, …
+    kind: [u8; 4],
+    /// What its first sample description is called: `avc1`, `mp4a`, …
+    coding: [u8; 4],
+}
 
 pub(super) fn open(stretch: &Stretch) -> Result<Track> {
     let path = &stretch.path;
     let mut file = stretch.open()?;
     let len = file.len();
-    let mp4 = contain::run(|| Mp4::read(Progress::new(BufReader::new(&mut file)), len).map_err(|e| e.to_string()))
-        .map_err(|e| Error::damaged(path, format!("the mp4 index cannot be read: {e}")))?;
-    let Some(track) = mp4.tracks().values().find(|t| t.kind == Some(TrackKind::Video)) else {
-        let unknown = mp4.moov.traks.iter().find_map(|t| match &t.mdia.minf.stbl.stsd.contents {
-            StsdBoxContent::Unknown(name) if &t.mdia.hdlr.handler_type.value == b"vide" => Some(name.to_string()),
-            _ => None,
-        });
-        return Err(match unknown {
-            Some(name) => unsupported(path, &name),
-            None => Error::not_video(path, "the mp4 file has no video track"),
-        });
+    let index = Index::read(&mut file, len).map_err(|e| Error::io(path, e))?;
+    let index = index.map_err(|what| Error::damaged(path, what))?;
+    let traks: Vec<Trak<'_>> =
+        boxes(&index.moov).filter(|(name, _)| *name == b"trak").filter_map(|(_, body)| Trak::of(body)).collect();
+    let Some(trak) = the_video(&traks) else { return Err(Error::not_video(path, no_video(&traks))) };
+    contain::run(|| read(trak, &index, len)).map_err(|fault| fault.of(path))
+}
+
+/// The track that is the video: pictures of a cover, which some writers put first, are not.
+fn the_video<'a, 'b>(traks: &'a [Trak<'b>]) -> Option<&'a Trak<'b>> {
+    let mut videos = traks.iter().filter(|trak| &trak.kind == b"vide");
+    let is_still = |trak: &Trak<'_>| match &trak.coding {
+        b"png " | b"jpeg" | b"mjpa" | b"mjpb" | b"tiff" | b"gif " | b"BMP " => true,
+        // JPEG and PNG by their numbers (ISO/IEC 14496-1, table 5).
+        b"mp4v" => trak.descriptions().next().is_some_and(|(_, entry)| matches!(object_type(entry), Some(0x6C | 0x6D))),
+        _ => false,
     };
-    let trak = track.trak(&mp4);
-    let config = track.raw_codec_config(&mp4).unwrap_or_default();
-    let codec = match &trak.mdia.minf.stbl.stsd.contents {
-        StsdBoxContent::Avc1(_) => Codec::H264(h264::Config::new(&config).map_err(|e| Error::damaged(path, e))?),
-        StsdBoxContent::Hvc1(_) | StsdBoxContent::Hev1(_) => {
-            Codec::H265(h265::Config::new(&config).map_err(|e| Error::damaged(path, e))?)
-        }
-        StsdBoxContent::Vp09(_) => Codec::Vp9,
-        StsdBoxContent::Av01(_) => return Err(unsupported(path, "av1")),
-        StsdBoxContent::Vp08(_) => return Err(unsupported(path, "vp8")),
-        _ => return Err(unsupported(path, "this codec")),
+    videos.clone().find(|trak| !is_still(trak)).or_else(|| videos.next())
+}
+
+/// What the `esds` box of a visual sample description says of the coding: descriptors inside of each other, each a number, a length
+/// of as many bytes as have their highest bit set and one more, and its contents.
+fn object_type(entry: &[u8]) -> Option<u8> {
+    let mut fields = Fields(child(entry.get(78..)?, b"esds")?);
+    fields.version_and_flags()?;
+    let skip_length = |fields: &mut Fields<'_>| {
+        while fields.u8()? & 0x80 != 0 {}
+        Some(())
     };
-    let m = &trak.tkhd.matrix;
-    let orientation = Orientation::from_matrix([m.a, m.b, m.c, m.d]).ok_or_else(|| {
-        let what = "the display matrix turns the video by other than quarter turns, which only ffmpeg can show: install it";
-        Error::unsupported(path, what)
-    })?;
-    if track.timescale == 0 {
-        return Err(Error::damaged(path, "the time scale of the video track is zero"));
+    if fields.u8()? != 3 {
+        return None;
     }
-    let edits = edits(&mp4, track);
-    let samples: Vec<Sample> = track
+    skip_length(&mut fields)?;
+    fields.take(2)?;
+    let flags = fields.u8()?;
+    if flags & 0x80 != 0 {
+        fields.take(2)?;
+    }
+    if flags & 0x40 != 0 {
+        let len = fields.u8()?;
+        fields.take(len as usize)?;
+    }
+    if flags & 0x20 != 0 {
+        fields.take(2)?;
+    }
+    if fields.u8()? != 4 {
+        return None;
+    }
+    skip_length(&mut fields)?;
+    fields.u8()
+}
+
+fn no_video(traks: &[Trak<'_>]) -> String {
+    if traks.is_empty() {
+        return "the file has no track".into();
+    }
+    let kind = |trak: &Trak<'_>| match &trak.kind {
+        b"soun" => "sound".to_string(),
+        b"text" | b"sbtl" | b"subt" => "text".to_string(),
+        b"pict" => "still pictures".to_string(),
+        other => format!("kind `{}`", four(*other)),
+    };
+    let kinds: Vec<String> = traks.iter().map(|trak| format!("{} (`{}`)", kind(trak), four(trak.coding))).collect();
+    format!("the file has no video track: what it has is {}", kinds.join(", "))
+}
+
+/// A name of four letters, as far as it can be shown.
+fn four(name: [u8; 4]) -> String {
+    name.escape_ascii().to_string()
+}
+
+impl<'a> Trak<'a> {
+    fn of(body: &'a [u8]) -> Option<Self> {
+        let mut handler = Fields(descendant(body, &[b"mdia", b"hdlr"])?);
+        handler.take(8)?;
+        let kind = *handler.take(4)?.first_chunk()?;
+        let this = Self { body, kind, coding: *b"    " };
+        let coding = this.descriptions().next().map_or(this.coding, |(name, _)| *name);
+        Some(Self { coding, ..this })
+    }
+
+    /// The sample descriptions: of each its name and its contents.
+    fn descriptions(&self) -> impl Iterator<Item = (&'a [u8; 4], &'a [u8])> {
+        let stsd = descendant(self.body, &[b"mdia", b"minf", b"stbl", b"stsd"]).unwrap_or_default();
+        // Version, flags and a count come first.
+        boxes(stsd.get(8..).unwrap_or_default())
+    }
+}
+
+fn read(trak: &Trak<'_>, index: &Index, file_len: u64) -> Result<Track, Fault> {
+    let stbl = descendant(trak.body, &[b"mdia", b"minf", b"stbl"]).ok_or("the video track has no index")?;
+    let mut table = SampleTable::read(stbl, file_len)?;
+    let edits = if index.fragments.is_empty() { Edits::read(trak.body, &index.moov)? } else { Edits::default() };
+    let track_id = track_id(trak.body).ok_or("the box `tkhd` is missing or cut off")?;
+    fragments::append(&mut table, &index.moov, &index.fragments, track_id, file_len)?;
+    let samples: Vec<Sample> = table
         .samples
         .iter()
-        .map(|s| Sample {
-            offset: s.offset,
-            size: s.size,
-            time: s.composition_timestamp,
-            is_key: s.is_sync,
-            is_shown: edits.is_empty()
-                || edits.iter().any(|&(from, to)| from <= s.composition_timestamp && s.composition_timestamp < to),
-        })
+        .map(|s| Sample { offset: s.offset, size: s.size, time: s.shown_at, is_key: s.is_key, is_shown: edits.show(s.shown_at) })
         .collect();
-    let index = mp4.moov.traks.iter().position(|t| t.tkhd.track_id == track.track_id).unwrap_or_default();
-    let length: u64 = track.samples.iter().map(|s| s.duration).fold(0, u64::saturating_add);
-    let units_per_second = track.timescale as f64;
+    let timescale = time_scale(child(trak.body, b"mdia").and_then(|mdia| child(mdia, b"mdhd")));
+    let units_per_second = f64::from(timescale.filter(|&s| s > 0).ok_or("the time scale of the video track is missing or zero")?);
+    let number = table.description.unwrap_or(1) as usize - 1;
+    let (name, entry) = trak.descriptions().nth(number).ok_or("the description of the coding is missing")?;
+    let codec = codec(*name, entry).and_then(|codec| Ok((codec, orientation(trak.body)?)));
+    let (codec, orientation) = codec.map_err(|fault| cut_off(&samples, file_len).unwrap_or(fault))?;
     Ok(Track {
         container: "mp4",
         codec,
-        fps: (length > 0).then(|| samples.len() as f64 * units_per_second / length as f64),
+        fps: (table.length > 0).then(|| samples.len() as f64 * units_per_second / table.length as f64),
         samples,
         units_per_second,
         // Rates that the time scale does not divide (29.97 at 1/1000 s) are rounded up and down.
         time_tolerance: 1.0_f64.max(units_per_second * 0.0015),
         orientation,
-        colour: boxes::colour(&mut file, index).unwrap_or_default(),
+        colour: colour(entry).unwrap_or_default(),
         sample_prefix: Vec::new(),
     })
 }
 
-fn unsupported(path: &std::path::Path, codec: &str) -> Error {
-    Error::unsupported(path, format!("{codec} video is not decoded here; install ffmpeg, or convert the file to H.264"))
+/// That pictures lie behind the end of the file: worth more than that they cannot be decoded here.
+fn cut_off(samples: &[Sample], file_len: u64) -> Option<Fault> {
+    let index = samples.iter().position(|s| !s.lies_within(file_len))?;
+    Some(Fault::Damaged(format!("coded picture {index} should lie at byte {}, the file has {file_len}", samples[index].offset)))
 }
 
-/// Which composition times the edit list shows, on the scale of `re_mp4`, where the first picture has time 0: any of the
-/// ranges [from, to). Empty: all of them. Fragmented files have no use for edit lists here.
-fn edits(mp4: &Mp4, track: &re_mp4::Track) -> Vec<(i64, i64)> {
-    let trak = track.trak(mp4);
-    let stbl = &trak.mdia.minf.stbl;
-    let entries = trak.edts.as_ref().and_then(|e| e.elst.as_ref()).map(|e| e.entries.as_slice()).unwrap_or_default();
-    let (Some(first), true) = (track.samples.first(), mp4.moofs.is_empty()) else { return Vec::new() };
-    let offsets = || stbl.ctts.iter().flat_map(|ctts| &ctts.entries).map(|e| i64::from(e.sample_offset));
-    let most_negative = offsets().fold(0_i64, |most, o| most.max(-o));
-    // `re_mp4` subtracted the first picture's time from all times, and this shift from the decoding times.
-    let origin = -first.decode_timestamp - most_negative;
-    let movie_scale = mp4.moov.mvhd.timescale.max(1) as f64;
-    let mut shown = Vec::new();
-    for entry in entries {
-        // −1, in 4 or 8 bytes: a pause before the start.
-        if entry.media_time == u64::from(u32::MAX) || entry.media_time == u64::MAX {
-            continue;
+/// What the sample description `name` says about the coding.
+fn codec(name: [u8; 4], entry: &[u8]) -> Result<Codec, Fault> {
+    let config = |record: &[u8; 4]| {
+        let boxes = entry.get(78..).unwrap_or_default();
+        child(boxes, record).ok_or_else(|| Fault::Damaged(format!("the box `{}` is missing", four(*record))))
+    };
+    let unsupported = |what: &str| {
+        Err(Fault::Unsupported(format!("{what} video is not decoded here; install ffmpeg, or convert the file to H.264")))
+    };
+    match &name {
+        b"avc1" | b"avc3" => Ok(Codec::H264(h264::Config::new(config(b"avcC")?)?)),
+        b"hvc1" | b"hev1" => Ok(Codec::H265(h265::Config::new(config(b"hvcC")?)?)),
+        b"vp09" => Ok(Codec::Vp9),
+        b"av01" => unsupported("av1"),
+        b"vp08" => unsupported("vp8"),
+        b"encv" => Err(Fault::Unsupported("its video is encrypted: decrypt it first".into())),
+        other => unsupported(&four(*other)),
+    }
+}
+
+fn track_id(trak: &[u8]) -> Option<u32> {
+    let mut fields = Fields(child(trak, b"tkhd")?);
+    let (version, _) = fields.version_and_flags()?;
+    fields.take(if version == 0 { 8 } else { 16 })?;
+    fields.u32()
+}
+
+fn orientation(trak: &[u8]) -> Result<Orientation, Fault> {
+    let matrix = || {
+        let mut fields = Fields(child(trak, b"tkhd")?);
+        let (version, _) = fields.version_and_flags()?;
+        // Times, the track's number and its duration; layer, group and volume.
+        fields.take(if version == 0 { 20 } else { 32 } + 16)?;
+        let [a, b, _, c, d] = [fields.i32()?, fields.i32()?, fields.i32()?, fields.i32()?, fields.i32()?];
+        Some([a, b, c, d])
+    };
+    let matrix = matrix().ok_or("the box `tkhd` is missing or cut off")?;
+    Orientation::from_matrix(matrix).ok_or_else(|| {
+        let [a, b, ..] = matrix.map(f64::from);
+        Fault::Unsupported(Orientation::refusal(b.atan2(a).to_degrees()))
+    })
+}
+
+/// What an `mdhd` or `mvhd` box calls a second.
+fn time_scale(header: Option<&[u8]>) -> Option<u32> {
+    let mut fields = Fields(header?);
+    let (version, _) = fields.version_and_flags()?;
+    fields.take(if version == 0 { 8 } else { 16 })?;
+    fields.u32()
+}
+
+/// What the `colr` box of a sample description says, if there is one.
+fn colour(entry: &[u8]) -> Option<Colour> {
+    // A visual sample entry has 78 bytes of its own.
+    let colr = child(entry.get(78..)?, b"colr")?;
+    let kind = colr.get(..4)?;
+    if kind != b"nclx" && kind != b"nclc" {
+        return None;
+    }
+    let matrix = Fields(colr.get(8..)?).u16()?;
+    let full_range = kind == b"nclx" && colr.get(10)? >> 7 == 1;
+    Some(Colour::from_codes(u8::try_from(matrix).unwrap_or(2), full_range))
+}
+
+/// Which times an edit list shows: any of the ranges [from, to). Empty: all. Fragmented files have no use for edit lists here.
+#[derive(Debug, Default)]
+struct Edits(Vec<(i64, i64)>);
+
+impl Edits {
+    fn read(trak: &[u8], moov: &[u8]) -> Result<Self, Fault> {
+        let Some(elst) = descendant(trak, &[b"edts", b"elst"]) else { return Ok(Self::default()) };
+        let media = time_scale(child(trak, b"mdia").and_then(|mdia| child(mdia, b"mdhd"))).unwrap_or(1);
+        let movie = time_scale(child(moov, b"mvhd")).unwrap_or(1).max(1);
+        Self::parse(elst, f64::from(media) / f64::from(movie)).ok_or("the edit list is cut off")?
+    }
+
+    /// `scale`: units of the media's time for one of the movie's.
+    fn parse(elst: &[u8], scale: f64) -> Option<Result<Self, Fault>> {
+        let mut fields = Fields(elst);
+        let (version, _) = fields.version_and_flags()?;
+        let mut shown: Vec<(i64, i64)> = Vec::new();
+        for _ in 0..fields.u32()? {
+            let duration = fields.by_version(version)?;
+            let from = if version == 0 { i64::from(fields.i32()?) } else { fields.u64()?.cast_signed() };
+            fields.take(4)?;
+            // A pause before the start.
+            if from < 0 {
+                continue;
+            }
+            let length = (duration as f64 * scale).round() as i64;
+            let to = if length == 0 { i64::MAX } else { from.saturating_add(length) };
+            if shown.last().is_some_and(|&(_, end)| from < end) {
+                let what = "its edit list shows parts of it twice or in another order, which is not followed here";
+                return Some(Err(Fault::Unsupported(what.into())));
+            }
+            shown.push((from, to));
         }
-        let from = i64::try_from(entry.media_time).unwrap_or(i64::MAX).saturating_sub(origin);
-        let length = (entry.segment_duration as f64 / movie_scale * track.timescale as f64).round() as i64;
-        shown.push((from, if length == 0 { i64::MAX } else { from.saturating_add(length) }));
-    }
-    shown
-}
-
-/// Ends the reading of a damaged index that sends the parser round in circles: it must get on through the file.
-struct Progress<R> {
-    inner: R,
-    position: u64,
-    furthest: u64,
-    idle: u32,
-}
-
-impl<R> Progress<R> {
-    /// An intact file takes a few steps between two boxes.
-    const MAX_IDLE: u32 = 10_000;
-
-    fn new(inner: R) -> Self {
-        Self { inner, position: 0, furthest: 0, idle: 0 }
+        Some(Ok(Self(shown)))
     }
 
-    fn step(&mut self, position: u64) -> io::Result<()> {
-        self.position = position;
-        self.idle = if position > self.furthest { 0 } else { self.idle + 1 };
-        self.furthest = self.furthest.max(position);
-        if self.idle > Self::MAX_IDLE { Err(io::Error::other("its boxes lead round in circles")) } else { Ok(()) }
+    fn show(&self, time: i64) -> bool {
+        // The ranges ascend: the last that begins in time decides.
+        let next = self.0.partition_point(|&(from, _)| from <= time);
+        self.0.is_empty() || next.checked_sub(1).is_some_and(|i| time < self.0[i].1)
     }
 }
 
-impl<R: Read> Read for Progress<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.step(self.position + n as u64)?;
-        Ok(n)
-    }
+/// Whether this begins like an mp4 or mov file.
+pub(super) fn is_mp4(head: &[u8]) -> bool {
+    // Old mov files have no `ftyp`; others begin with padding.
+    head.get(4..8).is_some_and(|name| matches!(name, b"ftyp" | b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"styp"))
 }
 
-impl<R: Seek> Seek for Progress<R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = self.inner.seek(to)?;
-        self.step(position)?;
-        Ok(position)
+#[cfg(test)]
+mod tests {
+    use super::{Edits, Fault, open};
+    use crate::stretch::Stretch;
+
+    fn boxed(name: &[u8], body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32 + 8).to_be_bytes(), name, body].concat()
+    }
+
+    /// A file with tracks of these kinds and codings, and nothing in them.
+    fn refusal(tracks: &[(&[u8; 4], &[u8; 4])]) -> String {
+        let trak = |(kind, coding): &(&[u8; 4], &[u8; 4])| {
+            let stsd = boxed(b"stsd", &[&[0; 7], [1].as_slice(), &boxed(*coding, &[0; 78])].concat());
+            let stbl = boxed(b"minf", &boxed(b"stbl", &stsd));
+            boxed(b"trak", &boxed(b"mdia", &[boxed(b"hdlr", &[&[0; 8], kind.as_slice(), &[0; 12]].concat()), stbl].concat()))
+        };
+        let moov = boxed(b"moov", &tracks.iter().flat_map(trak).collect::<Vec<u8>>());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.mp4");
+        std::fs::write(&path, [boxed(b"ftyp", b"isom"), moov].concat()).unwrap();
+        open(&Stretch::whole(&path)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_video_is_told() {
+        let said = refusal(&[(b"soun", b"mp4a"), (b"tmcd", b"tmcd")]);
+        assert!(said.contains("no video track") && said.contains("sound (`mp4a`), kind `tmcd` (`tmcd`)"), "{said}");
+        assert!(refusal(&[]).contains("no track"));
+        // A cover is passed over for the video behind it, whose box `tkhd` is missing here; alone it is what is refused.
+        for cover in [b"png ", b"jpeg"] {
+            let said = refusal(&[(b"vide", cover), (b"vide", b"avc1")]);
+            assert!(said.contains("tkhd"), "{said}");
+        }
+    }
+
+    fn list(version: u8, rows: &[(u64, i64)]) -> Vec<u8> {
+        let mut bytes = vec![version, 0, 0, 0];
+        bytes.extend((rows.len() as u32).to_be_bytes());
+        for &(duration, from) in rows {
+            if version == 0 {
+                bytes.extend((duration as u32).to_be_bytes());
+                bytes.extend((from as i32).to_be_bytes());
+            } else {
+                bytes.extend(duration.to_be_bytes());
+                bytes.extend(from.to_be_bytes());
+            }
+            bytes.extend([0, 1, 0, 0]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn an_edit_list_shows_its_ranges() {
+        for version in [0, 1] {
+            let edits = Edits::parse(&list(version, &[(7, -1), (10, 100), (5, 150)]), 2.0).unwrap().unwrap();
+            let shown: Vec<i64> = (90..170).filter(|&t| edits.show(t)).collect();
+            assert_eq!(shown, (100..120).chain(150..160).collect::<Vec<_>>());
+            let open = Edits::parse(&list(version, &[(0, 100)]), 2.0).unwrap().unwrap();
+            assert!(!open.show(99) && open.show(100) && open.show(i64::MAX - 1));
+            // Twice the same, or backwards.
+            for rows in [[(10, 100), (10, 110)], [(10, 100), (10, 0)]] {
+                assert!(matches!(Edits::parse(&list(version, &rows), 2.0), Some(Err(Fault::Unsupported(_)))));
+            }
+        }
+        assert!(Edits::parse(&list(1, &[(7, 5)])[..20], 1.0).is_none());
+        assert!(Edits::default().show(-5));
     }
 }

@@ -3,6 +3,7 @@
 use rusty_vp9::{Error, Vp9Decoder};
 
 use super::PictureDecoder;
+use super::fault::Fault;
 use super::picture::{Picture, Samples, Sink, words};
 use crate::colour::{Colour, Matrix};
 
@@ -16,7 +17,7 @@ impl Decoder {
         Self { inner: Vp9Decoder::new(), colour: Colour::default() }
     }
 
-    fn give(&mut self, sink: &mut Sink) -> Result<(), String> {
+    fn give(&mut self, sink: &mut Sink) -> Result<(), Fault> {
         // `Again` also says that one of several coded frames of a packet was decoded but is not shown.
         let mut fruitless = 0;
         while fruitless < 16 {
@@ -44,7 +45,7 @@ impl Decoder {
                 }
                 Err(Error::Again) => fruitless += 1,
                 Err(Error::Eof) => return Ok(()),
-                Err(e) => return Err(e.to_string()),
+                Err(e) => return Err(fault(&e)),
             }
         }
         Ok(())
@@ -52,17 +53,24 @@ impl Decoder {
 }
 
 impl PictureDecoder for Decoder {
-    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), String> {
+    fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), Fault> {
         if let Some(colour) = colour(data) {
             self.colour = colour;
         }
-        self.inner.push(data, Some(index as i64)).map_err(|e| e.to_string())?;
+        self.inner.push(data, Some(index as i64)).map_err(|e| fault(&e))?;
         self.give(sink)
     }
 
-    fn finish(&mut self, sink: &mut Sink) -> Result<(), String> {
+    fn finish(&mut self, sink: &mut Sink) -> Result<(), Fault> {
         self.inner.flush();
         self.give(sink)
+    }
+}
+
+fn fault(error: &Error) -> Fault {
+    match error {
+        Error::Unsupported(_) | Error::Unimplemented(_) => Fault::Unsupported(error.to_string()),
+        _ => Fault::Damaged(error.to_string()),
     }
 }
 

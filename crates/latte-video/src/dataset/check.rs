@@ -58,6 +58,13 @@ pub fn check(index: &Index, expected: &Expected) -> Vec<Finding> {
     classes(index, &usable, expected, &mut findings);
     duplicates(index, &mut findings);
     rates(&usable, &mut findings);
+    // Some cannot be read, and all others are too short, say.
+    if !findings.iter().any(|finding| finding.severity == Severity::Error)
+        && !usable.iter().any(|video| has_size(video, expected))
+    {
+        let what = format!("none of the {} videos gives a clip", index.entries.len());
+        findings.push(Finding { severity: Severity::Error, what });
+    }
     sort(findings)
 }
 
@@ -71,16 +78,18 @@ pub fn check_files(index: &Index, location: &Location) -> Result<Vec<Finding>> {
     let (dataset, skipped) = location.list()?;
     let mut findings = skipped.finding().into_iter().collect::<Vec<_>>();
     let mut unknown: BTreeSet<String> = dataset.items.into_iter().map(|item| item.name).collect();
-    let mut stale = Vec::new();
+    let (mut stale, mut gone) = (Vec::new(), 0);
     for entry in &index.entries {
         unknown.remove(&entry.name);
         let place = entry.place_in(location.base());
         if Signature::of(place.path()).ok() != Some(entry.signature) {
             stale.push(entry.name.as_str());
+            // Training takes a file whose time alone has changed, if it is what the index says.
+            gone += usize::from(entry.signature.stale(place.path()).is_some());
         }
     }
     if !stale.is_empty() {
-        let severity = if stale.len() == index.entries.len() { Severity::Error } else { Severity::Warning };
+        let severity = if gone == index.entries.len() { Severity::Error } else { Severity::Warning };
         let count = count(stale.len(), index.entries.len(), "videos are gone or have changed", "is gone or has changed");
         findings.push(Finding {
             severity,
@@ -131,6 +140,11 @@ pub fn check_images(images: &ImageList, size: Option<[usize; 2]>, samples: usize
 /// A video that training could read.
 type Usable<'a> = (&'a IndexEntry, &'a Probe);
 
+/// Whether a video has the size of training, where that is asked of it.
+fn has_size((_, video): &Usable<'_>, expected: &Expected) -> bool {
+    expected.transform != Transform::None || expected.size.is_none_or(|size| size == [video.height, video.width])
+}
+
 fn unreadable(index: &Index, findings: &mut Vec<Finding>) {
     let bad: Vec<&IndexEntry> = index.entries.iter().filter(|entry| entry.video.is_none()).collect();
     if bad.is_empty() {
@@ -152,7 +166,9 @@ fn usable<'a>(index: &'a Index, expected: &Expected, findings: &mut Vec<Finding>
         Layout::SkyTimelapse => (window.least_frames().max(covered + 1), ", and the layout asks for more than a window covers"),
         _ => (window.least_frames(), ""),
     };
-    let (long, short): (Vec<Usable<'a>>, Vec<Usable<'a>>) = readable.iter().partition(|(_, video)| video.frames >= least);
+    // The layout's rule is about folders of frames.
+    let needs = |video: &Probe| if video.container == "frames" { least } else { window.least_frames() };
+    let (long, short): (Vec<Usable<'a>>, Vec<Usable<'a>>) = readable.iter().partition(|(_, video)| video.frames >= needs(video));
     let told = |videos: &[Usable<'a>]| {
         let told: Vec<String> = videos.iter().map(|(entry, video)| format!("{} ({})", entry.name, video.frames)).collect();
         some(told.iter().map(String::as_str))
@@ -261,7 +277,9 @@ fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, findings: 
     };
     let empty = named(&|size| size == 0);
     if !empty.is_empty() {
-        let severity = if expected.num_classes.is_some() { Severity::Error } else { Severity::Warning };
+        // Training refuses a class without videos. One whose videos cannot be used it finds out when it reads them.
+        let is_refused = expected.num_classes.is_some() && !index.empty_classes().is_empty();
+        let severity = if is_refused { Severity::Error } else { Severity::Warning };
         let what = format!(
             "{} and cannot be trained: {}",
             count(empty.len(), found, "classes have no usable video", "has no usable video"),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use latte_textfile::printable;
+
 /// The classes of a data set whose labels are written as text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Classes {
@@ -14,18 +16,31 @@ pub(super) enum Classes {
 }
 
 impl Classes {
-    /// Numbers if every label is one, else names. The error says what is wrong with the numbers.
-    pub(super) fn of<'a>(labels: impl Iterator<Item = &'a str> + Clone) -> Result<Self, String> {
-        if labels.clone().next().is_none() {
+    /// Numbers if every label is one, names if most are none. The error says what is wrong with the numbers; `place` names the item
+    /// of each label.
+    ///
+    /// A few labels that are no numbers among many that are is an error: as names, all of them would be numbered anew, in
+    /// alphabetical order.
+    pub(super) fn of(labels: &[Option<String>], place: &dyn Fn(usize) -> String) -> Result<Self, String> {
+        let written = || labels.iter().enumerate().filter_map(|(at, label)| Some((at, label.as_deref()?)));
+        let hint = "number the classes from 0 without gaps, or write their names, which are numbered by themselves";
+        let all = written().count();
+        if all == 0 {
             return Ok(Self::None);
         }
-        if labels.clone().any(|label| whole_number(label).is_none()) {
-            let names: BTreeSet<&str> = labels.collect();
+        let others = || written().filter(|(_, label)| whole_number(label).is_none());
+        if let Some((at, label)) = others().next() {
+            let numbers = all - others().count();
+            if 2 * numbers > all {
+                let label = printable(label);
+                let what = format!("`{label}` ({}) is no whole number, and {numbers} of the {all} labels are", place(at));
+                return Err(format!("{what}; {hint}"));
+            }
+            let names: BTreeSet<&str> = written().map(|(_, label)| label).collect();
             return Ok(Self::Names(names.into_iter().map(ToString::to_string).collect()));
         }
-        let numbers: BTreeSet<i64> = labels.filter_map(whole_number).collect();
+        let numbers: BTreeSet<i64> = written().filter_map(|(_, label)| whole_number(label)).collect();
         let (first, last) = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0));
-        let hint = "number the classes from 0 without gaps, or write their names, which are numbered by themselves";
         if first < 0 {
             return Err(format!("label {first} is negative; {hint}"));
         }
@@ -64,7 +79,8 @@ mod tests {
     use super::*;
 
     fn of(labels: &[&str]) -> Result<Classes, String> {
-        Classes::of(labels.iter().copied())
+        let labels: Vec<Option<String>> = labels.iter().map(|label| Some((*label).to_string())).collect();
+        Classes::of(&labels, &|at| format!("line {at}"))
     }
 
     #[test]
@@ -77,6 +93,16 @@ mod tests {
         let names = of(&["walk", "run", "run", "7"]).unwrap();
         assert_eq!(names.number("walk"), Some(2));
         assert_eq!(names.into_names(), ["7", "run", "walk"]);
+    }
+
+    #[test]
+    fn a_word_among_numbers_renumbers_nothing() {
+        let error = of(&["0", "1", "x\0", "2"]).unwrap_err();
+        assert!(error.starts_with("`x\\u0000` (line 2) is no whole number, and 3 of the 4 labels are; "), "{error}");
+        assert!(of(&["0", "1", "1.5"]).unwrap_err().starts_with("`1.5` (line 2)"));
+        assert!(of(&["99999999999999999999", "0", "1"]).unwrap_err().starts_with("`99999999999999999999` (line 0)"));
+        // Names of which some are numbers.
+        assert!(matches!(of(&["3", "a", "4", "b"]).unwrap(), Classes::Names(names) if names == ["3", "4", "a", "b"]));
     }
 
     #[test]

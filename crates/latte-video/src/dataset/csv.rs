@@ -16,15 +16,16 @@ const LONGEST_ROW: u64 = 16 << 20;
 
 /// Reads the columns that `wanted` names. Fields may be quoted, the first row names the columns.
 pub(super) fn read(path: &Path, delimiter: u8, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
+    refuse_wide(path)?;
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let since_row = Rc::new(Counter::new(0));
     let bounded = Bounded { inner: file, since_row: Rc::clone(&since_row) };
-    let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(bounded);
+    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(bounded);
     let header = reader.byte_headers().map_err(|e| fatal(path, e))?.clone();
     let mut table = Table::default();
     let mut kept = Vec::new();
     for (field, name) in header.iter().enumerate() {
-        let name = String::from_utf8_lossy(name).trim().to_string();
+        let name = latte_textfile::without_mark(&String::from_utf8_lossy(name)).trim().to_string();
         table.note(&name);
         if wanted(&name) && !table.columns.contains(&name) {
             table.keep(&name);
@@ -41,26 +42,36 @@ pub(super) fn read(path: &Path, delimiter: u8, wanted: &dyn Fn(&str) -> bool) ->
                 let position = record.position();
                 let number = position.map_or(0, csv::Position::line);
                 last = position.map(|p| (p.byte(), number));
+                // Empty fields at the end are commas of a spreadsheet. Anything else there, or too few fields, is a comma or a line
+                // break without quotes around it, which leaves other fields in the wrong place.
+                let is_whole =
+                    record.len() >= header.len() && record.iter().skip(header.len()).all(|f| f.trim_ascii().is_empty());
+                if !is_whole {
+                    let what = format!("expected {} fields as in the first row, got {}", header.len(), record.len());
+                    table.skipped.add(Error::manifest(path, format!("line {number}"), what));
+                    continue;
+                }
                 let cells = kept.iter().map(|&field| match std::str::from_utf8(record.get(field).unwrap_or_default()) {
                     Ok(text) => Cell::text(text),
                     Err(_) => Cell::Unfit("text in another encoding than UTF-8"),
                 });
                 table.rows.push(Row { number, cells: cells.collect() });
             }
-            Err(e) => match e.kind() {
-                ErrorKind::UnequalLengths { pos: Some(pos), expected_len, len } => {
-                    let what = format!("expected {expected_len} fields as in the first row, got {len}");
-                    table.skipped.add(Error::manifest(path, format!("line {}", pos.line()), what));
-                    last = Some((pos.byte(), pos.line()));
-                }
-                _ => return Err(fatal(path, e)),
-            },
+            Err(e) => return Err(fatal(path, e)),
         }
     }
     if let Some((byte, line)) = last {
         check_closed(path, byte, line)?;
     }
     Ok(table)
+}
+
+/// Refuses a table in another encoding, by its beginning.
+fn refuse_wide(path: &Path) -> Result<()> {
+    let mut head = Vec::new();
+    let io = |e| Error::io(path, e);
+    File::open(path).map_err(io)?.take(4096).read_to_end(&mut head).map_err(io)?;
+    latte_textfile::refuse_wide(&head).map_err(|e| io(e.into()))
 }
 
 fn fatal(path: &Path, error: csv::Error) -> Error {

@@ -72,7 +72,7 @@ impl FrameExport {
         fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
         let note = out.join(NOTE);
         let wanted = serde_json::to_string(&format).map_err(|e| Error::folder(out, e.to_string()))?;
-        match fs::read_to_string(&note) {
+        match latte_textfile::read(&note) {
             Ok(there) if there.trim() != wanted => {
                 let what = format!("holds frames of another format ({}, now {wanted}); write into another folder", there.trim());
                 return Err(Error::folder(out, what));

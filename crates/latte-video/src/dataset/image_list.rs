@@ -1,6 +1,5 @@
 //! A list of single images for joint training: the official `frame_data_txt`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Layout;
@@ -31,7 +30,7 @@ impl ImageList {
         if !Self::is_for(layout) {
             return Err(Error::folder(list, format!("the layout `{layout}` takes images from its videos, not from a list")));
         }
-        let text = fs::read_to_string(list).map_err(|e| Error::io(list, e))?;
+        let text = latte_textfile::read(list).map_err(|e| Error::io(list, e))?;
         let (mut lines, mut labels) = (Vec::new(), Vec::new());
         let mut start = 0;
         for (number, line) in text.split('\n').enumerate() {

@@ -16,14 +16,15 @@
 //! {"name":"00000/000000012","place":{"archived":{"archive":"00000.tar","offset":1536,"length":91234,"name":"000000012.mp4"}}, …}
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Item, Layout, Location, Place};
+use super::table::Cell;
+use super::{Dataset, Item, Layout, Location, Place, json};
 use crate::{Error, Result, VideoInfo, frame_folder};
 
 const FORMAT: &str = "latte-index";
@@ -122,11 +123,11 @@ impl Index {
     ///
     /// If the file cannot be read or is no index; the message names the line.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = latte_textfile::read(path).map_err(|e| Error::io(path, e))?;
         let mut lines = text.lines().enumerate();
         let mut index = Self::from_header(lines.next().map_or("", |(_, line)| line)).map_err(|what| wrong(path, 1, &what))?;
         for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-            let entry: IndexEntry = serde_json::from_str(line).map_err(|e| wrong(path, number + 1, &e.to_string()))?;
+            let entry = IndexEntry::read(line).map_err(|what| wrong(path, number + 1, &what))?;
             if entry.label.is_some_and(|label| label as usize >= index.classes.len()) {
                 let what = format!("label {} of only {} classes", entry.label.unwrap_or_default(), index.classes.len());
                 return Err(wrong(path, number + 1, &what));
@@ -138,10 +139,10 @@ impl Index {
 
     /// Reads what a scan that was interrupted has left behind; ends before a torn line.
     pub(super) fn read_partial(path: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(path).ok()?;
+        let text = latte_textfile::read(path).ok()?;
         let mut lines = text.lines();
         let mut index = Self::from_header(lines.next()?).ok()?;
-        index.entries.extend(lines.map_while(|line| serde_json::from_str(line).ok()));
+        index.entries.extend(lines.map_while(|line| IndexEntry::read(line).ok()));
         Some(index)
     }
 
@@ -176,7 +177,8 @@ impl Index {
             format: FORMAT.into(),
             version: VERSION,
             layout: self.layout,
-            root: self.root.clone(),
+            // It only tells people where the data lay, and the path of a data set may be no Unicode.
+            root: PathBuf::from(self.root.to_string_lossy().into_owned()),
             classes: self.classes.clone(),
         };
         serde_json::to_string(&header).map_err(|e| Error::folder(&self.root, format!("no index can name it: {e}")))
@@ -198,6 +200,12 @@ impl Index {
         Ok(Dataset { root: root.clone(), items, classes: self.classes.clone() })
     }
 
+    /// The names of classes that no video has, readable or not; training on classes refuses them.
+    pub fn empty_classes(&self) -> Vec<&str> {
+        let listed: BTreeSet<u32> = self.entries.iter().filter_map(|entry| entry.label).collect();
+        (0..).zip(&self.classes).filter(|(number, _)| !listed.contains(number)).map(|(_, class)| class.as_str()).collect()
+    }
+
     /// The signatures of all videos, by name.
     pub fn signatures(&self) -> BTreeMap<String, Signature> {
         self.entries.iter().map(|entry| (entry.name.clone(), entry.signature)).collect()
@@ -205,6 +213,33 @@ impl Index {
 }
 
 impl IndexEntry {
+    /// The keys that are read, as [`IndexEntry`] has them.
+    const KEYS: [&str; 9] = ["name", "place", "label", "caption", "bytes", "modified", "video", "hash", "error"];
+
+    /// Reads a line. What other programs have added to it is not judged: Python writes `NaN`, which is no JSON.
+    fn read(line: &str) -> std::result::Result<Self, String> {
+        match serde_json::from_str(line) {
+            Ok(entry) => Ok(entry),
+            Err(e) => {
+                let Ok(members) = json::members(line.as_bytes()) else { return Err(e.to_string()) };
+                let mut text = Vec::new();
+                for (key, value) in members.into_iter().filter(|(key, _)| Self::KEYS.contains(&key.as_str())) {
+                    text.extend_from_slice(if text.is_empty() { b"{" } else { b"," });
+                    text.extend_from_slice(format!("\"{key}\":").as_bytes());
+                    text.extend_from_slice(value);
+                    if let Cell::Unfit(what) = json::cell(value)
+                        && what.ends_with("no number")
+                    {
+                        return Err(format!("`{key}` is {what}"));
+                    }
+                }
+                text.push(b'}');
+                // A line of nothing that is known says more in the parser's own words.
+                serde_json::from_slice(&text).map_err(|of_known| if text.len() > 1 { of_known } else { e }.to_string())
+            }
+        }
+    }
+
     pub(super) fn line(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|e| Error::folder(Path::new(&self.name), format!("no line of an index: {e}")))
     }

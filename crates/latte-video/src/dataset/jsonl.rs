@@ -1,12 +1,11 @@
-//! Manifests of JSON lines: an object a line.
+//! Manifests of JSON: an object a line, or one array of objects.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
-use super::table::{Cell, Row, Table};
+use super::json;
+use super::table::{Row, Table};
 use crate::{Error, Result};
 
 /// A line is below this; a file that is something else is not read into memory as a whole.
@@ -24,6 +23,9 @@ pub(super) fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> 
             break;
         }
         let place = || format!("line {number}");
+        if number == 1 {
+            latte_textfile::refuse_wide(&line).map_err(|e| Error::io(path, e.into()))?;
+        }
         if n as u64 == LONGEST_LINE {
             let what = format!("longer than {} MiB; expected one JSON object a line", LONGEST_LINE >> 20);
             return Err(Error::manifest(path, place(), what));
@@ -33,40 +35,43 @@ pub(super) fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> 
             continue;
         }
         if table.rows.is_empty() && table.skipped.count == 0 && text[0] == b'[' {
-            let what = "a JSON array; expected one JSON object a line, without brackets around all or commas between them";
+            let what = "a JSON array; expected one JSON object a line, without brackets around all or commas between them; a file \
+                        that is one array of objects is called .json";
             return Err(Error::manifest(path, place(), what));
         }
-        let object: Map<String, Value> = match serde_json::from_slice(text) {
-            Ok(object) => object,
-            Err(e) => {
-                // The parser counts lines too; here there is only one.
-                let what = format!("no JSON object: {}", e.to_string().replace(" at line 1 column", ", at byte"));
-                table.skipped.add(Error::manifest(path, place(), what));
-                continue;
-            }
-        };
-        let mut cells = vec![Cell::Missing; table.columns.len()];
-        for (key, value) in object {
-            table.note(&key);
-            if wanted(&key) {
-                let column = table.keep(&key);
-                cells.resize(cells.len().max(column + 1), Cell::Missing);
-                cells[column] = cell(&value);
-            }
+        if let Err(what) = add_row(&mut table, number, text, wanted) {
+            table.skipped.add(Error::manifest(path, place(), format!("no JSON object: {what}")));
         }
-        table.rows.push(Row { number, cells });
     }
     Ok(table)
 }
 
-/// A JSON value as a cell.
-pub(super) fn cell(value: &Value) -> Cell {
-    match value {
-        Value::Null => Cell::Missing,
-        Value::String(text) => Cell::text(text),
-        Value::Number(number) => Cell::Text(number.to_string()),
-        Value::Bool(_) => Cell::Unfit("true or false"),
-        Value::Array(_) => Cell::Unfit("a list"),
-        Value::Object(_) => Cell::Unfit("an object"),
+/// Reads a file that is one array of objects.
+pub(super) fn read_array(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
+    let text = latte_textfile::read(path).map_err(|e| Error::io(path, e))?;
+    let elements = json::elements(text.as_bytes()).map_err(|what| {
+        let hint = "a .json file is one array of objects, [{…}, {…}]; a file with an object on each line is called .jsonl";
+        Error::manifest(path, "the file", format!("no JSON array: {what}; {hint}"))
+    })?;
+    let mut table = Table::default();
+    for (number, element) in (1..).zip(elements) {
+        if let Err(what) = add_row(&mut table, number, element, wanted) {
+            table.skipped.add(Error::manifest(path, format!("row {number}"), format!("no JSON object: {what}")));
+        }
     }
+    Ok(table)
+}
+
+fn add_row(table: &mut Table, number: u64, text: &[u8], wanted: &dyn Fn(&str) -> bool) -> std::result::Result<(), String> {
+    let mut cells = Vec::new();
+    for (key, value) in json::members(text)? {
+        table.note(&key);
+        if wanted(&key) {
+            let column = table.keep(&key);
+            cells.resize_with(cells.len().max(column + 1), Default::default);
+            cells[column] = json::cell(value);
+        }
+    }
+    table.rows.push(Row { number, cells });
+    Ok(())
 }

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Item, Location, Place, name_below};
-use crate::find::Found;
+use super::{Dataset, Item, Location, Place, Skipped, name_below};
+use crate::find::{Found, is_hidden};
 use crate::{ClipWindow, Error, FrameRule, Result, Transform, frame_folder};
 
 /// How a data set lies on disk, and with it how the official reader of that data set makes clips.
 ///
-/// Everywhere names that begin with a dot are passed over, and videos are in the order of their paths. Each of the paper's
-/// data sets consists of video files or of folders of frames; where a root holds none of its kind, the other kind is taken,
-/// so that a data set may be turned into frame folders, or into files.
+/// Everywhere names that begin with a dot are passed over, and videos are in the order of their paths (letter by letter: numbers of
+/// classes and fingerprints depend on it). The frames of a folder are in the order in which people number them, so that
+/// `frame_2.png` is before `frame_10.png`. A folder with images is a video only if no sub-folder has videos or images in it.
+/// Each of the paper's data sets consists of video files or of folders of frames; where a root holds none of its kind, the other
+/// kind is taken, so that a data set may be turned into frame folders, or into files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
@@ -23,15 +25,14 @@ pub enum Layout {
     /// FaceForensics: every video file below the root, at any depth. No classes.
     #[serde(rename = "faceforensics")]
     FaceForensics,
-    /// SkyTimelapse: folders of frames at any depth, in the order of the number behind the last `_` of the frames' names; a
-    /// folder needs more frames than a window covers. No classes.
+    /// SkyTimelapse: folders of frames at any depth; a folder needs more frames than a window covers. No classes.
     #[serde(rename = "skytimelapse")]
     SkyTimelapse,
     /// UCF101: `<class>/<video file>`; a class's number is the place of its folder's name among all, sorted.
     Ucf101,
     /// Taichi-HD: folders of frames at any depth, which have the training size. No classes.
     TaichiHd,
-    /// A csv, tsv, jsonl or parquet file with a row for each video: [`Dataset::from_manifest`].
+    /// A csv, tsv, jsonl, json or parquet file with a row for each video: [`Dataset::from_manifest`].
     Manifest,
     /// WebDataset shards, tar files: [`Dataset::from_shards`].
     Shards,
@@ -100,11 +101,13 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// If `root` is no folder, a folder in it cannot be read, there is no video, or a layout with classes has no sub-folder.
+    /// If `root` is no folder or cannot be read, there is no video, or a layout with classes has no sub-folder.
     pub fn list(self, root: &Path) -> Result<Dataset> {
-        if matches!(self, Self::Manifest | Self::Shards) {
-            return Ok(Location::new(self, root).list()?.0);
-        }
+        Ok(Location::new(self, root).list()?.0)
+    }
+
+    /// As [`Layout::list`], of a layout of folders, with what was passed over.
+    pub(super) fn list_folders(self, root: &Path) -> Result<(Dataset, Skipped)> {
         if !root.is_dir() {
             return Err(Error::folder(root, "no such folder; expected a folder of videos"));
         }
@@ -113,7 +116,13 @@ impl Layout {
             return Err(Error::folder(root, "no sub-folder: the videos of each class lie in a sub-folder named after the class"));
         }
         let mut items = Vec::new();
-        for path in self.videos(Found::below(root)?) {
+        let (videos, mut skipped) = self.videos(Found::below(root)?);
+        for path in videos {
+            // An index and a latent cache are text: what they could not name is no part of the data set without them, either.
+            if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() {
+                skipped.add(Error::folder(&path, "its name is no Unicode; rename it"));
+                continue;
+            }
             let name = name_below(root, &path);
             let first = name.split('/').next().unwrap_or_default();
             // The first part of a video file's name is a folder unless the file lies in the root.
@@ -125,9 +134,9 @@ impl Layout {
         }
         if items.is_empty() {
             let what = "no video in this folder (a video is a video file, or a folder of png or jpeg frames)";
-            return Err(Error::folder(root, what));
+            return Err(Error::folder(root, format!("{what}{}", skipped.first())));
         }
-        Ok(Dataset { root: root.to_path_buf(), items, classes })
+        Ok((Dataset { root: root.to_path_buf(), items, classes }, skipped))
     }
 
     /// Leaves out the videos that the official reader leaves out for a `window`, and says how many: in SkyTimelapse the
@@ -163,18 +172,14 @@ impl Layout {
         Ok(before - dataset.items.len())
     }
 
-    fn videos(self, found: Found) -> Vec<PathBuf> {
-        let Found { files, folders } = found;
+    /// The videos of a layout, and what is passed over.
+    fn videos(self, found: Found) -> (Vec<PathBuf>, Skipped) {
+        let frames = |found: Found| (found.folders.into_iter().map(|folder| folder.path).collect(), found.skipped);
         match self {
-            Self::Folder => {
-                let frames = folders.into_iter().filter(|folder| !folder.has_files).map(|folder| folder.path);
-                let mut videos: Vec<PathBuf> = files.into_iter().chain(frames).collect();
-                videos.sort();
-                videos
-            }
-            Self::FaceForensics | Self::Ucf101 if !files.is_empty() => files,
-            Self::SkyTimelapse | Self::TaichiHd if folders.is_empty() => files,
-            _ => folders.into_iter().map(|folder| folder.path).collect(),
+            Self::Folder => found.files_and_frames(),
+            Self::FaceForensics | Self::Ucf101 if !found.files.is_empty() => (found.files, found.skipped),
+            Self::SkyTimelapse | Self::TaichiHd if found.folders.is_empty() => (found.files, found.skipped),
+            _ => frames(found),
         }
     }
 }
@@ -185,13 +190,15 @@ impl std::fmt::Display for Layout {
     }
 }
 
-/// The names of the folders in `root`, sorted.
+/// The names of the folders in `root`, sorted. One that is no Unicode is no class, as nothing in it is a video of the data set.
 fn sub_folders(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root).map_err(|e| Error::io(root, e))? {
-        let path = entry.map_err(|e| Error::io(root, e))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() && !name.starts_with('.') {
+        let entry = entry.map_err(|e| Error::io(root, e))?;
+        if let Ok(name) = entry.file_name().into_string()
+            && !is_hidden(name.as_ref())
+            && entry.path().is_dir()
+        {
             names.push(name);
         }
     }

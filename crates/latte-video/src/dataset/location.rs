@@ -31,7 +31,7 @@ impl Location {
         match self.layout {
             Layout::Manifest => Dataset::from_manifest(&self.path, &self.manifest),
             Layout::Shards => Dataset::from_shards(&self.path),
-            layout => Ok((layout.list(&self.path)?, Skipped::default())),
+            layout => layout.list_folders(&self.path),
         }
     }
 

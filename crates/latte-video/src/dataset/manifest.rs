@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use latte_textfile::printable;
+
 use super::classes::Classes;
 use super::names::{clean, make_unique};
 use super::table::{Cell, Row, Table};
@@ -31,7 +33,8 @@ pub(super) const LABELS: &[&str] = &["label", "class", "category"];
 const WEBVID: [&str; 2] = ["page_dir", "videoid"];
 
 impl Dataset {
-    /// Reads a manifest: `.csv`, `.tsv`, `.jsonl` (or `.ndjson`), or `.parquet` (with the feature `parquet`), one video per row.
+    /// Reads a manifest: `.csv`, `.tsv`, `.jsonl` (or `.ndjson`), `.json` (one array of objects), or `.parquet` (with the feature
+    /// `parquet`), one video per row.
     ///
     /// Without options, the path is the first column there is of `path`, `video`, `video_path`, `file`, `file_path`,
     /// `file_name`, `filename`, or, as WebVid has it, `page_dir/videoid.mp4`; the caption is the first of `caption`, `text`,
@@ -39,12 +42,13 @@ impl Dataset {
     ///
     /// Labels are numbers from 0 without gaps, or names; names are numbered in alphabetical order. Whether the files are
     /// there is not looked at. A row that cannot be used is passed over and listed: a wrong number of fields, broken JSON, no
-    /// path, a web address for a path, a list for a caption, a row that says the same as one before. The same video with
-    /// another caption or label is another item, whose name gets `#2`, `#3` … added.
+    /// path, a web address for a path, a list for a caption, a row that says the same as one before. What stands in columns that
+    /// are not read costs no row. The same video with another caption or label is another item, whose name gets `#2`, `#3` … added.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, a column is missing, the labels are numbers with gaps, or no row can be used.
+    /// If the file cannot be read, a column is missing, the labels are numbers with gaps or with a few names among them
+    /// ([`Error::Labels`]), or no row can be used.
     pub fn from_manifest(path: impl AsRef<Path>, options: &ManifestOptions) -> Result<(Self, Skipped)> {
         let path = path.as_ref();
         let mut table = read(path, &|column| options.wants(column))?;
@@ -68,8 +72,9 @@ impl Dataset {
         if items.is_empty() {
             return Err(Error::manifest(path, "no row", format!("no row names a video{}", skipped.first())));
         }
-        let classes = Classes::of(labels.iter().flatten().map(String::as_str))
-            .map_err(|e| Error::manifest(path, format!("column `{}`", columns.label.map_or("", |c| c.1)), e))?;
+        let place = |index: usize| format!("{} {}", columns.unit, rows[index]);
+        let classes = Classes::of(&labels, &place)
+            .map_err(|e| Error::labels(Error::manifest(path, format!("column `{}`", columns.label.map_or("", |c| c.1)), e)))?;
         for (item, label) in items.iter_mut().zip(&labels) {
             item.label = label.as_deref().and_then(|label| classes.number(label));
         }
@@ -89,6 +94,7 @@ impl Dataset {
 enum Format {
     Separated(u8),
     JsonLines,
+    JsonArray,
     Parquet,
 }
 
@@ -97,6 +103,7 @@ fn format(path: &Path) -> Option<Format> {
         "csv" => Some(Format::Separated(b',')),
         "tsv" => Some(Format::Separated(b'\t')),
         "jsonl" | "ndjson" => Some(Format::JsonLines),
+        "json" => Some(Format::JsonArray),
         "parquet" => Some(Format::Parquet),
         _ => None,
     }
@@ -106,6 +113,7 @@ fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     match format(path) {
         Some(Format::Separated(delimiter)) => csv::read(path, delimiter, wanted),
         Some(Format::JsonLines) => jsonl::read(path, wanted),
+        Some(Format::JsonArray) => jsonl::read_array(path, wanted),
         #[cfg(feature = "parquet")]
         Some(Format::Parquet) => super::parquet::read(path, wanted),
         #[cfg(not(feature = "parquet"))]
@@ -115,7 +123,7 @@ fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
             Err(Error::unsupported(path, what))
         }
         None => {
-            let what = "no manifest by its name: expected .csv, .tsv, .jsonl or .parquet, not compressed";
+            let what = "no manifest by its name: expected .csv, .tsv, .jsonl or .parquet, not compressed, or a .json array";
             Err(Error::unsupported(path, what))
         }
     }
@@ -156,7 +164,7 @@ impl<'a> Columns<'a> {
             let place = exact.or_else(|| table.columns.iter().position(|c| c.eq_ignore_ascii_case(name)))?;
             Some((place, name))
         };
-        let found = || if table.found.is_empty() { "none".into() } else { table.found.join(", ") };
+        let found = || if table.found.is_empty() { "none".into() } else { printable(&table.found.join(", ")).into_owned() };
         let choose = |key: &str, named: &'a Option<String>, usual: &'static [&'static str]| match named {
             Some(name) => match find(name) {
                 Some(column) => Ok(Some(column)),
@@ -185,7 +193,7 @@ impl<'a> Columns<'a> {
         };
         let caption = choose("caption_column", &options.caption_column, CAPTIONS)?;
         let label = choose("label_column", &options.label_column, LABELS)?;
-        let unit = if format(path) == Some(Format::Parquet) { "row" } else { "line" };
+        let unit = if matches!(format(path), Some(Format::Parquet | Format::JsonArray)) { "row" } else { "line" };
         Ok(Self { unit, path: path_column, caption, label })
     }
 
@@ -207,11 +215,12 @@ impl<'a> Columns<'a> {
             }
         };
         if path.contains("://") {
-            return Err((column.1, format!("`{path}` is an address; expected the path of a file: download the videos first")));
+            let what = format!("`{}` is an address; expected the path of a file: download the videos first", printable(&path));
+            return Err((column.1, what));
         }
         let name = clean(&path);
         if name.is_empty() {
-            return Err((column.1, format!("`{path}` names no file")));
+            return Err((column.1, format!("`{}` names no file", printable(&path))));
         }
         let caption = self.caption.map(text).transpose()?.flatten();
         let label = self.label.map(text).transpose()?.flatten();

@@ -8,6 +8,7 @@ mod csv;
 mod export;
 mod image_list;
 mod index;
+mod json;
 mod jsonl;
 mod layout;
 mod location;

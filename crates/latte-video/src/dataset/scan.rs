@@ -192,10 +192,6 @@ fn look(mut entry: IndexEntry, item: &Item, old: Option<&IndexEntry>, options: S
 }
 
 fn probe(item: &Item, options: ScanOptions) -> Result<(Probe, Option<String>)> {
-    let path = item.place.path();
-    if path.to_str().is_none() {
-        return Err(Error::folder(path, "its name is no Unicode, and an index is; rename it"));
-    }
     let video = Video::open_place(&item.place, options.decoder)?;
     if options.last_frame {
         video.frames(&[video.info().num_frames.saturating_sub(1)])?;

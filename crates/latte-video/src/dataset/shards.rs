@@ -5,15 +5,13 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
 use super::braces::expand;
 use super::classes::Classes;
 use super::manifest::{CAPTIONS, LABELS};
 use super::names::{clean, make_unique};
 use super::table::Cell;
 use super::tar::{Kind, Member, Members};
-use super::{Dataset, Item, Place, Skipped, jsonl};
+use super::{Dataset, Item, Place, Skipped, json};
 use crate::find::VIDEO_EXTENSIONS;
 use crate::{Error, Result};
 
@@ -32,7 +30,8 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// If there is no shard, one of the pattern is missing, the labels are numbers with gaps, or no shard holds a video.
+    /// If there is no shard, one of the pattern is missing, the labels are numbers with gaps or with a few names among them
+    /// ([`Error::Labels`]), or no shard holds a video.
     pub fn from_shards(path: impl AsRef<Path>) -> Result<(Self, Skipped)> {
         let path = path.as_ref();
         let (mut items, mut labels, mut skipped) = (Vec::new(), Vec::new(), Skipped::default());
@@ -65,7 +64,8 @@ impl Dataset {
             let what = format!("no video can be used in any of the shards ({}){}", shards.len(), skipped.first());
             return Err(Error::folder(path, what));
         }
-        let classes = Classes::of(labels.iter().flatten().map(String::as_str)).map_err(|e| Error::folder(path, e))?;
+        let classes =
+            Classes::of(&labels, &|at| format!("of {}", items[at].name)).map_err(|e| Error::labels(Error::folder(path, e)))?;
         for (item, label) in items.iter_mut().zip(&labels) {
             item.label = label.as_deref().and_then(|label| classes.number(label));
         }
@@ -86,7 +86,9 @@ fn shards(path: &Path, skipped: &mut Skipped) -> Result<Vec<PathBuf>> {
             let entry = entry.map_err(|e| Error::io(path, e))?.path();
             let name = entry.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
             let ending = name.rsplit('.').next().unwrap_or_default();
-            if ending == "tar" && !name.starts_with('.') {
+            if ending == "tar" && !name.starts_with('.') && entry.file_name().is_some_and(|name| name.to_str().is_none()) {
+                skipped.add(Error::folder(&entry, "its name is no Unicode; rename it"));
+            } else if ending == "tar" && !name.starts_with('.') {
                 found.push(entry);
             } else if ending == "tgz" || name.contains(".tar.") {
                 skipped.add(Error::unsupported(&entry, COMPRESSED));
@@ -237,7 +239,11 @@ impl Sample {
                 Ok(())
             }
             _ if !VIDEO_EXTENSIONS.contains(&ending.rsplit('.').next().unwrap_or_default()) => Ok(()),
-            _ if self.video.is_some() => Err("a second video, and only one can be the sample's".to_string()),
+            // A gif beside a video is the same clip once more, to be looked at.
+            _ if is_gif(ending) && self.video.is_some() => Ok(()),
+            _ if self.video.as_ref().is_some_and(|video| !is_gif(&video.name)) => {
+                Err("a second video, and only one can be the sample's".to_string())
+            }
             _ => {
                 self.video = Some(member.clone());
                 Ok(())
@@ -266,16 +272,25 @@ impl Sample {
     }
 }
 
+fn is_gif(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(|ending| ending.eq_ignore_ascii_case("gif"))
+}
+
 fn text(bytes: Vec<u8>) -> std::result::Result<String, String> {
-    let text = String::from_utf8(bytes).map_err(|e| format!("no UTF-8 text: {e}"))?;
+    let text = latte_textfile::decode(bytes).map_err(|e| format!("no UTF-8 text: {e}"))?;
     Ok(text.trim().to_string())
 }
 
 /// Caption and label in a sample's JSON, with the names that they have there.
 fn json(bytes: &[u8]) -> std::result::Result<[(&'static str, Cell); 2], String> {
-    let object: Map<String, Value> = serde_json::from_slice(bytes).map_err(|e| format!("no JSON object: {e}"))?;
+    latte_textfile::refuse_wide(bytes).map_err(|e| format!("no UTF-8 text: {e}"))?;
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let members = json::members(bytes).map_err(|e| format!("no JSON object: {e}"))?;
+    // Of a key that is there twice, the last value counts.
+    let value =
+        |name: &str| members.iter().rev().find(|(key, _)| key == name).map_or(Cell::Missing, |(_, value)| json::cell(value));
     Ok([CAPTIONS, LABELS].map(|names| {
-        let mut cells = names.iter().map(|&name| (name, object.get(name).map_or(Cell::Missing, jsonl::cell)));
+        let mut cells = names.iter().map(|&name| (name, value(name)));
         cells.find(|(_, cell)| *cell != Cell::Missing).unwrap_or_default()
     }))
 }

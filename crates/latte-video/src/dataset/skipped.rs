@@ -3,7 +3,7 @@
 use super::{Finding, Severity};
 use crate::Error;
 
-/// What of a data set cannot be used and was passed over: rows of a manifest, samples and members of archives.
+/// What of a data set cannot be used and was passed over: rows of a manifest, samples and members of archives, files and folders.
 #[derive(Debug, Default)]
 pub struct Skipped {
     /// How many there are.
@@ -16,7 +16,7 @@ impl Skipped {
     /// A list of more is of no use to anybody, and millions of them would fill the memory.
     pub const MOST_LISTED: usize = 1000;
 
-    pub(super) fn add(&mut self, error: Error) {
+    pub(crate) fn add(&mut self, error: Error) {
         self.count += 1;
         if self.listed.len() < Self::MOST_LISTED {
             self.listed.push(error);
@@ -31,7 +31,7 @@ impl Skipped {
         } else {
             format!("{} are passed over, the first of them", self.count)
         };
-        Some(format!("of the rows of the manifest, or the samples of the shards, {many}: {first}"))
+        Some(format!("of the rows, samples, files and folders that there are, {many}: {first}"))
     }
 
     /// The same as a finding of a check.
@@ -40,7 +40,7 @@ impl Skipped {
     }
 
     /// Puts the first message behind a sentence that says that nothing is left; nothing where nothing was passed over.
-    pub(super) fn first(&self) -> String {
+    pub(crate) fn first(&self) -> String {
         self.listed.first().map_or_else(String::new, |e| format!("; the first of {} passed over: {e}", self.count))
     }
 }

@@ -57,9 +57,9 @@ impl Table {
 }
 
 impl Cell {
-    /// Text, without spaces around it.
+    /// Text, without spaces around it and without a byte-order mark, which the first field has where files were joined.
     pub(super) fn text(text: &str) -> Self {
-        match text.trim() {
+        match latte_textfile::without_mark(text.trim()).trim() {
             "" => Self::Missing,
             text => Self::Text(text.to_string()),
         }

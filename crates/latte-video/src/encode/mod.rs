@@ -10,6 +10,7 @@ mod mp4;
 mod png;
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -21,10 +22,11 @@ pub use png::{write_png, write_png_frames};
 
 use crate::{Error, Result};
 
-/// A name beside `path` that no other process uses.
+/// A name beside `path` that no other file has: several processes, in containers with the same ids, may write one file at once.
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+    let random = RandomState::new().hash_one(std::process::id());
+    path.with_file_name(format!(".{name}.{}-{random:016x}.tmp", std::process::id()))
 }
 
 /// Writes `bytes` to a temporary file and renames it to `path`.

@@ -33,6 +33,10 @@ impl Default for Mp4Options {
 
 /// openh264 goes no lower in this mode.
 const MIN_QUANTISER: u8 = 12;
+/// H.264 has no coarser one.
+const MAX_QUANTISER: u8 = 51;
+/// By how much each further attempt is coarser. Six steps of the quantiser are twice the step of quantisation.
+const COARSER: usize = 3;
 
 /// A key frame at least this often: seeking decodes no more frames than this.
 const KEY_FRAME_INTERVAL: u32 = 60;
@@ -41,28 +45,56 @@ const KEY_FRAME_INTERVAL: u32 = 60;
 ///
 /// H.264 in 4:2:0 has even sizes only: the last column or row of an odd size is written twice.
 ///
+/// The frames of some clips (noise, mostly) take more bits at a fine quantiser than the built-in encoder has room for. Such a clip is
+/// encoded again with coarser quantisers, until it fits. Returns the quantiser of the file where it is not the one that was asked for.
+///
 /// # Errors
 ///
 /// If the file cannot be written, the clip is smaller than 16 × 16 or too large for H.264, or ffmpeg is asked for and
 /// missing.
-pub fn write_mp4(path: impl AsRef<Path>, clip: &Clip, options: &Mp4Options) -> Result<()> {
+pub fn write_mp4(path: impl AsRef<Path>, clip: &Clip, options: &Mp4Options) -> Result<Option<u8>> {
     let path = path.as_ref();
     let even = Even::new(clip);
     if options.use_ffmpeg {
-        return write_with_ffmpeg(path, clip, &even);
+        return write_with_ffmpeg(path, clip, &even).map(|()| None);
     }
-    if !(MIN_QUANTISER..=51).contains(&options.quantiser) {
-        return Err(Error::encode(path, format!("the quantiser goes from {MIN_QUANTISER} to 51, got {}", options.quantiser)));
+    if !(MIN_QUANTISER..=MAX_QUANTISER).contains(&options.quantiser) {
+        let what = format!("the quantiser goes from {MIN_QUANTISER} to {MAX_QUANTISER}, got {}", options.quantiser);
+        return Err(Error::encode(path, what));
     }
-    let bytes = encode(clip, &even, options.quantiser).map_err(|what| Error::encode(path, what))?;
-    write_atomically(path, &bytes)
+    let (bytes, quantiser) = encode(clip, &even, options.quantiser).map_err(|what| Error::encode(path, what))?;
+    write_atomically(path, &bytes)?;
+    Ok((quantiser != options.quantiser).then_some(quantiser))
 }
 
-fn encode(clip: &Clip, even: &Even, quantiser: u8) -> std::result::Result<Vec<u8>, String> {
-    let (width, height) = (even.width, even.height);
-    if width < 16 || height < 16 {
-        return Err(format!("H.264 needs at least 16 × 16 pixels, the clip has {} × {}", clip.width(), clip.height()));
+/// Encodes with the finest quantiser from `finest` on at which every frame fits the encoder's buffer; returns it as well.
+fn encode(clip: &Clip, even: &Even, finest: u8) -> std::result::Result<(Vec<u8>, u8), String> {
+    const INSTEAD: &str = "png frames and gif have no such limit";
+    if even.width < 16 || even.height < 16 {
+        let size = format!("{} × {}", clip.width(), clip.height());
+        return Err(format!("H.264 needs at least 16 × 16 pixels, the clip has {size}; enlarge it: {INSTEAD}"));
     }
+    let attempts = (finest..MAX_QUANTISER).step_by(COARSER).chain([MAX_QUANTISER]);
+    let mut last = String::new();
+    for quantiser in attempts {
+        match encode_at(clip, even, quantiser)? {
+            Encoded::Whole(bytes) => return Ok((bytes, quantiser)),
+            Encoded::Overflow(what) => last = what,
+        }
+    }
+    Err(format!("the H.264 encoder cannot take this clip at any quality ({last}); {INSTEAD}"))
+}
+
+/// What became of an attempt.
+enum Encoded {
+    /// The file.
+    Whole(Vec<u8>),
+    /// The encoder refused a frame, which it does where the frame takes more bits than there is room for.
+    Overflow(String),
+}
+
+fn encode_at(clip: &Clip, even: &Even, quantiser: u8) -> std::result::Result<Encoded, String> {
+    let (width, height) = (even.width, even.height);
     let config = EncoderConfig::new()
         .profile(Profile::High)
         // The one mode that with a range of one value means that quantiser for every picture, and never leaves one out.
@@ -86,16 +118,19 @@ fn encode(clip: &Clip, even: &Even, quantiser: u8) -> std::result::Result<Vec<u8
     for index in 0..clip.num_frames() {
         let yuv = Yuv420::from_rgb(&even.frame(clip, index), width, height);
         let source = YUVSlices::new((&yuv.y, &yuv.u, &yuv.v), (width, height), (width, width / 2, width / 2));
-        let picture = encoder.encode(&source).map_err(|e| e.to_string())?;
+        let picture = match encoder.encode(&source) {
+            Ok(picture) => picture,
+            Err(e) => return Ok(Encoded::Overflow(format!("frame {index}: {e}"))),
+        };
         let is_key = matches!(picture.frame_type(), FrameType::IDR | FrameType::I);
         let data = picture.to_vec();
         if data.is_empty() {
-            return Err(format!("the encoder left out frame {index}"));
+            return Ok(Encoded::Overflow(format!("frame {index} was left out")));
         }
         muxer.write_video(index as f64 / clip.fps(), &data, is_key).map_err(|e| e.to_string())?;
     }
     muxer.finish().map_err(|e| e.to_string())?;
-    Ok(bytes)
+    Ok(Encoded::Whole(bytes))
 }
 
 /// The even size that holds a clip.

@@ -20,7 +20,8 @@ pub use names::{class_file_name, distinct_names, prompt_file_name};
 pub struct Part<'a> {
     /// Behind the name and a dot; empty for a folder.
     extension: &'a str,
-    write: Box<dyn Fn(&Path) -> Result<()> + 'a>,
+    /// Writes the file; gives the quantiser where it is coarser than usual.
+    write: Box<dyn Fn(&Path) -> Result<Option<u8>> + 'a>,
     /// Whether a file with other bytes says the same.
     is_same: Box<dyn Fn(&[u8], &[u8]) -> bool + 'a>,
 }
@@ -34,12 +35,16 @@ impl fmt::Debug for Part<'_> {
 impl<'a> Part<'a> {
     /// A file that `write` writes.
     pub fn new(extension: &'a str, write: impl Fn(&Path) -> Result<()> + 'a) -> Self {
+        Self::compressed(extension, move |path| write(path).map(|()| None))
+    }
+
+    fn compressed(extension: &'a str, write: impl Fn(&Path) -> Result<Option<u8>> + 'a) -> Self {
         Self { extension, write: Box::new(write), is_same: Box::new(|old, new| old == new) }
     }
 
     /// A clip as mp4.
     pub fn mp4(clip: &'a Clip) -> Self {
-        Self::new("mp4", |path| encode::write_mp4(path, clip, &encode::Mp4Options::default()))
+        Self::compressed("mp4", |path| encode::write_mp4(path, clip, &encode::Mp4Options::default()))
     }
 
     /// A clip as gif.
@@ -76,6 +81,16 @@ pub struct ResultFolder {
     /// Names that were given since it was opened, in lower case.
     given: BTreeSet<String>,
     renamed: Vec<Renamed>,
+    coarse: Vec<Coarse>,
+}
+
+/// A video that was compressed more than usual, because its frames take more bits than the encoder has room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coarse {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its quantiser, 0 to 51; the usual one is that of [`encode::Mp4Options`].
+    pub quantiser: u8,
 }
 
 /// A result that did not get the name that it was to have.
@@ -97,12 +112,17 @@ enum Place {
 impl ResultFolder {
     /// The folder `folder`, which need not be there yet. With `overwrite`, earlier results of the same names are replaced.
     pub fn new(folder: &Path, overwrite: bool) -> Self {
-        Self { folder: folder.to_path_buf(), overwrite, given: BTreeSet::new(), renamed: Vec::new() }
+        Self { folder: folder.to_path_buf(), overwrite, given: BTreeSet::new(), renamed: Vec::new(), coarse: Vec::new() }
     }
 
     /// Results that have another name than they were to have, since this was opened.
     pub fn renamed(&self) -> &[Renamed] {
         &self.renamed
+    }
+
+    /// Videos that were compressed more than usual, since this was opened.
+    pub fn coarse(&self) -> &[Coarse] {
+        &self.coarse
     }
 
     /// Writes a result called `name`, or `name-2` and so on where that is another result; returns the paths of its files. Two
@@ -121,9 +141,10 @@ impl ResultFolder {
     }
 
     fn write_by_way_of(&mut self, unfinished: &Path, name: &str, parts: &[Part<'_>]) -> Result<Vec<PathBuf>> {
+        let mut quantisers = Vec::with_capacity(parts.len());
         for part in parts {
             let path = part.path(unfinished, name);
-            (part.write)(&path).map_err(|e| told_of(e, &part.path(&self.folder, name)))?;
+            quantisers.push((part.write)(&path).map_err(|e| told_of(e, &part.path(&self.folder, name)))?);
         }
         let mut number = 1;
         loop {
@@ -143,6 +164,9 @@ impl ResultFolder {
             if moved {
                 self.given.insert(names::folded(&candidate));
                 let new: Vec<PathBuf> = pairs.into_iter().map(|(_, to)| to).collect();
+                let coarse = new.iter().zip(quantisers);
+                self.coarse
+                    .extend(coarse.filter_map(|(path, quantiser)| Some(Coarse { path: path.clone(), quantiser: quantiser? })));
                 if candidate != name
                     && let (Some(part), Some(new)) = (parts.first(), new.first())
                 {

@@ -10,7 +10,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::super::numpy;
 use super::super::stored::StoredDtype;
 use super::object::StorageMark;
-use super::{Contents, Parsed, Storage, pickle, walk};
+use super::{Contents, Parsed, Storage, pickle, plain, walk};
 
 /// Bytes that compressed entries may have in all. PyTorch compresses nothing; only a file that was packed again has any.
 const MOST_INFLATED: usize = 256 << 20;
@@ -121,6 +121,11 @@ impl<'a> Archive<'a> {
         let roots = self.entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
         let root = roots.filter(|root| root.is_empty() || root.ends_with('/')).min_by_key(|root| root.len());
         root.map(ToString::to_string).ok_or_else(|| {
+            let is_weights =
+                |name: &&String| [".safetensors", ".pt", ".pth", ".bin", ".ckpt"].iter().any(|end| name.ends_with(end));
+            if let Some(weights) = self.entries.keys().find(is_weights) {
+                return format!("is a zip archive with `{weights}` in it; unpack it first");
+            }
             "is a zip archive, but not one that PyTorch reads: it has no `data.pkl` \
              (TorchScript older than 1.4 and `.pt2` exports are not known; save a state_dict)"
                 .into()
@@ -177,6 +182,7 @@ impl<'a> Archive<'a> {
         let bytes = self.bytes(&entry)?;
         let file = self.file;
         let pickle = pickle::parse(bytes.of(file), torch_script)?;
+        contents.values.extend(plain::beside_tensors(&pickle));
         walk::collect(&pickle, prefix, contents, &mut |mark| self.storage(mark, folder))
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::super::stored::StoredDtype;
 use super::object::{Object, Pickle, StorageMark};
-use super::{Contents, Parsed, Storage, pickle, walk};
+use super::{Contents, Parsed, Storage, pickle, plain, walk};
 
 /// The pickle of PyTorch's magic number, without its protocol.
 const MAGIC: &[u8] = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
@@ -41,7 +41,7 @@ pub(super) fn read(file: &[u8]) -> Parsed<Contents> {
     let mut lens = BTreeMap::new();
     sizes_of_storages(&object, &mut lens)?;
     let storages = find_storages(file, at, &keys, &lens)?;
-    let mut contents = Contents::default();
+    let mut contents = Contents { values: plain::beside_tensors(&object), ..Contents::default() };
     walk::collect(&object, "", &mut contents, &mut |mark| {
         let &(start, len) = storages.get(mark.key).ok_or_else(|| format!("has no storage `{}`", mark.key))?;
         let size = mark.dtype.map_or(1, StoredDtype::size);

@@ -13,11 +13,14 @@ mod globals;
 mod legacy;
 mod object;
 mod pickle;
+mod plain;
 mod walk;
 mod write;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+use serde_json::Value;
 
 pub(crate) use write::write_torch;
 
@@ -52,6 +55,8 @@ pub(crate) struct Contents {
     pub(crate) tensors: BTreeMap<String, (Layout, usize)>,
     /// What the tensors point into.
     pub(crate) storages: Vec<Storage>,
+    /// What lies beside the tensors under the keys that this program writes ([`plain::KEYS`]).
+    pub(crate) values: BTreeMap<String, Value>,
 }
 
 /// Whether `file` begins as one of PyTorch's does.

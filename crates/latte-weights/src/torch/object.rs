@@ -12,6 +12,10 @@ pub(super) struct Id(pub(super) u32);
 pub(super) enum Object<'a> {
     /// Something without weights in it.
     Other,
+    /// Python's `None`.
+    None,
+    /// A number that is not whole.
+    Float(f64),
     /// A truth value.
     Bool(bool),
     /// A whole number.

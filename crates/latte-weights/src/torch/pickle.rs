@@ -78,7 +78,7 @@ impl<'a> Machine<'a> {
                 self.stack.push(top);
                 Ok(())
             }
-            b'N' => self.push(Object::Other),
+            b'N' => self.push(Object::None),
             0x88 => self.push(Object::Bool(true)),
             0x89 => self.push(Object::Bool(false)),
             b'J' | b'K' | b'M' | 0x8a | 0x8b => {
@@ -86,8 +86,8 @@ impl<'a> Machine<'a> {
                 self.push(number)
             }
             b'G' => {
-                self.take(8)?;
-                self.push(Object::Other)
+                let number = f64::from_be_bytes(self.array()?);
+                self.push(Object::Float(number))
             }
             b'X' | 0x8c | 0x8d | b'U' | b'T' => {
                 let text = self.text(opcode)?;
@@ -281,7 +281,7 @@ impl<'a> Machine<'a> {
             return Err(wrong());
         };
         let part = match items.get(5).map(|&id| self.get(id)) {
-            None | Some(Object::Other) => None,
+            None | Some(Object::None | Object::Other) => None,
             Some(Object::List(part)) => {
                 let &[_, offset, len] = part.as_slice() else { return Err(wrong()) };
                 Some([self.size(offset)?, self.size(len)?])

@@ -1,7 +1,9 @@
 //! Writes PyTorch's zip archives, so that `torch.load(path, weights_only=True)` reads what this program has.
 
+use std::collections::BTreeMap;
 use std::io::{Seek, Write};
 
+use serde_json::Value;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
@@ -17,21 +19,21 @@ const FOLDER: &str = "archive";
 /// The version of the archive that PyTorch has written since 1.6.
 const VERSION: &[u8] = b"3\n";
 
-/// Writes the tensors called `names` to `out` as a state dict, which lies under the key `part` if there is one. `read` gives a
-/// tensor when it is asked for, so that one at a time is in memory.
+/// Writes the tensors called `names` to `out` as a state dict, which lies under the key `part` if there is one; `values` lie beside
+/// it under keys of their own, as plain Python values. `read` gives a tensor when it is asked for, so that one at a time is in memory.
 ///
 /// # Errors
 ///
 /// If a tensor cannot be read or has a type that PyTorch's archives lack, or the disk fails.
 pub(crate) fn write_torch<'t>(
     out: impl Write + Seek,
-    part: Option<&str>,
+    part: Option<(&str, &BTreeMap<String, Value>)>,
     names: &[&str],
     read: &dyn Fn(&str) -> Result<RawTensor<'t>>,
     failed: &dyn Fn(std::io::Error) -> Error,
 ) -> Result<()> {
     let failed_zip = |e: zip::result::ZipError| failed(e.into());
-    let mut pickle = StateDict::begin(part);
+    let mut pickle = StateDict::begin(part.map(|(part, _)| part));
     for (key, name) in names.iter().enumerate() {
         pickle.tensor(name, key, &read(name)?).map_err(|e| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, e)))?;
     }
@@ -45,7 +47,8 @@ pub(crate) fn write_torch<'t>(
         zip.start_file(format!("{FOLDER}/{name}"), options).map_err(failed_zip)?;
         zip.write_all(bytes).map_err(failed)
     };
-    entry("data.pkl", &pickle.end())?;
+    let values = part.map(|(_, values)| values);
+    entry("data.pkl", &pickle.end(values))?;
     entry("byteorder", b"little")?;
     for (key, name) in names.iter().enumerate() {
         entry(&format!("data/{key}"), &read(name)?.bytes)?;
@@ -109,13 +112,47 @@ impl StateDict {
         Ok(())
     }
 
-    fn end(mut self) -> Vec<u8> {
+    fn end(mut self, beside: Option<&BTreeMap<String, Value>>) -> Vec<u8> {
         self.bytes.push(b'u');
         if self.in_part {
             self.bytes.push(b's');
         }
+        for (key, value) in beside.into_iter().flatten() {
+            self.text(key);
+            self.plain(value);
+            self.bytes.push(b's');
+        }
         self.bytes.push(b'.');
         self.bytes
+    }
+
+    /// JSON as the plain values of Python, which `torch.load(weights_only=True)` allows.
+    fn plain(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.bytes.push(b'N'),
+            Value::Bool(value) => self.bytes.push(if *value { 0x88 } else { 0x89 }),
+            Value::Number(number) => match (number.as_i128(), number.as_f64()) {
+                (Some(whole), _) => self.whole(whole),
+                (None, float) => {
+                    self.bytes.push(b'G');
+                    self.bytes.extend(float.unwrap_or(f64::NAN).to_be_bytes());
+                }
+            },
+            Value::String(text) => self.text(text),
+            Value::Array(items) => {
+                self.bytes.extend(b"](");
+                items.iter().for_each(|item| self.plain(item));
+                self.bytes.push(b'e');
+            }
+            Value::Object(entries) => {
+                self.bytes.extend(b"}(");
+                for (key, value) in entries {
+                    self.text(key);
+                    self.plain(value);
+                }
+                self.bytes.push(b'u');
+            }
+        }
     }
 
     fn ordered_dict(&mut self) {
@@ -129,13 +166,17 @@ impl StateDict {
     }
 
     fn number(&mut self, number: usize) {
+        self.whole(number as i128);
+    }
+
+    fn whole(&mut self, number: i128) {
         if let Ok(small) = i32::try_from(number) {
             self.bytes.push(b'J');
             self.bytes.extend(small.to_le_bytes());
         } else {
+            // Nine bytes hold every u64 and every i64.
             self.bytes.extend(b"\x8a\x09");
-            self.bytes.extend((number as u64).to_le_bytes());
-            self.bytes.push(0);
+            self.bytes.extend(&number.to_le_bytes()[..9]);
         }
     }
 }

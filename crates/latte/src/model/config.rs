@@ -231,6 +231,7 @@ impl LatteConfig {
                 return Err(Error::config(key, "expected at least 1, got 0"));
             }
         }
+        self.validate_limits()?;
         self.validate_sizes()?;
         if let Condition::Class { num_classes, dropout } = self.condition {
             if num_classes == 0 {
@@ -241,11 +242,38 @@ impl LatteConfig {
             }
         }
         if let Condition::Text { length, width } = self.condition
-            && length * width == 0
+            && (length == 0 || width == 0)
         {
             return Err(Error::config("condition.text", "expected a length and a width of at least 1"));
         }
         Ok(())
+    }
+
+    /// Far beyond every network there is: a damaged file must neither fill the memory nor make products of sizes overflow.
+    fn validate_limits(&self) -> Result<()> {
+        const LARGEST: usize = 1 << 20;
+        const DEEPEST: usize = 1 << 12;
+        let (num_classes, length, width) = match self.condition {
+            Condition::Class { num_classes, .. } => (num_classes, 0, 0),
+            Condition::Text { length, width } => (0, length, width),
+            Condition::None => (0, 0, 0),
+        };
+        let most = [
+            ("depth", self.depth, DEEPEST),
+            ("in_channels", self.in_channels, LARGEST),
+            ("patch_size", self.patch_size, LARGEST),
+            ("hidden_size", self.hidden_size, LARGEST),
+            ("mlp_ratio", self.mlp_size(), 64 * LARGEST),
+            ("num_frames", self.num_frames, LARGEST),
+            ("input_size", self.input_size[0].max(self.input_size[1]), LARGEST),
+            ("condition.class.num_classes", num_classes, 64 * LARGEST),
+            ("condition.text.length", length, LARGEST),
+            ("condition.text.width", width, LARGEST),
+        ];
+        match most.into_iter().find(|(_, value, most)| value > most) {
+            Some((key, value, most)) => Err(Error::config(key, format!("expected at most {most}, got {value}"))),
+            None => Ok(()),
+        }
     }
 
     fn validate_sizes(&self) -> Result<()> {
@@ -291,5 +319,38 @@ impl LatteConfig {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Change = fn(&mut LatteConfig);
+
+    /// A configuration that is changed by `change`, and what is said of it.
+    fn said(change: Change) -> String {
+        let mut config = LatteConfig::preset("Latte-S/2").unwrap();
+        change(&mut config);
+        config.validate().map_or_else(|e| e.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn sizes_of_no_network_are_refused_before_they_overflow() {
+        let cases: [(Change, &str); 7] = [
+            (|c| c.condition = Condition::Text { length: 1 << 32, width: 1 << 32 }, "condition.text.length"),
+            (|c| c.condition = Condition::Text { length: 8, width: usize::MAX }, "condition.text.width"),
+            (|c| c.condition = Condition::Class { num_classes: usize::MAX, dropout: 0.1 }, "num_classes"),
+            (|c| c.hidden_size = usize::MAX & !63, "hidden_size"),
+            (|c| c.depth = 1 << 40, "depth"),
+            (|c| c.mlp_ratio = 1e300, "mlp_ratio"),
+            (|c| c.input_size = [usize::MAX - 1, 2], "input_size"),
+        ];
+        for (change, key) in cases {
+            let said = said(change);
+            assert!(said.contains(key) && said.contains("expected at most"), "{key}: {said}");
+        }
+        assert!(said(|c| c.condition = Condition::Text { length: 8, width: 0 }).contains("at least 1"));
+        assert_eq!(said(|c| c.condition = Condition::Text { length: 120, width: 4096 }), "");
     }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::generation_state::{GenerationState, Resumable};
 use crate::diffusion::{Denoiser, DiffusionConfig};
+use crate::finite::with_cause;
 use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
 use crate::model::{Latte, LatteConfig, LatteDenoiser};
 use crate::noise::TorchRng;
@@ -291,7 +292,8 @@ impl ClassModel {
                 Start::State(&state.sampling)
             }
         };
-        let latents = match sample(&mut *solver, &denoiser, start, &mut rng, on_step)? {
+        let sampled = sample(&mut *solver, &denoiser, start, &mut rng, on_step);
+        let latents = match sampled.map_err(|e| with_cause(e, &self.weights))? {
             Sampled::Finished(latents) => latents, // [1, f, c, h, w]
             Sampled::Stopped(sampling) => {
                 return Ok(Resumable::Stopped(Box::new(GenerationState::new(*sampling, &rng, settings))));

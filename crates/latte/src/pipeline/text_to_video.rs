@@ -16,12 +16,13 @@ use super::generation_state::{GenerationState, Resumable};
 use super::kept;
 use super::settings::{T2vSettings, TemporalDecoding};
 use crate::diffusion::VarianceType;
+use crate::finite::{expect_finite, with_cause};
 use crate::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, Texts};
 use crate::noise::{NoiseSource, TorchRng};
 use crate::sampling::{AskedFor, Sampled, Sampling, SolverConfig, SolverKind, Start, StepReport, sample};
 use crate::text::{EncodedText, MAX_LENGTH, PromptPair, Reading, TextEncoder, Tokenizer, Tokens};
 use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
-use crate::weights::{self, CONFIG, TensorSource, WeightFiles, hexadecimal, read_json};
+use crate::weights::{self, CONFIG, Pretrained, TensorSource, WeightFiles, hexadecimal, read_json};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
@@ -181,10 +182,10 @@ impl TextToVideo {
         cache: Option<&Path>,
         report: &mut dyn FnMut(usize, usize),
     ) -> Result<EncodedTexts> {
-        let weights = WeightFiles::open(&self.folder.join(TEXT_ENCODER))?;
+        let weights = Pretrained::open(&self.folder.join(TEXT_ENCODER))?;
         let tokenizer = Tokenizer::open(&self.folder.join(TOKENIZER))?;
         let readings = texts.iter().map(|text| tokenizer.read(text, clean)).collect::<Result<Vec<_>>>()?;
-        let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), fingerprint(&weights)?))).transpose()?;
+        let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), fingerprint(weights.files())?))).transpose()?;
         // What is read decides, so a tokenizer that was exchanged cannot be answered from what another one read.
         let place = |reading: &Reading| {
             let (folder, fingerprint) = cache.as_ref()?;
@@ -218,6 +219,19 @@ impl TextToVideo {
         Ok(EncodedTexts { texts, readings, cache_error })
     }
 
+    /// Looks whether the weights of all parts that a clip of these settings needs are there and can be opened, and says which of
+    /// several sets of weights was taken in each. No tensor is read.
+    ///
+    /// # Errors
+    ///
+    /// If weights are missing, damaged, or something else than weights.
+    pub fn check_weights(&self, settings: &T2vSettings) -> Result<Vec<String>> {
+        let decoder = if self.decodes_temporally(settings) { TEMPORAL_DECODER } else { DECODER };
+        let open = |part: &str| Pretrained::open(&self.folder.join(part));
+        let parts = [TEXT_ENCODER, TRANSFORMER, decoder].map(open).into_iter().collect::<weights::Result<Vec<_>>>()?;
+        Ok(parts.iter().filter_map(Pretrained::note).collect())
+    }
+
     /// A name for the transformer's weights, and another one for others: from names, shapes and samples of the values.
     ///
     /// # Errors
@@ -235,7 +249,7 @@ impl TextToVideo {
     pub fn load_transformer(&self) -> Result<Transformer> {
         let folder = self.folder.join(TRANSFORMER);
         let model = LatteT2v::new(self.transformer.clone())?;
-        let parameters = model.load(&WeightFiles::open(&folder)?).map_err(|e| match e {
+        let parameters = model.load(&Pretrained::open(&folder)?).map_err(|e| match e {
             Error::Config { what, .. } => weights::refuse(&folder, what).into(),
             other => other,
         })?;
@@ -363,7 +377,7 @@ impl Transformer {
             denoiser = denoiser.without_temporal_attention();
         }
         let mut solver = solver_config(settings, self.model.config())?.solver(settings.num_steps)?;
-        sample(solver.as_mut(), &denoiser, start, noise, on_step)
+        sample(solver.as_mut(), &denoiser, start, noise, on_step).map_err(|e| with_cause(e, &self.parameters))
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, Solver, SolverKind, StepFormula, TimestepType, config_keys,
 };
 use crate::diffusion::{BetaSchedule, PredictionType, TimestepSpacing, VarianceType};
+use crate::weights::{read_small, refuse};
 use crate::{Error, Result};
 
 /// The largest process that is accepted: a damaged file must not fill the memory.
@@ -194,7 +195,7 @@ impl SolverConfig {
     ///
     /// If it cannot be read, or is no JSON object.
     pub fn keys_of_file(path: &Path) -> Result<BTreeMap<String, Value>> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let text = latte_textfile::decode(read_small(path)?).map_err(|e| refuse(path, e.to_string()))?;
         config_keys::parse(&text).map_err(|e| match e {
             Error::Config { key, what } => Error::config(format!("{}: {key}", path.display()), what),
             other => other,

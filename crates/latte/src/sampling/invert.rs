@@ -6,6 +6,7 @@ use super::StepOutput;
 use super::respaced_ddim::{at_level, x0_and_epsilon};
 use crate::Result;
 use crate::diffusion::{Denoiser, Diffusion};
+use crate::finite::expect_finite;
 
 /// One step of the reversed ODE in the reference's form: from x at `step` to one step later (pure ε after the last), with the
 /// prediction made at `step`.
@@ -52,7 +53,7 @@ impl Default for InvertOptions {
 ///
 /// # Errors
 ///
-/// If the denoiser fails or returns another shape than `diffusion` expects.
+/// If the denoiser fails or returns another shape than `diffusion` expects, or values that are not finite.
 pub fn invert(diffusion: &Diffusion, denoiser: &dyn Denoiser, x0: &Tensor, options: InvertOptions) -> Result<Tensor> {
     let mut earlier = x0.clone();
     for step in 0..diffusion.num_steps() {
@@ -73,5 +74,7 @@ pub fn invert(diffusion: &Diffusion, denoiser: &dyn Denoiser, x0: &Tensor, optio
 /// The network's output for a batch that is all at `step`, in the dtype of `x`.
 fn predict(diffusion: &Diffusion, denoiser: &dyn Denoiser, x: &Tensor, step: usize) -> Result<Tensor> {
     let steps = vec![step; x.dims().first().copied().unwrap_or(0)];
-    Ok(denoiser.predict(x, &diffusion.original_timesteps(&steps)?)?.to_dtype(x.dtype())?.detach())
+    let prediction = denoiser.predict(x, &diffusion.original_timesteps(&steps)?)?.to_dtype(x.dtype())?.detach();
+    expect_finite(&prediction, || format!("what the network predicts at step {step} of {}", diffusion.num_steps()))?;
+    Ok(prediction)
 }

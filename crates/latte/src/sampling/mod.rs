@@ -45,6 +45,7 @@ use std::ops::ControlFlow;
 use candle_core::Tensor;
 
 use crate::diffusion::{Denoiser, PredictionType};
+use crate::finite::expect_finite;
 use crate::noise::NoiseSource;
 use crate::{Error, Result};
 
@@ -206,8 +207,8 @@ impl Sampled {
 ///
 /// # Errors
 ///
-/// If the denoiser fails or returns another shape than expected, the source has no noise of this shape, or a state is one of
-/// another run.
+/// If the denoiser fails or returns another shape than expected or values that are not finite, the source has no noise of this
+/// shape, or a state is one of another run.
 pub fn sample<'a>(
     solver: &mut dyn Solver,
     denoiser: &dyn Denoiser,
@@ -229,6 +230,7 @@ pub fn sample<'a>(
         let scaled = prediction::combine(&[(solver.input_scale(call), &x)])?;
         let timesteps = vec![solver.timesteps()[call]; samples];
         let prediction = denoiser.predict(&scaled, &timesteps)?.to_dtype(x.dtype())?.detach();
+        expect_finite(&prediction, || format!("what the network predicts in call {} of {num_steps}", call + 1))?;
         let drawn = if solver.draws_noise(call) {
             Some(noise.noise(x.dims())?.to_device(x.device())?.to_dtype(x.dtype())?)
         } else {
@@ -242,6 +244,7 @@ pub fn sample<'a>(
             return Ok(Sampled::Stopped(Box::new(state)));
         }
     }
+    expect_finite(&x, || "what the sampler gives".into())?;
     Ok(Sampled::Finished(x))
 }
 

@@ -7,7 +7,8 @@ use candle_core::{Device, Tensor};
 use super::t5::{T5Config, T5Encoder, tokens_of};
 use super::tokenizer::{Tokenizer, Tokens};
 use crate::Result;
-use crate::weights::{CONFIG, WeightFiles, refuse};
+use crate::finite::expect_finite;
+use crate::weights::{CONFIG, Pretrained, refuse};
 
 /// Tokens of a prompt at most, its end included; longer prompts are cut.
 pub const MAX_LENGTH: usize = 120;
@@ -70,7 +71,7 @@ impl<'s> TextEncoder<'s> {
     /// # Errors
     ///
     /// If a file is missing or damaged, or the weights do not fit.
-    pub fn open(tokenizer: &Path, weights: &'s WeightFiles) -> Result<Self> {
+    pub fn open(tokenizer: &Path, weights: &'s Pretrained) -> Result<Self> {
         Self::new(Tokenizer::open(tokenizer)?, weights)
     }
 
@@ -79,10 +80,10 @@ impl<'s> TextEncoder<'s> {
     /// # Errors
     ///
     /// If a file is missing or damaged, or the weights do not fit.
-    pub fn new(tokenizer: Tokenizer, weights: &'s WeightFiles) -> Result<Self> {
-        let wrong = |what: String| refuse(weights.path(), what);
-        let config = weights.config().ok_or_else(|| wrong(format!("has no {CONFIG} beside the weights")))?;
-        let config = T5Config::from_json(config).map_err(|e| wrong(format!("{CONFIG}: {e}")))?;
+    pub fn new(tokenizer: Tokenizer, weights: &'s Pretrained) -> Result<Self> {
+        let wrong = |what: String| refuse(weights.files().path(), what);
+        let config = weights.files().config()?.ok_or_else(|| wrong(format!("has no {CONFIG} beside the weights")))?;
+        let config = T5Config::from_json(&config).map_err(|e| wrong(format!("{CONFIG}: {e}")))?;
         Ok(Self { tokenizer, encoder: T5Encoder::new(config, weights)? })
     }
 
@@ -117,7 +118,9 @@ impl<'s> TextEncoder<'s> {
             let masks: Vec<Vec<u32>> = tokens.iter().map(mask).collect();
             let output = self.encoder.forward(&ids, &masks, &mut |done, _| on_layer(index * layers + done, total))?; // [b, l, d]
             for (i, tokens) in tokens.iter().enumerate() {
-                encoded.push(EncodedText { tokens: tokens_of(&output, i, MAX_LENGTH)?, length: tokens.length });
+                let text = EncodedText { tokens: tokens_of(&output, i, MAX_LENGTH)?, length: tokens.length };
+                expect_finite(&text.tokens, || "what the text encoder gives".into())?;
+                encoded.push(text);
             }
         }
         Ok(encoded)

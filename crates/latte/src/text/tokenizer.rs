@@ -69,9 +69,11 @@ impl Tokenizer {
         let path = folder.join("tokenizer.json");
         let bad = |what: String| refuse(&path, what);
         let bytes = read_small(&path)?;
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("is no JSON: {e}")))?;
+        let text = latte_textfile::as_text(&bytes).map_err(|e| bad(e.to_string()))?;
+        let json: Value = serde_json::from_str(&text).map_err(|e| bad(format!("is no JSON: {e}")))?;
         check_json(&json).map_err(bad)?;
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("cannot be understood: {e}")))?;
+        let mut tokenizer =
+            tokenizers::Tokenizer::from_bytes(text.as_bytes()).map_err(|e| bad(format!("cannot be understood: {e}")))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| bad(e.to_string()))?;
         Self::finish(tokenizer, folder, &path)

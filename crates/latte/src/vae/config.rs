@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::LatentSpace;
-use crate::weights::{CONFIG, read_json, refuse};
+use crate::weights::{CONFIG, WeightFiles, read_json, refuse};
 use crate::{Error, Result};
 
 /// The sizes of an `AutoencoderKL` (the autoencoder of the Stable Diffusion family). Keys that are missing have the values
@@ -196,21 +196,36 @@ impl KlConfig {
         Ok(config)
     }
 
-    /// The configuration of the autoencoder at `path`: `config.json` of a diffusers folder, or beside a single file of weights. A
-    /// file that has none beside it is taken to be [Stable Diffusion's](Self::stable_diffusion).
+    /// The configuration of the autoencoder at `path`: what this program put into the file of weights, `config.json` of a diffusers
+    /// folder, or beside a single file. A file that has none is taken to be [Stable Diffusion's](Self::stable_diffusion).
     ///
     /// # Errors
     ///
     /// If there is nothing at `path`, a folder has no configuration, or it cannot be read.
     pub fn at(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.to_path_buf(), source };
-        let is_folder = std::fs::metadata(path).map_err(io)?.is_dir();
-        let file = if is_folder { path.join(CONFIG) } else { path.with_file_name(CONFIG) };
-        match (is_folder, file.is_file()) {
-            (false, false) => Ok(Self::stable_diffusion()),
-            (true, false) => Err(refuse(path, "expected a folder with config.json beside the weights").into()),
-            (_, true) => Self::from_json(&read_json(&file)?).map_err(|e| refuse(&file, e.to_string()).into()),
+        if std::fs::metadata(path).map_err(io)?.is_dir() {
+            let file = path.join(CONFIG);
+            if !file.is_file() {
+                return Err(refuse(path, "expected a folder with config.json beside the weights").into());
+            }
+            return Self::read(&file);
         }
+        Self::of_file(&WeightFiles::open(path)?).map(|(config, _)| config)
+    }
+
+    /// The configuration of the autoencoder in a single file, and whether it was found: else it is Stable Diffusion's.
+    pub(super) fn of_file(files: &WeightFiles) -> Result<(Self, bool)> {
+        let path = files.path();
+        if let Some(config) = files.config()? {
+            return Ok((Self::from_json(&config).map_err(|e| refuse(path, e.to_string()))?, true));
+        }
+        let beside = path.with_file_name(CONFIG);
+        if beside.is_file() { Ok((Self::read(&beside)?, true)) } else { Ok((Self::stable_diffusion(), false)) }
+    }
+
+    fn read(file: &Path) -> Result<Self> {
+        Self::from_json(&read_json(file)?).map_err(|e| refuse(file, e.to_string()).into())
     }
 
     /// Pixels of height, and of width, for one place of a latent.

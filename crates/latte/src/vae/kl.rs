@@ -12,6 +12,7 @@ use super::layers::{Layer, decoder, encoder, whole};
 use super::reader::Reader;
 use super::{Autoencoder, DiagonalGaussian, LatentSpace, Tiling, frames};
 use crate::Result;
+use crate::finite::expect_finite;
 use crate::weights::{CONFIG, Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind, refuse};
 
 /// The `AutoencoderKL` of diffusers: 8 × 8 pixels become one place of 4 channels in Stable Diffusion's. For inference.
@@ -28,6 +29,7 @@ pub struct AutoencoderKl {
     decoder: Vec<Layer>,
     tiling: Option<Tiling>,
     device: Device,
+    notes: Vec<String>,
 }
 
 impl AutoencoderKl {
@@ -48,8 +50,18 @@ impl AutoencoderKl {
     /// As [`open`](Self::open), or if the device fails.
     pub fn open_on(device: &Device, path: &Path, precision: Precision) -> Result<Self> {
         let weights = Pretrained::open(path)?;
-        expect_autoencoder(&weights, path)?;
-        Self::new_on(device, KlConfig::at(path)?, &weights, precision).map_err(|e| refuse(path, e.to_string()).into())
+        let (config, found) = if path.is_dir() { (KlConfig::at(path)?, true) } else { KlConfig::of_file(weights.files())? };
+        expect_autoencoder(&weights, found)?;
+        let mut notes: Vec<String> = weights.note().into_iter().collect();
+        if !found {
+            notes.push(format!(
+                "{}: it has no {CONFIG} beside it; taken as Stable Diffusion's autoencoder (1 and 2), whose latents are scaled by {}",
+                path.display(),
+                config.scaling_factor
+            ));
+        }
+        let opened = Self::new_on(device, config, &weights, precision).map_err(|e| refuse(path, e.to_string()))?;
+        Ok(Self { notes, ..opened })
     }
 
     /// Takes the weights from `source`, by the names of diffusers (of any version) or of the original Stable Diffusion code,
@@ -71,7 +83,7 @@ impl AutoencoderKl {
         let (sizes, space) = (config.sizes()?, config.latent_space()?);
         let (encoder, decoder) =
             Reader::build(source, precision, device, sizes.levels.len(), |reader| layers(reader, &config, &sizes))?;
-        Ok(Self { config, space, sizes, encoder, decoder, tiling: None, device: device.clone() })
+        Ok(Self { config, space, sizes, encoder, decoder, tiling: None, device: device.clone(), notes: Vec::new() })
     }
 
     /// The names and shapes of all tensors of an autoencoder of this configuration.
@@ -88,6 +100,11 @@ impl AutoencoderKl {
     pub fn with_tiling(mut self, tiling: Tiling) -> Self {
         self.tiling = Some(tiling);
         self
+    }
+
+    /// What was taken for granted, and which of several sets of weights was taken, where there was something to decide.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The configuration.
@@ -145,7 +162,7 @@ impl AutoencoderKl {
 }
 
 /// Refuses weights that are known to be something else. What is not known is judged tensor by tensor.
-fn expect_autoencoder(weights: &Pretrained, path: &Path) -> Result<()> {
+fn expect_autoencoder(weights: &Pretrained, has_config: bool) -> Result<()> {
     /// Before the names of the text encoders of Stable Diffusion XL.
     const XL: &str = "conditioner.";
     let kind = weights.kind();
@@ -155,14 +172,14 @@ fn expect_autoencoder(weights: &Pretrained, path: &Path) -> Result<()> {
         WeightKind::StableDiffusion if !has(STABLE_DIFFUSION_AUTOENCODER) => format!(
             "holds {kind}, but without its autoencoder (`{STABLE_DIFFUSION_AUTOENCODER}…`); take a file that has it, or the autoencoder's own"
         ),
-        WeightKind::StableDiffusion if has(XL) && path.is_file() && !path.with_file_name(CONFIG).is_file() => format!(
+        WeightKind::StableDiffusion if has(XL) && !has_config => format!(
             "holds Stable Diffusion XL, whose latents have another scale than this program takes for granted; put its autoencoder's \
              {CONFIG} beside it, or take the folder of the autoencoder"
         ),
         WeightKind::StableDiffusion => return Ok(()),
         _ => format!("holds {kind}; expected an autoencoder (AutoencoderKL), alone or in a Stable Diffusion model in one file"),
     };
-    Err(refuse(path, what).into())
+    Err(refuse(weights.files().path(), what).into())
 }
 
 fn layers(reader: &Reader<'_>, config: &KlConfig, sizes: &Sizes) -> Result<(Vec<Layer>, Vec<Layer>)> {
@@ -176,12 +193,17 @@ impl Autoencoder for AutoencoderKl {
 
     fn clip_moments(&self, pixels: &Tensor) -> Result<Tensor> {
         let (pixels, clips) = frames::flatten("pixels", pixels)?;
-        frames::unflatten(&self.moments(&pixels)?, clips)
+        let moments = self.moments(&pixels)?;
+        expect_finite(&moments, || "what the autoencoder makes of the frames".into())?;
+        frames::unflatten(&moments, clips)
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        expect_finite(latent, || "the latents to be decoded".into())?;
         let (latent, clips) = frames::flatten("latent", &self.space.unscaled(latent)?)?;
-        frames::unflatten(&self.decode_unscaled(&latent)?, clips)
+        let pixels = self.decode_unscaled(&latent)?;
+        expect_finite(&pixels, || "what the autoencoder makes of the latents".into())?;
+        frames::unflatten(&pixels, clips)
     }
 }
 

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use latte_ops::{ConvolutionWeights, GroupNorm, Parameters, Precision};
 use serde_json::Value;
 
-use crate::weights::{STABLE_DIFFUSION_AUTOENCODER as SINGLE_FILE, TensorSource, WeightFiles, listed, refuse};
+use crate::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER as SINGLE_FILE, TensorSource, listed, refuse};
 use crate::{Error, Result};
 
 /// How many problems a message lists.
@@ -215,10 +215,11 @@ fn original_name(name: &str, levels: usize) -> String {
 }
 
 /// What `build` makes of the configuration and the weights in a diffusers folder; its errors name the folder.
-pub(super) fn in_folder<T>(folder: &Path, build: impl FnOnce(&Value, &WeightFiles) -> Result<T>) -> Result<T> {
-    let files = WeightFiles::open(folder)?;
-    let config = files.config().ok_or_else(|| refuse(folder, "expected a folder with config.json beside the weights"))?;
-    build(config, &files).map_err(|e| refuse(folder, e.to_string()).into())
+pub(super) fn in_folder<T>(folder: &Path, build: impl FnOnce(&Value, &Pretrained) -> Result<T>) -> Result<T> {
+    let weights = Pretrained::open(folder)?;
+    let config =
+        weights.files().config()?.ok_or_else(|| refuse(folder, "expected a folder with config.json beside the weights"))?;
+    build(&config, &weights).map_err(|e| refuse(folder, e.to_string()).into())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::config::{Sizes, TEMPORAL_GROUPS, TemporalDecoderConfig};
 use super::layers::{Attention, Layer, Own, Resnet, encoder, out, whole};
 use super::reader::{Reader, in_folder};
 use super::{Autoencoder, DiagonalGaussian, LatentSpace, frames};
+use crate::finite::expect_finite;
 use crate::weights::TensorSource;
 use crate::{Error, Result};
 
@@ -285,13 +286,18 @@ impl Autoencoder for AutoencoderKlTemporalDecoder {
 
     fn clip_moments(&self, pixels: &Tensor) -> Result<Tensor> {
         let (pixels, clips) = frames::flatten("pixels", pixels)?;
-        frames::unflatten(&self.moments(&pixels)?, clips)
+        let moments = self.moments(&pixels)?;
+        expect_finite(&moments, || "what the autoencoder makes of the frames".into())?;
+        frames::unflatten(&moments, clips)
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        expect_finite(latent, || "the latents to be decoded".into())?;
         let latent = self.space.unscaled(latent)?;
         let clip = |index| self.decode_unscaled(&latent.get(index)?);
-        Ok(Tensor::stack(&(0..latent.dims()[0]).map(clip).collect::<Result<Vec<_>>>()?, 0)?)
+        let pixels = Tensor::stack(&(0..latent.dims()[0]).map(clip).collect::<Result<Vec<_>>>()?, 0)?;
+        expect_finite(&pixels, || "what the temporal decoder makes of the latents".into())?;
+        Ok(pixels)
     }
 }
 

@@ -6,6 +6,7 @@ mod gradients;
 mod joint_images;
 mod layouts;
 mod positions;
+mod t2v_gradients;
 
 use candle_core::{D, Device, IndexOp, Tensor};
 use latte::Result;

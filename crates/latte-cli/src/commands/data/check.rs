@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use latte_train::{ConditionKind, DataConfig, TrainConfig};
+use latte_train::{DataCheck, TrainConfig, check_data};
 use latte_video::dataset::{
-    Expected, Finding, ImageList, Index, Layout, Location, Scan, ScanOptions, Severity, check, check_files, check_images, scan,
+    Expected, Finding, ImageList, Index, Layout, Scan, ScanOptions, Severity, check, check_files, check_images, scan,
 };
-use latte_video::{ClipWindow, Decoder, Transform};
+use latte_video::{ClipWindow, Decoder, Error, Transform};
 
 use super::{ManifestArgs, decoder_parser, layout_parser, threads};
 use crate::progress::StageProgress;
@@ -72,38 +72,13 @@ pub(crate) struct Args {
 /// How many images of a list are read.
 const IMAGE_SAMPLES: usize = 200;
 
-/// What is to be looked at.
-struct Question {
-    location: Location,
-    index: Option<PathBuf>,
-    expected: Expected,
-    images: Option<(PathBuf, PathBuf)>,
-    decoder: Decoder,
-}
-
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let question = question(args)?;
-    let mut findings = Vec::new();
-    let index = if let Some(file) = &question.index {
-        let index = Index::read(file)?;
-        findings.extend(check_files(&index, &question.location)?);
-        index
-    } else {
-        let options = ScanOptions { decoder: question.decoder, hash: !args.no_hash, last_frame: true, threads: threads() };
-        let mut progress = StageProgress::new("looking at videos");
-        let scanned = scan(&question.location, &[], options, &mut |far| {
-            progress.set(far.done as u64, far.total as u64);
-            Ok(())
-        });
-        let Scan { index, skipped, .. } = progress.finish_with(scanned)?;
-        findings.extend(skipped.finding());
-        index
+    let DataCheck { index, findings, images } = match &args.config {
+        Some(file) => of_run(args, file)?,
+        None => of_options(args)?,
     };
-    findings.extend(check(&index, &question.expected));
-    if let Some((list, folder)) = &question.images {
-        let images = ImageList::read(question.location.layout, list, folder, &index.classes)?;
-        findings.extend(check_images(&images, question.expected.size, IMAGE_SAMPLES));
-        say(&format!("{} images in {}", images.len(), list.display()));
+    if let Some((list, count)) = images {
+        say(&format!("{count} images in {}", list.display()));
     }
     report(&index, findings)
 }
@@ -128,27 +103,73 @@ fn report(index: &Index, mut findings: Vec<Finding>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn question(args: &Args) -> anyhow::Result<Question> {
-    if let Some(file) = &args.config {
-        let TrainConfig { model, data, .. } = TrainConfig::load(file, &args.overrides)?;
-        let num_classes = if model.condition == ConditionKind::Class { model.num_classes } else { None };
-        let DataConfig { image_list, image_path, index, .. } = data.clone();
-        let expected =
-            Expected { window: data.window(), transform: data.transform, size: Some(data.size.height_width()), num_classes };
-        let images = image_list.zip(image_path).filter(|_| data.joint_images > 0);
-        let decoder = data.decoder.into();
-        return Ok(Question { location: data.location(), index: args.index.clone().or(index), expected, images, decoder });
+/// Looks at the data of a training run.
+fn of_run(args: &Args, file: &Path) -> anyhow::Result<DataCheck> {
+    let mut config = TrainConfig::load(file, &args.overrides)?;
+    if args.index.is_some() {
+        config.data.index.clone_from(&args.index);
     }
+    let options = options(args, config.data.decoder.into());
+    let mut progress = StageProgress::new("looking at videos");
+    let checked = check_data(&config, options, &mut |far| {
+        progress.set(far.done as u64, far.total as u64);
+        Ok(())
+    });
+    Ok(progress.finish_with(checked)?)
+}
+
+/// Looks at a data set by itself.
+fn of_options(args: &Args) -> anyhow::Result<DataCheck> {
     let rules = args.layout.rules();
     let window = ClipWindow { num_frames: args.num_frames, frame_interval: args.frame_interval, rule: rules.frame_rule };
     window.indices(usize::MAX / 2, 0)?;
     let transform: Transform = rules.transform;
-    let size = args.size.map(|side| [side, side]);
-    Ok(Question {
-        location: args.manifest.location(args.layout, args.path.as_deref().unwrap_or(Path::new("")))?,
-        index: args.index.clone(),
-        expected: Expected { window, transform, size, num_classes: args.num_classes },
-        images: args.image_list.clone().zip(args.image_path.clone()),
-        decoder: args.decoder,
-    })
+    let expected = Expected { window, transform, size: args.size.map(|side| [side, side]), num_classes: args.num_classes };
+    let location = args.manifest.location(args.layout, args.path.as_deref().unwrap_or(Path::new("")))?;
+    let mut findings = Vec::new();
+    let index = if let Some(file) = &args.index {
+        let index = Index::read(file)?;
+        findings.extend(check_files(&index, &location)?);
+        index
+    } else {
+        let mut progress = StageProgress::new("looking at videos");
+        let scanned = scan(&location, &[], options(args, args.decoder), &mut |far| {
+            progress.set(far.done as u64, far.total as u64);
+            Ok(())
+        });
+        match progress.finish_with(scanned) {
+            Ok(Scan { index, skipped, .. }) => {
+                findings.extend(skipped.finding());
+                index
+            }
+            Err(e) if is_about_what_is_there(&e, &location.path, args.layout) => {
+                findings.push(Finding { severity: Severity::Error, what: e.to_string() });
+                let index = Index { layout: args.layout, root: location.path, classes: Vec::new(), entries: Vec::new() };
+                return Ok(DataCheck { index, findings, images: None });
+            }
+            Err(e) => return Err(e.into()),
+        }
+    };
+    findings.extend(check(&index, &expected));
+    let mut images = None;
+    if let Some((list, folder)) = args.image_list.as_ref().zip(args.image_path.as_ref()) {
+        let read = ImageList::read(args.layout, list, folder, &index.classes)?;
+        findings.extend(check_images(&read, expected.size, IMAGE_SAMPLES));
+        images = Some((list.clone(), read.len()));
+    }
+    Ok(DataCheck { index, findings, images })
+}
+
+fn options(args: &Args, decoder: Decoder) -> ScanOptions {
+    ScanOptions { decoder, hash: !args.no_hash, last_frame: true, threads: threads() }
+}
+
+/// Whether a data set is there and no training could use it, as its labels give no classes or a folder has no video. A path that
+/// leads nowhere, or to something else, is an error of the command instead.
+fn is_about_what_is_there(error: &Error, path: &Path, layout: Layout) -> bool {
+    match error {
+        Error::Labels(_) => true,
+        Error::Folder { .. } => path.is_dir() && !matches!(layout, Layout::Manifest | Layout::Shards),
+        _ => false,
+    }
 }

@@ -9,6 +9,7 @@ use latte_video::dataset::{FrameExport, FrameFormat};
 use latte_video::{Decoder, Transform};
 
 use super::{decoder_parser, threads};
+use crate::output::check_output_folder;
 use crate::progress::StageProgress;
 use crate::terminal::{note, say};
 
@@ -49,6 +50,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let transform = if args.transform == "crop_resize" { Transform::CropResize } else { Transform::ResizeCrop };
     let format = FrameFormat { quality: args.quality, size: args.size.map(|side| [side, side]), transform };
+    check_output_folder("--out", &args.out)?;
     let export = FrameExport::plan(&args.path, &args.out, format)?;
     let total = export.tasks.len();
     let mut progress = StageProgress::new("writing frames");

@@ -7,6 +7,7 @@ use latte_video::Decoder;
 use latte_video::dataset::{Layout, Scan, ScanOptions, update_index};
 
 use super::{ManifestArgs, decoder_parser, layout_parser, threads, warn};
+use crate::output::check_output_file;
 use crate::progress::StageProgress;
 use crate::terminal::say;
 
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         None => beside(&args.path)?,
     };
     let location = args.manifest.location(args.layout, &args.path)?;
+    check_output_file("--out", &out)?;
     let options = ScanOptions { decoder: args.decoder, hash: args.hash, last_frame: false, threads: threads() };
     let mut progress = StageProgress::new("looking at videos");
     let scanned = update_index(&location, &out, options, &mut |far| progress.set(far.done as u64, far.total as u64));
@@ -56,6 +58,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     warn(&passed_over, skipped.count, ", passed over as these are");
     let unreadable: Vec<String> = index.entries.iter().filter_map(|entry| entry.error.clone()).collect();
     warn(&unreadable, unreadable.len(), ", each named in the index with its \"error\"");
+    let empty: Vec<String> = index
+        .empty_classes()
+        .into_iter()
+        .map(|class| {
+            format!(
+                "{}: no video in this folder, which is a class; training on classes refuses it: remove it, or put videos into it",
+                args.path.join(class).display()
+            )
+        })
+        .collect();
+    warn(&empty, empty.len(), ", empty as these are");
     let classes = match index.classes.len() {
         0 => String::new(),
         n => format!(" of {n} classes"),

@@ -14,6 +14,7 @@ use latte_video::dataset::{Layout, Location, ManifestOptions};
 
 use crate::demo::{dataset, parameters};
 use crate::failure::bad_input;
+use crate::output::check_output_folder;
 use crate::terminal::{note, say};
 
 /// Makes data sets to train on, looks at them, and changes their form.
@@ -70,6 +71,7 @@ fn demo(DemoArgs { folder, clips, seed }: &DemoArgs) -> anyhow::Result<()> {
     if *clips == 0 {
         return Err(bad_input("--clips: expected at least 1, got 0"));
     }
+    check_output_folder("FOLDER", folder)?;
     let videos = folder.join("videos");
     let written = dataset::write(&videos, *clips, *seed)?;
     let config = folder.join("train.toml");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use latte::weights::WeightFiles;
-use latte_eval::detector::{Detector, Kind, Setup, open, random_i3d};
+use latte_eval::detector::{Detector, Identity, Kind, Setup, identify, open, random_i3d, random_i3d_identity};
 
 use crate::failure::bad_input;
 
@@ -50,17 +50,36 @@ impl DetectorChoice {
         })
     }
 
+    /// Whether it is the network `wanted`.
+    fn expect(&self, wanted: Kind) -> anyhow::Result<()> {
+        let kind = self.kind()?;
+        if kind == wanted {
+            return Ok(());
+        }
+        let what = format!("this number needs {}, and that is {}; give another file", wanted.name(), kind.name());
+        Err(bad_input(format!("--detector {self}: {what}")))
+    }
+
+    /// What the detector would say of itself: all that [`Self::open`] would refuse is refused, without its work.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub(crate) fn identify(&self, wanted: Kind, setup: Setup) -> anyhow::Result<Identity> {
+        self.expect(wanted)?;
+        Ok(match self {
+            Self::RandomI3d => random_i3d_identity(RANDOM_SEED, setup),
+            Self::File(path) => identify(path, setup)?.1,
+        })
+    }
+
     /// The detector, set up as a protocol says.
     ///
     /// # Errors
     ///
     /// If it cannot be opened, or is not of the kind `wanted`.
     pub(crate) fn open(&self, wanted: Kind, setup: Setup) -> anyhow::Result<Box<dyn Detector>> {
-        let kind = self.kind()?;
-        if kind != wanted {
-            let what = format!("this number needs {}, and that is {}; give another file", wanted.name(), kind.name());
-            return Err(bad_input(format!("--detector {self}: {what}")));
-        }
+        self.expect(wanted)?;
         Ok(match self {
             Self::RandomI3d => random_i3d(RANDOM_SEED, setup)?,
             Self::File(path) => open(path, setup)?,

@@ -6,7 +6,8 @@ use latte_eval::detector::{self, Kind};
 use latte_eval::extract;
 
 use crate::failure::bad_input;
-use crate::terminal::say;
+use crate::output::check_output_file;
+use crate::terminal::{note, say};
 
 /// Brings published weights of a detector into this program's form: once, from whatever file they come in (TensorFlow's data file,
 /// TorchScript, pickles, npz, safetensors). The new file says whose they are.
@@ -38,7 +39,11 @@ pub(crate) fn import(args: &ImportArgs) -> anyhow::Result<()> {
             Some(Kind::from_name(name).ok_or_else(|| bad_input(format!("--kind {name}: expected one of {}", known())))?)
         }
     };
+    check_output_file("--out", &args.out)?;
     let imported = detector::import_with_mean(&args.file, kind, args.mean.as_deref())?;
+    if let Some(line) = imported.note() {
+        note(line);
+    }
     imported.save(&args.out)?;
     let identity = imported.identity();
     say(&format!("{} of {} ({}) in {}", identity.kind, identity.source, identity.weights, args.out.display()));
@@ -61,6 +66,7 @@ pub(crate) struct MergeArgs {
 }
 
 pub(crate) fn merge(args: &MergeArgs) -> anyhow::Result<()> {
+    check_output_file("--out", &args.out)?;
     let set = extract::merge(&args.folders)?;
     set.save(&args.out)?;
     let outputs: Vec<String> = set.outputs.iter().map(|(name, features)| format!("{name} ({})", features.width())).collect();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use latte_eval::detector::{Detector, Kind, Setup};
 use latte_eval::judge::{Extras, Score, SetFeatures, judge};
+use latte_eval::plan;
 use latte_eval::protocol::{Protocol, Task};
 
 use super::detectors::DetectorChoice;
@@ -192,22 +193,22 @@ pub(crate) struct AllArgs {
 
 pub(crate) fn fvd(args: &ClipArgs) -> anyhow::Result<()> {
     let wanted = Wanted::new(&args.common, Some(&args.real), &args.extras);
-    wanted.show(vec![wanted.protocol(Task::Fvd, Some(&args.stride))?], &args.detector.detector)
+    wanted.show(&[Job { protocols: vec![wanted.protocol(Task::Fvd, Some(&args.stride))?], detector: &args.detector.detector }])
 }
 
 pub(crate) fn kvd(args: &KvdArgs) -> anyhow::Result<()> {
     let wanted = Wanted::new(&args.common, Some(&args.real), &NO_EXTRAS);
-    wanted.show(vec![wanted.protocol(Task::Kvd, Some(&args.stride))?], &args.detector.detector)
+    wanted.show(&[Job { protocols: vec![wanted.protocol(Task::Kvd, Some(&args.stride))?], detector: &args.detector.detector }])
 }
 
 pub(crate) fn fid(args: &FrameArgs) -> anyhow::Result<()> {
     let wanted = Wanted::new(&args.common, Some(&args.real), &args.extras);
-    wanted.show(vec![wanted.protocol(Task::Fid, None)?], &args.detector.detector)
+    wanted.show(&[Job { protocols: vec![wanted.protocol(Task::Fid, None)?], detector: &args.detector.detector }])
 }
 
 pub(crate) fn kid(args: &KidArgs) -> anyhow::Result<()> {
     let wanted = Wanted::new(&args.common, Some(&args.real), &NO_EXTRAS);
-    wanted.show(vec![wanted.protocol(Task::Kid, None)?], &args.detector.detector)
+    wanted.show(&[Job { protocols: vec![wanted.protocol(Task::Kid, None)?], detector: &args.detector.detector }])
 }
 
 pub(crate) fn is(args: &IsArgs) -> anyhow::Result<()> {
@@ -220,13 +221,12 @@ pub(crate) fn is(args: &IsArgs) -> anyhow::Result<()> {
             *splits = wished;
         }
     });
-    wanted.show(vec![protocol], &args.detector.detector)
+    wanted.show(&[Job { protocols: vec![protocol], detector: &args.detector.detector }])
 }
 
 pub(crate) fn all(args: &AllArgs) -> anyhow::Result<()> {
     let wanted = Wanted::new(&args.common, Some(&args.real), &args.extras);
-    let mut scores = Vec::new();
-    let mut sets = Sets::new(&args.common.features);
+    let mut jobs = Vec::new();
     for detector in &args.detectors {
         let kind = detector.kind()?;
         let tasks = [Task::Fvd, Task::Kvd, Task::Fid, Task::Kid, Task::Is, Task::VideoIs];
@@ -237,19 +237,22 @@ pub(crate) fn all(args: &AllArgs) -> anyhow::Result<()> {
             .collect::<anyhow::Result<Vec<_>>>()?;
         if protocols.is_empty() {
             return Err(bad_input(format!(
-                "--detector {detector}: {} is for `latte eval clipsim`, which needs texts",
+                "--detector {detector}: {} is for `latte eval clipsim`, which needs texts; leave it out here",
                 kind.name()
             )));
         }
-        match wanted.scores(protocols, detector, &mut sets)? {
-            Some(found) => scores.extend(found),
-            None => return Ok(()),
-        }
+        jobs.push(Job { protocols, detector });
     }
-    args.common.output.show(&scores)
+    wanted.show(&jobs)
 }
 
 const NO_EXTRAS: ExtraArgs = ExtraArgs { bootstrap: None, infinity: false, neighbours: None };
+
+/// Numbers of one detector.
+struct Job<'d> {
+    protocols: Vec<Protocol>,
+    detector: &'d DetectorChoice,
+}
 
 /// What was asked for.
 struct Wanted<'a> {
@@ -299,27 +302,48 @@ impl<'a> Wanted<'a> {
         }))
     }
 
-    fn show(&self, protocols: Vec<Protocol>, detector: &DetectorChoice) -> anyhow::Result<()> {
-        let mut sets = Sets::new(&self.common.features);
-        self.scores(protocols, detector, &mut sets)?.map_or(Ok(()), |scores| self.common.output.show(&scores))
+    /// Checks all that can be checked, then does the work of all jobs and shows the numbers.
+    fn show(&self, jobs: &[Job<'_>]) -> anyhow::Result<()> {
+        self.common.output.check()?;
+        let mut sets = Sets::new(&self.common.features)?;
+        for job in jobs {
+            for protocol in &job.protocols {
+                self.check(protocol, job.detector, &mut sets)?;
+            }
+        }
+        let mut scores = Vec::new();
+        for job in jobs {
+            match self.scores(job, &mut sets)? {
+                Some(found) => scores.extend(found),
+                None => return Ok(()),
+            }
+        }
+        self.common.output.show(&scores)
     }
 
-    /// Scores of protocols that take the same clips in the same way; none where other processes have yet to do their part.
-    fn scores(
-        &self,
-        protocols: Vec<Protocol>,
-        choice: &DetectorChoice,
-        sets: &mut Sets<'a>,
-    ) -> anyhow::Result<Option<Vec<Score>>> {
+    /// Refuses what is known to give no number: other weights, too few clips, sets that do not belong together.
+    fn check(&self, protocol: &Protocol, detector: &DetectorChoice, sets: &mut Sets<'a>) -> anyhow::Result<()> {
+        let identity = detector.identify(protocol.task.detector(), protocol.setup())?;
+        let real = match (self.real, protocol.real) {
+            (Some(args), Some(sampling)) => Some(sets.find(Clips::new(&args.real, "real", sampling, protocol), protocol)?),
+            _ => None,
+        };
+        let fake = sets.find(Clips::new(&self.common.fake, "generated", protocol.fake, protocol), protocol)?;
+        let real = real.map(|real| sets.planned(real, &identity)).transpose()?;
+        Ok(plan::check(protocol, real, sets.planned(fake, &identity)?, &self.extras)?)
+    }
+
+    /// The scores of a job; none where other processes have yet to do their part.
+    fn scores(&self, job: &Job<'_>, sets: &mut Sets<'a>) -> anyhow::Result<Option<Vec<Score>>> {
         let mut scores = Vec::new();
         let mut last: Option<(Setup, Box<dyn Detector>)> = None;
         let mut features: Vec<(Clips<'a>, Setup, SetFeatures)> = Vec::new();
-        for protocol in protocols {
+        for protocol in &job.protocols {
             // Read and packed once for all protocols that set it up alike.
             let setup = protocol.setup();
             let detector = match last.take() {
                 Some((opened, detector)) if opened == setup => detector,
-                _ => choice.open(protocol.task.detector(), setup)?,
+                _ => job.detector.open(protocol.task.detector(), setup)?,
             };
             let (_, detector) = last.insert((setup, detector));
             // Features, too, are taken once for all protocols that look at the same clips in the same way.
@@ -328,7 +352,7 @@ impl<'a> Wanted<'a> {
                 if known.is_some() {
                     return Ok(known);
                 }
-                match sets.take(clips, &protocol, detector.as_ref())? {
+                match sets.take(clips, protocol, detector.as_ref())? {
                     Taken::Whole(set) => features.push((clips, setup, set)),
                     Taken::Part(missing, folder) => {
                         say(&format!(
@@ -342,17 +366,17 @@ impl<'a> Wanted<'a> {
                 Ok(Some(features.len() - 1))
             };
             let real = match (self.real, protocol.real) {
-                (Some(args), Some(sampling)) => Some(place_of(Clips::new(&args.real, "real", sampling, &protocol))?),
+                (Some(args), Some(sampling)) => Some(place_of(Clips::new(&args.real, "real", sampling, protocol))?),
                 _ => None,
             };
-            let fake = place_of(Clips::new(&self.common.fake, "generated", protocol.fake, &protocol))?;
+            let fake = place_of(Clips::new(&self.common.fake, "generated", protocol.fake, protocol))?;
             let of = |place: usize| &features[place].2;
             match (real, fake) {
                 (Some(None), _) | (_, None) => {
                     say("the same command without --shard (or the last of them to end) gives the number");
                     return Ok(None);
                 }
-                (real, Some(fake)) => scores.push(judge(&protocol, real.flatten().map(of), of(fake), &self.extras)?),
+                (real, Some(fake)) => scores.push(judge(protocol, real.flatten().map(of), of(fake), &self.extras)?),
             }
         }
         Ok(Some(scores))

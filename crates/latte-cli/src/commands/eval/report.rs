@@ -7,6 +7,7 @@ use latte_eval::judge::Score;
 use latte_eval::protocol::Statistic;
 use serde::Serialize;
 
+use crate::output::check_output_file;
 use crate::terminal::{note, say};
 
 /// Where results go.
@@ -18,6 +19,18 @@ pub(crate) struct OutputArgs {
 }
 
 impl OutputArgs {
+    /// Tries before any work that the result can be written.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        match self.json.as_deref() {
+            Some(path) if path != Path::new("-") => check_output_file("--json", path),
+            _ => Ok(()),
+        }
+    }
+
     /// Shows scores.
     ///
     /// # Errors

@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use latte_eval::clips::{ClipList, ClipSet};
-use latte_eval::detector::Detector;
+use latte_eval::clips::{ClipList, ClipSet, SetReport};
+use latte_eval::detector::{Detector, Identity};
 use latte_eval::extract::{Cache, Extraction, Progress, extract, kept_taps};
 use latte_eval::foreign::{is_feature_file, open_features};
 use latte_eval::judge::SetFeatures;
+use latte_eval::plan::Planned;
 use latte_eval::protocol::{Framing, Protocol, Sampling};
 use latte_video::Decoder;
 use latte_video::dataset::{Layout, Location, Share};
 
 use super::super::data::decoder_parser;
 use crate::failure::bad_input;
+use crate::output::check_output_folder;
 use crate::progress::StageProgress;
 use crate::terminal::note;
 
@@ -32,12 +34,25 @@ pub(crate) struct FeatureArgs {
 }
 
 impl FeatureArgs {
-    fn cache(&self) -> anyhow::Result<Cache> {
+    /// Where features are kept, once it is known that they can be. A folder that nobody named need not be there: features are then
+    /// taken again another time, unless several processes have to meet in it.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be written to, or there is none where one is needed.
+    pub(crate) fn cache(&self) -> anyhow::Result<Option<Cache>> {
         let folder = self.cache.clone().or_else(|| crate::cache::folder().map(|folder| folder.join("eval")));
-        let folder = folder.ok_or_else(|| {
-            bad_input("--cache: missing, and the system names no folder for caches; say where features are kept")
-        })?;
-        Ok(Cache { folder, share: self.shard })
+        let Some(folder) = folder else {
+            return Err(bad_input("--cache: missing, and the system names no folder for caches; say where features are kept"));
+        };
+        match check_output_folder("--cache", &folder) {
+            Err(why) if self.cache.is_some() || self.shard != Share::default() => Err(why),
+            Err(why) => {
+                note(&format!("warning: features are not kept: {why}"));
+                Ok(None)
+            }
+            Ok(()) => Ok(Some(Cache { folder, share: self.shard })),
+        }
     }
 }
 
@@ -51,7 +66,16 @@ pub(crate) enum Taken {
 /// The sets of a command that asks for several numbers. A set is looked at once for all numbers of the same clips.
 pub(crate) struct Sets<'a> {
     args: &'a FeatureArgs,
+    cache: Option<Cache>,
     clips: Vec<(Clips<'a>, ClipSet)>,
+    files: Vec<(&'a Path, SetFeatures)>,
+}
+
+/// Where [`Sets`] has a set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Found {
+    File(usize),
+    Clips(usize),
 }
 
 /// All that decides which clips there are, beside what is on disk.
@@ -75,39 +99,66 @@ impl<'a> Clips<'a> {
 }
 
 impl<'a> Sets<'a> {
-    pub(crate) fn new(args: &'a FeatureArgs) -> Self {
-        Self { args, clips: Vec::new() }
+    /// # Errors
+    ///
+    /// As [`FeatureArgs::cache`].
+    pub(crate) fn new(args: &'a FeatureArgs) -> anyhow::Result<Self> {
+        Ok(Self { args, cache: args.cache()?, clips: Vec::new(), files: Vec::new() })
     }
 
-    /// What is at the path of `wanted`: a file of features, or videos, of which features are taken. What is warned of is in the
-    /// result too.
+    /// Looks at what is at the path of `wanted`: a file of features, or videos, which are listed and chosen from.
     ///
     /// # Errors
     ///
     /// If the set cannot be read or does not fit the protocol.
-    pub(crate) fn take(&mut self, wanted: Clips<'a>, protocol: &Protocol, detector: &dyn Detector) -> anyhow::Result<Taken> {
+    pub(crate) fn find(&mut self, wanted: Clips<'a>, protocol: &Protocol) -> anyhow::Result<Found> {
         if wanted.path.is_file() && is_feature_file(wanted.path) {
-            let set = open_features(wanted.path)?;
-            if let SetFeatures::Each(features) = &set
-                && !features.origin.detector.is_same(detector.identity())
-            {
-                let [theirs, ours] = [&features.origin.detector, detector.identity()]
-                    .map(|of| format!("{} ({}, ε {:?})", of.kind, of.weights, of.batch_norm_eps.unwrap_or_default()));
-                let what = format!("holds features of {theirs}, and the detector that was asked for is {ours}; take them again");
-                return Err(bad_input(format!("{}: {what}", wanted.path.display())));
+            if let Some(known) = self.files.iter().position(|(path, _)| *path == wanted.path) {
+                return Ok(Found::File(known));
             }
-            return Ok(Taken::Whole(set));
+            self.files.push((wanted.path, open_features(wanted.path)?));
+            return Ok(Found::File(self.files.len() - 1));
         }
-        let known = self.clips.iter().position(|(clips, _)| *clips == wanted);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let set = clips(wanted.path, &wanted.sampling, protocol, self.args.decoder, wanted.role)?;
-                self.clips.push((wanted, set));
-                self.clips.len() - 1
-            }
+        if let Some(known) = self.clips.iter().position(|(clips, _)| *clips == wanted) {
+            return Ok(Found::Clips(known));
+        }
+        let set = clips(wanted.path, &wanted.sampling, protocol, self.args.decoder, wanted.role)?;
+        self.clips.push((wanted, set));
+        Ok(Found::Clips(self.clips.len() - 1))
+    }
+
+    /// What is known of a set before its features are taken. A file must be of the detector `identity`.
+    ///
+    /// # Errors
+    ///
+    /// If it is of another one.
+    pub(crate) fn planned(&self, found: Found, identity: &Identity) -> anyhow::Result<Planned<'_>> {
+        let at = match found {
+            Found::Clips(at) => return Ok(Planned::Clips(self.clips[at].1.report())),
+            Found::File(at) => at,
         };
-        features_of(&self.clips[at].1, protocol, detector, self.args, wanted.role)
+        let (path, set) = &self.files[at];
+        if let SetFeatures::Each(features) = set
+            && !features.origin.detector.is_same(identity)
+        {
+            let [theirs, ours] = [&features.origin.detector, identity]
+                .map(|of| format!("{} ({}, ε {:?})", of.kind, of.weights, of.batch_norm_eps.unwrap_or_default()));
+            let what = format!("holds features of {theirs}, and the detector that was asked for is {ours}; take them again");
+            return Err(bad_input(format!("{}: {what}", path.display())));
+        }
+        Ok(Planned::File(set))
+    }
+
+    /// The features of what is at the path of `wanted`. What is warned of is in the result too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sets::find`] and [`extract`].
+    pub(crate) fn take(&mut self, wanted: Clips<'a>, protocol: &Protocol, detector: &dyn Detector) -> anyhow::Result<Taken> {
+        match self.find(wanted, protocol)? {
+            Found::File(at) => Ok(Taken::Whole(self.files[at].1.clone())),
+            Found::Clips(at) => features_of(&self.clips[at].1, protocol, detector, self.cache.as_ref(), wanted.role),
+        }
     }
 }
 
@@ -120,12 +171,12 @@ pub(crate) fn features_of(
     clips: &ClipSet,
     protocol: &Protocol,
     detector: &dyn Detector,
-    args: &FeatureArgs,
+    cache: Option<&Cache>,
     role: &str,
 ) -> anyhow::Result<Taken> {
     let stage = if role == "real" { "features of real clips" } else { "features of generated clips" };
     let mut progress = Shown { stage: StageProgress::new(stage) };
-    let extraction = extract(clips, detector, protocol.preparation, &kept_taps(detector), Some(&args.cache()?), &mut progress);
+    let extraction = extract(clips, detector, protocol.preparation, &kept_taps(detector), cache, &mut progress);
     match progress.stage.finish_with(extraction)? {
         Extraction::Whole(set) => Ok(Taken::Whole(SetFeatures::Each(set))),
         Extraction::Part { missing, folder } => Ok(Taken::Part(missing, folder)),
@@ -154,9 +205,16 @@ pub(crate) fn clips(
         report.stride.unwrap_or(1),
         report.videos,
         path.display(),
-        if report.too_short > 0 { format!(" ({} are too short)", report.too_short) } else { String::new() }
+        left_out(report)
     ));
     Ok(set)
+}
+
+/// What a line about a set says of what is not in it.
+fn left_out(report: &SetReport) -> String {
+    let counts = [(report.too_short, "are too short"), (report.unreadable.len(), "cannot be read")];
+    let said: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) }
 }
 
 /// How a set lies on disk follows from what it is called: archives, tables, else a folder.
@@ -168,7 +226,7 @@ fn location(path: &Path) -> Location {
     };
     let layout = match ending.as_str() {
         "tar" => Layout::Shards,
-        "csv" | "tsv" | "jsonl" | "parquet" => Layout::Manifest,
+        "csv" | "tsv" | "jsonl" | "ndjson" | "json" | "parquet" => Layout::Manifest,
         _ if path.is_dir() && holds_archives() => Layout::Shards,
         _ => Layout::Folder,
     };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use latte_eval::clips::{ClipList, SetReport};
 use latte_eval::detector::{Detector, Kind, Setup, open_clip};
 use latte_eval::metric::{Features, clipsim};
 use latte_eval::protocol::{Protocol, StartRule, Task};
@@ -33,6 +34,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    args.output.check()?;
+    let cache = args.features.cache()?;
     // All frames of all videos.
     let mut protocol = Protocol::named("latte", Task::Is, None)?;
     (protocol.fake.start, protocol.fake.most, protocol.preparation) = (StartRule::Every, None, Kind::Clip.preparation());
@@ -43,7 +46,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let what = "has no text: give a manifest with captions, or .json files with a `prompt` beside the videos";
         return Err(bad_input(format!("{}: {name} {what}", args.fake.display())));
     }
-    let found = match features_of(&set, &protocol, &clip, &args.features, "generated")? {
+    if let Some(why) = set.report().unreadable.first() {
+        return Err(bad_input(format!("{}: {why}", args.fake.display())));
+    }
+    // Texts first: they are few, and what is wrong with them is said at once.
+    let texts: Vec<&str> = captions.iter().filter_map(|(_, caption, _)| *caption).collect();
+    let texts = clip.texts(&texts)?;
+    let width = texts.dim(1)?;
+    let texts = Features::new(texts.flatten_all()?.to_vec1()?, width, "texts")?;
+    let found = match features_of(&set, &protocol, &clip, cache.as_ref(), "generated")? {
         Taken::Whole(latte_eval::judge::SetFeatures::Each(found)) => found,
         Taken::Whole(_) => return Err(bad_input("--fake: expected videos")),
         Taken::Part(missing, folder) => {
@@ -54,14 +65,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !found.origin.set.unreadable.is_empty() {
         return Err(bad_input(format!("{}: {}", args.fake.display(), found.origin.set.unreadable[0])));
     }
-    let texts: Vec<&str> = captions.iter().filter_map(|(_, caption, _)| *caption).collect();
-    let texts = clip.texts(&texts)?;
-    let width = texts.dim(1)?;
-    let texts = Features::new(texts.flatten_all()?.to_vec1()?, width, "texts")?;
     let frames_of: Vec<usize> = captions.iter().map(|(_, _, frames)| *frames).collect();
     let (mean, of_videos) = clipsim(found.output("image")?, &frames_of, &texts)?;
     if of_videos.len() < FEW {
         note(&format!("warning: {} videos: usual are 2990, a caption of each video of MSR-VTT's test set", of_videos.len()));
+    }
+    for why in found.origin.set.passed_over.iter().chain(&too_short(&found.origin.set)) {
+        note(&format!("warning: {why}"));
     }
     let videos: Vec<_> = captions
         .iter()
@@ -77,6 +87,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         format!("  {} videos, {} frames, {}", of_videos.len(), found.names.len(), args.detector.display()),
     ];
     args.output.value(&result, &lines)
+}
+
+fn too_short(report: &SetReport) -> Option<String> {
+    let SetReport { too_short, videos, .. } = report;
+    (*too_short > 0).then(|| format!("{too_short} of {videos} videos are too short and left out"))
 }
 
 /// With fewer videos, a mean says little of a model.

@@ -44,12 +44,14 @@ pub(crate) fn flicker(args: &FlickerArgs) -> anyhow::Result<()> {
     if args.frames < 2 {
         return Err(bad_input(format!("--frames: expected at least 2, got {}", args.frames)));
     }
+    args.output.check()?;
     // Only what it says about clips matters.
     let mut protocol = Protocol::named("latte", Task::VideoIs, None)?;
     (protocol.frames, protocol.fake.most) = (args.frames, None);
     let set = clips(&args.fake, &protocol.fake, &protocol, args.decoder, "generated")?;
     let mut progress = StageProgress::new("flicker");
-    let (mut values, mut unreadable) = (Vec::new(), Vec::new());
+    let mut report = set.report().clone();
+    let mut values = Vec::new();
     for start in (0..set.len()).step_by(TOGETHER) {
         for clip in set.read(start..(start + TOGETHER).min(set.len())) {
             match clip {
@@ -57,22 +59,20 @@ pub(crate) fn flicker(args: &FlickerArgs) -> anyhow::Result<()> {
                     let [f, h, w, _] = clip.shape();
                     values.extend(temporal_flicker(Clips { pixels: clip.pixels(), shape: [1, f, h, w] })?);
                 }
-                Err(why) => unreadable.push(why),
+                Err(why) => report.unreadable.push(why),
             }
         }
         progress.set((start + TOGETHER) as u64, set.len() as u64);
     }
     progress.finish();
-    for why in &unreadable {
+    for why in report.unreadable.iter().chain(&report.passed_over) {
         note(&format!("warning: {why}"));
     }
     if values.is_empty() {
         return Err(bad_input(format!("{}: none of its clips can be read", args.fake.display())));
     }
     let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let mut report = set.report().clone();
     report.clips = values.len();
-    report.unreadable.extend(unreadable);
     let result = json!({"metric": "flicker", "value": mean, "fake": report, "version": env!("CARGO_PKG_VERSION")});
     args.output
         .value(&result, &[format!("{:<12}  {} ({} clips of {} frames)", "flicker", number(mean), values.len(), args.frames)])
@@ -115,6 +115,12 @@ pub(crate) fn mmd(args: &MmdArgs) -> anyhow::Result<()> {
     if args.degree < 1 {
         return Err(bad_input(format!("--degree: expected at least 1, got {}", args.degree)));
     }
+    for (option, value) in [("--coef0", Some(args.coef0)), ("--gamma", args.gamma)] {
+        if let Some(value) = value.filter(|value| !value.is_finite()) {
+            return Err(bad_input(format!("{option}: expected a finite number, got {value}")));
+        }
+    }
+    args.output.check()?;
     let kernel = Polynomial { degree: args.degree, gamma: args.gamma, coef0: args.coef0 };
     let [real, fake] = [&args.real, &args.fake].map(|path| open_matrix(path, args.name.as_deref()));
     let (real, fake) = (real?, fake?);

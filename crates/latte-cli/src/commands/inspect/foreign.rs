@@ -4,7 +4,7 @@ use std::path::Path;
 
 use latte::model::t2v::T2vConfig;
 use latte::model::{Hints, Latte, LatteConfig};
-use latte::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind};
+use latte::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind, listed};
 use serde_json::Value;
 
 use super::{field, model_lines};
@@ -56,15 +56,17 @@ pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
         };
         lines.push(field("part", format!("`{part}`{others}")));
     }
+    lines.extend(weights.choice().map(|choice| field("choice", choice)));
     lines.push(count(&weights));
     lines.push(types(&weights));
+    lines.extend(not_finite(&weights)?);
     match kind {
         WeightKind::Latte => lines.extend(latte_lines(&weights)),
         WeightKind::StableDiffusion => lines.extend(networks(&weights)),
         _ => {}
     }
-    if let Some(config) = weights.files().config() {
-        lines.push(field("config.json", choices(config)));
+    if let Some(config) = weights.files().config()? {
+        lines.push(field("config.json", choices(&config)));
     } else if kind == WeightKind::LatteT2v {
         lines.push(match T2vConfig::from_weights(&weights, None) {
             Ok(config) => field("model", choices(&config.to_diffusers())),
@@ -113,6 +115,15 @@ fn networks(weights: &Pretrained) -> Vec<String> {
 pub(super) fn types(weights: &Pretrained) -> String {
     let dtypes: Vec<String> = weights.dtypes().iter().map(|(dtype, count)| format!("{count} of {dtype}")).collect();
     field("types", dtypes.join(", "))
+}
+
+/// The tensors with values that are not finite, a line each of the first ones. Reads all values.
+pub(super) fn not_finite(weights: &Pretrained) -> anyhow::Result<Vec<String>> {
+    const MOST_SHOWN: usize = 8;
+    let bad = weights.not_finite()?;
+    let line = |(name, count, of): &(String, usize, usize)| format!("{count} of {of} in `{name}`");
+    let bad: Vec<String> = bad.iter().map(line).collect();
+    Ok(if bad.is_empty() { Vec::new() } else { vec![field("not finite", listed(&bad, MOST_SHOWN))] })
 }
 
 /// The fingerprint of each file.

@@ -40,8 +40,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         _ if path.join("checkpoints").is_dir() => run_folder(path)?,
         _ if path.join("ema.safetensors").is_file() => weights(path)?,
         _ if Manifest::exists(path) => latents::lines(path)?,
-        Some("safetensors") => weights(path)?,
-        Some("pt" | "pth" | "bin" | "ckpt" | "json") => foreign::lines(path)?,
+        Some("safetensors" | "pt" | "pth" | "bin" | "ckpt") => weights(path)?,
+        Some("json") => foreign::lines(path)?,
         _ if foreign::is_folder_of_weights(path) => foreign::lines(path)?,
         Some("toml") => configuration(path)?,
         _ => vec![Video::open(path, Decoder::Auto)?.info().to_string()],
@@ -75,7 +75,7 @@ fn run_folder(path: &Path) -> anyhow::Result<Vec<String>> {
 fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
     let file = find_weights(path)?;
     let files = Pretrained::open(&file)?;
-    if !files.files().metadata().contains_key(latte::weights::DESCRIPTION) {
+    if !files.files().is_described() {
         return foreign::lines(&file);
     }
     let card = read_card(files.files())?;
@@ -83,6 +83,7 @@ fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
     lines.push(field("these are", if card.ema { "the moving average" } else { "the weights themselves" }));
     lines.push(foreign::count(&files));
     lines.push(foreign::types(&files));
+    lines.extend(foreign::not_finite(&files)?);
     lines.extend(card_lines(&card));
     lines.extend(foreign::digests(&files));
     if let Err(what) = Latte::new(card.model.clone())?.check(&files) {

@@ -81,7 +81,7 @@ pub(super) fn new(args: &Args) -> anyhow::Result<(TextToVideo, Vec<Job>)> {
 
 /// The video of a sidecar.
 pub(super) fn again(args: &Args, path: &Path) -> anyhow::Result<(TextToVideo, Vec<Job>)> {
-    let text = std::fs::read_to_string(path).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
+    let text = latte_textfile::read(path).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
     let mut sidecar: Sidecar = serde_json::from_str(&text)
         .map_err(|e| bad_input(format!("{}: is no file of settings that latte t2v wrote: {e}", path.display())))?;
     if let Some(model) = &args.model {
@@ -99,7 +99,7 @@ fn prompts(args: &Args) -> anyhow::Result<Vec<(String, String)>> {
         several => several.iter().zip(1..).map(|(prompt, n)| (prompt.clone(), format!("--prompt number {n}"))).collect(),
     };
     if let Some(path) = &args.prompt_file {
-        let text = std::fs::read_to_string(path).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
+        let text = latte_textfile::read(path).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
         let lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty());
         given.extend(lines.map(|(line, number)| (line.to_string(), format!("{}, line {number}", path.display()))));
     }

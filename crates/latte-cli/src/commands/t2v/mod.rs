@@ -22,7 +22,7 @@ use crate::commands::sample::parse_size;
 use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
 use crate::memory::peak_memory_mib;
-use crate::output::{about_renamed, check_output_folder};
+use crate::output::{self, check_output_folder};
 use crate::progress::StageProgress;
 use crate::terminal::note;
 use jobs::{Job, Sidecar, again, new, parse_option, same_settings};
@@ -140,7 +140,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for job in &jobs {
         pipeline.check(&job.sidecar.settings)?;
     }
-    check_output_folder(&args.out)?;
+    check_output_folder("--out", &args.out)?;
+    if let Some(job) = jobs.first() {
+        pipeline.check_weights(&job.sidecar.settings)?.iter().for_each(|line| note(line));
+    }
     let start = Instant::now();
     let cache = OptionalCache::new(args.no_cache);
     let texts = texts::encode(&pipeline, &jobs, &cache)?;
@@ -152,9 +155,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         // The videos are there; what is left behind would only take space.
         let _ = std::fs::remove_file(path);
     }
-    if let Some(line) = about_renamed(results.renamed(), "; --overwrite replaces it") {
-        note(&line);
-    }
+    output::tell(&results, "; --overwrite replaces it");
     let memory = peak_memory_mib().map_or_else(String::new, |mib| format!(", at most {mib} MiB of memory"));
     note(&format!("{} in {}{memory}", counted(jobs.len()), crate::progress::duration(start.elapsed())));
     Ok(())

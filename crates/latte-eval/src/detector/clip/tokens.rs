@@ -63,7 +63,7 @@ impl Tokenizer {
                 read.map_err(|e| damaged(format!("cannot be unpacked: {e}")))?;
                 bytes = unpacked;
             }
-            String::from_utf8(bytes).map_err(|e| damaged(format!("is no text: {e}")))?
+            latte_textfile::decode(bytes).map_err(|e| damaged(e.to_string()))?
         };
         Self::new(&text).map(Some).map_err(damaged)
     }
@@ -222,5 +222,11 @@ mod tests {
         assert!(Tokenizer::in_folder(folder.path()).is_err_and(|e| e.to_string().contains("cannot be unpacked")));
         std::fs::write(folder.path().join("merges.txt"), "a b c\n").unwrap();
         assert!(Tokenizer::in_folder(folder.path()).is_err_and(|e| e.to_string().contains("merges.txt")));
+        // As Windows saves it.
+        std::fs::write(folder.path().join("merges.txt"), "\u{feff}c a\r\nca t</w>\r\n").unwrap();
+        assert_eq!(Tokenizer::in_folder(folder.path()).unwrap().unwrap().tokens("cat"), tokenizer.tokens("cat"));
+        let wide: Vec<u8> = "c a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        std::fs::write(folder.path().join("merges.txt"), wide).unwrap();
+        assert!(Tokenizer::in_folder(folder.path()).is_err_and(|e| e.to_string().ends_with("it is UTF-16; save it as UTF-8")));
     }
 }

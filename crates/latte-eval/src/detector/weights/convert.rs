@@ -156,6 +156,11 @@ const ORIGINS: [(Kind, &str, Origins); 9] = [
     (Kind::C3d, "conv1a/W", |names| c3d_of(names, "/W", "/b")),
 ];
 
+/// Whether a detector that is known is among the tensors called `names`.
+pub(super) fn is_detector(names: &[&str]) -> bool {
+    ORIGINS.iter().any(|(_, first, _)| names.iter().any(|name| is_last_part(name, first)))
+}
+
 /// Whether `name` is `last`, or ends with it behind a dot or a slash.
 fn is_last_part(name: &str, last: &str) -> bool {
     name.strip_suffix(last).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with(['.', '/']))

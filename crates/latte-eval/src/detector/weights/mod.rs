@@ -4,29 +4,36 @@
 //! (of that file) and `bn_eps`.
 
 mod convert;
+mod finite;
 mod tensor_flow;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use latte_weights::{FileKind, RawTensor, StoredDtype, TensorSource, WeightFiles, all_fit, hexadecimal, misfits, write_weights};
+use latte_weights::{
+    FileKind, PartChoice, Pretrained, RawTensor, StoredDtype, TensorSource, WeightFiles, all_fit, hexadecimal, misfits,
+    write_weights,
+};
 use sha2::{Digest, Sha256};
 
 use super::{Clip, Detector, Identity, Kind, Setup, Tokenizer, c3d, clip};
 use crate::{Error, Result};
 use convert::Converted;
+use finite::Finite;
 use tensor_flow::TensorFlowData;
 
 /// Weights of a detector as they were found in a file of somebody else.
 #[derive(Debug)]
 pub struct Import {
+    path: PathBuf,
     kind: Kind,
     identity: Identity,
     tensors: Converted,
+    note: Option<String>,
 }
 
 /// Finds the weights of a detector in a file of any usual kind: TensorFlow's `….data-00000-of-00001` of I3D, PyTorch's pickles,
@@ -49,6 +56,7 @@ pub fn import(path: &Path, kind: Option<Kind>) -> Result<Import> {
 /// As [`import`]; if C3D is without a mean, or another network with one.
 pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) -> Result<Import> {
     let file = |what: String| Error::File { path: path.to_path_buf(), what };
+    let mut note = None;
     let (source, sha256): (Box<dyn TensorSource>, String) = match TensorFlowData::open(path)? {
         Some(data) => {
             let digest = hexadecimal(&Sha256::digest(data.bytes()));
@@ -60,7 +68,10 @@ pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) ->
                 return Err(file("is a file of this program already; use it as it is".into()));
             }
             let digest = files.fingerprint();
-            (Box::new(files), digest)
+            let choice = PartChoice { key: None, is_wanted: Some(&convert::is_detector) };
+            let weights = Pretrained::choose(files, choice)?;
+            note = weights.note();
+            (Box::new(weights), digest)
         }
     };
     let mut tensors = Converted::new(source, kind).map_err(file)?;
@@ -94,7 +105,7 @@ pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) ->
         weights: sha256,
         batch_norm_eps: found.batch_norm_eps(),
     };
-    Ok(Import { kind: found, identity, tensors })
+    Ok(Import { path: path.to_path_buf(), kind: found, identity, tensors, note })
 }
 
 /// The part of the mean that the network takes off clips.
@@ -121,13 +132,18 @@ impl Import {
         &self.identity
     }
 
+    /// Which of several sets of weights was taken, in words; `None` where there was no choice.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
     /// The detector.
     ///
     /// # Errors
     ///
     /// If a tensor cannot be read.
     pub fn build(&self, setup: Setup) -> Result<Box<dyn Detector>> {
-        self.kind.build(&self.tensors, self.identity.clone(), setup)
+        self.kind.build(&Finite::new(&self.path, &self.tensors), self.identity.clone(), setup)
     }
 
     /// Writes a file for [`open`]; it is complete or not there.
@@ -144,8 +160,9 @@ impl Import {
         metadata.extend(self.identity.batch_norm_eps.map(|eps| (EPS.to_string(), eps.to_string())));
         let names = self.tensors.names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let tensors = Finite::new(&self.path, &self.tensors);
         let read = |name: &str| {
-            let tensor = self.tensors.tensor(name)?;
+            let tensor = tensors.tensor(name)?;
             let bytes: Vec<u8> = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect();
             Ok(RawTensor { dtype: StoredDtype::F32, shape: tensor.dims().to_vec(), bytes: Cow::Owned(bytes) })
         };
@@ -165,7 +182,23 @@ const EPS: &str = "bn_eps";
 /// If it cannot be read, is damaged, or is a file of somebody else.
 pub fn open(path: &Path, setup: Setup) -> Result<Box<dyn Detector>> {
     let (files, kind, identity) = open_file(path)?;
-    kind.build(&files, identity, setup)
+    kind.build(&Finite::new(path, &files), identity, setup)
+}
+
+/// Which network is in a file that [`Import::save`] wrote, and whose weights, without the work of making the network ready: all that
+/// [`open`] would refuse is refused.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn identify(path: &Path, setup: Setup) -> Result<(Kind, Identity)> {
+    let (files, kind, mut identity) = open_file(path)?;
+    let tensors = Finite::new(path, &files);
+    for (name, _) in kind.specification() {
+        tensors.tensor(&name)?;
+    }
+    identity.batch_norm_eps = kind.eps(&identity, setup);
+    Ok((kind, identity))
 }
 
 /// As [`open`], of a file that holds CLIP, which knows texts besides images.
@@ -179,7 +212,7 @@ pub fn open_clip(path: &Path, setup: Setup) -> Result<Clip> {
         let what = format!("holds {}, which knows no texts; give the weights of {}", kind.name(), Kind::Clip.name());
         return Err(Error::File { path: path.to_path_buf(), what });
     }
-    Clip::new(&files, identity, setup.preparation.unwrap_or_else(|| kind.preparation()))
+    Clip::new(&Finite::new(path, &files), identity, setup.preparation.unwrap_or_else(|| kind.preparation()))
 }
 
 /// A file that [`Import::save`] wrote, and what it says of itself.

@@ -1,12 +1,16 @@
 //! Decoding by the `ffmpeg` program, over a pipe: crashes and hostile files stay in another process.
 
+mod start;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::Deserialize;
+use start::{leave_out_first, lost_at_start};
 
 use crate::info::is_variable;
+use crate::orientation::Orientation;
 use crate::stretch::Stretch;
 use crate::{Error, Result, VideoInfo};
 
@@ -33,8 +37,12 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
 pub(crate) struct Ffmpeg {
     stretch: Stretch,
     info: VideoInfo,
-    /// When each frame is shown, in seconds from the start of the file; `None` if the file does not say.
+    /// The number of the video track.
+    stream: usize,
+    /// When each frame is shown, in seconds; `None` if the file does not say, or it cannot be entered at a time.
     times: Option<Vec<f64>>,
+    /// When the file begins, in the same seconds.
+    start: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,6 +56,7 @@ struct Probe {
 
 #[derive(Debug, Deserialize)]
 struct Stream {
+    index: usize,
     codec_name: Option<String>,
     width: Option<usize>,
     height: Option<usize>,
@@ -65,9 +74,21 @@ struct SideData {
 
 #[derive(Debug, Deserialize)]
 struct Packet {
+    stream_index: usize,
     pts_time: Option<String>,
     #[serde(default)]
     flags: String,
+}
+
+impl Packet {
+    /// An edit list may hide it.
+    fn is_shown(&self) -> bool {
+        !self.flags.contains('D')
+    }
+
+    fn time(&self) -> Option<f64> {
+        number(self.pts_time.as_deref())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,18 +105,24 @@ impl Ffmpeg {
             return Err(Error::not_video(path, "the file is empty"));
         }
         let probe = probe(&stretch)?;
-        let Some(stream) = probe.streams.first() else {
+        let Some(stream) = the_video(&probe.streams) else {
             return Err(Error::not_video(path, "ffprobe finds no video track in it"));
         };
         let (Some(width), Some(height)) = (stream.width.filter(|&w| w > 0), stream.height.filter(|&h| h > 0)) else {
             return Err(Error::damaged(path, "ffprobe cannot tell the frame size"));
         };
-        let shown: Vec<&Packet> = probe.packets.iter().filter(|p| !p.flags.contains('D')).collect();
+        let mut shown: Vec<&Packet> = probe.packets.iter().filter(|p| p.stream_index == stream.index && p.is_shown()).collect();
         if shown.is_empty() {
             return Err(Error::not_video(path, "the video track holds no frame"));
         }
+        if stream.codec_name.as_deref().is_some_and(|name| OPEN_GROUPS.contains(&name)) {
+            leave_out_first(&mut shown, lost_at_start(&stretch, stream.index)?);
+            if shown.is_empty() {
+                return Err(Error::damaged(path, "ffmpeg can decode no frame of it"));
+            }
+        }
         let start = probe.format.as_ref().and_then(|f| number(f.start_time.as_deref())).unwrap_or(0.0);
-        let times: Option<Vec<f64>> = shown.iter().map(|p| number(p.pts_time.as_deref()).map(|t| t - start)).collect();
+        let times: Option<Vec<f64>> = shown.iter().map(|p| p.time()).collect();
         let times = times.map(|mut times| {
             times.sort_by(f64::total_cmp);
             times
@@ -109,10 +136,12 @@ impl Ffmpeg {
         let fps = if variable { average.or(declared) } else { declared.or(average) }.unwrap_or(25.0);
         // ffprobe counts counter-clockwise.
         let rotation = stream.side_data_list.iter().find_map(|s| s.rotation).unwrap_or(0.0);
-        let rotation = (-rotation).rem_euclid(360.0).round() as u32 % 360;
-        if !rotation.is_multiple_of(90) {
-            return Err(Error::unsupported(path, format!("it is to be turned by {rotation}°, which is no quarter turn")));
+        // Up to a degree is rounding, and ffmpeg does not turn by it either.
+        let quarters = (-rotation / 90.0).round();
+        if (-rotation - quarters * 90.0).abs() > 1.0 {
+            return Err(Error::unsupported(path, Orientation::refusal(-rotation)));
         }
+        let rotation = quarters.rem_euclid(4.0) as u32 * 90;
         let (width, height) = if rotation % 180 == 90 { (height, width) } else { (width, height) };
         let container = probe.format.and_then(|f| f.format_name).unwrap_or_default();
         let container = container.split(',').next().unwrap_or_default();
@@ -131,9 +160,10 @@ impl Ffmpeg {
             variable_frame_rate: variable,
             decoder: "ffmpeg",
         };
-        // Only these can be entered at a time exactly; others are decoded from the start.
+        // Only these can be entered at a time; others are decoded from the start. So are frames that no time tells apart.
         let seeks = matches!(container, "mp4" | "matroska");
-        Ok(Self { times: times.filter(|_| seeks), info, stretch })
+        let times = times.filter(|times| seeks && times.windows(2).all(|w| w[1] - w[0] > 1e-4));
+        Ok(Self { times, start, stream: stream.index, info, stretch })
     }
 
     pub(crate) fn info(&self) -> &VideoInfo {
@@ -142,40 +172,72 @@ impl Ffmpeg {
 
     pub(crate) fn frames(&self, indices: &[usize]) -> Result<Vec<u8>> {
         let path = &self.info.path;
-        let mut command = command(path, "ffmpeg")?;
-        command.args(["-nostdin", "-v", "error", "-threads", "1"]);
-        // Frames before the first wanted one that ffmpeg decodes and hands on.
-        let mut skipped = 0;
-        if let Some(times) = self.times.as_ref().filter(|_| indices[0] > 0) {
-            // Half way between the frame before and this one: rounding cannot hit the wrong one.
-            let first = indices[0];
-            let to = f64::midpoint(times[first - 1], times[first]);
-            if to > 0.0 {
-                command.args(["-ss", &format!("{to:.6}")]);
-                skipped = first;
-            }
+        // Where ffmpeg enters a file too late, which it does in some, frames are missing, and all is decoded from the start.
+        if let Some(times) = self.times.as_ref().filter(|_| indices[0] > 0)
+            && let Some(pixels) = self.frames_from(times, indices)?
+        {
+            return Ok(pixels);
         }
-        command.arg("-i").arg(url(&self.stretch)).args(["-map", "0:v:0", "-an", "-sn", "-dn"]);
-        let wanted: Vec<String> = ranges(indices, skipped).iter().map(|(a, b)| format!("between(n\\,{a}\\,{b})")).collect();
-        command.args(["-vf", &format!("select={}", wanted.join("+"))]);
-        command.args(passthrough()?);
-        command.args(["-frames:v", &indices.len().to_string(), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]);
-        let len = indices.len() * self.info.width * self.info.height * 3;
-        let (pixels, said) = run(path, command, len)?;
-        if pixels.len() != len {
-            let got = pixels.len() / (self.info.width * self.info.height * 3);
+        let wanted: Vec<String> = ranges(indices).iter().map(|(a, b)| format!("between(n\\,{a}\\,{b})")).collect();
+        let (pixels, said) = self.decode(&[], &wanted.join("+"), indices.len())?;
+        if pixels.len() != indices.len() * self.frame_len() {
+            let got = pixels.len() / self.frame_len();
             let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
             let what = format!("ffmpeg gave {got} of the {} frames asked for, from frame {}{said}", indices.len(), indices[0]);
             return Err(Error::damaged(path, what));
         }
         Ok(pixels)
     }
+
+    /// The frames, decoded from a key frame before the first of them on and told by their `times`. `None`: not all came.
+    fn frames_from(&self, times: &[f64], indices: &[usize]) -> Result<Option<Vec<u8>>> {
+        // Half way between two frames: rounding cannot hit the wrong one.
+        let before = |i: usize| f64::midpoint(times[i - 1], times[i]);
+        let after = |i: usize| times.get(i + 1).map_or(times[i] + 1.0, |next| f64::midpoint(times[i], *next));
+        let to = before(indices[0]) - self.start;
+        if to <= 0.0 {
+            return Ok(None);
+        }
+        let range = |&(a, b): &(usize, usize)| format!("between(t\\,{:.6}\\,{:.6})", before(a), after(b));
+        let wanted: Vec<String> = ranges(indices).iter().map(range).collect();
+        let seek = ["-copyts", "-noaccurate_seek", "-ss", &format!("{to:.6}")];
+        let (pixels, _) = self.decode(&seek, &wanted.join("+"), indices.len())?;
+        Ok(Some(pixels).filter(|pixels| pixels.len() == indices.len() * self.frame_len()))
+    }
+
+    /// The pixels of the first `count` frames for which the expression `wanted` holds, and what ffmpeg said.
+    fn decode(&self, seek: &[&str], wanted: &str, count: usize) -> Result<(Vec<u8>, String)> {
+        let path = &self.info.path;
+        let mut command = command(path, "ffmpeg")?;
+        command.args(["-nostdin", "-v", "error", "-threads", "1"]).args(seek).arg("-i").arg(url(&self.stretch));
+        command.args(["-map", &format!("0:{}", self.stream), "-an", "-sn", "-dn", "-vf", &format!("select={wanted}")]);
+        command.args(passthrough()?);
+        command.args(["-frames:v", &count.to_string(), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]);
+        run(path, command, count * self.frame_len())
+    }
+
+    fn frame_len(&self) -> usize {
+        self.info.width * self.info.height * 3
+    }
 }
 
-/// Ascending indices as ranges from..=to, counted from `skipped`.
-fn ranges(indices: &[usize], skipped: usize) -> Vec<(usize, usize)> {
+/// Codings of still pictures: a track of them beside a video is its cover.
+const STILLS: [&str; 6] = ["png", "mjpeg", "gif", "bmp", "tiff", "webp"];
+
+/// Codings with open groups of pictures. A stream of them may begin with pictures that refer to others before the first, and
+/// that ffmpeg leaves out.
+const OPEN_GROUPS: [&str; 6] = ["h264", "hevc", "mpeg1video", "mpeg2video", "vc1", "wmv3"];
+
+/// The track that is the video: pictures of a cover are not.
+fn the_video(streams: &[Stream]) -> Option<&Stream> {
+    let is_still = |stream: &&Stream| stream.codec_name.as_deref().is_some_and(|name| STILLS.contains(&name));
+    streams.iter().find(|stream| !is_still(stream)).or_else(|| streams.first())
+}
+
+/// Ascending indices as ranges from..=to.
+fn ranges(indices: &[usize]) -> Vec<(usize, usize)> {
     let mut out: Vec<(usize, usize)> = Vec::new();
-    for index in indices.iter().map(|i| i - skipped) {
+    for &index in indices {
         match out.last_mut() {
             Some((_, to)) if *to + 1 == index => *to = index,
             _ => out.push((index, index)),
@@ -236,10 +298,10 @@ fn run(path: &Path, mut command: Command, expected: usize) -> Result<(Vec<u8>, S
 fn probe(stretch: &Stretch) -> Result<Probe> {
     let path = &stretch.path;
     let mut command = command(path, "ffprobe")?;
-    command.args(["-v", "error", "-select_streams", "v:0", "-of", "json", "-show_entries"]);
+    command.args(["-v", "error", "-select_streams", "V", "-of", "json", "-show_entries"]);
     command.arg(
-        "stream=codec_name,width,height,avg_frame_rate,r_frame_rate,time_base:stream_side_data=rotation:\
-         format=format_name,start_time:packet=pts_time,flags",
+        "stream=index,codec_name,width,height,avg_frame_rate,r_frame_rate,time_base:stream_side_data=rotation:\
+         format=format_name,start_time:packet=stream_index,pts_time,flags",
     );
     command.arg(url(stretch));
     let (json, said) = run(path, command, 1 << 16)?;
@@ -277,6 +339,6 @@ mod tests {
 
     #[test]
     fn neighbours_join_to_ranges() {
-        assert_eq!(ranges(&[3, 4, 5, 9, 11, 12], 3), [(0, 2), (6, 6), (8, 9)]);
+        assert_eq!(ranges(&[3, 4, 5, 9, 11, 12]), [(3, 5), (9, 9), (11, 12)]);
     }
 }

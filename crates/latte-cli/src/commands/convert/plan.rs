@@ -1,0 +1,240 @@
+//! What of an input is written, and what is said beside the tensors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use latte::model::t2v::{LatteT2v, T2vConfig};
+use latte::model::{Hints, Latte};
+use latte::weights::{
+    CONFIG, DESCRIPTION, FileKind, Pretrained, TEXTS, TensorSource, WeightFiles, WeightKind, write_atomically, write_weights,
+};
+use latte_train::{Assumed, ModelCard, Told, read_card};
+use serde_json::Value;
+
+use super::{Args, Kind};
+use crate::failure::bad_input;
+use crate::terminal::note;
+
+/// What is written, and whose it is.
+pub(super) struct Plan {
+    pub(super) names: Vec<String>,
+    /// What this program says of the model.
+    description: Option<Value>,
+    /// The same as a safetensors file has it in its header.
+    text: Option<String>,
+    /// The `config.json` of a diffusers folder.
+    config: Option<Value>,
+    /// Texts that the input has beside its tensors.
+    texts: BTreeMap<String, String>,
+    /// The key in a file of PyTorch that the tensors lie under.
+    part: Option<String>,
+}
+
+/// Under which other programs look in a safetensors header, and what they expect there.
+const FORMAT: (&str, &str) = ("format", "pt");
+
+impl Plan {
+    pub(super) fn of(weights: &Pretrained, args: &Args) -> anyhow::Result<Self> {
+        match weights.kind() {
+            _ if weights.files().is_described() => own(weights, args),
+            WeightKind::Latte => latte(weights, args),
+            WeightKind::LatteT2v => text_to_video(weights, args),
+            other => {
+                note(&format!("{}: {other}; copied as it is", weights.files().path().display()));
+                plain(weights)
+            }
+        }
+    }
+
+    /// Writes tensors and what is said of them.
+    pub(super) fn write(&self, weights: &Pretrained, kind: Kind, output: &Path) -> anyhow::Result<()> {
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let read = |name: &str| weights.raw(name);
+        match kind {
+            Kind::Safetensors => write_weights(output, &self.safetensors(true), &names, &read)?,
+            Kind::Pt => write_weights(output, &self.torch(), &names, &read)?,
+            Kind::Diffusers => {
+                let Some(config) = &self.config else { return Err(no_class(weights, output)) };
+                // The library of text encoders looks for another name than that of the other parts.
+                let file = if weights.kind() == WeightKind::T5 { "model" } else { "diffusion_pytorch_model" };
+                let file = output.join(format!("{file}.safetensors"));
+                check_folder(output, &file)?;
+                std::fs::create_dir_all(output).map_err(|e| bad_input(format!("{}: {e}", output.display())))?;
+                write_weights(&file, &self.safetensors(false), &names, &read)?;
+                write_atomically(&output.join(CONFIG), format!("{config:#}\n").as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn safetensors(&self, with_config: bool) -> FileKind {
+        let mut metadata = self.texts.clone();
+        if let Some(description) = &self.description {
+            // The text as it is in the input, where there is one: reading and writing may round the last bit of a number.
+            metadata.insert(DESCRIPTION.into(), self.text.clone().unwrap_or_else(|| description.to_string()));
+        } else {
+            metadata.insert(FORMAT.0.into(), FORMAT.1.into());
+        }
+        if let Some(config) = self.config.as_ref().filter(|_| with_config) {
+            metadata.insert(CONFIG.into(), config.to_string());
+        }
+        FileKind::Safetensors { metadata }
+    }
+
+    fn torch(&self) -> FileKind {
+        let mut values = BTreeMap::new();
+        values.extend(self.description.clone().map(|value| (DESCRIPTION.to_string(), value)));
+        values.extend(self.config.clone().map(|value| (CONFIG.to_string(), value)));
+        if !self.texts.is_empty() {
+            let texts = self.texts.iter().map(|(key, text)| (key.clone(), Value::from(text.as_str()))).collect();
+            values.insert(TEXTS.into(), Value::Object(texts));
+        }
+        match &self.part {
+            part if values.is_empty() => FileKind::Torch { part: part.clone() },
+            part => FileKind::TorchWithValues { part: part.clone().unwrap_or_else(|| "state_dict".into()), values },
+        }
+    }
+}
+
+/// Weights with a description of this program's trainer.
+fn own(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
+    let wrong = |what: String| bad_input(format!("{}: {what}", args.input.display()));
+    let card: ModelCard = read_card(weights.files())?;
+    let told = [
+        ("heads", args.heads.is_some_and(|heads| heads != card.model.num_heads), card.model.num_heads.to_string()),
+        (
+            "prediction",
+            args.prediction.is_some_and(|p| card.diffusion.prediction != p.into()),
+            format!("{:?}", card.diffusion.prediction),
+        ),
+        (
+            "variance",
+            args.variance.is_some_and(|v| card.diffusion.variance != v.into()),
+            format!("{:?}", card.diffusion.variance),
+        ),
+        ("fps", args.fps.is_some_and(|fps| fps.to_bits() != card.fps.to_bits()), card.fps.to_string()),
+    ];
+    if let Some((option, _, written)) = told.iter().find(|(_, differs, _)| *differs) {
+        return Err(wrong(format!("--{option}: the file itself says {written}; leave the option out")));
+    }
+    let description = weights.files().description()?;
+    planned(&Latte::new(card.model.clone())?, weights, &card, description, args)
+}
+
+/// Weights of a class model that say nothing of themselves, such as the official ones.
+fn latte(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
+    let told = Told {
+        hints: Hints { num_heads: args.heads, input_size: None },
+        prediction: args.prediction.map(Into::into),
+        variance: args.variance.map(Into::into),
+        fps: args.fps,
+    };
+    let assumed = Assumed::of(weights, told)?;
+    note(&assumed.note(&args.input));
+    let card = &assumed.card;
+    planned(&Latte::new(card.model.clone())?, weights, card, Some(serde_json::to_value(card)?), args)
+}
+
+fn planned(
+    model: &Latte,
+    weights: &Pretrained,
+    card: &ModelCard,
+    description: Option<Value>,
+    args: &Args,
+) -> anyhow::Result<Plan> {
+    let report = model.fit(weights);
+    let mut names = weights.names();
+    if !report.is_complete() {
+        if !args.lenient {
+            return Err(bad_input(format!(
+                "{}: the tensors do not fit the model: {report}; --lenient leaves them out",
+                args.input.display()
+            )));
+        }
+        note(&format!("{}: {report}", args.input.display()));
+        names.retain(|name| !report.ignored.contains(name) && !report.wrong_shape.iter().any(|(wrong, ..)| wrong == name));
+    }
+    let part = Some(if card.ema { "ema" } else { "model" }.into());
+    let text = weights.files().metadata().get(DESCRIPTION).cloned();
+    Ok(Plan { names, description, text, config: weights.files().config()?, texts: texts(weights.files()), part })
+}
+
+/// Text-to-video weights, of the official repository or of diffusers, which have the same names.
+fn text_to_video(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
+    let wrong = |what: String| bad_input(format!("{}: {what}", args.input.display()));
+    let written = weights.files().config()?;
+    let config = match &written {
+        Some(config) => T2vConfig::from_json(config),
+        None => T2vConfig::from_weights(weights, args.heads),
+    };
+    let config = config.map_err(|e| wrong(e.to_string()))?;
+    if let Some(heads) = args.heads.filter(|heads| *heads != config.num_attention_heads) {
+        let what = format!("--heads {heads}: its configuration says {}; leave the option out", config.num_attention_heads);
+        return Err(wrong(what));
+    }
+    if written.is_none() {
+        note(&format!(
+            "{}: it has no {CONFIG}; taken as in Latte-1: {} heads, sample_size {}, video_length {}, norm_eps {}",
+            args.input.display(),
+            config.num_attention_heads,
+            config.sample_size,
+            config.video_length,
+            config.norm_eps
+        ));
+    }
+    let model = LatteT2v::new(config)?;
+    let mut names = weights.names();
+    if let Err(what) = model.check(weights) {
+        if !args.lenient {
+            return Err(wrong(format!("{what}; --lenient leaves out what does not fit")));
+        }
+        note(&format!("{}: {what}", args.input.display()));
+        let fits =
+            |name: &String| model.parameters().iter().any(|p| p.name == *name && weights.shape(name).as_ref() == Some(&p.shape));
+        names.retain(fits);
+    }
+    let config = written.unwrap_or_else(|| model.config().to_diffusers());
+    let texts = texts(weights.files());
+    Ok(Plan { names, description: None, text: None, config: Some(config), texts, part: Some("ema".into()) })
+}
+
+/// Tensors of no model that there are rules for.
+fn plain(weights: &Pretrained) -> anyhow::Result<Plan> {
+    let config = weights.files().config()?;
+    let texts = texts(weights.files());
+    Ok(Plan { names: weights.names(), description: None, text: None, config, texts, part: None })
+}
+
+/// The input's texts without those that are written anew.
+fn texts(files: &WeightFiles) -> BTreeMap<String, String> {
+    let mut texts = files.metadata().clone();
+    texts.retain(|key, text| ![DESCRIPTION, CONFIG].contains(&key.as_str()) && (key.as_str(), text.as_str()) != FORMAT);
+    texts
+}
+
+/// Diffusers has a class for text-to-video weights alone.
+pub(super) fn no_class(weights: &Pretrained, output: &Path) -> anyhow::Error {
+    bad_input(format!(
+        "{}: diffusers has no class for {}, only for text-to-video weights; use --to pt or --to safetensors",
+        output.display(),
+        weights.kind()
+    ))
+}
+
+/// Whether `file` would be what is read of the folder, rather than weights that lie there already.
+fn check_folder(folder: &Path, file: &Path) -> anyhow::Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    let is_weights = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        [".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".index.json"].iter().any(|end| name.ends_with(end))
+    };
+    let other = entries.flatten().map(|entry| entry.path()).find(|path| path != file && is_weights(path));
+    match other {
+        Some(other) => Err(bad_input(format!(
+            "{}: has the weights {} already, and two sets of weights in a folder are one too many; write into an empty folder",
+            folder.display(),
+            other.file_name().unwrap_or_default().display()
+        ))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,137 @@
+//! Ctrl-C and requests to terminate, where work can be stopped well; and the exit code of a program that was stopped.
+//!
+//! Commands that do not listen are ended by the system, which shells report with the same codes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use anyhow::Context;
+
+use crate::terminal::note;
+
+/// What shells add to a signal's number.
+const SIGNALLED: i32 = 128;
+/// Ctrl-C's number.
+const INTERRUPT: i32 = 2;
+
+/// Work ended early because a signal asked for it. What was done has been said and saved.
+#[derive(Debug)]
+pub(crate) struct Interrupted(i32);
+
+impl Interrupted {
+    /// The exit code: 130 after Ctrl-C, 143 after a request to terminate.
+    pub(crate) fn exit_code(&self) -> u8 {
+        u8::try_from(SIGNALLED + self.0).unwrap_or(1)
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped by signal {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Whether the program has been asked to stop. Asked while nothing could be saved, or twice, the program ends at once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interrupt {
+    stop: Arc<AtomicBool>,
+    /// The signal that asked; 0 for none.
+    signal: Arc<AtomicI32>,
+    /// Whether work is under way that is to be finished and saved first.
+    saves: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Listens for Ctrl-C, for a request to terminate, and for the end of the terminal.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses to tell of them.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let interrupt = Self::default();
+        let asked = interrupt.clone();
+        listen(move |signal| asked.asked(signal)).context("cannot listen for Ctrl-C")?;
+        Ok(interrupt)
+    }
+
+    /// Does work that looks at the flag and then saves: only a second signal ends it at once.
+    pub(crate) fn while_saving<T>(&self, work: impl FnOnce(&AtomicBool) -> T) -> T {
+        self.saves.store(true, Ordering::SeqCst);
+        let done = work(&self.stop);
+        self.saves.store(false, Ordering::SeqCst);
+        done
+    }
+
+    /// The error that ends a program that was stopped.
+    pub(crate) fn error(&self) -> anyhow::Error {
+        Interrupted(match self.signal.load(Ordering::SeqCst) {
+            0 => INTERRUPT,
+            signal => signal,
+        })
+        .into()
+    }
+
+    fn asked(&self, signal: i32) {
+        self.signal.store(signal, Ordering::SeqCst);
+        if self.stop.swap(true, Ordering::SeqCst) || !self.saves.load(Ordering::SeqCst) {
+            end_at_once(SIGNALLED + signal);
+        }
+        note("stopping: this step is finished and saved first (Ctrl-C again ends at once, without saving)");
+    }
+}
+
+#[expect(clippy::exit, reason = "the user asked for it; files are written whole or not at all")]
+fn end_at_once(code: i32) {
+    std::process::exit(code);
+}
+
+#[cfg(unix)]
+fn listen(asked: impl Fn(i32) + Send + 'static) -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+    let mut signals = vec![SIGINT, SIGTERM];
+    // `nohup` has it ignored, and that is what was wanted.
+    if !is_ignored(SIGHUP) {
+        signals.push(SIGHUP);
+    }
+    let mut signals = signal_hook::iterator::Signals::new(signals)?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            asked(signal);
+        }
+    })?;
+    Ok(())
+}
+
+/// Whether this process ignores a signal, where the system tells (Linux).
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| (mask >> (signal - 1)) & 1 == 1)
+}
+
+#[cfg(not(unix))]
+fn listen(asked: impl Fn(i32) + Send + 'static) -> anyhow::Result<()> {
+    Ok(ctrlc::set_handler(move || asked(INTERRUPT))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_shells() {
+        let interrupt = Interrupt::default();
+        let code = |interrupt: &Interrupt| interrupt.error().downcast_ref::<Interrupted>().map(Interrupted::exit_code);
+        assert_eq!(code(&interrupt), Some(130));
+        interrupt.while_saving(|stop| {
+            interrupt.asked(15);
+            assert!(stop.load(Ordering::SeqCst));
+        });
+        assert_eq!(code(&interrupt), Some(143));
+    }
+}

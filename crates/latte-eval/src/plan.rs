@@ -1,0 +1,188 @@
+//! What is refused of a number before a detector looks at the first clip: the work of hours must not end with a count that was known.
+
+use crate::clips::SetReport;
+use crate::features::FeatureSet;
+use crate::judge::{Extras, SetFeatures, check_protocol};
+use crate::metric::{
+    Covariance, check_extrapolated, check_neighbours, check_pairs, check_resamples, check_splits, check_unbiased,
+};
+use crate::protocol::{Protocol, Statistic};
+use crate::{Error, Result};
+
+/// Fewer clips give no number that is worth anything.
+const FEWEST: usize = 64;
+
+/// A set as far as it is known before its features are.
+#[derive(Debug, Clone, Copy)]
+pub enum Planned<'a> {
+    /// Clips that are listed.
+    Clips(&'a SetReport),
+    /// What lies in a file.
+    File(&'a SetFeatures),
+}
+
+impl<'a> Planned<'a> {
+    fn report(self) -> &'a SetReport {
+        match self {
+            Self::Clips(report) => report,
+            Self::File(set) => set.report(),
+        }
+    }
+
+    fn features(self) -> Option<&'a FeatureSet> {
+        match self {
+            Self::File(SetFeatures::Each(set)) => Some(set),
+            _ => None,
+        }
+    }
+
+    fn is_moments(self) -> bool {
+        matches!(self, Self::File(SetFeatures::Moments(..)))
+    }
+}
+
+/// Refuses what [`judge`](crate::judge::judge) would refuse of these sets, as far as their features do not decide it.
+///
+/// # Errors
+///
+/// If the sets do not belong together or to the protocol, are too small for what is asked for, or cannot give it.
+pub fn check(protocol: &Protocol, real: Option<Planned<'_>>, fake: Planned<'_>, extras: &Extras) -> Result<()> {
+    needs(protocol, real.is_some())?;
+    if fake.is_moments() {
+        return Err(only_moments(fake.report()));
+    }
+    if let Some(real) = real.filter(|real| real.is_moments())
+        && !matches!(protocol.statistic, Statistic::Frechet { .. })
+    {
+        return Err(needs_features(protocol, real.report()));
+    }
+    for (set, sampling, role) in [(Some(fake), Some(&protocol.fake), "generated"), (real, protocol.real.as_ref(), "real")] {
+        if let (Some(features), Some(sampling)) = (set.and_then(Planned::features), sampling) {
+            check_protocol(protocol, sampling, features, role)?;
+        }
+    }
+    if let Some(real) = real {
+        same_size(real.report(), fake.report())?;
+    }
+    let counted = real.filter(|real| !real.is_moments());
+    too_few(protocol, "generated", fake.report(), extras)?;
+    if let Some(real) = counted {
+        too_few(protocol, "real", real.report(), extras)?;
+    }
+    let fewest = counted.map_or(usize::MAX, |real| real.report().clips).min(fake.report().clips);
+    match &protocol.statistic {
+        Statistic::Frechet { covariance } => {
+            if *covariance == Covariance::Unbiased {
+                check_unbiased(fewest)?;
+            }
+            if counted.is_some() {
+                extras.neighbours.map_or(Ok(()), |neighbours| check_neighbours(neighbours, fewest))?;
+                extras.resamples.map_or(Ok(()), check_resamples)?;
+                if extras.infinity {
+                    check_extrapolated(fake.report().clips)?;
+                }
+            }
+            Ok(())
+        }
+        Statistic::Kernel(_) => check_pairs(fewest),
+        Statistic::InceptionScore { splits, .. } => check_splits(fewest, *splits),
+    }
+}
+
+/// Whether the protocol compares with real clips if there are some.
+pub(crate) fn needs(protocol: &Protocol, has_real: bool) -> Result<()> {
+    if protocol.task.needs_real() == has_real {
+        return Ok(());
+    }
+    let what =
+        if has_real { "compares with no real clips; leave them out" } else { "compares with real clips, and there are none" };
+    Err(Error::refused(protocol.task.name(), what))
+}
+
+/// Of generated clips more must be known.
+pub(crate) fn only_moments(report: &SetReport) -> Error {
+    let what = "only mean and covariance; of the generated clips features are needed: give the clips themselves";
+    Error::refused(report.path.display().to_string(), what)
+}
+
+/// Of real clips more must be known than their mean and covariance.
+pub(crate) fn needs_features(protocol: &Protocol, report: &SetReport) -> Error {
+    let what =
+        format!("only mean and covariance, and {} needs features of every clip; give the clips themselves", protocol.task.name());
+    Error::refused(report.path.display().to_string(), what)
+}
+
+/// What the items of a set are called, and how many are usual.
+pub(crate) fn items(protocol: &Protocol) -> (&'static str, &'static str) {
+    if protocol.frames == 1 { ("frames", "50,000") } else { ("clips", "2048") }
+}
+
+/// Refuses sets that are too small for a number that means anything.
+pub(crate) fn too_few(protocol: &Protocol, role: &str, report: &SetReport, extras: &Extras) -> Result<()> {
+    let n = report.clips;
+    if n >= FEWEST || extras.allow_few {
+        return Ok(());
+    }
+    let (items, usual) = items(protocol);
+    let more = if role == "real" { "Take" } else { "Generate" };
+    let what = format!(
+        "{n} {items}; {} of fewer than {FEWEST} says nothing. {more} more (usual are {usual}), or measure these all the same, for a \
+         trial, with --allow-few",
+        protocol.task.name()
+    );
+    Err(Error::refused(format!("{role} set {}", report.path.display()), what))
+}
+
+/// Refuses frames of two sizes.
+pub(crate) fn same_size(real: &SetReport, fake: &SetReport) -> Result<()> {
+    match (real.frame_size, fake.frame_size) {
+        (Some([h, w]), Some([fh, fw])) if (h, w) != (fh, fw) => {
+            let what = format!(
+                "real ones have {w} × {h} pixels, generated ones {fw} × {fh}: the distance would measure the resizing; give one size \
+                 that both are brought to (--size)"
+            );
+            Err(Error::refused("frames", what))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::tests::set;
+    use crate::protocol::Task;
+
+    fn report(clips: usize) -> SetReport {
+        set(clips).origin.set
+    }
+
+    fn said(task: Task, real: Option<&SetReport>, fake: &SetReport, extras: Extras) -> String {
+        let stride = matches!(task, Task::Fvd | Task::Kvd).then_some(1);
+        let protocol = Protocol::named("latte", task, stride).unwrap();
+        check(&protocol, real.map(Planned::Clips), Planned::Clips(fake), &extras)
+            .map_or_else(|e| e.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn counts_are_refused_before_there_are_features() {
+        let few = Extras { allow_few: true, ..Extras::default() };
+        let fvd = |real: usize, fake: usize, extras: Extras| said(Task::Fvd, Some(&report(real)), &report(fake), extras);
+        assert_eq!(fvd(64, 64, Extras::default()), "");
+        for (real, fake, role) in [(63, 300, "real set"), (300, 63, "generated set")] {
+            let said = fvd(real, fake, Extras::default());
+            assert!(said.contains(role) && said.contains("63 clips") && said.contains("--allow-few"), "{said}");
+            assert_eq!(fvd(real, fake, few), "");
+        }
+        assert!(fvd(3, 300, Extras { neighbours: Some(3), ..few }).contains("3 neighbours of 3 items"));
+        assert!(fvd(300, 300, Extras { resamples: Some(19), ..few }).contains("at least 20"));
+        assert!(fvd(300, 44, Extras { infinity: true, ..few }).contains("at least 45"));
+        assert!(said(Task::Kvd, Some(&report(1)), &report(9), few).contains("at least two"));
+        assert!(said(Task::Is, None, &report(1), few).contains("cannot be split"));
+        let other = SetReport { frame_size: Some([8, 9]), ..report(64) };
+        let said_of_sizes = said(Task::Fvd, Some(&report(64)), &other, few);
+        assert!(said_of_sizes.contains("9 × 8") && said_of_sizes.contains("--size"), "{said_of_sizes}");
+        assert!(said(Task::Fvd, None, &report(64), few).contains("there are none"));
+        assert!(said(Task::Is, Some(&report(64)), &report(64), few).contains("leave them out"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Whether a run could train on its data, and what is wrong with that.
+
+use std::path::PathBuf;
+
+use latte_video::dataset::{
+    Expected, Finding, ImageList, Index, IndexEntry, ScanOptions, ScanProgress, Severity, Signature, check, check_files,
+    check_images, scan,
+};
+
+use crate::config::{ConditionKind, TrainConfig};
+use crate::error::Result;
+use crate::latents::Manifest;
+use crate::source::try_data;
+
+/// How many images of a list are read.
+const IMAGE_SAMPLES: usize = 200;
+
+/// What was found out about the data of a run.
+#[derive(Debug)]
+pub struct DataCheck {
+    /// The videos.
+    pub index: Index,
+    /// What is wrong, worst first. An error is among it exactly if the run could not train.
+    pub findings: Vec<Finding>,
+    /// The list of the images of joint training, and how many it has.
+    pub images: Option<(PathBuf, usize)>,
+}
+
+/// Looks at all that `config` trains on: at the videos, at what `data.index` says of them, or at the latent cache. Whether the run
+/// could train is not judged here: it is tried, on the way of the run itself.
+///
+/// # Errors
+///
+/// If `progress` gives one; it is called for every video that is looked at.
+pub fn check_data(
+    config: &TrainConfig,
+    options: ScanOptions,
+    progress: &mut dyn FnMut(ScanProgress<'_>) -> latte_video::Result<()>,
+) -> Result<DataCheck> {
+    let data = &config.data;
+    let mut findings = Vec::new();
+    let index = match look(config, options, &mut findings, progress) {
+        Ok(index) => index,
+        // Training says the same below, where it uses what cannot be read.
+        Err(e) => {
+            findings.push(Finding { severity: Severity::Warning, what: e.to_string() });
+            Index { layout: data.layout, root: data.path.clone(), classes: Vec::new(), entries: Vec::new() }
+        }
+    };
+    if !index.entries.is_empty() {
+        findings.extend(check(&index, &expected(config)));
+    }
+    let images = match (&data.image_list, &data.image_path) {
+        (Some(list), Some(folder)) if data.joint_images > 0 && data.latents.is_none() => {
+            match ImageList::read(data.layout, list, folder, &index.classes) {
+                Ok(images) => {
+                    findings.extend(check_images(&images, Some(data.size.height_width()), IMAGE_SAMPLES));
+                    Some((list.clone(), images.len()))
+                }
+                Err(e) => {
+                    findings.push(Finding { severity: Severity::Warning, what: e.to_string() });
+                    None
+                }
+            }
+        }
+        _ => None,
+    };
+    settle(&mut findings, try_data(config).err().map(|e| e.to_string()));
+    Ok(DataCheck { index, findings, images })
+}
+
+/// What is known about the videos, and what is noticed on the way.
+fn look(
+    config: &TrainConfig,
+    options: ScanOptions,
+    findings: &mut Vec<Finding>,
+    progress: &mut dyn FnMut(ScanProgress<'_>) -> latte_video::Result<()>,
+) -> Result<Index> {
+    let data = &config.data;
+    if let Some(folder) = &data.latents {
+        let Manifest { header, videos } = Manifest::read(folder)?;
+        let entries = videos.into_iter().map(|video| IndexEntry {
+            name: video.name,
+            place: None,
+            label: video.label,
+            caption: video.caption,
+            signature: Signature { bytes: video.bytes, modified: 0 },
+            video: video.video,
+            hash: None,
+            error: video.error,
+        });
+        return Ok(Index { layout: header.layout, root: header.root, classes: header.classes, entries: entries.collect() });
+    }
+    if let Some(file) = &data.index {
+        let index = Index::read(file)?;
+        match check_files(&index, &data.location()) {
+            Ok(found) => findings.extend(found),
+            // Training does not list the videos again.
+            Err(e) => findings.push(Finding { severity: Severity::Warning, what: format!("the data set cannot be listed: {e}") }),
+        }
+        return Ok(index);
+    }
+    let scanned = scan(&data.location(), &[], options, progress)?;
+    findings.extend(scanned.skipped.finding());
+    Ok(scanned.index)
+}
+
+fn expected(config: &TrainConfig) -> Expected {
+    let data = &config.data;
+    // Latents have their size already.
+    let size = data.latents.is_none().then(|| data.size.height_width());
+    let num_classes = if config.model.condition == ConditionKind::Class { config.model.num_classes } else { None };
+    Expected { window: data.window(), transform: data.transform, size, num_classes }
+}
+
+/// Makes errors of findings and of what the run would say exactly if it would say something.
+fn settle(findings: &mut Vec<Finding>, refusal: Option<String>) {
+    match refusal {
+        Some(what) => {
+            findings.retain(|finding| finding.what != what);
+            findings.push(Finding { severity: Severity::Error, what });
+        }
+        None => findings.iter_mut().for_each(|finding| finding.severity = Severity::Warning),
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+}

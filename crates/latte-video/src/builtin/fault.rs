@@ -1,0 +1,52 @@
+//! Why a file or a picture cannot be decoded: damage is told apart from what a decoder does not know.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::Error;
+
+/// What went wrong, in words, before the file's name is added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The file is damaged: no other decoder may make up what is missing.
+    Damaged(String),
+    /// It may be whole, but has something that this decoder does not know: another may.
+    Unsupported(String),
+}
+
+impl Fault {
+    pub(super) fn of(self, path: &Path) -> Error {
+        match self {
+            Self::Damaged(what) => Error::damaged(path, what),
+            Self::Unsupported(what) => Error::unsupported(path, what),
+        }
+    }
+
+    /// Says first where it is.
+    pub(super) fn at(self, place: &str) -> Self {
+        match self {
+            Self::Damaged(what) => Self::Damaged(format!("{place}: {what}")),
+            Self::Unsupported(what) => Self::Unsupported(format!("{place}: {what}")),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Damaged(what) | Self::Unsupported(what)) = self;
+        f.write_str(what)
+    }
+}
+
+/// What is not said to be unknown is damage.
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self::Damaged(what)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(what: &str) -> Self {
+        Self::Damaged(what.into())
+    }
+}

@@ -1,0 +1,140 @@
+//! How a stream begins: which of its first pictures ffmpeg gives no frame for.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::{Packet, command, number, run, url};
+use crate::stretch::Stretch;
+use crate::{Error, Result};
+
+/// Coded pictures and the frames that become of them, in the order in which ffprobe meets them.
+#[derive(Debug, Default, Deserialize)]
+struct Start {
+    #[serde(default)]
+    packets_and_frames: Vec<Event>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Event {
+    Packet {
+        pts_time: Option<String>,
+        #[serde(default)]
+        flags: String,
+    },
+    Frame {
+        best_effort_timestamp_time: Option<String>,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// How many of the first coded pictures, in order of presentation, ffmpeg gives no frame for.
+pub(super) fn lost_at_start(stretch: &Stretch, stream: usize) -> Result<usize> {
+    let path = &stretch.path;
+    let mut num_packets = 64;
+    loop {
+        let mut command = command(path, "ffprobe")?;
+        command.args(["-v", "error", "-threads", "1", "-select_streams", &stream.to_string(), "-of", "json"]);
+        command.args(["-read_intervals", &format!("%+#{num_packets}"), "-show_entries"]);
+        command.arg("packet=pts_time,flags:frame=best_effort_timestamp_time").arg(url(stretch));
+        let (json, _) = run(path, command, 1 << 16)?;
+        let start: Start =
+            serde_json::from_slice(&json).map_err(|e| Error::ffmpeg(path, format!("ffprobe's answer is not clear: {e}")))?;
+        if let Some(lost) = start.lost(num_packets) {
+            return Ok(lost);
+        }
+        num_packets *= 8;
+    }
+}
+
+impl Start {
+    /// How many of the first pictures become no frame, if `num_packets` coded pictures are enough to tell.
+    fn lost(&self, num_packets: usize) -> Option<usize> {
+        // So many pictures after the first frame ffmpeg surely gives out what it has: what is cut off behind that is no loss.
+        const DELAY: usize = 32;
+        let (mut shown, mut frames, mut read, mut first_frame) = (Vec::new(), Vec::new(), 0, None);
+        for event in &self.packets_and_frames {
+            match event {
+                Event::Packet { pts_time, flags } => {
+                    read += 1;
+                    if !flags.contains('D') {
+                        shown.push(number(pts_time.as_deref()));
+                    }
+                }
+                Event::Frame { best_effort_timestamp_time: time } => {
+                    first_frame.get_or_insert(read);
+                    frames.push(number(time.as_deref()));
+                }
+                Event::Other => {}
+            }
+        }
+        let is_all = read < num_packets;
+        if !is_all && first_frame.is_none_or(|at| at + DELAY > read) {
+            return None;
+        }
+        let missing = shown.len().saturating_sub(frames.len());
+        let Some(first) = frames.iter().flatten().copied().reduce(f64::min) else { return Some(missing) };
+        // Others that are missing are damage, which shows where they are asked for.
+        let before = shown.iter().flatten().filter(|&&time| time < first - 1e-6).count();
+        let timeless = |times: &[Option<f64>]| times.iter().filter(|time| time.is_none()).count();
+        Some(missing.min(before + timeless(&shown).saturating_sub(timeless(&frames))))
+    }
+}
+
+/// Takes the first `count` pictures, in order of presentation, out of `shown`. Those without a time are before all others: so a
+/// container gives out what it cannot count.
+pub(super) fn leave_out_first(shown: &mut Vec<&Packet>, count: usize) {
+    if count == 0 {
+        return;
+    }
+    let mut order: Vec<usize> = (0..shown.len()).collect();
+    let time = |&i: &usize| shown[i].time().unwrap_or(f64::NEG_INFINITY);
+    order.sort_by(|a, b| time(a).total_cmp(&time(b)));
+    let lost: BTreeSet<usize> = order.into_iter().take(count).collect();
+    let mut index = 0;
+    shown.retain(|_| {
+        index += 1;
+        !lost.contains(&(index - 1))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Start;
+
+    fn lost(events: &str, num_packets: usize) -> Option<usize> {
+        // `p3`: a coded picture of that time; `f3`: a frame; without a number: of no time; `d3`: one that an edit list hides.
+        let event = |e: &str| {
+            let (kind, time) = e.split_at(1);
+            let (kind, field, flags) = match kind {
+                "f" => ("frame", "best_effort_timestamp_time", ""),
+                "d" => ("packet", "pts_time", "KD"),
+                _ => ("packet", "pts_time", "K_"),
+            };
+            let time = if time.is_empty() { String::new() } else { format!(", \"{field}\": \"{time}\"") };
+            format!("{{\"type\": \"{kind}\", \"flags\": \"{flags}\"{time}}}")
+        };
+        let events: Vec<String> = events.split(' ').map(event).collect();
+        let start: Start = serde_json::from_str(&format!("{{\"packets_and_frames\": [{}]}}", events.join(", "))).unwrap();
+        start.lost(num_packets)
+    }
+
+    #[test]
+    fn frames_that_are_lost_at_the_start_are_counted() {
+        assert_eq!(lost("p0 p2 f0 p1 f1 f2", 64), Some(0));
+        assert_eq!(lost("p3 p1 p2 p4 f3 f4", 64), Some(2));
+        // Those before the first have no time; an edit list hides one.
+        assert_eq!(lost("p0 p p p1 f0 f1", 64), Some(2));
+        assert_eq!(lost("d0 p1 p2 f1 f2", 64), Some(0));
+        // No times at all.
+        assert_eq!(lost("p p p f f", 64), Some(1));
+        // One that is missing later is damage.
+        assert_eq!(lost("p0 p1 p2 p3 f0 f1 f3", 64), Some(0));
+        // Whether all is there cannot be told yet.
+        assert_eq!(lost("p0 p1 p2", 3), None);
+        assert_eq!(lost("p0 p1 f0 f1", 2), None);
+        assert_eq!(lost("p0 p1", 64), Some(2));
+    }
+}

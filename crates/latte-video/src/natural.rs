@@ -1,0 +1,126 @@
+//! Names of files in the order in which people number them.
+//!
+//! A name without its ending is a sequence of letters and numbers. It is compared from left to right: a run of digits with a run of
+//! digits as the numbers that they are, of any length; a letter with a letter, upper and lower case alike; where one name ends, it
+//! is first (`img` before `img (1)`). Names that are the same so far (`1`, `01`) are in the order of their bytes.
+//!
+//! Two numbers with a dot between them (`1.5`, but not `1.5.2`) may be two counters, of which `1.10` is the tenth, or a fraction,
+//! of which `1.25` comes before `1.5`. What all names of a folder have at that place tells: where some have more digits behind the
+//! dot than others, they are fractions if a longer one begins with a 0 (no counter goes from `1` to `04`), or if none of two
+//! and more digits ends with a 0 (a counter would come by `10`, while a fraction is written without zeros at its end). So `0.9`
+//! is before `0.10`, and `0.04`, `0.2`, `0.24` are in this order.
+
+use std::cmp::Ordering;
+use std::path::PathBuf;
+
+/// Sorts files of one folder.
+pub(crate) fn sort(files: &mut Vec<PathBuf>) {
+    let stems: Vec<String> =
+        files.iter().map(|file| file.file_stem().unwrap_or_default().to_string_lossy().into_owned()).collect();
+    let fractions = fractions(&stems);
+    let mut order: Vec<(Vec<Token<'_>>, PathBuf)> =
+        stems.iter().map(|stem| tokens(stem, &fractions)).zip(std::mem::take(files)).collect();
+    order.sort_by(|(a, first), (b, second)| compare(a, b).then_with(|| first.cmp(second)));
+    files.extend(order.into_iter().map(|(_, file)| file));
+}
+
+/// A part of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token<'a> {
+    /// One letter, small.
+    Letter(char),
+    /// A dot between two numbers that are no fraction: behind every letter, so that `1_a` is before `1.5_a`.
+    Dot,
+    /// Digits, without zeros in front; and those behind the dot of a fraction, without zeros behind.
+    Number(&'a str, &'a str),
+}
+
+fn compare(a: &[Token<'_>], b: &[Token<'_>]) -> Ordering {
+    let parts = a.iter().zip(b).map(|(a, b)| match (a, b) {
+        (Token::Letter(a), Token::Letter(b)) => a.cmp(b),
+        (Token::Dot, Token::Dot) => Ordering::Equal,
+        (Token::Dot, _) => Ordering::Greater,
+        (_, Token::Dot) => Ordering::Less,
+        // More digits are a larger number, as there are no zeros in front.
+        (Token::Number(a, behind_a), Token::Number(b, behind_b)) => {
+            a.len().cmp(&b.len()).then_with(|| a.cmp(b)).then_with(|| behind_a.cmp(behind_b))
+        }
+        (Token::Letter(letter), Token::Number(..)) => letter.cmp(&'0'),
+        (Token::Number(..), Token::Letter(letter)) => '0'.cmp(letter),
+    });
+    parts.into_iter().find(|order| order.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
+}
+
+/// The parts of a name; its n-th pair of numbers with a dot between them is a fraction if `fractions` says so.
+fn tokens<'a>(stem: &'a str, fractions: &[bool]) -> Vec<Token<'a>> {
+    let mut tokens = Vec::new();
+    let mut pairs = 0;
+    let mut rest = stem;
+    let mut before = ' ';
+    while let Some(letter) = rest.chars().next() {
+        if !letter.is_ascii_digit() {
+            let behind = &rest[letter.len_utf8()..];
+            let is_between = letter == '.' && before == '0' && behind.starts_with(|c: char| c.is_ascii_digit());
+            let small = letter.to_lowercase().next().unwrap_or(letter);
+            tokens.push(if is_between { Token::Dot } else { Token::Letter(small) });
+            (before, rest) = (letter, behind);
+            continue;
+        }
+        let (number, behind) = digits(rest);
+        let pair = second_of_pair(behind).filter(|_| before != '.');
+        let is_fraction = pair.is_some() && fractions.get(pairs).copied().unwrap_or(false);
+        pairs += usize::from(pair.is_some());
+        let fraction = pair.filter(|_| is_fraction).unwrap_or_default();
+        tokens.push(Token::Number(number.trim_start_matches('0'), fraction.trim_end_matches('0')));
+        before = '0';
+        rest = if is_fraction { &behind[1 + fraction.len()..] } else { behind };
+    }
+    tokens
+}
+
+/// The digits that `text` begins with, and what follows.
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+/// The digits behind the dot that follows a number, unless it is one of several dots (a version, a date, a time of day).
+fn second_of_pair(behind: &str) -> Option<&str> {
+    let (second, rest) = digits(behind.strip_prefix('.')?);
+    let goes_on = rest.strip_prefix('.').is_some_and(|more| more.starts_with(|c: char| c.is_ascii_digit()));
+    (!second.is_empty() && !goes_on).then_some(second)
+}
+
+/// Of each pair of numbers that names of a folder have, the first, the second and so on, whether it is a fraction.
+fn fractions(stems: &[String]) -> Vec<bool> {
+    let mut places: Vec<Vec<&str>> = Vec::new();
+    for stem in stems {
+        let (mut rest, mut before, mut pairs) = (stem.as_str(), ' ', 0);
+        while let Some(letter) = rest.chars().next() {
+            if !letter.is_ascii_digit() {
+                (before, rest) = (letter, &rest[letter.len_utf8()..]);
+                continue;
+            }
+            let (_, behind) = digits(rest);
+            if let Some(second) = second_of_pair(behind).filter(|_| before != '.') {
+                if places.len() == pairs {
+                    places.push(Vec::new());
+                }
+                places[pairs].push(second);
+                pairs += 1;
+            }
+            (before, rest) = ('0', behind);
+        }
+    }
+    places.iter().map(|seconds| are_fractions(seconds)).collect()
+}
+
+fn are_fractions(seconds: &[&str]) -> bool {
+    let shortest = seconds.iter().map(|second| second.len()).min().unwrap_or_default();
+    let longer = || seconds.iter().filter(|second| second.len() > shortest);
+    longer().next().is_some()
+        && (longer().any(|second| second.starts_with('0'))
+            || !seconds.iter().any(|second| second.len() > 1 && second.ends_with('0')))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! Plain values (numbers, texts, lists and dictionaries of them) that lie beside the tensors in a file of PyTorch, as JSON.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Number, Value};
+
+use super::super::{CONFIG, DESCRIPTION, TEXTS};
+use super::object::{Id, Object, Pickle};
+
+/// The keys that are looked at; other programs put all kinds of things under others.
+const KEYS: [&str; 3] = [DESCRIPTION, CONFIG, TEXTS];
+/// Dictionaries within dictionaries.
+const MOST_DEPTH: usize = 32;
+/// Values looked at, one that is part of several as often as that.
+const MOST_VALUES: usize = 100_000;
+
+/// The values under [`KEYS`] in the outermost dictionary. One that holds anything that JSON has no word for is left out.
+pub(super) fn beside_tensors(pickle: &Pickle<'_>) -> BTreeMap<String, Value> {
+    let Object::Dictionary(entries) = pickle.get(pickle.root) else { return BTreeMap::new() };
+    let mut left = MOST_VALUES;
+    let value = |&(key, value): &(Id, Id)| match pickle.get(key) {
+        Object::Text(key) if KEYS.contains(key) => Some(((*key).to_string(), json(pickle, value, 0, &mut left)?)),
+        _ => None,
+    };
+    entries.iter().filter_map(value).collect()
+}
+
+fn json(pickle: &Pickle<'_>, id: Id, depth: usize, left: &mut usize) -> Option<Value> {
+    if depth == MOST_DEPTH || *left == 0 {
+        return None;
+    }
+    *left -= 1;
+    Some(match pickle.get(id) {
+        Object::None => Value::Null,
+        Object::Bool(value) => Value::Bool(*value),
+        Object::Int(value) => Value::Number(Number::from_i128(*value)?),
+        Object::Float(value) => Value::Number(Number::from_f64(*value)?),
+        Object::Text(text) => Value::String((*text).to_string()),
+        Object::List(items) => {
+            Value::Array(items.iter().map(|&item| json(pickle, item, depth + 1, left)).collect::<Option<_>>()?)
+        }
+        Object::Dictionary(entries) => {
+            let entry = |&(key, value): &(Id, Id)| match pickle.get(key) {
+                Object::Text(key) => Some(((*key).to_string(), json(pickle, value, depth + 1, left)?)),
+                _ => None,
+            };
+            Value::Object(entries.iter().map(entry).collect::<Option<Map<_, _>>>()?)
+        }
+        _ => return None,
+    })
+}

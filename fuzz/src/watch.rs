@@ -1,0 +1,102 @@
+//! What a reader does besides returning: panics that somebody catches, and time.
+
+use std::backtrace::Backtrace;
+use std::io::Write;
+use std::panic::{PanicHookInfo, set_hook, take_hook};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// No file of a few KiB may keep a reader busy for longer, in ticks of processor time (a hundred a second): the machine may have other
+/// work.
+const TICKS: u64 = 500;
+/// A reader that only waits is noticed after so many looks.
+const LOOKS: u64 = 300;
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The first panic in this repository's code since [`begin`].
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+/// Inputs begun and ended: odd while one is being read.
+static READING: AtomicU64 = AtomicU64::new(0);
+
+/// Notices panics in this repository's code, also where they are caught. Decoders of other people may panic where the product contains
+/// that; one that is not contained ends the reader, and is noticed by that.
+pub(crate) fn panics() {
+    // The product wraps the hook of the process when it first decodes. After that, this hook sees every panic first.
+    let _ = latte_video::read_image(std::env::current_exe().unwrap_or_default());
+    let others = take_hook();
+    set_hook(Box::new(move |info| {
+        if let (Some(place), Ok(mut first)) = (place_in_ours(info), PANIC.lock()) {
+            first.get_or_insert(format!("panicked: {info} [{place}]").replace('\n', " "));
+        }
+        others(info);
+    }));
+}
+
+/// The place of a panic, if it is in a crate of this repository.
+fn place_in_ours(info: &PanicHookInfo<'_>) -> Option<String> {
+    let place = info.location()?;
+    let file = place.file();
+    if file.starts_with("crates/") || file.starts_with("fuzz/") {
+        return Some(place.to_string());
+    }
+    if file.contains("/registry/") || file.contains("/git/checkouts/") {
+        return None;
+    }
+    // In the standard library: who called it?
+    let trace = Backtrace::force_capture().to_string();
+    let functions = trace.lines().filter_map(|line| line.split_once(": ").filter(|(n, _)| n.trim().parse::<u32>().is_ok()));
+    let caller = functions.map(|(_, function)| function.trim_start_matches('<')).find(|function| {
+        const LIBRARY: [&str; 8] =
+            ["std::", "core::", "alloc::", "rust_begin_unwind", "__rust", "latte_fuzz::watch", "latte_fuzz::child", "_R"];
+        !LIBRARY.iter().any(|library| function.starts_with(library))
+    })?;
+    caller.starts_with("latte").then(|| caller.to_string())
+}
+
+/// An input is about to be read.
+pub(crate) fn begin() {
+    READING.fetch_add(1, Ordering::SeqCst);
+}
+
+/// An input has been read.
+pub(crate) fn end() -> Result<(), String> {
+    READING.fetch_add(1, Ordering::SeqCst);
+    let panic = PANIC.lock().ok().and_then(|mut panic| panic.take());
+    panic.map_or(Ok(()), Err)
+}
+
+/// Ends the process when one input takes too long.
+pub(crate) fn time() {
+    std::thread::spawn(|| {
+        let (mut input, mut ticks, mut looks) = (0, 0, 0);
+        loop {
+            std::thread::sleep(LOOK);
+            let now = READING.load(Ordering::SeqCst);
+            if now != input || now.is_multiple_of(2) {
+                (input, ticks, looks) = (now, processor_ticks(), 0);
+                continue;
+            }
+            looks += 1;
+            if processor_ticks() - ticks > TICKS || looks > LOOKS {
+                give_up();
+            }
+        }
+    });
+}
+
+#[expect(clippy::print_stdout, clippy::exit, reason = "the reading thread does not end, so nobody else can say so and stop")]
+fn give_up() {
+    println!("an input took more than 5 seconds of processor time, or a minute");
+    // A closed pipe is the parent's affair.
+    let _ = std::io::stdout().flush();
+    std::process::exit(1);
+}
+
+/// Processor time of all threads of this process; 0 where the system does not say.
+fn processor_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name, in brackets, may hold anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    fields.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
