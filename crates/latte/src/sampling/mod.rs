@@ -230,7 +230,7 @@ pub fn sample<'a>(
         let scaled = prediction::combine(&[(solver.input_scale(call), &x)])?;
         let timesteps = vec![solver.timesteps()[call]; samples];
         let prediction = denoiser.predict(&scaled, &timesteps)?.to_dtype(x.dtype())?.detach();
-        expect_finite(&prediction, || format!("what the network predicts in call {} of {num_steps}", call + 1))?;
+        expect_finite(&prediction, || format!("what the network predicts in step {} of {num_steps}", call + 1))?;
         let drawn = if solver.draws_noise(call) {
             Some(noise.noise(x.dims())?.to_device(x.device())?.to_dtype(x.dtype())?)
         } else {
