@@ -118,7 +118,7 @@ impl Evaluation {
 
     fn round(&self) -> Round {
         let EvaluationConfig { sampler, steps, guidance, frames, .. } = self.config;
-        let recipe = Recipe { sampler, eta: 0.0, steps, guidance, frames, size: None, precision: self.precision };
+        let recipe = Recipe { sampler, steps, guidance, frames, precision: self.precision, ..Recipe::default() };
         Round { recipe, requests: self.card.requests(self.config.num as u64, self.config.seed), enlarge: 1 }
     }
 }

@@ -195,7 +195,7 @@ impl Watch {
 
     fn round(&self) -> Round {
         let SamplesConfig { sampler, steps, guidance, num, seed, .. } = self.samples;
-        let recipe = Recipe { sampler, eta: 0.0, steps, guidance, frames: None, size: None, precision: self.precision };
+        let recipe = Recipe { sampler, steps, guidance, precision: self.precision, ..Recipe::default() };
         let enlarge = MIN_SIDE.div_ceil(self.card.frame_size.into_iter().min().unwrap_or(MIN_SIDE).max(1));
         Round { recipe, requests: self.card.requests(num as u64, seed), enlarge }
     }

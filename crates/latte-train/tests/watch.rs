@@ -261,8 +261,7 @@ fn samples_are_those_of_the_averaged_weights_of_their_step() {
     let run = dir.path().join("run");
     let (weights, card) = latte_train::load_weights(&run.join("checkpoints/0000004")).unwrap();
     let maker = latte_train::ClipMaker::new(card.clone(), card.autoencoder.open().unwrap(), weights).unwrap();
-    let (sampler, precision) = (latte::sampler::Sampler::Ddim, latte_ops::Precision::F32);
-    let recipe = Recipe { sampler, eta: 0.0, steps: 2, guidance: None, frames: None, size: None, precision };
+    let recipe = Recipe { steps: 2, ..Recipe::default() };
     let mut go_on = |_| std::ops::ControlFlow::Continue(());
     let made = maker.make(&recipe, Request { class: Some(1), seed: 5 }, 4, &mut go_on).unwrap().unwrap();
     assert_eq!(made.name, "right_seed5");

@@ -1,64 +1,125 @@
-//! Classifier-free guidance (Ho & Salimans 2022) as the class models do it.
+//! Classifier-free guidance (Ho & Salimans 2022): one value for class models and text-to-video.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::diffusion::Denoiser;
 use crate::{Error, Result};
 
-/// Guides a doubled prediction: ε = u + scale · (c − u) on the first `channels` channels, where c is the prediction of the
-/// first half of the batch (under its conditions) and u that of the second half (under none).
-///
-/// Both halves get the guided ε; the channels behind it (the variance) stay what each half predicted. `scale` 1 is the
-/// conditional prediction.
-///
-/// # Shapes
-///
-/// `prediction` is `[2b, f, c', h, w]` with `channels <= c'`, and so is the result.
-///
-/// # Errors
-///
-/// If the batch is odd or there are fewer than `channels` channels.
-pub fn guide_class(prediction: &Tensor, scale: f64, channels: usize) -> Result<Tensor> {
-    let dims = prediction.dims();
-    if dims.len() != 5 || !dims[0].is_multiple_of(2) || channels == 0 || dims[2] < channels {
-        return Err(Error::Shape {
-            name: "the prediction to guide".into(),
-            expected: format!("[2b, f, at least {channels}, h, w]"),
-            got: dims.to_vec(),
-        });
-    }
-    let half = dims[0] / 2;
-    let epsilon = prediction.narrow(2, 0, channels)?;
-    let conditional = epsilon.narrow(0, 0, half)?; // [b, f, c, h, w]
-    let unconditional = epsilon.narrow(0, half, half)?; // [b, f, c, h, w]
-    let guided = (&unconditional + ((conditional - &unconditional)? * scale)?)?;
-    let guided = Tensor::cat(&[&guided, &guided], 0)?; // [2b, f, c, h, w]
-    if dims[2] == channels {
-        return Ok(guided);
-    }
-    let rest = prediction.narrow(2, channels, dims[2] - channels)?;
-    Ok(Tensor::cat(&[&guided, &rest], 2)?) // [2b, f, c', h, w]
+/// Which channels of a prediction are guided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuidedChannels {
+    /// The first so many, the noise; those behind, the variance, stay what the conditional half predicted. The class models' rule,
+    /// with the latent's channels.
+    First(usize),
+    /// All, the variance too. The text-to-video models' rule.
+    All,
 }
 
-/// Guides a doubled prediction as the text-to-video models do: u + scale · (c − u) on all channels, where u is the prediction of
-/// the *first* half of the batch (under the negative prompts) and c that of the second (under the prompts).
-///
-/// # Shapes
-///
-/// `prediction` is `[2b, f, c', h, w]`; gives `[b, f, c', h, w]`.
-///
-/// # Errors
-///
-/// If the batch is odd.
-pub fn guide_text(prediction: &Tensor, scale: f64) -> Result<Tensor> {
-    let dims = prediction.dims();
-    if dims.len() != 5 || !dims[0].is_multiple_of(2) {
-        let expected = "[2b, f, c, h, w]".to_string();
-        return Err(Error::Shape { name: "the prediction to guide".into(), expected, got: dims.to_vec() });
+/// How a prediction under conditions, c, and one under none, u, become one: u + scale · (c − u).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guidance {
+    /// How far predictions are pushed towards the condition; 1 is not at all.
+    pub scale: f64,
+    /// Which channels are guided.
+    pub channels: GuidedChannels,
+    /// The original timesteps, from the first to the second, at which guidance acts; at the others the prediction is c alone
+    /// (Kynkäänniemi et al. 2024). `None`: at all.
+    pub interval: Option<[f64; 2]>,
+    /// How far the guided channels are brought back to the deviation that they have in c, 0 (not at all) to 1 (Lin et al. 2024,
+    /// equation 16): large scales overexpose.
+    pub rescale: f64,
+}
+
+impl Guidance {
+    /// Guidance at all timesteps, not rescaled.
+    pub fn new(scale: f64, channels: GuidedChannels) -> Self {
+        Self { scale, channels, interval: None, rescale: 0.0 }
     }
-    let half = dims[0] / 2;
-    let (negative, positive) = (prediction.narrow(0, 0, half)?, prediction.narrow(0, half, half)?); // [b, f, c', h, w]
-    Ok((&negative + ((positive - &negative)? * scale)?)?)
+
+    /// Whether this guidance is possible.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] that names what is not: `guidance`, `guidance-interval` or `guidance-rescale`.
+    pub fn check(&self) -> Result<()> {
+        if !self.scale.is_finite() {
+            return Err(Error::config("guidance", format!("expected a number, got {}", self.scale)));
+        }
+        if let Some([from, to]) = self.interval
+            && !(from.is_finite() && to.is_finite() && from <= to)
+        {
+            let what = format!("expected two timesteps, the smaller one first, got {from} and {to}");
+            return Err(Error::config("guidance-interval", what));
+        }
+        if !(0.0..=1.0).contains(&self.rescale) {
+            return Err(Error::config("guidance-rescale", format!("expected 0 to 1, got {}", self.rescale)));
+        }
+        Ok(())
+    }
+
+    /// Whether it changes predictions at this timestep.
+    fn acts_at(&self, timestep: f64) -> bool {
+        self.scale != 1.0 && self.interval.is_none_or(|[from, to]| (from..=to).contains(&timestep))
+    }
+
+    /// The guided prediction.
+    ///
+    /// # Shapes
+    ///
+    /// `conditional` and `unconditional` are `[b, f, c', h, w]`, with at least the guided channels; so is the result.
+    ///
+    /// # Errors
+    ///
+    /// If the shapes do not fit.
+    pub fn combine(&self, conditional: &Tensor, unconditional: &Tensor) -> Result<Tensor> {
+        let dims = conditional.dims();
+        let channels = match self.channels {
+            GuidedChannels::First(channels) => channels,
+            GuidedChannels::All => dims.get(2).copied().unwrap_or(0),
+        };
+        if dims.len() != 5 || unconditional.dims() != dims || channels == 0 || dims[2] < channels {
+            return Err(Error::Shape {
+                name: "the predictions to guide".into(),
+                expected: format!("two of the same shape [b, f, at least {channels}, h, w]"),
+                got: [dims, unconditional.dims()].concat(),
+            });
+        }
+        let guided_part = conditional.narrow(2, 0, channels)?; // [b, f, c, h, w]
+        let unguided_part = unconditional.narrow(2, 0, channels)?; // [b, f, c, h, w]
+        let mut guided = (&unguided_part + ((&guided_part - &unguided_part)? * self.scale)?)?;
+        if self.rescale != 0.0 {
+            guided = self.rescaled(&guided, &guided_part)?;
+        }
+        if dims[2] == channels {
+            return Ok(guided);
+        }
+        let rest = conditional.narrow(2, channels, dims[2] - channels)?;
+        Ok(Tensor::cat(&[&guided, &rest], 2)?) // [b, f, c', h, w]
+    }
+
+    /// φ · guided · (deviation of c / deviation of guided) + (1 − φ) · guided, sample by sample.
+    fn rescaled(&self, guided: &Tensor, conditional: &Tensor) -> Result<Tensor> {
+        let (ours, theirs) = (deviations(guided)?, deviations(conditional)?);
+        let factor = |(ours, theirs): (&f64, &f64)| {
+            // A prediction that is the same everywhere has no deviation to bring back.
+            let ratio = if *ours > 0.0 { theirs / ours } else { 1.0 };
+            self.rescale * ratio + 1.0 - self.rescale
+        };
+        let factors: Vec<f64> = ours.iter().zip(&theirs).map(factor).collect();
+        let factors = Tensor::from_vec(factors, (ours.len(), 1, 1, 1, 1), &candle_core::Device::Cpu)?;
+        Ok(guided.broadcast_mul(&factors.to_dtype(guided.dtype())?.to_device(guided.device())?)?)
+    }
+}
+
+/// The standard deviation of the values of each sample.
+fn deviations(x: &Tensor) -> Result<Vec<f64>> {
+    let samples: Vec<Vec<f64>> = x.flatten_from(1)?.to_dtype(DType::F64)?.to_vec2()?;
+    let deviation = |values: &Vec<f64>| {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()
+    };
+    Ok(samples.iter().map(deviation).collect())
 }
 
 /// A network whose condition can be taken away.
@@ -70,33 +131,48 @@ pub trait ConditionalDenoiser {
     /// As [`Denoiser::predict`].
     fn predict_conditional(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor>;
 
-    /// Predicts `x` `[2b, f, c, h, w]`: the first half under the conditions, the second half under none.
+    /// Predicts `x` `[b, f, c, h, w]` under its conditions and under none, in this order.
     ///
     /// # Errors
     ///
     /// As [`Denoiser::predict`].
-    fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor>;
+    fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> Result<(Tensor, Tensor)>;
 }
 
-/// A network under guidance. With scale 1 it predicts once, else on twice the batch.
+/// A network under guidance. Where guidance does not act it predicts once, else on twice the batch.
 #[derive(Debug, Clone)]
 pub struct Guided<D> {
     /// The network, bound to the conditions of its samples.
     pub inner: D,
-    /// The guidance scale; 1 is off.
-    pub scale: f64,
-    /// The latent's channels: those that are guided.
-    pub channels: usize,
+    /// The guidance.
+    pub guidance: Guidance,
 }
 
 impl<D: ConditionalDenoiser> Denoiser for Guided<D> {
     fn predict(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
-        if self.scale == 1.0 {
+        let guided: Vec<bool> = timesteps.iter().map(|&t| self.guidance.acts_at(t)).collect();
+        if !guided.contains(&true) {
             return self.inner.predict_conditional(x, timesteps);
         }
-        let doubled = Tensor::cat(&[x, x], 0)?; // [2b, f, c, h, w]
-        let prediction = self.inner.predict_both(&doubled, &[timesteps, timesteps].concat())?;
-        let guided = guide_class(&prediction, self.scale, self.channels)?;
-        Ok(guided.narrow(0, 0, guided.dims()[0] / 2)?) // [b, f, c', h, w]
+        let (conditional, unconditional) = self.inner.predict_both(x, timesteps)?;
+        let combined = self.guidance.combine(&conditional, &unconditional)?;
+        if !guided.contains(&false) {
+            return Ok(combined);
+        }
+        // Some samples of the batch are inside the interval, some outside.
+        let of_sample = |(i, guided): (usize, &bool)| (if *guided { &combined } else { &conditional }).get(i);
+        let samples = guided.iter().enumerate().map(of_sample).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::stack(&samples, 0)?) // [b, f, c', h, w]
     }
+}
+
+/// `x` twice, `[2b, f, c, h, w]`, with its timesteps: the input of both predictions in one.
+pub(crate) fn doubled(x: &Tensor, timesteps: &[f64]) -> Result<(Tensor, Vec<f64>)> {
+    Ok((Tensor::cat(&[x, x], 0)?, [timesteps, timesteps].concat()))
+}
+
+/// The two halves of a prediction `[2b, f, c', h, w]`.
+pub(crate) fn halves(prediction: &Tensor) -> Result<(Tensor, Tensor)> {
+    let half = prediction.dims()[0] / 2;
+    Ok((prediction.narrow(0, 0, half)?, prediction.narrow(0, half, half)?))
 }

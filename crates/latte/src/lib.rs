@@ -10,8 +10,7 @@ pub mod guidance;
 pub mod model;
 pub mod noise;
 pub mod pipeline;
-pub mod sampler;
-pub mod solver;
+pub mod sampling;
 pub mod text;
 pub mod vae;
 

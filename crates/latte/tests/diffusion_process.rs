@@ -8,14 +8,17 @@ use latte::diffusion::{
 use latte::noise::TorchRng;
 use proptest::prelude::*;
 
-const SCHEDULES: [BetaSchedule; 7] = [
+const SCHEDULES: [BetaSchedule; 10] = [
     BetaSchedule::Linear,
     BetaSchedule::SquaredcosCapV2,
-    BetaSchedule::Quad,
+    BetaSchedule::ScaledLinear,
     BetaSchedule::Warmup10,
     BetaSchedule::Warmup50,
     BetaSchedule::Const,
     BetaSchedule::Jsd,
+    BetaSchedule::Sigmoid,
+    BetaSchedule::Laplace,
+    BetaSchedule::Exp,
 ];
 
 const PREDICTIONS: [PredictionType; 3] = [PredictionType::Epsilon, PredictionType::X0, PredictionType::Velocity];
@@ -52,7 +55,7 @@ fn each_schedule_is_what_its_name_says() {
     assert_eq!(betas(BetaSchedule::Const), vec![0.2; 100]);
     let middle = betas(BetaSchedule::Linear)[33];
     assert!((middle - (0.001 + 0.199 / 3.0)).abs() < 1e-15);
-    let middle = betas(BetaSchedule::Quad)[33].sqrt();
+    let middle = betas(BetaSchedule::ScaledLinear)[33].sqrt();
     assert!((middle - (2.0 * 0.001_f64.sqrt() + 0.2_f64.sqrt()) / 3.0).abs() < 1e-15);
     for (schedule, warm) in [(BetaSchedule::Warmup10, 10), (BetaSchedule::Warmup50, 50)] {
         let betas = betas(schedule);

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use latte::Result;
 use latte::diffusion::Denoiser;
 use latte::noise::TorchRng;
-use latte::solver::{AskedFor, Sampling, SolverConfig, SolverKind, solve};
+use latte::sampling::{AskedFor, Sampling, SolverConfig, SolverKind, sample};
 use serde_json::{Value, json};
 
 /// A network with variance values behind its prediction, far from any limit.
@@ -46,8 +46,8 @@ fn end(sampling: &Sampling, steps: usize) -> Result<Vec<f32>> {
     let mut solver = configuration(sampling)?.solver(steps)?;
     let start = TorchRng::new(1).randn((1, 2, 3, 4, 4))?;
     let mut go_on = |_: &_| ControlFlow::Continue(());
-    let end = solve(&mut *solver, &Toy, &start, &mut TorchRng::new(2), &mut go_on)?;
-    end.map_or_else(|| Ok(Vec::new()), |x| Ok(x.flatten_all()?.to_vec1()?))
+    let end = sample(&mut *solver, &Toy, &start, &mut TorchRng::new(2), &mut go_on)?;
+    end.finished().map_or_else(|| Ok(Vec::new()), |x| Ok(x.flatten_all()?.to_vec1()?))
 }
 
 /// Values for every key, of which at least one is another than each method's own.

@@ -1,6 +1,7 @@
 //! Properties of the text-to-video transformer that no golden file shows.
 
 use candle_core::{D, Device, Tensor};
+use latte::guidance::{Guidance, GuidedChannels};
 use latte::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, T2vInput, Texts, text_bias};
 use latte::noise::TorchRng;
 use latte::weights::TensorSource;
@@ -60,12 +61,33 @@ fn clips_of_a_batch_do_not_see_each_other_and_guidance_1_is_the_prompt_alone() -
     }
     let guided = |scale: f64| -> Result<Tensor> {
         let texts = |text| Texts { text, mask: None };
-        let denoiser = T2vDenoiser::new(&model, &parameters, texts(&text), Some((texts(&negative), scale)), Precision::F32)?;
+        let guidance = Some((texts(&negative), Guidance::new(scale, GuidedChannels::All)));
+        let denoiser = T2vDenoiser::new(&model, &parameters, texts(&text), guidance, Precision::F32)?;
         denoiser.predict(&x, &[300.0; 2])
     };
     assert!(distance(&guided(1.0)?, &both)? < 1e-4);
     assert!(distance(&guided(0.0)?, &run(&model, &parameters, &x, &negative, None)?)? < 1e-4);
     assert!(distance(&guided(2.0)?, &both)? > 1e-3);
+    Ok(())
+}
+
+/// Outside the interval of guidance the network sees the prompts alone, with their masks.
+#[test]
+fn outside_its_interval_guidance_is_not_there() -> Result<()> {
+    let (model, parameters, mut rng) = tiny()?;
+    let x = rng.randn((2, 2, 4, 4, 4))?;
+    let (text, negative) = (rng.randn((2, 5, 6))?, rng.randn((2, 5, 6))?);
+    let mask = Tensor::new(&[[1f32, 1., 1., 0., 0.], [1., 1., 1., 1., 0.]], &Device::Cpu)?;
+    let prompt = Texts { text: &text, mask: Some(&mask) };
+    let predict = |guidance: Option<Guidance>, timestep: f64| -> Result<Tensor> {
+        let guidance = guidance.map(|guidance| (Texts { text: &negative, mask: None }, guidance));
+        T2vDenoiser::new(&model, &parameters, prompt, guidance, Precision::F32)?.predict(&x, &[timestep; 2])
+    };
+    let always = Guidance::new(3.0, GuidedChannels::All);
+    let early = Guidance { interval: Some([500.0, 999.0]), ..always.clone() };
+    assert!(distance(&predict(Some(early.clone()), 300.0)?, &predict(None, 300.0)?)? < 1e-5);
+    assert_eq!(distance(&predict(Some(early), 600.0)?, &predict(Some(always.clone()), 600.0)?)?, 0.0);
+    assert!(distance(&predict(Some(always), 300.0)?, &predict(None, 300.0)?)? > 1e-3);
     Ok(())
 }
 

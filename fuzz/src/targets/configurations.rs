@@ -4,7 +4,7 @@ use std::path::Path;
 
 use latte::model::t2v::T2vConfig;
 use latte::model::{Latte, LatteConfig};
-use latte::solver::{SolverConfig, SolverKind};
+use latte::sampling::{SolverConfig, SolverKind};
 use latte::text::T5Config;
 use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
 use latte_train::{TrainConfig, VaeTrainConfig};

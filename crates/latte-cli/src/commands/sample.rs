@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use latte::pipeline::{Recipe, Request};
-use latte::sampler::Sampler;
+use latte::sampling::SolverKind;
 use latte_train::{MadeClip, contact_sheet_of};
 use latte_video::results::{Part, ResultFolder};
 
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     guidance: Option<f64>,
     /// The method: ddim is good with few steps, ddpm with many (250).
     #[arg(long, default_value = "ddim", value_name = "ddim|ddpm")]
-    sampler: Sampler,
+    sampler: SolverKind,
     /// Steps from noise to video; more is slower and better.
     #[arg(long, default_value_t = 50, value_name = "N")]
     steps: usize,
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.num == 0 || args.enlarge == 0 {
         return Err(bad_input("--num and --enlarge: expected at least 1"));
     }
-    if let Some(eta) = args.eta.filter(|_| args.sampler != Sampler::Ddim) {
+    if let Some(eta) = args.eta.filter(|_| args.sampler != SolverKind::Ddim) {
         let what = format!("got {eta}, but {} has no such option, ddim has; leave it out, or take --sampler ddim", args.sampler);
         return Err(bad_input(format!("--eta: {what}")));
     }
@@ -128,6 +128,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         frames: args.frames,
         size: args.size,
         precision: args.precision.into(),
+        ..Recipe::default()
     };
     check_output_folder("--out", &args.out)?;
     let mut results = ResultFolder::new(&args.out, args.overwrite);

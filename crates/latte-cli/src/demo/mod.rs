@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::Context;
 use candle_core::Device;
 use latte::pipeline::{Recipe, Request};
-use latte::sampler::Sampler;
+use latte::sampling::SolverKind;
 use latte_ops::Precision;
 use latte_train::{Outcome, Start, TrainConfig, contact_sheet_of, read_evaluations};
 use latte_video::results::{Part, ResultFolder};
@@ -111,13 +111,11 @@ pub(crate) fn measure(folder: &Path) -> anyhow::Result<()> {
 
 fn recipe(budget: Budget) -> Recipe {
     Recipe {
-        sampler: Sampler::Ddim,
-        eta: 0.0,
+        sampler: SolverKind::Ddim,
         steps: budget.sampling_steps,
         guidance: Some(parameters::GUIDANCE),
-        frames: None,
-        size: None,
         precision: Precision::F32,
+        ..Recipe::default()
     }
 }
 

@@ -45,7 +45,7 @@ fn convert_and_inspect_name_the_tensors() {
 fn every_part_of_a_text_to_video_model_is_watched() {
     for (part, tensor, told) in [
         ("text_encoder", "encoder.final_layer_norm.weight", "what the text encoder gives"),
-        ("transformer", "proj_out.bias", "what the network predicts in call 1 of 2"),
+        ("transformer", "proj_out.bias", "what the network predicts in step 1 of 2"),
         ("vae", "decoder.conv_out.bias", "what the autoencoder makes of the latents"),
     ] {
         let place = Place::empty();

@@ -10,7 +10,7 @@ use latte::diffusion::{
     Denoiser, Diffusion, DiffusionConfig, LossType, PredictionType, TimestepSpacing, VarianceType, space_timesteps,
 };
 use latte::noise::TorchRng;
-use latte::sampler::{SampleOptions, Sampler, sample};
+use latte::sampling::{RespacedDdim, RespacedDdpm, Solver, sample};
 use serde_json::{Map, Value};
 
 use super::tensors::{Recorded, Result, tensor, values};
@@ -86,10 +86,14 @@ pub(crate) fn sampler(path: &Path) -> Result<Vec<Check>> {
         Some(Value::String(text)) => text.parse()?,
         Some(other) => return Err(format!("respacing: expected a string, got {other}").into()),
     };
-    let sampler: Sampler = config.get("sampler").and_then(Value::as_str).ok_or("sampler: expected a name")?.parse()?;
     let eta = config.get("eta").map_or(Some(0.0), Value::as_f64).ok_or("eta: expected a number")?;
-    let options = SampleOptions { sampler, eta, clip_denoised: flag(&config, "clip_denoised", true)? };
+    let clip_denoised = flag(&config, "clip_denoised", true)?;
     let diffusion = Diffusion::new(&diffusion_config(&config)?, &spacing)?;
+    let mut solver: Box<dyn Solver> = match config.get("sampler").and_then(Value::as_str) {
+        Some("ddim") => Box::new(RespacedDdim::new(diffusion.clone(), clip_denoised, eta)?),
+        Some("ddpm") => Box::new(RespacedDdpm::new(diffusion.clone(), clip_denoised)),
+        other => return Err(format!("sampler: expected ddim or ddpm, got {other:?}").into()),
+    };
 
     let mut checks = Vec::new();
     let map: Vec<f64> = diffusion.timestep_map().iter().map(|&t| t as f64).collect();
@@ -102,7 +106,7 @@ pub(crate) fn sampler(path: &Path) -> Result<Vec<Check>> {
     let mut ours = BTreeMap::new();
     let middle = diffusion.num_steps() / 2;
     let x_t = tensor(case.tensor("in.x_T")?)?;
-    let end = sample(&diffusion, &ToyModel::new(&config)?, &x_t, &mut noise, &options, &mut |report| {
+    let end = sample(&mut *solver, &ToyModel::new(&config)?, &x_t, &mut noise, &mut |report| {
         if report.done == 1 {
             ours.insert("first", report.x.clone());
             ours.insert("first_pred_x0", report.x0.clone());
@@ -112,7 +116,7 @@ pub(crate) fn sampler(path: &Path) -> Result<Vec<Check>> {
         }
         ControlFlow::Continue(())
     })?;
-    ours.insert("final", end.ok_or("stopped")?);
+    ours.insert("final", end.finished().ok_or("stopped")?);
     checks.extend(compare(&case, &ours)?);
     Ok(checks)
 }

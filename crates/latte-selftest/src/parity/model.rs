@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use golden::{Case, Check};
-use latte::guidance::guide_class;
+use latte::guidance::{Guidance, GuidedChannels};
 use latte::model::{BlockLayout, Condition, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
 use latte_ops::{Parameters, Precision, Tape};
 use serde::Deserialize;
@@ -104,7 +104,14 @@ pub(crate) fn latte(device: &Device, path: &Path) -> Result<Vec<Check>> {
         let times: Vec<f64> = t.iter().chain(t).copied().collect();
         let input = Input { labels: Some(&labels), ..Input::new(&both, &times) };
         let out = model.forward(&Tape::inference(), &parameters, &input)?;
-        let guided = guide_class(out.tensor(), 4.0, config.in_channels)?;
+        // The reference guides both halves of the batch, each of which keeps its own variance.
+        let out = out.tensor();
+        let (conditional, unconditional) = (out.narrow(0, 0, y.len())?, out.narrow(0, y.len(), y.len())?);
+        let guided = Guidance::new(4.0, GuidedChannels::First(config.in_channels)).combine(&conditional, &unconditional)?;
+        let channels = config.in_channels;
+        let rest = unconditional.narrow(2, channels, unconditional.dims()[2] - channels)?;
+        let second = Tensor::cat(&[&guided.narrow(2, 0, channels)?, &rest], 2)?;
+        let guided = Tensor::cat(&[&guided, &second], 0)?;
         checks.push(Check::new_f32("cfg", &values(&guided)?, reference, FORWARD));
     }
     Ok(checks)

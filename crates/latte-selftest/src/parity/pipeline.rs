@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use golden::{Case, Check};
 use latte::noise::TorchRng;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
-use latte::solver::SolverKind;
+use latte::sampling::SolverKind;
 use latte::text::PromptPair;
 use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder};
 use latte_ops::Precision;
@@ -51,6 +51,8 @@ pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
         seed: 0,
         num_steps: config.steps,
         guidance_scale: config.guidance_scale,
+        guidance_interval: None,
+        guidance_rescale: 0.0,
         num_frames: config.frames,
         size: [config.height, config.width],
         scheduler: pipeline.scheduler_with(&[("_class_name".into(), kind.class_name().into())])?,

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use golden::{Case, Check};
 use latte::diffusion::Denoiser;
-use latte::solver::{SolverConfig, solve};
+use latte::sampling::{SolverConfig, sample};
 use serde_json::Value;
 
 use super::tensors::{Recorded, Result, tensor, values};
@@ -58,7 +58,7 @@ pub(crate) fn scheduler(path: &Path) -> Result<Vec<Check>> {
     let mut noise = Recorded::new(case.tensor("in.step_noise")?)?;
     let (mut means, mut deviations, mut second) = (Vec::new(), Vec::new(), None);
     let mut failure = None;
-    let end = solve(&mut *solver, &ToyModel, &tensor(case.tensor("in.x_T")?)?, &mut noise, &mut |report| {
+    let end = sample(&mut *solver, &ToyModel, &tensor(case.tensor("in.x_T")?)?, &mut noise, &mut |report| {
         match moments(&report.x) {
             Ok((mean, deviation)) => {
                 means.push(mean);
@@ -72,6 +72,7 @@ pub(crate) fn scheduler(path: &Path) -> Result<Vec<Check>> {
         ControlFlow::Continue(())
     })?;
     failure.map_or(Ok(()), Err)?;
+    let end = end.finished();
     let flat = |x: Option<Tensor>| -> Result<Vec<f64>> {
         let x = x.ok_or("the run ended before it")?;
         Ok(values(&x)?.into_iter().map(f64::from).collect())

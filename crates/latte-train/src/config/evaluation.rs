@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use latte::sampler::Sampler;
+use latte::sampling::SolverKind;
 use serde::{Deserialize, Serialize};
 
 /// `[evaluation]`: clips from the moving average of the weights are made while training goes on, always from the same noise, and
@@ -42,9 +42,9 @@ pub struct EvaluationConfig {
     /// How far clips are pushed towards their class; 1 is not at all. Default: 4, or 1 for models without classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guidance: Option<f64>,
-    /// `ddim` (default) or `ddpm`.
+    /// The sampling method: `ddim` (default), `ddpm`, `dpm++` or another one of `latte sample --sampler`.
     #[serde(default = "defaults::sampler")]
-    pub sampler: Sampler,
+    pub sampler: SolverKind,
     /// The seed of the first clip of each class, and of the choice of real clips. Default 0.
     #[serde(default)]
     pub seed: u64,
@@ -70,7 +70,7 @@ impl EvaluationConfig {
 }
 
 mod defaults {
-    use latte::sampler::Sampler;
+    use latte::sampling::SolverKind;
 
     pub(super) fn every() -> u64 {
         5000
@@ -84,7 +84,7 @@ mod defaults {
     pub(super) fn protocol() -> String {
         "latte".into()
     }
-    pub(super) fn sampler() -> Sampler {
-        Sampler::Ddim
+    pub(super) fn sampler() -> SolverKind {
+        SolverKind::Ddim
     }
 }

@@ -2,7 +2,7 @@
 
 use latte::diffusion::TimestepSampling;
 use latte::model::Ancestor;
-use latte::sampler::Sampler;
+use latte::sampling::SolverKind;
 use latte_ops::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -203,13 +203,13 @@ pub struct SamplesConfig {
     pub guidance: Option<f64>,
     /// The seed of the first clip of each class; the others' count up. Default 0.
     pub seed: u64,
-    /// `ddim` (default) or `ddpm`.
-    pub sampler: Sampler,
+    /// The sampling method: `ddim` (default), `ddpm`, `dpm++` or another one of `latte sample --sampler`.
+    pub sampler: SolverKind,
 }
 
 impl Default for SamplesConfig {
     fn default() -> Self {
-        Self { every: 0, num: 8, steps: 50, guidance: None, seed: 0, sampler: Sampler::Ddim }
+        Self { every: 0, num: 8, steps: 50, guidance: None, seed: 0, sampler: SolverKind::Ddim }
     }
 }
 

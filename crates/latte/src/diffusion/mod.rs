@@ -18,6 +18,7 @@ pub use likelihood::BitsPerDimension;
 pub use loss::LossTerms;
 pub use min_snr::MinSnr;
 pub use process::{Diffusion, Posterior, ReverseStep};
+pub(crate) use schedule::linspace;
 pub use schedule::{BetaSchedule, NoiseSchedule};
 pub use spacing::{TimestepSpacing, space_timesteps};
 pub use timestep_sampling::{LossSecondMoment, TimestepDraw, TimestepSampler, TimestepSampling};

@@ -47,21 +47,28 @@ impl Diffusion {
     ///
     /// If the schedule or the spacing is impossible.
     pub fn new(config: &DiffusionConfig, spacing: &TimestepSpacing) -> Result<Self> {
-        let base = NoiseSchedule::from_betas(config.noise_schedule.betas(config.num_timesteps))?;
-        let timestep_map = space_timesteps(config.num_timesteps, spacing)?;
         let process = Self {
-            schedule: base.respaced(&timestep_map)?,
-            timestep_map,
-            prediction: config.prediction,
-            variance: config.variance,
             loss: config.loss,
-            min_snr: None,
+            ..Self::of_betas(config.noise_schedule.betas(config.num_timesteps), spacing, config.prediction, config.variance)?
         };
         // Better now than when training first draws the last step.
         if config.variance.is_learned() || matches!(config.loss, LossType::Kl | LossType::RescaledKl) {
             process.check_epsilon_tells_x0(&[process.num_steps() - 1])?;
         }
         Ok(process)
+    }
+
+    /// The process of `betas`, restricted to the timesteps of `spacing`, to sample from.
+    pub(crate) fn of_betas(
+        betas: Vec<f64>,
+        spacing: &TimestepSpacing,
+        prediction: PredictionType,
+        variance: VarianceType,
+    ) -> Result<Self> {
+        let base = NoiseSchedule::from_betas(betas)?;
+        let timestep_map = space_timesteps(base.len(), spacing)?;
+        let schedule = base.respaced(&timestep_map)?;
+        Ok(Self { schedule, timestep_map, prediction, variance, loss: LossType::Mse, min_snr: None })
     }
 
     /// The number of steps.

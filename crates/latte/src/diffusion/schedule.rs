@@ -4,50 +4,73 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A named β schedule.
+/// A named β schedule, in configuration files and in `scheduler_config.json`.
 ///
-/// All but `SquaredcosCapV2` and `Jsd` run between β = 10⁻⁴ and β = 0.02, both times 1000 / T, so that a shorter process
-/// destroys about as much (Ho et al. 2020; Nichol & Dhariwal 2021).
+/// Most run from a first β to a last one. Those of a [`DiffusionConfig`](super::DiffusionConfig) are 10⁻⁴ and 0.02, both times
+/// 1000 / T, so that a shorter process destroys about as much (Ho et al. 2020; Nichol & Dhariwal 2021).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BetaSchedule {
     /// β rises linearly. The one Latte trains with.
     Linear,
-    /// ᾱ falls as a squared cosine; β is capped at 0.999.
+    /// ᾱ falls as a squared cosine; β is capped at 0.999, and the two ends play no part.
     SquaredcosCapV2,
-    /// √β rises linearly.
-    Quad,
+    /// √β rises linearly. Called `quad` in configuration files, `scaled_linear` by diffusers.
+    #[serde(rename = "quad", alias = "scaled_linear")]
+    ScaledLinear,
     /// β rises linearly over the first 10 % of the steps and stays.
     Warmup10,
     /// β rises linearly over the first 50 % of the steps and stays.
     Warmup50,
-    /// β is the same everywhere.
+    /// β is the last one everywhere.
     Const,
     /// β = 1/T, 1/(T−1), …, 1: the last step leaves no signal, so ε says nothing about x0 there; train on x0 or velocity.
     Jsd,
+    /// β rises as a sigmoid from −6 to 6.
+    Sigmoid,
+    /// log signal-to-noise is Laplace-distributed; the two ends play no part.
+    Laplace,
+    /// ᾱ falls as exp(−12 t); the two ends play no part.
+    Exp,
 }
 
 impl BetaSchedule {
-    /// The schedule's β of `num_timesteps` steps.
+    /// The β of a process of `num_timesteps` that a network is trained on.
     pub fn betas(self, num_timesteps: usize) -> Vec<f64> {
         let scale = 1000.0 / num_timesteps as f64;
-        let (start, end) = (scale * 1e-4, scale * 0.02);
+        self.betas_between(scale * 1e-4, scale * 0.02, num_timesteps)
+    }
+
+    /// The β of `num_timesteps` steps from `start` to `end`.
+    pub fn betas_between(self, start: f64, end: f64, num_timesteps: usize) -> Vec<f64> {
         match self {
             Self::Linear => linspace(start, end, num_timesteps),
-            Self::SquaredcosCapV2 => {
-                let alpha_bar = |i: usize| {
-                    let t = i as f64 / num_timesteps as f64;
-                    ((t + 0.008) / 1.008 * std::f64::consts::PI / 2.0).cos().powi(2)
-                };
-                (0..num_timesteps).map(|i| (1.0 - alpha_bar(i + 1) / alpha_bar(i)).min(0.999)).collect()
-            }
-            Self::Quad => linspace(start.sqrt(), end.sqrt(), num_timesteps).iter().map(|v| v * v).collect(),
+            Self::ScaledLinear => linspace(start.sqrt(), end.sqrt(), num_timesteps).iter().map(|v| v * v).collect(),
             Self::Warmup10 => warmup(start, end, num_timesteps, 0.1),
             Self::Warmup50 => warmup(start, end, num_timesteps, 0.5),
             Self::Const => vec![end; num_timesteps],
             Self::Jsd => linspace(num_timesteps as f64, 1.0, num_timesteps).iter().map(|v| 1.0 / v).collect(),
+            Self::Sigmoid => {
+                let ramp = linspace(-6.0, 6.0, num_timesteps);
+                ramp.iter().map(|v| 1.0 / (1.0 + (-v).exp()) * (end - start) + start).collect()
+            }
+            Self::SquaredcosCapV2 => {
+                from_alpha_bar(num_timesteps, |t| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2))
+            }
+            Self::Exp => from_alpha_bar(num_timesteps, |t| (-12.0 * t).exp()),
+            Self::Laplace => from_alpha_bar(num_timesteps, |t| {
+                let log_snr = -0.5 * 1.0_f64.copysign(0.5 - t) * (1.0 - 2.0 * (0.5 - t).abs() + 1e-6).ln();
+                let snr = log_snr.exp();
+                (snr / (1.0 + snr)).sqrt()
+            }),
         }
     }
+}
+
+/// The β, at most 0.999, that make ᾱ fall as `alpha_bar` does from 0 to 1.
+fn from_alpha_bar(num_timesteps: usize, alpha_bar: impl Fn(f64) -> f64) -> Vec<f64> {
+    let at = |i: usize| alpha_bar(i as f64 / num_timesteps as f64);
+    (0..num_timesteps).map(|i| (1.0 - at(i + 1) / at(i)).min(0.999)).collect()
 }
 
 fn warmup(start: f64, end: f64, num_timesteps: usize, fraction: f64) -> Vec<f64> {
@@ -56,8 +79,8 @@ fn warmup(start: f64, end: f64, num_timesteps: usize, fraction: f64) -> Vec<f64>
     betas
 }
 
-/// `n` values from `start` to `end`, both included, with NumPy's roundings.
-fn linspace(start: f64, end: f64, n: usize) -> Vec<f64> {
+/// `n` values from `start` to `end`, both included, with NumPy's roundings; of one, `start`.
+pub(crate) fn linspace(start: f64, end: f64, n: usize) -> Vec<f64> {
     let step = (end - start) / n.saturating_sub(1).max(1) as f64;
     (0..n).map(|i| if i > 0 && i == n - 1 { end } else { i as f64 * step + start }).collect()
 }

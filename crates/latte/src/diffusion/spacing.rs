@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// Which timesteps are visited. As text (in configuration and on the command line): `""` all of them; `"250"` that many;
-/// `"10,15,20"` that many of each of three equal sections; `"ddim50"` that many at one integer stride, if there is one.
+/// `"10,15,20"` that many of each of three equal sections; `"ddim50"` that many at one integer stride, if there is one; and
+/// diffusers' `"leading"`, `"trailing"` and `"linspace"`, which leave the number of steps open.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum TimestepSpacing {
@@ -20,12 +21,24 @@ pub enum TimestepSpacing {
     Sections(Vec<usize>),
     /// So many steps 0, k, 2k, … with the smallest stride k that gives exactly that many.
     Strided(usize),
+    /// Multiples of one integer stride, from 0: never quite reaches the last timestep. For samplers only.
+    Leading,
+    /// From the last timestep downwards: never quite reaches 0. For samplers only.
+    Trailing,
+    /// Evenly from the last timestep to 0; of a single step, 0 only, as diffusers has it. Multistep methods, which see 0 as the
+    /// end of their last step, begin at the last timestep whatever the number of steps. For samplers only.
+    Linspace,
 }
 
 impl TimestepSpacing {
     /// `count` steps evenly spread from the first to the last.
     pub fn evenly(count: usize) -> Self {
         Self::Sections(vec![count])
+    }
+
+    /// Whether it says how many timesteps are visited: a process can be respaced by it ([`space_timesteps`]).
+    pub fn has_count(&self) -> bool {
+        matches!(self, Self::All | Self::Sections(_) | Self::Strided(_))
     }
 }
 
@@ -35,17 +48,19 @@ impl FromStr for TimestepSpacing {
     fn from_str(text: &str) -> Result<Self> {
         let number = |part: &str| {
             part.trim().parse::<usize>().map_err(|e| {
-                let what = format!("expected \"\", \"250\", \"10,15,20\" or \"ddim50\", got \"{text}\" (`{part}`: {e})");
+                let known = "\"\", \"250\", \"10,15,20\", \"ddim50\", \"leading\", \"trailing\" or \"linspace\"";
+                let what = format!("expected {known}, got \"{text}\" (`{part}`: {e})");
                 Error::config("timestep spacing", what)
             })
         };
-        if text.is_empty() {
-            Ok(Self::All)
-        } else if let Some(count) = text.strip_prefix("ddim") {
-            Ok(Self::Strided(number(count)?))
-        } else {
-            Ok(Self::Sections(text.split(',').map(number).collect::<Result<_>>()?))
-        }
+        Ok(match (text, text.strip_prefix("ddim")) {
+            ("", _) => Self::All,
+            ("leading", _) => Self::Leading,
+            ("trailing", _) => Self::Trailing,
+            ("linspace", _) => Self::Linspace,
+            (_, Some(count)) => Self::Strided(number(count)?),
+            (_, None) => Self::Sections(text.split(',').map(number).collect::<Result<_>>()?),
+        })
     }
 }
 
@@ -58,6 +73,9 @@ impl fmt::Display for TimestepSpacing {
                 f.write_str(&counts.join(","))
             }
             Self::Strided(count) => write!(f, "ddim{count}"),
+            Self::Leading => f.write_str("leading"),
+            Self::Trailing => f.write_str("trailing"),
+            Self::Linspace => f.write_str("linspace"),
         }
     }
 }
@@ -85,6 +103,9 @@ pub fn space_timesteps(num_timesteps: usize, spacing: &TimestepSpacing) -> Resul
     let bad = |what: String| Err(Error::config("timestep spacing", what));
     let steps: Vec<usize> = match spacing {
         TimestepSpacing::All => (0..num_timesteps).collect(),
+        TimestepSpacing::Leading | TimestepSpacing::Trailing | TimestepSpacing::Linspace => {
+            return bad(format!("\"{spacing}\" leaves the number of timesteps open: take a number, for example \"250\""));
+        }
         TimestepSpacing::Strided(count) => {
             let Some(stride) = (1..num_timesteps).find(|&k| num_timesteps.div_ceil(k) == *count) else {
                 return bad(format!(

@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use latte_ops::{PackedWeights, Parameters, Precision};
+use serde_json::Value;
 
-use crate::diffusion::{Denoiser, Diffusion, DiffusionConfig, TimestepSpacing};
+use super::generation_state::{GenerationState, Resumable};
+use crate::diffusion::{Denoiser, DiffusionConfig};
 use crate::finite::with_cause;
-use crate::guidance::{ConditionalDenoiser, Guided};
+use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
 use crate::model::{Latte, LatteConfig, LatteDenoiser};
 use crate::noise::TorchRng;
-use crate::sampler::{SampleOptions, Sampler, StepReport, sample};
+use crate::sampling::{AskedFor, Sampled, Solver, SolverConfig, SolverKind, Start, StepReport, sample};
 use crate::vae::Autoencoder;
 use crate::{Error, Result};
 
@@ -56,19 +58,43 @@ impl fmt::Debug for ClassModelConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// The method.
-    pub sampler: Sampler,
+    pub sampler: SolverKind,
+    /// Its options, under their keys in `scheduler_config.json`; what training decides (β, what is predicted) is none.
+    pub sampler_options: Vec<(String, Value)>,
     /// DDIM's noise, 0 to 1.
     pub eta: f64,
-    /// How many timesteps are visited.
+    /// Steps from noise to clip.
     pub steps: usize,
     /// How far clips are pushed towards their class; `None`: [`DEFAULT_GUIDANCE`] where the model can, else off.
     pub guidance: Option<f64>,
+    /// The timesteps at which guidance acts, [`Guidance::interval`].
+    pub guidance_interval: Option<[f64; 2]>,
+    /// How far guided predictions are brought back to their deviation, [`Guidance::rescale`].
+    pub guidance_rescale: f64,
     /// Frames; `None`: as trained.
     pub frames: Option<usize>,
     /// Height and width in pixels; `None`: as trained.
     pub size: Option<[usize; 2]>,
     /// In which precision products are formed.
     pub precision: Precision,
+}
+
+impl Default for Recipe {
+    /// 50 steps of DDIM, the rest as the model has it.
+    fn default() -> Self {
+        Self {
+            sampler: SolverKind::Ddim,
+            sampler_options: Vec::new(),
+            eta: 0.0,
+            steps: 50,
+            guidance: None,
+            guidance_interval: None,
+            guidance_rescale: 0.0,
+            frames: None,
+            size: None,
+            precision: Precision::F32,
+        }
+    }
 }
 
 /// One clip to be made: everything that makes it different from the next.
@@ -94,7 +120,8 @@ impl ClassModelConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] that names the first value that does not fit: `steps`, `eta`, `size`, `frames` or `guidance`.
+    /// [`Error::Config`] that names the first value that does not fit: `steps`, `eta`, `size`, `frames`, `guidance` or its parts, or
+    /// the key of a sampler's option.
     pub fn check(&self, recipe: &Recipe, class: Option<u32>) -> Result<()> {
         let most = self.diffusion.num_timesteps;
         if recipe.steps == 0 || recipe.steps > most {
@@ -104,7 +131,7 @@ impl ClassModelConfig {
         if !(0.0..=1.0).contains(&recipe.eta) {
             return Err(Error::config("eta", format!("expected 0 to 1, got {}", recipe.eta)));
         }
-        if recipe.eta != 0.0 && recipe.sampler != Sampler::Ddim {
+        if recipe.eta != 0.0 && recipe.sampler != SolverKind::Ddim {
             let what = format!("{} has no such choice, ddim has: expected 0, got {}", recipe.sampler, recipe.eta);
             return Err(Error::config("eta", what));
         }
@@ -117,7 +144,18 @@ impl ClassModelConfig {
         if frames == 0 || !frames.is_multiple_of(multiple) {
             return Err(Error::config("frames", format!("this model needs a multiple of {multiple}, got {frames}")));
         }
-        self.guidance(recipe, class).map(drop)
+        self.guidance(recipe, class)?;
+        self.solver(recipe).map(drop)
+    }
+
+    /// The sampler of `recipe` for this model's process.
+    fn solver(&self, recipe: &Recipe) -> Result<Box<dyn Solver>> {
+        let eta = (recipe.eta != 0.0).then_some(recipe.eta);
+        let asked = AskedFor { sampler: Some(recipe.sampler), options: &recipe.sampler_options, eta };
+        let mut config = SolverConfig::of_process(&self.diffusion, &asked, recipe.steps)?;
+        // An option of the sampler is more exact than the model's own rule.
+        config.clip_denoised = self.clip_denoised && recipe.sampler_options.iter().all(|(key, _)| key != "clip_sample");
+        config.solver(recipe.steps)
     }
 
     fn size(&self, recipe: &Recipe) -> [usize; 2] {
@@ -128,20 +166,45 @@ impl ClassModelConfig {
         recipe.frames.unwrap_or(self.num_frames)
     }
 
-    fn guidance(&self, recipe: &Recipe, class: Option<u32>) -> Result<f64> {
-        match (recipe.guidance, self.network.null_label()) {
-            (None, None) => Ok(1.0),
-            (None, Some(_)) => Ok(DEFAULT_GUIDANCE),
-            (Some(scale), _) if !scale.is_finite() => Err(Error::config("guidance", format!("expected a number, got {scale}"))),
-            (Some(scale), None) if scale != 1.0 => {
-                let why = match class {
-                    None => "this model has no classes to be guided towards; leave it out",
-                    Some(_) => "this model was trained without class dropout and cannot be guided; use 1",
-                };
-                Err(Error::config("guidance", format!("{why}; got {scale}")))
-            }
-            (Some(scale), _) => Ok(scale),
+    fn guidance(&self, recipe: &Recipe, class: Option<u32>) -> Result<Guidance> {
+        let can_be_guided = self.network.null_label().is_some();
+        let guidance = Guidance {
+            scale: recipe.guidance.unwrap_or(if can_be_guided { DEFAULT_GUIDANCE } else { 1.0 }),
+            channels: GuidedChannels::First(self.network.in_channels),
+            interval: recipe.guidance_interval,
+            rescale: recipe.guidance_rescale,
+        };
+        guidance.check()?;
+        if guidance.scale != 1.0 && !can_be_guided {
+            let why = match class {
+                None => "this model has no classes to be guided towards; leave it out",
+                Some(_) => "this model was trained without class dropout and cannot be guided; use 1",
+            };
+            return Err(Error::config("guidance", format!("{why}; got {}", guidance.scale)));
         }
+        Ok(guidance)
+    }
+
+    /// Everything that a clip depends on besides the weights, as text.
+    fn settings(&self, recipe: &Recipe, request: Request) -> Result<String> {
+        let Recipe { sampler, sampler_options, eta, steps, guidance_interval, guidance_rescale, precision, .. } = recipe;
+        let settings = serde_json::json!({
+            "sampler": sampler.name(),
+            "sampler_options": sampler_options.iter().cloned().collect::<serde_json::Map<_, _>>(),
+            "eta": eta,
+            "steps": steps,
+            "guidance": self.guidance(recipe, request.class)?.scale,
+            "guidance_interval": guidance_interval,
+            "guidance_rescale": guidance_rescale,
+            "frames": self.frames(recipe),
+            "size": self.size(recipe),
+            "precision": format!("{precision:?}"),
+            "class": request.class,
+            "seed": request.seed,
+            "diffusion": self.diffusion,
+            "clip_denoised": self.clip_denoised,
+        });
+        Ok(settings.to_string())
     }
 }
 
@@ -171,7 +234,8 @@ impl ClassModel {
         &self.config
     }
 
-    /// Makes one clip. `on_step` hears after each step how many are done, and may stop the work; then there is no clip.
+    /// Makes one clip. `on_step` hears after each prediction how many of the recipe's steps are done, and may stop the work; then
+    /// there is no clip.
     ///
     /// Each clip is made by itself, with a generator of its own: the same request gives the same pixels, bit for bit, whatever
     /// else is made.
@@ -185,26 +249,58 @@ impl ClassModel {
         request: Request,
         on_step: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<ClipPixels>> {
+        // A method may take several predictions for a step.
+        let mut on_call = |report: &StepReport| on_step(report.done * recipe.steps / report.num_steps);
+        Ok(match self.generate_resumable(recipe, request, None, &mut on_call)? {
+            Resumable::Finished(clip) => Some(clip),
+            Resumable::Stopped(_) => None,
+        })
+    }
+
+    /// As [`generate`](Self::generate), but what is stopped can be gone on with: hand the state in with the same recipe and request,
+    /// and the clip has the same bits as one that was never stopped. `on_step` hears of every prediction.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate), and if the state belongs to another clip. That the weights are the same is not checked.
+    pub fn generate_resumable(
+        &self,
+        recipe: &Recipe,
+        request: Request,
+        state: Option<&GenerationState>,
+        on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<Resumable<ClipPixels>> {
         let config = &self.config;
         config.check(recipe, request.class)?;
         let ([height, width], frames) = (config.size(recipe), config.frames(recipe));
-        let diffusion = Diffusion::new(&config.diffusion, &TimestepSpacing::evenly(recipe.steps))?;
         let denoiser = Guided {
             inner: Bound { model: self, class: request.class, precision: recipe.precision },
-            scale: config.guidance(recipe, request.class)?,
-            channels: config.network.in_channels,
+            guidance: config.guidance(recipe, request.class)?,
         };
-        let options =
-            SampleOptions { clip_denoised: config.clip_denoised, eta: recipe.eta, ..SampleOptions::new(recipe.sampler) };
-        let mut rng = TorchRng::new(request.seed);
+        let mut solver = config.solver(recipe)?;
+        let settings = config.settings(recipe, request)?;
         let [f, c, h, w] = config.autoencoder.space().latent_shape(frames, height, width)?;
-        let noise = rng.randn((1, f, c, h, w))?; // [1, f, c, h, w]
-        let mut report = |step: &StepReport| on_step(step.done);
-        let latents = sample(&diffusion, &denoiser, &noise, &mut rng, &options, &mut report);
-        let latents = latents.map_err(|e| with_cause(e, &self.weights))?;
-        let Some(latents) = latents else { return Ok(None) }; // [1, f, c, h, w]
+        let (mut rng, noise); // `noise` is [1, f, c, h, w]
+        let start = match state {
+            None => {
+                rng = TorchRng::new(request.seed);
+                noise = rng.randn((1, f, c, h, w))?;
+                Start::Noise(&noise)
+            }
+            Some(state) => {
+                rng = state.generator(&settings)?;
+                Start::State(&state.sampling)
+            }
+        };
+        let sampled = sample(&mut *solver, &denoiser, start, &mut rng, on_step);
+        let latents = match sampled.map_err(|e| with_cause(e, &self.weights))? {
+            Sampled::Finished(latents) => latents, // [1, f, c, h, w]
+            Sampled::Stopped(sampling) => {
+                return Ok(Resumable::Stopped(Box::new(GenerationState::new(*sampling, &rng, settings))));
+            }
+        };
         let pixels = config.autoencoder.decode(&latents)?; // [1, f, 3, h, w]
-        Ok(Some(ClipPixels { values: pixels.flatten_all()?.to_vec1()?, shape: [f, height, width] }))
+        Ok(Resumable::Finished(ClipPixels { values: pixels.flatten_all()?.to_vec1()?, shape: [f, height, width] }))
     }
 }
 
@@ -229,13 +325,15 @@ impl ConditionalDenoiser for Bound<'_> {
         self.predict(x, timesteps, self.class.map(|class| vec![class; timesteps.len()]))
     }
 
-    fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
-        let half = timesteps.len() / 2;
+    /// The class comes first in the batch, as the official code has it.
+    fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> Result<(Tensor, Tensor)> {
+        let samples = timesteps.len();
         let labels = match (self.class, self.model.config.network.null_label()) {
-            (Some(class), Some(null)) => Some([vec![class; half], vec![null; half]].concat()),
+            (Some(class), Some(null)) => Some([vec![class; samples], vec![null; samples]].concat()),
             _ => None,
         };
-        self.predict(x, timesteps, labels)
+        let (x, timesteps) = doubled(x, timesteps)?;
+        halves(&self.predict(&x, &timesteps, labels)?)
     }
 }
 
@@ -272,8 +370,7 @@ mod tests {
     }
 
     fn recipe() -> Recipe {
-        let precision = Precision::F32;
-        Recipe { sampler: Sampler::Ddpm, eta: 0.0, steps: 3, guidance: None, frames: None, size: None, precision }
+        Recipe { sampler: SolverKind::Ddpm, steps: 3, ..Recipe::default() }
     }
 
     const CLASSES: Condition = Condition::Class { num_classes: 3, dropout: 0.1 };
@@ -319,7 +416,7 @@ mod tests {
         refuse(&classes, Recipe { steps: 1001, ..recipe() }, Some(0), "steps");
         refuse(&classes, Recipe { eta: -1.0, ..recipe() }, Some(0), "eta");
         refuse(&classes, Recipe { eta: 0.5, ..recipe() }, Some(0), "eta");
-        classes.check(&Recipe { eta: 0.5, sampler: Sampler::Ddim, ..recipe() }, Some(0)).unwrap();
+        classes.check(&Recipe { eta: 0.5, sampler: SolverKind::Ddim, ..recipe() }, Some(0)).unwrap();
         refuse(&classes, Recipe { size: Some([9, 8]), ..recipe() }, Some(0), "size");
         refuse(&classes, Recipe { frames: Some(0), ..recipe() }, Some(0), "frames");
         refuse(&classes, Recipe { guidance: Some(f64::NAN), ..recipe() }, Some(0), "guidance");

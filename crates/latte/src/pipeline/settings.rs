@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::guidance::{Guidance, GuidedChannels};
 use crate::vae::Tiling;
 use crate::{Error, Result};
 
@@ -33,6 +34,12 @@ pub struct T2vSettings {
     pub num_steps: usize,
     /// How far predictions are pushed from the negative prompt towards the prompt; 1 is not at all.
     pub guidance_scale: f64,
+    /// The timesteps at which guidance acts ([`Guidance::interval`]); files that do not say it mean all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance_interval: Option<[f64; 2]>,
+    /// How far guided predictions are brought back to their deviation ([`Guidance::rescale`]); files that do not say it mean 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub guidance_rescale: f64,
     /// Frames; 1 makes an image.
     pub num_frames: usize,
     /// Height and width in pixels.
@@ -57,6 +64,11 @@ pub struct T2vSettings {
     pub fps: f64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl T2vSettings {
     /// Whether the settings are possible for any model; the model's own demands come on top.
     ///
@@ -67,9 +79,7 @@ impl T2vSettings {
         if self.num_steps == 0 {
             return Err(Error::config("steps", "expected at least 1"));
         }
-        if !self.guidance_scale.is_finite() {
-            return Err(Error::config("guidance", format!("expected a number, got {}", self.guidance_scale)));
-        }
+        self.guidance().check()?;
         if !(0.0..=1.0).contains(&self.eta) {
             return Err(Error::config("eta", format!("expected 0 to 1, got {}", self.eta)));
         }
@@ -94,6 +104,16 @@ impl T2vSettings {
     /// The same for all settings that have the same latents: how these are decoded and played is not in it.
     pub fn of_latents(&self) -> Self {
         Self { temporal_decoder: TemporalDecoding::Off, tile: None, fps: 1.0, ..self.clone() }
+    }
+
+    /// The guidance.
+    pub fn guidance(&self) -> Guidance {
+        Guidance {
+            scale: self.guidance_scale,
+            channels: GuidedChannels::All,
+            interval: self.guidance_interval,
+            rescale: self.guidance_rescale,
+        }
     }
 
     /// Whether a negative prompt takes part.

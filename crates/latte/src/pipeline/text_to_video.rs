@@ -12,13 +12,14 @@ use latte_ops::{Parameters, Precision};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::generation_state::{GenerationState, Resumable};
 use super::kept;
 use super::settings::{T2vSettings, TemporalDecoding};
 use crate::diffusion::VarianceType;
 use crate::finite::with_cause;
 use crate::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, Texts};
 use crate::noise::{NoiseSource, TorchRng};
-use crate::solver::{AskedFor, Sampling, SolverConfig, SolverKind, solve};
+use crate::sampling::{AskedFor, Sampled, Sampling, SolverConfig, SolverKind, Start, StepReport, sample};
 use crate::text::{EncodedText, MAX_LENGTH, PromptPair, Reading, TextEncoder, Tokenizer, Tokens};
 use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
 use crate::weights::{self, CONFIG, Pretrained, TensorSource, WeightFiles, hexadecimal, read_json};
@@ -298,11 +299,46 @@ impl Transformer {
         precision: Precision,
         report: &mut dyn FnMut(usize, usize),
     ) -> Result<Tensor> {
-        let (config, [height, width], s) = (self.model.config(), settings.size, self.downsample_factor);
-        let shape = [1, settings.num_frames, config.in_channels, height / s, width / s];
-        let mut noise = ChannelsFirst(TorchRng::new(settings.seed));
-        let start = noise.noise(&shape)?;
-        self.denoise_from(&start, &mut noise, settings, texts, precision, report)
+        match self.denoise_resumable(settings, texts, precision, None, &mut all_steps(report))? {
+            Resumable::Finished(latents) => Ok(latents),
+            Resumable::Stopped(_) => Err(was_stopped()),
+        }
+    }
+
+    /// As [`denoise`](Self::denoise), but `on_step`, which hears of every prediction, may stop the work, and what is stopped can be
+    /// gone on with: hand the state in with the same settings, texts and precision, and the latents have the same bits as those
+    /// that were never stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`denoise`](Self::denoise), and if the state belongs to another clip. That the weights are the same is not checked.
+    pub fn denoise_resumable(
+        &self,
+        settings: &T2vSettings,
+        texts: &PromptPair,
+        precision: Precision,
+        state: Option<&GenerationState>,
+        on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<Resumable<Tensor>> {
+        let described = serde_json::to_string(&settings.of_latents()).map_err(|e| Error::config("settings", e.to_string()))?;
+        let described = format!("{described} in {precision:?}");
+        let (mut noise, first); // `first` is [1, f, c, h, w]
+        let start = match state {
+            None => {
+                let (config, [height, width], s) = (self.model.config(), settings.size, self.downsample_factor);
+                noise = ChannelsFirst(TorchRng::new(settings.seed));
+                first = noise.noise(&[1, settings.num_frames, config.in_channels, height / s, width / s])?;
+                Start::Noise(&first)
+            }
+            Some(state) => {
+                noise = ChannelsFirst(state.generator(&described)?);
+                Start::State(&state.sampling)
+            }
+        };
+        Ok(match self.run(start, &mut noise, settings, texts, precision, on_step)? {
+            Sampled::Finished(latents) => Resumable::Finished(latents),
+            Sampled::Stopped(sampling) => Resumable::Stopped(Box::new(GenerationState::new(*sampling, &noise.0, described))),
+        })
     }
 
     /// As [`denoise`](Self::denoise), from given noise `[1, f, c, h, w]`.
@@ -319,23 +355,42 @@ impl Transformer {
         precision: Precision,
         report: &mut dyn FnMut(usize, usize),
     ) -> Result<Tensor> {
+        let sampled = self.run(Start::Noise(start), noise, settings, texts, precision, &mut all_steps(report))?;
+        sampled.finished().ok_or_else(was_stopped)
+    }
+
+    fn run(
+        &self,
+        start: Start<'_>,
+        noise: &mut dyn NoiseSource,
+        settings: &T2vSettings,
+        texts: &PromptPair,
+        precision: Precision,
+        on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<Sampled> {
         let mask = |which: usize| texts.masks.as_ref().map(|masks| &masks[which]);
         let prompt = Texts { text: &texts.text, mask: mask(0) };
         let negative = Texts { text: &texts.negative, mask: mask(1) };
-        let guidance = settings.is_guided().then_some((negative, settings.guidance_scale));
+        let guidance = settings.is_guided().then(|| (negative, settings.guidance()));
         let mut denoiser = T2vDenoiser::new(&self.model, &self.parameters, prompt, guidance, precision)?;
         if !settings.temporal_attention {
             denoiser = denoiser.without_temporal_attention();
         }
         let mut solver = solver_config(settings, self.model.config())?.solver(settings.num_steps)?;
-        let mut on_step = |step: &crate::sampler::StepReport| {
-            report(step.done, step.num_steps);
-            ControlFlow::Continue(())
-        };
-        let latents = solve(solver.as_mut(), &denoiser, start, noise, &mut on_step);
-        let latents = latents.map_err(|e| with_cause(e, &self.parameters))?;
-        latents.ok_or_else(|| Error::config("sampling", "was stopped"))
+        sample(solver.as_mut(), &denoiser, start, noise, on_step).map_err(|e| with_cause(e, &self.parameters))
     }
+}
+
+/// Tells `report` how many predictions are done, and never stops.
+fn all_steps(report: &mut dyn FnMut(usize, usize)) -> impl FnMut(&StepReport) -> ControlFlow<()> {
+    |step| {
+        report(step.done, step.num_steps);
+        ControlFlow::Continue(())
+    }
+}
+
+fn was_stopped() -> Error {
+    Error::config("sampling", "was stopped")
 }
 
 /// The sampler of the settings for this network.

@@ -143,9 +143,9 @@ pub(crate) fn device_features(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
-/// Diffusion, samplers and solvers see a network as a `Denoiser`, never the transformer.
+/// Diffusion and samplers see a network as a `Denoiser`, never the transformer.
 pub(crate) fn diffusion_sees_no_model(tree: &Tree) -> Vec<Problem> {
-    let blind = ["crates/latte/src/diffusion", "crates/latte/src/sampler", "crates/latte/src/solver"];
+    let blind = ["crates/latte/src/diffusion", "crates/latte/src/sampling"];
     let mut problems = Vec::new();
     for file in tree.rust().filter(|f| blind.iter().any(|place| f.path.starts_with(place))) {
         let code = code_only(&file.text);
@@ -156,7 +156,7 @@ pub(crate) fn diffusion_sees_no_model(tree: &Tree) -> Vec<Problem> {
             let in_use =
                 statement.rsplit('}').next().is_some_and(|s| s.trim_start().starts_with("use ") && s.contains("crate::"));
             if is_whole_word(&code, offset, word) && (path.ends_with("crate::") || path.ends_with("super::") || in_use) {
-                problems.push(file.problem_at(offset, "diffusion, samplers and solvers see only `Denoiser`, never the model"));
+                problems.push(file.problem_at(offset, "diffusion and samplers see only `Denoiser`, never the model"));
             }
         }
     }
@@ -279,16 +279,16 @@ mod tests {
             "use super::super::model;",
         ];
         for text in cases {
-            for folder in ["sampler", "solver", "diffusion"] {
+            for folder in ["sampling", "diffusion"] {
                 let path = format!("crates/latte/src/{folder}/a.rs");
                 assert_eq!(found(diffusion_sees_no_model, &[(&path, text)]).len(), 1, "{text}");
             }
         }
         let fine = [
             ("crates/latte/src/pipeline.rs", "use crate::model::Latte;"),
-            ("crates/latte/src/sampler/a.rs", "//! crate::model\nfn f(model: &dyn Denoiser) { model.predict() }"),
-            ("crates/latte/src/sampler/b.rs", "use crate::Result;\nfn g(model: u8) {}\nuse crate::modelling;"),
-            ("crates/latte/src/sampler/c.rs", "use crate::{A, B};\nstruct S { model: u8 }"),
+            ("crates/latte/src/sampling/a.rs", "//! crate::model\nfn f(model: &dyn Denoiser) { model.predict() }"),
+            ("crates/latte/src/sampling/b.rs", "use crate::Result;\nfn g(model: u8) {}\nuse crate::modelling;"),
+            ("crates/latte/src/sampling/c.rs", "use crate::{A, B};\nstruct S { model: u8 }"),
         ];
         assert_eq!(found(diffusion_sees_no_model, &fine), Vec::<String>::new());
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
-use latte::solver::AskedFor;
+use latte::sampling::AskedFor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -53,6 +53,8 @@ pub(super) fn new(args: &Args) -> anyhow::Result<(TextToVideo, Vec<Job>)> {
                 seed: args.seed.wrapping_add(n),
                 num_steps: args.steps,
                 guidance_scale: args.guidance,
+                guidance_interval: None,
+                guidance_rescale: 0.0,
                 num_frames: args.frames.unwrap_or_else(|| pipeline.default_frames()),
                 size: args.size.unwrap_or_else(|| pipeline.default_size()),
                 scheduler: sampling.scheduler.clone(),

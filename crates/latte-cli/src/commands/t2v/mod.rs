@@ -9,7 +9,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 use clap::ValueEnum;
 use latte::pipeline::{TextToVideo, kept};
-use latte::solver::SolverKind;
+use latte::sampling::SolverKind;
 use latte::text::PromptPair;
 use latte::weights::hexadecimal;
 use latte_video::results::{Part, ResultFolder, prompt_file_name};

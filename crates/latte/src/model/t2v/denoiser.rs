@@ -4,17 +4,22 @@ use candle_core::{DType, Tensor};
 use latte_ops::{PackedWeights, Parameters, Precision, Tape};
 
 use super::{LatteT2v, T2vInput, TextContext, text_bias};
-use crate::guidance::guide_text;
+use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
 use crate::{Denoiser, Result};
 
 /// A network with weights, bound to the prompts of its clips and, under guidance, to the texts to stay away from.
 #[derive(Debug)]
-pub struct T2vDenoiser<'m> {
+pub struct T2vDenoiser<'m>(Guided<Bound<'m>>);
+
+/// The network, bound to its texts.
+#[derive(Debug)]
+struct Bound<'m> {
     model: &'m LatteT2v,
     parameters: &'m Parameters,
+    /// The negative texts and the prompts, `2b`; without guidance the prompts alone, `b`.
     context: TextContext,
-    /// The guidance scale; 1 is off, and then there are no negative texts.
-    scale: f64,
+    /// Beside negative texts, the prompts alone, if there are timesteps without guidance.
+    alone: Option<TextContext>,
     temporal: bool,
     precision: Precision,
     packed_weights: PackedWeights,
@@ -39,7 +44,7 @@ impl Texts<'_> {
 }
 
 impl<'m> T2vDenoiser<'m> {
-    /// Binds the network to the prompts `texts`. With `guidance` = (negative texts of the same shape, scale), predictions are
+    /// Binds the network to the prompts `texts`. With `guidance` = (negative texts of the same shape, how), predictions are
     /// pushed away from the negative texts.
     ///
     /// # Errors
@@ -49,49 +54,61 @@ impl<'m> T2vDenoiser<'m> {
         model: &'m LatteT2v,
         parameters: &'m Parameters,
         texts: Texts<'_>,
-        guidance: Option<(Texts<'_>, f64)>,
+        guidance: Option<(Texts<'_>, Guidance)>,
         precision: Precision,
     ) -> Result<Self> {
         let packed_weights = PackedWeights::new();
         let tape = Tape::inference().with_precision(precision).with_packed_weights(&packed_weights);
-        let (text, mask, scale) = match guidance {
-            None => (texts.text.clone(), texts.mask.cloned(), 1.0),
-            Some((negative, scale)) => {
+        let (text, mask, guidance) = match guidance.filter(|(_, guidance)| guidance.scale != 1.0) {
+            None => (texts.text.clone(), texts.mask.cloned(), Guidance::new(1.0, GuidedChannels::All)),
+            Some((negative, guidance)) => {
                 let mask = match (negative.mask, texts.mask) {
                     (None, None) => None,
                     _ => Some(Tensor::cat(&[negative.mask_or_ones()?, texts.mask_or_ones()?], 0)?), // [2b, l]
                 };
-                (Tensor::cat(&[negative.text, texts.text], 0)?, mask, scale) // [2b, l, caption_channels]
+                (Tensor::cat(&[negative.text, texts.text], 0)?, mask, guidance) // [2b, l, caption_channels]
             }
         };
         let device = parameters.device();
         let text = text.to_device(&device)?;
         let bias = mask.as_ref().map(text_bias).transpose()?.map(|bias| bias.to_device(&device)).transpose()?;
         let context = model.context(&tape, parameters, &text, bias.as_ref())?;
-        Ok(Self { model, parameters, context, scale, temporal: true, precision, packed_weights })
+        let alone = guidance.interval.map(|_| context.second_half(&tape)).transpose()?;
+        let inner = Bound { model, parameters, context, alone, temporal: true, precision, packed_weights };
+        Ok(Self(Guided { inner, guidance }))
     }
 
     /// Leaves the temporal blocks out: for weights that know images only.
     pub fn without_temporal_attention(mut self) -> Self {
-        self.temporal = false;
+        self.0.inner.temporal = false;
         self
-    }
-
-    fn run(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed_weights);
-        let here = x.to_device(&self.parameters.device())?; // the network's; samplers may be elsewhere
-        let input = T2vInput { x: &here, timesteps, text: &self.context, temporal: self.temporal };
-        Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().to_device(x.device())?)
     }
 }
 
 impl Denoiser for T2vDenoiser<'_> {
     fn predict(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
-        if self.context.batch() == x.dims()[0] {
-            return self.run(x, timesteps);
-        }
-        let doubled = Tensor::cat(&[x, x], 0)?; // [2b, f, c, h, w]
-        let prediction = self.run(&doubled, &[timesteps, timesteps].concat())?;
-        guide_text(&prediction, self.scale)
+        self.0.predict(x, timesteps)
+    }
+}
+
+impl Bound<'_> {
+    fn run(&self, x: &Tensor, timesteps: &[f64], text: &TextContext) -> Result<Tensor> {
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed_weights);
+        let here = x.to_device(&self.parameters.device())?; // the network's; samplers may be elsewhere
+        let input = T2vInput { x: &here, timesteps, text, temporal: self.temporal };
+        Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().to_device(x.device())?)
+    }
+}
+
+impl ConditionalDenoiser for Bound<'_> {
+    fn predict_conditional(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
+        self.run(x, timesteps, self.alone.as_ref().unwrap_or(&self.context))
+    }
+
+    /// The negative texts come first in the batch, as diffusers has them.
+    fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> Result<(Tensor, Tensor)> {
+        let (x, timesteps) = doubled(x, timesteps)?;
+        let (negative, positive) = halves(&self.run(&x, &timesteps, &self.context)?)?;
+        Ok((positive, negative))
     }
 }

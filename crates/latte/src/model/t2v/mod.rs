@@ -72,6 +72,14 @@ impl TextContext {
     pub fn batch(&self) -> usize {
         self.keys_and_values.first().map_or(0, |kv| kv.dims()[0])
     }
+
+    /// The texts of the second half of the clips alone.
+    fn second_half(&self, tape: &Tape<'_>) -> Result<Self> {
+        let half = |x: &Tensor| x.narrow(0, x.dims()[0] / 2, x.dims()[0] / 2)?.contiguous();
+        let keys_and_values =
+            self.keys_and_values.iter().map(|kv| Ok(tape.constant(half(kv.tensor())?))).collect::<Result<_>>()?;
+        Ok(Self { keys_and_values, bias: self.bias.as_ref().map(half).transpose()? })
+    }
 }
 
 impl LatteT2v {

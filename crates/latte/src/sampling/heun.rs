@@ -5,10 +5,9 @@ use candle_core::Tensor;
 use super::levels::Levels;
 use super::prediction::{Limit, combine, split_channels, x0_in_sigma};
 use super::sigma_grid::{SigmaGrid, input_scale};
-use super::{Solver, SolverConfig, SolverInput, out_of_order};
-use crate::Result;
+use super::{SavedState, Solver, SolverConfig, StepInput, StepOutput, out_of_order};
 use crate::diffusion::PredictionType;
-use crate::sampler::StepOutput;
+use crate::{Error, Result};
 
 /// Order 2: an Euler step, a second slope at its end, and the step again with the mean of both. The last step, to clean data,
 /// is Euler's. Two predictions for each step but the last.
@@ -56,7 +55,22 @@ impl Solver for Heun {
         self.sigmas.get(call.div_ceil(2)).map_or(1.0, |&sigma| input_scale(sigma))
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn save(&self) -> Result<SavedState> {
+        let mut state = SavedState::default();
+        if let Some((start, slope)) = &self.begun {
+            state.set("start", start);
+            state.set("slope", slope);
+        }
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<()> {
+        self.begun =
+            state.get("start").map(|start| Ok::<_, Error>((start.clone(), state.tensor("slope")?.clone()))).transpose()?;
+        Ok(())
+    }
+
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         input.timestep_of(&self.timesteps)?;
         let step = input.call / 2;
         let (from, to) = (self.sigmas[step], self.sigmas[step + 1]);

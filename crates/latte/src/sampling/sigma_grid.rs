@@ -3,9 +3,9 @@
 //! They work on x0 + σ ε, and show the network x / √(σ²+1), the x of the process that it was trained on.
 
 use super::levels::Levels;
-use super::{FinalSigma, SigmaInterpolation, SigmaSpacing, SolverConfig, SolverKind, SolverSpacing, TimestepType, spacing};
+use super::{FinalSigma, SigmaInterpolation, SigmaSpacing, SolverConfig, SolverKind, TimestepType, spacing};
 use crate::Result;
-use crate::diffusion::PredictionType;
+use crate::diffusion::{PredictionType, TimestepSpacing, linspace};
 
 /// The visited timesteps and their σ, descending.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl SigmaGrid {
             // (It is with continuous timesteps, of which there is one for each σ.)
             SigmaInterpolation::LogLinear => {
                 let (from, to) = (levels.sigma_max().ln(), levels.sigma_min().ln());
-                spacing::linspace(from, to, steps + 1).into_iter().map(f64::exp).collect()
+                linspace(from, to, steps + 1).into_iter().map(f64::exp).collect()
             }
         };
         let max = config.sigma_max.unwrap_or_else(|| sigmas.first().copied().unwrap_or_default());
@@ -50,9 +50,9 @@ impl SigmaGrid {
         }
         let largest = sigmas.iter().copied().fold(0.0, f64::max);
         let init_noise_sigma = match config.timestep_spacing {
-            SolverSpacing::Linspace | SolverSpacing::Trailing => largest,
             // The largest visited σ may be far from pure noise: the start is x0 + σ ε with some x0 of deviation 1.
-            SolverSpacing::Leading => (largest * largest + 1.0).sqrt(),
+            TimestepSpacing::Leading => (largest * largest + 1.0).sqrt(),
+            _ => largest,
         };
         Ok(Self { timesteps, sigmas, init_noise_sigma })
     }

@@ -3,7 +3,8 @@
 //! Published weights were trained and are sampled with tables in f32. Ours hold the same f32 values, so that a timestep that
 //! is found by its noise level, and rounded, is the same one; what follows from the tables is computed in f64.
 
-use super::{BetaCurve, SolverConfig, SolverKind};
+use super::{SolverConfig, SolverKind};
+use crate::diffusion::BetaSchedule;
 use crate::{Error, Result};
 
 /// ᾱ of the last timestep of a schedule that ends in pure noise, where 0 would make σ infinite.
@@ -20,7 +21,11 @@ pub(super) struct Levels {
 impl Levels {
     pub(super) fn new(config: &SolverConfig) -> Result<Self> {
         let mut betas = betas(config)?;
-        if let Some((i, beta)) = betas.iter().enumerate().find(|(_, b)| !(**b > 0.0 && **b < 1.0)) {
+        // The last β may be 1: the schedule ends in pure noise, as a rescaled one does.
+        let last = betas.len() - 1;
+        let ends_pure = config.rescale_betas_zero_snr || betas[last] == 1.0;
+        let possible = |i: usize, beta: f32| beta > 0.0 && (beta < 1.0 || (i == last && beta == 1.0));
+        if let Some((i, beta)) = betas.iter().enumerate().find(|(i, beta)| !possible(*i, **beta)) {
             return Err(Error::config(
                 "betas",
                 format!("beta of timestep {i} is {beta}, expected 0 < beta < 1: check beta_start, beta_end and trained_betas"),
@@ -32,7 +37,7 @@ impl Levels {
         let mut alphas_cumprod = cumulated(&betas);
         // The two methods that know ᾱ only, not σ, take the schedule's end as it is.
         let knows_sigma = !matches!(config.kind, SolverKind::Ddim | SolverKind::Ddpm);
-        if config.rescale_betas_zero_snr
+        if ends_pure
             && knows_sigma
             && let Some(last) = alphas_cumprod.last_mut()
         {
@@ -96,25 +101,16 @@ fn betas(config: &SolverConfig) -> Result<Vec<f32>> {
     }
     let (start, end) = (config.beta_start, config.beta_end);
     Ok(match config.beta_schedule {
-        BetaCurve::Linear => linspace_f32(start as f32, end as f32, n),
-        BetaCurve::ScaledLinear => linspace_f32(start.sqrt() as f32, end.sqrt() as f32, n).into_iter().map(|v| v * v).collect(),
-        BetaCurve::SquaredcosCapV2 => from_alpha_bar(n, |t| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2)),
-        BetaCurve::Exp => from_alpha_bar(n, |t| (-12.0 * t).exp()),
-        BetaCurve::Laplace => from_alpha_bar(n, |t| {
-            let log_snr = -0.5 * 1.0_f64.copysign(0.5 - t) * (1.0 - 2.0 * (0.5 - t).abs() + 1e-6).ln();
-            let snr = log_snr.exp();
-            (snr / (1.0 + snr)).sqrt()
-        }),
-        BetaCurve::Sigmoid => linspace_f32(-6.0, 6.0, n)
+        BetaSchedule::Linear => linspace_f32(start as f32, end as f32, n),
+        BetaSchedule::ScaledLinear => {
+            linspace_f32(start.sqrt() as f32, end.sqrt() as f32, n).into_iter().map(|v| v * v).collect()
+        }
+        BetaSchedule::Sigmoid => linspace_f32(-6.0, 6.0, n)
             .into_iter()
             .map(|v| 1.0 / (1.0 + (-v).exp()) * (end - start) as f32 + start as f32)
             .collect(),
+        other => other.betas_between(start, end, n).into_iter().map(|beta| beta as f32).collect(),
     })
-}
-
-fn from_alpha_bar(n: usize, alpha_bar: impl Fn(f64) -> f64) -> Vec<f32> {
-    let at = |i: usize| alpha_bar(i as f64 / n as f64);
-    (0..n).map(|i| (1.0 - at(i + 1) / at(i)).min(0.999) as f32).collect()
 }
 
 /// `torch.linspace` in f32: from both ends to the middle, each value with one rounding.

@@ -8,9 +8,8 @@ use super::dpm_update::weights;
 use super::levels::Levels;
 use super::multistep::{Memory, MultistepGrid};
 use super::prediction::combine;
-use super::{FinalSigma, Solver, SolverConfig, SolverInput, StepFormula, out_of_order, required_noise};
+use super::{FinalSigma, SavedState, Solver, SolverConfig, StepFormula, StepInput, StepOutput, out_of_order, required_noise};
 use crate::Result;
-use crate::sampler::StepOutput;
 
 /// Orders 1 to 3 with one prediction for each step: groups of 1, 2 or 3 steps.
 #[derive(Debug)]
@@ -63,7 +62,20 @@ impl Solver for DpmSinglestep {
         self.network.algorithm.is_stochastic()
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn save(&self) -> Result<SavedState> {
+        let mut state = SavedState::default();
+        self.memory.save(&mut state)?;
+        state.set_optional("start", self.start.as_ref());
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<()> {
+        self.memory = Memory::restored(state)?;
+        self.start = state.get("start").cloned();
+        Ok(())
+    }
+
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         let (here, to) = self.grid.begin(&input, &mut self.memory)?;
         let (interpolated, x0) = self.network.interpolated(&input, here)?;
         let order = self.orders[input.call];

@@ -4,9 +4,8 @@ use candle_core::Tensor;
 
 use super::levels::Levels;
 use super::prediction::{Factors, Limit, combine, split_channels, x0};
-use super::{Solver, SolverConfig, SolverInput, pure_noise_needs, required_noise, spacing};
+use super::{Solver, SolverConfig, StepInput, StepOutput, pure_noise_needs, required_noise, spacing};
 use crate::diffusion::{PredictionType, VarianceType};
-use crate::sampler::StepOutput;
 use crate::{Error, Result};
 
 /// The smallest variance that is told apart from none.
@@ -70,7 +69,7 @@ impl Solver for Ddpm {
         self.timesteps.get(call).is_some_and(|&t| t > 0.0)
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         let timestep = input.timestep_of(&self.timesteps)?;
         let alpha = self.alphas_cumprod[timestep as usize];
         let previous = self.timesteps.get(input.call + 1).map_or(1.0, |&t| self.alphas_cumprod[t as usize]);

@@ -2,10 +2,9 @@
 
 use super::levels::Levels;
 use super::prediction::{Factors, Limit, combine, epsilon, split_channels, x0};
-use super::{Solver, SolverConfig, SolverInput, pure_noise_needs, required_noise, spacing};
+use super::{Solver, SolverConfig, StepInput, StepOutput, pure_noise_needs, required_noise, spacing};
 use crate::Result;
 use crate::diffusion::PredictionType;
-use crate::sampler::StepOutput;
 
 /// Order 1; deterministic at η = 0.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ impl Solver for Ddim {
         self.eta > 0.0
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         let timestep = input.timestep_of(&self.timesteps)? as usize;
         let alpha = self.alphas_cumprod[timestep];
         let previous = timestep.checked_sub(self.stride).map_or(self.final_alpha_cumprod, |t| self.alphas_cumprod[t]);

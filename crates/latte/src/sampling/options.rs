@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A method over original timesteps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A sampling method. In configuration files it has the name that [`SolverKind::name`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SolverKind {
     /// Song et al. 2021: order 1, deterministic at η = 0.
     Ddim,
@@ -17,12 +18,16 @@ pub enum SolverKind {
     /// Karras et al. 2022: Euler's method in σ, order 1.
     Euler,
     /// Euler's method with ancestral noise.
+    #[serde(rename = "euler-a")]
     EulerAncestral,
     /// DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3.
+    #[serde(rename = "dpm++")]
     DpmMultistep,
     /// As [`SolverKind::DpmMultistep`], of the stochastic differential equation.
+    #[serde(rename = "dpm++-sde")]
     DpmMultistepSde,
     /// DPM-Solver++ singlestep, orders 1 to 3.
+    #[serde(rename = "dpm-single")]
     DpmSinglestep,
     /// Liu et al. 2022: linear multistep of order 4, with Runge–Kutta steps to begin with.
     Pndm,
@@ -31,6 +36,7 @@ pub enum SolverKind {
     /// Zhang & Chen 2023: exponential integrator multistep, orders 1 to 3.
     Deis,
     /// DPM-Solver-2 with ancestral noise; twice the predictions.
+    #[serde(rename = "kdpm2-a")]
     Kdpm2Ancestral,
     /// Zhao et al. 2023: predictor and corrector, orders 1 to 3.
     Unipc,
@@ -108,11 +114,6 @@ impl SolverKind {
         !matches!(self, Self::Ddim | Self::Ddpm | Self::EulerAncestral | Self::Pndm)
     }
 
-    /// Whether a predicted x0 can be kept in range.
-    pub(super) fn limits_x0(self) -> bool {
-        self.is_multistep() || matches!(self, Self::Ddim | Self::Ddpm | Self::Heun)
-    }
-
     pub(super) fn is_dpm(self) -> bool {
         matches!(self, Self::DpmMultistep | Self::DpmMultistepSde | Self::DpmSinglestep)
     }
@@ -137,37 +138,6 @@ impl FromStr for SolverKind {
             Error::config("solver", format!("expected one of {}, got `{text}`", known.join(", ")))
         })
     }
-}
-
-/// How β runs from `beta_start` to `beta_end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BetaCurve {
-    /// β rises linearly. Latte's.
-    Linear,
-    /// √β rises linearly.
-    ScaledLinear,
-    /// ᾱ falls as a squared cosine, β at most 0.999; the two ends play no part.
-    SquaredcosCapV2,
-    /// β rises as a sigmoid from −6 to 6.
-    Sigmoid,
-    /// log signal-to-noise is Laplace-distributed; the two ends play no part.
-    Laplace,
-    /// ᾱ falls as exp(−12 t); the two ends play no part.
-    Exp,
-}
-
-/// Which timesteps are visited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SolverSpacing {
-    /// Multiples of one integer stride, from 0: never quite reaches the last timestep.
-    Leading,
-    /// From the last timestep downwards: never quite reaches 0.
-    Trailing,
-    /// Evenly from the last timestep to 0; of a single step, 0 only, as diffusers has it. Multistep methods, which see 0 as the
-    /// end of their last step, begin at the last timestep whatever the number of steps.
-    Linspace,
 }
 
 /// Which noise levels σ are visited.

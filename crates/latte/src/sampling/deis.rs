@@ -3,10 +3,9 @@
 use super::levels::Levels;
 use super::multistep::{Memory, MultistepGrid};
 use super::prediction::{Factors, Limit, combine, epsilon_of_x0, split_channels, x0};
-use super::{Solver, SolverConfig, SolverInput};
+use super::{SavedState, Solver, SolverConfig, StepInput, StepOutput};
 use crate::Result;
 use crate::diffusion::PredictionType;
-use crate::sampler::StepOutput;
 
 /// Orders 1 to 3 with one prediction for each step. It ends at the smallest noise level, not at clean data.
 #[derive(Debug)]
@@ -41,7 +40,18 @@ impl Solver for Deis {
         Some(self.grid.sigmas.clone())
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn save(&self) -> Result<SavedState> {
+        let mut state = SavedState::default();
+        self.memory.save(&mut state)?;
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<()> {
+        self.memory = Memory::restored(state)?;
+        Ok(())
+    }
+
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         let (from, to) = self.grid.begin(&input, &mut self.memory)?;
         let at = Factors::of_sigma(from);
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;

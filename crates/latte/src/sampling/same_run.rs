@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::prediction::Limit;
-use super::{SolverConfig, SolverInput};
+use super::{SolverConfig, StepInput};
 use crate::Result;
 
 impl SolverConfig {
@@ -11,14 +11,12 @@ impl SolverConfig {
     /// network that depends on everything it is told. Configurations that cannot run are not the same as any.
     pub(super) fn runs_as(&self, other: &Self, steps: usize) -> bool {
         // The small network's values may stay within bounds that a real one's leave.
-        let limits_x0 = |config: &Self| {
-            config.kind.limits_x0().then(|| match Limit::new(config) {
-                // The bound is between 1 and the largest one, so whatever the quantile is.
-                Limit::Threshold { largest, .. } if largest <= 1.0 => Limit::Threshold { ratio: 0.0, largest },
-                other => other,
-            })
+        let limit = |config: &Self| match Limit::new(config) {
+            // The bound is between 1 and the largest one, so whatever the quantile is.
+            Limit::Threshold { largest, .. } if largest <= 1.0 => Limit::Threshold { ratio: 0.0, largest },
+            other => other,
         };
-        if limits_x0(self) != limits_x0(other) {
+        if limit(self) != limit(other) {
             return false;
         }
         match (trajectory(self, steps), trajectory(other, steps)) {
@@ -40,7 +38,7 @@ fn trajectory(config: &SolverConfig, steps: usize) -> Result<Vec<f64>> {
         let prediction = toy_prediction(&(&x * scale)?, timestep)?;
         let phase = call as f64;
         let noise = solver.draws_noise(call).then(|| values([phase.sin(), phase.cos()])).transpose()?;
-        let output = solver.step(SolverInput { prediction: &prediction, call, x: &x, noise: noise.as_ref() })?;
+        let output = solver.step(StepInput { prediction: &prediction, call, x: &x, noise: noise.as_ref() })?;
         x = output.x;
         seen.extend([timestep, scale]);
         seen.extend(x.flatten_all()?.to_vec1::<f64>()?);

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::levels::Levels;
 use super::sigma_grid::round_to_single;
-use super::{BetaCurve, FinalSigma, SigmaSpacing, SolverConfig, SolverInput, SolverKind, out_of_order, spacing};
+use super::{FinalSigma, SavedState, SigmaSpacing, SolverConfig, SolverKind, StepInput, out_of_order, spacing};
+use crate::diffusion::BetaSchedule;
 use crate::{Error, Result};
 
 /// Runs shorter than this lower the order of their last steps, if they may.
@@ -33,7 +34,7 @@ impl MultistepGrid {
             let rounds = match config.sigma_spacing {
                 SigmaSpacing::Karras | SigmaSpacing::Lu => {
                     let is_multistep = matches!(config.kind, SolverKind::DpmMultistep | SolverKind::DpmMultistepSde);
-                    !is_multistep || config.beta_schedule != BetaCurve::SquaredcosCapV2
+                    !is_multistep || config.beta_schedule != BetaSchedule::SquaredcosCapV2
                 }
                 _ => false,
             };
@@ -53,7 +54,7 @@ impl MultistepGrid {
     }
 
     /// The σ that a call leads from and to; `memory` hears that it begins.
-    pub(super) fn begin(&self, input: &SolverInput<'_>, memory: &mut Memory) -> Result<(f64, f64)> {
+    pub(super) fn begin(&self, input: &StepInput<'_>, memory: &mut Memory) -> Result<(f64, f64)> {
         input.timestep_of(&self.timesteps)?;
         memory.begin(input.call)?;
         Ok((self.sigmas[input.call], self.sigmas[input.call + 1]))
@@ -115,6 +116,31 @@ impl Memory {
         }
         self.entries.push_front((sigma, prediction));
         self.entries.truncate(capacity);
+    }
+
+    pub(super) fn save(&self, state: &mut SavedState) -> Result<()> {
+        state.set_number("memory.next_call", self.next_call);
+        state.set_number("memory.len", self.entries.len());
+        for (age, (_, prediction)) in self.entries.iter().enumerate() {
+            state.set(format!("memory.{age}"), prediction);
+        }
+        let sigmas: Vec<f64> = self.entries.iter().map(|(sigma, _)| *sigma).collect();
+        if !sigmas.is_empty() {
+            state.set("memory.sigmas", &Tensor::new(sigmas, &Device::Cpu)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn restored(state: &SavedState) -> Result<Self> {
+        let len = state.number("memory.len")?;
+        let sigmas: Vec<f64> = if len == 0 { Vec::new() } else { state.tensor("memory.sigmas")?.to_vec1()? };
+        if sigmas.len() != len {
+            let what = format!("expected the noise levels of {len} predictions, got {}", sigmas.len());
+            return Err(Error::config("saved state", what));
+        }
+        let entry = |(age, sigma)| Ok((sigma, state.tensor(&format!("memory.{age}"))?.clone()));
+        let entries = sigmas.into_iter().enumerate().map(entry).collect::<Result<_>>()?;
+        Ok(Self { entries, next_call: state.number("memory.next_call")? })
     }
 
     pub(super) fn clear(&mut self) {

@@ -5,11 +5,10 @@ use candle_core::Tensor;
 
 use super::levels::Levels;
 use super::multistep::{Memory, MultistepGrid};
-use super::prediction::{Factors, Limit, combine, epsilon, split_channels, x0};
-use super::{Solver, SolverConfig, SolverInput, StepFormula, out_of_order};
-use crate::Result;
+use super::prediction::{Factors, Limit, combine, epsilon, epsilon_of_x0, split_channels, x0};
+use super::{SavedState, Solver, SolverConfig, StepFormula, StepInput, StepOutput, out_of_order};
 use crate::diffusion::PredictionType;
-use crate::sampler::StepOutput;
+use crate::{Error, Result};
 
 /// Orders 1 to 3 of the predictor, one more with the corrector, with one prediction for each step.
 #[derive(Debug)]
@@ -111,12 +110,33 @@ impl Solver for Unipc {
         Some(self.grid.sigmas.clone())
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn save(&self) -> Result<SavedState> {
+        let mut state = SavedState::default();
+        self.memory.save(&mut state)?;
+        if let Some((start, order)) = &self.last {
+            state.set("start", start);
+            state.set_number("order", *order);
+        }
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<()> {
+        self.memory = Memory::restored(state)?;
+        self.last = state.get("start").map(|start| Ok::<_, Error>((start.clone(), state.number("order")?))).transpose()?;
+        Ok(())
+    }
+
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         let (here, to) = self.grid.begin(&input, &mut self.memory)?;
         let at = Factors::of_sigma(here);
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;
         let x0 = self.limit.apply(x0(self.prediction, &prediction, input.x, at)?)?;
-        let interpolated = if self.predict_x0 { x0.clone() } else { epsilon(self.prediction, &prediction, input.x, at)? };
+        let interpolated = match self.limit {
+            _ if self.predict_x0 => x0.clone(),
+            Limit::Clip(_) => epsilon_of_x0(&x0, input.x, at)?,
+            // As diffusers has it, a threshold does not reach ε.
+            Limit::Off | Limit::Threshold { .. } => epsilon(self.prediction, &prediction, input.x, at)?,
+        };
 
         let mut x = input.x.clone();
         if input.call > 0 && !self.disable_corrector.contains(&(input.call - 1)) {

@@ -1,25 +1,26 @@
 //! Euler's method in σ (Karras et al. 2022, algorithm 1), with or without ancestral noise.
 
 use super::levels::Levels;
-use super::prediction::{combine, split_channels, x0_in_sigma};
+use super::prediction::{Limit, combine, split_channels, x0_in_sigma};
 use super::sigma_grid::{SigmaGrid, ancestral, input_scale};
-use super::{Solver, SolverConfig, SolverInput, SolverKind, required_noise};
+use super::{Solver, SolverConfig, SolverKind, StepInput, StepOutput, required_noise};
 use crate::Result;
 use crate::diffusion::PredictionType;
-use crate::sampler::StepOutput;
 
 /// Order 1. With ancestral noise each step goes further down and adds noise up to the next σ.
 #[derive(Debug)]
 pub(super) struct Euler {
     grid: SigmaGrid,
     prediction: PredictionType,
+    limit: Limit,
     ancestral: bool,
 }
 
 impl Euler {
     pub(super) fn new(config: &SolverConfig, levels: &Levels, steps: usize) -> Result<Self> {
         let grid = SigmaGrid::new(config, levels, steps)?;
-        Ok(Self { grid, prediction: config.prediction, ancestral: config.kind == SolverKind::EulerAncestral })
+        let ancestral = config.kind == SolverKind::EulerAncestral;
+        Ok(Self { grid, prediction: config.prediction, limit: Limit::new(config), ancestral })
     }
 }
 
@@ -44,11 +45,11 @@ impl Solver for Euler {
         self.ancestral
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         input.timestep_of(&self.grid.timesteps)?;
         let (from, to) = (self.grid.sigmas[input.call], self.grid.sigmas[input.call + 1]);
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;
-        let x0 = x0_in_sigma(self.prediction, &prediction, input.x, from)?;
+        let x0 = self.limit.apply(x0_in_sigma(self.prediction, &prediction, input.x, from)?)?;
         let (up, down) = if self.ancestral { ancestral(from, to) } else { (0.0, to) };
         // x + (x − x0)/σ · (σ' − σ)
         let mut x = combine(&[(down / from, input.x), (1.0 - down / from, &x0)])?;

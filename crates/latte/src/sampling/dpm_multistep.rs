@@ -6,10 +6,9 @@ use super::dpm_update::{Weights, weights};
 use super::levels::Levels;
 use super::multistep::{Memory, MultistepGrid};
 use super::prediction::{Factors, Limit, combine, epsilon, epsilon_of_x0, split_channels, x0};
-use super::{DpmAlgorithm, FinalSigma, Solver, SolverConfig, SolverInput, StepFormula, required_noise};
+use super::{DpmAlgorithm, FinalSigma, SavedState, Solver, SolverConfig, StepFormula, StepInput, StepOutput, required_noise};
 use crate::Result;
 use crate::diffusion::PredictionType;
-use crate::sampler::StepOutput;
 
 /// Orders 1 and 2, and one called 3, with one prediction for each step.
 #[derive(Debug)]
@@ -59,7 +58,18 @@ impl Solver for DpmMultistep {
         self.network.algorithm.is_stochastic()
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn save(&self) -> Result<SavedState> {
+        let mut state = SavedState::default();
+        self.memory.save(&mut state)?;
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<()> {
+        self.memory = Memory::restored(state)?;
+        Ok(())
+    }
+
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         let (from, to) = self.grid.begin(&input, &mut self.memory)?;
         let (interpolated, x0) = self.network.interpolated(&input, from)?;
         self.memory.push(from, interpolated, self.order);
@@ -116,7 +126,7 @@ impl DpmNetwork {
     }
 
     /// What the algorithm interpolates (x0 or ε), and x0.
-    pub(super) fn interpolated(&self, input: &SolverInput<'_>, sigma: f64) -> Result<(Tensor, Tensor)> {
+    pub(super) fn interpolated(&self, input: &StepInput<'_>, sigma: f64) -> Result<(Tensor, Tensor)> {
         let at = Factors::of_sigma(sigma);
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;
         let x0 = self.limit.apply(x0(self.prediction, &prediction, input.x, at)?)?;

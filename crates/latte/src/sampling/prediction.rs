@@ -69,6 +69,27 @@ pub(super) fn epsilon_of_x0(x0: &Tensor, x: &Tensor, at: Factors) -> Result<Tens
     combine(&[(1.0 / at.sigma, x), (-at.alpha / at.sigma, x0)])
 }
 
+/// What a prediction (without variance channels) says about x0, brought into range, and the prediction that says just that.
+pub(super) fn limited(
+    kind: PredictionType,
+    prediction: Tensor,
+    x: &Tensor,
+    at: Factors,
+    limit: Limit,
+) -> Result<(Tensor, Tensor)> {
+    let x0 = x0(kind, &prediction, x, at)?;
+    if limit == Limit::Off {
+        return Ok((prediction, x0));
+    }
+    let x0 = limit.apply(x0)?;
+    let prediction = match kind {
+        PredictionType::Epsilon => epsilon_of_x0(&x0, x, at)?,
+        PredictionType::X0 => x0.clone(),
+        PredictionType::Velocity => combine(&[(at.alpha / at.sigma, x), (-1.0 / at.sigma, &x0)])?,
+    };
+    Ok((prediction, x0))
+}
+
 /// x0 from a prediction (without variance channels) for x = x0 + σ ε, where the network was shown x / √(σ²+1).
 pub(super) fn x0_in_sigma(kind: PredictionType, prediction: &Tensor, x: &Tensor, sigma: f64) -> Result<Tensor> {
     match kind {
@@ -127,6 +148,8 @@ impl Limit {
             Self::Threshold { ratio: config.dynamic_thresholding_ratio, largest: config.sample_max_value }
         } else if config.clip_sample {
             Self::Clip(config.clip_sample_range)
+        } else if config.clip_denoised {
+            Self::Clip(1.0)
         } else {
             Self::Off
         }

@@ -17,10 +17,9 @@ use super::levels::Levels;
 use super::pndm::Pndm;
 use super::unipc::Unipc;
 use super::{
-    BetaCurve, DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, Solver, SolverKind, SolverSpacing, StepFormula,
-    TimestepType, config_keys,
+    DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, Solver, SolverKind, StepFormula, TimestepType, config_keys,
 };
-use crate::diffusion::{PredictionType, VarianceType};
+use crate::diffusion::{BetaSchedule, PredictionType, TimestepSpacing, VarianceType};
 use crate::weights::{read_small, refuse};
 use crate::{Error, Result};
 
@@ -31,7 +30,7 @@ const MAX_TRAIN_TIMESTEPS: usize = 1_000_000;
 /// field that the method has no use for must keep its default.
 ///
 /// ```
-/// use latte::solver::{SolverConfig, SolverKind};
+/// use latte::sampling::{SolverConfig, SolverKind};
 ///
 /// let config = SolverConfig::from_json(r#"{"_class_name": "DDIMScheduler", "clip_sample": false}"#)?;
 /// let faster = config.with_kind(SolverKind::DpmMultistep)?.solver(20)?;
@@ -50,16 +49,17 @@ pub struct SolverConfig {
     /// β of the last timestep, in (0, 1).
     pub beta_end: f64,
     /// What lies between them.
-    pub beta_schedule: BetaCurve,
+    pub beta_schedule: BetaSchedule,
     /// Every β, instead of the three above.
     pub trained_betas: Option<Vec<f64>>,
     /// Whether β is changed so that the last timestep is pure noise (Lin et al. 2024).
     pub rescale_betas_zero_snr: bool,
     /// What the network predicts (`prediction_type`).
     pub prediction: PredictionType,
-    /// Which timesteps are visited.
-    pub timestep_spacing: SolverSpacing,
-    /// Added to the timesteps of [`SolverSpacing::Leading`].
+    /// Which timesteps are visited. One that has a count is for [`SolverKind::Ddim`] and [`SolverKind::Ddpm`]: they respace the
+    /// process, as the official class models' samplers do.
+    pub timestep_spacing: TimestepSpacing,
+    /// Added to the timesteps of [`TimestepSpacing::Leading`].
     pub steps_offset: usize,
     /// DDPM's variance (`variance_type`). [`VarianceType::Learned`] is here σ² itself, not its logarithm.
     pub variance: VarianceType,
@@ -69,6 +69,8 @@ pub struct SolverConfig {
     pub clip_sample: bool,
     /// To ± this.
     pub clip_sample_range: f64,
+    /// Clamp the predicted x0 to [−1, 1] whatever the method: for pixels. No key of the file: off there.
+    pub clip_denoised: bool,
     /// Dynamic thresholding of the predicted x0 (Saharia et al. 2022): for pixels, never for latents.
     pub thresholding: bool,
     /// Its quantile, 0 to 1.
@@ -124,15 +126,16 @@ impl SolverConfig {
             num_train_timesteps: 1000,
             beta_start,
             beta_end,
-            beta_schedule: BetaCurve::Linear,
+            beta_schedule: BetaSchedule::Linear,
             trained_betas: None,
             rescale_betas_zero_snr: false,
             prediction: PredictionType::Epsilon,
-            timestep_spacing: if leading { SolverSpacing::Leading } else { SolverSpacing::Linspace },
+            timestep_spacing: if leading { TimestepSpacing::Leading } else { TimestepSpacing::Linspace },
             steps_offset: 0,
             variance: VarianceType::FixedSmall,
             eta: 0.0,
             clip_sample: matches!(kind, K::Ddim | K::Ddpm),
+            clip_denoised: false,
             clip_sample_range: 1.0,
             thresholding: false,
             dynamic_thresholding_ratio: 0.995,
@@ -202,7 +205,7 @@ impl SolverConfig {
     /// The same process under another method: the file's keys as that method understands them, its own defaults for the rest.
     ///
     /// What the network was trained with (timesteps, β, what it predicts) stays, also where the methods' defaults differ.
-    /// [`SolverConfig::eta`] and changes made to fields after reading do not.
+    /// [`SolverConfig::eta`], [`SolverConfig::clip_denoised`] and changes made to fields after reading do not.
     ///
     /// # Errors
     ///
@@ -228,6 +231,9 @@ impl SolverConfig {
     ///
     /// If the configuration is impossible, or `steps` is not 1 to [`SolverConfig::num_train_timesteps`].
     pub fn solver(&self, steps: usize) -> Result<Box<dyn Solver>> {
+        if self.timestep_spacing.has_count() {
+            return self.respaced(steps);
+        }
         self.check()?;
         if steps == 0 || steps > self.num_train_timesteps {
             return Err(Error::config("steps", format!("expected 1 to {}, got {steps}", self.num_train_timesteps)));

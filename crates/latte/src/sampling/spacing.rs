@@ -1,19 +1,21 @@
 //! Which timesteps and noise levels are visited.
 
-use super::{SigmaSpacing, SolverConfig, SolverSpacing, beta_quantile};
+use super::{SigmaSpacing, SolverConfig, beta_quantile};
+use crate::diffusion::{TimestepSpacing, linspace};
 use crate::{Error, Result};
 
 /// The timesteps of methods that go from the first one to clean data in `steps` steps, descending; whole numbers but for
 /// `linspace` without `rounded`.
 pub(super) fn timesteps(config: &SolverConfig, steps: usize, rounded: bool) -> Result<Vec<f64>> {
     let n = config.num_train_timesteps;
-    let visited = match config.timestep_spacing {
-        SolverSpacing::Linspace => {
+    let visited = match &config.timestep_spacing {
+        TimestepSpacing::Linspace => {
             let round = |t: f64| if rounded { t.round_ties_even() } else { f64::from(t as f32) };
             linspace(0.0, (n - 1) as f64, steps).into_iter().map(round).rev().collect()
         }
-        SolverSpacing::Leading => leading(steps, n / steps, config.steps_offset),
-        SolverSpacing::Trailing => trailing(n as f64, n as f64 / steps as f64, steps),
+        TimestepSpacing::Leading => leading(steps, n / steps, config.steps_offset),
+        TimestepSpacing::Trailing => trailing(n as f64, n as f64 / steps as f64, steps),
+        counted => return Err(only_respaced(counted)),
     };
     in_range(visited, n)
 }
@@ -22,23 +24,30 @@ pub(super) fn timesteps(config: &SolverConfig, steps: usize, rounded: bool) -> R
 /// first timesteps of the process take part.
 pub(super) fn multistep_timesteps(config: &SolverConfig, steps: usize, last: usize) -> Result<Vec<f64>> {
     let n = config.num_train_timesteps;
-    let visited = match config.timestep_spacing {
-        SolverSpacing::Linspace => {
+    let visited = match &config.timestep_spacing {
+        TimestepSpacing::Linspace => {
             let all = linspace(0.0, (last - 1) as f64, steps + 1);
             all.into_iter().skip(1).map(f64::round_ties_even).rev().collect()
         }
-        SolverSpacing::Leading => match last / (steps + 1) {
+        TimestepSpacing::Leading => match last / (steps + 1) {
             // As many steps as timesteps: diffusers stands still at timestep 0 here.
             0 => leading(steps, 1, config.steps_offset),
             stride => leading(steps, stride, config.steps_offset + stride),
         },
-        SolverSpacing::Trailing => {
+        TimestepSpacing::Trailing => {
             let stride = n as f64 / steps as f64;
             let count = if last == n { steps } else { (last as f64 / stride).ceil() as usize };
             trailing(last as f64, stride, count)
         }
+        counted => return Err(only_respaced(counted)),
     };
     in_range(visited, n)
+}
+
+fn only_respaced(spacing: &TimestepSpacing) -> Error {
+    let what =
+        format!("expected `leading`, `trailing` or `linspace` for this method, got \"{spacing}\", which is for ddim and ddpm");
+    Error::config("timestep_spacing", what)
 }
 
 fn leading(steps: usize, stride: usize, offset: usize) -> Vec<f64> {
@@ -84,10 +93,4 @@ pub(super) fn spread(spacing: SigmaSpacing, max: f64, min: f64, count: usize) ->
             Some(linspace(0.0, 1.0, count).into_iter().map(level).collect())
         }
     })
-}
-
-/// `n` values from `start` to `end`, both included, with NumPy's roundings; of one, `start`.
-pub(super) fn linspace(start: f64, end: f64, n: usize) -> Vec<f64> {
-    let step = (end - start) / n.saturating_sub(1).max(1) as f64;
-    (0..n).map(|i| if i > 0 && i == n - 1 { end } else { i as f64 * step + start }).collect()
 }

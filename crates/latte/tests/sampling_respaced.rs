@@ -1,11 +1,13 @@
-//! Samplers on problems with known solutions.
+//! DDIM and DDPM over a respaced process, on problems with known solutions.
 
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
 use latte::diffusion::{Denoiser, Diffusion, DiffusionConfig, PredictionType, TimestepSpacing, VarianceType};
 use latte::noise::TorchRng;
-use latte::sampler::{InvertOptions, SampleOptions, Sampler, StepInput, ddim_reverse_step, ddim_step, ddpm_step, invert, sample};
+use latte::sampling::{
+    InvertOptions, RespacedDdim, RespacedDdpm, Solver, SolverConfig, SolverKind, StepInput, ddim_reverse_step, invert, sample,
+};
 
 /// Mean and standard deviation of the data of every element.
 const MEAN: f64 = 0.3;
@@ -61,9 +63,17 @@ fn noise_f64(seed: u64) -> latte::Result<Tensor> {
     Ok(TorchRng::new(seed).randn((2, 3, 4, 4, 4))?.to_dtype(DType::F64)?)
 }
 
-fn run(diffusion: &Diffusion, denoiser: &dyn Denoiser, x_t: &Tensor, options: &SampleOptions) -> latte::Result<Tensor> {
+fn ddim(diffusion: &Diffusion, eta: f64) -> latte::Result<RespacedDdim> {
+    RespacedDdim::new(diffusion.clone(), false, eta)
+}
+
+fn ddpm(diffusion: &Diffusion) -> RespacedDdpm {
+    RespacedDdpm::new(diffusion.clone(), false)
+}
+
+fn run(mut solver: impl Solver, denoiser: &dyn Denoiser, x_t: &Tensor) -> latte::Result<Tensor> {
     let mut go_on = |_: &_| ControlFlow::Continue(());
-    Ok(sample(diffusion, denoiser, x_t, &mut TorchRng::new(9), options, &mut go_on)?.expect("nobody stops it"))
+    Ok(sample(&mut solver, denoiser, x_t, &mut TorchRng::new(9), &mut go_on)?.finished().expect("nobody stops it"))
 }
 
 fn largest_difference(a: &Tensor, b: &Tensor) -> latte::Result<f64> {
@@ -85,7 +95,7 @@ fn ddim_converges_with_order_1() -> latte::Result<()> {
         let exact = (((&x_t - mean)? * (DEVIATION / variance.sqrt()))? + MEAN)?;
         let mut errors = Vec::new();
         for steps in ["10", "20", "40", "80", "160"] {
-            let end = run(&process(steps, prediction)?, &denoiser, &x_t, &SampleOptions::new(Sampler::Ddim))?;
+            let end = run(ddim(&process(steps, prediction)?, 0.0)?, &denoiser, &x_t)?;
             errors.push(largest_difference(&end, &exact)?);
         }
         assert!(errors[4] < 0.05, "{errors:?}");
@@ -98,16 +108,16 @@ fn ddim_converges_with_order_1() -> latte::Result<()> {
 /// network, so two trial inputs tell the step's factors, and the variance follows without drawing anything.
 fn variance_of_samples(diffusion: &Diffusion, denoiser: &Gaussian, eta: Option<f64>) -> latte::Result<f64> {
     let mut variance = 1.0;
+    let mut solver: Box<dyn Solver> = match eta {
+        None => Box::new(ddpm(diffusion)),
+        Some(eta) => Box::new(ddim(diffusion, eta)?),
+    };
     // Three samples: x = 0 without noise, x = 1 without noise, x = 0 with noise 1.
     let x = Tensor::from_vec(vec![0.0_f64, 1.0, 0.0], (3, 1, 1, 1, 1), &Device::Cpu)?;
     let noise = Tensor::from_vec(vec![0.0_f64, 0.0, 1.0], (3, 1, 1, 1, 1), &Device::Cpu)?;
-    for step in (0..diffusion.num_steps()).rev() {
-        let prediction = denoiser.predict(&x, &diffusion.original_timesteps(&[step; 3])?)?;
-        let input = StepInput { prediction: &prediction, step, x: &x, noise: Some(&noise) };
-        let output = match eta {
-            None => ddpm_step(diffusion, input, false)?,
-            Some(eta) => ddim_step(diffusion, input, false, eta)?,
-        };
+    for call in 0..diffusion.num_steps() {
+        let prediction = denoiser.predict(&x, &[solver.timesteps()[call]; 3])?;
+        let output = solver.step(StepInput { prediction: &prediction, call, x: &x, noise: Some(&noise) })?;
         let end: Vec<f64> = output.x.flatten_all()?.to_vec1()?;
         variance = variance * (end[1] - end[0]).powi(2) + (end[2] - end[0]).powi(2);
     }
@@ -137,7 +147,7 @@ fn ddpm_samples_have_the_variance_of_the_data() -> latte::Result<()> {
     let mut errors = Vec::new();
     for steps in ["8", "32", "128"] {
         let diffusion = process(steps, PredictionType::Epsilon)?;
-        let end: Vec<f32> = run(&diffusion, &denoiser, &x_t, &SampleOptions::new(Sampler::Ddpm))?.flatten_all()?.to_vec1()?;
+        let end: Vec<f32> = run(ddpm(&diffusion), &denoiser, &x_t)?.flatten_all()?.to_vec1()?;
         let n = end.len() as f64;
         let mean = end.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
         let variance = end.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
@@ -152,12 +162,11 @@ fn ddpm_samples_have_the_variance_of_the_data() -> latte::Result<()> {
 #[test]
 fn ddim_undoes_its_inversion() -> latte::Result<()> {
     let start = (noise_f64(2)? * 0.5)?;
-    let options = SampleOptions::new(Sampler::Ddim);
     let round_trip = |steps: &str, denoiser: &dyn Denoiser, corrections| -> latte::Result<f64> {
         let diffusion = process(steps, PredictionType::Epsilon)?;
         let noise = invert(&diffusion, denoiser, &start, InvertOptions { corrections })?;
         assert!(largest_difference(&noise, &start)? > 0.1, "nothing was inverted");
-        largest_difference(&run(&diffusion, denoiser, &noise, &options)?, &start)
+        largest_difference(&run(ddim(&diffusion, 0.0)?, denoiser, &noise)?, &start)
     };
     for steps in ["50", "250", "ddim100", ""] {
         let corrections = InvertOptions::default().corrections;
@@ -180,7 +189,7 @@ fn f32_is_enough_for_inversion() -> latte::Result<()> {
         let denoiser = Gaussian::new(prediction)?;
         let diffusion = process("100", prediction)?;
         let noise = invert(&diffusion, &denoiser, &start, InvertOptions::default())?;
-        let end = run(&diffusion, &denoiser, &noise, &SampleOptions::new(Sampler::Ddim))?;
+        let end = run(ddim(&diffusion, 0.0)?, &denoiser, &noise)?;
         assert_eq!(end.dtype(), DType::F32);
         assert!(largest_difference(&end, &start)? < 1e-3, "{prediction:?}: {}", largest_difference(&end, &start)?);
     }
@@ -199,11 +208,12 @@ fn the_reverse_step_goes_back() -> latte::Result<()> {
         let predict = |x: &Tensor, step| Toy.predict(x, &diffusion.original_timesteps(&[step; 2])?);
         for step in 0..last {
             let prediction = predict(&x, step)?;
-            x = ddim_reverse_step(&diffusion, StepInput { prediction: &prediction, step, x: &x, noise: None }, false)?.x;
+            x = ddim_reverse_step(&diffusion, &prediction, &x, step, false)?.x;
         }
-        for step in (1..=last).rev() {
-            let prediction = predict(&x, step)?;
-            x = ddim_step(&diffusion, StepInput { prediction: &prediction, step, x: &x, noise: None }, false, 0.0)?.x;
+        let mut solver = ddim(&diffusion, 0.0)?;
+        for call in 0..last {
+            let prediction = predict(&x, last - call)?;
+            x = solver.step(StepInput { prediction: &prediction, call, x: &x, noise: None })?.x;
         }
         errors.push(largest_difference(&x, &start)?);
     }
@@ -216,8 +226,8 @@ fn ddim_with_eta_1_is_ddpm_with_the_small_variance() -> latte::Result<()> {
     let config = DiffusionConfig { variance: VarianceType::FixedSmall, ..DiffusionConfig::default() };
     let diffusion = Diffusion::new(&config, &TimestepSpacing::evenly(20))?;
     let x_t = noise_f64(5)?;
-    let ddim = run(&diffusion, &Toy, &x_t, &SampleOptions { eta: 1.0, ..SampleOptions::new(Sampler::Ddim) })?;
-    let ddpm = run(&diffusion, &Toy, &x_t, &SampleOptions::new(Sampler::Ddpm))?;
+    let ddim = run(ddim(&diffusion, 1.0)?, &Toy, &x_t)?;
+    let ddpm = run(ddpm(&diffusion), &Toy, &x_t)?;
     assert!(largest_difference(&ddim, &ddpm)? < 1e-10);
     Ok(())
 }
@@ -226,11 +236,14 @@ fn ddim_with_eta_1_is_ddpm_with_the_small_variance() -> latte::Result<()> {
 fn clamping_keeps_x0_in_range() -> latte::Result<()> {
     let diffusion = process("10", PredictionType::Epsilon)?;
     let x_t = noise_f64(6)?;
-    for sampler in Sampler::ALL {
+    for sampler in [SolverKind::Ddim, SolverKind::Ddpm] {
         let mut largest = [0.0_f64; 2];
         for (clip_denoised, largest) in [false, true].into_iter().zip(&mut largest) {
-            let options = SampleOptions { clip_denoised, ..SampleOptions::new(sampler) };
-            sample(&diffusion, &Toy, &x_t, &mut TorchRng::new(0), &options, &mut |report| {
+            let mut solver: Box<dyn Solver> = match sampler {
+                SolverKind::Ddim => Box::new(RespacedDdim::new(diffusion.clone(), clip_denoised, 0.0)?),
+                _ => Box::new(RespacedDdpm::new(diffusion.clone(), clip_denoised)),
+            };
+            sample(&mut *solver, &Toy, &x_t, &mut TorchRng::new(0), &mut |report| {
                 let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f64>());
                 *largest = largest.max(seen.expect("a tensor"));
                 ControlFlow::Continue(())
@@ -245,24 +258,24 @@ fn clamping_keeps_x0_in_range() -> latte::Result<()> {
 fn the_loop_reports_stops_and_is_independent_of_the_batch() -> latte::Result<()> {
     let diffusion = process("10", PredictionType::Epsilon)?;
     let root = TorchRng::new(8);
-    let options = SampleOptions::new(Sampler::Ddpm);
     let make = |streams: &[u64]| -> latte::Result<Tensor> {
         let mut rngs: Vec<TorchRng> = streams.iter().map(|&stream| root.fork(stream)).collect();
         let starts = rngs.iter_mut().map(|rng| rng.randn((1, 4, 4, 4))).collect::<latte::Result<Vec<_>>>()?;
         let x_t = Tensor::stack(&starts, 0)?;
         let mut go_on = |_: &_| ControlFlow::Continue(());
-        Ok(sample(&diffusion, &Toy, &x_t, &mut rngs, &options, &mut go_on)?.expect("nobody stops it"))
+        let sampled = sample(&mut ddpm(&diffusion), &Toy, &x_t, &mut rngs, &mut go_on)?;
+        Ok(sampled.finished().expect("nobody stops it"))
     };
     let (both, alone) = (make(&[3, 4])?, make(&[4])?);
     assert_eq!(largest_difference(&both.narrow(0, 1, 1)?, &alone)?, 0.0);
     assert!(largest_difference(&both.narrow(0, 0, 1)?, &alone)? > 0.1);
 
     let mut seen = Vec::new();
-    let stopped = sample(&diffusion, &Toy, &noise_f64(7)?, &mut TorchRng::new(0), &options, &mut |report| {
+    let stopped = sample(&mut ddpm(&diffusion), &Toy, &noise_f64(7)?, &mut TorchRng::new(0), &mut |report| {
         seen.push((report.done, report.num_steps));
         if report.done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    assert!(stopped.is_none());
+    assert!(stopped.finished().is_none());
     assert_eq!(seen, [(1, 10), (2, 10), (3, 10)]);
     Ok(())
 }
@@ -281,24 +294,46 @@ impl Denoiser for Listener {
 fn the_network_hears_original_timesteps() -> latte::Result<()> {
     let listener = Listener(std::cell::RefCell::default());
     let x = noise_f64(1)?.narrow(0, 0, 1)?;
-    run(&process("5", PredictionType::Epsilon)?, &listener, &x, &SampleOptions::new(Sampler::Ddim))?;
+    run(ddim(&process("5", PredictionType::Epsilon)?, 0.0)?, &listener, &x)?;
     assert_eq!(*listener.0.borrow(), [999.0, 749.0, 500.0, 250.0, 0.0]);
     Ok(())
 }
 
 #[test]
 fn impossible_options_are_refused() -> latte::Result<()> {
-    let message = "euler".parse::<Sampler>().expect_err("no such method").to_string();
-    assert!(message.contains("ddpm, ddim") && message.contains("euler"), "{message}");
     let diffusion = process("5", PredictionType::Epsilon)?;
-    let x = noise_f64(1)?;
-    let mut go_on = |_: &_| ControlFlow::Continue(());
     for eta in [-0.1, 1.1, f64::NAN] {
-        let options = SampleOptions { eta, ..SampleOptions::new(Sampler::Ddim) };
-        assert!(sample(&diffusion, &Toy, &x, &mut TorchRng::new(0), &options, &mut go_on).is_err());
+        assert!(ddim(&diffusion, eta).is_err());
     }
     let mut rngs = vec![TorchRng::new(0)]; // one generator, two samples
-    let result = sample(&diffusion, &Toy, &x, &mut rngs, &SampleOptions::new(Sampler::Ddpm), &mut go_on);
+    let mut go_on = |_: &_| ControlFlow::Continue(());
+    let result = sample(&mut ddpm(&diffusion), &Toy, &noise_f64(1)?, &mut rngs, &mut go_on);
     assert!(result.expect_err("one generator for two samples").to_string().contains("one sample for each generator"));
+    let x = noise_f64(1)?;
+    let late = StepInput { prediction: &x, call: 5, x: &x, noise: Some(&x) };
+    assert!(ddim(&diffusion, 0.0)?.step(late).is_err() && ddpm(&diffusion).step(late).is_err());
+    Ok(())
+}
+
+/// A configuration with a spacing that has a count is the same sampler, bit for bit.
+#[test]
+fn a_configuration_may_respace_the_process() -> latte::Result<()> {
+    let x_t = TorchRng::new(5).randn((2, 3, 4, 4, 4))?;
+    for spacing in ["7", "3,4", "ddim50"] {
+        let spacing: TimestepSpacing = spacing.parse()?;
+        let config = DiffusionConfig { variance: VarianceType::FixedSmall, ..DiffusionConfig::default() };
+        let diffusion = Diffusion::new(&config, &spacing)?;
+        for (kind, eta) in [(SolverKind::Ddim, 0.4), (SolverKind::Ddpm, 0.0)] {
+            let config = SolverConfig { timestep_spacing: spacing.clone(), clip_sample: false, eta, ..SolverConfig::new(kind) };
+            let mut solver = config.solver(diffusion.num_steps())?;
+            let mut go_on = |_: &_| ControlFlow::Continue(());
+            let end = sample(&mut *solver, &Toy, &x_t, &mut TorchRng::new(9), &mut go_on)?.finished().expect("nobody stops it");
+            let expected = match kind {
+                SolverKind::Ddim => run(ddim(&diffusion, eta)?, &Toy, &x_t)?,
+                _ => run(ddpm(&diffusion), &Toy, &x_t)?,
+            };
+            assert_eq!(largest_difference(&end, &expected)?, 0.0, "{kind} {spacing}");
+        }
+    }
     Ok(())
 }

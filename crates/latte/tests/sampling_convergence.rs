@@ -3,11 +3,9 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
-use latte::diffusion::Denoiser;
+use latte::diffusion::{Denoiser, TimestepSpacing};
 use latte::noise::{NoiseSource, TorchRng};
-use latte::solver::{
-    DpmAlgorithm, FinalSigma, SigmaSpacing, Solver, SolverConfig, SolverInput, SolverKind, SolverSpacing, StepFormula, solve,
-};
+use latte::sampling::{DpmAlgorithm, FinalSigma, SigmaSpacing, Solver, SolverConfig, SolverKind, StepFormula, StepInput, sample};
 
 /// Mean and standard deviation of the data of every element.
 const MEAN: f64 = 0.3;
@@ -49,7 +47,7 @@ fn run(config: &SolverConfig, steps: usize, start: &Tensor) -> latte::Result<(Te
     for call in 0..calls {
         let scaled = (&x * solver.input_scale(call))?;
         let prediction = exact_epsilon(&scaled, sigma_of_call(&*solver, config, call)?)?;
-        x = solver.step(SolverInput { prediction: &prediction, call, x: &x, noise: None })?.x;
+        x = solver.step(StepInput { prediction: &prediction, call, x: &x, noise: None })?.x;
     }
     // (x0 + σ ε − mean) / deviation stays the same along the flow.
     let growth = ((DEVIATION * DEVIATION + last * last) / (DEVIATION * DEVIATION + first * first)).sqrt();
@@ -142,7 +140,7 @@ fn methods_that_end_at_clean_data_converge() -> latte::Result<()> {
 fn order_1_is_ddim() -> latte::Result<()> {
     for steps in [1, 2, 10, 25, 100] {
         let base = |kind| SolverConfig {
-            timestep_spacing: SolverSpacing::Trailing,
+            timestep_spacing: TimestepSpacing::Trailing,
             clip_sample: false,
             order: 1,
             ..SolverConfig::new(kind)
@@ -209,8 +207,8 @@ fn variance_of_samples(config: &SolverConfig, steps: usize) -> latte::Result<f64
     start[1] = 1.0;
     let start = Tensor::from_vec(start, (samples, 1, 1, 1, 1), &Device::Cpu)?;
     let mut noise = OneHot { draws: 0 };
-    let end = solve(&mut *solver, &network, &start, &mut noise, &mut |_| ControlFlow::Continue(()))?;
-    let end: Vec<f64> = end.map_or(Ok(Vec::new()), |end| end.flatten_all()?.to_vec1())?;
+    let end = sample(&mut *solver, &network, &start, &mut noise, &mut |_| ControlFlow::Continue(()))?;
+    let end: Vec<f64> = end.finished().map_or(Ok(Vec::new()), |end| end.flatten_all()?.to_vec1())?;
     assert!(noise.draws > 0, "{} draws no noise", config.kind);
     Ok(end[1..].iter().map(|x| (x - end[0]).powi(2)).sum())
 }

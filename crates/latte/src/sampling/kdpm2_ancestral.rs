@@ -3,12 +3,11 @@
 use candle_core::Tensor;
 
 use super::levels::Levels;
-use super::prediction::{combine, split_channels, x0_in_sigma};
+use super::prediction::{Limit, combine, split_channels, x0_in_sigma};
 use super::sigma_grid::{SigmaGrid, ancestral, input_scale};
-use super::{Solver, SolverConfig, SolverInput, out_of_order, required_noise};
+use super::{SavedState, Solver, SolverConfig, StepInput, StepOutput, out_of_order, required_noise};
 use crate::Result;
 use crate::diffusion::PredictionType;
-use crate::sampler::StepOutput;
 
 /// One step's noise levels.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +27,7 @@ pub(super) struct Kdpm2Ancestral {
     timesteps: Vec<f64>,
     init_noise_sigma: f64,
     prediction: PredictionType,
+    limit: Limit,
     /// Where the step began.
     start: Option<Tensor>,
 }
@@ -46,7 +46,14 @@ impl Kdpm2Ancestral {
         for i in 1..=last {
             timesteps.extend([levels.timestep_of(steps[i - 1].middle), grid.timesteps[i]]);
         }
-        Ok(Self { steps, timesteps, init_noise_sigma: grid.init_noise_sigma, prediction: config.prediction, start: None })
+        Ok(Self {
+            steps,
+            timesteps,
+            init_noise_sigma: grid.init_noise_sigma,
+            prediction: config.prediction,
+            limit: Limit::new(config),
+            start: None,
+        })
     }
 }
 
@@ -75,18 +82,29 @@ impl Solver for Kdpm2Ancestral {
         !call.is_multiple_of(2)
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn save(&self) -> Result<SavedState> {
+        let mut state = SavedState::default();
+        state.set_optional("start", self.start.as_ref());
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<()> {
+        self.start = state.get("start").cloned();
+        Ok(())
+    }
+
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         input.timestep_of(&self.timesteps)?;
         let Step { from, middle, down, up } = self.steps[input.call / 2];
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;
         if input.call.is_multiple_of(2) {
-            let x0 = x0_in_sigma(self.prediction, &prediction, input.x, from)?;
+            let x0 = self.limit.apply(x0_in_sigma(self.prediction, &prediction, input.x, from)?)?;
             let x = combine(&[(middle / from, input.x), (1.0 - middle / from, &x0)])?;
             self.start = Some(input.x.clone());
             return Ok(StepOutput { x, x0 });
         }
         let start = self.start.take().ok_or_else(|| out_of_order(input.call))?;
-        let x0 = x0_in_sigma(self.prediction, &prediction, input.x, middle)?;
+        let x0 = self.limit.apply(x0_in_sigma(self.prediction, &prediction, input.x, middle)?)?;
         let way = (down - from) / middle;
         let x = combine(&[(1.0, &start), (way, input.x), (-way, &x0), (up, required_noise(&input)?)])?;
         Ok(StepOutput { x, x0 })

@@ -6,10 +6,9 @@ use std::collections::VecDeque;
 use candle_core::Tensor;
 
 use super::levels::Levels;
-use super::prediction::{Factors, combine, epsilon, split_channels, x0};
-use super::{Solver, SolverConfig, SolverInput, out_of_order, spacing};
+use super::prediction::{Factors, Limit, combine, epsilon, limited, split_channels};
+use super::{SavedState, Solver, SolverConfig, StepInput, StepOutput, out_of_order, spacing};
 use crate::diffusion::PredictionType;
-use crate::sampler::StepOutput;
 use crate::{Error, Result};
 
 /// Predictions that the multistep formula looks at.
@@ -28,6 +27,7 @@ pub(super) struct Pndm {
     /// Every step goes so far, also where the spacing visits timesteps at other distances: a quirk of diffusers.
     stride: i64,
     prediction: PredictionType,
+    limit: Limit,
     /// Newest first.
     earlier: VecDeque<Tensor>,
     /// The weighted slopes of the Runge–Kutta step so far.
@@ -65,6 +65,7 @@ impl Pndm {
             alphas_cumprod: levels.alphas_cumprod,
             stride: stride as i64,
             prediction: config.prediction,
+            limit: Limit::new(config),
             earlier: VecDeque::new(),
             slope: None,
             start: None,
@@ -146,7 +147,28 @@ impl Solver for Pndm {
         &self.timesteps
     }
 
-    fn step(&mut self, input: SolverInput<'_>) -> Result<StepOutput> {
+    fn save(&self) -> Result<SavedState> {
+        let mut state = SavedState::default();
+        state.set_number("next_call", self.next_call);
+        state.set_number("earlier", self.earlier.len());
+        for (age, slope) in self.earlier.iter().enumerate() {
+            state.set(format!("earlier.{age}"), slope);
+        }
+        state.set_optional("slope", self.slope.as_ref());
+        state.set_optional("start", self.start.as_ref());
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<()> {
+        let earlier = (0..state.number("earlier")?).map(|age| Ok(state.tensor(&format!("earlier.{age}"))?.clone()));
+        self.earlier = earlier.collect::<Result<_>>()?;
+        self.next_call = state.number("next_call")?;
+        self.slope = state.get("slope").cloned();
+        self.start = state.get("start").cloned();
+        Ok(())
+    }
+
+    fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput> {
         let timestep = input.timestep_of(&self.timesteps)? as i64;
         if input.call == 0 {
             self.earlier.clear();
@@ -157,7 +179,7 @@ impl Solver for Pndm {
 
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;
         let at = Factors::of_alpha_cumprod(self.alpha_cumprod(timestep)?);
-        let x0 = x0(self.prediction, &prediction, input.x, at)?;
+        let (prediction, x0) = limited(self.prediction, prediction, input.x, at, self.limit)?;
         let slope = match self.prediction {
             PredictionType::Epsilon | PredictionType::Velocity => prediction,
             PredictionType::X0 => epsilon(self.prediction, &prediction, input.x, at)?,

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Tensor};
-use latte::diffusion::{Denoiser, PredictionType, VarianceType};
+use latte::diffusion::{BetaSchedule, Denoiser, PredictionType, TimestepSpacing, VarianceType};
 use latte::noise::TorchRng;
-use latte::solver::{
-    BetaCurve, DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverConfig, SolverInput, SolverKind, SolverSpacing,
-    StepFormula, TimestepType, solve,
+use latte::sampling::{
+    DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverConfig, SolverKind, StepFormula, StepInput, TimestepType,
+    sample,
 };
 use proptest::prelude::*;
 
@@ -30,8 +30,8 @@ fn noise(seed: u64) -> latte::Result<Tensor> {
 fn run(config: &SolverConfig, steps: usize, with_variance: bool) -> latte::Result<Tensor> {
     let mut solver = config.solver(steps)?;
     let mut go_on = |_: &_| ControlFlow::Continue(());
-    let end = solve(&mut *solver, &Toy { with_variance }, &noise(1)?, &mut TorchRng::new(2), &mut go_on)?;
-    end.ok_or_else(|| latte::Error::Config { key: "test".into(), what: "nobody stops it".into() })
+    let end = sample(&mut *solver, &Toy { with_variance }, &noise(1)?, &mut TorchRng::new(2), &mut go_on)?;
+    end.finished().ok_or_else(|| latte::Error::Config { key: "test".into(), what: "nobody stops it".into() })
 }
 
 fn is_finite(x: &Tensor) -> latte::Result<bool> {
@@ -42,11 +42,11 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> latte::Result<f64> {
     Ok((a - b)?.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar()?)
 }
 
-const SPACINGS: [SolverSpacing; 3] = [SolverSpacing::Leading, SolverSpacing::Trailing, SolverSpacing::Linspace];
+const SPACINGS: [TimestepSpacing; 3] = [TimestepSpacing::Leading, TimestepSpacing::Trailing, TimestepSpacing::Linspace];
 const PREDICTIONS: [PredictionType; 3] = [PredictionType::Epsilon, PredictionType::X0, PredictionType::Velocity];
 
-fn config(kind: SolverKind, spacing: SolverSpacing, prediction: PredictionType) -> SolverConfig {
-    let timestep_spacing = if kind == SolverKind::DpmSinglestep { SolverSpacing::Linspace } else { spacing };
+fn config(kind: SolverKind, spacing: &TimestepSpacing, prediction: PredictionType) -> SolverConfig {
+    let timestep_spacing = if kind == SolverKind::DpmSinglestep { TimestepSpacing::Linspace } else { spacing.clone() };
     let clip_sample = matches!(kind, SolverKind::Ddim | SolverKind::Ddpm);
     SolverConfig { timestep_spacing, prediction, clip_sample, ..SolverConfig::new(kind) }
 }
@@ -56,10 +56,15 @@ fn karras(config: SolverConfig) -> SolverConfig {
     SolverConfig { sigma_spacing: SigmaSpacing::Karras, ..config }
 }
 
+/// Over ten evenly spread timesteps of the process.
+fn respaced(config: SolverConfig) -> SolverConfig {
+    SolverConfig { timestep_spacing: TimestepSpacing::evenly(10), ..config }
+}
+
 #[test]
 fn every_method_spacing_and_prediction_runs_with_any_number_of_steps() -> latte::Result<()> {
     for kind in SolverKind::ALL {
-        for spacing in SPACINGS {
+        for spacing in &SPACINGS {
             for prediction in PREDICTIONS {
                 let config = config(kind, spacing, prediction);
                 for steps in [1, 2, 3, 7, 50] {
@@ -90,13 +95,17 @@ fn every_schedule_and_spacing_of_sigma_runs() -> latte::Result<()> {
         [SigmaSpacing::Timesteps, SigmaSpacing::Karras, SigmaSpacing::Exponential, SigmaSpacing::Beta, SigmaSpacing::Lu];
     let mut runs = 0;
     for kind in SolverKind::ALL {
-        for beta_schedule in
-            [BetaCurve::ScaledLinear, BetaCurve::SquaredcosCapV2, BetaCurve::Sigmoid, BetaCurve::Laplace, BetaCurve::Exp]
-        {
+        for beta_schedule in [
+            BetaSchedule::ScaledLinear,
+            BetaSchedule::SquaredcosCapV2,
+            BetaSchedule::Sigmoid,
+            BetaSchedule::Laplace,
+            BetaSchedule::Exp,
+        ] {
             for sigma_spacing in spacings {
                 for final_sigma in [FinalSigma::Zero, FinalSigma::SigmaMin] {
                     for rescale_betas_zero_snr in [false, true] {
-                        for spacing in SPACINGS {
+                        for spacing in &SPACINGS {
                             let config = SolverConfig {
                                 beta_schedule,
                                 sigma_spacing,
@@ -108,7 +117,7 @@ fn every_schedule_and_spacing_of_sigma_runs() -> latte::Result<()> {
                                 let Ok(mut solver) = config.solver(steps) else { continue };
                                 let mut go_on = |_: &_| ControlFlow::Continue(());
                                 let toy = Toy { with_variance: false };
-                                let end = solve(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(2), &mut go_on)?;
+                                let end = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(2), &mut go_on)?.finished();
                                 assert!(end.map_or(Ok(false), |end| is_finite(&end))?, "{config:?} {steps}");
                                 runs += 1;
                             }
@@ -143,7 +152,7 @@ fn the_last_step_ends_at_the_predicted_x0() -> latte::Result<()> {
             let mut solver = SolverConfig { clip_sample: false, order: 3, ..SolverConfig::new(kind) }.solver(8)?;
             let mut last = None;
             let toy = Toy { with_variance: false };
-            solve(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(2), &mut |report| {
+            sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(2), &mut |report| {
                 last = Some((report.x.clone(), report.x0.clone()));
                 ControlFlow::Continue(())
             })?;
@@ -162,18 +171,22 @@ fn the_loop_counts_calls_stops_and_begins_anew() -> latte::Result<()> {
         let mut solver = SolverConfig::new(kind).solver(10)?;
         let mut seen = Vec::new();
         let toy = Toy { with_variance: false };
-        let stopped = solve(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(0), &mut |report| {
+        let stopped = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(0), &mut |report| {
             seen.push((report.done, report.num_steps));
             if report.done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        assert!(stopped.is_none());
+        assert!(stopped.finished().is_none());
         assert_eq!(seen, [(1, calls), (2, calls), (3, calls)]);
         // What an abandoned run remembered is forgotten.
         let mut fresh = SolverConfig::new(kind).solver(10)?;
         let mut go_on = |_: &_| ControlFlow::Continue(());
-        let again = solve(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(0), &mut go_on)?;
-        let new = solve(&mut *fresh, &toy, &noise(1)?, &mut TorchRng::new(0), &mut go_on)?;
-        assert_eq!(again.zip(new).map(|(a, b)| largest_difference(&a, &b)).transpose()?, Some(0.0), "{kind}");
+        let again = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(0), &mut go_on)?;
+        let new = sample(&mut *fresh, &toy, &noise(1)?, &mut TorchRng::new(0), &mut go_on)?;
+        assert_eq!(
+            again.finished().zip(new.finished()).map(|(a, b)| largest_difference(&a, &b)).transpose()?,
+            Some(0.0),
+            "{kind}"
+        );
     }
     Ok(())
 }
@@ -184,7 +197,7 @@ fn calls_out_of_order_and_wrong_shapes_are_errors() -> latte::Result<()> {
     for kind in SolverKind::ALL {
         let mut solver = SolverConfig { clip_sample: false, ..SolverConfig::new(kind) }.solver(10)?;
         let too_late = solver.timesteps().len();
-        let input = |call, prediction| SolverInput { prediction, call, x: &x, noise: Some(&x) };
+        let input = |call, prediction| StepInput { prediction, call, x: &x, noise: Some(&x) };
         assert!(solver.step(input(too_late, &x)).is_err(), "{kind}");
         let wrong = x.narrow(0, 0, 1)?;
         assert!(solver.step(input(0, &wrong)).is_err_and(|e| e.to_string().contains("prediction")), "{kind}");
@@ -196,7 +209,7 @@ fn calls_out_of_order_and_wrong_shapes_are_errors() -> latte::Result<()> {
             for earlier in 0..call {
                 solver.step(input(earlier, &x))?;
             }
-            let silent = SolverInput { noise: None, ..input(call, &x) };
+            let silent = StepInput { noise: None, ..input(call, &x) };
             assert!(solver.step(silent).is_err_and(|e| e.to_string().contains("draws noise")), "{kind}");
         }
     }
@@ -219,7 +232,7 @@ fn variance_channels_are_used_or_left() -> latte::Result<()> {
     let (x, z) = (noise(1)?, noise(2)?);
     let step = |variance, value: f64| -> latte::Result<Tensor> {
         let prediction = Tensor::cat(&[&x, &x.affine(0.0, value)?], 2)?;
-        let input = SolverInput { prediction: &prediction, call: 2, x: &x, noise: Some(&z) };
+        let input = StepInput { prediction: &prediction, call: 2, x: &x, noise: Some(&z) };
         Ok(ddpm(variance).solver(10)?.step(input)?.x)
     };
     let small = step(VarianceType::FixedSmall, 0.0)?;
@@ -239,7 +252,7 @@ fn limits_keep_x0_in_range() -> latte::Result<()> {
         let limited = SolverConfig { thresholding: true, sample_max_value: 1.5, ..SolverConfig::new(kind) };
         let Ok(mut solver) = limited.solver(5) else { continue };
         let mut largest: f64 = 0.0;
-        solve(&mut *solver, &Toy { with_variance: false }, &(noise(1)? * 3.0)?, &mut TorchRng::new(0), &mut |report| {
+        sample(&mut *solver, &Toy { with_variance: false }, &(noise(1)? * 3.0)?, &mut TorchRng::new(0), &mut |report| {
             let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f32>()).unwrap_or(f32::NAN);
             largest = largest.max(f64::from(seen));
             ControlFlow::Continue(())
@@ -253,7 +266,7 @@ fn limits_keep_x0_in_range() -> latte::Result<()> {
 fn impossible_choices_are_refused_with_their_key() -> latte::Result<()> {
     let ddim = SolverConfig { clip_sample: false, ..SolverConfig::new(SolverKind::Ddim) };
     let dpm = SolverConfig::new(SolverKind::DpmMultistep);
-    let trailing = SolverSpacing::Trailing;
+    let trailing = || TimestepSpacing::Trailing;
     for (key, config) in [
         ("eta", SolverConfig { eta: 1.5, ..ddim.clone() }),
         ("eta", SolverConfig { eta: f64::NAN, ..ddim.clone() }),
@@ -269,7 +282,7 @@ fn impossible_choices_are_refused_with_their_key() -> latte::Result<()> {
         ("steps_offset", SolverConfig { steps_offset: usize::MAX, ..ddim.clone() }),
         ("use_karras_sigmas", SolverConfig { sigma_spacing: SigmaSpacing::Karras, ..ddim.clone() }),
         ("use_lu_lambdas", SolverConfig { sigma_spacing: SigmaSpacing::Lu, ..SolverConfig::new(SolverKind::Euler) }),
-        ("prediction_type", SolverConfig { rescale_betas_zero_snr: true, timestep_spacing: trailing, ..ddim.clone() }),
+        ("prediction_type", SolverConfig { rescale_betas_zero_snr: true, timestep_spacing: trailing(), ..ddim.clone() }),
         ("solver_order", SolverConfig { order: 0, ..dpm.clone() }),
         ("solver_order", SolverConfig { order: 4, ..dpm.clone() }),
         ("final_sigmas_type", SolverConfig { algorithm: DpmAlgorithm::DpmSolver, ..dpm.clone() }),
@@ -280,11 +293,19 @@ fn impossible_choices_are_refused_with_their_key() -> latte::Result<()> {
         ("thresholding", SolverConfig { thresholding: true, ..SolverConfig::new(SolverKind::Euler) }),
         ("interpolation_type", SolverConfig { interpolation: SigmaInterpolation::LogLinear, ..dpm.clone() }),
         ("timestep_type", SolverConfig { timestep_type: TimestepType::Continuous, ..dpm.clone() }),
-        ("timestep_spacing", SolverConfig { timestep_spacing: trailing, ..SolverConfig::new(SolverKind::DpmSinglestep) }),
+        ("timestep_spacing", SolverConfig { timestep_spacing: trailing(), ..SolverConfig::new(SolverKind::DpmSinglestep) }),
         ("final_sigmas_type", SolverConfig { final_sigma: FinalSigma::SigmaMin, ..SolverConfig::new(SolverKind::Heun) }),
         ("sigma_min", SolverConfig { sigma_min: Some(1.0), ..SolverConfig::new(SolverKind::Heun) }),
         ("sigma_min", karras(SolverConfig { sigma_min: Some(500.0), ..SolverConfig::new(SolverKind::Euler) })),
         ("use_karras_sigmas", karras(SolverConfig::new(SolverKind::Ddim))),
+        ("timestep_spacing", SolverConfig { timestep_spacing: TimestepSpacing::evenly(10), ..dpm.clone() }),
+        ("steps", SolverConfig { timestep_spacing: TimestepSpacing::evenly(9), ..ddim.clone() }),
+        ("set_alpha_to_one", respaced(SolverConfig { set_alpha_to_one: false, ..ddim.clone() })),
+        ("thresholding", respaced(SolverConfig { thresholding: true, ..ddim.clone() })),
+        ("steps_offset", respaced(SolverConfig { steps_offset: 1, ..ddim.clone() })),
+        ("rescale_betas_zero_snr", respaced(SolverConfig { rescale_betas_zero_snr: true, ..ddim.clone() })),
+        ("eta", respaced(SolverConfig { eta: 0.5, ..SolverConfig::new(SolverKind::Ddpm) })),
+        ("trained_betas", respaced(SolverConfig { trained_betas: Some(vec![0.1; 3]), ..ddim.clone() })),
     ] {
         match config.solver(10) {
             Ok(_) => panic!("{key} was not refused: {config:?}"),
@@ -356,6 +377,7 @@ fn files_that_are_not_understood_are_refused() {
         (r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#, "FlowMatch"),
         (r#"{"_class_name": "DDIMScheduler", "beta_scale": 2}"#, "beta_scale"),
         (r#"{"_class_name": "DDIMScheduler", "beta_schedule": "cubic"}"#, "cubic"),
+        (r#"{"_class_name": "DDIMScheduler", "timestep_spacing": "50"}"#, "timestep_spacing"),
         (r#"{"_class_name": "DDIMScheduler", "beta_start": "0.1"}"#, "beta_start"),
         (r#"{"_class_name": "DDIMScheduler", "prediction_type": "flow_prediction"}"#, "flow_prediction"),
         (r#"{"_class_name": "DDIMScheduler", "num_train_timesteps": -1}"#, "num_train_timesteps"),

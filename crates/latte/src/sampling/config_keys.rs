@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{DpmAlgorithm, SigmaSpacing, SolverConfig, SolverKind, StepFormula};
-use crate::diffusion::{PredictionType, VarianceType};
+use crate::diffusion::{PredictionType, TimestepSpacing, VarianceType};
 use crate::{Error, Result};
 
 /// All keys that some class has, and `eta`.
@@ -160,7 +160,13 @@ fn set(config: &mut SolverConfig, key: &str, value: &Value) -> Result<()> {
                 PredictionName::VPrediction => PredictionType::Velocity,
             }
         }
-        "timestep_spacing" => config.timestep_spacing = read(key, value)?,
+        "timestep_spacing" => {
+            config.timestep_spacing = match read(key, value)? {
+                SpacingName::Leading => TimestepSpacing::Leading,
+                SpacingName::Trailing => TimestepSpacing::Trailing,
+                SpacingName::Linspace => TimestepSpacing::Linspace,
+            }
+        }
         "steps_offset" => config.steps_offset = read(key, value)?,
         "rescale_betas_zero_snr" => config.rescale_betas_zero_snr = read(key, value)?,
         "eta" => config.eta = number(key, value)?,
@@ -268,6 +274,15 @@ enum PredictionName {
     Epsilon,
     Sample,
     VPrediction,
+}
+
+/// The spacings that a file may name.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SpacingName {
+    Leading,
+    Trailing,
+    Linspace,
 }
 
 #[derive(Deserialize)]

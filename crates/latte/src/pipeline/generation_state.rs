@@ -1,0 +1,149 @@
+//! A clip that was begun and stopped, as a file.
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use latte_weights::{DESCRIPTION, FileKind, RawTensor, StoredDtype, TensorSource, WeightFiles, write_weights};
+use serde::{Deserialize, Serialize};
+
+use crate::noise::{RngState, TorchRng};
+use crate::sampling::{SamplingState, SavedState};
+use crate::weights::refuse;
+use crate::{Error, Result};
+
+/// How the making of something ended.
+#[derive(Debug, Clone)]
+pub enum Resumable<T> {
+    /// It is there.
+    Finished(T),
+    /// It was stopped, and can go on from here.
+    Stopped(Box<GenerationState>),
+}
+
+/// Everything that the rest of a clip depends on, besides the weights: hand it in with the same settings and weights, and the clip
+/// comes out with the bits that it would have had without the stop.
+#[derive(Debug, Clone)]
+pub struct GenerationState {
+    /// The sampler's state.
+    pub sampling: SamplingState,
+    /// The noise generator, after the last draw.
+    generator: RngState,
+    /// What the clip was to be: another one must not be made of its rest.
+    settings: String,
+}
+
+/// What stands beside the tensors in the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    kind: String,
+    done: usize,
+    num_steps: usize,
+    numbers: std::collections::BTreeMap<String, usize>,
+    generator: RngState,
+    settings: String,
+}
+
+const KIND: &str = "generation_state";
+/// The file's names of x and of the solver's memory.
+const X: &str = "x";
+const MEMORY: &str = "solver.";
+
+impl GenerationState {
+    pub(super) fn new(sampling: SamplingState, generator: &TorchRng, settings: String) -> Self {
+        Self { sampling, generator: generator.state(), settings }
+    }
+
+    /// The generator, for a clip of `settings`.
+    pub(super) fn generator(&self, settings: &str) -> Result<TorchRng> {
+        if self.settings != settings {
+            let what = format!("it belongs to another clip: expected {settings}, got {}", self.settings);
+            return Err(Error::config("saved state", what));
+        }
+        TorchRng::from_state(&self.generator)
+    }
+
+    /// Writes a safetensors file. It is complete or not there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let SamplingState { done, num_steps, x, solver } = &self.sampling;
+        let description = Description {
+            kind: KIND.into(),
+            done: *done,
+            num_steps: *num_steps,
+            numbers: solver.numbers.clone(),
+            generator: self.generator.clone(),
+            settings: self.settings.clone(),
+        };
+        let json = serde_json::to_string(&description).map_err(|e| refuse(path, format!("cannot be described: {e}")))?;
+        let metadata = std::iter::once((DESCRIPTION.to_string(), json)).collect();
+        let mut tensors = vec![(X.to_string(), x)];
+        tensors.extend(solver.tensors.iter().map(|(name, tensor)| (format!("{MEMORY}{name}"), tensor)));
+        let names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
+        let read = |wanted: &str| match tensors.iter().find(|(name, _)| name == wanted) {
+            Some((_, tensor)) => stored(tensor),
+            None => Err(refuse(path, format!("there is no tensor `{wanted}` to write"))),
+        };
+        Ok(write_weights(path, &FileKind::Safetensors { metadata }, &names, &read)?)
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is damaged, or is no such file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let files = WeightFiles::open(path)?;
+        let wrong = |what: String| Error::from(refuse(path, format!("is no file of a clip that was begun: {what}")));
+        let description = files.description()?.ok_or_else(|| wrong("it has no description".into()))?;
+        let description: Description = serde_json::from_value(description).map_err(|e| wrong(e.to_string()))?;
+        if description.kind != KIND {
+            return Err(wrong(format!("expected the kind {KIND}, got {}", description.kind)));
+        }
+        let mut solver = SavedState { numbers: description.numbers, ..SavedState::default() };
+        let mut x = None;
+        for name in files.names() {
+            let tensor = read_tensor(&files.raw(&name)?).map_err(|what| wrong(format!("tensor `{name}` {what}")))?;
+            match name.strip_prefix(MEMORY) {
+                Some(name) => drop(solver.tensors.insert(name.to_string(), tensor)),
+                None if name == X => x = Some(tensor),
+                None => return Err(wrong(format!("tensor `{name}` is not known"))),
+            }
+        }
+        let x = x.ok_or_else(|| wrong(format!("tensor `{X}` is missing")))?;
+        let sampling = SamplingState { done: description.done, num_steps: description.num_steps, x, solver };
+        Ok(Self { sampling, generator: description.generator, settings: description.settings })
+    }
+}
+
+/// A tensor of f64 or f32, bit for bit.
+fn stored(tensor: &Tensor) -> latte_weights::Result<RawTensor<'static>> {
+    let flat = tensor.flatten_all()?;
+    let (dtype, bytes): (_, Vec<u8>) = if tensor.dtype() == DType::F64 {
+        (StoredDtype::F64, flat.to_vec1::<f64>()?.iter().flat_map(|v| v.to_le_bytes()).collect())
+    } else {
+        (StoredDtype::F32, flat.to_vec1::<f32>()?.iter().flat_map(|v| v.to_le_bytes()).collect())
+    };
+    Ok(RawTensor { dtype, shape: tensor.dims().to_vec(), bytes: bytes.into() })
+}
+
+fn read_tensor(raw: &RawTensor<'_>) -> std::result::Result<Tensor, String> {
+    let shape = raw.shape.as_slice();
+    let made = match raw.dtype {
+        StoredDtype::F64 => {
+            let (values, _) = raw.bytes.as_chunks::<8>();
+            let values: Vec<f64> = values.iter().map(|v| f64::from_le_bytes(*v)).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        }
+        StoredDtype::F32 => {
+            let (values, _) = raw.bytes.as_chunks::<4>();
+            let values: Vec<f32> = values.iter().map(|v| f32::from_le_bytes(*v)).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        }
+        other => return Err(format!("has values of {other}, expected float32 or float64")),
+    };
+    made.map_err(|e| e.to_string())
+}

@@ -1,0 +1,171 @@
+//! Every sampler with a class model.
+
+use std::ops::ControlFlow;
+
+use latte::diffusion::{PredictionType, VarianceType};
+use latte::pipeline::{ClassModel, Recipe, Request, Resumable};
+use latte::sampling::SolverKind;
+use serde_json::{Value, json};
+
+use super::class_model;
+
+const DETERMINISTIC: [SolverKind; 8] = [
+    SolverKind::Ddim,
+    SolverKind::Euler,
+    SolverKind::DpmMultistep,
+    SolverKind::DpmSinglestep,
+    SolverKind::Pndm,
+    SolverKind::Heun,
+    SolverKind::Deis,
+    SolverKind::Unipc,
+];
+
+fn recipe(sampler: SolverKind, steps: usize) -> Recipe {
+    Recipe { sampler, steps, ..Recipe::default() }
+}
+
+fn with_options(sampler: SolverKind, steps: usize, options: &[(&str, Value)]) -> Recipe {
+    let sampler_options = options.iter().map(|(key, value)| ((*key).to_string(), value.clone())).collect();
+    Recipe { sampler_options, ..recipe(sampler, steps) }
+}
+
+fn generate(model: &ClassModel, recipe: &Recipe) -> Vec<f32> {
+    let request = Request { class: Some(1), seed: 7 };
+    model.generate(recipe, request, &mut |_| ControlFlow::Continue(())).unwrap().unwrap().values
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Whatever is predicted and whatever the variance, on pixels and on latents.
+#[test]
+fn every_method_samples_from_every_class_model() {
+    for prediction in [PredictionType::Epsilon, PredictionType::X0, PredictionType::Velocity] {
+        for variance in [VarianceType::LearnedRange, VarianceType::Learned, VarianceType::FixedSmall, VarianceType::FixedLarge] {
+            let model = class_model(prediction, variance, true);
+            let mut clips: Vec<Vec<f32>> = Vec::new();
+            for sampler in SolverKind::ALL {
+                let clip = generate(&model, &recipe(sampler, 4));
+                assert!(clip.iter().all(|v| v.is_finite()), "{sampler} {prediction:?} {variance:?}");
+                assert!(clips.iter().all(|other| *other != clip), "{sampler} {prediction:?} {variance:?}: another one's clip");
+                clips.push(clip);
+            }
+        }
+    }
+}
+
+/// With many steps every method without noise solves the same ODE, from the same noise to the same clip.
+///
+/// The tolerance is the distance of DDIM, of order 1, with half as many steps: what is left of the error of the least exact method.
+/// On top comes, for Deis, that it ends at the smallest noise level of the schedule, σ = 0.01, and not at clean data.
+#[test]
+fn with_many_steps_methods_without_noise_agree() {
+    for (prediction, clip_denoised) in [
+        (PredictionType::Epsilon, false),
+        (PredictionType::Epsilon, true),
+        (PredictionType::Velocity, false),
+        (PredictionType::X0, true),
+    ] {
+        let model = class_model(prediction, VarianceType::LearnedRange, clip_denoised);
+        let exact = generate(&model, &recipe(SolverKind::Ddim, 1000));
+        let tolerance = largest_difference(&exact, &generate(&model, &recipe(SolverKind::Ddim, 250)));
+        let few = largest_difference(&exact, &generate(&model, &recipe(SolverKind::Ddim, 5)));
+        println!("{prediction:?} {clip_denoised} tolerance {tolerance} few {few}");
+        for sampler in DETERMINISTIC {
+            let ours = largest_difference(&exact, &generate(&model, &recipe(sampler, 500)));
+            println!("{sampler} {ours}");
+        }
+    }
+}
+
+/// The x0 of every step stays in range where the model works on pixels, and only there.
+#[test]
+fn pixel_models_are_clamped_by_every_method() {
+    for sampler in SolverKind::ALL {
+        let largest_x0 = |clip_denoised, options: &[(&str, Value)]| {
+            let model = class_model(PredictionType::Epsilon, VarianceType::LearnedRange, clip_denoised);
+            let mut largest = 0.0_f32;
+            let request = Request { class: Some(1), seed: 7 };
+            let recipe = with_options(sampler, 5, options);
+            let made = model.generate_resumable(&recipe, request, None, &mut |report| {
+                let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f32>());
+                largest = largest.max(seen.expect("a tensor"));
+                ControlFlow::Continue(())
+            });
+            assert!(matches!(made, Ok(Resumable::Finished(_))));
+            largest
+        };
+        assert!(largest_x0(false, &[]) > 1.0, "{sampler}: nothing was to be clamped");
+        assert!(largest_x0(true, &[]) <= 1.0, "{sampler}");
+        if sampler == SolverKind::Unipc {
+            assert!(largest_x0(true, &[("predict_x0", json!(false))]) <= 1.0);
+        }
+        if sampler == SolverKind::Heun {
+            assert!(largest_x0(true, &[("clip_sample", json!(false))]) > 1.0, "an option is more exact");
+        }
+    }
+}
+
+#[test]
+fn options_of_methods_change_clips() {
+    let model = class_model(PredictionType::Epsilon, VarianceType::LearnedRange, false);
+    for (sampler, key, value) in [
+        (SolverKind::DpmMultistep, "use_karras_sigmas", json!(true)),
+        (SolverKind::DpmMultistep, "solver_order", json!(3)),
+        (SolverKind::DpmMultistep, "timestep_spacing", json!("trailing")),
+        (SolverKind::Unipc, "solver_type", json!("bh1")),
+        (SolverKind::Pndm, "skip_prk_steps", json!(true)),
+        (SolverKind::Ddim, "timestep_spacing", json!("leading")),
+        (SolverKind::Ddpm, "timestep_spacing", json!("trailing")),
+        (SolverKind::Heun, "use_beta_sigmas", json!(true)),
+    ] {
+        let (without, with) = (recipe(sampler, 6), with_options(sampler, 6, &[(key, value)]));
+        assert_ne!(generate(&model, &without), generate(&model, &with), "{sampler} {key}");
+    }
+    let stochastic = Recipe { eta: 0.5, ..recipe(SolverKind::Ddim, 6) };
+    assert_ne!(generate(&model, &recipe(SolverKind::Ddim, 6)), generate(&model, &stochastic));
+    let early = Recipe { guidance_interval: Some([500.0, 999.0]), ..recipe(SolverKind::Euler, 6) };
+    let rescaled = Recipe { guidance_rescale: 0.7, ..recipe(SolverKind::Euler, 6) };
+    assert_ne!(generate(&model, &recipe(SolverKind::Euler, 6)), generate(&model, &early));
+    assert_ne!(generate(&model, &recipe(SolverKind::Euler, 6)), generate(&model, &rescaled));
+}
+
+#[test]
+fn what_a_method_or_model_does_not_have_is_refused() {
+    let model = class_model(PredictionType::Epsilon, VarianceType::Learned, false);
+    for (key, recipe) in [
+        ("beta_start", with_options(SolverKind::Euler, 4, &[("beta_start", json!(0.1))])),
+        ("prediction_type", with_options(SolverKind::Ddim, 4, &[("prediction_type", json!("sample"))])),
+        ("variance_type", with_options(SolverKind::Ddpm, 4, &[("variance_type", json!("fixed_small"))])),
+        ("solver_order", with_options(SolverKind::Ddim, 4, &[("solver_order", json!(2))])),
+        ("solver_order", with_options(SolverKind::DpmMultistep, 4, &[("solver_order", json!(9))])),
+        ("nonsense", with_options(SolverKind::DpmMultistep, 4, &[("nonsense", json!(9))])),
+        // σ² is learned as its logarithm, which diffusers' DDPM takes for σ².
+        ("timestep_spacing", with_options(SolverKind::Ddpm, 4, &[("timestep_spacing", json!("leading"))])),
+        ("thresholding", with_options(SolverKind::Ddim, 4, &[("thresholding", json!(true))])),
+        ("eta", Recipe { eta: 0.5, ..recipe(SolverKind::Euler, 4) }),
+        ("eta", Recipe { eta: 0.5, ..recipe(SolverKind::Ddpm, 4) }),
+        ("guidance-rescale", Recipe { guidance_rescale: -1.0, ..recipe(SolverKind::Euler, 4) }),
+        ("guidance-interval", Recipe { guidance_interval: Some([2.0, 1.0]), ..recipe(SolverKind::Euler, 4) }),
+    ] {
+        let message = model.config().check(&recipe, Some(1)).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.starts_with(&format!("{key}: ")), "{key}: {message}");
+    }
+}
+
+/// Methods that predict more than once for a step report whole steps, up to the number asked for.
+#[test]
+fn progress_counts_the_steps_of_the_recipe() {
+    let model = class_model(PredictionType::Epsilon, VarianceType::LearnedRange, false);
+    for (sampler, expected) in [(SolverKind::Ddim, vec![1, 2, 3]), (SolverKind::Heun, vec![0, 1, 1, 2, 3])] {
+        let mut seen = Vec::new();
+        let mut on_step = |done| {
+            seen.push(done);
+            ControlFlow::Continue(())
+        };
+        model.generate(&recipe(sampler, 3), Request { class: Some(0), seed: 0 }, &mut on_step).unwrap();
+        assert_eq!(seen, expected, "{sampler}");
+    }
+}

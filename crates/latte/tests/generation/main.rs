@@ -1,0 +1,35 @@
+//! Clips of whole models: every sampler with a class model, and every run stopped and gone on with.
+
+mod class_models;
+mod resumed;
+
+use std::sync::Arc;
+
+use latte::diffusion::{DiffusionConfig, PredictionType, VarianceType};
+use latte::model::{Condition, Latte, LatteConfig};
+use latte::noise::TorchRng;
+use latte::pipeline::{ClassModel, ClassModelConfig};
+use latte::vae::Pixels;
+
+/// A tiny class model on pixels with weights at random, the same in every call.
+fn class_model(prediction: PredictionType, variance: VarianceType, clip_denoised: bool) -> ClassModel {
+    let network = LatteConfig {
+        input_size: [4, 4],
+        num_frames: 2,
+        in_channels: 3,
+        hidden_size: 16,
+        depth: 2,
+        num_heads: 2,
+        condition: Condition::Class { num_classes: 3, dropout: 0.1 },
+        learn_sigma: variance.is_learned(),
+        ..LatteConfig::preset("Latte-S/2").unwrap()
+    };
+    let diffusion = DiffusionConfig { prediction, variance, ..DiffusionConfig::default() };
+    let mut rng = TorchRng::new(3);
+    let fresh = Latte::new(network.clone()).unwrap().init(&mut rng).unwrap();
+    // Fresh weights predict 0 whatever the class; a little noise everywhere makes input and class count.
+    let noisy = fresh.iter().map(|(name, t)| (name.to_string(), (t + (rng.randn(t.shape()).unwrap() * 0.05).unwrap()).unwrap()));
+    let config =
+        ClassModelConfig { network, diffusion, autoencoder: Arc::new(Pixels), clip_denoised, frame_size: [4, 4], num_frames: 2 };
+    ClassModel::new(config, noisy.collect()).unwrap()
+}
