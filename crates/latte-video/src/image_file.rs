@@ -143,11 +143,12 @@ type Decoded = std::result::Result<(Vec<u8>, [usize; 2]), String>;
 fn decode_png(bytes: &[u8]) -> Decoded {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
-    let [width, height] = [reader.info().width, reader.info().height];
+    let header = decoder.read_header_info().map_err(|e| e.to_string())?;
+    let [width, height] = [header.width, header.height];
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(format!("an image of {width} × {height} pixels is not possible"));
     }
+    let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
     let mut pixels = vec![0; reader.output_buffer_size().ok_or("the image is too large")?];
     let info = reader.next_frame(&mut pixels).map_err(|e| e.to_string())?;
     pixels.truncate(info.buffer_size());
