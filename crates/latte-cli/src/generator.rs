@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use candle_core::Device;
 use latte::model::Condition;
-use latte::pipeline::{Recipe, Request};
+use latte::pipeline::{Request, SamplingParams};
 use latte::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels};
 use latte_ops::Precision;
 use latte_train::{AutoencoderKind, ClipMaker, LoadedWeights, MadeClip, ModelCard, find_weights, open_weights};
@@ -23,7 +23,7 @@ pub(crate) struct Generator {
     maker: ClipMaker,
 }
 
-/// What [`Recipe`]'s values are called on the command line.
+/// What [`SamplingParams`]'s values are called on the command line.
 const OPTIONS: [&str; 5] = ["steps", "eta", "size", "frames", "guidance"];
 
 impl Generator {
@@ -94,10 +94,10 @@ impl Generator {
     ///
     /// # Errors
     ///
-    /// If the recipe does not fit the model, or the work fails.
+    /// If the parameters do not fit the model, or the work fails.
     pub(crate) fn generate(
         &self,
-        recipe: &Recipe,
+        params: &SamplingParams,
         request: Request,
         enlarge: usize,
         on_step: &mut dyn FnMut(usize),
@@ -106,7 +106,7 @@ impl Generator {
             on_step(done);
             ControlFlow::Continue(())
         };
-        let made = self.maker.make(recipe, request, enlarge, &mut go_on).map_err(|e| match e {
+        let made = self.maker.make(params, request, enlarge, &mut go_on).map_err(|e| match e {
             latte_train::Error::Latte(latte::Error::Config { key, what }) if OPTIONS.contains(&key.as_str()) => {
                 bad_input(format!("--{key}: {what}"))
             }

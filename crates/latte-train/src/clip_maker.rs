@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use latte::model::Condition;
-use latte::pipeline::{ClassModel, ClassModelConfig, Recipe, Request};
+use latte::pipeline::{ClassModel, ClassModelConfig, Request, SamplingParams};
 use latte::vae::Autoencoder;
 use latte_ops::Parameters;
 use latte_video::encode::{Image, SheetRow, contact_sheet};
@@ -111,12 +111,12 @@ impl ClipMaker {
     /// As [`ClassModel::generate`], or if `enlarge` is zero.
     pub fn make(
         &self,
-        recipe: &Recipe,
+        params: &SamplingParams,
         request: Request,
         enlarge: usize,
         on_step: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<MadeClip>> {
-        let Some(pixels) = self.model.generate(recipe, request, on_step)? else { return Ok(None) };
+        let Some(pixels) = self.model.generate(params, request, on_step)? else { return Ok(None) };
         let clip = transform::to_clip(&pixels.values, pixels.shape, self.card.fps)?.enlarged(enlarge)?;
         let class = self.card.class_name(request.class);
         let file_name = self.file_names.get(request.class.unwrap_or(0) as usize).unwrap_or(&class);
@@ -128,7 +128,7 @@ impl ClipMaker {
 /// Clips that are made together.
 #[derive(Debug, Clone)]
 pub(crate) struct Round {
-    pub(crate) recipe: Recipe,
+    pub(crate) params: SamplingParams,
     pub(crate) requests: Vec<Request>,
     /// Each pixel becomes a square of so many.
     pub(crate) enlarge: usize,
@@ -147,7 +147,7 @@ impl Round {
     ) -> Result<Option<Vec<MadeClip>>> {
         // A new one each time, for it keeps weights packed. The tensors are shared, and stand still meanwhile.
         let maker = ClipMaker::new(card.clone(), Arc::clone(autoencoder), weights.clone())?;
-        let (steps, total) = (self.recipe.steps as u64, (self.recipe.steps * self.requests.len()) as u64);
+        let (steps, total) = (self.params.steps as u64, (self.params.steps * self.requests.len()) as u64);
         let mut clips = Vec::with_capacity(self.requests.len());
         for (index, request) in (0_u64..).zip(&self.requests) {
             if stop.load(Ordering::SeqCst) {
@@ -157,7 +157,7 @@ impl Round {
                 on_step(index * steps + done as u64, total);
                 if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let Some(clip) = maker.make(&self.recipe, *request, self.enlarge, &mut of_clip)? else { return Ok(None) };
+            let Some(clip) = maker.make(&self.params, *request, self.enlarge, &mut of_clip)? else { return Ok(None) };
             clips.push(clip);
         }
         Ok(Some(clips))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use latte::pipeline::Recipe;
+use latte::pipeline::SamplingParams;
 use latte::vae::Autoencoder;
 use latte_ops::{Parameters, Precision};
 use latte_video::Clip;
@@ -68,7 +68,7 @@ impl Evaluation {
         };
         let model = card.class_model(Arc::clone(&evaluation.autoencoder));
         let round = evaluation.round();
-        model.check(&round.recipe, round.requests[0].class).map_err(|e| match e {
+        model.check(&round.params, round.requests[0].class).map_err(|e| match e {
             latte::Error::Config { key, what } => Error::config("configuration", format!("evaluation.{key}"), what),
             other => other.into(),
         })?;
@@ -118,7 +118,7 @@ impl Evaluation {
 
     fn round(&self) -> Round {
         let EvaluationConfig { sampler, steps, guidance, frames, .. } = self.config;
-        let recipe = Recipe { sampler, steps, guidance, frames, precision: self.precision, ..Recipe::default() };
-        Round { recipe, requests: self.card.requests(self.config.num as u64, self.config.seed), enlarge: 1 }
+        let params = SamplingParams { sampler, steps, guidance, frames, precision: self.precision, ..SamplingParams::default() };
+        Round { params, requests: self.card.requests(self.config.num as u64, self.config.seed), enlarge: 1 }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use latte::pipeline::Recipe;
+use latte::pipeline::SamplingParams;
 use latte::vae::Autoencoder;
 use latte_ops::{Parameters, Precision};
 use latte_video::encode::{Mp4Options, write_gif, write_mp4};
@@ -63,7 +63,7 @@ impl Watch {
         if let Some(autoencoder) = &watch.autoencoder {
             let model = card.class_model(Arc::clone(autoencoder));
             let round = watch.round();
-            model.check(&round.recipe, round.requests[0].class).map_err(|e| match e {
+            model.check(&round.params, round.requests[0].class).map_err(|e| match e {
                 latte::Error::Config { key, what } => Error::config("configuration", format!("samples.{key}"), what),
                 other => other.into(),
             })?;
@@ -195,8 +195,8 @@ impl Watch {
 
     fn round(&self) -> Round {
         let SamplesConfig { sampler, steps, guidance, num, seed, .. } = self.samples;
-        let recipe = Recipe { sampler, steps, guidance, precision: self.precision, ..Recipe::default() };
+        let params = SamplingParams { sampler, steps, guidance, precision: self.precision, ..SamplingParams::default() };
         let enlarge = MIN_SIDE.div_ceil(self.card.frame_size.into_iter().min().unwrap_or(MIN_SIDE).max(1));
-        Round { recipe, requests: self.card.requests(num as u64, seed), enlarge }
+        Round { params, requests: self.card.requests(num as u64, seed), enlarge }
     }
 }

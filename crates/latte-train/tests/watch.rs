@@ -255,15 +255,15 @@ fn a_watched_run_ends_with_the_same_bits_as_one_that_is_not() {
 
 #[test]
 fn samples_are_those_of_the_averaged_weights_of_their_step() {
-    use latte::pipeline::{Recipe, Request};
+    use latte::pipeline::{Request, SamplingParams};
     let dir = with_videos();
     train_to_the_end(dir.path(), "run", &[&SAMPLES[..], &["output.checkpoint_every=2", "samples.seed=5"]].concat());
     let run = dir.path().join("run");
     let (weights, card) = latte_train::load_weights(&run.join("checkpoints/0000004")).unwrap();
     let maker = latte_train::ClipMaker::new(card.clone(), card.autoencoder.open().unwrap(), weights).unwrap();
-    let recipe = Recipe { steps: 2, ..Recipe::default() };
+    let params = SamplingParams { steps: 2, ..SamplingParams::default() };
     let mut go_on = |_| std::ops::ControlFlow::Continue(());
-    let made = maker.make(&recipe, Request { class: Some(1), seed: 5 }, 4, &mut go_on).unwrap().unwrap();
+    let made = maker.make(&params, Request { class: Some(1), seed: 5 }, 4, &mut go_on).unwrap().unwrap();
     assert_eq!(made.name, "right_seed5");
     let again = dir.path().join("again.gif");
     latte_video::encode::write_gif(&again, &made.clip).unwrap();

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use latte::Result;
 use latte::diffusion::Denoiser;
 use latte::noise::TorchRng;
-use latte::sampling::{AskedFor, Sampling, SolverConfig, SolverKind, sample};
+use latte::sampling::{AskedFor, Sampler, Sampling, SolverConfig, sample};
 use serde_json::{Value, json};
 
 /// A network with variance values behind its prediction, far from any limit.
@@ -26,11 +26,11 @@ fn ddim() -> Value {
     json!({"_class_name": "DDIMScheduler", "beta_schedule": "linear", "clip_sample": false, "steps_offset": 0})
 }
 
-fn configure(keys: &Value, kind: SolverKind) -> Result<SolverConfig> {
+fn configure(keys: &Value, kind: Sampler) -> Result<SolverConfig> {
     SolverConfig::from_json(&keys.to_string())?.with_kind(kind)
 }
 
-fn ask(file: &Value, sampler: SolverKind, options: &[(&str, Value)], steps: usize) -> Result<Sampling> {
+fn ask(file: &Value, sampler: Sampler, options: &[(&str, Value)], steps: usize) -> Result<Sampling> {
     let options: Vec<(String, Value)> = options.iter().map(|(key, value)| ((*key).to_string(), value.clone())).collect();
     AskedFor { sampler: Some(sampler), options: &options, eta: None }.of(file, steps, &configure)
 }
@@ -118,7 +118,7 @@ fn every_option_of_every_sampler_changes_the_run_or_is_refused() -> Result<()> {
     ];
     let mut with_effect: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut refused, mut accepted) = (0, 0);
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         let runs = beside.iter().map(|beside| (beside, STEPS)).chain([(&beside[0], 3), (&beside[0], 20), (&beside[5], 20)]);
         for (beside, steps) in runs {
             let Ok(without) = ask(&ddim(), kind, beside, steps) else { continue };
@@ -160,7 +160,7 @@ fn every_option_of_every_sampler_changes_the_run_or_is_refused() -> Result<()> {
 
 #[test]
 fn the_equation_that_is_asked_for_decides_about_the_method() -> Result<()> {
-    use SolverKind as K;
+    use Sampler as K;
     let algorithm = |name: &str| vec![("algorithm_type", json!(name))];
     for (sampler, name, plain) in [
         (K::DpmMultistep, "sde-dpmsolver++", K::DpmMultistepSde),
@@ -185,20 +185,20 @@ fn the_equation_that_is_asked_for_decides_about_the_method() -> Result<()> {
 fn what_is_refused_is_named_with_what_there_is() {
     let message =
         |sampler, options: &[(&str, Value)]| ask(&ddim(), sampler, options, 50).err().map(|e| e.to_string()).unwrap_or_default();
-    let line = message(SolverKind::DpmMultistep, &[("clip_sample", json!(true))]);
+    let line = message(Sampler::DpmMultistep, &[("clip_sample", json!(true))]);
     assert!(line.starts_with("clip_sample: ") && line.contains("dpm++ has") && line.contains("solver_order"), "{line}");
     assert!(!line.contains("flow_shift"), "{line}");
-    let line = message(SolverKind::Unipc, &[("solver_type", json!("heun"))]);
+    let line = message(Sampler::Unipc, &[("solver_type", json!("heun"))]);
     assert!(line.starts_with("solver_type: ") && line.contains("heun"), "{line}");
-    let line = message(SolverKind::DpmMultistep, &[("lower_order_final", json!(false))]);
+    let line = message(Sampler::DpmMultistep, &[("lower_order_final", json!(false))]);
     assert!(line.contains("50 steps") && line.contains("fewer than 15"), "{line}");
-    let line = message(SolverKind::Ddim, &[("clip_sample_range", json!(2.0))]);
+    let line = message(Sampler::Ddim, &[("clip_sample_range", json!(2.0))]);
     assert!(line.contains("clip_sample=true"), "{line}");
-    let line = message(SolverKind::Ddim, &[("steps_offset", json!(1)), ("steps_offset", json!(2))]);
+    let line = message(Sampler::Ddim, &[("steps_offset", json!(1)), ("steps_offset", json!(2))]);
     assert!(line.contains("twice"), "{line}");
-    let line = message(SolverKind::Heun, &[("eta", json!(0.5))]);
+    let line = message(Sampler::Heun, &[("eta", json!(0.5))]);
     assert!(line.starts_with("eta: ") && line.contains("heun has"), "{line}");
-    let asked = AskedFor { eta: Some(0.0), sampler: Some(SolverKind::Ddpm), options: &[] };
+    let asked = AskedFor { eta: Some(0.0), sampler: Some(Sampler::Ddpm), options: &[] };
     assert!(asked.of(&ddim(), 10, &configure).is_err());
 }
 
@@ -211,17 +211,17 @@ fn what_is_recorded_is_enough() -> Result<()> {
         "use_karras_sigmas": true, "skip_prk_steps": true, "variance_type": "fixed_large", "sigma_min": 0.2, "predict_x0": false,
         "lower_order_final": null, "steps_offset": 1, "_diffusers_version": "0.42.1", "eta": 0.7, "disable_corrector": [1],
     });
-    for class in SolverKind::ALL {
+    for class in Sampler::ALL {
         let mut file = other_keys.clone();
         file["_class_name"] = class.class_name().into();
-        for kind in SolverKind::ALL {
+        for kind in Sampler::ALL {
             let whole = configure(&file, kind)?;
             // Fields that are read from a file and not looked at.
             let used = |config: SolverConfig| SolverConfig {
                 given: BTreeMap::new(),
                 eta: 0.0,
-                variance: if kind == SolverKind::Ddpm { config.variance } else { whole.variance },
-                algorithm: if kind == SolverKind::Deis { whole.algorithm } else { config.algorithm },
+                variance: if kind == Sampler::Ddpm { config.variance } else { whole.variance },
+                algorithm: if kind == Sampler::Deis { whole.algorithm } else { config.algorithm },
                 ..config
             };
             let sampling = ask(&file, kind, &[], STEPS)?;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use candle_core::{DType, Device, Tensor};
 use latte::diffusion::{Denoiser, TimestepSpacing};
 use latte::noise::{NoiseSource, TorchRng};
-use latte::sampling::{DpmAlgorithm, FinalSigma, SigmaSpacing, Solver, SolverConfig, SolverKind, StepFormula, StepInput, sample};
+use latte::sampling::{DpmAlgorithm, FinalSigma, Sampler, SigmaSpacing, Solver, SolverConfig, StepFormula, StepInput, sample};
 
 /// Mean and standard deviation of the data of every element.
 const MEAN: f64 = 0.3;
@@ -40,7 +40,7 @@ fn run(config: &SolverConfig, steps: usize, start: &Tensor) -> latte::Result<(Te
     let in_sigma = solver.init_noise_sigma() != 1.0;
     let first = sigma_of_call(&*solver, config, 0)?;
     // Heun's last step, to clean data, is Euler's: stop before it.
-    let calls = solver.timesteps().len() - usize::from(config.kind == SolverKind::Heun);
+    let calls = solver.timesteps().len() - usize::from(config.kind == Sampler::Heun);
     let last = solver.sigmas().map_or(0.0, |sigmas| sigmas[calls]);
     let (alpha_first, alpha_last) = (1.0 / (1.0 + first * first).sqrt(), 1.0 / (1.0 + last * last).sqrt());
     let mut x = if in_sigma { (start * first)? } else { (start * (alpha_first * first))? };
@@ -75,11 +75,11 @@ fn orders(config: &SolverConfig, steps: &[usize]) -> latte::Result<(Vec<f64>, Ve
 }
 
 /// λ = −log σ evenly, down to the smallest σ.
-fn even(kind: SolverKind) -> SolverConfig {
+fn even(kind: Sampler) -> SolverConfig {
     let mut config = SolverConfig::new(kind);
     (config.beta_start, config.beta_end) = (1e-4, 0.02);
     config.sigma_spacing = SigmaSpacing::Exponential;
-    if kind != SolverKind::Heun && kind != SolverKind::Deis {
+    if kind != Sampler::Heun && kind != Sampler::Deis {
         config.final_sigma = FinalSigma::SigmaMin;
     }
     config
@@ -89,22 +89,22 @@ fn even(kind: SolverKind) -> SolverConfig {
 #[test]
 fn methods_converge_with_their_order() -> latte::Result<()> {
     let mut cases: Vec<(String, SolverConfig, f64)> =
-        vec![("euler".into(), even(SolverKind::Euler), 1.0), ("heun".into(), even(SolverKind::Heun), 2.0)];
+        vec![("euler".into(), even(Sampler::Euler), 1.0), ("heun".into(), even(Sampler::Heun), 2.0)];
     for order in 1..=3 {
-        for kind in [SolverKind::DpmMultistep, SolverKind::DpmSinglestep] {
+        for kind in [Sampler::DpmMultistep, Sampler::DpmSinglestep] {
             for formula in [StepFormula::Midpoint, StepFormula::Heun] {
                 for algorithm in [DpmAlgorithm::DpmSolverPlusPlus, DpmAlgorithm::DpmSolver] {
                     let config = SolverConfig { order, formula, algorithm, ..even(kind) };
                     // Reference quirk: the multistep formula of order 3 takes half of the second derivative.
-                    let converges_with = if kind == SolverKind::DpmMultistep { order.min(2) } else { order };
+                    let converges_with = if kind == Sampler::DpmMultistep { order.min(2) } else { order };
                     cases.push((format!("{kind} {order} {formula:?} {algorithm:?}"), config, converges_with as f64));
                 }
             }
         }
-        cases.push((format!("deis {order}"), SolverConfig { order, ..even(SolverKind::Deis) }, order as f64));
+        cases.push((format!("deis {order}"), SolverConfig { order, ..even(Sampler::Deis) }, order as f64));
         for formula in [StepFormula::Bh1, StepFormula::Bh2] {
             for predict_x0 in [true, false] {
-                let config = SolverConfig { order, formula, predict_x0, ..even(SolverKind::Unipc) };
+                let config = SolverConfig { order, formula, predict_x0, ..even(Sampler::Unipc) };
                 cases.push((format!("unipc {order} {formula:?} {predict_x0}"), config.clone(), order as f64 + 1.0));
                 let disable_corrector = (0..1000).collect();
                 let config = SolverConfig { disable_corrector, ..config };
@@ -121,8 +121,8 @@ fn methods_converge_with_their_order() -> latte::Result<()> {
 
 #[test]
 fn methods_that_end_at_clean_data_converge() -> latte::Result<()> {
-    let pndm = SolverConfig { set_alpha_to_one: true, ..SolverConfig::new(SolverKind::Pndm) };
-    let ddim = SolverConfig { clip_sample: false, ..SolverConfig::new(SolverKind::Ddim) };
+    let pndm = SolverConfig { set_alpha_to_one: true, ..SolverConfig::new(Sampler::Pndm) };
+    let ddim = SolverConfig { clip_sample: false, ..SolverConfig::new(Sampler::Ddim) };
     for (name, config, steps, order) in [
         ("ddim", ddim, [25, 50, 100, 200], 0.85..1.25),
         ("pndm", pndm.clone(), [25, 50, 100, 200], 0.9..4.0),
@@ -145,16 +145,16 @@ fn order_1_is_ddim() -> latte::Result<()> {
             order: 1,
             ..SolverConfig::new(kind)
         };
-        let ddim = base(SolverKind::Ddim);
+        let ddim = base(Sampler::Ddim);
         let (clean, _) = run(&ddim, steps, &start()?)?;
         let (not_quite, _) = run(&SolverConfig { set_alpha_to_one: false, ..ddim }, steps, &start()?)?;
-        let unip = SolverConfig { disable_corrector: (0..steps).collect(), ..base(SolverKind::Unipc) };
+        let unip = SolverConfig { disable_corrector: (0..steps).collect(), ..base(Sampler::Unipc) };
         for (config, end) in [
-            (base(SolverKind::DpmMultistep), &clean),
-            (base(SolverKind::Euler), &clean),
+            (base(Sampler::DpmMultistep), &clean),
+            (base(Sampler::Euler), &clean),
             (unip.clone(), &clean),
             (SolverConfig { predict_x0: false, final_sigma: FinalSigma::SigmaMin, ..unip }, &not_quite),
-            (base(SolverKind::Deis), &not_quite),
+            (base(Sampler::Deis), &not_quite),
         ] {
             let (x, _) = run(&config, steps, &start()?)?;
             let difference = largest_difference(&x, end)?;
@@ -162,9 +162,9 @@ fn order_1_is_ddim() -> latte::Result<()> {
         }
     }
     // Singlestep has only one spacing: the same as multistep's.
-    let multistep = SolverConfig { order: 1, ..SolverConfig::new(SolverKind::DpmMultistep) };
+    let multistep = SolverConfig { order: 1, ..SolverConfig::new(Sampler::DpmMultistep) };
     let (end, _) = run(&multistep, 30, &start()?)?;
-    let (x, _) = run(&SolverConfig { kind: SolverKind::DpmSinglestep, ..multistep }, 30, &start()?)?;
+    let (x, _) = run(&SolverConfig { kind: Sampler::DpmSinglestep, ..multistep }, 30, &start()?)?;
     assert_eq!(largest_difference(&x, &end)?, 0.0);
     Ok(())
 }
@@ -219,15 +219,15 @@ fn stochastic_methods_make_samples_with_the_variance_of_the_data() -> latte::Res
         algorithm,
         order,
         final_sigma,
-        ..SolverConfig::new(SolverKind::DpmMultistepSde)
+        ..SolverConfig::new(Sampler::DpmMultistepSde)
     };
     let plus_plus = DpmAlgorithm::SdeDpmSolverPlusPlus;
-    let single = SolverConfig { algorithm: plus_plus, ..SolverConfig::new(SolverKind::DpmSinglestep) };
-    let kdpm2 = SolverConfig { beta_start: 1e-4, beta_end: 0.02, ..SolverConfig::new(SolverKind::Kdpm2Ancestral) };
+    let single = SolverConfig { algorithm: plus_plus, ..SolverConfig::new(Sampler::DpmSinglestep) };
+    let kdpm2 = SolverConfig { beta_start: 1e-4, beta_end: 0.02, ..SolverConfig::new(Sampler::Kdpm2Ancestral) };
     for (name, config, tolerance) in [
-        ("ddpm", SolverConfig { clip_sample: false, ..SolverConfig::new(SolverKind::Ddpm) }, 0.02),
-        ("ddim", SolverConfig { clip_sample: false, eta: 1.0, ..SolverConfig::new(SolverKind::Ddim) }, 0.02),
-        ("euler-a", SolverConfig::new(SolverKind::EulerAncestral), 0.02),
+        ("ddpm", SolverConfig { clip_sample: false, ..SolverConfig::new(Sampler::Ddpm) }, 0.02),
+        ("ddim", SolverConfig { clip_sample: false, eta: 1.0, ..SolverConfig::new(Sampler::Ddim) }, 0.02),
+        ("euler-a", SolverConfig::new(Sampler::EulerAncestral), 0.02),
         ("sde 1", sde(plus_plus, 1, FinalSigma::Zero), 0.02),
         ("sde 2", sde(plus_plus, 2, FinalSigma::Zero), 0.01),
         ("sde of epsilon", sde(DpmAlgorithm::SdeDpmSolver, 2, FinalSigma::SigmaMin), 0.02),

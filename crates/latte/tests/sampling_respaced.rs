@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use latte::diffusion::{Denoiser, Diffusion, DiffusionConfig, PredictionType, TimestepSpacing, VarianceType};
 use latte::noise::TorchRng;
 use latte::sampling::{
-    InvertOptions, RespacedDdim, RespacedDdpm, Solver, SolverConfig, SolverKind, StepInput, ddim_reverse_step, invert, sample,
+    InvertOptions, RespacedDdim, RespacedDdpm, Sampler, Solver, SolverConfig, StepInput, ddim_reverse_step, invert, sample,
 };
 
 /// Mean and standard deviation of the data of every element.
@@ -236,11 +236,11 @@ fn ddim_with_eta_1_is_ddpm_with_the_small_variance() -> latte::Result<()> {
 fn clamping_keeps_x0_in_range() -> latte::Result<()> {
     let diffusion = process("10", PredictionType::Epsilon)?;
     let x_t = noise_f64(6)?;
-    for sampler in [SolverKind::Ddim, SolverKind::Ddpm] {
+    for sampler in [Sampler::Ddim, Sampler::Ddpm] {
         let mut largest = [0.0_f64; 2];
         for (clip_denoised, largest) in [false, true].into_iter().zip(&mut largest) {
             let mut solver: Box<dyn Solver> = match sampler {
-                SolverKind::Ddim => Box::new(RespacedDdim::new(diffusion.clone(), clip_denoised, 0.0)?),
+                Sampler::Ddim => Box::new(RespacedDdim::new(diffusion.clone(), clip_denoised, 0.0)?),
                 _ => Box::new(RespacedDdpm::new(diffusion.clone(), clip_denoised)),
             };
             sample(&mut *solver, &Toy, &x_t, &mut TorchRng::new(0), &mut |report| {
@@ -323,13 +323,13 @@ fn a_configuration_may_respace_the_process() -> latte::Result<()> {
         let spacing: TimestepSpacing = spacing.parse()?;
         let config = DiffusionConfig { variance: VarianceType::FixedSmall, ..DiffusionConfig::default() };
         let diffusion = Diffusion::new(&config, &spacing)?;
-        for (kind, eta) in [(SolverKind::Ddim, 0.4), (SolverKind::Ddpm, 0.0)] {
+        for (kind, eta) in [(Sampler::Ddim, 0.4), (Sampler::Ddpm, 0.0)] {
             let config = SolverConfig { timestep_spacing: spacing.clone(), clip_sample: false, eta, ..SolverConfig::new(kind) };
             let mut solver = config.solver(diffusion.num_steps())?;
             let mut go_on = |_: &_| ControlFlow::Continue(());
             let end = sample(&mut *solver, &Toy, &x_t, &mut TorchRng::new(9), &mut go_on)?.finished().expect("nobody stops it");
             let expected = match kind {
-                SolverKind::Ddim => run(ddim(&diffusion, eta)?, &Toy, &x_t)?,
+                Sampler::Ddim => run(ddim(&diffusion, eta)?, &Toy, &x_t)?,
                 _ => run(ddpm(&diffusion), &Toy, &x_t)?,
             };
             assert_eq!(largest_difference(&end, &expected)?, 0.0, "{kind} {spacing}");

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use latte::diffusion::{BetaSchedule, Denoiser, PredictionType, TimestepSpacing, VarianceType};
 use latte::noise::TorchRng;
 use latte::sampling::{
-    DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverConfig, SolverKind, StepFormula, StepInput, TimestepType,
+    DpmAlgorithm, FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, SolverConfig, StepFormula, StepInput, TimestepType,
     sample,
 };
 use proptest::prelude::*;
@@ -45,9 +45,9 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> latte::Result<f64> {
 const SPACINGS: [TimestepSpacing; 3] = [TimestepSpacing::Leading, TimestepSpacing::Trailing, TimestepSpacing::Linspace];
 const PREDICTIONS: [PredictionType; 3] = [PredictionType::Epsilon, PredictionType::X0, PredictionType::Velocity];
 
-fn config(kind: SolverKind, spacing: &TimestepSpacing, prediction: PredictionType) -> SolverConfig {
-    let timestep_spacing = if kind == SolverKind::DpmSinglestep { TimestepSpacing::Linspace } else { spacing.clone() };
-    let clip_sample = matches!(kind, SolverKind::Ddim | SolverKind::Ddpm);
+fn config(kind: Sampler, spacing: &TimestepSpacing, prediction: PredictionType) -> SolverConfig {
+    let timestep_spacing = if kind == Sampler::DpmSinglestep { TimestepSpacing::Linspace } else { spacing.clone() };
+    let clip_sample = matches!(kind, Sampler::Ddim | Sampler::Ddpm);
     SolverConfig { timestep_spacing, prediction, clip_sample, ..SolverConfig::new(kind) }
 }
 
@@ -63,12 +63,12 @@ fn respaced(config: SolverConfig) -> SolverConfig {
 
 #[test]
 fn every_method_spacing_and_prediction_runs_with_any_number_of_steps() -> latte::Result<()> {
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         for spacing in &SPACINGS {
             for prediction in PREDICTIONS {
                 let config = config(kind, spacing, prediction);
                 for steps in [1, 2, 3, 7, 50] {
-                    for order in if kind == SolverKind::Ddim { 2..=2 } else { 1..=3 } {
+                    for order in if kind == Sampler::Ddim { 2..=2 } else { 1..=3 } {
                         let config = SolverConfig { order, ..config.clone() };
                         let end = run(&config, steps, steps == 7)?;
                         assert_eq!(end.dims(), [2, 2, 3, 2, 2]);
@@ -94,7 +94,7 @@ fn every_schedule_and_spacing_of_sigma_runs() -> latte::Result<()> {
     let spacings =
         [SigmaSpacing::Timesteps, SigmaSpacing::Karras, SigmaSpacing::Exponential, SigmaSpacing::Beta, SigmaSpacing::Lu];
     let mut runs = 0;
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         for beta_schedule in [
             BetaSchedule::ScaledLinear,
             BetaSchedule::SquaredcosCapV2,
@@ -133,7 +133,7 @@ fn every_schedule_and_spacing_of_sigma_runs() -> latte::Result<()> {
 
 #[test]
 fn no_step_or_more_steps_than_timesteps_are_refused() {
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         for (train, steps) in [(1000, 0), (1000, 1001), (100, 101)] {
             let config = SolverConfig { num_train_timesteps: train, ..SolverConfig::new(kind) };
             let message = config.solver(steps).err().map(|e| e.to_string()).unwrap_or_default();
@@ -146,7 +146,7 @@ fn no_step_or_more_steps_than_timesteps_are_refused() {
 /// Methods that go to clean data end at what the network last said it was.
 #[test]
 fn the_last_step_ends_at_the_predicted_x0() -> latte::Result<()> {
-    use SolverKind as K;
+    use Sampler as K;
     for kind in [K::Ddim, K::Ddpm, K::Euler, K::EulerAncestral, K::DpmMultistep, K::DpmMultistepSde, K::DpmSinglestep] {
         for kind in [kind, K::Heun, K::Kdpm2Ancestral, K::Unipc] {
             let mut solver = SolverConfig { clip_sample: false, order: 3, ..SolverConfig::new(kind) }.solver(8)?;
@@ -165,9 +165,7 @@ fn the_last_step_ends_at_the_predicted_x0() -> latte::Result<()> {
 
 #[test]
 fn the_loop_counts_calls_stops_and_begins_anew() -> latte::Result<()> {
-    for (kind, calls) in
-        [(SolverKind::Ddim, 10), (SolverKind::Heun, 19), (SolverKind::Kdpm2Ancestral, 19), (SolverKind::Pndm, 19)]
-    {
+    for (kind, calls) in [(Sampler::Ddim, 10), (Sampler::Heun, 19), (Sampler::Kdpm2Ancestral, 19), (Sampler::Pndm, 19)] {
         let mut solver = SolverConfig::new(kind).solver(10)?;
         let mut seen = Vec::new();
         let toy = Toy { with_variance: false };
@@ -194,14 +192,14 @@ fn the_loop_counts_calls_stops_and_begins_anew() -> latte::Result<()> {
 #[test]
 fn calls_out_of_order_and_wrong_shapes_are_errors() -> latte::Result<()> {
     let x = noise(1)?;
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         let mut solver = SolverConfig { clip_sample: false, ..SolverConfig::new(kind) }.solver(10)?;
         let too_late = solver.timesteps().len();
         let input = |call, prediction| StepInput { prediction, call, x: &x, noise: Some(&x) };
         assert!(solver.step(input(too_late, &x)).is_err(), "{kind}");
         let wrong = x.narrow(0, 0, 1)?;
         assert!(solver.step(input(0, &wrong)).is_err_and(|e| e.to_string().contains("prediction")), "{kind}");
-        if !matches!(kind, SolverKind::Ddim | SolverKind::Ddpm | SolverKind::Euler | SolverKind::EulerAncestral) {
+        if !matches!(kind, Sampler::Ddim | Sampler::Ddpm | Sampler::Euler | Sampler::EulerAncestral) {
             assert!(solver.step(input(3, &x)).is_err_and(|e| e.to_string().contains("in order")), "{kind}");
         }
         let call = (0..too_late).find(|&call| solver.draws_noise(call));
@@ -219,11 +217,11 @@ fn calls_out_of_order_and_wrong_shapes_are_errors() -> latte::Result<()> {
 /// Only a learned variance has a use for variance channels; the others leave them.
 #[test]
 fn variance_channels_are_used_or_left() -> latte::Result<()> {
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         let config = SolverConfig { clip_sample: false, ..SolverConfig::new(kind) };
         assert_eq!(largest_difference(&run(&config, 6, true)?, &run(&config, 6, false)?)?, 0.0, "{kind}");
     }
-    let ddpm = |variance| SolverConfig { variance, clip_sample: false, ..SolverConfig::new(SolverKind::Ddpm) };
+    let ddpm = |variance| SolverConfig { variance, clip_sample: false, ..SolverConfig::new(Sampler::Ddpm) };
     let message = run(&ddpm(VarianceType::LearnedRange), 6, false).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(message.contains("take fixed_small"), "{message}");
     assert!(is_finite(&run(&ddpm(VarianceType::LearnedRange), 6, true)?)?);
@@ -248,7 +246,7 @@ fn variance_channels_are_used_or_left() -> latte::Result<()> {
 
 #[test]
 fn limits_keep_x0_in_range() -> latte::Result<()> {
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         let limited = SolverConfig { thresholding: true, sample_max_value: 1.5, ..SolverConfig::new(kind) };
         let Ok(mut solver) = limited.solver(5) else { continue };
         let mut largest: f64 = 0.0;
@@ -264,8 +262,8 @@ fn limits_keep_x0_in_range() -> latte::Result<()> {
 
 #[test]
 fn impossible_choices_are_refused_with_their_key() -> latte::Result<()> {
-    let ddim = SolverConfig { clip_sample: false, ..SolverConfig::new(SolverKind::Ddim) };
-    let dpm = SolverConfig::new(SolverKind::DpmMultistep);
+    let ddim = SolverConfig { clip_sample: false, ..SolverConfig::new(Sampler::Ddim) };
+    let dpm = SolverConfig::new(Sampler::DpmMultistep);
     let trailing = || TimestepSpacing::Trailing;
     for (key, config) in [
         ("eta", SolverConfig { eta: 1.5, ..ddim.clone() }),
@@ -281,7 +279,7 @@ fn impossible_choices_are_refused_with_their_key() -> latte::Result<()> {
         ("steps_offset", SolverConfig { steps_offset: 101, ..ddim.clone() }),
         ("steps_offset", SolverConfig { steps_offset: usize::MAX, ..ddim.clone() }),
         ("use_karras_sigmas", SolverConfig { sigma_spacing: SigmaSpacing::Karras, ..ddim.clone() }),
-        ("use_lu_lambdas", SolverConfig { sigma_spacing: SigmaSpacing::Lu, ..SolverConfig::new(SolverKind::Euler) }),
+        ("use_lu_lambdas", SolverConfig { sigma_spacing: SigmaSpacing::Lu, ..SolverConfig::new(Sampler::Euler) }),
         ("prediction_type", SolverConfig { rescale_betas_zero_snr: true, timestep_spacing: trailing(), ..ddim.clone() }),
         ("solver_order", SolverConfig { order: 0, ..dpm.clone() }),
         ("solver_order", SolverConfig { order: 4, ..dpm.clone() }),
@@ -290,21 +288,21 @@ fn impossible_choices_are_refused_with_their_key() -> latte::Result<()> {
         ("lambda_min_clipped", SolverConfig { lambda_min_clipped: 100.0, ..dpm.clone() }),
         ("lambda_min_clipped", SolverConfig { lambda_min_clipped: f64::NAN, ..dpm.clone() }),
         ("clip_sample", SolverConfig { clip_sample: true, ..dpm.clone() }),
-        ("thresholding", SolverConfig { thresholding: true, ..SolverConfig::new(SolverKind::Euler) }),
+        ("thresholding", SolverConfig { thresholding: true, ..SolverConfig::new(Sampler::Euler) }),
         ("interpolation_type", SolverConfig { interpolation: SigmaInterpolation::LogLinear, ..dpm.clone() }),
         ("timestep_type", SolverConfig { timestep_type: TimestepType::Continuous, ..dpm.clone() }),
-        ("timestep_spacing", SolverConfig { timestep_spacing: trailing(), ..SolverConfig::new(SolverKind::DpmSinglestep) }),
-        ("final_sigmas_type", SolverConfig { final_sigma: FinalSigma::SigmaMin, ..SolverConfig::new(SolverKind::Heun) }),
-        ("sigma_min", SolverConfig { sigma_min: Some(1.0), ..SolverConfig::new(SolverKind::Heun) }),
-        ("sigma_min", karras(SolverConfig { sigma_min: Some(500.0), ..SolverConfig::new(SolverKind::Euler) })),
-        ("use_karras_sigmas", karras(SolverConfig::new(SolverKind::Ddim))),
+        ("timestep_spacing", SolverConfig { timestep_spacing: trailing(), ..SolverConfig::new(Sampler::DpmSinglestep) }),
+        ("final_sigmas_type", SolverConfig { final_sigma: FinalSigma::SigmaMin, ..SolverConfig::new(Sampler::Heun) }),
+        ("sigma_min", SolverConfig { sigma_min: Some(1.0), ..SolverConfig::new(Sampler::Heun) }),
+        ("sigma_min", karras(SolverConfig { sigma_min: Some(500.0), ..SolverConfig::new(Sampler::Euler) })),
+        ("use_karras_sigmas", karras(SolverConfig::new(Sampler::Ddim))),
         ("timestep_spacing", SolverConfig { timestep_spacing: TimestepSpacing::evenly(10), ..dpm.clone() }),
         ("steps", SolverConfig { timestep_spacing: TimestepSpacing::evenly(9), ..ddim.clone() }),
         ("set_alpha_to_one", respaced(SolverConfig { set_alpha_to_one: false, ..ddim.clone() })),
         ("thresholding", respaced(SolverConfig { thresholding: true, ..ddim.clone() })),
         ("steps_offset", respaced(SolverConfig { steps_offset: 1, ..ddim.clone() })),
         ("rescale_betas_zero_snr", respaced(SolverConfig { rescale_betas_zero_snr: true, ..ddim.clone() })),
-        ("eta", respaced(SolverConfig { eta: 0.5, ..SolverConfig::new(SolverKind::Ddpm) })),
+        ("eta", respaced(SolverConfig { eta: 0.5, ..SolverConfig::new(Sampler::Ddpm) })),
         ("trained_betas", respaced(SolverConfig { trained_betas: Some(vec![0.1; 3]), ..ddim.clone() })),
     ] {
         match config.solver(10) {
@@ -312,11 +310,11 @@ fn impossible_choices_are_refused_with_their_key() -> latte::Result<()> {
             Err(e) => assert!(e.to_string().starts_with(key), "{key}: {e}"),
         }
     }
-    let message = "euler-b".parse::<SolverKind>().err().map(|e| e.to_string()).unwrap_or_default();
+    let message = "euler-b".parse::<Sampler>().err().map(|e| e.to_string()).unwrap_or_default();
     assert!(message.contains("dpm++-sde") && message.contains("euler-b"), "{message}");
-    for kind in SolverKind::ALL {
-        assert_eq!(kind.to_string().parse::<SolverKind>()?, kind);
-        assert_eq!(SolverKind::from_class_name(kind.class_name())?.class_name(), kind.class_name());
+    for kind in Sampler::ALL {
+        assert_eq!(kind.to_string().parse::<Sampler>()?, kind);
+        assert_eq!(Sampler::from_class_name(kind.class_name())?.class_name(), kind.class_name());
     }
     Ok(())
 }
@@ -333,19 +331,19 @@ fn a_file_is_read_with_its_class_s_defaults_and_serves_every_method() -> latte::
     let ddim = SolverConfig::from_json(DDIM_FILE)?;
     let solver = ddim.solver(50)?;
     assert_eq!((solver.timesteps()[0], solver.timesteps()[49]), (980.0, 0.0));
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         let other = ddim.with_kind(kind)?;
         // The methods' own default betas differ; the process that the network was trained on does not.
         assert_eq!(other.alphas_cumprod()?, ddim.alphas_cumprod()?, "{kind}");
-        assert_eq!(other.with_kind(SolverKind::Ddim)?.solver(50)?.timesteps(), ddim.solver(50)?.timesteps());
+        assert_eq!(other.with_kind(Sampler::Ddim)?.solver(50)?.timesteps(), ddim.solver(50)?.timesteps());
         assert!(is_finite(&run(&other, 10, true)?)?);
     }
-    assert!(ddim.with_kind(SolverKind::Pndm)?.skip_prk_steps, "a key that the file's own class does not know");
-    assert!(!ddim.with_kind(SolverKind::Ddpm)?.clip_sample);
+    assert!(ddim.with_kind(Sampler::Pndm)?.skip_prk_steps, "a key that the file's own class does not know");
+    assert!(!ddim.with_kind(Sampler::Ddpm)?.clip_sample);
     let bare = SolverConfig::from_json(r#"{"_class_name": "DDIM"}"#)?;
     assert!(bare.clip_sample, "the class's default");
-    assert_eq!(bare.with_kind(SolverKind::Heun)?.beta_end, 0.02);
-    assert!(karras(ddim.with_kind(SolverKind::DpmMultistep)?).solver(10).is_ok());
+    assert_eq!(bare.with_kind(Sampler::Heun)?.beta_end, 0.02);
+    assert!(karras(ddim.with_kind(Sampler::DpmMultistep)?).solver(10).is_ok());
     Ok(())
 }
 
@@ -355,10 +353,10 @@ fn files_of_other_methods_are_understood() -> latte::Result<()> {
         r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", "lambda_min_clipped": -Infinity,
             "solver_type": "logrho", "use_karras_sigmas": true, "variance_type": null, "flow_shift": 1.0}"#,
     )?;
-    assert_eq!(sde.kind, SolverKind::DpmMultistepSde);
+    assert_eq!(sde.kind, Sampler::DpmMultistepSde);
     assert_eq!((sde.formula, sde.sigma_spacing), (StepFormula::Midpoint, SigmaSpacing::Karras));
     assert_eq!(sde.lambda_min_clipped, f64::NEG_INFINITY);
-    assert_eq!(sde.with_kind(SolverKind::DpmMultistep)?.algorithm, DpmAlgorithm::DpmSolverPlusPlus);
+    assert_eq!(sde.with_kind(Sampler::DpmMultistep)?.algorithm, DpmAlgorithm::DpmSolverPlusPlus);
     let unipc =
         SolverConfig::from_json(r#"{"_class_name": "UniPCMultistepScheduler", "disable_corrector": [0, 1], "solver_p": null}"#)?;
     assert_eq!((unipc.disable_corrector.as_slice(), unipc.formula), (&[0, 1][..], StepFormula::Bh2));
@@ -397,7 +395,7 @@ proptest! {
     /// Whatever a file says, reading and setting up ends in a solver or an error.
     #[test]
     fn no_file_makes_it_panic(
-        class in 0..SolverKind::ALL.len(),
+        class in 0..Sampler::ALL.len(),
         key in prop::sample::select(vec![
             "num_train_timesteps", "beta_start", "beta_end", "steps_offset", "clip_sample_range", "sample_max_value", "sigma_min",
             "sigma_max", "solver_order", "lambda_min_clipped", "dynamic_thresholding_ratio", "disable_corrector", "trained_betas",
@@ -407,7 +405,7 @@ proptest! {
         ]),
         steps in 0_usize..30,
     ) {
-        let text = format!(r#"{{"_class_name": "{}", "{key}": {value}}}"#, SolverKind::ALL[class].class_name());
+        let text = format!(r#"{{"_class_name": "{}", "{key}": {value}}}"#, Sampler::ALL[class].class_name());
         if let Ok(solver) = SolverConfig::from_json(&text).and_then(|config| config.solver(steps)) {
             prop_assert!(solver.timesteps().iter().all(|t| t.is_finite()), "{}", text);
         }

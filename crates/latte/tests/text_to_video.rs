@@ -2,7 +2,7 @@
 
 use candle_core::{D, Device, Tensor};
 use latte::guidance::{Guidance, GuidedChannels};
-use latte::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, T2vInput, Texts, text_bias};
+use latte::model::t2v::{LatteT2v, PromptEmbeddings, T2vConfig, T2vDenoiser, T2vInput, text_bias};
 use latte::noise::TorchRng;
 use latte::weights::TensorSource;
 use latte::{Denoiser, Result};
@@ -60,7 +60,7 @@ fn clips_of_a_batch_do_not_see_each_other_and_guidance_1_is_the_prompt_alone() -
         assert!(distance(&alone, &both.narrow(0, i, 1)?)? < 1e-5);
     }
     let guided = |scale: f64| -> Result<Tensor> {
-        let texts = |text| Texts { text, mask: None };
+        let texts = |text| PromptEmbeddings { text, mask: None };
         let guidance = Some((texts(&negative), Guidance::new(scale, GuidedChannels::All)));
         let denoiser = T2vDenoiser::new(&model, &parameters, texts(&text), guidance, Precision::F32)?;
         denoiser.predict(&x, &[300.0; 2])
@@ -78,9 +78,9 @@ fn outside_its_interval_guidance_is_not_there() -> Result<()> {
     let x = rng.randn((2, 2, 4, 4, 4))?;
     let (text, negative) = (rng.randn((2, 5, 6))?, rng.randn((2, 5, 6))?);
     let mask = Tensor::new(&[[1f32, 1., 1., 0., 0.], [1., 1., 1., 1., 0.]], &Device::Cpu)?;
-    let prompt = Texts { text: &text, mask: Some(&mask) };
+    let prompt = PromptEmbeddings { text: &text, mask: Some(&mask) };
     let predict = |guidance: Option<Guidance>, timestep: f64| -> Result<Tensor> {
-        let guidance = guidance.map(|guidance| (Texts { text: &negative, mask: None }, guidance));
+        let guidance = guidance.map(|guidance| (PromptEmbeddings { text: &negative, mask: None }, guidance));
         T2vDenoiser::new(&model, &parameters, prompt, guidance, Precision::F32)?.predict(&x, &[timestep; 2])
     };
     let always = Guidance::new(3.0, GuidedChannels::All);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use latte::model::t2v::T2vConfig;
 use latte::model::{Latte, LatteConfig};
-use latte::sampling::{SolverConfig, SolverKind};
+use latte::sampling::{Sampler, SolverConfig};
 use latte::text::T5Config;
 use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
 use latte_train::{TrainConfig, VaeTrainConfig};
@@ -18,7 +18,7 @@ pub(super) fn scheduler(path: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else { return false };
     let Ok(config) = SolverConfig::from_json(&text) else { return false };
     let made = |config: &SolverConfig| [1, 2, 3, 20].iter().filter(|steps| config.solver(**steps).is_ok()).count();
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         if let Ok(other) = config.with_kind(kind) {
             made(&other);
         }
@@ -30,7 +30,7 @@ pub(super) fn scheduler(path: &Path) -> bool {
 /// One for each method.
 pub(super) fn schedulers() -> Result<Vec<Vec<u8>>, String> {
     let mut seeds = vec![file(&repository("testdata/golden/tiny-latte-t2v/scheduler/scheduler_config.json"))?];
-    for kind in SolverKind::ALL {
+    for kind in Sampler::ALL {
         let text = format!(
             r#"{{"_class_name": "{}", "num_train_timesteps": 50, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "prediction_type": "epsilon", "timestep_spacing": "leading", "steps_offset": 1}}"#,
             kind.class_name()

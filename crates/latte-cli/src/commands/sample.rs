@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use latte::pipeline::{Recipe, Request};
-use latte::sampling::SolverKind;
+use latte::pipeline::{Request, SamplingParams};
+use latte::sampling::Sampler;
 use latte_train::{MadeClip, contact_sheet_of};
 use latte_video::results::{Part, ResultFolder};
 
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     guidance: Option<f64>,
     /// The method: ddim is good with few steps, ddpm with many (250).
     #[arg(long, default_value = "ddim", value_name = "ddim|ddpm")]
-    sampler: SolverKind,
+    sampler: Sampler,
     /// Steps from noise to video; more is slower and better.
     #[arg(long, default_value_t = 50, value_name = "N")]
     steps: usize,
@@ -113,14 +113,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.num == 0 || args.enlarge == 0 {
         return Err(bad_input("--num and --enlarge: expected at least 1"));
     }
-    if let Some(eta) = args.eta.filter(|_| args.sampler != SolverKind::Ddim) {
+    if let Some(eta) = args.eta.filter(|_| args.sampler != Sampler::Ddim) {
         let what = format!("got {eta}, but {} has no such option, ddim has; leave it out, or take --sampler ddim", args.sampler);
         return Err(bad_input(format!("--eta: {what}")));
     }
     let device = args.device.open()?;
     let generator = Generator::open(&args.checkpoint, args.raw_weights, args.vae.as_deref(), args.precision.into(), &device)?;
     let requests = requests(args, &generator)?;
-    let recipe = Recipe {
+    let params = SamplingParams {
         sampler: args.sampler,
         eta: args.eta.unwrap_or(0.0),
         steps: args.steps,
@@ -128,12 +128,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         frames: args.frames,
         size: args.size,
         precision: args.precision.into(),
-        ..Recipe::default()
+        ..SamplingParams::default()
     };
     check_output_folder("--out", &args.out)?;
     let mut results = ResultFolder::new(&args.out, args.overwrite);
     let style = Style { format: args.format, enlarge: args.enlarge };
-    let written = sample_all(&generator, &recipe, &requests, style, &mut results)?;
+    let written = sample_all(&generator, &params, &requests, style, &mut results)?;
     for clip in &written {
         say(&format!("{}", clip.path.display()));
     }
@@ -170,15 +170,15 @@ fn requests(args: &Args, generator: &Generator) -> anyhow::Result<Vec<Request>> 
 ///
 /// # Errors
 ///
-/// If the recipe does not fit the model, the work fails, or a file cannot be written.
+/// If the parameters do not fit the model, the work fails, or a file cannot be written.
 pub(crate) fn sample_all(
     generator: &Generator,
-    recipe: &Recipe,
+    params: &SamplingParams,
     requests: &[Request],
     style: Style,
     results: &mut ResultFolder,
 ) -> anyhow::Result<Vec<Written>> {
-    let steps = recipe.steps as u64;
+    let steps = params.steps as u64;
     let bar = progress::bar(steps * requests.len() as u64, "{wide_bar} {msg}  {eta} left");
     let mut written = Vec::new();
     for (done, request) in requests.iter().enumerate() {
@@ -190,7 +190,7 @@ pub(crate) fn sample_all(
                 bar.set_position(done as u64 * steps + step as u64);
             }
         };
-        let made = generator.generate(recipe, *request, style.enlarge, &mut on_step)?;
+        let made = generator.generate(params, *request, style.enlarge, &mut on_step)?;
         let part = match style.format {
             Format::Mp4 => Part::mp4(&made.clip),
             Format::Gif => Part::gif(&made.clip),

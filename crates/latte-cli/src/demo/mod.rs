@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use candle_core::Device;
-use latte::pipeline::{Recipe, Request};
-use latte::sampling::SolverKind;
+use latte::pipeline::{Request, SamplingParams};
+use latte::sampling::Sampler;
 use latte_ops::Precision;
 use latte_train::{Outcome, Start, TrainConfig, contact_sheet_of, read_evaluations};
 use latte_video::results::{Part, ResultFolder};
@@ -58,7 +58,7 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
     say(&format!("3. sampling {} videos of each class from the averaged weights", budget.samples_per_class));
     let mut results = ResultFolder::new(&samples, false);
     let style = Style { format: Format::Mp4, enlarge: parameters::ENLARGE };
-    let written = sample_all(&generator, &recipe(budget), &requests(&generator, budget, seed)?, style, &mut results)?;
+    let written = sample_all(&generator, &params(budget), &requests(&generator, budget, seed)?, style, &mut results)?;
     // One clip of each class fits a screen; the others are among the videos.
     let sheet = contact_sheet_of(written.iter().step_by(budget.samples_per_class).map(|written| &written.made))?;
     let mut sheets = ResultFolder::new(out, false);
@@ -109,13 +109,13 @@ pub(crate) fn measure(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn recipe(budget: Budget) -> Recipe {
-    Recipe {
-        sampler: SolverKind::Ddim,
+fn params(budget: Budget) -> SamplingParams {
+    SamplingParams {
+        sampler: Sampler::Ddim,
         steps: budget.sampling_steps,
         guidance: Some(parameters::GUIDANCE),
         precision: Precision::F32,
-        ..Recipe::default()
+        ..SamplingParams::default()
     }
 }
 

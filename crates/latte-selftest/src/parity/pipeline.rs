@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use golden::{Case, Check};
 use latte::noise::TorchRng;
 use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
-use latte::sampling::SolverKind;
+use latte::sampling::Sampler;
 use latte::text::PromptPair;
 use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder};
 use latte_ops::Precision;
@@ -43,7 +43,7 @@ pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
     // Files may leave out what every class of a method has in its name.
     let kind = ["", "Discrete", "Multistep"]
         .iter()
-        .find_map(|end| SolverKind::from_class_name(&format!("{}{end}", config.scheduler)).ok())
+        .find_map(|end| Sampler::from_class_name(&format!("{}{end}", config.scheduler)).ok())
         .ok_or_else(|| format!("scheduler {} is not known", config.scheduler))?;
     let settings = T2vSettings {
         prompt: config.prompt,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use latte::sampling::SolverKind;
+use latte::sampling::Sampler;
 use serde::{Deserialize, Serialize};
 
 /// `[evaluation]`: clips from the moving average of the weights are made while training goes on, always from the same noise, and
@@ -44,7 +44,7 @@ pub struct EvaluationConfig {
     pub guidance: Option<f64>,
     /// The sampling method: `ddim` (default), `ddpm`, `dpm++` or another one of `latte sample --sampler`.
     #[serde(default = "defaults::sampler")]
-    pub sampler: SolverKind,
+    pub sampler: Sampler,
     /// The seed of the first clip of each class, and of the choice of real clips. Default 0.
     #[serde(default)]
     pub seed: u64,
@@ -70,7 +70,7 @@ impl EvaluationConfig {
 }
 
 mod defaults {
-    use latte::sampling::SolverKind;
+    use latte::sampling::Sampler;
 
     pub(super) fn every() -> u64 {
         5000
@@ -84,7 +84,7 @@ mod defaults {
     pub(super) fn protocol() -> String {
         "latte".into()
     }
-    pub(super) fn sampler() -> SolverKind {
-        SolverKind::Ddim
+    pub(super) fn sampler() -> Sampler {
+        Sampler::Ddim
     }
 }

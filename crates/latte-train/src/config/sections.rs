@@ -2,7 +2,7 @@
 
 use latte::diffusion::TimestepSampling;
 use latte::model::Ancestor;
-use latte::sampling::SolverKind;
+use latte::sampling::Sampler;
 use latte_ops::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -204,12 +204,12 @@ pub struct SamplesConfig {
     /// The seed of the first clip of each class; the others' count up. Default 0.
     pub seed: u64,
     /// The sampling method: `ddim` (default), `ddpm`, `dpm++` or another one of `latte sample --sampler`.
-    pub sampler: SolverKind,
+    pub sampler: Sampler,
 }
 
 impl Default for SamplesConfig {
     fn default() -> Self {
-        Self { every: 0, num: 8, steps: 50, guidance: None, seed: 0, sampler: SolverKind::Ddim }
+        Self { every: 0, num: 8, steps: 50, guidance: None, seed: 0, sampler: Sampler::Ddim }
     }
 }
 

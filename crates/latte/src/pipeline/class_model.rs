@@ -17,7 +17,7 @@ use crate::finite::with_cause;
 use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
 use crate::model::{Latte, LatteConfig, LatteDenoiser};
 use crate::noise::TorchRng;
-use crate::sampling::{AskedFor, Sampled, Solver, SolverConfig, SolverKind, Start, StepReport, sample};
+use crate::sampling::{AskedFor, Sampled, Sampler, Solver, SolverConfig, Start, StepReport, sample};
 use crate::vae::Autoencoder;
 use crate::{Error, Result};
 
@@ -56,9 +56,9 @@ impl fmt::Debug for ClassModelConfig {
 
 /// How clips are made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recipe {
+pub struct SamplingParams {
     /// The method.
-    pub sampler: SolverKind,
+    pub sampler: Sampler,
     /// Its options, under their keys in `scheduler_config.json`; what training decides (β, what is predicted) is none.
     pub sampler_options: Vec<(String, Value)>,
     /// DDIM's noise, 0 to 1.
@@ -79,11 +79,11 @@ pub struct Recipe {
     pub precision: Precision,
 }
 
-impl Default for Recipe {
+impl Default for SamplingParams {
     /// 50 steps of DDIM, the rest as the model has it.
     fn default() -> Self {
         Self {
-            sampler: SolverKind::Ddim,
+            sampler: Sampler::Ddim,
             sampler_options: Vec::new(),
             eta: 0.0,
             steps: 50,
@@ -116,63 +116,63 @@ pub struct ClipPixels {
 }
 
 impl ClassModelConfig {
-    /// Whether a clip of class `class` can be made by `recipe`.
+    /// Whether a clip of class `class` can be made with `params`.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] that names the first value that does not fit: `steps`, `eta`, `size`, `frames`, `guidance` or its parts, or
     /// the key of a sampler's option.
-    pub fn check(&self, recipe: &Recipe, class: Option<u32>) -> Result<()> {
+    pub fn check(&self, params: &SamplingParams, class: Option<u32>) -> Result<()> {
         let most = self.diffusion.num_timesteps;
-        if recipe.steps == 0 || recipe.steps > most {
-            let what = format!("expected 1 to {most}, the timesteps of training, got {}", recipe.steps);
+        if params.steps == 0 || params.steps > most {
+            let what = format!("expected 1 to {most}, the timesteps of training, got {}", params.steps);
             return Err(Error::config("steps", what));
         }
-        if !(0.0..=1.0).contains(&recipe.eta) {
-            return Err(Error::config("eta", format!("expected 0 to 1, got {}", recipe.eta)));
+        if !(0.0..=1.0).contains(&params.eta) {
+            return Err(Error::config("eta", format!("expected 0 to 1, got {}", params.eta)));
         }
-        if recipe.eta != 0.0 && recipe.sampler != SolverKind::Ddim {
-            let what = format!("{} has no such choice, ddim has: expected 0, got {}", recipe.sampler, recipe.eta);
+        if params.eta != 0.0 && params.sampler != Sampler::Ddim {
+            let what = format!("{} has no such choice, ddim has: expected 0, got {}", params.sampler, params.eta);
             return Err(Error::config("eta", what));
         }
-        let [height, width] = self.size(recipe);
+        let [height, width] = self.size(params);
         let side = self.autoencoder.space().downsample_factor() * self.network.patch_size;
         if height == 0 || width == 0 || !height.is_multiple_of(side) || !width.is_multiple_of(side) {
             return Err(Error::config("size", format!("this model needs multiples of {side}, got {height}x{width}")));
         }
-        let (frames, multiple) = (self.frames(recipe), self.network.frames_per_token());
+        let (frames, multiple) = (self.frames(params), self.network.frames_per_token());
         if frames == 0 || !frames.is_multiple_of(multiple) {
             return Err(Error::config("frames", format!("this model needs a multiple of {multiple}, got {frames}")));
         }
-        self.guidance(recipe, class)?;
-        self.solver(recipe).map(drop)
+        self.guidance(params, class)?;
+        self.solver(params).map(drop)
     }
 
-    /// The sampler of `recipe` for this model's process.
-    fn solver(&self, recipe: &Recipe) -> Result<Box<dyn Solver>> {
-        let eta = (recipe.eta != 0.0).then_some(recipe.eta);
-        let asked = AskedFor { sampler: Some(recipe.sampler), options: &recipe.sampler_options, eta };
-        let mut config = SolverConfig::of_process(&self.diffusion, &asked, recipe.steps)?;
+    /// The sampler of `params` for this model's process.
+    fn solver(&self, params: &SamplingParams) -> Result<Box<dyn Solver>> {
+        let eta = (params.eta != 0.0).then_some(params.eta);
+        let asked = AskedFor { sampler: Some(params.sampler), options: &params.sampler_options, eta };
+        let mut config = SolverConfig::of_process(&self.diffusion, &asked, params.steps)?;
         // An option of the sampler is more exact than the model's own rule.
-        config.clip_denoised = self.clip_denoised && recipe.sampler_options.iter().all(|(key, _)| key != "clip_sample");
-        config.solver(recipe.steps)
+        config.clip_denoised = self.clip_denoised && params.sampler_options.iter().all(|(key, _)| key != "clip_sample");
+        config.solver(params.steps)
     }
 
-    fn size(&self, recipe: &Recipe) -> [usize; 2] {
-        recipe.size.unwrap_or(self.frame_size)
+    fn size(&self, params: &SamplingParams) -> [usize; 2] {
+        params.size.unwrap_or(self.frame_size)
     }
 
-    fn frames(&self, recipe: &Recipe) -> usize {
-        recipe.frames.unwrap_or(self.num_frames)
+    fn frames(&self, params: &SamplingParams) -> usize {
+        params.frames.unwrap_or(self.num_frames)
     }
 
-    fn guidance(&self, recipe: &Recipe, class: Option<u32>) -> Result<Guidance> {
+    fn guidance(&self, params: &SamplingParams, class: Option<u32>) -> Result<Guidance> {
         let can_be_guided = self.network.null_label().is_some();
         let guidance = Guidance {
-            scale: recipe.guidance.unwrap_or(if can_be_guided { DEFAULT_GUIDANCE } else { 1.0 }),
+            scale: params.guidance.unwrap_or(if can_be_guided { DEFAULT_GUIDANCE } else { 1.0 }),
             channels: GuidedChannels::First(self.network.in_channels),
-            interval: recipe.guidance_interval,
-            rescale: recipe.guidance_rescale,
+            interval: params.guidance_interval,
+            rescale: params.guidance_rescale,
         };
         guidance.check()?;
         if guidance.scale != 1.0 && !can_be_guided {
@@ -186,18 +186,18 @@ impl ClassModelConfig {
     }
 
     /// Everything that a clip depends on besides the weights, as text.
-    fn settings(&self, recipe: &Recipe, request: Request) -> Result<String> {
-        let Recipe { sampler, sampler_options, eta, steps, guidance_interval, guidance_rescale, precision, .. } = recipe;
+    fn settings(&self, params: &SamplingParams, request: Request) -> Result<String> {
+        let SamplingParams { sampler, sampler_options, eta, steps, guidance_interval, guidance_rescale, precision, .. } = params;
         let settings = serde_json::json!({
             "sampler": sampler.name(),
             "sampler_options": sampler_options.iter().cloned().collect::<serde_json::Map<_, _>>(),
             "eta": eta,
             "steps": steps,
-            "guidance": self.guidance(recipe, request.class)?.scale,
+            "guidance": self.guidance(params, request.class)?.scale,
             "guidance_interval": guidance_interval,
             "guidance_rescale": guidance_rescale,
-            "frames": self.frames(recipe),
-            "size": self.size(recipe),
+            "frames": self.frames(params),
+            "size": self.size(params),
             "precision": format!("{precision:?}"),
             "class": request.class,
             "seed": request.seed,
@@ -234,7 +234,7 @@ impl ClassModel {
         &self.config
     }
 
-    /// Makes one clip. `on_step` hears after each prediction how many of the recipe's steps are done, and may stop the work; then
+    /// Makes one clip. `on_step` hears after each prediction how many of the steps asked for are done, and may stop the work; then
     /// there is no clip.
     ///
     /// Each clip is made by itself, with a generator of its own: the same request gives the same pixels, bit for bit, whatever
@@ -242,22 +242,22 @@ impl ClassModel {
     ///
     /// # Errors
     ///
-    /// If the recipe does not fit the model ([`ClassModelConfig::check`]), or the work fails.
+    /// If the parameters do not fit the model ([`ClassModelConfig::check`]), or the work fails.
     pub fn generate(
         &self,
-        recipe: &Recipe,
+        params: &SamplingParams,
         request: Request,
         on_step: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<ClipPixels>> {
         // A method may take several predictions for a step.
-        let mut on_call = |report: &StepReport| on_step(report.done * recipe.steps / report.num_steps);
-        Ok(match self.generate_resumable(recipe, request, None, &mut on_call)? {
+        let mut on_call = |report: &StepReport| on_step(report.done * params.steps / report.num_steps);
+        Ok(match self.generate_resumable(params, request, None, &mut on_call)? {
             Resumable::Finished(clip) => Some(clip),
             Resumable::Stopped(_) => None,
         })
     }
 
-    /// As [`generate`](Self::generate), but what is stopped can be gone on with: hand the state in with the same recipe and request,
+    /// As [`generate`](Self::generate), but what is stopped can be gone on with: hand the state in with the same parameters and request,
     /// and the clip has the same bits as one that was never stopped. `on_step` hears of every prediction.
     ///
     /// # Errors
@@ -265,20 +265,20 @@ impl ClassModel {
     /// As [`generate`](Self::generate), and if the state belongs to another clip. That the weights are the same is not checked.
     pub fn generate_resumable(
         &self,
-        recipe: &Recipe,
+        params: &SamplingParams,
         request: Request,
         state: Option<&GenerationState>,
         on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
     ) -> Result<Resumable<ClipPixels>> {
         let config = &self.config;
-        config.check(recipe, request.class)?;
-        let ([height, width], frames) = (config.size(recipe), config.frames(recipe));
+        config.check(params, request.class)?;
+        let ([height, width], frames) = (config.size(params), config.frames(params));
         let denoiser = Guided {
-            inner: Bound { model: self, class: request.class, precision: recipe.precision },
-            guidance: config.guidance(recipe, request.class)?,
+            inner: Bound { model: self, class: request.class, precision: params.precision },
+            guidance: config.guidance(params, request.class)?,
         };
-        let mut solver = config.solver(recipe)?;
-        let settings = config.settings(recipe, request)?;
+        let mut solver = config.solver(params)?;
+        let settings = config.settings(params, request)?;
         let [f, c, h, w] = config.autoencoder.space().latent_shape(frames, height, width)?;
         let (mut rng, noise); // `noise` is [1, f, c, h, w]
         let start = match state {
@@ -369,14 +369,14 @@ mod tests {
         ClassModel::new(config, noisy.collect()).unwrap()
     }
 
-    fn recipe() -> Recipe {
-        Recipe { sampler: SolverKind::Ddpm, steps: 3, ..Recipe::default() }
+    fn params() -> SamplingParams {
+        SamplingParams { sampler: Sampler::Ddpm, steps: 3, ..SamplingParams::default() }
     }
 
     const CLASSES: Condition = Condition::Class { num_classes: 3, dropout: 0.1 };
 
-    fn generate(model: &ClassModel, recipe: &Recipe, class: Option<u32>, seed: u64) -> Vec<f32> {
-        let clip = model.generate(recipe, Request { class, seed }, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
+    fn generate(model: &ClassModel, params: &SamplingParams, class: Option<u32>, seed: u64) -> Vec<f32> {
+        let clip = model.generate(params, Request { class, seed }, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
         assert_eq!(clip.values.len(), clip.shape.iter().product::<usize>() * 3);
         clip.values
     }
@@ -384,13 +384,13 @@ mod tests {
     #[test]
     fn seed_class_and_guidance_decide_and_nothing_else() {
         let model = model(CLASSES);
-        let one = generate(&model, &recipe(), Some(1), 7);
-        assert_ne!(one, generate(&model, &recipe(), Some(2), 7));
-        assert_ne!(one, generate(&model, &recipe(), Some(1), 8));
-        let weak = Recipe { guidance: Some(1.0), ..recipe() };
+        let one = generate(&model, &params(), Some(1), 7);
+        assert_ne!(one, generate(&model, &params(), Some(2), 7));
+        assert_ne!(one, generate(&model, &params(), Some(1), 8));
+        let weak = SamplingParams { guidance: Some(1.0), ..params() };
         assert_ne!(one, generate(&model, &weak, Some(1), 7));
-        assert_eq!(one, generate(&model, &Recipe { guidance: Some(DEFAULT_GUIDANCE), ..recipe() }, Some(1), 7));
-        assert_eq!(one, generate(&model, &recipe(), Some(1), 7));
+        assert_eq!(one, generate(&model, &SamplingParams { guidance: Some(DEFAULT_GUIDANCE), ..params() }, Some(1), 7));
+        assert_eq!(one, generate(&model, &params(), Some(1), 7));
     }
 
     #[test]
@@ -400,31 +400,31 @@ mod tests {
             done.push(step);
             if step == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let clip = model(CLASSES).generate(&recipe(), Request { class: Some(0), seed: 0 }, &mut stop_after_two).unwrap();
+        let clip = model(CLASSES).generate(&params(), Request { class: Some(0), seed: 0 }, &mut stop_after_two).unwrap();
         assert_eq!((clip, done), (None, vec![1, 2]));
     }
 
     #[test]
     fn what_does_not_fit_is_named() {
         let classes = config(CLASSES);
-        let refuse = |config: &ClassModelConfig, recipe: Recipe, class, key: &str| {
-            let message = config.check(&recipe, class).unwrap_err().to_string();
+        let refuse = |config: &ClassModelConfig, params: SamplingParams, class, key: &str| {
+            let message = config.check(&params, class).unwrap_err().to_string();
             assert!(message.starts_with(&format!("{key}: ")) && message.contains("got "), "{message}");
         };
-        classes.check(&recipe(), Some(0)).unwrap();
-        refuse(&classes, Recipe { steps: 0, ..recipe() }, Some(0), "steps");
-        refuse(&classes, Recipe { steps: 1001, ..recipe() }, Some(0), "steps");
-        refuse(&classes, Recipe { eta: -1.0, ..recipe() }, Some(0), "eta");
-        refuse(&classes, Recipe { eta: 0.5, ..recipe() }, Some(0), "eta");
-        classes.check(&Recipe { eta: 0.5, sampler: SolverKind::Ddim, ..recipe() }, Some(0)).unwrap();
-        refuse(&classes, Recipe { size: Some([9, 8]), ..recipe() }, Some(0), "size");
-        refuse(&classes, Recipe { frames: Some(0), ..recipe() }, Some(0), "frames");
-        refuse(&classes, Recipe { guidance: Some(f64::NAN), ..recipe() }, Some(0), "guidance");
+        classes.check(&params(), Some(0)).unwrap();
+        refuse(&classes, SamplingParams { steps: 0, ..params() }, Some(0), "steps");
+        refuse(&classes, SamplingParams { steps: 1001, ..params() }, Some(0), "steps");
+        refuse(&classes, SamplingParams { eta: -1.0, ..params() }, Some(0), "eta");
+        refuse(&classes, SamplingParams { eta: 0.5, ..params() }, Some(0), "eta");
+        classes.check(&SamplingParams { eta: 0.5, sampler: Sampler::Ddim, ..params() }, Some(0)).unwrap();
+        refuse(&classes, SamplingParams { size: Some([9, 8]), ..params() }, Some(0), "size");
+        refuse(&classes, SamplingParams { frames: Some(0), ..params() }, Some(0), "frames");
+        refuse(&classes, SamplingParams { guidance: Some(f64::NAN), ..params() }, Some(0), "guidance");
         let unguided = config(Condition::Class { num_classes: 3, dropout: 0.0 });
-        refuse(&unguided, Recipe { guidance: Some(2.0), ..recipe() }, Some(0), "guidance");
+        refuse(&unguided, SamplingParams { guidance: Some(2.0), ..params() }, Some(0), "guidance");
         let none = config(Condition::None);
-        refuse(&none, Recipe { guidance: Some(2.0), ..recipe() }, None, "guidance");
-        none.check(&Recipe { guidance: Some(1.0), ..recipe() }, None).unwrap();
+        refuse(&none, SamplingParams { guidance: Some(2.0), ..params() }, None, "guidance");
+        none.check(&SamplingParams { guidance: Some(1.0), ..params() }, None).unwrap();
         let error = ClassModel::new(none, Parameters::new()).unwrap_err().to_string();
         assert!(error.starts_with("weights: "), "{error}");
     }

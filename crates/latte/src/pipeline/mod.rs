@@ -6,7 +6,7 @@ pub mod kept;
 mod settings;
 mod text_to_video;
 
-pub use class_model::{ClassModel, ClassModelConfig, ClipPixels, DEFAULT_GUIDANCE, Recipe, Request};
+pub use class_model::{ClassModel, ClassModelConfig, ClipPixels, DEFAULT_GUIDANCE, Request, SamplingParams};
 pub use generation_state::{GenerationState, Resumable};
 pub use settings::{T2vSettings, TemporalDecoding};
 pub use text_to_video::{EncodedTexts, TextToVideo, Transformer};

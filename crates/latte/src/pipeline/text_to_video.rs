@@ -17,9 +17,9 @@ use super::kept;
 use super::settings::{T2vSettings, TemporalDecoding};
 use crate::diffusion::VarianceType;
 use crate::finite::with_cause;
-use crate::model::t2v::{LatteT2v, T2vConfig, T2vDenoiser, Texts};
+use crate::model::t2v::{LatteT2v, PromptEmbeddings, T2vConfig, T2vDenoiser};
 use crate::noise::{NoiseSource, TorchRng};
-use crate::sampling::{AskedFor, Sampled, Sampling, SolverConfig, SolverKind, Start, StepReport, sample};
+use crate::sampling::{AskedFor, Sampled, Sampler, Sampling, SolverConfig, Start, StepReport, sample};
 use crate::text::{EncodedText, MAX_LENGTH, PromptPair, Reading, TextEncoder, Tokenizer, Tokens};
 use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
 use crate::weights::{self, CONFIG, Pretrained, TensorSource, WeightFiles, hexadecimal, read_json};
@@ -369,8 +369,8 @@ impl Transformer {
         on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
     ) -> Result<Sampled> {
         let mask = |which: usize| texts.masks.as_ref().map(|masks| &masks[which]);
-        let prompt = Texts { text: &texts.text, mask: mask(0) };
-        let negative = Texts { text: &texts.negative, mask: mask(1) };
+        let prompt = PromptEmbeddings { text: &texts.text, mask: mask(0) };
+        let negative = PromptEmbeddings { text: &texts.negative, mask: mask(1) };
         let guidance = settings.is_guided().then(|| (negative, settings.guidance()));
         let mut denoiser = T2vDenoiser::new(&self.model, &self.parameters, prompt, guidance, precision)?;
         if !settings.temporal_attention {
@@ -400,7 +400,7 @@ fn solver_config(settings: &T2vSettings, network: &T2vConfig) -> Result<SolverCo
 }
 
 /// The sampler of a file's keys, or with `kind` another method for them, for this network.
-fn solver_of(keys: &Value, kind: Option<SolverKind>, network: &T2vConfig) -> Result<SolverConfig> {
+fn solver_of(keys: &Value, kind: Option<Sampler>, network: &T2vConfig) -> Result<SolverConfig> {
     let mut config = SolverConfig::from_json(&keys.to_string())?;
     if let Some(kind) = kind {
         config = config.with_kind(kind)?;
@@ -409,7 +409,7 @@ fn solver_of(keys: &Value, kind: Option<SolverKind>, network: &T2vConfig) -> Res
     let says = |key: &str| keys.get(key).is_some();
     // diffusers clamps where a file says nothing: right for pixels, wrong for latents.
     config.clip_sample &= says("clip_sample");
-    if config.kind == SolverKind::Ddpm && !says("variance_type") && network.out_channels > network.in_channels {
+    if config.kind == Sampler::Ddpm && !says("variance_type") && network.out_channels > network.in_channels {
         // What the network predicts behind the noise; diffusers' default would throw it away.
         config.variance = VarianceType::LearnedRange;
     }

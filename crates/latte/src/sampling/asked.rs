@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{SolverConfig, SolverKind, config_keys};
+use super::{Sampler, SolverConfig, config_keys};
 use crate::{Error, Result};
 
 /// What is asked for beside the model's `scheduler_config.json`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AskedFor<'a> {
     /// Another method than the file's.
-    pub sampler: Option<SolverKind>,
+    pub sampler: Option<Sampler>,
     /// Keys of the file that are to have other values.
     pub options: &'a [(String, Value)],
     /// DDIM's noise.
@@ -24,7 +24,7 @@ pub struct Sampling {
     /// The sampler and its options, as `scheduler_config.json` has them.
     pub scheduler: Value,
     /// Another sampler than the one that `scheduler` names.
-    pub sampler: Option<SolverKind>,
+    pub sampler: Option<Sampler>,
     /// DDIM's noise, 0 (none) to 1.
     pub eta: f64,
 }
@@ -48,7 +48,7 @@ impl AskedFor<'_> {
         &self,
         file: &Value,
         steps: usize,
-        configure: &dyn Fn(&Value, SolverKind) -> Result<SolverConfig>,
+        configure: &dyn Fn(&Value, Sampler) -> Result<SolverConfig>,
     ) -> Result<Sampling> {
         let mut file: BTreeMap<String, Value> =
             file.as_object().map(|keys| keys.iter().map(|(k, v)| (k.clone(), v.clone())).collect()).unwrap_or_default();
@@ -63,7 +63,7 @@ impl AskedFor<'_> {
         let eta = self.eta(options.remove(ETA))?;
         let (config, sampler) = self.configured(&file, &options, configure)?;
         if let Some(eta) = eta
-            && config.kind != SolverKind::Ddim
+            && config.kind != Sampler::Ddim
         {
             return Err(no_such_option(config.kind, ETA, &format!("got {eta}")));
         }
@@ -89,9 +89,9 @@ impl AskedFor<'_> {
         &self,
         file: &BTreeMap<String, Value>,
         options: &BTreeMap<String, Value>,
-        configure: &dyn Fn(&Value, SolverKind) -> Result<SolverConfig>,
-    ) -> Result<(SolverConfig, Option<SolverKind>)> {
-        use SolverKind as K;
+        configure: &dyn Fn(&Value, Sampler) -> Result<SolverConfig>,
+    ) -> Result<(SolverConfig, Option<Sampler>)> {
+        use Sampler as K;
         let mut keys = file.clone();
         keys.extend(options.iter().map(|(k, v)| (k.clone(), v.clone())));
         let keys: Value = keys.into_iter().collect();
@@ -118,7 +118,7 @@ impl AskedFor<'_> {
         file: &BTreeMap<String, Value>,
         options: &BTreeMap<String, Value>,
         steps: usize,
-        configure: &dyn Fn(&Value, SolverKind) -> Result<SolverConfig>,
+        configure: &dyn Fn(&Value, Sampler) -> Result<SolverConfig>,
     ) -> Result<()> {
         let kind = config.kind;
         let got = format!("got {value}");
@@ -181,10 +181,10 @@ impl SolverConfig {
 }
 
 /// Whether a method has a use for a key: not all that diffusers' class of it knows means something here.
-fn uses(kind: SolverKind, key: &str) -> bool {
+fn uses(kind: Sampler, key: &str) -> bool {
     let means_nothing = match key {
         "variance_type" => kind.is_dpm(),
-        ALGORITHM => kind == SolverKind::Deis,
+        ALGORITHM => kind == Sampler::Deis,
         // Of flow matching.
         "use_flow_sigmas" | "flow_shift" | "use_dynamic_shifting" | "time_shift_type" | "shift_terminal" | "solver_p" => true,
         _ => false,
@@ -192,7 +192,7 @@ fn uses(kind: SolverKind, key: &str) -> bool {
     !means_nothing && config_keys::knows(kind, key) == Some(true)
 }
 
-fn no_such_option(kind: SolverKind, key: &str, got: &str) -> Error {
+fn no_such_option(kind: Sampler, key: &str, got: &str) -> Error {
     let options: Vec<&str> = config_keys::KEYS.into_iter().filter(|key| uses(kind, key)).collect();
     Error::config(
         key,

@@ -17,7 +17,7 @@ use super::levels::Levels;
 use super::pndm::Pndm;
 use super::unipc::Unipc;
 use super::{
-    DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, Solver, SolverKind, StepFormula, TimestepType, config_keys,
+    DpmAlgorithm, FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, Solver, StepFormula, TimestepType, config_keys,
 };
 use crate::diffusion::{BetaSchedule, PredictionType, TimestepSpacing, VarianceType};
 use crate::weights::{read_small, refuse};
@@ -30,10 +30,10 @@ const MAX_TRAIN_TIMESTEPS: usize = 1_000_000;
 /// field that the method has no use for must keep its default.
 ///
 /// ```
-/// use latte::sampling::{SolverConfig, SolverKind};
+/// use latte::sampling::{SolverConfig, Sampler};
 ///
 /// let config = SolverConfig::from_json(r#"{"_class_name": "DDIMScheduler", "clip_sample": false}"#)?;
-/// let faster = config.with_kind(SolverKind::DpmMultistep)?.solver(20)?;
+/// let faster = config.with_kind(Sampler::DpmMultistep)?.solver(20)?;
 /// assert_eq!(faster.timesteps().len(), 20);
 /// # Ok::<(), latte::Error>(())
 /// ```
@@ -41,7 +41,7 @@ const MAX_TRAIN_TIMESTEPS: usize = 1_000_000;
 #[expect(clippy::struct_excessive_bools, reason = "the file's switches are independent of each other")]
 pub struct SolverConfig {
     /// The method (`_class_name`).
-    pub kind: SolverKind,
+    pub kind: Sampler,
     /// Timesteps of the process that the network was trained on, 2 to a million.
     pub num_train_timesteps: usize,
     /// β of the first timestep, in (0, 1).
@@ -56,7 +56,7 @@ pub struct SolverConfig {
     pub rescale_betas_zero_snr: bool,
     /// What the network predicts (`prediction_type`).
     pub prediction: PredictionType,
-    /// Which timesteps are visited. One that has a count is for [`SolverKind::Ddim`] and [`SolverKind::Ddpm`]: they respace the
+    /// Which timesteps are visited. One that has a count is for [`Sampler::Ddim`] and [`Sampler::Ddpm`]: they respace the
     /// process, as the official class models' samplers do.
     pub timestep_spacing: TimestepSpacing,
     /// Added to the timesteps of [`TimestepSpacing::Leading`].
@@ -116,8 +116,8 @@ pub struct SolverConfig {
 
 impl SolverConfig {
     /// What diffusers' class of this method has by default.
-    pub fn new(kind: SolverKind) -> Self {
-        use SolverKind as K;
+    pub fn new(kind: Sampler) -> Self {
+        use Sampler as K;
         let in_sigma = matches!(kind, K::Heun | K::Kdpm2Ancestral);
         let (beta_start, beta_end) = if in_sigma { (0.000_85, 0.012) } else { (0.0001, 0.02) };
         let leading = matches!(kind, K::Ddim | K::Ddpm | K::Pndm);
@@ -179,9 +179,9 @@ impl SolverConfig {
         let class = given.get("_class_name").and_then(Value::as_str).ok_or_else(|| {
             Error::config("_class_name", "expected the name of a scheduler class, got none: is this a scheduler_config.json?")
         })?;
-        let mut kind = SolverKind::from_class_name(class)?;
-        if kind == SolverKind::DpmMultistep && config_keys::algorithm(&given)?.is_some_and(DpmAlgorithm::is_stochastic) {
-            kind = SolverKind::DpmMultistepSde;
+        let mut kind = Sampler::from_class_name(class)?;
+        if kind == Sampler::DpmMultistep && config_keys::algorithm(&given)?.is_some_and(DpmAlgorithm::is_stochastic) {
+            kind = Sampler::DpmMultistepSde;
         }
         let mut config = Self::new(kind);
         config_keys::apply(&mut config, given)?;
@@ -210,7 +210,7 @@ impl SolverConfig {
     /// # Errors
     ///
     /// If a key's value is not understood by that method.
-    pub fn with_kind(&self, kind: SolverKind) -> Result<Self> {
+    pub fn with_kind(&self, kind: Sampler) -> Result<Self> {
         let mut config = Self::new(kind);
         config_keys::apply(&mut config, self.given.clone())?;
         Ok(Self {
@@ -240,16 +240,16 @@ impl SolverConfig {
         }
         let levels = Levels::new(self)?;
         Ok(match self.kind {
-            SolverKind::Ddim => Box::new(Ddim::new(self, levels, steps)?),
-            SolverKind::Ddpm => Box::new(Ddpm::new(self, levels, steps)?),
-            SolverKind::Euler | SolverKind::EulerAncestral => Box::new(Euler::new(self, &levels, steps)?),
-            SolverKind::DpmMultistep | SolverKind::DpmMultistepSde => Box::new(DpmMultistep::new(self, &levels, steps)?),
-            SolverKind::DpmSinglestep => Box::new(DpmSinglestep::new(self, &levels, steps)?),
-            SolverKind::Pndm => Box::new(Pndm::new(self, levels, steps)?),
-            SolverKind::Heun => Box::new(Heun::new(self, &levels, steps)?),
-            SolverKind::Deis => Box::new(Deis::new(self, &levels, steps)?),
-            SolverKind::Kdpm2Ancestral => Box::new(Kdpm2Ancestral::new(self, &levels, steps)?),
-            SolverKind::Unipc => Box::new(Unipc::new(self, &levels, steps)?),
+            Sampler::Ddim => Box::new(Ddim::new(self, levels, steps)?),
+            Sampler::Ddpm => Box::new(Ddpm::new(self, levels, steps)?),
+            Sampler::Euler | Sampler::EulerAncestral => Box::new(Euler::new(self, &levels, steps)?),
+            Sampler::DpmMultistep | Sampler::DpmMultistepSde => Box::new(DpmMultistep::new(self, &levels, steps)?),
+            Sampler::DpmSinglestep => Box::new(DpmSinglestep::new(self, &levels, steps)?),
+            Sampler::Pndm => Box::new(Pndm::new(self, levels, steps)?),
+            Sampler::Heun => Box::new(Heun::new(self, &levels, steps)?),
+            Sampler::Deis => Box::new(Deis::new(self, &levels, steps)?),
+            Sampler::Kdpm2Ancestral => Box::new(Kdpm2Ancestral::new(self, &levels, steps)?),
+            Sampler::Unipc => Box::new(Unipc::new(self, &levels, steps)?),
         })
     }
 
@@ -295,7 +295,7 @@ impl SolverConfig {
         }
         let default = Self::new(self.kind);
         for (key, is_default) in [
-            ("eta", self.kind == SolverKind::Ddim || self.eta == default.eta),
+            ("eta", self.kind == Sampler::Ddim || self.eta == default.eta),
             ("use_karras_sigmas", self.kind.spaces_sigmas() || self.sigma_spacing == default.sigma_spacing),
             (
                 "use_lu_lambdas",
@@ -326,11 +326,10 @@ impl SolverConfig {
         if self.lambda_min_clipped.is_nan() {
             return refuse("lambda_min_clipped", "expected a number");
         }
-        if self.algorithm.is_stochastic() != (self.kind == SolverKind::DpmMultistepSde) && self.kind != SolverKind::DpmSinglestep
-        {
+        if self.algorithm.is_stochastic() != (self.kind == Sampler::DpmMultistepSde) && self.kind != Sampler::DpmSinglestep {
             return refuse("algorithm_type", "dpm++ solves the ODE, dpm++-sde the SDE: change the method with it");
         }
-        if self.algorithm == DpmAlgorithm::SdeDpmSolver && (self.order == 3 || self.kind == SolverKind::DpmSinglestep) {
+        if self.algorithm == DpmAlgorithm::SdeDpmSolver && (self.order == 3 || self.kind == Sampler::DpmSinglestep) {
             return refuse("algorithm_type", "sde-dpmsolver is multistep of order 1 or 2 only: take sde-dpmsolver++");
         }
         if !self.algorithm.interpolates_x0() && self.final_sigma == FinalSigma::Zero {

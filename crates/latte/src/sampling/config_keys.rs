@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{DpmAlgorithm, SigmaSpacing, SolverConfig, SolverKind, StepFormula};
+use super::{DpmAlgorithm, Sampler, SigmaSpacing, SolverConfig, StepFormula};
 use crate::diffusion::{PredictionType, TimestepSpacing, VarianceType};
 use crate::{Error, Result};
 
@@ -56,8 +56,8 @@ pub(super) const KEYS: [&str; 41] = [
 ];
 
 /// Whether diffusers' class of `kind` has this key; `None` if no class has it.
-pub(super) fn knows(kind: SolverKind, key: &str) -> Option<bool> {
-    use SolverKind as K;
+pub(super) fn knows(kind: Sampler, key: &str) -> Option<bool> {
+    use Sampler as K;
     Some(match key {
         "num_train_timesteps" | "beta_start" | "beta_end" | "beta_schedule" | "trained_betas" | "prediction_type" => true,
         "timestep_spacing" | "steps_offset" => kind != K::DpmSinglestep,
@@ -232,24 +232,24 @@ fn spaced(config: &mut SolverConfig, key: &str, value: &Value, spacing: SigmaSpa
 }
 
 /// A method that is one of a pair keeps to its equation.
-fn algorithm_of(kind: SolverKind, algorithm: DpmAlgorithm) -> DpmAlgorithm {
+fn algorithm_of(kind: Sampler, algorithm: DpmAlgorithm) -> DpmAlgorithm {
     use DpmAlgorithm as A;
     match (kind, algorithm) {
-        (SolverKind::DpmMultistep, A::SdeDpmSolver) => A::DpmSolver,
-        (SolverKind::DpmMultistep, A::SdeDpmSolverPlusPlus) => A::DpmSolverPlusPlus,
-        (SolverKind::DpmMultistepSde, A::DpmSolver) => A::SdeDpmSolver,
-        (SolverKind::DpmMultistepSde, A::DpmSolverPlusPlus) => A::SdeDpmSolverPlusPlus,
+        (Sampler::DpmMultistep, A::SdeDpmSolver) => A::DpmSolver,
+        (Sampler::DpmMultistep, A::SdeDpmSolverPlusPlus) => A::DpmSolverPlusPlus,
+        (Sampler::DpmMultistepSde, A::DpmSolver) => A::SdeDpmSolver,
+        (Sampler::DpmMultistepSde, A::DpmSolverPlusPlus) => A::SdeDpmSolverPlusPlus,
         (_, algorithm) => algorithm,
     }
 }
 
 /// A formula of another method counts as this method's default.
-fn formula_of(kind: SolverKind, formula: StepFormula) -> StepFormula {
+fn formula_of(kind: Sampler, formula: StepFormula) -> StepFormula {
     use StepFormula as F;
     match (kind, formula) {
-        (SolverKind::Deis, _) => F::Logrho,
-        (SolverKind::Unipc, F::Bh1) => F::Bh1,
-        (SolverKind::Unipc, _) => F::Bh2,
+        (Sampler::Deis, _) => F::Logrho,
+        (Sampler::Unipc, F::Bh1) => F::Bh1,
+        (Sampler::Unipc, _) => F::Bh2,
         (_, F::Heun) => F::Heun,
         (_, _) => F::Midpoint,
     }
@@ -307,8 +307,8 @@ mod tests {
         sorted.dedup();
         assert_eq!(sorted.len(), KEYS.len());
         for key in KEYS {
-            assert!(SolverKind::ALL.into_iter().any(|kind| knows(kind, key) == Some(true)), "{key}");
+            assert!(Sampler::ALL.into_iter().any(|kind| knows(kind, key) == Some(true)), "{key}");
         }
-        assert_eq!(knows(SolverKind::Ddim, "no_such_key"), None);
+        assert_eq!(knows(Sampler::Ddim, "no_such_key"), None);
     }
 }

@@ -3,7 +3,7 @@
 use super::levels::Levels;
 use super::prediction::{Limit, combine, split_channels, x0_in_sigma};
 use super::sigma_grid::{SigmaGrid, ancestral, input_scale};
-use super::{Solver, SolverConfig, SolverKind, StepInput, StepOutput, required_noise};
+use super::{Sampler, Solver, SolverConfig, StepInput, StepOutput, required_noise};
 use crate::Result;
 use crate::diffusion::PredictionType;
 
@@ -19,7 +19,7 @@ pub(super) struct Euler {
 impl Euler {
     pub(super) fn new(config: &SolverConfig, levels: &Levels, steps: usize) -> Result<Self> {
         let grid = SigmaGrid::new(config, levels, steps)?;
-        let ancestral = config.kind == SolverKind::EulerAncestral;
+        let ancestral = config.kind == Sampler::EulerAncestral;
         Ok(Self { grid, prediction: config.prediction, limit: Limit::new(config), ancestral })
     }
 }

@@ -3,7 +3,7 @@
 //! Published weights were trained and are sampled with tables in f32. Ours hold the same f32 values, so that a timestep that
 //! is found by its noise level, and rounded, is the same one; what follows from the tables is computed in f64.
 
-use super::{SolverConfig, SolverKind};
+use super::{Sampler, SolverConfig};
 use crate::diffusion::BetaSchedule;
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ impl Levels {
         }
         let mut alphas_cumprod = cumulated(&betas);
         // The two methods that know ᾱ only, not σ, take the schedule's end as it is.
-        let knows_sigma = !matches!(config.kind, SolverKind::Ddim | SolverKind::Ddpm);
+        let knows_sigma = !matches!(config.kind, Sampler::Ddim | Sampler::Ddpm);
         if ends_pure
             && knows_sigma
             && let Some(last) = alphas_cumprod.last_mut()

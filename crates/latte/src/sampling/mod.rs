@@ -1,6 +1,6 @@
 //! From noise to data: the loop, and one file for each method.
 //!
-//! [`SolverConfig`] says which of the methods of [`SolverKind`] runs, over which process and with which options;
+//! [`SolverConfig`] says which of the methods of [`Sampler`] runs, over which process and with which options;
 //! [`SolverConfig::solver`] makes a [`Solver`] for a number of steps; [`sample`] is the loop: it calls the network, draws noise and
 //! reports. A solver's step is a pure function of the network's prediction, x, noise and the solver's memory. A run that is stopped
 //! leaves a [`SamplingState`], from which it goes on to the same bits.
@@ -8,7 +8,7 @@
 //! Methods walk over *original* timesteps (0 ..= 999, also between two) or noise levels, as diffusers' schedulers do. The official
 //! class models' DDIM and DDPM respace the process first: [`RespacedDdim`], [`RespacedDdpm`].
 //!
-//! To add a method: one file with a type that implements [`Solver`], one variant of [`SolverKind`], its keys and defaults in
+//! To add a method: one file with a type that implements [`Solver`], one variant of [`Sampler`], its keys and defaults in
 //! `config.rs` and one line in [`SolverConfig::solver`].
 
 mod asked;
@@ -52,7 +52,7 @@ use crate::{Error, Result};
 pub use asked::{AskedFor, Sampling};
 pub use config::SolverConfig;
 pub use invert::{InvertOptions, ddim_reverse_step, invert};
-pub use options::{DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, SolverKind, StepFormula, TimestepType};
+pub use options::{DpmAlgorithm, FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, StepFormula, TimestepType};
 pub use respaced_ddim::RespacedDdim;
 pub use respaced_ddpm::RespacedDdpm;
 pub use state::{SamplingState, SavedState};

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use super::levels::Levels;
 use super::sigma_grid::round_to_single;
-use super::{FinalSigma, SavedState, SigmaSpacing, SolverConfig, SolverKind, StepInput, out_of_order, spacing};
+use super::{FinalSigma, Sampler, SavedState, SigmaSpacing, SolverConfig, StepInput, out_of_order, spacing};
 use crate::diffusion::BetaSchedule;
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ impl MultistepGrid {
         if let Some(spread) = &spread {
             let rounds = match config.sigma_spacing {
                 SigmaSpacing::Karras | SigmaSpacing::Lu => {
-                    let is_multistep = matches!(config.kind, SolverKind::DpmMultistep | SolverKind::DpmMultistepSde);
+                    let is_multistep = matches!(config.kind, Sampler::DpmMultistep | Sampler::DpmMultistepSde);
                     !is_multistep || config.beta_schedule != BetaSchedule::SquaredcosCapV2
                 }
                 _ => false,
@@ -45,8 +45,8 @@ impl MultistepGrid {
         let last_visited = sigmas.last().copied().unwrap_or_default();
         sigmas.push(match (config.kind, config.final_sigma) {
             // DEIS divides by the last σ: where the spacing ends at the smallest one, its last step stands still.
-            (SolverKind::Deis, _) | (SolverKind::Unipc, FinalSigma::SigmaMin) if spread.is_some() => last_visited,
-            (SolverKind::Deis, _) | (_, FinalSigma::SigmaMin) => levels.sigma_min(),
+            (Sampler::Deis, _) | (Sampler::Unipc, FinalSigma::SigmaMin) if spread.is_some() => last_visited,
+            (Sampler::Deis, _) | (_, FinalSigma::SigmaMin) => levels.sigma_min(),
             (_, FinalSigma::Zero) => 0.0,
         });
         round_to_single(&mut sigmas);

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A sampling method. In configuration files it has the name that [`SolverKind::name`] says.
+/// A sampling method. In configuration files it has the name that [`Sampler::name`] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SolverKind {
+pub enum Sampler {
     /// Song et al. 2021: order 1, deterministic at η = 0.
     Ddim,
     /// Ho et al. 2020: ancestral sampling.
@@ -23,7 +23,7 @@ pub enum SolverKind {
     /// DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3.
     #[serde(rename = "dpm++")]
     DpmMultistep,
-    /// As [`SolverKind::DpmMultistep`], of the stochastic differential equation.
+    /// As [`Sampler::DpmMultistep`], of the stochastic differential equation.
     #[serde(rename = "dpm++-sde")]
     DpmMultistepSde,
     /// DPM-Solver++ singlestep, orders 1 to 3.
@@ -42,7 +42,7 @@ pub enum SolverKind {
     Unipc,
 }
 
-impl SolverKind {
+impl Sampler {
     /// All methods.
     pub const ALL: [Self; 12] = [
         Self::Ddim,
@@ -123,13 +123,13 @@ impl SolverKind {
     }
 }
 
-impl fmt::Display for SolverKind {
+impl fmt::Display for Sampler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for SolverKind {
+impl FromStr for Sampler {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {

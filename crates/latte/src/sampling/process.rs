@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{AskedFor, RespacedDdim, RespacedDdpm, Solver, SolverConfig, SolverKind, config_keys};
+use super::{AskedFor, RespacedDdim, RespacedDdpm, Sampler, Solver, SolverConfig, config_keys};
 use crate::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType, space_timesteps};
 use crate::{Error, Result};
 
@@ -31,19 +31,19 @@ impl SolverConfig {
     /// If an option is one that the method does not have, has no effect, is not understood, or is decided by training.
     pub fn of_process(diffusion: &DiffusionConfig, asked: &AskedFor<'_>, steps: usize) -> Result<Self> {
         let configure = |keys: &Value, kind| Self::over(diffusion, kind, steps, keys);
-        let kind = asked.sampler.unwrap_or(SolverKind::Ddim);
+        let kind = asked.sampler.unwrap_or(Sampler::Ddim);
         let sampling = asked.of(&json!({ "_class_name": kind.class_name() }), steps, &configure)?;
         let config = configure(&sampling.scheduler, sampling.sampler.unwrap_or(kind))?;
         Ok(Self { eta: sampling.eta, ..config })
     }
 
     /// The method `kind` with the options `keys`.
-    fn over(diffusion: &DiffusionConfig, kind: SolverKind, steps: usize, keys: &Value) -> Result<Self> {
+    fn over(diffusion: &DiffusionConfig, kind: Sampler, steps: usize, keys: &Value) -> Result<Self> {
         let keys = keys.as_object().cloned().unwrap_or_default();
         if let Some(key) = OF_TRAINING.into_iter().find(|key| keys.contains_key(*key)) {
             return Err(Error::config(key, "the model's training decides it: leave it out"));
         }
-        let is_official = matches!(kind, SolverKind::Ddim | SolverKind::Ddpm);
+        let is_official = matches!(kind, Sampler::Ddim | Sampler::Ddpm);
         let mut config = Self {
             num_train_timesteps: diffusion.num_timesteps,
             beta_schedule: diffusion.noise_schedule,
@@ -56,7 +56,7 @@ impl SolverConfig {
             ..Self::new(kind)
         };
         config_keys::apply(&mut config, keys.into_iter().collect())?;
-        if kind == SolverKind::Ddpm && config.variance == VarianceType::Learned && !config.timestep_spacing.has_count() {
+        if kind == Sampler::Ddpm && config.variance == VarianceType::Learned && !config.timestep_spacing.has_count() {
             let what =
                 "this model's variance is the logarithm of sigma^2, which ddpm knows over a respaced process only: leave it out";
             return Err(Error::config("timestep_spacing", what));
@@ -67,17 +67,17 @@ impl SolverConfig {
     /// The method over a respaced process.
     pub(super) fn respaced(&self, steps: usize) -> Result<Box<dyn Solver>> {
         let refuse = |key: &str, what: &str| Err(Error::config(key, what.to_string()));
-        if !matches!(self.kind, SolverKind::Ddim | SolverKind::Ddpm) {
+        if !matches!(self.kind, Sampler::Ddim | Sampler::Ddpm) {
             let what = format!("only ddim and ddpm respace the process; {} takes leading, trailing or linspace", self.kind);
             return refuse("timestep_spacing", &what);
         }
         let default = Self::new(self.kind);
         for (key, is_default) in [
-            ("eta", self.kind == SolverKind::Ddim || self.eta == default.eta),
+            ("eta", self.kind == Sampler::Ddim || self.eta == default.eta),
             ("thresholding", self.thresholding == default.thresholding),
             ("clip_sample_range", !self.clip_sample || self.clip_sample_range == default.clip_sample_range),
             ("steps_offset", self.steps_offset == default.steps_offset),
-            ("set_alpha_to_one", self.set_alpha_to_one || self.kind != SolverKind::Ddim),
+            ("set_alpha_to_one", self.set_alpha_to_one || self.kind != Sampler::Ddim),
             ("rescale_betas_zero_snr", self.rescale_betas_zero_snr == default.rescale_betas_zero_snr),
         ] {
             if !is_default {
@@ -102,7 +102,7 @@ impl SolverConfig {
         let diffusion = Diffusion::of_betas(betas, &self.timestep_spacing, self.prediction, self.variance)?;
         let clip_denoised = self.clip_sample || self.clip_denoised;
         Ok(match self.kind {
-            SolverKind::Ddim => Box::new(RespacedDdim::new(diffusion, clip_denoised, self.eta)?),
+            Sampler::Ddim => Box::new(RespacedDdim::new(diffusion, clip_denoised, self.eta)?),
             _ => Box::new(RespacedDdpm::new(diffusion, clip_denoised)),
         })
     }

@@ -3,7 +3,7 @@
 //! They work on x0 + σ ε, and show the network x / √(σ²+1), the x of the process that it was trained on.
 
 use super::levels::Levels;
-use super::{FinalSigma, SigmaInterpolation, SigmaSpacing, SolverConfig, SolverKind, TimestepType, spacing};
+use super::{FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, SolverConfig, TimestepType, spacing};
 use crate::Result;
 use crate::diffusion::{PredictionType, TimestepSpacing, linspace};
 
@@ -33,7 +33,7 @@ impl SigmaGrid {
         let min = config.sigma_min.unwrap_or_else(|| sigmas.last().copied().unwrap_or_default());
         if let Some(spread) = spacing::spread(config.sigma_spacing, max, min, steps)? {
             timesteps = spread.iter().map(|&s| levels.timestep_of(s)).collect();
-            if config.kind == SolverKind::Kdpm2Ancestral && config.sigma_spacing == SigmaSpacing::Karras {
+            if config.kind == Sampler::Kdpm2Ancestral && config.sigma_spacing == SigmaSpacing::Karras {
                 for timestep in &mut timesteps {
                     *timestep = timestep.round_ties_even();
                 }

@@ -3,35 +3,35 @@
 use std::ops::ControlFlow;
 
 use latte::diffusion::{PredictionType, VarianceType};
-use latte::pipeline::{ClassModel, Recipe, Request, Resumable};
-use latte::sampling::SolverKind;
+use latte::pipeline::{ClassModel, Request, Resumable, SamplingParams};
+use latte::sampling::Sampler;
 use serde_json::{Value, json};
 
 use super::class_model;
 
-const DETERMINISTIC: [SolverKind; 8] = [
-    SolverKind::Ddim,
-    SolverKind::Euler,
-    SolverKind::DpmMultistep,
-    SolverKind::DpmSinglestep,
-    SolverKind::Pndm,
-    SolverKind::Heun,
-    SolverKind::Deis,
-    SolverKind::Unipc,
+const DETERMINISTIC: [Sampler; 8] = [
+    Sampler::Ddim,
+    Sampler::Euler,
+    Sampler::DpmMultistep,
+    Sampler::DpmSinglestep,
+    Sampler::Pndm,
+    Sampler::Heun,
+    Sampler::Deis,
+    Sampler::Unipc,
 ];
 
-fn recipe(sampler: SolverKind, steps: usize) -> Recipe {
-    Recipe { sampler, steps, ..Recipe::default() }
+fn params(sampler: Sampler, steps: usize) -> SamplingParams {
+    SamplingParams { sampler, steps, ..SamplingParams::default() }
 }
 
-fn with_options(sampler: SolverKind, steps: usize, options: &[(&str, Value)]) -> Recipe {
+fn with_options(sampler: Sampler, steps: usize, options: &[(&str, Value)]) -> SamplingParams {
     let sampler_options = options.iter().map(|(key, value)| ((*key).to_string(), value.clone())).collect();
-    Recipe { sampler_options, ..recipe(sampler, steps) }
+    SamplingParams { sampler_options, ..params(sampler, steps) }
 }
 
-fn generate(model: &ClassModel, recipe: &Recipe) -> Vec<f32> {
+fn generate(model: &ClassModel, params: &SamplingParams) -> Vec<f32> {
     let request = Request { class: Some(1), seed: 7 };
-    model.generate(recipe, request, &mut |_| ControlFlow::Continue(())).unwrap().unwrap().values
+    model.generate(params, request, &mut |_| ControlFlow::Continue(())).unwrap().unwrap().values
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -46,8 +46,8 @@ fn every_method_samples_from_every_class_model() {
         for variance in [VarianceType::LearnedRange, VarianceType::Learned, VarianceType::FixedSmall, VarianceType::FixedLarge] {
             let model = class_model(prediction, variance, true);
             let mut clips: Vec<Vec<f32>> = Vec::new();
-            for sampler in SolverKind::ALL {
-                let clip = generate(&model, &recipe(sampler, 4));
+            for sampler in Sampler::ALL {
+                let clip = generate(&model, &params(sampler, 4));
                 assert!(clip.iter().all(|v| v.is_finite()), "{sampler} {prediction:?} {variance:?}");
                 assert!(clips.iter().all(|other| *other != clip), "{sampler} {prediction:?} {variance:?}: another one's clip");
                 clips.push(clip);
@@ -69,12 +69,12 @@ fn with_many_steps_methods_without_noise_agree() {
         (PredictionType::X0, true),
     ] {
         let model = class_model(prediction, VarianceType::LearnedRange, clip_denoised);
-        let exact = generate(&model, &recipe(SolverKind::Ddim, 1000));
-        let tolerance = largest_difference(&exact, &generate(&model, &recipe(SolverKind::Ddim, 250)));
-        let few = largest_difference(&exact, &generate(&model, &recipe(SolverKind::Ddim, 5)));
+        let exact = generate(&model, &params(Sampler::Ddim, 1000));
+        let tolerance = largest_difference(&exact, &generate(&model, &params(Sampler::Ddim, 250)));
+        let few = largest_difference(&exact, &generate(&model, &params(Sampler::Ddim, 5)));
         println!("{prediction:?} {clip_denoised} tolerance {tolerance} few {few}");
         for sampler in DETERMINISTIC {
-            let ours = largest_difference(&exact, &generate(&model, &recipe(sampler, 500)));
+            let ours = largest_difference(&exact, &generate(&model, &params(sampler, 500)));
             println!("{sampler} {ours}");
         }
     }
@@ -83,13 +83,13 @@ fn with_many_steps_methods_without_noise_agree() {
 /// The x0 of every step stays in range where the model works on pixels, and only there.
 #[test]
 fn pixel_models_are_clamped_by_every_method() {
-    for sampler in SolverKind::ALL {
+    for sampler in Sampler::ALL {
         let largest_x0 = |clip_denoised, options: &[(&str, Value)]| {
             let model = class_model(PredictionType::Epsilon, VarianceType::LearnedRange, clip_denoised);
             let mut largest = 0.0_f32;
             let request = Request { class: Some(1), seed: 7 };
-            let recipe = with_options(sampler, 5, options);
-            let made = model.generate_resumable(&recipe, request, None, &mut |report| {
+            let params = with_options(sampler, 5, options);
+            let made = model.generate_resumable(&params, request, None, &mut |report| {
                 let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f32>());
                 largest = largest.max(seen.expect("a tensor"));
                 ControlFlow::Continue(())
@@ -99,10 +99,10 @@ fn pixel_models_are_clamped_by_every_method() {
         };
         assert!(largest_x0(false, &[]) > 1.0, "{sampler}: nothing was to be clamped");
         assert!(largest_x0(true, &[]) <= 1.0, "{sampler}");
-        if sampler == SolverKind::Unipc {
+        if sampler == Sampler::Unipc {
             assert!(largest_x0(true, &[("predict_x0", json!(false))]) <= 1.0);
         }
-        if sampler == SolverKind::Heun {
+        if sampler == Sampler::Heun {
             assert!(largest_x0(true, &[("clip_sample", json!(false))]) > 1.0, "an option is more exact");
         }
     }
@@ -112,45 +112,45 @@ fn pixel_models_are_clamped_by_every_method() {
 fn options_of_methods_change_clips() {
     let model = class_model(PredictionType::Epsilon, VarianceType::LearnedRange, false);
     for (sampler, key, value) in [
-        (SolverKind::DpmMultistep, "use_karras_sigmas", json!(true)),
-        (SolverKind::DpmMultistep, "solver_order", json!(3)),
-        (SolverKind::DpmMultistep, "timestep_spacing", json!("trailing")),
-        (SolverKind::Unipc, "solver_type", json!("bh1")),
-        (SolverKind::Pndm, "skip_prk_steps", json!(true)),
-        (SolverKind::Ddim, "timestep_spacing", json!("leading")),
-        (SolverKind::Ddpm, "timestep_spacing", json!("trailing")),
-        (SolverKind::Heun, "use_beta_sigmas", json!(true)),
+        (Sampler::DpmMultistep, "use_karras_sigmas", json!(true)),
+        (Sampler::DpmMultistep, "solver_order", json!(3)),
+        (Sampler::DpmMultistep, "timestep_spacing", json!("trailing")),
+        (Sampler::Unipc, "solver_type", json!("bh1")),
+        (Sampler::Pndm, "skip_prk_steps", json!(true)),
+        (Sampler::Ddim, "timestep_spacing", json!("leading")),
+        (Sampler::Ddpm, "timestep_spacing", json!("trailing")),
+        (Sampler::Heun, "use_beta_sigmas", json!(true)),
     ] {
-        let (without, with) = (recipe(sampler, 6), with_options(sampler, 6, &[(key, value)]));
+        let (without, with) = (params(sampler, 6), with_options(sampler, 6, &[(key, value)]));
         assert_ne!(generate(&model, &without), generate(&model, &with), "{sampler} {key}");
     }
-    let stochastic = Recipe { eta: 0.5, ..recipe(SolverKind::Ddim, 6) };
-    assert_ne!(generate(&model, &recipe(SolverKind::Ddim, 6)), generate(&model, &stochastic));
-    let early = Recipe { guidance_interval: Some([500.0, 999.0]), ..recipe(SolverKind::Euler, 6) };
-    let rescaled = Recipe { guidance_rescale: 0.7, ..recipe(SolverKind::Euler, 6) };
-    assert_ne!(generate(&model, &recipe(SolverKind::Euler, 6)), generate(&model, &early));
-    assert_ne!(generate(&model, &recipe(SolverKind::Euler, 6)), generate(&model, &rescaled));
+    let stochastic = SamplingParams { eta: 0.5, ..params(Sampler::Ddim, 6) };
+    assert_ne!(generate(&model, &params(Sampler::Ddim, 6)), generate(&model, &stochastic));
+    let early = SamplingParams { guidance_interval: Some([500.0, 999.0]), ..params(Sampler::Euler, 6) };
+    let rescaled = SamplingParams { guidance_rescale: 0.7, ..params(Sampler::Euler, 6) };
+    assert_ne!(generate(&model, &params(Sampler::Euler, 6)), generate(&model, &early));
+    assert_ne!(generate(&model, &params(Sampler::Euler, 6)), generate(&model, &rescaled));
 }
 
 #[test]
 fn what_a_method_or_model_does_not_have_is_refused() {
     let model = class_model(PredictionType::Epsilon, VarianceType::Learned, false);
-    for (key, recipe) in [
-        ("beta_start", with_options(SolverKind::Euler, 4, &[("beta_start", json!(0.1))])),
-        ("prediction_type", with_options(SolverKind::Ddim, 4, &[("prediction_type", json!("sample"))])),
-        ("variance_type", with_options(SolverKind::Ddpm, 4, &[("variance_type", json!("fixed_small"))])),
-        ("solver_order", with_options(SolverKind::Ddim, 4, &[("solver_order", json!(2))])),
-        ("solver_order", with_options(SolverKind::DpmMultistep, 4, &[("solver_order", json!(9))])),
-        ("nonsense", with_options(SolverKind::DpmMultistep, 4, &[("nonsense", json!(9))])),
+    for (key, params) in [
+        ("beta_start", with_options(Sampler::Euler, 4, &[("beta_start", json!(0.1))])),
+        ("prediction_type", with_options(Sampler::Ddim, 4, &[("prediction_type", json!("sample"))])),
+        ("variance_type", with_options(Sampler::Ddpm, 4, &[("variance_type", json!("fixed_small"))])),
+        ("solver_order", with_options(Sampler::Ddim, 4, &[("solver_order", json!(2))])),
+        ("solver_order", with_options(Sampler::DpmMultistep, 4, &[("solver_order", json!(9))])),
+        ("nonsense", with_options(Sampler::DpmMultistep, 4, &[("nonsense", json!(9))])),
         // σ² is learned as its logarithm, which diffusers' DDPM takes for σ².
-        ("timestep_spacing", with_options(SolverKind::Ddpm, 4, &[("timestep_spacing", json!("leading"))])),
-        ("thresholding", with_options(SolverKind::Ddim, 4, &[("thresholding", json!(true))])),
-        ("eta", Recipe { eta: 0.5, ..recipe(SolverKind::Euler, 4) }),
-        ("eta", Recipe { eta: 0.5, ..recipe(SolverKind::Ddpm, 4) }),
-        ("guidance-rescale", Recipe { guidance_rescale: -1.0, ..recipe(SolverKind::Euler, 4) }),
-        ("guidance-interval", Recipe { guidance_interval: Some([2.0, 1.0]), ..recipe(SolverKind::Euler, 4) }),
+        ("timestep_spacing", with_options(Sampler::Ddpm, 4, &[("timestep_spacing", json!("leading"))])),
+        ("thresholding", with_options(Sampler::Ddim, 4, &[("thresholding", json!(true))])),
+        ("eta", SamplingParams { eta: 0.5, ..params(Sampler::Euler, 4) }),
+        ("eta", SamplingParams { eta: 0.5, ..params(Sampler::Ddpm, 4) }),
+        ("guidance-rescale", SamplingParams { guidance_rescale: -1.0, ..params(Sampler::Euler, 4) }),
+        ("guidance-interval", SamplingParams { guidance_interval: Some([2.0, 1.0]), ..params(Sampler::Euler, 4) }),
     ] {
-        let message = model.config().check(&recipe, Some(1)).err().map(|e| e.to_string()).unwrap_or_default();
+        let message = model.config().check(&params, Some(1)).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(message.starts_with(&format!("{key}: ")), "{key}: {message}");
     }
 }
@@ -159,13 +159,13 @@ fn what_a_method_or_model_does_not_have_is_refused() {
 #[test]
 fn progress_counts_the_steps_of_the_recipe() {
     let model = class_model(PredictionType::Epsilon, VarianceType::LearnedRange, false);
-    for (sampler, expected) in [(SolverKind::Ddim, vec![1, 2, 3]), (SolverKind::Heun, vec![0, 1, 1, 2, 3])] {
+    for (sampler, expected) in [(Sampler::Ddim, vec![1, 2, 3]), (Sampler::Heun, vec![0, 1, 1, 2, 3])] {
         let mut seen = Vec::new();
         let mut on_step = |done| {
             seen.push(done);
             ControlFlow::Continue(())
         };
-        model.generate(&recipe(sampler, 3), Request { class: Some(0), seed: 0 }, &mut on_step).unwrap();
+        model.generate(&params(sampler, 3), Request { class: Some(0), seed: 0 }, &mut on_step).unwrap();
         assert_eq!(seen, expected, "{sampler}");
     }
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use latte::diffusion::{PredictionType, VarianceType};
-use latte::pipeline::{GenerationState, Recipe, Request, Resumable, T2vSettings, TemporalDecoding, TextToVideo, Transformer};
-use latte::sampling::{SolverKind, StepReport};
+use latte::pipeline::{
+    GenerationState, Request, Resumable, SamplingParams, T2vSettings, TemporalDecoding, TextToVideo, Transformer,
+};
+use latte::sampling::{Sampler, StepReport};
 use latte::text::PromptPair;
 use latte_ops::Precision;
 use serde_json::{Value, json};
@@ -34,18 +36,18 @@ fn finished<T>(made: Resumable<T>) -> T {
 }
 
 /// Every method, also with the options that make it remember more.
-fn methods() -> Vec<(SolverKind, f64, Vec<(String, Value)>)> {
+fn methods() -> Vec<(Sampler, f64, Vec<(String, Value)>)> {
     let option = |key: &str, value: Value| vec![(key.to_string(), value)];
-    let mut methods: Vec<_> = SolverKind::ALL.into_iter().map(|kind| (kind, 0.0, Vec::new())).collect();
+    let mut methods: Vec<_> = Sampler::ALL.into_iter().map(|kind| (kind, 0.0, Vec::new())).collect();
     methods.extend([
-        (SolverKind::Ddim, 0.6, Vec::new()),
-        (SolverKind::Ddim, 0.6, option("timestep_spacing", json!("leading"))),
-        (SolverKind::Ddpm, 0.0, option("timestep_spacing", json!("leading"))),
-        (SolverKind::DpmMultistep, 0.0, option("solver_order", json!(3))),
-        (SolverKind::DpmSinglestep, 0.0, option("solver_order", json!(3))),
-        (SolverKind::Deis, 0.0, option("solver_order", json!(3))),
-        (SolverKind::Unipc, 0.0, option("solver_order", json!(3))),
-        (SolverKind::Pndm, 0.0, option("skip_prk_steps", json!(true))),
+        (Sampler::Ddim, 0.6, Vec::new()),
+        (Sampler::Ddim, 0.6, option("timestep_spacing", json!("leading"))),
+        (Sampler::Ddpm, 0.0, option("timestep_spacing", json!("leading"))),
+        (Sampler::DpmMultistep, 0.0, option("solver_order", json!(3))),
+        (Sampler::DpmSinglestep, 0.0, option("solver_order", json!(3))),
+        (Sampler::Deis, 0.0, option("solver_order", json!(3))),
+        (Sampler::Unipc, 0.0, option("solver_order", json!(3))),
+        (Sampler::Pndm, 0.0, option("skip_prk_steps", json!(true))),
     ]);
     methods
 }
@@ -56,11 +58,11 @@ fn class_models_go_on_after_any_step() {
     let model = || class_model(PredictionType::Epsilon, VarianceType::LearnedRange, true);
     let request = Request { class: Some(2), seed: 11 };
     for (sampler, eta, sampler_options) in methods() {
-        let recipe = Recipe { sampler, eta, sampler_options, steps: 5, ..Recipe::default() };
+        let params = SamplingParams { sampler, eta, sampler_options, steps: 5, ..SamplingParams::default() };
         let mut calls = 0;
         let whole = finished(
             model()
-                .generate_resumable(&recipe, request, None, &mut |report| {
+                .generate_resumable(&params, request, None, &mut |report| {
                     calls = report.num_steps;
                     ControlFlow::Continue(())
                 })
@@ -68,10 +70,10 @@ fn class_models_go_on_after_any_step() {
         );
         assert!(calls >= 5);
         for k in 1..=calls {
-            let stopped = model().generate_resumable(&recipe, request, None, &mut stop_after(k)).unwrap();
+            let stopped = model().generate_resumable(&params, request, None, &mut stop_after(k)).unwrap();
             let state = through_a_file(stopped, folder.path());
             let mut seen = Vec::new();
-            let rest = model().generate_resumable(&recipe, request, Some(&state), &mut |report| {
+            let rest = model().generate_resumable(&params, request, Some(&state), &mut |report| {
                 seen.push(report.done);
                 ControlFlow::Continue(())
             });
@@ -86,15 +88,15 @@ fn class_models_go_on_after_any_step() {
 fn a_clip_may_be_stopped_again_and_again() {
     let folder = tempfile::tempdir().unwrap();
     let request = Request { class: Some(2), seed: 11 };
-    for sampler in [SolverKind::Unipc, SolverKind::DpmMultistepSde, SolverKind::Kdpm2Ancestral] {
+    for sampler in [Sampler::Unipc, Sampler::DpmMultistepSde, Sampler::Kdpm2Ancestral] {
         let model = class_model(PredictionType::Velocity, VarianceType::FixedSmall, false);
-        let recipe = Recipe { sampler, steps: 4, ..Recipe::default() };
-        let whole = finished(model.generate_resumable(&recipe, request, None, &mut stop_after(0)).unwrap());
+        let params = SamplingParams { sampler, steps: 4, ..SamplingParams::default() };
+        let whole = finished(model.generate_resumable(&params, request, None, &mut stop_after(0)).unwrap());
         let mut state = None;
         let mut k = 0;
         let clip = loop {
             k += 1;
-            match model.generate_resumable(&recipe, request, state.as_ref(), &mut stop_after(k)).unwrap() {
+            match model.generate_resumable(&params, request, state.as_ref(), &mut stop_after(k)).unwrap() {
                 Resumable::Finished(clip) => break clip,
                 stopped @ Resumable::Stopped(_) => state = Some(through_a_file(stopped, folder.path())),
             }
@@ -107,35 +109,35 @@ fn a_clip_may_be_stopped_again_and_again() {
 fn a_state_of_another_clip_or_a_damaged_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let model = class_model(PredictionType::Epsilon, VarianceType::LearnedRange, true);
-    let recipe = Recipe { sampler: SolverKind::DpmMultistep, steps: 4, ..Recipe::default() };
+    let params = SamplingParams { sampler: Sampler::DpmMultistep, steps: 4, ..SamplingParams::default() };
     let request = Request { class: Some(2), seed: 11 };
-    let state = through_a_file(model.generate_resumable(&recipe, request, None, &mut stop_after(2)).unwrap(), folder.path());
-    let refused = |recipe: &Recipe, request, state: &GenerationState| {
-        let result = model.generate_resumable(recipe, request, Some(state), &mut stop_after(0));
+    let state = through_a_file(model.generate_resumable(&params, request, None, &mut stop_after(2)).unwrap(), folder.path());
+    let refused = |params: &SamplingParams, request, state: &GenerationState| {
+        let result = model.generate_resumable(params, request, Some(state), &mut stop_after(0));
         result.err().map(|e| e.to_string()).unwrap_or_default()
     };
-    for (recipe, request) in [
-        (recipe.clone(), Request { seed: 12, ..request }),
-        (recipe.clone(), Request { class: Some(1), ..request }),
-        (Recipe { steps: 5, ..recipe.clone() }, request),
-        (Recipe { sampler: SolverKind::Deis, ..recipe.clone() }, request),
-        (Recipe { guidance: Some(2.0), ..recipe.clone() }, request),
-        (Recipe { precision: Precision::Bf16, ..recipe.clone() }, request),
-        (Recipe { sampler_options: vec![("solver_order".into(), json!(3))], ..recipe.clone() }, request),
+    for (params, request) in [
+        (params.clone(), Request { seed: 12, ..request }),
+        (params.clone(), Request { class: Some(1), ..request }),
+        (SamplingParams { steps: 5, ..params.clone() }, request),
+        (SamplingParams { sampler: Sampler::Deis, ..params.clone() }, request),
+        (SamplingParams { guidance: Some(2.0), ..params.clone() }, request),
+        (SamplingParams { precision: Precision::Bf16, ..params.clone() }, request),
+        (SamplingParams { sampler_options: vec![("solver_order".into(), json!(3))], ..params.clone() }, request),
     ] {
-        let message = refused(&recipe, request, &state);
+        let message = refused(&params, request, &state);
         assert!(message.starts_with("saved state: it belongs to another clip"), "{message}");
     }
     // Saying what holds anyway changes nothing.
-    let said = Recipe { frames: Some(2), size: Some([4, 4]), guidance: Some(4.0), ..recipe.clone() };
+    let said = SamplingParams { frames: Some(2), size: Some([4, 4]), guidance: Some(4.0), ..params.clone() };
     assert_eq!(refused(&said, request, &state), "");
 
     let mut forgetful = state.clone();
     forgetful.sampling.solver.tensors.remove("memory.0");
-    assert!(refused(&recipe, request, &forgetful).contains("`memory.0` is missing"));
+    assert!(refused(&params, request, &forgetful).contains("`memory.0` is missing"));
     let mut late = state;
     late.sampling.num_steps = 7;
-    assert!(refused(&recipe, request, &late).contains("a run of 7"));
+    assert!(refused(&params, request, &late).contains("a run of 7"));
 
     let path = folder.path().join("state.safetensors");
     let bytes = std::fs::read(&path).unwrap();
@@ -188,8 +190,8 @@ fn text_to_video_goes_on_after_any_step() {
     let denoise = |transformer: &Transformer, settings: &T2vSettings, state: Option<&GenerationState>, k: usize| {
         transformer.denoise_resumable(settings, &texts, Precision::F32, state, &mut stop_after(k)).unwrap()
     };
-    for sampler in SolverKind::ALL {
-        let eta = if sampler == SolverKind::Ddim { 0.5 } else { 0.0 };
+    for sampler in Sampler::ALL {
+        let eta = if sampler == Sampler::Ddim { 0.5 } else { 0.0 };
         let settings = T2vSettings { sampler: Some(sampler.name().into()), eta, ..settings.clone() };
         let (first, second) = (pipeline.load_transformer().unwrap(), pipeline.load_transformer().unwrap());
         let mut calls = 0;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 use clap::ValueEnum;
 use latte::pipeline::{TextToVideo, kept};
-use latte::sampling::SolverKind;
+use latte::sampling::Sampler;
 use latte::text::PromptPair;
 use latte::weights::hexadecimal;
 use latte_video::results::{Part, ResultFolder, prompt_file_name};
@@ -67,7 +67,7 @@ pub(crate) struct Args {
     /// The method: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. Default: the one
     /// in the model's scheduler_config.json.
     #[arg(long, value_name = "NAME")]
-    sampler: Option<SolverKind>,
+    sampler: Option<Sampler>,
     /// Noise added in each step of ddim, 0 (none) to 1.
     #[arg(long, value_name = "ETA", allow_negative_numbers = true)]
     eta: Option<f64>,

@@ -27,14 +27,14 @@ struct Bound<'m> {
 
 /// The texts that clips are to follow, `[b, l, caption_channels]`, and whose tokens count, `[b, l]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Texts<'t> {
+pub struct PromptEmbeddings<'t> {
     /// Embeddings.
     pub text: &'t Tensor,
     /// 1 for tokens that count, 0 for others; without it all count.
     pub mask: Option<&'t Tensor>,
 }
 
-impl Texts<'_> {
+impl PromptEmbeddings<'_> {
     fn mask_or_ones(&self) -> Result<Tensor> {
         Ok(match self.mask {
             Some(mask) => mask.to_dtype(DType::F32)?,
@@ -53,8 +53,8 @@ impl<'m> T2vDenoiser<'m> {
     pub fn new(
         model: &'m LatteT2v,
         parameters: &'m Parameters,
-        texts: Texts<'_>,
-        guidance: Option<(Texts<'_>, Guidance)>,
+        texts: PromptEmbeddings<'_>,
+        guidance: Option<(PromptEmbeddings<'_>, Guidance)>,
         precision: Precision,
     ) -> Result<Self> {
         let packed_weights = PackedWeights::new();

@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Tensor};
 use latte_ops::{AttentionAxis, Parameters, Tape, Var, add, linear_gelu, modulated_layer_norm, narrow, permute, reshape, silu};
 
 pub use config::T2vConfig;
-pub use denoiser::{T2vDenoiser, Texts};
+pub use denoiser::{PromptEmbeddings, T2vDenoiser};
 pub use weights::T2vParameter;
 
 use super::{Weights, position};
