@@ -1,4 +1,5 @@
 //! Clips of whole models: every sampler with a class model, and every run stopped and gone on with.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod class_models;
 mod resumed;

@@ -35,8 +35,11 @@ fn finished<T>(made: Resumable<T>) -> T {
     }
 }
 
+/// A method, its η, and its options.
+type Method = (Sampler, f64, Vec<(String, Value)>);
+
 /// Every method, also with the options that make it remember more.
-fn methods() -> Vec<(Sampler, f64, Vec<(String, Value)>)> {
+fn methods() -> Vec<Method> {
     let option = |key: &str, value: Value| vec![(key.to_string(), value)];
     let mut methods: Vec<_> = Sampler::ALL.into_iter().map(|kind| (kind, 0.0, Vec::new())).collect();
     methods.extend([
