@@ -3,8 +3,8 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::backend::forced::plainly;
 use crate::finite_difference::pseudo_random;
-use crate::plain::plainly;
 use crate::{
     AdamW, AdamWState, Attention, AttentionAxis, Convolution, ConvolutionWeights, Error, GroupNorm, Precision, Result, Rope,
     Tape, Var, adamw_ema, add, add_assign, attention, concat, convolution, convolution_over_frames, cross_attention, embedding,
@@ -215,7 +215,7 @@ pub const OPERATIONS: &[Operation] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instruction_set::tests::with_each;
+    use crate::backend::cpu::instruction_set::tests::with_each;
 
     #[test]
     fn the_kernels_pass_and_the_list_names_each_once() -> Result<()> {
@@ -242,7 +242,7 @@ mod tests {
         let wrong = Operation {
             run: |tape, v| {
                 let y = silu(tape, &v[0])?;
-                if crate::plain::is_forced() { add(tape, &y, &y) } else { Ok(y) }
+                if crate::backend::forced::is_forced() { add(tape, &y, &y) } else { Ok(y) }
             },
             ..recorded("wrong", &[&[3, 5]], |_, v| Ok(v[0].clone()))
         };
@@ -265,7 +265,7 @@ mod tests {
             Ok(y.tensor().flatten_all()?.to_vec1()?)
         };
         assert_ne!(run()?, plainly(run)?);
-        assert!(!crate::plain::is_forced());
+        assert!(!crate::backend::forced::is_forced());
         Ok(())
     }
 }

@@ -1,0 +1,20 @@
+//! The plain formulation.
+
+use candle_core::{Result, Tensor};
+
+/// `[…, d]` as `[g, rows, d]`.
+fn grouped(x: &Tensor, gate: &Tensor) -> Result<Tensor> {
+    let (groups, d) = gate.dims2()?;
+    x.reshape((groups, x.elem_count() / groups / d, d))
+}
+
+pub(crate) fn forward(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
+    grouped(x, gate)?.add(&grouped(y, gate)?.broadcast_mul(&gate.unsqueeze(1)?)?)?.reshape(x.dims())
+}
+
+/// The gradients of `gate` and `y`; that of `x` is `gradient` itself.
+pub(crate) fn backward(gate: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<(Tensor, Tensor)> {
+    let gradient_rows = grouped(gradient, gate)?;
+    let gate_gradient = (&gradient_rows * grouped(y, gate)?)?.sum(1)?;
+    Ok((gate_gradient, gradient_rows.broadcast_mul(&gate.unsqueeze(1)?)?.reshape(y.dims())?))
+}

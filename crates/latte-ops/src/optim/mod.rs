@@ -1,0 +1,3 @@
+//! What changes weights.
+
+pub(crate) mod adamw_ema;
