@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 ///
 /// ```
 /// #[global_allocator]
-/// static ALLOCATOR: latte_ops::Recycling = latte_ops::Recycling::new();
+/// static ALLOCATOR: latte_ops::CachingAllocator = latte_ops::CachingAllocator::new();
 /// # fn main() {
 /// #     let first = vec![1f32; 1 << 20];
 /// #     let address = first.as_ptr();
@@ -27,7 +27,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Blocks of at least 256 KiB are rounded up to the next eighth of a power of two. Blocks in use and idle ones together never
 /// take more than a quarter above the most that was in use at once.
 #[derive(Debug)]
-pub struct Recycling {
+pub struct CachingAllocator {
     idle: [Mutex<Stack>; CLASSES],
     idle_bytes: AtomicUsize,
     used_bytes: AtomicUsize,
@@ -57,7 +57,7 @@ struct Stack {
 // SAFETY: the stack owns the blocks that it holds; nothing else refers to them.
 unsafe impl Send for Stack {}
 
-impl Recycling {
+impl CachingAllocator {
     /// Without any idle blocks.
     pub const fn new() -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Recycling {
         }
     }
 
-    /// Forgets what came before: gives idle blocks back to the system, so that [`Recycling::most_held`] and the idle blocks
+    /// Forgets what came before: gives idle blocks back to the system, so that [`CachingAllocator::most_held`] and the idle blocks
     /// from here on are those of a program that begins here, with the blocks that are in use now.
     pub fn forget(&self) {
         self.release(usize::MAX);
@@ -78,13 +78,13 @@ impl Recycling {
         self.most_held_bytes.store(used, Ordering::Relaxed);
     }
 
-    /// The most bytes that large blocks, in use and idle, took at once since the beginning or [`Recycling::forget`]. Smaller
+    /// The most bytes that large blocks, in use and idle, took at once since the beginning or [`CachingAllocator::forget`]. Smaller
     /// ones are not counted.
     pub fn most_held(&self) -> usize {
         self.most_held_bytes.load(Ordering::Relaxed)
     }
 
-    /// As [`Recycling::most_held`], of blocks in use alone: what the work itself needs, whatever is kept for later.
+    /// As [`CachingAllocator::most_held`], of blocks in use alone: what the work itself needs, whatever is kept for later.
     pub fn most_used(&self) -> usize {
         self.most_used_bytes.load(Ordering::Relaxed)
     }
@@ -205,7 +205,7 @@ impl Recycling {
     }
 }
 
-impl Default for Recycling {
+impl Default for CachingAllocator {
     fn default() -> Self {
         Self::new()
     }
@@ -214,7 +214,7 @@ impl Default for Recycling {
 // SAFETY: small blocks are the system allocator's. A large one has the size and alignment of its class, which are at least
 // those of the layout; the class follows from the layout alone, so that a block goes back to the class that it came from; a
 // block is either in use or on one stack, never both. Nothing here allocates or panics: classes lie below CLASSES.
-unsafe impl GlobalAlloc for Recycling {
+unsafe impl GlobalAlloc for CachingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match Self::class(layout) {
             Some(class) => self.hand_out(class, false),
@@ -278,23 +278,23 @@ mod tests {
 
     #[test]
     fn classes_hold_what_they_are_for() {
-        assert_eq!(Recycling::class(layout(SMALLEST - 1)), None);
+        assert_eq!(CachingAllocator::class(layout(SMALLEST - 1)), None);
         let mut last = 0;
         for size in (SMALLEST..40 << 20).step_by(77_777) {
-            let class = Recycling::class(layout(size)).unwrap_or(usize::MAX);
-            let block = Recycling::block(class).size();
+            let class = CachingAllocator::class(layout(size)).unwrap_or(usize::MAX);
+            let block = CachingAllocator::block(class).size();
             assert!(block >= size && block - size <= size / STEPS + 1, "{size} in {block}");
             assert!(class >= last && class - last <= STEPS, "{size}");
             last = class;
         }
-        assert_eq!(Recycling::class(layout(SMALLEST)), Some(0));
-        assert_eq!(Recycling::block(0).size(), SMALLEST);
-        assert_eq!(Recycling::class(layout(1 << 40)), None);
+        assert_eq!(CachingAllocator::class(layout(SMALLEST)), Some(0));
+        assert_eq!(CachingAllocator::block(0).size(), SMALLEST);
+        assert_eq!(CachingAllocator::class(layout(1 << 40)), None);
     }
 
     #[test]
     fn blocks_come_back_clean_where_zeros_are_asked_for() {
-        let allocator = Recycling::new();
+        let allocator = CachingAllocator::new();
         let layout = layout(3 << 20);
         // SAFETY: each block is used with its layout and freed once.
         unsafe {
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn growing_keeps_the_values_across_all_kinds_of_blocks() {
-        let allocator = Recycling::new();
+        let allocator = CachingAllocator::new();
         let sizes = [1000, 300_000, 301_000, 5_000_000, 700_000, 10];
         // SAFETY: as above.
         unsafe {
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_was_held_at_most_is_known_and_can_be_forgotten() {
-        let allocator = Recycling::new();
+        let allocator = CachingAllocator::new();
         let (small, large) = (layout(1 << 20), layout(8 << 20));
         // SAFETY: as above.
         unsafe {
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn idle_blocks_do_not_pile_up() {
-        let allocator = Recycling::new();
+        let allocator = CachingAllocator::new();
         // Work of one size after the other: never more than one block is in use.
         for size in (1..20).map(|i| i * (30 << 20)) {
             // SAFETY: as above.

@@ -1,6 +1,6 @@
 //! The operations of latent diffusion transformers, each with a forward and a backward function, and the tape that joins them.
 //!
-//! Every operation is a folder: `mod.rs` is the function that models call, `reference.rs` the plain formulation in tensor
+//! Every operation is a folder: `mod.rs` is the function that models call, `reference.rs` the reference formulation in tensor
 //! operations, and `cpu.rs`, where there is one, faster kernels that are tested against it. This is the only crate that may hold device features or `unsafe`.
 //!
 //! Shape letters: `b` batch, `f` frames, `n` tokens per frame, `d` hidden size, `k` head size, `g` groups that share one
@@ -37,22 +37,22 @@ mod precision;
 pub mod selftest;
 mod tape;
 
-pub use allocator::Recycling;
+pub use allocator::CachingAllocator;
 pub use backend::cpu::instruction_set::{InstructionSet, VARIABLE as INSTRUCTION_SET_VARIABLE};
-pub use backend::cpu::packed_weight_cache::PackedWeights;
+pub use backend::cpu::packed_weight_cache::PackedWeightCache;
 pub use backend::cpu::slices::{add_assign, global_norm};
-pub use backend::forced::use_plain_formulation;
+pub use backend::forced::use_reference;
 pub use device::{BUILT_WITH_CUDA, DeviceChoice};
 pub use error::{Error, Result};
 pub use ops::attention::{Attention, AttentionAxis, attention};
-pub use ops::conv3d::{Branch, Convolution3d, Padding, Pool, Window, convolution_3d, pool_3d, side_by_side};
+pub use ops::conv3d::{Branch, Conv3d, Padding, Pool, Window, conv3d, pool3d, side_by_side};
 pub use ops::convolution::{Convolution, ConvolutionWeights, convolution, convolution_over_frames, recorded_convolution};
 pub use ops::cross_attention::cross_attention;
 pub use ops::embedding::embedding;
 pub use ops::gated_residual::gated_residual;
 pub use ops::group_norm::{GroupNorm, GroupSums, Normalisation, recorded_group_norm};
 pub use ops::layer_norm::layer_norm;
-pub use ops::linear::{linear, linear_for_products, linear_gated, linear_gelu};
+pub use ops::linear::{linear, linear_gated, linear_gelu, linear_low_precision};
 pub use ops::modulated_layer_norm::modulated_layer_norm;
 pub use ops::movement::{add, concat, mean_axis, narrow, permute, repeat_rows, reshape};
 pub use ops::rope::Rope;

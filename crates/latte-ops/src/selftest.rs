@@ -1,9 +1,9 @@
-//! Every operation on a device against its plain formulation on the CPU, on random inputs, forward and backward: whether this
+//! Every operation on a device against its reference formulation on the CPU, on random inputs, forward and backward: whether this
 //! build of the program can be trusted on this machine.
 
 use candle_core::{Device, Tensor};
 
-use crate::backend::forced::plainly;
+use crate::backend::forced::by_reference;
 use crate::finite_difference::pseudo_random;
 use crate::{
     AdamW, AdamWState, Attention, AttentionAxis, Convolution, ConvolutionWeights, Error, GroupNorm, Precision, Result, Rope,
@@ -12,19 +12,19 @@ use crate::{
     repeat_rows, reshape, silu, single_head_attention,
 };
 
-/// How far one result of an operation may be from the plain formulation's, in f32: sums are added up in another order.
+/// How far one result of an operation may be from the reference formulation's, in f32: sums are added up in another order.
 const FORWARD: f64 = 2e-5;
 /// The same for gradients, which are sums of more terms.
 const GRADIENT: f64 = 1e-4;
 /// With operands of 8 bits: where one falls on the other side of a tie, it moves by 1/256 of itself.
 const BF16: f64 = 2e-2;
 
-/// How far one result is from the plain formulation's.
+/// How far one result is from the reference formulation's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OperationCheck {
     /// What was compared: `value`, or `gradient` and which input's.
     pub what: String,
-    /// Largest absolute difference ÷ largest absolute value of the plain formulation; infinite if shapes differ or a value is
+    /// Largest absolute difference ÷ largest absolute value of the reference formulation; infinite if shapes differ or a value is
     /// no number.
     pub error: f64,
     /// The largest error that passes.
@@ -43,7 +43,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Runs the operation on `device`, and its plain formulation on the CPU.
+    /// Runs the operation on `device`, and its reference formulation on the CPU.
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Operation {
     pub fn check(&self, device: &Device) -> Result<Vec<OperationCheck>> {
         let inputs: Vec<Tensor> =
             self.inputs.iter().zip(1..).map(|(dims, seed)| pseudo_random(dims, seed)).collect::<Result<_>>()?;
-        let expected = plainly(|| self.results(&inputs, &Device::Cpu))?;
+        let expected = by_reference(|| self.results(&inputs, &Device::Cpu))?;
         let ours = self.results(&inputs, device)?;
         let check = |i: usize, (ours, expected): (&Tensor, &Tensor)| {
             let what = if i == 0 { "value".to_string() } else { format!("gradient {i}") };
@@ -237,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_differs_from_the_plain_formulation_is_noticed() -> Result<()> {
-        // Of the plain formulation twice the value, as a wrong kernel might have it.
+    fn a_kernel_that_differs_from_the_reference_is_noticed() -> Result<()> {
+        // Of the reference formulation twice the value, as a wrong kernel might have it.
         let wrong = Operation {
             run: |tape, v| {
                 let y = silu(tape, &v[0])?;
@@ -255,8 +255,8 @@ mod tests {
     }
 
     #[test]
-    fn plain_formulations_agree_with_kernels_where_both_are_chosen_by_hand() -> Result<()> {
-        // The kernels are not what `plainly` runs: some operations differ in their last bits.
+    fn reference_formulations_agree_with_kernels_where_both_are_chosen_by_hand() -> Result<()> {
+        // The kernels are not what `by_reference` runs: some operations differ in their last bits.
         let x = pseudo_random(&[64, 300], 1)?;
         let weight = pseudo_random(&[100, 300], 2)?;
         let run = || -> Result<Vec<f32>> {
@@ -264,7 +264,7 @@ mod tests {
             let y = linear_gelu(&tape, &tape.constant(x.clone()), &tape.constant(weight.clone()), None)?;
             Ok(y.tensor().flatten_all()?.to_vec1()?)
         };
-        assert_ne!(run()?, plainly(run)?);
+        assert_ne!(run()?, by_reference(run)?);
         assert!(!crate::backend::forced::is_forced());
         Ok(())
     }

@@ -8,7 +8,7 @@
 use candle_core::{Tensor, Var};
 use latte::diffusion::Diffusion;
 use latte::model::{Input, Latte};
-use latte_ops::{PackedWeights, Parameters, Precision, Tape, add_assign, global_norm};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, add_assign, global_norm};
 
 use crate::config::{OptimizerConfig, Recompute};
 use crate::error::{Error, Result};
@@ -88,7 +88,7 @@ impl Stepper {
         let mut sum: Option<Parameters> = None;
         let mut terms = Terms::default();
         // Weights stand still during a step: with several passes each is packed once for all.
-        let packed = (batches.len() > 1).then(PackedWeights::new);
+        let packed = (batches.len() > 1).then(PackedWeightCache::new);
         for batch in batches {
             let gradients = self.pass(weights, packed.as_ref(), batch, clips, &mut terms)?;
             sum = Some(match sum {
@@ -114,7 +114,7 @@ impl Stepper {
     fn pass(
         &self,
         weights: &Parameters,
-        packed: Option<&PackedWeights>,
+        packed: Option<&PackedWeightCache>,
         batch: &MicroBatch,
         clips: usize,
         terms: &mut Terms,
@@ -125,7 +125,7 @@ impl Stepper {
         let x_t = self.diffusion.q_sample(&latents, timesteps, &noise)?; // [b, f + num_images, c, h, w]
         let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute == Recompute::Block);
         let tape = match packed {
-            Some(packed) => tape.with_packed_weights(packed),
+            Some(packed) => tape.with_packed_weight_cache(packed),
             None => tape,
         };
         let times: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();

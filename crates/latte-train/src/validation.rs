@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use latte::diffusion::{Diffusion, TimestepSpacing};
 use latte::model::{Input, Latte};
 use latte::noise::TorchRng;
-use latte_ops::{PackedWeights, Parameters, Precision, Tape};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use crate::config::{TrainConfig, ValidationConfig};
 use crate::draw::LatentDraw;
@@ -86,7 +86,7 @@ impl Validation {
         let rng = TorchRng::new(self.config.seed).fork(NOISE_STREAM);
         let cases: Vec<(usize, usize)> =
             (0..clips.len()).flat_map(|clip| (0..self.timesteps.len()).map(move |bin| (clip, bin))).collect();
-        let packed = PackedWeights::new();
+        let packed = PackedWeightCache::new();
         let (mut loss, mut mse, mut vb) = (Mean::default(), Mean::default(), Mean::default());
         for (number, batch) in cases.chunks(self.batch_size).enumerate() {
             observer.validating(number * self.batch_size, cases.len());
@@ -99,7 +99,7 @@ impl Validation {
             let x_t = self.diffusion.q_sample(&latents, &steps, &noise)?; // [b, f, c, h, w]
             let labels: Option<Vec<u32>> = batch.iter().map(|&(clip, _)| clips[clip].1).collect();
             let times: Vec<f64> = steps.iter().map(|&t| t as f64).collect();
-            let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&packed);
+            let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&packed);
             let input = Input { labels: labels.as_deref(), ..Input::new(&x_t, &times) };
             let prediction = model.forward(&tape, weights, &input)?; // [b, f, c or 2c, h, w]
             let terms = self.diffusion.loss(prediction.tensor(), &latents, &noise, &x_t, &steps)?;

@@ -1,4 +1,4 @@
-//! Whether kernels are passed over, so that plain formulations do all work: what tensors outside the CPU always get, tried out on
+//! Whether kernels are passed over, so that reference formulations do all work: what tensors outside the CPU always get, tried out on
 //! the CPU.
 
 use std::cell::Cell;
@@ -12,7 +12,7 @@ thread_local! {
 
 /// Passes over the CPU kernels from now on, in all threads: every operation takes the way that it takes on another device. For
 /// checks; it is slow.
-pub fn use_plain_formulation() {
+pub fn use_reference() {
     EVERYWHERE.store(true, Ordering::Relaxed);
 }
 
@@ -21,9 +21,9 @@ pub(crate) fn is_forced() -> bool {
     EVERYWHERE.load(Ordering::Relaxed) || HERE.get()
 }
 
-/// Runs `f` with the kernels passed over in this thread. The choice between kernel and plain formulation is always made in the
+/// Runs `f` with the kernels passed over in this thread. The choice between kernel and reference formulation is always made in the
 /// thread that calls the operation.
-pub(crate) fn plainly<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn by_reference<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {

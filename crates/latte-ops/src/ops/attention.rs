@@ -31,7 +31,7 @@ pub struct Attention<'r> {
     pub rope: Option<&'r Rope>,
 }
 
-/// `softmax(q·kᵀ/√k)·v` for each head and sequence, without a mask, for products to read (see [`crate::linear_for_products`]).
+/// `softmax(q·kᵀ/√k)·v` for each head and sequence, without a mask, for products to read (see [`crate::linear_low_precision`]).
 ///
 /// The axis is an argument so that the caller need not permute tokens: everything else in a block works on single tokens.
 ///
@@ -132,7 +132,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn cpu_kernels_agree_with_the_plain_formulation(
+        fn cpu_kernels_agree_with_the_reference(
             (b, f, n) in (1usize..3, 1usize..7, 1usize..40),
             (num_heads, half_size) in (1usize..4, 1usize..13),
             (temporal, rotates, bf16) in (any::<bool>(), any::<bool>(), any::<bool>()),

@@ -11,7 +11,7 @@ use crate::backend::cpu::slices::{Values, is_cpu_f32};
 use crate::{Error, Precision, Result, Tape, Var};
 
 /// `softmax(q·kᵀ/√k + bias)·v` for each head, where keys and values come from elsewhere (`kv`) and are shared by all queries
-/// of a clip. The result is for products to read (see [`crate::linear_for_products`]).
+/// of a clip. The result is for products to read (see [`crate::linear_low_precision`]).
 ///
 /// # Shapes
 ///
@@ -248,7 +248,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn cpu_kernels_agree_with_the_plain_formulation(
+        fn cpu_kernels_agree_with_the_reference(
             (b, queries, keys) in (1usize..3, 1usize..260, 1usize..90),
             (num_heads, head_size) in (1usize..4, 1usize..27),
             (masked, transposed, bf16) in (any::<bool>(), any::<bool>(), any::<bool>()),

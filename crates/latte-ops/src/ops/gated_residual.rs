@@ -59,7 +59,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn cpu_kernels_agree_with_the_plain_formulation(
+        fn cpu_kernels_agree_with_the_reference(
             (groups, rows, many, d) in (1usize..5, 1usize..60, 0usize..4, 1usize..140),
             transposed in any::<bool>(),
             seed in any::<u64>(),

@@ -11,7 +11,7 @@ use crate::backend::cpu::slices::is_cpu_f32;
 use crate::backend::{cpu::linear as cpu, reference::linear as reference};
 use crate::ops::modulated_layer_norm::check_groups;
 use crate::tape::Target;
-use crate::{Error, Gradients, PackedWeights, Precision, Result, Tape, Var, gated_residual};
+use crate::{Error, Gradients, PackedWeightCache, Precision, Result, Tape, Var, gated_residual};
 
 /// `x · weightᵀ + bias`.
 ///
@@ -39,16 +39,16 @@ pub fn linear(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Res
 /// # Errors
 ///
 /// If the shapes do not fit.
-pub fn linear_for_products(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
+pub fn linear_low_precision(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result<Var> {
     if !keeps_pairs(tape) || !is_cpu(tape, x, weight, bias) {
         return linear(tape, x, weight, bias);
     }
-    check_shapes("linear_for_products", x, weight, bias)?;
+    check_shapes("linear_low_precision", x, weight, bias)?;
     let y = cpu::forward(x.tensor(), &*packed(tape, weight)?, bias.map(Var::tensor), weight.dims()[0], true)?;
     Ok(tape.constant(y))
 }
 
-/// `gelu(x · weightᵀ + bias)` with the tanh approximation of GELU, for products to read (see [`linear_for_products`]).
+/// `gelu(x · weightᵀ + bias)` with the tanh approximation of GELU, for products to read (see [`linear_low_precision`]).
 ///
 /// # Shapes
 ///
@@ -123,7 +123,7 @@ fn forward(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Result
 /// What the backward pass of a linear layer needs.
 struct Layer {
     precision: Precision,
-    packed_weights: Option<PackedWeights>,
+    packed_weights: Option<PackedWeightCache>,
     x: Var,
     weight: Var,
     bias: Option<Target>,
@@ -239,7 +239,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn cpu_kernels_agree_with_the_plain_formulation(
+        fn cpu_kernels_agree_with_the_reference(
             // Rows and widths that fit no vector, and now and then more than one piece of parallel work.
             (groups, rows, many) in (1usize..4, 1usize..60, 0usize..4),
             (input, out) in (1usize..70, 1usize..140),
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn gelu_is_right_far_from_zero() -> Result<()> {
-        // The plain formulation loses digits where its tanh is close to −1.
+        // The reference formulation loses digits where its tanh is close to −1.
         let x = (pseudo_random(&[300, 131], 1)? * 9.0)?;
         let (one, gradient) = (Tensor::eye(131, DType::F32, &Device::Cpu)?, pseudo_random(&[300, 131], 4)?);
         for result in with_each(|_| -> Result<()> {
@@ -323,9 +323,9 @@ mod tests {
     fn packed_weights_are_used_again() -> Result<()> {
         undisturbed(|| {
             let (x, weight) = (pseudo_random(&[5, 7], 1)?, pseudo_random(&[3, 7], 2)?);
-            let packed = PackedWeights::new();
+            let packed = PackedWeightCache::new();
             let run = || -> Result<Vec<f32>> {
-                let tape = Tape::inference().with_packed_weights(&packed);
+                let tape = Tape::inference().with_packed_weight_cache(&packed);
                 let y = linear(&tape, &tape.constant(x.clone()), &tape.parameter("w", &weight), None)?;
                 // What is no parameter is another tensor each time, so it is not kept.
                 linear(&tape, &tape.constant(x.clone()), &tape.constant(weight.copy()?), None)?;

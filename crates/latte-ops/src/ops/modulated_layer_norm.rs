@@ -6,7 +6,7 @@ use crate::backend::{cpu::modulated_layer_norm as cpu, reference::modulated_laye
 use crate::{Error, Result, Tape, Var};
 
 /// `norm(x) · (1 + scale) + shift` over the last axis, where `norm` has no parameters of its own (adaLN, §3.3 of DiT), for products
-/// to read (see [`crate::linear_for_products`]).
+/// to read (see [`crate::linear_low_precision`]).
 ///
 /// # Shapes
 ///
@@ -74,7 +74,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn cpu_kernels_agree_with_the_plain_formulation(
+        fn cpu_kernels_agree_with_the_reference(
             (groups, rows, many, d) in (1usize..5, 1usize..60, 0usize..4, 2usize..140),
             transposed in any::<bool>(),
             seed in any::<u64>(),

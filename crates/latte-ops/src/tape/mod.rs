@@ -13,7 +13,7 @@ use std::rc::Rc;
 use candle_core::Tensor;
 
 use crate::backend::cpu::slices::{add_assign, is_cpu_f32};
-use crate::{Error, PackedWeights, Precision, Result};
+use crate::{Error, PackedWeightCache, Precision, Result};
 
 /// A value on a tape: a tensor, and where its gradient goes.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ pub struct Tape<'a> {
     recording: bool,
     precision: Precision,
     recompute: bool,
-    packed_weights: Option<PackedWeights>,
+    packed_weights: Option<PackedWeightCache>,
 }
 
 impl fmt::Debug for Tape<'_> {
@@ -107,12 +107,12 @@ impl<'a> Tape<'a> {
 
     /// The same tape with weights that are packed once for all passes that share `packed`.
     #[must_use]
-    pub fn with_packed_weights(self, packed: &PackedWeights) -> Self {
+    pub fn with_packed_weight_cache(self, packed: &PackedWeightCache) -> Self {
         Self { packed_weights: Some(packed.clone()), ..self }
     }
 
     /// Where packed weights are kept, if they are.
-    pub(crate) fn packed_weights(&self) -> Option<&PackedWeights> {
+    pub(crate) fn packed_weights(&self) -> Option<&PackedWeightCache> {
         self.packed_weights.as_ref()
     }
 

@@ -196,7 +196,7 @@ impl Block<'_> {
         if self.rope.is_some() {
             return self.weights.linear(tape, &layer, y);
         }
-        self.weights.linear_for_products(tape, &layer, y)
+        self.weights.linear_low_precision(tape, &layer, y)
     }
 
     /// Half of the heads within frames, half across them. The temporal half of images is 0: they have no time.

@@ -31,7 +31,7 @@ pub mod t2v;
 mod work;
 
 use candle_core::Tensor;
-use latte_ops::{Parameters, Rope, Tape, Var, linear, linear_for_products};
+use latte_ops::{Parameters, Rope, Tape, Var, linear, linear_low_precision};
 
 pub use config::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
 pub use denoiser::LatteDenoiser;
@@ -108,10 +108,10 @@ impl Weights<'_> {
     }
 
     /// [`linear`](Self::linear), for a result that nothing but products reads.
-    pub(crate) fn linear_for_products(self, tape: &Tape<'_>, name: &str, x: &Var) -> Result<Var> {
+    pub(crate) fn linear_low_precision(self, tape: &Tape<'_>, name: &str, x: &Var) -> Result<Var> {
         let weight = self.get(tape, &format!("{name}.weight"))?;
         let bias = self.get(tape, &format!("{name}.bias"))?;
-        Ok(linear_for_products(tape, x, &weight, Some(&bias))?)
+        Ok(linear_low_precision(tape, x, &weight, Some(&bias))?)
     }
 }
 

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use latte::model::{Input, Latte, LatteConfig};
 use latte::noise::TorchRng;
-use latte_ops::{AdamW, AdamWState, PackedWeights, Parameters, Precision, Tape, adamw_ema};
+use latte_ops::{AdamW, AdamWState, PackedWeightCache, Parameters, Precision, Tape, adamw_ema};
 
 use super::{Case, DOWNSAMPLE, Mode, Work};
 
@@ -23,7 +23,7 @@ pub(super) fn case(
     let work = ClassModel {
         mode,
         parameters: model.init(&mut rng)?.to_device(device)?,
-        packed: PackedWeights::new(),
+        packed: PackedWeightCache::new(),
         precision,
         x: rng.randn(shape)?.to_device(device)?,      // [b, f, c, h, w]
         target: rng.randn(shape)?.to_device(device)?, // [b, f, c, h, w]
@@ -44,7 +44,7 @@ struct ClassModel {
     precision: Precision,
     parameters: Parameters,
     /// As in sampling, weights are packed once for all forward passes.
-    packed: PackedWeights,
+    packed: PackedWeightCache,
     x: Tensor,
     target: Tensor,
     timesteps: Vec<f64>,
@@ -56,7 +56,7 @@ struct ClassModel {
 
 impl ClassModel {
     fn forward(&mut self) -> anyhow::Result<()> {
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed);
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed);
         self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &self.timesteps))?;
         Ok(())
     }

@@ -6,7 +6,7 @@
 mod tests;
 
 use candle_core::{Device, Tensor};
-use latte_ops::{Convolution3d, Padding, Pool, Window, convolution_3d, pool_3d};
+use latte_ops::{Conv3d, Padding, Pool, Window, conv3d, pool3d};
 use latte_weights::{TensorSource, expect_tensor};
 
 use super::layers::{dense, of_volumes};
@@ -59,8 +59,8 @@ pub struct C3d {
     preparation: Preparation,
     /// `[16, 112, 112, 3]`, in the order in which the network takes channels.
     mean: Tensor,
-    convolutions: Vec<Convolution3d>,
-    products: Vec<Convolution3d>,
+    convolutions: Vec<Conv3d>,
+    products: Vec<Conv3d>,
 }
 
 impl C3d {
@@ -77,7 +77,7 @@ impl C3d {
         let mut convolutions = Vec::new();
         for (name, input, output, _) in CONVOLUTIONS {
             let [weight, bias] = read(name, &[output, input, 3, 3, 3])?;
-            convolutions.push(Convolution3d::new(&weight, &bias, [1; 3], Padding::Same, true)?);
+            convolutions.push(Conv3d::new(&weight, &bias, [1; 3], Padding::Same, true)?);
         }
         let mut products = Vec::new();
         for (name, input, output) in PRODUCTS {
@@ -85,7 +85,7 @@ impl C3d {
             products.push(if name == "fc6" {
                 // It takes channels before places, as a convolution over all places does.
                 let weight = weight.reshape((output, 512, 1, 4, 4))?;
-                Convolution3d::new(&of_volumes(&weight)?, &bias, [1; 3], Padding::NONE, true)?
+                Conv3d::new(&of_volumes(&weight)?, &bias, [1; 3], Padding::NONE, true)?
             } else {
                 dense(&weight, &bias, name != "fc8")?
             });
@@ -99,18 +99,18 @@ impl C3d {
         let swapped = x.index_select(&Tensor::new(&[2u32, 1, 0], &Device::Cpu)?, 4)?;
         let mut x = swapped.broadcast_sub(&self.mean)?;
         for (convolution, (name, .., halved)) in self.convolutions.iter().zip(CONVOLUTIONS) {
-            x = convolution_3d(&x, convolution)?;
+            x = conv3d(&x, convolution)?;
             if halved {
                 // The first leaves the frames alone; the last goes over the border of its 7 rows and columns.
                 let frames = if name == "conv1a" { 1 } else { 2 };
                 let behind = usize::from(name == "conv5b");
                 let padding = Padding::Around([[0, 0], [0, behind], [0, behind]]);
                 let size = [frames, 2, 2];
-                x = pool_3d(&x, Pool::Max, Window { size, stride: size, padding })?;
+                x = pool3d(&x, Pool::Max, Window { size, stride: size, padding })?;
             }
         }
         for product in &self.products {
-            x = convolution_3d(&x, product)?;
+            x = conv3d(&x, product)?;
         }
         Ok(x.flatten_from(1)?)
     }

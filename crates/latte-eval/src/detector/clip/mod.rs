@@ -8,7 +8,7 @@ mod tower;
 use std::path::{Path, PathBuf};
 
 use candle_core::{D, Device, IndexOp, Tensor};
-use latte_ops::{Convolution3d, Padding, convolution_3d};
+use latte_ops::{Conv3d, Padding, conv3d};
 use latte_weights::{TensorSource, expect_tensor, read_json};
 use serde_json::Value;
 
@@ -105,13 +105,13 @@ pub struct Clip {
 
 #[derive(Debug)]
 struct Vision {
-    patches: Convolution3d,
+    patches: Conv3d,
     class: Tensor,
     positions: Tensor,
     before: Norm,
     tower: Tower,
     after: Norm,
-    projection: Convolution3d,
+    projection: Conv3d,
 }
 
 #[derive(Debug)]
@@ -120,7 +120,7 @@ struct Text {
     positions: Tensor,
     tower: Tower,
     after: Norm,
-    projection: Convolution3d,
+    projection: Conv3d,
 }
 
 impl Clip {
@@ -131,13 +131,13 @@ impl Clip {
     /// If a tensor is missing or has another shape, or the list is damaged.
     pub(super) fn new(source: &dyn TensorSource, identity: Identity, preparation: Preparation) -> Result<Self> {
         let get = |name: &str, shape: &[usize]| expect_tensor(source, name, shape);
-        let without_bias = |name: &str, shape: &[usize]| -> Result<Convolution3d> {
+        let without_bias = |name: &str, shape: &[usize]| -> Result<Conv3d> {
             dense(&get(name, shape)?, &Tensor::zeros(shape[0], candle_core::DType::F32, &Device::Cpu)?, false)
         };
         let weight = get("vision_model.embeddings.patch_embedding.weight", &[VISION_WIDTH, 3, PATCH, PATCH])?;
         let zeros = Tensor::zeros(VISION_WIDTH, candle_core::DType::F32, &Device::Cpu)?;
         let vision = Vision {
-            patches: Convolution3d::new(&of_volumes(&weight)?, &zeros, [1, PATCH, PATCH], Padding::NONE, false)?,
+            patches: Conv3d::new(&of_volumes(&weight)?, &zeros, [1, PATCH, PATCH], Padding::NONE, false)?,
             class: get("vision_model.embeddings.class_embedding", &[VISION_WIDTH])?,
             positions: get("vision_model.embeddings.position_embedding.weight", &[IMAGE_TOKENS, VISION_WIDTH])?,
             before: Norm::new(source, "vision_model.pre_layrnorm", VISION_WIDTH)?,
@@ -197,7 +197,7 @@ impl Vision {
     /// `[n, 512]`, each of length 1, of `x` `[n, 1, 224, 224, 3]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let n = x.dim(0)?;
-        let patches = convolution_3d(x, &self.patches)?.reshape((n, IMAGE_TOKENS - 1, VISION_WIDTH))?;
+        let patches = conv3d(x, &self.patches)?.reshape((n, IMAGE_TOKENS - 1, VISION_WIDTH))?;
         let class = self.class.reshape((1, 1, VISION_WIDTH))?.broadcast_as((n, 1, VISION_WIDTH))?;
         let x = Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&self.positions)?; // [n, 50, 768]
         let x = self.tower.forward(&self.before.forward(&x)?)?;
@@ -221,7 +221,7 @@ impl Text {
 }
 
 /// `x` `[n, d]` in the joint space, of length 1.
-fn direction(x: &Tensor, projection: &Convolution3d) -> Result<Tensor> {
+fn direction(x: &Tensor, projection: &Conv3d) -> Result<Tensor> {
     let y = tower::product(x, projection)?;
     Ok(y.broadcast_div(&y.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?)
 }

@@ -1,7 +1,7 @@
 //! A stack of transformer layers: norm, attention, norm, two products with a sigmoid of its own kind between them.
 
 use candle_core::{D, DType, Device, Tensor};
-use latte_ops::{Convolution3d, Tape, convolution_3d, layer_norm};
+use latte_ops::{Conv3d, Tape, conv3d, layer_norm};
 use latte_weights::{TensorSource, expect_tensor};
 
 use super::super::layers::dense;
@@ -78,9 +78,9 @@ pub(super) struct Tower {
 struct Layer {
     norms: [Norm; 2],
     /// Queries, keys and values at once.
-    qkv: Convolution3d,
-    out: Convolution3d,
-    mlp: [Convolution3d; 2],
+    qkv: Conv3d,
+    out: Conv3d,
+    mlp: [Conv3d; 2],
 }
 
 impl Tower {
@@ -93,7 +93,7 @@ impl Tower {
                 Ok([weight, expect_tensor(source, &format!("{name}.{product}.bias"), &[output * width])?])
             };
             let [[q, q_bias], [k, k_bias], [v, v_bias]] = [product(0)?, product(1)?, product(2)?];
-            let packed = |index: usize| -> Result<Convolution3d> {
+            let packed = |index: usize| -> Result<Conv3d> {
                 let [weight, bias] = product(index)?;
                 dense(&weight, &bias, false)
             };
@@ -142,11 +142,11 @@ impl Tower {
 }
 
 /// The product of every row of `x` `[…, d]`.
-pub(super) fn product(x: &Tensor, weights: &Convolution3d) -> Result<Tensor> {
+pub(super) fn product(x: &Tensor, weights: &Conv3d) -> Result<Tensor> {
     let mut shape = x.dims().to_vec();
     let Some(width) = shape.pop() else { return Ok(Tensor::zeros(0, DType::F32, &Device::Cpu)?) };
     let rows = x.elem_count() / width.max(1);
-    let y = convolution_3d(&x.reshape((rows, 1, 1, 1, width))?, weights)?;
+    let y = conv3d(&x.reshape((rows, 1, 1, 1, width))?, weights)?;
     shape.push(weights.output_channels());
     Ok(y.reshape(shape)?)
 }

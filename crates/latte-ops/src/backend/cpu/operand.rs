@@ -96,8 +96,8 @@ mod tests {
     use crate::backend::cpu::instruction_set::tests::with_each;
     use crate::finite_difference::pseudo_random;
     use crate::{
-        Attention, AttentionAxis, InstructionSet, Rope, attention, cross_attention, linear, linear_for_products, linear_gated,
-        linear_gelu, modulated_layer_norm,
+        Attention, AttentionAxis, InstructionSet, Rope, attention, cross_attention, linear, linear_gated, linear_gelu,
+        linear_low_precision, modulated_layer_norm,
     };
 
     /// One block of all that makes or reads operands, on `tape`; gives the output and whether operands were kept as pairs.
@@ -116,11 +116,11 @@ mod tests {
         let kind = Attention { axis, num_heads: heads, heads: 0..heads, rope };
         let y = modulated_layer_norm(tape, &x, &shift, &scale, 1e-6)?;
         let (weight, bias) = (random(&[3 * d, d], 5)?, random(&[3 * d], 6)?);
-        let layer = if rope.is_some() { linear } else { linear_for_products };
+        let layer = if rope.is_some() { linear } else { linear_low_precision };
         let y = attention(tape, &layer(tape, &y, &weight, Some(&bias))?, &kind)?;
         let x = linear_gated(tape, &y, &random(&[d, d], 7)?, None, &x, &gate)?;
-        let q = linear_for_products(tape, &x, &random(&[d, d], 8)?, None)?;
-        let kv = linear_for_products(tape, &tape.constant(pseudo_random(&[1, 5, d], 9)?), &random(&[2 * d, d], 10)?, None)?;
+        let q = linear_low_precision(tape, &x, &random(&[d, d], 8)?, None)?;
+        let kv = linear_low_precision(tape, &tape.constant(pseudo_random(&[1, 5, d], 9)?), &random(&[2 * d, d], 10)?, None)?;
         let bias = pseudo_random(&[1, 5], 11)?;
         let y = cross_attention(tape, &q, &kv, heads, Some(&bias))?;
         let kept = y.tensor().dtype() == DType::BF16;

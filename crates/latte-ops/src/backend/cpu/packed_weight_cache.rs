@@ -25,14 +25,14 @@ type Entries = HashMap<(TensorId, Side, Kernel), Arc<Packed>>;
 ///
 /// A clone is another handle to the same memory.
 ///
-/// Give it to tapes with [`crate::Tape::with_packed_weights`], and a new one once weights were changed in place: a packed
+/// Give it to tapes with [`crate::Tape::with_packed_weight_cache`], and a new one once weights were changed in place: a packed
 /// weight is found by the tensor's identity, which an update in place leaves as it is.
 #[derive(Clone, Default)]
-pub struct PackedWeights {
+pub struct PackedWeightCache {
     entries: Arc<Mutex<Entries>>,
 }
 
-impl PackedWeights {
+impl PackedWeightCache {
     /// Without any weights yet: each is packed when it is first used.
     pub fn new() -> Self {
         Self::default()
@@ -54,14 +54,14 @@ impl PackedWeights {
     }
 }
 
-impl fmt::Debug for PackedWeights {
+impl fmt::Debug for PackedWeightCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PackedWeights").field("size", &self.size()).finish_non_exhaustive()
+        f.debug_struct("PackedWeightCache").field("size", &self.size()).finish_non_exhaustive()
     }
 }
 
 /// The weight `[out, in]` packed for `kernel`, from `kept` if it is a parameter.
-pub(crate) fn packed(kept: Option<&PackedWeights>, weight: &Var, side: Side, kernel: Kernel) -> Result<Arc<Packed>> {
+pub(crate) fn packed(kept: Option<&PackedWeightCache>, weight: &Var, side: Side, kernel: Kernel) -> Result<Arc<Packed>> {
     match kept {
         Some(kept) if weight.is_parameter() => kept.get(weight, side, kernel),
         _ => Ok(Arc::new(pack(weight, side, kernel)?)),

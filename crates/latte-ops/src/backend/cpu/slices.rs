@@ -71,7 +71,7 @@ impl Deref for Values<'_> {
     }
 }
 
-/// Whether the CPU kernels take this tensor; others go through the plain formulation.
+/// Whether the CPU kernels take this tensor; others go through the reference formulation.
 pub(crate) fn is_cpu_f32(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !forced::is_forced()
 }

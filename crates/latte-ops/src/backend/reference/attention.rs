@@ -1,4 +1,4 @@
-//! The plain formulation: copies into sequences, products and softmax, copies back.
+//! The reference formulation: copies into sequences, products and softmax, copies back.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! The plain formulation of normalisation over the last axis, which the modulated layer norm uses too.
+//! The reference formulation of normalisation over the last axis, which the modulated layer norm uses too.
 
 use candle_core::{D, Result, Tensor};
 

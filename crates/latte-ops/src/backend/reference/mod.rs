@@ -1,4 +1,4 @@
-//! The plain formulations, in the operations of the tensor library.
+//! The reference formulations, in the operations of the tensor library.
 
 pub(crate) mod adamw_ema;
 pub(crate) mod attention;

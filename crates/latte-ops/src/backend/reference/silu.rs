@@ -1,4 +1,4 @@
-//! The plain formulation.
+//! The reference formulation.
 
 use candle_core::{Result, Tensor};
 

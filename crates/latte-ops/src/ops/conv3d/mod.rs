@@ -20,7 +20,7 @@ use crate::{Error, Precision, Result};
 
 /// A convolution over time, height and width: its weights, packed once for the processor's instructions, and what is around.
 #[derive(Debug)]
-pub struct Convolution3d {
+pub struct Conv3d {
     pub(crate) packed: Packed,
     pub(crate) bias: Vec<f32>,
     pub(crate) input: usize,
@@ -102,12 +102,12 @@ pub enum Pool {
 #[derive(Debug, Clone, Copy)]
 pub enum Branch<'a> {
     /// A convolution of a volume.
-    Convolution(&'a Tensor, &'a Convolution3d),
+    Convolution(&'a Tensor, &'a Conv3d),
     /// A pool over a volume.
     Pool(&'a Tensor, Pool, Window),
 }
 
-impl Convolution3d {
+impl Conv3d {
     /// Packs a weight `[out, in, time, height, width]` and a bias `[out]`. With `relu`, negative results become 0.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Convolution3d {
         let fits = weight.rank() == 5 && weight.elem_count() > 0 && bias.dims() == &weight.dims()[..1];
         if !fits || stride.contains(&0) {
             let expected = "a weight [out, in, time, height, width] and a bias [out], not empty, and steps of at least 1";
-            return Err(Error::shape("convolution_3d", expected, (weight.dims(), bias.dims(), stride)));
+            return Err(Error::shape("conv3d", expected, (weight.dims(), bias.dims(), stride)));
         }
         let (output, input, t, h, w) = weight.dims5()?;
         let rows = weight.permute((0, 2, 3, 4, 1))?.contiguous()?; // [out, time, height, width, in]
@@ -141,7 +141,7 @@ impl Convolution3d {
 /// # Errors
 ///
 /// As [`side_by_side`].
-pub fn convolution_3d(x: &Tensor, convolution: &Convolution3d) -> Result<Tensor> {
+pub fn conv3d(x: &Tensor, convolution: &Conv3d) -> Result<Tensor> {
     side_by_side(&[Branch::Convolution(x, convolution)])
 }
 
@@ -154,7 +154,7 @@ pub fn convolution_3d(x: &Tensor, convolution: &Convolution3d) -> Result<Tensor>
 /// # Errors
 ///
 /// As [`side_by_side`].
-pub fn pool_3d(x: &Tensor, pool: Pool, window: Window) -> Result<Tensor> {
+pub fn pool3d(x: &Tensor, pool: Pool, window: Window) -> Result<Tensor> {
     side_by_side(&[Branch::Pool(x, pool, window)])
 }
 

@@ -106,7 +106,7 @@ proptest! {
             let x = pseudo_random(&[n, t, h, w, input], seed)?;
             let [kt, kh, kw] = window.size;
             let (weight, bias) = (pseudo_random(&[output, input, kt, kh, kw], seed ^ 1)?, pseudo_random(&[output], seed ^ 2)?);
-            let convolution = Convolution3d::new(&weight, &bias, window.stride, window.padding, relu)?;
+            let convolution = Conv3d::new(&weight, &bias, window.stride, window.padding, relu)?;
             let pools = [Pool::Max, Pool::Mean, Pool::MeanWithPadding];
             let mut branches = vec![Branch::Convolution(&x, &convolution)];
             branches.extend(pools.map(|pool| Branch::Pool(&x, pool, window)));
@@ -130,9 +130,9 @@ fn many_places_are_shared_among_tasks() -> Result<()> {
         let [t, h, w] = size;
         let (weight, bias) = (pseudo_random(&[70, 6, t, h, w], 2)?, pseudo_random(&[70], 3)?);
         let padding = Padding::Around(size.map(|s| [s / 2; 2]));
-        let convolution = Convolution3d::new(&weight, &bias, [1; 3], padding, true)?;
+        let convolution = Conv3d::new(&weight, &bias, [1; 3], padding, true)?;
         let plain = convolved(&x, &weight, &bias, &Window { size, stride: [1; 3], padding }, true)?;
-        for result in with_each(|_| assert_close(&convolution_3d(&x, &convolution)?, &plain, 1e-5)) {
+        for result in with_each(|_| assert_close(&conv3d(&x, &convolution)?, &plain, 1e-5)) {
             result?;
         }
     }
@@ -153,10 +153,10 @@ fn the_odd_place_of_same_padding_is_behind() {
 fn not_a_number_stays_one() -> Result<()> {
     let x = Tensor::new(&[f32::NAN, 1.0], &Device::Cpu)?.reshape((1, 1, 1, 2, 1))?;
     let (weight, bias) = (Tensor::new(&[1f32], &Device::Cpu)?.reshape((1, 1, 1, 1, 1))?, Tensor::new(&[0f32], &Device::Cpu)?);
-    let convolution = Convolution3d::new(&weight, &bias, [1; 3], Padding::NONE, true)?;
-    let y = convolution_3d(&x, &convolution)?.flatten_all()?.to_vec1::<f32>()?;
+    let convolution = Conv3d::new(&weight, &bias, [1; 3], Padding::NONE, true)?;
+    let y = conv3d(&x, &convolution)?.flatten_all()?.to_vec1::<f32>()?;
     assert!(y[0].is_nan() && y[1] == 1.0, "{y:?}");
-    let pooled = pool_3d(&x, Pool::Max, Window::valid([1, 1, 2]))?.flatten_all()?.to_vec1::<f32>()?;
+    let pooled = pool3d(&x, Pool::Max, Window::valid([1, 1, 2]))?.flatten_all()?.to_vec1::<f32>()?;
     assert!(pooled[0].is_nan());
     Ok(())
 }
@@ -166,16 +166,16 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     let x = pseudo_random(&[1, 2, 3, 3, 4], 1)?;
     let bias = pseudo_random(&[2], 2)?;
     let make = |input: usize, size: usize, stride: usize| {
-        Convolution3d::new(&pseudo_random(&[2, input, size, 1, 1], 3)?, &bias, [stride; 3], Padding::NONE, false)
+        Conv3d::new(&pseudo_random(&[2, input, size, 1, 1], 3)?, &bias, [stride; 3], Padding::NONE, false)
     };
     let failed = |result: Result<Tensor>| result.err().map(|e| e.to_string()).unwrap_or_default();
-    assert!(failed(convolution_3d(&x, &make(3, 1, 1)?)).contains("[1, 2, 3, 3, 4]"));
-    assert!(failed(convolution_3d(&x, &make(4, 3, 1)?)).contains("fits"));
+    assert!(failed(conv3d(&x, &make(3, 1, 1)?)).contains("[1, 2, 3, 3, 4]"));
+    assert!(failed(conv3d(&x, &make(4, 3, 1)?)).contains("fits"));
     assert!(make(4, 1, 0).is_err());
     let (one, two) = (make(4, 1, 1)?, make(4, 2, 1)?);
     assert!(failed(side_by_side(&[Branch::Convolution(&x, &one), Branch::Convolution(&x, &two)])).contains("branches"));
     assert!(side_by_side(&[]).is_err());
     let outside = Window { size: [1; 3], stride: [1; 3], padding: Padding::Around([[1; 2]; 3]) };
-    assert!(pool_3d(&x, Pool::Max, outside).is_err());
+    assert!(pool3d(&x, Pool::Max, outside).is_err());
     Ok(())
 }

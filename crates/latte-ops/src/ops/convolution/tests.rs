@@ -1,4 +1,4 @@
-//! Convolutions against the plain formulation, and by hand.
+//! Convolutions against the reference formulation, and by hand.
 
 use std::slice::from_ref;
 
@@ -107,7 +107,7 @@ fn assert_close_to_terms(y: &Tensor, expected: &Tensor, tolerance: f64, x: &Tens
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
-    fn agrees_with_the_plain_formulation(case in cases()) {
+    fn agrees_with_the_reference(case in cases()) {
         for (set, result) in with_each(|set| (set, agrees(&case))) {
             prop_assert!(result.is_ok(), "{set}: {result:?}");
         }

@@ -199,7 +199,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn agrees_with_the_plain_formulation(
+        fn agrees_with_the_reference(
             (images, h, w) in (1usize..3, 1usize..60, 1usize..40), (groups, size) in (1usize..5, 1usize..9),
             silu in any::<bool>(), offset in -30f64..30., seed in any::<u64>(),
         ) {

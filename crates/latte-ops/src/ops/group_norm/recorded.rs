@@ -85,7 +85,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn agrees_with_the_plain_formulation(
+        fn agrees_with_the_reference(
             (images, h, w) in (1usize..4, 1usize..50, 1usize..50), (groups, size) in (1usize..5, 1usize..9),
             (silu, offset) in (any::<bool>(), -3f64..3.), seed in any::<u64>(),
         ) {

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use latte_ops::{
-    Attention, AttentionAxis, Tape, Var, add, attention, cross_attention, linear_for_products, linear_gated, linear_gelu,
+    Attention, AttentionAxis, Tape, Var, add, attention, cross_attention, linear_gated, linear_gelu, linear_low_precision,
     modulated_layer_norm, narrow, reshape,
 };
 
@@ -89,9 +89,9 @@ impl Block<'_> {
     fn projection(&self, tape: &Tape<'_>, layer: &str, x: &Var) -> Result<Var> {
         let name = format!("{}.{layer}", self.name);
         if self.config.attention_bias {
-            return self.weights.linear_for_products(tape, &name, x);
+            return self.weights.linear_low_precision(tape, &name, x);
         }
-        Ok(linear_for_products(tape, x, &self.weights.get(tape, &format!("{name}.weight"))?, None)?)
+        Ok(linear_low_precision(tape, x, &self.weights.get(tape, &format!("{name}.weight"))?, None)?)
     }
 
     /// Keys and values of a text `[b, l, d]` for cross-attention, `[b, l, 2·d]`.

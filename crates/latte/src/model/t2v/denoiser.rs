@@ -1,7 +1,7 @@
 //! The text-to-video transformer as diffusion sees it, with its texts and its guidance.
 
 use candle_core::{DType, Tensor};
-use latte_ops::{PackedWeights, Parameters, Precision, Tape};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{LatteT2v, T2vInput, TextContext, text_bias};
 use crate::guidance::guide_text;
@@ -17,7 +17,7 @@ pub struct T2vDenoiser<'m> {
     scale: f64,
     temporal: bool,
     precision: Precision,
-    packed_weights: PackedWeights,
+    packed_weights: PackedWeightCache,
 }
 
 /// The texts that clips are to follow, `[b, l, caption_channels]`, and whose tokens count, `[b, l]`.
@@ -52,8 +52,8 @@ impl<'m> T2vDenoiser<'m> {
         guidance: Option<(Texts<'_>, f64)>,
         precision: Precision,
     ) -> Result<Self> {
-        let packed_weights = PackedWeights::new();
-        let tape = Tape::inference().with_precision(precision).with_packed_weights(&packed_weights);
+        let packed_weights = PackedWeightCache::new();
+        let tape = Tape::inference().with_precision(precision).with_packed_weight_cache(&packed_weights);
         let (text, mask, scale) = match guidance {
             None => (texts.text.clone(), texts.mask.cloned(), 1.0),
             Some((negative, scale)) => {
@@ -78,7 +78,7 @@ impl<'m> T2vDenoiser<'m> {
     }
 
     fn run(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed_weights);
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed_weights);
         let here = x.to_device(&self.parameters.device())?; // the network's; samplers may be elsewhere
         let input = T2vInput { x: &here, timesteps, text: &self.context, temporal: self.temporal };
         Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().to_device(x.device())?)

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::backend::cpu::gemm::multiply_part;
 use crate::backend::cpu::vectorised::vectorised;
-use crate::ops::conv3d::{Convolution3d, Sizes, Target, Window};
+use crate::ops::conv3d::{Conv3d, Sizes, Target, Window};
 
 /// Places of one task at most: with one part of the depth they fill a tenth of the second cache.
 const PLACES: usize = 96;
@@ -27,7 +27,7 @@ thread_local! {
 /// # Safety
 ///
 /// All places of `target` can be written for as many channels as the convolution gives, and nothing else touches them meanwhile.
-pub(crate) unsafe fn run(x: &[f32], convolution: &Convolution3d, sizes: &Sizes, target: Target) {
+pub(crate) unsafe fn run(x: &[f32], convolution: &Conv3d, sizes: &Sizes, target: Target) {
     let (places, n) = (sizes.places(), convolution.output_channels());
     let [block_places, block_columns] = blocks(places, n, convolution.packed.kernel.width());
     let rows = places.div_ceil(block_places);
@@ -54,15 +54,8 @@ fn blocks(places: usize, n: usize, width: usize) -> [usize; 2] {
 /// # Safety
 ///
 /// As [`run`], for these places and columns.
-unsafe fn run_block(
-    x: &[f32],
-    convolution: &Convolution3d,
-    sizes: &Sizes,
-    places: Range<usize>,
-    columns: Range<usize>,
-    target: Target,
-) {
-    let Convolution3d { packed, bias, window, relu, .. } = convolution;
+unsafe fn run_block(x: &[f32], convolution: &Conv3d, sizes: &Sizes, places: Range<usize>, columns: Range<usize>, target: Target) {
+    let Conv3d { packed, bias, window, relu, .. } = convolution;
     let limit = packed.kernel.depth_limit();
     let line = window.size[2] * sizes.channels[0];
     let depth = window.size[0] * window.size[1] * line;

@@ -11,7 +11,7 @@ use crate::{Error, Precision, Result};
 pub(crate) enum Form {
     /// For the kernels of the CPU.
     Packed(PackedForm),
-    /// For the plain formulation, on any device.
+    /// For the reference formulation, on any device.
     Plain { weight: Tensor, bias: Tensor, precision: Precision },
 }
 

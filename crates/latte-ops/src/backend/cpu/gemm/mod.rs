@@ -1,7 +1,7 @@
 //! Matrix products, spread over all threads or on one.
 //!
 //! The left operand is read where it lies, the right one is packed once into panels (a weight once per run, see
-//! [`crate::PackedWeights`]), and what follows the product (bias, GELU, gate and residual) is done to each block of the result
+//! [`crate::PackedWeightCache`]), and what follows the product (bias, GELU, gate and residual) is done to each block of the result
 //! while it is still in the cache.
 
 mod all_threads;
