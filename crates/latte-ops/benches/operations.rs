@@ -107,7 +107,7 @@ fn main() -> Result<()> {
             let name = format!("{model} attention {axis:?}");
             if is_wanted(&name) {
                 let flops = (4 * tokens * length * d) as f64;
-                // The backward pass forms the scores again and four products besides.
+                // The backward pass forms the scores again and four matmuls besides.
                 both(&name, [&Work::Flops(flops), &Work::Flops(3.5 * flops)], Precision::F32, &qkv, |tape, v| {
                     attention(tape, &v[0], &Attention { axis, num_heads: heads, heads: 0..heads, rope: None })
                 })?;

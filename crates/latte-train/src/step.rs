@@ -119,10 +119,9 @@ impl Stepper {
         clips: usize,
         terms: &mut Terms,
     ) -> Result<Parameters> {
-        // What chance decided is on the CPU; the work is done where the weights are.
-        let (device, timesteps) = (weights.device(), &batch.timesteps);
-        let [latents, noise] = [batch.latents.to_device(&device)?, batch.noise.to_device(&device)?];
-        let x_t = self.diffusion.q_sample(&latents, timesteps, &noise)?; // [b, f + num_images, c, h, w]
+        // What chance decided is on the CPU, and so is the loss; the network works where its weights are.
+        let MicroBatch { latents, noise, timesteps, .. } = batch;
+        let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f + num_images, c, h, w]
         let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute == Recompute::Block);
         let tape = match packed {
             Some(packed) => tape.with_packed_weight_cache(packed),
@@ -134,8 +133,8 @@ impl Stepper {
         let prediction = self.model.forward(&tape, weights, &input)?; // [b, f + num_images, c or 2c, h, w]
 
         // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.
-        let leaf = Var::from_tensor(prediction.tensor())?;
-        let loss = self.diffusion.loss(leaf.as_tensor(), &latents, &noise, &x_t, timesteps)?;
+        let leaf = Var::from_tensor(&prediction.to_host()?)?;
+        let loss = self.diffusion.loss(leaf.as_tensor(), latents, noise, &x_t, timesteps)?;
         let weight_of = |i: usize| batch.loss_weights.as_ref().map_or(1.0, |w| w[i]) / clips as f64;
         let loss_weights: Vec<f32> = (0..timesteps.len()).map(|i| weight_of(i) as f32).collect();
         let loss_weights = Tensor::new(loss_weights, latents.device())?; // [b]
@@ -144,7 +143,7 @@ impl Stepper {
         terms.extend(&loss)?;
         // What the leaf and the loss hold is no longer needed, and the backward pass wants memory.
         drop((loss, weighted, leaf, x_t));
-        Ok(tape.backward(&prediction, gradient)?.into_parameters()?)
+        Ok(tape.backward(&prediction, weights.beside(&gradient)?)?.into_parameters()?)
     }
 }
 

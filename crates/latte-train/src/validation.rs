@@ -91,10 +91,10 @@ impl Validation {
         for (number, batch) in cases.chunks(self.batch_size).enumerate() {
             observer.validating(number * self.batch_size, cases.len());
             let latents: Vec<&Tensor> = batch.iter().map(|&(clip, _)| &clips[clip].0).collect();
-            let latents = Tensor::cat(&latents, 0)?.to_device(&weights.device())?; // [b, f, c, h, w]
+            let latents = Tensor::cat(&latents, 0)?; // [b, f, c, h, w]
             // A clip's noise does not depend on the batch that it is in.
             let noise = batch.iter().map(|&(clip, bin)| rng.fork(clip as u64).fork(bin as u64).randn(clips[clip].0.shape()));
-            let noise = Tensor::cat(&noise.collect::<latte::Result<Vec<_>>>()?, 0)?.to_device(latents.device())?; // [b, f, c, h, w]
+            let noise = Tensor::cat(&noise.collect::<latte::Result<Vec<_>>>()?, 0)?; // [b, f, c, h, w]
             let steps: Vec<usize> = batch.iter().map(|&(_, bin)| self.timesteps[bin]).collect();
             let x_t = self.diffusion.q_sample(&latents, &steps, &noise)?; // [b, f, c, h, w]
             let labels: Option<Vec<u32>> = batch.iter().map(|&(clip, _)| clips[clip].1).collect();
@@ -102,7 +102,7 @@ impl Validation {
             let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&packed);
             let input = Input { labels: labels.as_deref(), ..Input::new(&x_t, &times) };
             let prediction = model.forward(&tape, weights, &input)?; // [b, f, c or 2c, h, w]
-            let terms = self.diffusion.loss(prediction.tensor(), &latents, &noise, &x_t, &steps)?;
+            let terms = self.diffusion.loss(&prediction.to_host()?, &latents, &noise, &x_t, &steps)?;
             loss.add(Some(&terms.loss))?;
             mse.add(terms.mse.as_ref())?;
             vb.add(terms.vb.as_ref())?;

@@ -23,7 +23,7 @@ use serde_json::Value;
 pub use error::{Error, Result};
 pub use files::{CONFIG, RawTensor, WeightFiles, read_json, read_json_if_there, read_small};
 pub use pretrained::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, WeightKind};
-pub use source::{TensorSource, all_fit, expect_tensor, listed, misfits};
+pub use source::{TensorSource, all_fit, expect_tensor, expect_tensor_on, listed, misfits};
 pub use stored::StoredDtype;
 pub use write::{FileKind, write_weights};
 
@@ -53,7 +53,7 @@ pub fn refuse(path: &Path, what: impl Into<String>) -> Error {
 /// If the file cannot be written.
 pub fn save(path: &Path, tensors: &Parameters, description: Option<&Value>) -> Result<()> {
     let read = |name: &str| {
-        let tensor = tensors.get(name)?;
+        let tensor = tensors.get(name)?.to_host()?;
         let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Ok(RawTensor { dtype: StoredDtype::F32, shape: tensor.dims().to_vec(), bytes: bytes.into() })
@@ -99,7 +99,7 @@ pub(crate) fn write_renamed(path: &Path, write: impl FnOnce(&mut std::fs::File) 
 pub fn load(path: &Path) -> Result<(Parameters, Option<Value>)> {
     let files = WeightFiles::open(path)?;
     let description = files.description()?;
-    let tensors = files.names().into_iter().map(|name| Ok((name.clone(), files.tensor(&name)?))).collect::<Result<_>>()?;
+    let tensors = files.names().into_iter().map(|name| Ok((name.clone(), files.f32_tensor(&name)?))).collect::<Result<_>>()?;
     Ok((tensors, description))
 }
 
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(found, Some(description));
         assert_eq!(tensors.len(), 2);
         let bits = |p: &Parameters| -> Result<Vec<u32>> {
-            Ok(p.get("a.weight")?.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
+            Ok(p.get("a.weight")?.to_host()?.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
         };
         assert_eq!(bits(&tensors)?, bits(&example()?)?);
         assert_eq!(tensors.get("b")?.dims(), [0usize; 0]);

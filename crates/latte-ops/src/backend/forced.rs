@@ -1,5 +1,4 @@
-//! Whether kernels are passed over, so that reference formulations do all work: what tensors outside the CPU always get, tried out on
-//! the CPU.
+//! Whether kernels are passed over, so that reference formulations do all work: what other devices get, tried out on the CPU.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,13 +1,10 @@
-//! Multi-head self-attention over packed queries, keys and values, within frames or across them.
+//! Multi-head self-attention over packed queries, keys and values, within frames, across them, or over all of a clip.
 
 use std::ops::Range;
 
-use candle_core::Tensor;
-
-use crate::backend::cpu::operand::{is_cpu_operand, keeps_pairs};
-use crate::backend::cpu::slices::is_cpu_f32;
-use crate::backend::{cpu::attention as cpu, reference::attention as reference};
-use crate::{Error, Precision, Result, Rope, Tape, Var};
+use super::rope::Rope;
+use crate::tape::Context;
+use crate::{Error, Result, Tape, Value, Var, backend};
 
 /// Along which axis tokens attend to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +13,8 @@ pub enum AttentionAxis {
     Spatial,
     /// Tokens of the same place: `b·n` sequences of `f`.
     Temporal,
+    /// All tokens of a clip: `b` sequences of `f·n`. For images `[b, h, w, …]`, all places of an image.
+    Joint,
 }
 
 /// What kind of attention.
@@ -31,7 +30,7 @@ pub struct Attention<'r> {
     pub rope: Option<&'r Rope>,
 }
 
-/// `softmax(q·kᵀ/√k)·v` for each head and sequence, without a mask, for products to read (see [`crate::linear_low_precision`]).
+/// `softmax(q·kᵀ/√k)·v` for each head and sequence, without a mask, for matmuls to read (see [`crate::linear_low_precision`]).
 ///
 /// The axis is an argument so that the caller need not permute tokens: everything else in a block works on single tokens.
 ///
@@ -45,11 +44,11 @@ pub struct Attention<'r> {
 pub fn attention(tape: &Tape<'_>, qkv: &Var, kind: &Attention<'_>) -> Result<Var> {
     let [b, f, n, width] = *qkv.dims() else { return Err(Error::shape("attention", "qkv [b, f, n, 3·d]", qkv.dims())) };
     let heads_fit = kind.heads.start < kind.heads.end && kind.heads.end <= kind.num_heads;
-    if !heads_fit || !width.is_multiple_of(3 * kind.num_heads) {
+    if !heads_fit || width == 0 || !width.is_multiple_of(3 * kind.num_heads) {
         let expected = format!("qkv of width 3·{}·k and heads among them", kind.num_heads);
         return Err(Error::shape("attention", expected, (qkv.dims(), &kind.heads)));
     }
-    let layout = reference::Layout {
+    let layout = Layout {
         axis: kind.axis,
         dims: [b, f, n],
         num_heads: kind.num_heads,
@@ -59,41 +58,66 @@ pub fn attention(tape: &Tape<'_>, qkv: &Var, kind: &Attention<'_>) -> Result<Var
     if let Some(rope) = kind.rope {
         rope.check(layout.sequence(), layout.head_size)?;
     }
-    let rope = kind.rope.cloned();
-    let precision = tape.precision();
-    let value = if is_cpu_operand(tape, qkv) {
-        cpu::forward(precision, &layout, rope.as_ref(), qkv.tensor(), keeps_pairs(tape))?
-    } else {
-        reference::forward(precision, &layout, rope.as_ref(), qkv.tensor())?
-    };
-    let (qkv_value, qkv) = (qkv.tensor().clone(), qkv.target());
-    Ok(tape.record(value, std::slice::from_ref(&qkv.clone()), move |gradient, gradients| {
-        gradients.give(&qkv, backward(precision, &layout, rope.as_ref(), &qkv_value, &gradient)?)
-    }))
+    let rope = kind.rope.map(Rope::tables);
+    let backend = backend::of(std::iter::once(qkv.value()).chain(rope.into_iter().flatten()));
+    let call = SelfAttention { context: tape.context(), layout: &layout, rope, qkv: qkv.value() };
+    tape.record("attention", &[qkv], backend.attention(&call)?)
 }
 
-fn backward(
-    precision: Precision,
-    layout: &reference::Layout,
-    rope: Option<&Rope>,
-    qkv: &Tensor,
-    gradient: &Tensor,
-) -> Result<Tensor> {
-    if is_cpu_f32(qkv) {
-        cpu::backward(precision, layout, rope, &qkv.contiguous()?, gradient)
-    } else {
-        Ok(reference::backward(precision, layout, rope, qkv, gradient)?)
+/// Attention to be computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SelfAttention<'c> {
+    pub(crate) context: Context<'c>,
+    pub(crate) layout: &'c Layout,
+    /// Cosines and sines.
+    pub(crate) rope: Option<[&'c Value; 2]>,
+    pub(crate) qkv: &'c Value,
+}
+
+/// Where sequences and heads lie in the packed tensor.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) axis: AttentionAxis,
+    /// `[b, f, n]`.
+    pub(crate) dims: [usize; 3],
+    pub(crate) num_heads: usize,
+    pub(crate) head_size: usize,
+    pub(crate) heads: Range<usize>,
+}
+
+impl Layout {
+    /// How many tokens attend to each other.
+    pub(crate) fn sequence(&self) -> usize {
+        let [_, f, n] = self.dims;
+        match self.axis {
+            AttentionAxis::Spatial => n,
+            AttentionAxis::Temporal => f,
+            AttentionAxis::Joint => f * n,
+        }
+    }
+
+    /// The same with the tokens of a clip in one frame, where all of them attend to each other: the same places in memory.
+    pub(crate) fn in_frames(&self) -> Self {
+        let [b, f, n] = self.dims;
+        match self.axis {
+            AttentionAxis::Joint => Self { axis: AttentionAxis::Spatial, dims: [b, 1, f * n], ..self.clone() },
+            AttentionAxis::Spatial | AttentionAxis::Temporal => self.clone(),
+        }
+    }
+
+    /// The lengths of the axes of the result.
+    pub(crate) fn output(&self) -> [usize; 4] {
+        let [b, f, n] = self.dims;
+        [b, f, n, self.heads.len() * self.head_size]
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, IndexOp};
-    use proptest::prelude::*;
+    use candle_core::{Device, IndexOp, Tensor};
 
     use super::*;
-    use crate::backend::cpu::instruction_set::tests::with_each;
-    use crate::finite_difference::{assert_close, check, pseudo_random};
+    use crate::finite_difference::{check, pseudo_random};
 
     fn kind(axis: AttentionAxis, heads: Range<usize>, rope: Option<&Rope>) -> Attention<'_> {
         Attention { axis, num_heads: 2, heads, rope }
@@ -102,10 +126,11 @@ mod tests {
     #[test]
     fn gradients_agree_with_finite_differences() -> Result<()> {
         let qkv = [pseudo_random(&[2, 3, 2, 24], 1)?];
-        let (spatial, temporal) = (Rope::new(2, 4, &Device::Cpu)?, Rope::new(3, 4, &Device::Cpu)?);
+        let (spatial, temporal) = (Rope::new(2, 4, &(&qkv[0]).into())?, Rope::new(3, 4, &(&qkv[0]).into())?);
         check(&qkv, |tape, v| attention(tape, &v[0], &kind(AttentionAxis::Spatial, 0..2, None)))?;
         check(&qkv, |tape, v| attention(tape, &v[0], &kind(AttentionAxis::Temporal, 0..2, None)))?;
         check(&qkv, |tape, v| attention(tape, &v[0], &kind(AttentionAxis::Temporal, 1..2, None)))?;
+        check(&qkv, |tape, v| attention(tape, &v[0], &kind(AttentionAxis::Joint, 0..2, None)))?;
         check(&qkv, |tape, v| attention(tape, &v[0], &kind(AttentionAxis::Spatial, 0..1, Some(&spatial))))?;
         check(&qkv, |tape, v| attention(tape, &v[0], &kind(AttentionAxis::Temporal, 0..2, Some(&temporal))))
     }
@@ -115,7 +140,7 @@ mod tests {
         let qkv = pseudo_random(&[1, 1, 3, 12], 5)?; // k = 4
         let tape = Tape::inference();
         let one = Attention { axis: AttentionAxis::Spatial, num_heads: 1, heads: 0..1, rope: None };
-        let ours = attention(&tape, &tape.constant(qkv.clone()), &one)?.tensor().i((0, 0))?.to_vec2::<f32>()?;
+        let ours = attention(&tape, &tape.constant(qkv.clone()), &one)?.to_host()?.i((0, 0))?.to_vec2::<f32>()?;
         let rows = qkv.i((0, 0))?.to_vec2::<f32>()?;
         for i in 0..3 {
             let score = |j: usize| (0..4).map(|c| rows[i][c] * rows[j][4 + c]).sum::<f32>() / 2.0;
@@ -129,38 +154,6 @@ mod tests {
         Ok(())
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-        #[test]
-        fn cpu_kernels_agree_with_the_reference(
-            (b, f, n) in (1usize..3, 1usize..7, 1usize..40),
-            (num_heads, half_size) in (1usize..4, 1usize..13),
-            (temporal, rotates, bf16) in (any::<bool>(), any::<bool>(), any::<bool>()),
-            seed in any::<u64>(),
-        ) {
-            let axis = if temporal { AttentionAxis::Temporal } else { AttentionAxis::Spatial };
-            let first = seed as usize % num_heads;
-            let layout =
-                reference::Layout { axis, dims: [b, f, n], num_heads, head_size: 2 * half_size, heads: first..num_heads };
-            let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
-            // bfloat16 holds 8 bits: where a sum falls on the other side of a tie, a weight moves by 1/256.
-            let tolerance = if bf16 { 8e-3 } else { 2e-5 };
-            let run = || -> Result<()> {
-                let rope = Rope::new(layout.sequence(), layout.head_size, &Device::Cpu)?;
-                let rope = rotates.then_some(&rope);
-                let qkv = (pseudo_random(&[b, f, n, 6 * num_heads * half_size], seed)? * 2.0)?;
-                let gradient = pseudo_random(&[b, f, n, 2 * layout.heads.len() * half_size], seed ^ 1)?;
-                let (ours, plain) = (cpu::forward(precision, &layout, rope, &qkv, false)?, reference::forward(precision, &layout, rope, &qkv)?);
-                assert_close(&ours, &plain, tolerance)?;
-                let plain = reference::backward(precision, &layout, rope, &qkv, &gradient)?;
-                assert_close(&cpu::backward(precision, &layout, rope, &qkv, &gradient)?, &plain, tolerance)
-            };
-            for (set, result) in with_each(|set| (set, run())) {
-                prop_assert!(result.is_ok(), "{set}: {result:?}");
-            }
-        }
-    }
-
     #[test]
     fn each_axis_mixes_its_own_tokens_only() -> Result<()> {
         let tape = Tape::inference();
@@ -170,21 +163,9 @@ mod tests {
         let changed = qkv.broadcast_add(&mask)?;
         for (axis, mixes) in [(AttentionAxis::Spatial, false), (AttentionAxis::Temporal, true)] {
             let run = |x: &Tensor| attention(&tape, &tape.constant(x.clone()), &kind(axis, 0..2, None));
-            let difference = (run(&qkv)?.tensor() - run(&changed)?.tensor())?.i((0, 1..))?.abs()?.max_all()?;
+            let difference = (run(&qkv)?.to_host()? - run(&changed)?.to_host()?)?.i((0, 1..))?.abs()?.max_all()?;
             assert_eq!(difference.to_scalar::<f32>()? > 1e-6, mixes, "{axis:?}");
         }
-        Ok(())
-    }
-
-    #[test]
-    fn with_rope_only_distance_counts() -> Result<()> {
-        // Equal queries and keys everywhere: the score of two frames depends on their distance alone.
-        let rope = Rope::new(5, 4, &Device::Cpu)?;
-        let x = pseudo_random(&[1, 4], 7)?.broadcast_as((5, 4))?.contiguous()?;
-        let rotated = rope.rotate(&x.unsqueeze(0)?)?.squeeze(0)?;
-        let scores = rotated.matmul(&rotated.t()?)?.to_vec2::<f32>()?;
-        assert!((scores[0][2] - scores[2][4]).abs() < 1e-5 && (scores[0][1] - scores[3][4]).abs() < 1e-5);
-        assert!((scores[0][1] - scores[0][2]).abs() > 1e-3);
         Ok(())
     }
 
@@ -192,7 +173,7 @@ mod tests {
     fn shapes_that_do_not_fit_are_refused() -> Result<()> {
         let tape = Tape::inference();
         let qkv = tape.constant(pseudo_random(&[1, 3, 2, 24], 1)?);
-        let short = Rope::new(2, 4, &Device::Cpu)?;
+        let short = Rope::new(2, 4, qkv.value())?;
         assert!(attention(&tape, &qkv, &kind(AttentionAxis::Spatial, 1..3, None)).is_err());
         assert!(attention(&tape, &qkv, &kind(AttentionAxis::Temporal, 0..2, Some(&short))).is_err());
         assert!(attention(&tape, &qkv, &Attention { num_heads: 5, ..kind(AttentionAxis::Spatial, 0..2, None) }).is_err());

@@ -1,8 +1,6 @@
 //! Rows of a table.
 
-use candle_core::{DType, Tensor};
-
-use crate::{Error, Result, Tape, Var};
+use crate::{Error, Result, Tape, Var, backend};
 
 /// The rows of `table` at `indices`.
 ///
@@ -14,17 +12,11 @@ use crate::{Error, Result, Tape, Var};
 ///
 /// If an index is not below the number of rows.
 pub fn embedding(tape: &Tape<'_>, table: &Var, indices: &[u32]) -> Result<Var> {
-    let [rows, d] = *table.dims() else { return Err(Error::shape("embedding", "a table [rows, d]", table.dims())) };
+    let [rows, _] = *table.dims() else { return Err(Error::shape("embedding", "a table [rows, d]", table.dims())) };
     if let Some(index) = indices.iter().find(|&&i| i as usize >= rows) {
         return Err(Error::shape("embedding", format!("indices below {rows}"), index));
     }
-    let indices = Tensor::new(indices, table.tensor().device())?;
-    let value = table.tensor().index_select(&indices, 0)?; // [indices, d]
-    let table = table.target();
-    Ok(tape.record(value, std::slice::from_ref(&table.clone()), move |gradient, gradients| {
-        let zeros = Tensor::zeros((rows, d), DType::F32, gradient.device())?;
-        gradients.give(&table, zeros.index_add(&indices, &gradient.contiguous()?, 0)?)
-    }))
+    tape.record("embedding", &[table], backend::of([table.value()]).embedding(table.value(), indices)?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Layer norm with learnt scale and shift.
 
-use crate::backend::reference::layer_norm as reference;
-use crate::{Error, Result, Tape, Var};
+use crate::{Error, Result, Tape, Var, backend};
 
 /// `(x − mean) / √(variance + eps) · weight + bias` over the last axis.
 ///
@@ -17,16 +16,9 @@ pub fn layer_norm(tape: &Tape<'_>, x: &Var, weight: &Var, bias: &Var, eps: f64) 
     if weight.dims() != [d] || bias.dims() != [d] {
         return Err(Error::shape("layer_norm", "x […, d], weight [d], bias [d]", (x.dims(), weight.dims(), bias.dims())));
     }
-    let (normal, inverse_std) = reference::normalise(x.tensor(), eps)?;
-    let y = normal.broadcast_mul(weight.tensor())?.broadcast_add(bias.tensor())?;
-    let weight_value = weight.tensor().clone();
-    let (x, weight, bias) = (x.target(), weight.target(), bias.target());
-    Ok(tape.record(y, &[x.clone(), weight.clone(), bias.clone()], move |gradient, gradients| {
-        gradients.give(&weight, reference::sum_rows(&(&gradient * &normal)?)?)?;
-        gradients.give(&bias, reference::sum_rows(&gradient)?)?;
-        let scaled = gradient.broadcast_mul(&weight_value)?;
-        gradients.give(&x, reference::backward_normalise(&normal, &inverse_std, &scaled)?)
-    }))
+    let values = [x, weight, bias].map(Var::value);
+    let computed = backend::of(values).layer_norm(values[0], values[1], values[2], eps)?;
+    tape.record("layer_norm", &[x, weight, bias], computed)
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
-//! Operations that move values without mixing them, and sums.
+//! Operations that move values without mixing them, sums and products of single values, and means.
 
-use candle_core::Tensor;
-
-use crate::{Error, Result, Tape, Var};
+use crate::{Error, Result, Tape, Value, Var, backend};
 
 /// `x + y`, where `y` may be broadcast to the shape of `x`.
 ///
@@ -10,32 +8,26 @@ use crate::{Error, Result, Tape, Var};
 ///
 /// If `y` cannot be broadcast to the shape of `x`.
 pub fn add(tape: &Tape<'_>, x: &Var, y: &Var) -> Result<Var> {
-    let value = x.tensor().broadcast_add(y.tensor())?;
-    if value.dims() != x.dims() {
+    let fits =
+        x.dims().len() >= y.dims().len() && x.dims().iter().rev().zip(y.dims().iter().rev()).all(|(x, y)| x == y || *y == 1);
+    if !fits {
         return Err(Error::shape("add", format!("a shape that broadcasts to {:?}", x.dims()), y.dims()));
     }
-    let y_dims = y.dims().to_vec();
-    let (x, y) = (x.target(), y.target());
-    Ok(tape.record(value, &[x.clone(), y.clone()], move |gradient, gradients| {
-        if y.is_wanted() {
-            gradients.share(&y, sum_to(&gradient, &y_dims)?)?;
-        }
-        gradients.share(&x, gradient)
-    }))
+    let values = [x, y].map(Var::value);
+    tape.record("add", &[x, y], backend::of(values).add(values[0], values[1])?)
 }
 
-/// Sums a gradient over the axes along which a value of shape `dims` was broadcast.
-fn sum_to(gradient: &Tensor, dims: &[usize]) -> Result<Tensor> {
-    let mut gradient = gradient.clone();
-    while gradient.rank() > dims.len() {
-        gradient = gradient.sum(0)?;
+/// `x · y`, value by value.
+///
+/// # Errors
+///
+/// If the shapes differ.
+pub fn mul(tape: &Tape<'_>, x: &Var, y: &Var) -> Result<Var> {
+    if x.dims() != y.dims() {
+        return Err(Error::shape("mul", format!("{:?}", x.dims()), y.dims()));
     }
-    for (axis, &len) in dims.iter().enumerate() {
-        if len == 1 && gradient.dim(axis)? != 1 {
-            gradient = gradient.sum_keepdim(axis)?;
-        }
-    }
-    Ok(gradient)
+    let values = [x, y].map(Var::value);
+    tape.record("mul", &[x, y], backend::of(values).mul(values[0], values[1])?)
 }
 
 /// The same values in another shape.
@@ -44,11 +36,7 @@ fn sum_to(gradient: &Tensor, dims: &[usize]) -> Result<Tensor> {
 ///
 /// If the shapes hold different numbers of values.
 pub fn reshape(tape: &Tape<'_>, x: &Var, dims: &[usize]) -> Result<Var> {
-    let old = x.dims().to_vec();
-    let target = x.target();
-    Ok(tape.record(x.tensor().reshape(dims)?, &[x.target()], move |gradient, gradients| {
-        gradients.give(&target, gradient.reshape(old)?)
-    }))
+    tape.record("reshape", &[x], backend::of([x.value()]).reshape(x.value(), dims)?)
 }
 
 /// The axes in another order, as a contiguous tensor.
@@ -61,10 +49,7 @@ pub fn permute(tape: &Tape<'_>, x: &Var, axes: &[usize]) -> Result<Var> {
     for (to, &from) in axes.iter().enumerate() {
         *inverse.get_mut(from).ok_or_else(|| Error::shape("permute", "axes of x", axes))? = to;
     }
-    let target = x.target();
-    Ok(tape.record(x.tensor().permute(axes)?.contiguous()?, &[x.target()], move |gradient, gradients| {
-        gradients.give(&target, gradient.permute(inverse)?.contiguous()?)
-    }))
+    tape.record("permute", &[x], backend::of([x.value()]).permute(x.value(), axes, inverse)?)
 }
 
 /// `len` entries of one axis from `start` on.
@@ -73,12 +58,22 @@ pub fn permute(tape: &Tape<'_>, x: &Var, axes: &[usize]) -> Result<Var> {
 ///
 /// If the axis is shorter than that.
 pub fn narrow(tape: &Tape<'_>, x: &Var, axis: usize, start: usize, len: usize) -> Result<Var> {
-    let value = x.tensor().narrow(axis, start, len)?.contiguous()?;
-    let after = x.dims()[axis] - start - len;
-    let target = x.target();
-    Ok(tape.record(value, &[x.target()], move |gradient, gradients| {
-        gradients.give(&target, gradient.pad_with_zeros(axis, start, after)?)
-    }))
+    if x.dims().get(axis).is_none_or(|&all| start.checked_add(len).is_none_or(|end| end > all)) {
+        return Err(Error::shape("narrow", format!("an axis {axis} of at least {start} + {len}"), x.dims()));
+    }
+    tape.record("narrow", &[x], backend::of([x.value()]).narrow(x.value(), axis, start, len)?)
+}
+
+/// Zeros in front of and behind the entries of one axis.
+///
+/// # Errors
+///
+/// If there is no such axis.
+pub fn pad(tape: &Tape<'_>, x: &Var, axis: usize, zeros: [usize; 2]) -> Result<Var> {
+    if axis >= x.dims().len() {
+        return Err(Error::shape("pad", format!("an axis {axis}"), x.dims()));
+    }
+    tape.record("pad", &[x], backend::of([x.value()]).pad(x.value(), axis, zeros)?)
 }
 
 /// Values one behind the other along `axis`.
@@ -87,18 +82,15 @@ pub fn narrow(tape: &Tape<'_>, x: &Var, axis: usize, start: usize, len: usize) -
 ///
 /// If the other axes differ.
 pub fn concat(tape: &Tape<'_>, parts: &[&Var], axis: usize) -> Result<Var> {
-    let tensors: Vec<&Tensor> = parts.iter().map(|p| p.tensor()).collect();
-    let value = Tensor::cat(&tensors, axis)?.contiguous()?;
-    let parts: Vec<_> = parts.iter().map(|p| (p.target(), p.dims()[axis])).collect();
-    let targets: Vec<_> = parts.iter().map(|(target, _)| target.clone()).collect();
-    Ok(tape.record(value, &targets, move |gradient, gradients| {
-        let mut start = 0;
-        for (target, len) in parts {
-            gradients.share(&target, gradient.narrow(axis, start, len)?)?;
-            start += len;
-        }
-        Ok(())
-    }))
+    let values: Vec<&Value> = parts.iter().map(|part| part.value()).collect();
+    if values.iter().any(|value| value.dims().len() <= axis) {
+        return Err(Error::shape(
+            "concat",
+            format!("parts with an axis {axis}"),
+            values.iter().map(|v| v.dims()).collect::<Vec<_>>(),
+        ));
+    }
+    tape.record("concat", parts, backend::of(values.iter().copied()).concat(&values, axis)?)
 }
 
 /// The mean over one axis, which goes away.
@@ -107,13 +99,7 @@ pub fn concat(tape: &Tape<'_>, parts: &[&Var], axis: usize) -> Result<Var> {
 ///
 /// If there is no such axis.
 pub fn mean_axis(tape: &Tape<'_>, x: &Var, axis: usize) -> Result<Var> {
-    let value = x.tensor().mean(axis)?;
-    let dims = x.dims().to_vec();
-    let target = x.target();
-    Ok(tape.record(value, &[x.target()], move |gradient, gradients| {
-        let share = (gradient / dims[axis] as f64)?.unsqueeze(axis)?.broadcast_as(dims)?;
-        gradients.give(&target, share.contiguous()?)
-    }))
+    tape.record("mean_axis", &[x], backend::of([x.value()]).mean_axis(x.value(), axis)?)
 }
 
 /// Each row `times` times, one behind the other: `[rows, d]` to `[rows · times, d]`.
@@ -122,16 +108,14 @@ pub fn mean_axis(tape: &Tape<'_>, x: &Var, axis: usize) -> Result<Var> {
 ///
 /// If `x` does not have two axes.
 pub fn repeat_rows(tape: &Tape<'_>, x: &Var, times: usize) -> Result<Var> {
-    let [rows, d] = *x.dims() else { return Err(Error::shape("repeat_rows", "[rows, d]", x.dims())) };
-    let value = x.tensor().unsqueeze(1)?.broadcast_as((rows, times, d))?.reshape((rows * times, d))?;
-    let target = x.target();
-    Ok(tape.record(value, &[x.target()], move |gradient, gradients| {
-        gradients.give(&target, gradient.reshape((rows, times, d))?.sum(1)?)
-    }))
+    let [_, _] = *x.dims() else { return Err(Error::shape("repeat_rows", "[rows, d]", x.dims())) };
+    tape.record("repeat_rows", &[x], backend::of([x.value()]).repeat_rows(x.value(), times)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{Device, Tensor};
+
     use super::*;
     use crate::finite_difference::{check, pseudo_random};
 
@@ -144,6 +128,8 @@ mod tests {
         check(std::slice::from_ref(&x), |tape, v| reshape(tape, &v[0], &[4, 6]))?;
         check(std::slice::from_ref(&x), |tape, v| permute(tape, &v[0], &[2, 0, 1]))?;
         check(std::slice::from_ref(&x), |tape, v| narrow(tape, &v[0], 1, 1, 2))?;
+        check(std::slice::from_ref(&x), |tape, v| pad(tape, &v[0], 1, [2, 1]))?;
+        check(&[x.clone(), x.clone()], |tape, v| mul(tape, &v[0], &v[1]))?;
         check(&[x.clone(), pseudo_random(&[2, 2, 4], 3)?], |tape, v| concat(tape, &[&v[0], &v[1], &v[0]], 1))?;
         check(std::slice::from_ref(&x), |tape, v| mean_axis(tape, &v[0], 1))?;
         check(&[pseudo_random(&[2, 3], 4)?], |tape, v| repeat_rows(tape, &v[0], 3))
@@ -152,8 +138,8 @@ mod tests {
     #[test]
     fn repeated_rows_stay_together() -> Result<()> {
         let tape = Tape::inference();
-        let x = tape.constant(Tensor::new(&[[1f32], [2.]], &candle_core::Device::Cpu)?);
-        assert_eq!(repeat_rows(&tape, &x, 2)?.tensor().to_vec2::<f32>()?, [[1.], [1.], [2.], [2.]]);
+        let x = tape.constant(Tensor::new(&[[1f32], [2.]], &Device::Cpu)?);
+        assert_eq!(repeat_rows(&tape, &x, 2)?.to_host()?.to_vec2::<f32>()?, [[1.], [1.], [2.], [2.]]);
         Ok(())
     }
 }

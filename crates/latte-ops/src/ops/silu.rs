@@ -1,7 +1,6 @@
 //! The SiLU activation.
 
-use crate::backend::reference::silu as reference;
-use crate::{Result, Tape, Var};
+use crate::{Result, Tape, Var, backend};
 
 /// `x · sigmoid(x)`, element by element.
 ///
@@ -9,10 +8,7 @@ use crate::{Result, Tape, Var};
 ///
 /// If the device fails.
 pub fn silu(tape: &Tape<'_>, x: &Var) -> Result<Var> {
-    let (value, target) = (x.tensor().clone(), x.target());
-    Ok(tape.record(reference::forward(&value)?, &[x.target()], move |gradient, gradients| {
-        gradients.give(&target, reference::backward(&value, &gradient)?)
-    }))
+    tape.record("silu", &[x], backend::of([x.value()]).silu(x.value())?)
 }
 
 #[cfg(test)]

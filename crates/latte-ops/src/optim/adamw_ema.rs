@@ -1,11 +1,6 @@
 //! AdamW and the moving average of the weights, in one pass over the values.
 
-use candle_core::Tensor;
-use rayon::prelude::*;
-
-use crate::Result;
-use crate::backend::cpu::slices::{CHUNK, Values, is_cpu_f32, with_slice_mut};
-use crate::backend::reference::adamw_ema as reference;
+use crate::{Result, Value, backend};
 
 /// The constants of AdamW (arXiv 1711.05101) and of the exponential moving average.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,17 +15,17 @@ pub struct AdamW {
     pub ema_decay: f64,
 }
 
-/// The tensors that one step of one parameter changes, all of one shape, contiguous and with memory of their own.
+/// The values that one step of one parameter changes, all of one shape, contiguous and with memory of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWState<'t> {
     /// The weights.
-    pub weight: &'t Tensor,
+    pub weight: &'t Value,
     /// Their moving average.
-    pub ema: &'t Tensor,
+    pub ema: &'t Value,
     /// The first moment.
-    pub first_moment: &'t Tensor,
+    pub first_moment: &'t Value,
     /// The second moment.
-    pub second_moment: &'t Tensor,
+    pub second_moment: &'t Value,
 }
 
 /// Takes one AdamW step in place, and moves the moving average towards the new weights.
@@ -44,42 +39,16 @@ pub fn adamw_ema(
     constants: &AdamW,
     learning_rate: f64,
     step: u64,
-    gradient: &Tensor,
+    gradient: &Value,
     gradient_scale: f64,
     state: &AdamWState<'_>,
 ) -> Result<()> {
-    for tensor in [state.ema, state.first_moment, state.second_moment, gradient] {
-        if tensor.dims() != state.weight.dims() {
-            return Err(crate::Error::shape("adamw_ema", format!("{:?}", state.weight.dims()), tensor.dims()));
-        }
+    let all = [state.weight, state.ema, state.first_moment, state.second_moment, gradient];
+    if let Some(other) = all.iter().find(|value| value.dims() != state.weight.dims()) {
+        return Err(crate::Error::shape("adamw_ema", format!("{:?}", state.weight.dims()), other.dims()));
     }
     let update = Update::new(constants, learning_rate, step, gradient_scale);
-    if ![state.weight, state.ema, state.first_moment, state.second_moment, gradient].into_iter().all(is_cpu_f32) {
-        return reference::step(&update, gradient, state);
-    }
-    let gradient = gradient.contiguous()?;
-    let gradient = Values::of(&gradient)?;
-    let gradient: &[f32] = &gradient;
-    with_slice_mut(state.weight, |weight| {
-        with_slice_mut(state.ema, |ema| {
-            with_slice_mut(state.first_moment, |first| {
-                with_slice_mut(state.second_moment, |second| {
-                    (
-                        weight.par_chunks_mut(CHUNK),
-                        ema.par_chunks_mut(CHUNK),
-                        first.par_chunks_mut(CHUNK),
-                        second.par_chunks_mut(CHUNK),
-                        gradient.par_chunks(CHUNK),
-                    )
-                        .into_par_iter()
-                        .for_each(|(weight, ema, first, second, gradient)| {
-                            update.apply(weight, ema, first, second, gradient);
-                        });
-                    Ok(())
-                })
-            })
-        })
-    })
+    backend::of(all).adamw_ema(&update, gradient, state)
 }
 
 /// The factors of one step, worked out once in f64.
@@ -115,28 +84,18 @@ impl Update {
             one_minus_ema_decay: (1.0 - constants.ema_decay) as f32,
         }
     }
-
-    fn apply(&self, weight: &mut [f32], ema: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]) {
-        for ((((w, e), m), v), g) in weight.iter_mut().zip(ema).zip(first).zip(second).zip(gradient) {
-            let g = g * self.gradient_scale;
-            *m = self.beta1 * *m + self.one_minus_beta1 * g;
-            *v = self.beta2 * *v + self.one_minus_beta2 * g * g;
-            *w = *w * self.shrink - self.step_size * *m / (v.sqrt() * self.inverse_root_correction + self.eps);
-            *e = self.ema_decay * *e + self.one_minus_ema_decay * *w;
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device, Tensor};
 
     use super::*;
 
     #[test]
     fn two_steps_are_the_formula_by_hand() -> Result<()> {
         let constants = AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, ema_decay: 0.5 };
-        let tensor = |v: f32| Tensor::new(&[v], &Device::Cpu);
+        let tensor = |v: f32| Ok::<_, crate::Error>(Value::from(Tensor::new(&[v], &Device::Cpu)?));
         let (weight, ema, first, second) = (tensor(1.0)?, tensor(1.0)?, tensor(0.0)?, tensor(0.0)?);
         let state = AdamWState { weight: &weight, ema: &ema, first_moment: &first, second_moment: &second };
         let (mut w, mut e, mut m, mut v) = (1.0_f64, 1.0_f64, 0.0_f64, 0.0_f64);
@@ -148,15 +107,15 @@ mod tests {
             w = w - 0.01 * 0.1 * w - 0.01 * mh / (vh.sqrt() + 1e-8);
             e = 0.5 * e + 0.5 * w;
         }
-        assert!((f64::from(weight.to_vec1::<f32>()?[0]) - w).abs() < 1e-6);
-        assert!((f64::from(ema.to_vec1::<f32>()?[0]) - e).abs() < 1e-6);
+        assert!((f64::from(weight.to_host()?.to_vec1::<f32>()?[0]) - w).abs() < 1e-6);
+        assert!((f64::from(ema.to_host()?.to_vec1::<f32>()?[0]) - e).abs() < 1e-6);
         Ok(())
     }
 
     #[test]
     fn shapes_that_differ_are_refused() -> Result<()> {
         let constants = AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, ema_decay: 0.5 };
-        let tensor = |n: usize| Tensor::zeros(n, candle_core::DType::F32, &Device::Cpu)?.copy();
+        let tensor = |n: usize| Ok::<_, crate::Error>(Value::from(Tensor::zeros(n, DType::F32, &Device::Cpu)?.copy()?));
         let (a, b, c, d) = (tensor(3)?, tensor(3)?, tensor(3)?, tensor(3)?);
         let state = AdamWState { weight: &a, ema: &b, first_moment: &c, second_moment: &d };
         assert!(adamw_ema(&constants, 0.01, 1, &tensor(4)?, 1.0, &state).is_err());

@@ -37,7 +37,7 @@ pub(crate) fn latte_t2v(device: &Device, path: &Path) -> Result<Vec<Check>> {
             let tape = Tape::inference().with_precision(precision).with_packed_weight_cache(&packed);
             let context = model.context(&tape, &parameters, &text, bias)?;
             let input = T2vInput { x: &x, timesteps: &timesteps, text: &context, temporal };
-            let ours = frames_first(model.forward(&tape, &parameters, &input)?.tensor())?;
+            let ours = frames_first(&model.forward(&tape, &parameters, &input)?.to_host()?)?;
             checks.push(check(&case, output, format!("{output}{name}"), &ours, tolerance)?);
         }
     }

@@ -328,7 +328,7 @@ fn fingerprint(weights: &WeightFiles) -> Result<String> {
 /// A text of the cache; `None` if it is not there, or damaged and to be made again.
 fn cached(path: &Path) -> Option<EncodedText> {
     let (tensors, description) = weights::load(path).ok()?;
-    let tokens = tensors.get("tokens").ok()?.clone();
+    let tokens = tensors.get("tokens").ok()?.to_host().ok()?;
     let length = usize::try_from(description?.get("length")?.as_u64()?).ok()?;
     (tokens.rank() == 2 && length <= tokens.dims()[0]).then_some(EncodedText { tokens, length })
 }

@@ -25,8 +25,8 @@ pub(super) fn case(
         parameters: model.init(&mut rng)?.to_device(device)?,
         packed: PackedWeightCache::new(),
         precision,
-        x: rng.randn(shape)?.to_device(device)?,      // [b, f, c, h, w]
-        target: rng.randn(shape)?.to_device(device)?, // [b, f, c, h, w]
+        x: rng.randn(shape)?.to_device(device)?, // [b, f, c, h, w]
+        target: rng.randn(shape)?,               // [b, f, c, h, w]
         timesteps: vec![500.0; batch],
         recompute,
         optimizer: None,
@@ -67,11 +67,11 @@ impl ClassModel {
             let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute);
             let prediction = self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &self.timesteps))?; // [b, f, 2c, h, w]
             let channels = self.target.dim(2)?;
-            let error = (prediction.tensor().narrow(2, 0, channels)? - &self.target)?;
+            let error = (prediction.to_host()?.narrow(2, 0, channels)? - &self.target)?;
             let scale = 2.0 / error.elem_count() as f64;
             let of_mean = (error * scale)?; // [b, f, c, h, w]
             let of_variance = Tensor::zeros(of_mean.shape(), DType::F32, of_mean.device())?;
-            tape.backward(&prediction, Tensor::cat(&[&of_mean, &of_variance], 2)?)? // [b, f, 2c, h, w]
+            tape.backward(&prediction, self.parameters.beside(&Tensor::cat(&[&of_mean, &of_variance], 2)?)?)? // [b, f, 2c, h, w]
         };
         self.step += 1;
         if self.optimizer.is_none() {

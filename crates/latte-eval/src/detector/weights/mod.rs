@@ -104,7 +104,7 @@ fn read_mean(path: &Path) -> Result<Tensor> {
     let cut = c3d::MEAN_CUT;
     match files.shape(c3d::MEAN).as_deref() {
         Some(&[c, f, h, w]) if (c, f) == (channels, frames) && h >= cut + height && w >= cut + width => {
-            let mean = files.tensor(c3d::MEAN)?;
+            let mean = files.f32_tensor(c3d::MEAN)?;
             Ok(mean.narrow(2, cut, height)?.narrow(3, cut, width)?.contiguous()?)
         }
         found => {
@@ -145,7 +145,7 @@ impl Import {
         let names = self.tensors.names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let read = |name: &str| {
-            let tensor = self.tensors.tensor(name)?;
+            let tensor = self.tensors.f32_tensor(name)?;
             let bytes: Vec<u8> = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect();
             Ok(RawTensor { dtype: StoredDtype::F32, shape: tensor.dims().to_vec(), bytes: Cow::Owned(bytes) })
         };

@@ -3,15 +3,34 @@
 use candle_core::Tensor;
 use half::bf16;
 
-use crate::Result;
 use crate::backend::cpu::buffer::Unwritten;
 use crate::backend::cpu::gemm::round_row;
 use crate::backend::cpu::row_groups::RowGroups;
 use crate::backend::cpu::slices::Values;
 use crate::backend::cpu::vectorised::{sum, vectorised};
+use crate::tape::{Computed, Context, Gradient};
+use crate::{Result, Value};
+
+pub(super) fn modulated_layer_norm(
+    context: Context<'_>,
+    x: &Value,
+    shift: &Value,
+    scale: &Value,
+    eps: f64,
+) -> Result<Computed<'static>> {
+    let (x, shift, scale) = (x.fetch()?, shift.fetch()?, scale.fetch()?);
+    if context.keeps_pairs() {
+        return Ok(Computed::without_gradient(forward_to_pairs(&x, &shift, &scale, eps)?));
+    }
+    let (y, saved) = forward(&x, &shift, &scale, eps)?;
+    Ok(Computed::new(y, move |gradient, _| {
+        let found = backward(&saved, &scale, &gradient.value.fetch()?)?;
+        Ok(found.map(|tensor| Some(Gradient::owned(tensor))).into())
+    }))
+}
 
 /// What the backward pass needs of the forward pass.
-pub(crate) struct Saved {
+struct Saved {
     x: Tensor,
     /// Mean and 1/√(variance + eps) of each row.
     statistics: Vec<[f32; 2]>,
@@ -62,7 +81,7 @@ vectorised! {
     }
 }
 
-pub(crate) fn forward(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<(Tensor, Saved)> {
+fn forward(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<(Tensor, Saved)> {
     let (groups, d) = scale.dims2()?;
     let (x, shift, scale) = (x.contiguous()?, shift.contiguous()?, scale.contiguous()?);
     let (x_values, shift, scale) = (Values::of(&x)?, Values::of(&shift)?, Values::of(&scale)?);
@@ -81,8 +100,8 @@ pub(crate) fn forward(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> R
     Ok((y, Saved { x: x.clone(), statistics: statistics.concat() }))
 }
 
-/// [`forward`] rounded to bfloat16 as products with a kernel of pairs see it.
-pub(crate) fn forward_for_products(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
+/// [`forward`] rounded to bfloat16 as matmuls with a kernel of pairs see it.
+fn forward_to_pairs(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
     let (groups, d) = scale.dims2()?;
     let (x, shift, scale) = (x.contiguous()?, shift.contiguous()?, scale.contiguous()?);
     let (x_values, shift, scale) = (Values::of(&x)?, Values::of(&shift)?, Values::of(&scale)?);
@@ -105,7 +124,7 @@ pub(crate) fn forward_for_products(x: &Tensor, shift: &Tensor, scale: &Tensor, e
 }
 
 /// The gradients of `x`, `shift` and `scale`.
-pub(crate) fn backward(saved: &Saved, scale: &Tensor, gradient: &Tensor) -> Result<[Tensor; 3]> {
+fn backward(saved: &Saved, scale: &Tensor, gradient: &Tensor) -> Result<[Tensor; 3]> {
     let (groups, d) = scale.dims2()?;
     let (scale, gradient) = (scale.contiguous()?, gradient.contiguous()?);
     let (x, scale_values, gradient) = (Values::of(&saved.x)?, Values::of(&scale)?, Values::of(&gradient)?);
@@ -129,4 +148,50 @@ pub(crate) fn backward(saved: &Saved, scale: &Tensor, gradient: &Tensor) -> Resu
         Tensor::from_vec(vector(0), (groups, d), device)?,
         Tensor::from_vec(vector(1), (groups, d), device)?,
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Tensor;
+    use proptest::prelude::*;
+
+    use crate::Result;
+    use crate::backend::cpu::instruction_set::tests::with_each;
+    use crate::backend::reference::modulated_layer_norm as reference;
+    use crate::finite_difference::{assert_close, assert_close_at, pseudo_random};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn kernels_agree_with_the_reference(
+            (groups, rows, many, d) in (1usize..5, 1usize..60, 0usize..4, 2usize..140),
+            transposed in any::<bool>(),
+            seed in any::<u64>(),
+        ) {
+            let rows = if many == 0 { rows + 300 } else { rows };
+            let run = || -> Result<()> {
+                let x = ((pseudo_random(&[groups, rows, d], seed)? * 3.0)? + 0.5)?;
+                let (shift, scale) = (pseudo_random(&[groups, d], seed ^ 1)?, pseudo_random(&[groups, d], seed ^ 2)?);
+                let gradient = pseudo_random(&[groups, rows, d], seed ^ 3)?;
+                // Other strides, the same values.
+                let strided = |t: &Tensor| if transposed { t.transpose(0, 1)?.contiguous()?.transpose(0, 1) } else { Ok(t.clone()) };
+                let (ours, saved) = super::forward(&strided(&x)?, &strided(&shift)?, &strided(&scale)?, 1e-6)?;
+                let (plain, plain_saved) = reference::forward(&x, &shift, &scale, 1e-6)?;
+                assert_close(&ours, &plain, 1e-5)?;
+                let plain = reference::backward(&plain_saved, &scale, &gradient)?;
+                // Terms of about 1, and in the gradient of x of about 1/std, may cancel: a row of two values has none.
+                let largest = |t: &Tensor| Result::Ok(t.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?);
+                let deviations = x.broadcast_sub(&x.mean_keepdim(2)?)?.sqr()?.mean_keepdim(2)?;
+                let terms = [largest(&(deviations + 1e-6)?.powf(-0.5)?)?, 1.0, 1.0];
+                let ours = super::backward(&saved, &scale, &strided(&gradient)?)?;
+                for ((ours, plain), terms) in ours.iter().zip(&plain).zip(terms) {
+                    assert_close_at(ours, plain, 5e-5, f64::from(largest(plain)?.max(terms)))?;
+                }
+                Ok(())
+            };
+            for (set, result) in with_each(|set| (set, run())) {
+                prop_assert!(result.is_ok(), "{set}: {result:?}");
+            }
+        }
+    }
 }

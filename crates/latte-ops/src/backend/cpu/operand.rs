@@ -1,28 +1,24 @@
-//! Results that only products read.
+//! Results that only matmuls read.
 //!
-//! Where products round their operands to bfloat16, an inference tape keeps such results as what the products make of them: half
+//! Where matmuls round their operands to bfloat16, an inference tape keeps such results as what the matmuls make of them: half
 //! the memory to write and read, nothing left to convert, and the same bits in the end. A recording tape keeps f32, because
-//! gradients are worked out from what was computed, not from what a product saw of it.
+//! gradients are worked out from what was computed, not from what a matmul saw of it.
 
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 
-use crate::backend::cpu::gemm::{Kernel, Matrix, Operand, Pairs};
-use crate::backend::cpu::slices::{Values, is_cpu_f32};
-use crate::backend::forced;
-use crate::{Precision, Result, Tape, Var};
+use super::gemm::{Kernel, Matrix, Operand, Pairs};
+use super::slices::Values;
+use crate::tape::Context;
+use crate::{Precision, Result};
 
-/// Whether results of `tape` that only products read are kept as words of pairs.
-pub(crate) fn keeps_pairs(tape: &Tape<'_>) -> bool {
-    !tape.is_recording() && Kernel::of(tape.precision()).pairs() && !forced::is_forced()
+impl Context<'_> {
+    /// Whether results that only matmuls read are kept as words of pairs.
+    pub(super) fn keeps_pairs(self) -> bool {
+        !self.recording && Kernel::of(self.precision).pairs()
+    }
 }
 
-/// Whether the CPU kernels take `x` as an operand: values, or pairs where no gradient needs more than those.
-pub(crate) fn is_cpu_operand(tape: &Tape<'_>, x: &Var) -> bool {
-    let pairs = || !tape.is_recording() && x.tensor().dtype() == DType::BF16 && !forced::is_forced();
-    is_cpu_f32(x.tensor()) || x.tensor().device().is_cpu() && pairs()
-}
-
-/// `x` as products of `precision` can read it where it lies, in rows whose parts of `even` values begin at whole words: contiguous,
+/// `x` as matmuls of `precision` can read it where it lies, in rows whose parts of `even` values begin at whole words: contiguous,
 /// and in f32 unless it holds words of pairs.
 pub(crate) fn readable(precision: Precision, x: &Tensor, even: usize) -> Result<Tensor> {
     let x = x.contiguous()?;
@@ -89,14 +85,14 @@ impl<'s> Slice<'s> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::Tensor;
     use proptest::prelude::*;
 
     use super::*;
     use crate::backend::cpu::instruction_set::tests::with_each;
     use crate::finite_difference::pseudo_random;
     use crate::{
-        Attention, AttentionAxis, InstructionSet, Rope, attention, cross_attention, linear, linear_gated, linear_gelu,
+        Attention, AttentionAxis, InstructionSet, Rope, Tape, attention, cross_attention, linear, linear_gated, linear_gelu,
         linear_low_precision, modulated_layer_norm,
     };
 
@@ -111,7 +107,7 @@ mod tests {
         let random = |dims: &[usize], seed| Ok::<_, crate::Error>(tape.constant(pseudo_random(dims, seed)?));
         let x = tape.input(pseudo_random(&[1, f, n, d], 1)?);
         let (shift, scale, gate) = (random(&[1, d], 2)?, random(&[1, d], 3)?, random(&[1, d], 4)?);
-        let rope = Rope::new(if axis == AttentionAxis::Spatial { n } else { f }, head_size & !1, &Device::Cpu)?;
+        let rope = Rope::new(if axis == AttentionAxis::Spatial { n } else { f }, head_size & !1, x.value())?;
         let rope = (rotates && head_size.is_multiple_of(2)).then_some(&rope);
         let kind = Attention { axis, num_heads: heads, heads: 0..heads, rope };
         let y = modulated_layer_norm(tape, &x, &shift, &scale, 1e-6)?;
@@ -121,12 +117,12 @@ mod tests {
         let x = linear_gated(tape, &y, &random(&[d, d], 7)?, None, &x, &gate)?;
         let q = linear_low_precision(tape, &x, &random(&[d, d], 8)?, None)?;
         let kv = linear_low_precision(tape, &tape.constant(pseudo_random(&[1, 5, d], 9)?), &random(&[2 * d, d], 10)?, None)?;
-        let bias = pseudo_random(&[1, 5], 11)?;
+        let bias = random(&[1, 5], 11)?;
         let y = cross_attention(tape, &q, &kv, heads, Some(&bias))?;
-        let kept = y.tensor().dtype() == DType::BF16;
+        let kept = y.to_host()?.dtype() == DType::BF16;
         let x = linear_gated(tape, &y, &random(&[d, d], 12)?, None, &x, &gate)?;
         let y = linear_gelu(tape, &x, &random(&[2 * d, d], 13)?, Some(&random(&[2 * d], 14)?))?;
-        Ok((linear(tape, &y, &random(&[d, 2 * d], 15)?, None)?.tensor().clone(), kept))
+        Ok((linear(tape, &y, &random(&[d, 2 * d], 15)?, None)?.to_host()?, kept))
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Weights in the order in which products read them, packed once and used many times.
+//! Weights in the order in which matmuls read them, packed once and used many times.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,9 +10,9 @@ use crate::backend::cpu::gemm::{Kernel, Matrix, Packed};
 use crate::backend::cpu::slices::Values;
 use crate::{Result, Var};
 
-/// On which side of a product a weight `[out, in]` stands.
+/// On which side of a matmul a weight `[out, in]` stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Side {
+pub(super) enum Side {
     /// `x · weightᵀ`, of the forward pass.
     Forward,
     /// `gradient · weight`, of the backward pass.
@@ -26,7 +26,7 @@ type Entries = HashMap<(TensorId, Side, Kernel), Arc<Packed>>;
 /// A clone is another handle to the same memory.
 ///
 /// Give it to tapes with [`crate::Tape::with_packed_weight_cache`], and a new one once weights were changed in place: a packed
-/// weight is found by the tensor's identity, which an update in place leaves as it is.
+/// weight is found by the value's identity, which an update in place leaves as it is.
 #[derive(Clone, Default)]
 pub struct PackedWeightCache {
     entries: Arc<Mutex<Entries>>,
@@ -44,7 +44,8 @@ impl PackedWeightCache {
     }
 
     fn get(&self, weight: &Var, side: Side, kernel: Kernel) -> Result<Arc<Packed>> {
-        let key = (weight.tensor().id(), side, kernel);
+        let Some(id) = weight.value().id() else { return Ok(Arc::new(pack(weight, side, kernel)?)) };
+        let key = (id, side, kernel);
         if let Some(packed) = self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(packed.clone());
         }
@@ -61,7 +62,7 @@ impl fmt::Debug for PackedWeightCache {
 }
 
 /// The weight `[out, in]` packed for `kernel`, from `kept` if it is a parameter.
-pub(crate) fn packed(kept: Option<&PackedWeightCache>, weight: &Var, side: Side, kernel: Kernel) -> Result<Arc<Packed>> {
+pub(super) fn packed(kept: Option<&PackedWeightCache>, weight: &Var, side: Side, kernel: Kernel) -> Result<Arc<Packed>> {
     match kept {
         Some(kept) if weight.is_parameter() => kept.get(weight, side, kernel),
         _ => Ok(Arc::new(pack(weight, side, kernel)?)),
@@ -69,8 +70,8 @@ pub(crate) fn packed(kept: Option<&PackedWeightCache>, weight: &Var, side: Side,
 }
 
 fn pack(weight: &Var, side: Side, kernel: Kernel) -> Result<Packed> {
-    let (out, input) = weight.tensor().dims2()?;
-    let weight = weight.tensor().contiguous()?;
+    let weight = weight.value().fetch()?.contiguous()?;
+    let (out, input) = weight.dims2()?;
     let values = Values::of(&weight)?;
     let matrix = Matrix::rows(&values, input);
     Ok(match side {

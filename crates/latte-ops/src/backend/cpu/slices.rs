@@ -5,11 +5,10 @@
 use std::cell::RefCell;
 use std::ops::Deref;
 
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
 use rayon::prelude::*;
 
-use crate::backend::forced;
-use crate::{Error, Result};
+use crate::{Error, Result, Value};
 
 /// Values per piece of parallel work: large enough to hide the cost of a task, small enough for every cache.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -71,13 +70,8 @@ impl Deref for Values<'_> {
     }
 }
 
-/// Whether the CPU kernels take this tensor; others go through the reference formulation.
-pub(crate) fn is_cpu_f32(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !forced::is_forced()
-}
-
 /// Gives `target` the values of `values`, in place, on any device.
-pub(crate) fn replace(target: &Tensor, values: &Tensor) -> Result<()> {
+pub(in crate::backend) fn replace(target: &Tensor, values: &Tensor) -> Result<()> {
     if target.rank() == 0 {
         let one = |t: &Tensor| t.reshape(1);
         return Ok(one(target)?.slice_set(&one(values)?, 0, 0)?);
@@ -86,17 +80,21 @@ pub(crate) fn replace(target: &Tensor, values: &Tensor) -> Result<()> {
 }
 
 /// `target += source`, in place.
-///
-/// # Errors
-///
-/// If the shapes differ, or `target` is not contiguous, or not f32.
-pub fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
-    if target.dims() != source.dims() {
-        return Err(Error::shape("add_assign", format!("{:?}", target.dims()), source.dims()));
+pub(super) fn add_assign(target: &Value, source: &Value) -> Result<()> {
+    add_to(&target.fetch()?, &source.fetch()?)
+}
+
+/// `held + more`, in the memory of `held` if it is `own`.
+pub(super) fn add_gradient(held: &Value, more: &Value, own: bool) -> Result<Value> {
+    let (target, source) = (held.fetch()?, more.fetch()?);
+    if own && target.is_contiguous() {
+        add_to(&target, &source)?;
+        return Ok(target.into());
     }
-    if !is_cpu_f32(target) {
-        return replace(target, &(target + source)?);
-    }
+    Ok((target + source)?.into())
+}
+
+fn add_to(target: &Tensor, source: &Tensor) -> Result<()> {
     let source = source.contiguous()?;
     let source = Values::of(&source)?;
     let source: &[f32] = &source;
@@ -110,54 +108,15 @@ pub fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     })
 }
 
-/// The L2 norm of all values of all tensors together, summed in f64 in a fixed order.
-///
-/// # Errors
-///
-/// If a tensor is not f32.
-pub fn global_norm<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
+/// The sum of the squares of all values, in f64 and in a fixed order.
+pub(super) fn sum_of_squares(values: &[&Value]) -> Result<f64> {
     let mut sum = 0.0;
-    let mut elsewhere = Vec::new();
-    for tensor in tensors {
-        if !is_cpu_f32(tensor) {
-            // One number each, fetched together at the end.
-            elsewhere.push(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?);
-            continue;
-        }
-        let tensor = tensor.contiguous()?;
+    for value in values {
+        let tensor = value.fetch()?.contiguous()?;
         // Chunk sums are collected in order, so that the result does not depend on the number of threads.
         let parts: Vec<f64> =
             Values::of(&tensor)?.par_chunks(CHUNK).map(|c| c.iter().map(|&v| f64::from(v) * f64::from(v)).sum()).collect();
         sum += parts.iter().sum::<f64>();
     }
-    if !elsewhere.is_empty() {
-        sum += Tensor::stack(&elsewhere, 0)?.to_vec1::<f64>()?.iter().sum::<f64>();
-    }
-    Ok(sum.sqrt())
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    use super::*;
-
-    #[test]
-    fn add_assign_changes_the_target_only() -> Result<()> {
-        let target = Tensor::arange(0f32, 6., &Device::Cpu)?.reshape((2, 3))?;
-        let source = Tensor::arange(0f32, 6., &Device::Cpu)?.reshape((3, 2))?.t()?;
-        add_assign(&target, &source)?;
-        assert_eq!(target.to_vec2::<f32>()?, [[0., 3., 6.], [4., 7., 10.]]);
-        assert_eq!(source.to_vec2::<f32>()?, [[0., 2., 4.], [1., 3., 5.]]);
-        assert!(add_assign(&target, &Tensor::zeros(6, DType::F32, &Device::Cpu)?).is_err());
-        Ok(())
-    }
-
-    #[test]
-    fn the_norm_of_several_tensors_is_that_of_their_values() -> Result<()> {
-        let a = Tensor::new(&[3f32, 0.], &Device::Cpu)?;
-        let b = Tensor::new(&[[0f32], [4.]], &Device::Cpu)?;
-        assert!((global_norm([&a, &b])? - 5.0).abs() < 1e-12);
-        Ok(())
-    }
+    Ok(sum)
 }

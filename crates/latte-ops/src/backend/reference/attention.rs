@@ -1,37 +1,61 @@
-//! The reference formulation: copies into sequences, products and softmax, copies back.
-
-use std::ops::Range;
+//! The reference formulation: copies into sequences, matmuls and softmax, copies back.
 
 use candle_core::{D, Result, Tensor};
 
-use crate::Precision;
-use crate::{AttentionAxis, Rope};
+use crate::ops::attention::{AttentionAxis, Layout, SelfAttention};
+use crate::tape::{Computed, Gradient};
+use crate::{Precision, Value};
 
-/// Where sequences and heads lie in the packed tensor.
-#[derive(Debug)]
-pub(crate) struct Layout {
-    pub(crate) axis: AttentionAxis,
-    /// `[b, f, n]`.
-    pub(crate) dims: [usize; 3],
-    pub(crate) num_heads: usize,
-    pub(crate) head_size: usize,
-    pub(crate) heads: Range<usize>,
+pub(crate) fn attention(call: &SelfAttention<'_>) -> crate::Result<Computed<'static>> {
+    let (precision, layout, like, qkv) = (call.context.precision, call.layout.in_frames(), call.qkv.clone(), call.qkv.fetch()?);
+    let rope = call.rope.map(Tables::fetch).transpose()?;
+    let (dims, output) = (call.qkv.dims().to_vec(), call.layout.output());
+    let y = forward(precision, &layout, rope.as_ref(), &qkv)?.reshape(&output)?;
+    Ok(Computed::new(like.like(y)?, move |gradient, _| {
+        let dqkv = backward(precision, &layout, rope.as_ref(), &qkv, &gradient.value.fetch()?)?.reshape(dims)?;
+        Ok(vec![Some(Gradient::owned(like.like(dqkv)?))])
+    }))
 }
 
-impl Layout {
-    /// How many tokens attend to each other.
-    pub(crate) fn sequence(&self) -> usize {
-        match self.axis {
-            AttentionAxis::Spatial => self.dims[2],
-            AttentionAxis::Temporal => self.dims[1],
-        }
+/// Cosines and sines of rotary positions, `[positions, k/2]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Tables {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Tables {
+    pub(crate) fn fetch([cos, sin]: [&Value; 2]) -> crate::Result<Self> {
+        Ok(Self { cos: cos.fetch()?, sin: sin.fetch()? })
     }
 
+    /// Rotates `[sequences, positions, k]`.
+    fn rotate(&self, x: &Tensor) -> Result<Tensor> {
+        self.turn(x, &self.sin)
+    }
+
+    /// Rotates back, which is also the backward function of [`Tables::rotate`].
+    fn rotate_back(&self, x: &Tensor) -> Result<Tensor> {
+        self.turn(x, &self.sin.neg()?)
+    }
+
+    fn turn(&self, x: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        let (sequences, positions, k) = x.dims3()?;
+        let pairs = x.reshape((sequences, positions, k / 2, 2))?;
+        let (even, odd) = (pairs.narrow(3, 0, 1)?.squeeze(3)?, pairs.narrow(3, 1, 1)?.squeeze(3)?); // [sequences, positions, k/2]
+        let turned_even = (even.broadcast_mul(&self.cos)? - odd.broadcast_mul(sin)?)?;
+        let turned_odd = (even.broadcast_mul(sin)? + odd.broadcast_mul(&self.cos)?)?;
+        Tensor::stack(&[turned_even, turned_odd], 3)?.reshape((sequences, positions, k))
+    }
+}
+
+/// Layouts are those of [`Layout::in_frames`].
+impl Layout {
     /// `[b, f, n, parts, heads, k]` to `[parts, sequences · heads, tokens, k]`.
     fn sequences(&self, x: &Tensor) -> Result<Tensor> {
         let parts = x.dim(3)?;
         let order = match self.axis {
-            AttentionAxis::Spatial => [3, 0, 1, 4, 2, 5],
+            AttentionAxis::Spatial | AttentionAxis::Joint => [3, 0, 1, 4, 2, 5],
             AttentionAxis::Temporal => [3, 0, 2, 4, 1, 5],
         };
         x.permute(order)?.contiguous()?.reshape((parts, (), self.sequence(), self.head_size))
@@ -41,14 +65,14 @@ impl Layout {
     fn packed(&self, x: &Tensor) -> Result<Tensor> {
         let (parts, heads, [b, f, n], k) = (x.dim(0)?, self.heads.len(), self.dims, self.head_size);
         match self.axis {
-            AttentionAxis::Spatial => x.reshape((parts, b, f, heads, n, k))?.permute([1, 2, 4, 0, 3, 5]),
+            AttentionAxis::Spatial | AttentionAxis::Joint => x.reshape((parts, b, f, heads, n, k))?.permute([1, 2, 4, 0, 3, 5]),
             AttentionAxis::Temporal => x.reshape((parts, b, n, heads, f, k))?.permute([1, 4, 2, 0, 3, 5]),
         }?
         .contiguous() // [b, f, n, parts, heads, k]
     }
 
     /// Queries, keys (both rotated) and values, each `[sequences · heads, tokens, k]`.
-    fn unpack(&self, precision: Precision, rope: Option<&Rope>, qkv: &Tensor) -> Result<[Tensor; 3]> {
+    fn unpack(&self, precision: Precision, rope: Option<&Tables>, qkv: &Tensor) -> Result<[Tensor; 3]> {
         let [b, f, n] = self.dims;
         let qkv = qkv.reshape((b, f, n, 3, self.num_heads, self.head_size))?;
         let parts = self.sequences(&qkv.narrow(4, self.heads.start, self.heads.len())?)?;
@@ -62,7 +86,7 @@ impl Layout {
         Ok([part(0, true)?, part(1, true)?, part(2, false)?])
     }
 
-    pub(crate) fn scale(&self) -> f64 {
+    fn scale(&self) -> f64 {
         1.0 / (self.head_size as f64).sqrt()
     }
 }
@@ -74,7 +98,7 @@ fn probabilities(q: &Tensor, k: &Tensor, scale: f64) -> Result<Tensor> {
     exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)
 }
 
-pub(crate) fn forward(precision: Precision, layout: &Layout, rope: Option<&Rope>, qkv: &Tensor) -> Result<Tensor> {
+pub(crate) fn forward(precision: Precision, layout: &Layout, rope: Option<&Tables>, qkv: &Tensor) -> Result<Tensor> {
     let [q, k, v] = layout.unpack(precision, rope, qkv)?;
     let weights = precision.operand(&probabilities(&q, &k, layout.scale())?)?;
     let [b, f, n] = layout.dims;
@@ -85,7 +109,7 @@ pub(crate) fn forward(precision: Precision, layout: &Layout, rope: Option<&Rope>
 pub(crate) fn backward(
     precision: Precision,
     layout: &Layout,
-    rope: Option<&Rope>,
+    rope: Option<&Tables>,
     qkv: &Tensor,
     gradient: &Tensor,
 ) -> Result<Tensor> {
@@ -107,4 +131,23 @@ pub(crate) fn backward(
     let dqkv = layout.packed(&Tensor::stack(&[dq, dk, dv], 0)?)?; // [b, f, n, 3, heads, k]
     let after = layout.num_heads - layout.heads.end;
     dqkv.pad_with_zeros(4, layout.heads.start, after)?.reshape((b, f, n, 3 * layout.num_heads * layout.head_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rope;
+    use crate::finite_difference::pseudo_random;
+
+    #[test]
+    fn with_rope_only_distance_counts() -> crate::Result<()> {
+        // Equal queries and keys everywhere: the score of two frames depends on their distance alone.
+        let x = pseudo_random(&[1, 4], 7)?.broadcast_as((5, 4))?.contiguous()?;
+        let rope = Rope::new(5, 4, &(&x).into())?;
+        let rotated = Tables::fetch(rope.tables())?.rotate(&x.unsqueeze(0)?)?.squeeze(0)?;
+        let scores = rotated.matmul(&rotated.t()?)?.to_vec2::<f32>()?;
+        assert!((scores[0][2] - scores[2][4]).abs() < 1e-5 && (scores[0][1] - scores[3][4]).abs() < 1e-5);
+        assert!((scores[0][1] - scores[0][2]).abs() > 1e-3);
+        Ok(())
+    }
 }

@@ -2,6 +2,20 @@
 
 use candle_core::{Result, Tensor};
 
+use crate::Value;
+use crate::tape::{Computed, Gradient};
+
+pub(crate) fn gated_residual(x: &Value, gate: &Value, y: &Value) -> crate::Result<Computed<'static>> {
+    let (like, gate, y) = (x.clone(), gate.fetch()?, y.fetch()?);
+    let value = x.like(forward(&x.fetch()?, &gate, &y)?)?;
+    Ok(Computed::new(value, move |gradient, _| {
+        let (dgate, dy) = backward(&gate, &y, &gradient.value.fetch()?)?;
+        let owned = |tensor| Ok::<_, crate::Error>(Some(Gradient::owned(like.like(tensor)?)));
+        let (dgate, dy) = (owned(dgate)?, owned(dy)?);
+        Ok(vec![Some(gradient), dgate, dy])
+    }))
+}
+
 /// `[…, d]` as `[g, rows, d]`.
 fn grouped(x: &Tensor, gate: &Tensor) -> Result<Tensor> {
     let (groups, d) = gate.dims2()?;

@@ -2,7 +2,62 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::Precision;
+use crate::ops::linear::Linear;
+use crate::tape::{Computed, Gradient};
+use crate::{Precision, Value};
+
+pub(crate) fn linear(call: &Linear<'_>) -> crate::Result<Computed<'static>> {
+    let layer = Layer::new(call)?;
+    let y = layer.like.like(layer.forward()?)?;
+    Ok(Computed::new(y, move |gradient, wanted| layer.backward(&gradient.value.fetch()?, wanted)))
+}
+
+pub(crate) fn linear_gelu(call: &Linear<'_>) -> crate::Result<Computed<'static>> {
+    let layer = Layer::new(call)?;
+    let before = layer.forward()?;
+    let y = layer.like.like(gelu(&before)?)?;
+    Ok(Computed::new(y, move |gradient, wanted| layer.backward(&backward_gelu(&before, &gradient.value.fetch()?)?, wanted)))
+}
+
+pub(crate) fn linear_gated(call: &Linear<'_>, residual: &Value, gate: &Value) -> crate::Result<Value> {
+    let y = linear(call)?.into_value();
+    Ok(super::gated_residual::gated_residual(residual, gate, &y)?.into_value())
+}
+
+/// A linear layer in tensors of the library.
+struct Layer {
+    precision: Precision,
+    /// Where results go.
+    like: Value,
+    x: Tensor,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Layer {
+    fn new(call: &Linear<'_>) -> crate::Result<Self> {
+        let [x, weight] = [call.x, call.weight].map(|v| v.value().fetch());
+        let bias = call.bias.map(|bias| bias.value().fetch()).transpose()?;
+        Ok(Self { precision: call.context.precision, like: call.x.value().clone(), x: x?, weight: weight?, bias })
+    }
+
+    fn forward(&self) -> Result<Tensor> {
+        forward(self.precision, &self.x, &self.weight, self.bias.as_ref())
+    }
+
+    /// The gradients of input, weight and bias from that of the output.
+    fn backward(&self, gradient: &Tensor, wanted: &[bool]) -> crate::Result<Vec<Option<Gradient>>> {
+        let dx = || backward_input(self.precision, &self.weight, gradient);
+        let dw = || backward_weight(self.precision, &self.x, gradient);
+        let db = || backward_bias(gradient);
+        let work: [&dyn Fn() -> Result<Tensor>; 3] = [&dx, &dw, &db];
+        let found = work
+            .iter()
+            .zip(wanted)
+            .map(|(work, &wanted)| wanted.then(|| Ok(Gradient::owned(self.like.like(work()?)?))).transpose());
+        found.collect()
+    }
+}
 
 /// √(2/π), of the tanh approximation of GELU.
 pub(crate) const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;

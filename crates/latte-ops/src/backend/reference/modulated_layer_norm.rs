@@ -2,7 +2,24 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::backend::reference::layer_norm::{backward_normalise, normalise};
+use super::layer_norm::{backward_normalise, normalise};
+use crate::Value;
+use crate::tape::{Computed, Context, Gradient};
+
+pub(crate) fn modulated_layer_norm(
+    _: Context<'_>,
+    x: &Value,
+    shift: &Value,
+    scale: &Value,
+    eps: f64,
+) -> crate::Result<Computed<'static>> {
+    let (like, scale) = (x.clone(), scale.fetch()?);
+    let (y, saved) = forward(&x.fetch()?, &shift.fetch()?, &scale, eps)?;
+    Ok(Computed::new(x.like(y)?, move |gradient, _| {
+        let found = backward(&saved, &scale, &gradient.value.fetch()?)?;
+        found.into_iter().map(|tensor| Ok(Some(Gradient::owned(like.like(tensor)?)))).collect()
+    }))
+}
 
 /// What the backward pass needs of the forward pass.
 pub(crate) struct Saved {

@@ -1,29 +1,18 @@
-//! Convolution and pooling over time, height and width of channels-last volumes. **Inference only**, f32 on the CPU. Images
-//! are volumes of one frame.
-//!
-//! The values under a kernel are copied side by side for some places of the result at a time, as far as one part of the depth
-//! of the product reaches, so the copy stays in the second cache and all patches never exist at once. A copy costs one value
-//! where the product does as many as there are channels of the result. Kernels of 1 × 1 × 1 need none.
-//!
-//! Branches of a network that are concatenated write into one result ([`side_by_side`]).
+//! Convolution and pooling over time, height and width of channels-last volumes, without gradients. Images are volumes of one
+//! frame. Branches of a network that are concatenated write into one result ([`side_by_side`]).
 
 #[cfg(test)]
 mod tests;
 
-use candle_core::Tensor;
+use crate::backend::{self, Prepared3d};
+use crate::{Error, Result, Tape, Var};
 
-use crate::backend::cpu::buffer::{Shared, Unwritten};
-use crate::backend::cpu::conv3d::{convolve, pool};
-use crate::backend::cpu::gemm::{Kernel, Matrix, Packed};
-use crate::backend::cpu::slices::Values;
-use crate::{Error, Precision, Result};
-
-/// A convolution over time, height and width: its weights, packed once for the processor's instructions, and what is around.
+/// A convolution over time, height and width: its weights in the form that the device reads, and what is around.
 #[derive(Debug)]
 pub struct Conv3d {
-    pub(crate) packed: Packed,
-    pub(crate) bias: Vec<f32>,
-    pub(crate) input: usize,
+    pub(crate) prepared: Prepared3d,
+    /// Channels that come in and go out.
+    channels: [usize; 2],
     pub(crate) window: Window,
     pub(crate) relu: bool,
 }
@@ -102,33 +91,42 @@ pub enum Pool {
 #[derive(Debug, Clone, Copy)]
 pub enum Branch<'a> {
     /// A convolution of a volume.
-    Convolution(&'a Tensor, &'a Conv3d),
+    Convolution(&'a Var, &'a Conv3d),
     /// A pool over a volume.
-    Pool(&'a Tensor, Pool, Window),
+    Pool(&'a Var, Pool, Window),
+}
+
+impl<'a> Branch<'a> {
+    /// The volume that it reads.
+    pub(crate) fn volume(&self) -> &'a Var {
+        let (Self::Convolution(x, _) | Self::Pool(x, ..)) = self;
+        x
+    }
 }
 
 impl Conv3d {
-    /// Packs a weight `[out, in, time, height, width]` and a bias `[out]`. With `relu`, negative results become 0.
+    /// Prepares a weight `[out, in, time, height, width]` and a bias `[out]`. With `relu`, negative results become 0.
     ///
     /// # Errors
     ///
-    /// If the shapes do not fit or are empty, a step is 0, or the tensors are not f32 on the CPU.
-    pub fn new(weight: &Tensor, bias: &Tensor, stride: [usize; 3], padding: Padding, relu: bool) -> Result<Self> {
-        let fits = weight.rank() == 5 && weight.elem_count() > 0 && bias.dims() == &weight.dims()[..1];
-        if !fits || stride.contains(&0) {
-            let expected = "a weight [out, in, time, height, width] and a bias [out], not empty, and steps of at least 1";
-            return Err(Error::shape("conv3d", expected, (weight.dims(), bias.dims(), stride)));
+    /// If the shapes do not fit or are empty, a step is 0, or the tensors are not f32.
+    pub fn new(weight: &Var, bias: &Var, stride: [usize; 3], padding: Padding, relu: bool) -> Result<Self> {
+        match *weight.dims() {
+            [output, input, t, h, w] if weight.value().elem_count() > 0 && bias.dims() == [output] && !stride.contains(&0) => {
+                let values = [weight, bias].map(Var::value);
+                let prepared = backend::of(values).prepare_conv3d(values[0], values[1])?;
+                Ok(Self { prepared, channels: [input, output], window: Window { size: [t, h, w], stride, padding }, relu })
+            }
+            _ => {
+                let expected = "a weight [out, in, time, height, width] and a bias [out], not empty, and steps of at least 1";
+                Err(Error::shape("conv3d", expected, (weight.dims(), bias.dims(), stride)))
+            }
         }
-        let (output, input, t, h, w) = weight.dims5()?;
-        let rows = weight.permute((0, 2, 3, 4, 1))?.contiguous()?; // [out, time, height, width, in]
-        let k = t * h * w * input;
-        let packed = Packed::new(Kernel::of(Precision::F32), Matrix::rows(&Values::of(&rows)?, k).transposed(), k, output);
-        Ok(Self { packed, bias: bias.to_vec1()?, input, window: Window { size: [t, h, w], stride, padding }, relu })
     }
 
     /// How many channels go out.
     pub fn output_channels(&self) -> usize {
-        self.bias.len()
+        self.channels[1]
     }
 }
 
@@ -141,8 +139,8 @@ impl Conv3d {
 /// # Errors
 ///
 /// As [`side_by_side`].
-pub fn conv3d(x: &Tensor, convolution: &Conv3d) -> Result<Tensor> {
-    side_by_side(&[Branch::Convolution(x, convolution)])
+pub fn conv3d(tape: &Tape<'_>, x: &Var, convolution: &Conv3d) -> Result<Var> {
+    side_by_side(tape, &[Branch::Convolution(x, convolution)])
 }
 
 /// A pool over a volume.
@@ -154,8 +152,8 @@ pub fn conv3d(x: &Tensor, convolution: &Conv3d) -> Result<Tensor> {
 /// # Errors
 ///
 /// As [`side_by_side`].
-pub fn pool3d(x: &Tensor, pool: Pool, window: Window) -> Result<Tensor> {
-    side_by_side(&[Branch::Pool(x, pool, window)])
+pub fn pool3d(tape: &Tape<'_>, x: &Var, pool: Pool, window: Window) -> Result<Var> {
+    side_by_side(tape, &[Branch::Pool(x, pool, window)])
 }
 
 /// The results of all branches, one behind the other along the channels, without a copy.
@@ -166,46 +164,36 @@ pub fn pool3d(x: &Tensor, pool: Pool, window: Window) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// If the shapes do not fit, a pool has a place with no value under it, or a tensor is not f32 on the CPU.
-pub fn side_by_side(branches: &[Branch<'_>]) -> Result<Tensor> {
+/// If the shapes do not fit, a pool has a place with no value under it, a tensor is not f32, weights and values are on several
+/// devices, or a gradient is wanted.
+pub fn side_by_side(tape: &Tape<'_>, branches: &[Branch<'_>]) -> Result<Var> {
     let sizes = branches.iter().map(Sizes::of).collect::<Result<Vec<_>>>()?;
     let Some(first) = sizes.first() else { return Err(Error::shape("side_by_side", "at least one branch", branches.len())) };
     if let Some(other) = sizes.iter().find(|s| (s.n, s.out) != (first.n, first.out)) {
         let expected = format!("branches that all give {:?}", (first.n, first.out));
         return Err(Error::shape("side_by_side", expected, (other.n, other.out)));
     }
-    let channels: usize = sizes.iter().map(|s| s.channels[1]).sum();
-    let places = first.n * first.out.iter().product::<usize>();
-    let mut out = Unwritten::<f32>::new(places * channels);
-    let result = out.as_mut_ptr();
-    let mut offset = 0;
-    for (branch, sizes) in branches.iter().zip(&sizes) {
-        // SAFETY: the channels of this branch lie inside the result's.
-        let target = Target { first: Shared::new(unsafe { result.add(offset) }), stride: channels };
-        let (Branch::Convolution(x, _) | Branch::Pool(x, ..)) = branch;
-        let x = x.contiguous()?;
-        let values = Values::of(&x)?;
-        // SAFETY: each place of the target has as many channels, `stride` apart, which no other branch has.
-        unsafe {
-            match branch {
-                Branch::Convolution(_, convolution) => convolve::run(&values, convolution, sizes, target),
-                Branch::Pool(_, pool, window) => pool::run(&values, *pool, window, sizes, target),
-            }
-        }
-        offset += sizes.channels[1];
+    if branches.iter().any(|branch| branch.volume().is_wanted()) {
+        return Err(Error::NoGradient("a convolution or pool of volumes"));
     }
-    let [t, h, w] = first.out;
-    // SAFETY: every branch wrote all its channels of all places, and together they are all channels.
-    let values = unsafe { out.written() };
-    let (Branch::Convolution(x, _) | Branch::Pool(x, ..)) = branches[0];
-    Ok(Tensor::from_vec(values, (first.n, t, h, w, channels), x.device())?)
+    let backend = backend::of(branches.iter().map(|branch| branch.volume().value()));
+    Ok(tape.constant(backend.side_by_side(&Branches { branches, sizes: &sizes })?))
 }
 
-/// Where a branch writes: channels that begin at `first`, from place to place `stride` apart.
+/// Branches to be computed, whose shapes fit.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Target {
-    pub(crate) first: Shared<f32>,
-    pub(crate) stride: usize,
+pub(crate) struct Branches<'c> {
+    pub(crate) branches: &'c [Branch<'c>],
+    /// Of each branch; at least one.
+    pub(crate) sizes: &'c [Sizes],
+}
+
+impl Branches<'_> {
+    /// The lengths of the axes of the result.
+    pub(crate) fn shape(&self) -> [usize; 5] {
+        let Sizes { n, out: [t, h, w], .. } = self.sizes[0];
+        [n, t, h, w, self.sizes.iter().map(|sizes| sizes.channels[1]).sum()]
+    }
 }
 
 /// What a branch reads and writes.
@@ -224,7 +212,7 @@ pub(crate) struct Sizes {
 impl Sizes {
     fn of(branch: &Branch<'_>) -> Result<Self> {
         let (x, window, input, output) = match branch {
-            Branch::Convolution(x, c) => (x, &c.window, Some(c.input), Some(c.output_channels())),
+            Branch::Convolution(x, c) => (x, &c.window, Some(c.channels[0]), Some(c.channels[1])),
             Branch::Pool(x, _, window) => (x, window, None, None),
         };
         let &[n, t, h, w, c] = x.dims() else { return Err(Error::shape("side_by_side", "x [n, t, h, w, c]", x.dims())) };
@@ -233,7 +221,7 @@ impl Sizes {
         let covered = |around: &[[usize; 2]; 3]| {
             input.is_some() || around.iter().zip(window.size).all(|(around, size)| around.iter().all(|&a| a < size))
         };
-        let fits = x.elem_count() > 0 && input.is_none_or(|i| i == c);
+        let fits = x.value().elem_count() > 0 && input.is_none_or(|i| i == c);
         let found = window.around(volume).filter(|around| fits && covered(around)).zip(window.places(volume));
         match found {
             Some((around, out)) => {

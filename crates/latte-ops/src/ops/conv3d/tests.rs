@@ -4,8 +4,22 @@ use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 
 use super::*;
+use crate::backend::by_reference;
 use crate::backend::cpu::instruction_set::tests::with_each;
 use crate::finite_difference::{assert_close, pseudo_random};
+
+/// A tensor outside all tapes.
+fn var(x: &Tensor) -> Var {
+    Tape::inference().constant(x)
+}
+
+fn prepared(weight: &Tensor, bias: &Tensor, stride: [usize; 3], padding: Padding, relu: bool) -> Result<Conv3d> {
+    Conv3d::new(&var(weight), &var(bias), stride, padding, relu)
+}
+
+fn run(branches: &[Branch<'_>]) -> Result<Tensor> {
+    side_by_side(&Tape::inference(), branches)?.to_host()
+}
 
 /// A volume that answers for places outside of it.
 struct Volume {
@@ -102,24 +116,27 @@ proptest! {
         (window, relu, seed) in (windows(), any::<bool>(), any::<u64>()),
     ) {
         prop_assume!(window.places([t, h, w]).is_some());
-        let run = || -> Result<()> {
+        let compare = || -> Result<()> {
             let x = pseudo_random(&[n, t, h, w, input], seed)?;
             let [kt, kh, kw] = window.size;
             let (weight, bias) = (pseudo_random(&[output, input, kt, kh, kw], seed ^ 1)?, pseudo_random(&[output], seed ^ 2)?);
-            let convolution = Conv3d::new(&weight, &bias, window.stride, window.padding, relu)?;
+            let convolution = prepared(&weight, &bias, window.stride, window.padding, relu)?;
             let pools = [Pool::Max, Pool::Mean, Pool::MeanWithPadding];
-            let mut branches = vec![Branch::Convolution(&x, &convolution)];
-            branches.extend(pools.map(|pool| Branch::Pool(&x, pool, window)));
-            branches.push(Branch::Convolution(&x, &convolution));
-            let ours = side_by_side(&branches)?;
+            let x_var = var(&x);
+            let mut branches = vec![Branch::Convolution(&x_var, &convolution)];
+            branches.extend(pools.map(|pool| Branch::Pool(&x_var, pool, window)));
+            branches.push(Branch::Convolution(&x_var, &convolution));
+            let ours = run(&branches)?;
             let plain = convolved(&x, &weight, &bias, &window, relu)?;
             let pools = pools.iter().map(|&pool| pooled(&x, pool, &window)).collect::<Result<Vec<_>>>()?;
             let expected = Tensor::cat(&[&plain, &pools[0], &pools[1], &pools[2], &plain], 4)?;
             assert_close(&ours, &expected, 1e-5)
         };
-        for (set, result) in with_each(|set| (set, run())) {
+        for (set, result) in with_each(|set| (set, compare())) {
             prop_assert!(result.is_ok(), "{set}: {result:?}");
         }
+        let reference = by_reference(compare);
+        prop_assert!(reference.is_ok(), "the reference: {reference:?}");
     }
 }
 
@@ -130,9 +147,9 @@ fn many_places_are_shared_among_tasks() -> Result<()> {
         let [t, h, w] = size;
         let (weight, bias) = (pseudo_random(&[70, 6, t, h, w], 2)?, pseudo_random(&[70], 3)?);
         let padding = Padding::Around(size.map(|s| [s / 2; 2]));
-        let convolution = Conv3d::new(&weight, &bias, [1; 3], padding, true)?;
+        let convolution = prepared(&weight, &bias, [1; 3], padding, true)?;
         let plain = convolved(&x, &weight, &bias, &Window { size, stride: [1; 3], padding }, true)?;
-        for result in with_each(|_| assert_close(&conv3d(&x, &convolution)?, &plain, 1e-5)) {
+        for result in with_each(|_| assert_close(&run(&[Branch::Convolution(&var(&x), &convolution)])?, &plain, 1e-5)) {
             result?;
         }
     }
@@ -153,29 +170,32 @@ fn the_odd_place_of_same_padding_is_behind() {
 fn not_a_number_stays_one() -> Result<()> {
     let x = Tensor::new(&[f32::NAN, 1.0], &Device::Cpu)?.reshape((1, 1, 1, 2, 1))?;
     let (weight, bias) = (Tensor::new(&[1f32], &Device::Cpu)?.reshape((1, 1, 1, 1, 1))?, Tensor::new(&[0f32], &Device::Cpu)?);
-    let convolution = Conv3d::new(&weight, &bias, [1; 3], Padding::NONE, true)?;
-    let y = conv3d(&x, &convolution)?.flatten_all()?.to_vec1::<f32>()?;
+    let convolution = prepared(&weight, &bias, [1; 3], Padding::NONE, true)?;
+    let y = run(&[Branch::Convolution(&var(&x), &convolution)])?.flatten_all()?.to_vec1::<f32>()?;
     assert!(y[0].is_nan() && y[1] == 1.0, "{y:?}");
-    let pooled = pool3d(&x, Pool::Max, Window::valid([1, 1, 2]))?.flatten_all()?.to_vec1::<f32>()?;
+    let pooled = run(&[Branch::Pool(&var(&x), Pool::Max, Window::valid([1, 1, 2]))])?.flatten_all()?.to_vec1::<f32>()?;
     assert!(pooled[0].is_nan());
     Ok(())
 }
 
 #[test]
 fn what_does_not_fit_is_refused() -> Result<()> {
-    let x = pseudo_random(&[1, 2, 3, 3, 4], 1)?;
+    let x = var(&pseudo_random(&[1, 2, 3, 3, 4], 1)?);
     let bias = pseudo_random(&[2], 2)?;
     let make = |input: usize, size: usize, stride: usize| {
-        Conv3d::new(&pseudo_random(&[2, input, size, 1, 1], 3)?, &bias, [stride; 3], Padding::NONE, false)
+        prepared(&pseudo_random(&[2, input, size, 1, 1], 3)?, &bias, [stride; 3], Padding::NONE, false)
     };
     let failed = |result: Result<Tensor>| result.err().map(|e| e.to_string()).unwrap_or_default();
-    assert!(failed(conv3d(&x, &make(3, 1, 1)?)).contains("[1, 2, 3, 3, 4]"));
-    assert!(failed(conv3d(&x, &make(4, 3, 1)?)).contains("fits"));
+    assert!(failed(run(&[Branch::Convolution(&x, &make(3, 1, 1)?)])).contains("[1, 2, 3, 3, 4]"));
+    assert!(failed(run(&[Branch::Convolution(&x, &make(4, 3, 1)?)])).contains("fits"));
     assert!(make(4, 1, 0).is_err());
     let (one, two) = (make(4, 1, 1)?, make(4, 2, 1)?);
-    assert!(failed(side_by_side(&[Branch::Convolution(&x, &one), Branch::Convolution(&x, &two)])).contains("branches"));
-    assert!(side_by_side(&[]).is_err());
+    assert!(failed(run(&[Branch::Convolution(&x, &one), Branch::Convolution(&x, &two)])).contains("branches"));
+    assert!(run(&[]).is_err());
     let outside = Window { size: [1; 3], stride: [1; 3], padding: Padding::Around([[1; 2]; 3]) };
-    assert!(pool3d(&x, Pool::Max, outside).is_err());
+    assert!(run(&[Branch::Pool(&x, Pool::Max, outside)]).is_err());
+    // There is no gradient, which must not be lost in silence.
+    let tape = Tape::recording();
+    assert!(conv3d(&tape, &tape.input(x.value()), &one).is_err());
     Ok(())
 }

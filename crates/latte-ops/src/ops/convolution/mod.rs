@@ -1,27 +1,17 @@
-//! Convolution of channels-last images as a product of matrices without a copy of all patches. [`convolution`] and
-//! [`convolution_over_frames`] are for inference, on any device; [`recorded_convolution`] has gradients, for f32 on the CPU.
-//!
-//! In a channels-last image the pixels under one row of a kernel are `width · c` values side by side, and those of the next
-//! pixel begin `c` (or `stride · c`) values later. So a 3 × 3 convolution is three products, added up, whose left operand is
-//! the image itself read with overlapping rows. A task copies the part of the image that it needs into memory of its own,
-//! with zeros around the border, and normalises, activates, doubles and rounds it on the way: the tensors between a group
-//! norm, SiLU, an upsampling and a convolution never exist.
+//! Convolution of channels-last images, with what stands around it: a normalisation, SiLU, doubling, a residual.
 
-mod recorded;
+mod weights;
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+pub use weights::ConvolutionWeights;
 
-pub use crate::backend::cpu::convolution::weights::ConvolutionWeights;
-pub use recorded::recorded_convolution;
+use crate::{Error, Normalisation, Result, Tape, Value, Var, backend};
 
-use crate::backend::cpu::convolution as cpu;
-use crate::backend::cpu::convolution::weights::Form;
-use crate::backend::reference::convolution as reference;
-use crate::{Error, Normalisation, Result};
-
-/// What a convolution does besides its products.
+/// What a convolution does besides its matmuls.
 #[derive(Debug, Clone, Copy)]
 pub struct Convolution<'a> {
     /// Pixels from one place of the kernel to the next, in height and width.
@@ -30,10 +20,11 @@ pub struct Convolution<'a> {
     pub padding: [[usize; 2]; 2],
     /// Whether the image is first doubled in height and width, each pixel becoming four.
     pub upsample: bool,
-    /// What each pixel goes through first: a group norm, and SiLU if it says so.
+    /// What each pixel goes through first: a group norm, and SiLU if it says so. Its statistics have no gradient: where one is
+    /// wanted, [`group_norm`](crate::group_norm) comes before the convolution instead.
     pub input: Option<&'a Normalisation>,
     /// What is added to the result, of its shape.
-    pub residual: Option<&'a Tensor>,
+    pub residual: Option<&'a Var>,
 }
 
 impl Convolution<'_> {
@@ -52,8 +43,9 @@ impl Convolution<'_> {
 ///
 /// # Errors
 ///
-/// If the shapes do not fit, a tensor is not f32, or weights and values are on several devices.
-pub fn convolution(x: &Tensor, weights: &ConvolutionWeights, options: &Convolution<'_>) -> Result<Tensor> {
+/// If the shapes do not fit, a tensor is not f32, weights and values are on several devices, or a gradient is wanted that there is
+/// not: through a normalisation, or of weights that were made for inference.
+pub fn convolution(tape: &Tape<'_>, x: &Var, weights: &ConvolutionWeights, options: &Convolution<'_>) -> Result<Var> {
     let &[n, h, w, c] = x.dims() else { return Err(Error::shape("convolution", "x [n, h, w, in]", x.dims())) };
     let out = sizes([h, w], weights, options)
         .filter(|_| n > 0 && c == weights.input)
@@ -65,15 +57,21 @@ pub fn convolution(x: &Tensor, weights: &ConvolutionWeights, options: &Convoluti
     {
         return Err(Error::shape("convolution", format!("a residual {shape:?}"), residual.dims()));
     }
-    match &weights.form {
-        Form::Packed(form) => cpu::images(&x.contiguous()?, weights, form, options, shape),
-        Form::Plain { weight, bias, precision } => Ok(reference::images(*precision, x, weight, bias, options)?),
+    if options.input.is_some() && (x.is_wanted() || weights.is_wanted()) {
+        return Err(Error::NoGradient("a normalisation before a convolution"));
     }
+    // Weights that were made for inference have no gradient, nor has what goes through them.
+    let recorded = weights.recorded().filter(|_| tape.is_recording());
+    let residual = options.residual.map(Var::value);
+    let call = Images { x: x.value(), weights, recorded: recorded.map(|[weight, _]| weight.value()), options, residual, shape };
+    let computed = backend::of([call.x].into_iter().chain(residual)).convolution(&call)?;
+    let parents: Vec<&Var> = [x].into_iter().chain(recorded.into_iter().flatten()).chain(options.residual).collect();
+    tape.record("convolution", &parents, computed)
 }
 
 /// The convolution of a clip over its frames only, with a kernel `[frames, 1]` of an odd length and as many zero frames around
-/// the clip that it stays as long as it is. Frames are tensors of their own, and only the frames `wanted` of the result are
-/// made, so that a clip can be worked on some frames at a time.
+/// the clip that it stays as long as it is. Frames are values of their own, and only the frames `wanted` of the result are
+/// made, so that a clip can be worked on some frames at a time. It has no gradient.
 ///
 /// # Shapes
 ///
@@ -82,16 +80,17 @@ pub fn convolution(x: &Tensor, weights: &ConvolutionWeights, options: &Convoluti
 ///
 /// # Errors
 ///
-/// If the shapes do not fit, a tensor is not f32, or weights and values are on several devices.
+/// If the shapes do not fit, a tensor is not f32, weights and values are on several devices, or a gradient is wanted.
 pub fn convolution_over_frames(
-    frames: &[Tensor],
+    tape: &Tape<'_>,
+    frames: &[Var],
     wanted: Range<usize>,
     weights: &ConvolutionWeights,
     input: Option<&Normalisation>,
-    residual: Option<&[Tensor]>,
-) -> Result<Vec<Tensor>> {
+    residual: Option<&[Var]>,
+) -> Result<Vec<Var>> {
     const OP: &str = "convolution_over_frames";
-    let first = match frames.first().map(Tensor::dims) {
+    let first = match frames.first().map(Var::dims) {
         Some(&[1, h, w, c]) if c == weights.input && h * w > 0 => [1, h, w, weights.output],
         other => return Err(Error::shape(OP, format!("frames [1, h, w, {}]", weights.input), other)),
     };
@@ -108,18 +107,42 @@ pub fn convolution_over_frames(
     if let Some(residual) = residual
         && (residual.len() != wanted.len() || residual.iter().any(|r| r.dims() != first))
     {
-        let got = (residual.len(), residual.first().map(Tensor::dims));
+        let got = (residual.len(), residual.first().map(Var::dims));
         return Err(Error::shape(OP, format!("{} residuals {first:?}", wanted.len()), got));
     }
-    match &weights.form {
-        Form::Packed(form) => {
-            let frames = frames.iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
-            cpu::frames(&frames, wanted, (weights, form), input, residual, first)
-        }
-        Form::Plain { weight, bias, precision } => {
-            Ok(reference::frames(*precision, frames, wanted, [weight, bias], input, residual)?)
-        }
+    if frames.iter().chain(residual.unwrap_or_default()).any(Var::is_wanted) || weights.is_wanted() {
+        return Err(Error::NoGradient(OP));
     }
+    let frames: Vec<&Value> = frames.iter().map(Var::value).collect();
+    let residual: Option<Vec<&Value>> = residual.map(|residual| residual.iter().map(Var::value).collect());
+    let call = Frames { frames: &frames, wanted, weights, input, residual: residual.as_deref(), shape: first };
+    let backend = backend::of(frames.iter().chain(residual.iter().flatten()).copied());
+    Ok(backend.convolution_over_frames(&call)?.into_iter().map(|frame| tape.constant(frame)).collect())
+}
+
+/// A convolution of images to be computed, whose shapes fit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Images<'c> {
+    pub(crate) x: &'c Value,
+    pub(crate) weights: &'c ConvolutionWeights,
+    /// The weight as it is, if the tape records.
+    pub(crate) recorded: Option<&'c Value>,
+    pub(crate) options: &'c Convolution<'c>,
+    pub(crate) residual: Option<&'c Value>,
+    /// Of the result.
+    pub(crate) shape: [usize; 4],
+}
+
+/// A convolution over frames to be computed, whose shapes fit.
+#[derive(Debug, Clone)]
+pub(crate) struct Frames<'c> {
+    pub(crate) frames: &'c [&'c Value],
+    pub(crate) wanted: Range<usize>,
+    pub(crate) weights: &'c ConvolutionWeights,
+    pub(crate) input: Option<&'c Normalisation>,
+    pub(crate) residual: Option<&'c [&'c Value]>,
+    /// Of a frame of the result.
+    pub(crate) shape: [usize; 4],
 }
 
 /// Height and width of the result; `None` if the kernel does not fit into the image.
@@ -148,6 +171,3 @@ fn check_input(images: usize, weights: &ConvolutionWeights, input: Option<&Norma
         _ => Ok(()),
     }
 }
-
-#[cfg(test)]
-mod tests;

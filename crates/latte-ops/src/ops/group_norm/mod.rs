@@ -1,28 +1,33 @@
 //! Group normalisation of channels-last images.
 //!
-//! For inference it comes in two halves. [`GroupNorm::sums`] goes over an image once; [`GroupNorm::normalisation`] turns the sums into one
-//! factor and one shift per channel, which the convolution that follows applies, with SiLU, while it reads its input. So the
-//! normalised image never exists. Sums of several images can be [merged](GroupSums::merge): statistics of a clip are those of
-//! its frames together. [`recorded_group_norm`] is one operation, with gradients.
+//! [`group_norm`] is one operation. Where nothing is recorded it also comes in two halves: [`GroupNorm::sums`] goes over an image
+//! once; [`GroupNorm::normalisation`] turns the sums into one factor and one shift per channel, which the convolution that follows
+//! applies, with SiLU, while it reads its input. So the normalised image never exists. Sums of several images can be
+//! [merged](GroupSums::merge): statistics of a clip are those of its frames together.
 
-mod recorded;
+#[cfg(test)]
+mod tests;
 
-use candle_core::Tensor;
+use std::sync::Arc;
 
-pub use recorded::recorded_group_norm;
+use crate::{Error, Result, Tape, Value, Var, backend};
 
-use crate::backend::cpu::slices::is_cpu_f32;
-use crate::backend::{cpu::group_norm as cpu, reference::group_norm as reference};
-use crate::{Error, Result};
-
-/// The parameters of a group norm: `(x − mean)/√(variance + eps) · weight + bias`, where mean and variance are those of all
-/// places and of the `c / groups` channels of a group.
+/// A group norm: `(x − mean)/√(variance + eps) · weight + bias`, where mean and variance are those of all places and of the
+/// `c / groups` channels of a group.
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    /// Weight and bias on the tape.
+    parameters: [Var; 2],
+    values: Arc<Parts>,
     groups: usize,
     eps: f64,
+}
+
+/// Weight and bias as numbers.
+#[derive(Debug)]
+struct Parts {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
 }
 
 /// Sums of the channels of `n` images, for their means and variances.
@@ -47,40 +52,90 @@ pub struct Normalisation {
     pub(crate) silu: bool,
 }
 
+/// `norm` of `x`, with SiLU behind it or without.
+///
+/// # Shapes
+///
+/// `x` `[n, …, c]`, an image each; gives the shape of `x`.
+///
+/// # Errors
+///
+/// If the shapes do not fit, or a tensor is not f32.
+pub fn group_norm(tape: &Tape<'_>, x: &Var, norm: &GroupNorm, silu: bool) -> Result<Var> {
+    // Weight and bias are applied with their gradients in mind, so that they are no part of the statistics.
+    let statistics = norm.statistics(&norm.sums(x)?, |_, inverse_std| inverse_std as f32)?;
+    let call = Grouped { x: x.value(), norm, statistics, silu };
+    let [weight, bias] = &norm.parameters;
+    tape.record("group_norm", &[x, weight, bias], backend::of([x.value()]).group_norm(call)?)
+}
+
+/// A group norm to be computed, whose shapes fit.
+#[derive(Debug)]
+pub(crate) struct Grouped<'c> {
+    pub(crate) x: &'c Value,
+    norm: &'c GroupNorm,
+    /// Mean and 1/√(variance + eps) of each image and channel: a normalisation of weight 1 and bias 0.
+    pub(crate) statistics: Normalisation,
+    pub(crate) silu: bool,
+}
+
+impl Grouped<'_> {
+    pub(crate) fn weight(&self) -> &[f32] {
+        &self.norm.values.weight
+    }
+
+    pub(crate) fn bias(&self) -> &[f32] {
+        &self.norm.values.bias
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.norm.groups
+    }
+
+    /// Weight and bias where they are.
+    pub(crate) fn parameters(&self) -> [&Value; 2] {
+        self.norm.parameters.each_ref().map(Var::value)
+    }
+
+    pub(crate) fn eps(&self) -> f64 {
+        self.norm.eps
+    }
+}
+
 impl GroupNorm {
     /// A norm of `weight` `[c]` and `bias` `[c]`.
     ///
     /// # Errors
     ///
     /// If the shapes differ, or `groups` does not divide `c`.
-    pub fn new(weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Self> {
-        let fits = weight.rank() == 1 && weight.dims() == bias.dims() && groups > 0 && weight.elem_count().is_multiple_of(groups);
-        if !fits || weight.elem_count() == 0 {
+    pub fn new(weight: &Var, bias: &Var, groups: usize, eps: f64) -> Result<Self> {
+        let fits = match *weight.dims() {
+            [c] => c > 0 && weight.dims() == bias.dims() && groups > 0 && c.is_multiple_of(groups),
+            _ => false,
+        };
+        if !fits {
             let expected = format!("weight and bias [c], c a multiple of {groups} groups");
             return Err(Error::shape("group_norm", expected, (weight.dims(), bias.dims())));
         }
-        Ok(Self { weight: weight.to_vec1()?, bias: bias.to_vec1()?, groups, eps })
+        let values = Parts { weight: weight.to_host()?.to_vec1()?, bias: bias.to_host()?.to_vec1()? };
+        Ok(Self { parameters: [weight.clone(), bias.clone()], values: Arc::new(values), groups, eps })
     }
 
     /// How many channels there are.
     pub fn channels(&self) -> usize {
-        self.weight.len()
+        self.values.weight.len()
     }
 
-    /// The sums of `x` `[n, …, c]`, an image each.
+    /// The sums of `x` `[n, …, c]`, an image each. They have no gradient.
     ///
     /// # Errors
     ///
     /// If the shape does not fit, or `x` is not f32.
-    pub fn sums(&self, x: &Tensor) -> Result<GroupSums> {
+    pub fn sums(&self, x: &Var) -> Result<GroupSums> {
         match x.dims() {
-            &[images, .., c] if x.rank() > 2 && c == self.channels() && x.elem_count() > 0 => {
-                let places = x.elem_count() / images / c;
-                let sums = if is_cpu_f32(x) {
-                    cpu::sums(&x.contiguous()?, places, c)?
-                } else {
-                    reference::sums(&x.reshape((images, places, c))?)?
-                };
+            &[images, _, .., c] if x.dims().len() > 2 && c == self.channels() && x.value().elem_count() > 0 => {
+                let places = x.value().elem_count() / images / c;
+                let sums = backend::of([x.value()]).group_sums(x.value())?;
                 Ok(GroupSums { sums, places, images })
             }
             other => Err(Error::shape("group_norm", format!("x [n, …, {}], not empty", self.channels()), other)),
@@ -93,23 +148,29 @@ impl GroupNorm {
     ///
     /// If the sums are of another number of channels.
     pub fn normalisation(&self, sums: &GroupSums, silu: bool) -> Result<Normalisation> {
+        let factors = self.statistics(sums, |weight, inverse_std| (f64::from(weight) * inverse_std) as f32)?;
+        Ok(Normalisation { bias: self.values.bias.clone(), silu, ..factors })
+    }
+
+    /// Means, and what `scale` makes of weight and 1/√(variance + eps), of each image and channel.
+    fn statistics(&self, sums: &GroupSums, scale: impl Fn(f32, f64) -> f32) -> Result<Normalisation> {
         let c = self.channels();
         if sums.sums.len() != sums.images * c {
             return Err(Error::shape("group_norm", format!("sums of {c} channels"), sums.sums.len() / sums.images.max(1)));
         }
-        let mut normalisation = Normalisation { mean: Vec::new(), scale: Vec::new(), bias: self.bias.clone(), silu };
+        let mut statistics = Normalisation { mean: Vec::new(), scale: Vec::new(), bias: vec![0.0; c], silu: false };
         let size = c / self.groups;
         let count = (sums.places * size) as f64;
         for image in sums.sums.chunks_exact(c) {
-            for (sums, weight) in image.chunks_exact(size).zip(self.weight.chunks_exact(size)) {
+            for (sums, weight) in image.chunks_exact(size).zip(self.values.weight.chunks_exact(size)) {
                 let [sum, squares] = sums.iter().fold([0.0, 0.0], |[a, b], [x, y]| [a + x, b + y]);
                 let mean = sum / count;
                 let inverse_std = 1.0 / ((squares / count - mean * mean).max(0.0) + self.eps).sqrt();
-                normalisation.mean.extend(std::iter::repeat_n(mean as f32, size));
-                normalisation.scale.extend(weight.iter().map(|&w| (f64::from(w) * inverse_std) as f32));
+                statistics.mean.extend(std::iter::repeat_n(mean as f32, size));
+                statistics.scale.extend(weight.iter().map(|&w| scale(w, inverse_std)));
             }
         }
-        Ok(normalisation)
+        Ok(statistics)
     }
 
     /// [`sums`](Self::sums) and [`normalisation`](Self::normalisation) in one.
@@ -117,7 +178,7 @@ impl GroupNorm {
     /// # Errors
     ///
     /// As those.
-    pub fn of(&self, x: &Tensor, silu: bool) -> Result<Normalisation> {
+    pub fn of(&self, x: &Var, silu: bool) -> Result<Normalisation> {
         self.normalisation(&self.sums(x)?, silu)
     }
 }
@@ -157,98 +218,8 @@ impl Normalisation {
         self.bias.len()
     }
 
-    /// `x` `[n, …, c]` normalised, and activated if that is asked for, on the device of `x`.
-    pub(crate) fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let (n, c, device) = (self.images(), self.channels(), x.device());
-        let vectors = |values: &[f32]| Tensor::from_slice(values, (n, 1, c), device);
-        let y = x.reshape((n, (), c))?.broadcast_sub(&vectors(&self.mean)?)?.broadcast_mul(&vectors(&self.scale)?)?;
-        let y = y.broadcast_add(&Tensor::from_slice(&self.bias, c, device)?)?.reshape(x.dims())?;
-        if self.silu { y.silu() } else { Ok(y) }
-    }
-
     /// How many images there are.
     pub(crate) fn images(&self) -> usize {
         self.mean.len() / self.channels()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::{DType, Device};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::backend::cpu::instruction_set::tests::with_each;
-    use crate::finite_difference::{assert_close, pseudo_random};
-
-    /// The normalised image, which no convolution reads here.
-    fn apply(n: &Normalisation, x: &Tensor) -> Result<Tensor> {
-        let c = n.channels();
-        let places = x.elem_count() / n.images() / c;
-        let mut values = x.flatten_all()?.to_vec1::<f32>()?;
-        for (i, v) in values.iter_mut().enumerate() {
-            let at = i / c / places * c + i % c;
-            *v = (*v - n.mean[at]) * n.scale[at] + n.bias[i % c];
-            if n.silu {
-                *v /= 1.0 + (-*v).exp();
-            }
-        }
-        Ok(Tensor::from_vec(values, x.dims(), x.device())?)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        #[test]
-        fn agrees_with_the_reference(
-            (images, h, w) in (1usize..3, 1usize..60, 1usize..40), (groups, size) in (1usize..5, 1usize..9),
-            silu in any::<bool>(), offset in -30f64..30., seed in any::<u64>(),
-        ) {
-            let run = || -> Result<()> {
-                let c = groups * size;
-                let x = (pseudo_random(&[images, h, w, c], seed)? + offset)?;
-                let (weight, bias) = (pseudo_random(&[c], seed ^ 1)?, pseudo_random(&[c], seed ^ 2)?);
-                // A tiny variance takes as much of the difference from a large mean as f32 has.
-                let norm = GroupNorm::new(&weight, &bias, groups, 1e-2)?;
-                let expected = reference::forward(&x, &weight, &bias, groups, 1e-2, silu)?;
-                assert_close(&apply(&norm.of(&x, silu)?, &x)?, &expected, 1e-4)?;
-                // Over all images together: as if they were one.
-                let parts = (0..images).map(|i| norm.sums(&x.narrow(0, i, 1)?)).collect::<Result<Vec<_>>>()?;
-                let together = norm.normalisation(&GroupSums::merge(&parts)?, silu)?;
-                let one = x.reshape((1, images * h, w, c))?;
-                let expected = reference::forward(&one, &weight, &bias, groups, 1e-2, silu)?;
-                assert_close(&apply(&together, &one)?, &expected, 1e-4)
-            };
-            for (set, result) in with_each(|set| (set, run())) {
-                prop_assert!(result.is_ok(), "{set}: {result:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_large_mean_costs_no_digits_of_the_variance() -> Result<()> {
-        // 1000 ± 1: in f32, sums of squares would have lost the variance of 1.
-        let values: Vec<f32> = (0..20_000).map(|i| if i % 2 == 0 { 999.0 } else { 1001.0 }).collect();
-        let x = Tensor::from_vec(values, (1, 100, 200, 1), &Device::Cpu)?;
-        let one = Tensor::ones(1, DType::F32, &Device::Cpu)?;
-        for n in with_each(|_| GroupNorm::new(&one, &one, 1, 0.0)?.of(&x, false)) {
-            let n = n?;
-            assert!((n.mean[0] - 1000.0).abs() < 1e-3 && (n.scale[0] - 1.0).abs() < 1e-6, "{n:?}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused() -> Result<()> {
-        let six = pseudo_random(&[6], 1)?;
-        assert!(GroupNorm::new(&six, &six, 4, 1e-6).is_err() && GroupNorm::new(&six, &six, 0, 1e-6).is_err());
-        assert!(GroupNorm::new(&six, &pseudo_random(&[5], 1)?, 1, 1e-6).is_err());
-        let norm = GroupNorm::new(&six, &six, 3, 1e-6)?;
-        assert!(norm.of(&pseudo_random(&[1, 2, 2, 5], 1)?, true).is_err());
-        let three = GroupNorm::new(&pseudo_random(&[3], 1)?, &pseudo_random(&[3], 1)?, 3, 1e-6)?;
-        let sums = three.sums(&pseudo_random(&[1, 2, 2, 3], 1)?)?;
-        assert!(norm.normalisation(&sums, true).is_err());
-        assert!(GroupSums::merge(&[]).is_err());
-        assert!(GroupSums::merge(&[sums, norm.sums(&pseudo_random(&[1, 2, 2, 6], 1)?)?]).is_err());
-        Ok(())
     }
 }

@@ -64,9 +64,7 @@ impl<'m> T2vDenoiser<'m> {
                 (Tensor::cat(&[negative.text, texts.text], 0)?, mask, scale) // [2b, l, caption_channels]
             }
         };
-        let device = parameters.device();
-        let text = text.to_device(&device)?;
-        let bias = mask.as_ref().map(text_bias).transpose()?.map(|bias| bias.to_device(&device)).transpose()?;
+        let bias = mask.as_ref().map(text_bias).transpose()?;
         let context = model.context(&tape, parameters, &text, bias.as_ref())?;
         Ok(Self { model, parameters, context, scale, temporal: true, precision, packed_weights })
     }
@@ -79,9 +77,8 @@ impl<'m> T2vDenoiser<'m> {
 
     fn run(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
         let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed_weights);
-        let here = x.to_device(&self.parameters.device())?; // the network's; samplers may be elsewhere
-        let input = T2vInput { x: &here, timesteps, text: &self.context, temporal: self.temporal };
-        Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().to_device(x.device())?)
+        let input = T2vInput { x, timesteps, text: &self.context, temporal: self.temporal };
+        Ok(self.model.forward(&tape, self.parameters, &input)?.to_host()?.to_device(x.device())?)
     }
 }
 

@@ -76,7 +76,7 @@ fn holds(path: &Path, kind: Kind, weights: &Parameters) {
     let found = import(path, Some(kind)).unwrap();
     assert_eq!(found.tensors.names().len(), weights.len(), "{}", path.display());
     for (name, tensor) in weights.iter() {
-        let [ours, expected] = [&found.tensors.tensor(name).unwrap(), tensor].map(|t| named(String::new(), t));
+        let [ours, expected] = [&found.tensors.f32_tensor(name).unwrap(), tensor].map(|t| named(String::new(), t));
         assert!(ours == expected, "{name} of {}", path.display());
     }
 }

@@ -20,9 +20,9 @@ const PADDING: usize = 16;
 
 /// Rows of `head_size` values in a result, `stride` apart, of which no other thread touches any.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RowsMut<T = f32> {
-    pub(crate) first: Shared<T>,
-    pub(crate) stride: usize,
+pub(super) struct RowsMut<T = f32> {
+    pub(super) first: Shared<T>,
+    pub(super) stride: usize,
 }
 
 impl<T> RowsMut<T> {
@@ -51,29 +51,29 @@ impl RowsMut {
     }
 }
 
-/// Rows of a result of the forward pass: values, or what products make of them.
+/// Rows of a result of the forward pass: values, or what matmuls make of them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Rows {
+pub(super) enum Rows {
     Values(RowsMut),
     Pairs(RowsMut<bf16>),
 }
 
-/// A result of `shape` on the CPU: rounded to bfloat16 if it is `for_products`, else values. `write` gets a function that gives the
+/// A result of `shape` on the CPU: rounded to bfloat16 `to_pairs`, else values. `write` gets a function that gives the
 /// rows that begin at some value of it and are so many apart.
 ///
 /// # Safety
 ///
-/// `write` asks for rows inside the result only, and writes all of it, no row in two threads; a result for products needs a kernel
+/// `write` asks for rows inside the result only, and writes all of it, no row in two threads; words of pairs need a kernel
 /// of pairs.
-pub(crate) unsafe fn result(
+pub(super) unsafe fn result(
     shape: &[usize],
-    for_products: bool,
+    to_pairs: bool,
     write: impl FnOnce(&(dyn Fn(usize, usize) -> Rows + Sync)) -> Result<()>,
 ) -> Result<Tensor> {
     let len = shape.iter().product();
     // SAFETY: offsets are inside the result, and all of it is written, as the caller says.
     unsafe {
-        if for_products {
+        if to_pairs {
             let mut out = Unwritten::<bf16>::new(len);
             let first = Shared::new(out.as_mut_ptr());
             write(&|offset, stride| Rows::Pairs(RowsMut { first: Shared::new(first.get().add(offset)), stride }))?;
@@ -88,31 +88,31 @@ pub(crate) unsafe fn result(
 
 /// The operands of one head: rows of `size` values for each token.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Head<'s, O> {
-    pub(crate) size: usize,
+pub(super) struct Head<'s, O> {
+    pub(super) size: usize,
     /// How many queries there are.
-    pub(crate) queries: usize,
+    pub(super) queries: usize,
     /// How many keys and values there are.
-    pub(crate) keys: usize,
-    pub(crate) q: O,
-    pub(crate) k: O,
-    pub(crate) v: O,
+    pub(super) keys: usize,
+    pub(super) q: O,
+    pub(super) k: O,
+    pub(super) v: O,
     /// Cosines and sines `[tokens, size / 2]`, by which queries and keys are turned.
-    pub(crate) rope: Option<[&'s [f32]; 2]>,
+    pub(super) rope: Option<[&'s [f32]; 2]>,
     /// What is added to the scores of each key.
-    pub(crate) bias: Option<&'s [f32]>,
+    pub(super) bias: Option<&'s [f32]>,
 }
 
 /// Memory that a thread uses for one head after the other.
 #[derive(Debug)]
-pub(crate) struct Workspace {
+pub(super) struct Workspace {
     kernel: Kernel,
     keys: Packed,
     values: Packed,
     /// Keys or values the other way round, and blocks of queries and gradients, for the backward pass.
     other: [Packed; 3],
     scores: Vec<f32>,
-    /// Exponentials of scores as operands of a product.
+    /// Exponentials of scores as operands of a matmul.
     words: Vec<u32>,
     score_gradients: Vec<f32>,
     turned: [Vec<f32>; 2],
@@ -132,7 +132,7 @@ thread_local! {
 
 impl Workspace {
     /// Calls `work` with memory that tasks of one thread hand on to each other.
-    pub(crate) fn with<R>(kernel: Kernel, work: impl FnOnce(&mut Self) -> R) -> R {
+    pub(super) fn with<R>(kernel: Kernel, work: impl FnOnce(&mut Self) -> R) -> R {
         let mut workspace = LAST.take().filter(|last| last.kernel == kernel).unwrap_or_else(|| Self::new(kernel));
         let result = work(&mut workspace);
         LAST.set(Some(workspace));
@@ -283,7 +283,7 @@ impl Head<'_, Operand<'_>> {
     /// # Panics
     ///
     /// If operands are too short, or pairs that are to be turned.
-    pub(crate) unsafe fn forward(&self, workspace: &mut Workspace, out: Rows) {
+    pub(super) unsafe fn forward(&self, workspace: &mut Workspace, out: Rows) {
         let Workspace { keys, values, scores, words, turned: [queries, turned_keys], totals, results, scratch, .. } = workspace;
         let (mut q, mut k, size) = (self.q, self.k, self.size);
         if let Some(rope) = self.rope {
@@ -328,7 +328,7 @@ impl Head<'_, Matrix<'_>> {
     /// # Safety
     ///
     /// `dq` has a row of `size` values for each query, `dk` and `dv` one for each key, which no other thread touches.
-    pub(crate) unsafe fn backward(&self, workspace: &mut Workspace, gradient: Matrix<'_>, [dq, dk, dv]: [RowsMut; 3]) {
+    pub(super) unsafe fn backward(&self, workspace: &mut Workspace, gradient: Matrix<'_>, [dq, dk, dv]: [RowsMut; 3]) {
         let Workspace {
             keys,
             values,

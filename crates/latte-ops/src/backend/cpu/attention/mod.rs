@@ -1,21 +1,41 @@
 //! Attention on the CPU: heads of sequences are spread over all threads. Queries, keys and values are read from the packed
 //! tensor where they lie, and results are written where they belong: nothing of the size of the input is permuted.
 
-pub(crate) mod head;
+pub(super) mod cross;
+mod head;
+mod joint;
 #[cfg(target_arch = "x86_64")]
 mod softmax_avx512;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use crate::backend::cpu::buffer::{Shared, Unwritten};
-use crate::backend::cpu::gemm::{Kernel, Matrix};
-use crate::backend::cpu::operand::{Operands, readable};
-use crate::backend::cpu::slices::Values;
-use crate::backend::reference::attention::Layout;
-use crate::{AttentionAxis, Rope};
+use super::buffer::{Shared, Unwritten};
+use super::gemm::{Kernel, Matrix};
+use super::operand::{Operands, readable};
+use super::slices::Values;
+use crate::ops::attention::{AttentionAxis, Layout, SelfAttention};
+use crate::tape::{Computed, Gradient};
 use crate::{Precision, Result};
 use head::{Head, RowsMut, Workspace};
+
+/// Cosines and sines of rotary positions, `[positions, k/2]`.
+type Tables = [Tensor; 2];
+
+pub(super) fn attention(call: &SelfAttention<'_>) -> Result<Computed<'static>> {
+    let (context, qkv) = (call.context, call.qkv.fetch()?);
+    if call.layout.axis == AttentionAxis::Joint && !context.recording && call.rope.is_none() {
+        return Ok(Computed::without_gradient(joint::forward(context.precision, call.layout, &qkv)?));
+    }
+    let (precision, layout, output) = (context.precision, call.layout.in_frames(), call.layout.output());
+    let rope = call.rope.map(|[cos, sin]| Ok::<_, crate::Error>([cos.fetch()?, sin.fetch()?])).transpose()?;
+    let y = forward(precision, &layout, rope.as_ref(), &qkv, context.keeps_pairs())?.reshape(&output)?;
+    Ok(Computed::new(y, move |gradient, _| {
+        let gradient = gradient.value.fetch()?;
+        let dqkv = backward(precision, &layout, rope.as_ref(), &qkv.contiguous()?, &gradient)?;
+        Ok(vec![Some(Gradient::owned(dqkv))])
+    }))
+}
 
 /// Where the tokens of all sequences lie: sequence `s` has its `i`-th token in row `first(s) + i · stride`.
 #[derive(Debug, Clone, Copy)]
@@ -31,14 +51,16 @@ impl Rows {
     fn of(layout: &Layout) -> Self {
         let [b, f, n] = layout.dims;
         match layout.axis {
-            AttentionAxis::Spatial => Self { sequences: b * f, tokens: n, stride: 1, layout_n: n, axis: layout.axis },
+            AttentionAxis::Spatial | AttentionAxis::Joint => {
+                Self { sequences: b * f, tokens: n, stride: 1, layout_n: n, axis: layout.axis }
+            }
             AttentionAxis::Temporal => Self { sequences: b * n, tokens: f, stride: n, layout_n: n, axis: layout.axis },
         }
     }
 
     fn first(&self, sequence: usize) -> usize {
         match self.axis {
-            AttentionAxis::Spatial => sequence * self.layout_n,
+            AttentionAxis::Spatial | AttentionAxis::Joint => sequence * self.layout_n,
             // Sequences of one clip begin in neighbouring rows, those of the next f·n rows further.
             AttentionAxis::Temporal => sequence / self.layout_n * self.layout_n * self.tokens + sequence % self.layout_n,
         }
@@ -114,21 +136,15 @@ impl<'p> Job<'p> {
 }
 
 /// Runs `f` with the job of one call.
-fn with_job<R>(layout: &Layout, rope: Option<&Rope>, f: impl FnOnce(&Job<'_>) -> R) -> Result<R> {
+fn with_job<R>(layout: &Layout, rope: Option<&Tables>, f: impl FnOnce(&Job<'_>) -> R) -> Result<R> {
     // Tensors hand out their values behind locks that threads cannot share; slices they can.
-    let tables = rope.map(|rope| Ok::<_, crate::Error>([Values::of(rope.cos())?, Values::of(rope.sin())?])).transpose()?;
+    let tables = rope.map(|rope| Ok::<_, crate::Error>([Values::of(&rope[0])?, Values::of(&rope[1])?])).transpose()?;
     let rope = tables.as_ref().map(|[cos, sin]| [&**cos, &**sin]);
     Ok(f(&Job { layout, rope, rows: Rows::of(layout) }))
 }
 
-/// The output; rounded to bfloat16, which needs a kernel of pairs, if it is `for_products`.
-pub(crate) fn forward(
-    precision: Precision,
-    layout: &Layout,
-    rope: Option<&Rope>,
-    qkv: &Tensor,
-    for_products: bool,
-) -> Result<Tensor> {
+/// The output; rounded to bfloat16, which needs a kernel of pairs, `to_pairs`.
+fn forward(precision: Precision, layout: &Layout, rope: Option<&Tables>, qkv: &Tensor, to_pairs: bool) -> Result<Tensor> {
     let [b, f, n] = layout.dims;
     let width = layout.heads.len() * layout.head_size;
     // Words that are to be turned would have to become values again.
@@ -147,16 +163,10 @@ pub(crate) fn forward(
         })
     };
     // SAFETY: all heads of all sequences make up the result.
-    unsafe { head::result(&[b, f, n, width], for_products, write) }
+    unsafe { head::result(&[b, f, n, width], to_pairs, write) }
 }
 
-pub(crate) fn backward(
-    precision: Precision,
-    layout: &Layout,
-    rope: Option<&Rope>,
-    qkv: &Tensor,
-    gradient: &Tensor,
-) -> Result<Tensor> {
+fn backward(precision: Precision, layout: &Layout, rope: Option<&Tables>, qkv: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     let gradient = gradient.contiguous()?;
     let gradient = Values::of(&gradient)?;
     let gradient: &[f32] = &gradient;
@@ -184,4 +194,50 @@ pub(crate) fn backward(
     // SAFETY: all heads of all sequences make up the result, and the parts of others were zeros.
     let out = unsafe { out.written() };
     Ok(Tensor::from_vec(out, qkv.dims(), qkv.device())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Rope;
+    use crate::backend::cpu::instruction_set::tests::with_each;
+    use crate::backend::reference::attention as reference;
+    use crate::finite_difference::{assert_close, pseudo_random};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn cpu_kernels_agree_with_the_reference(
+            (b, f, n) in (1usize..3, 1usize..7, 1usize..40),
+            (num_heads, half_size) in (1usize..4, 1usize..13),
+            (temporal, rotates, bf16) in (any::<bool>(), any::<bool>(), any::<bool>()),
+            seed in any::<u64>(),
+        ) {
+            let axis = if temporal { AttentionAxis::Temporal } else { AttentionAxis::Spatial };
+            let first = seed as usize % num_heads;
+            let layout =
+                Layout { axis, dims: [b, f, n], num_heads, head_size: 2 * half_size, heads: first..num_heads };
+            let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+            // bfloat16 holds 8 bits: where a sum falls on the other side of a tie, a weight moves by 1/256.
+            let tolerance = if bf16 { 8e-3 } else { 2e-5 };
+            let run = || -> Result<()> {
+                let qkv = (pseudo_random(&[b, f, n, 6 * num_heads * half_size], seed)? * 2.0)?;
+                let rope = Rope::new(layout.sequence(), layout.head_size, &(&qkv).into())?;
+                let [cos, sin] = rope.tables();
+                let tables = [cos.fetch()?, sin.fetch()?];
+                let plain_tables = reference::Tables::fetch(rope.tables())?;
+                let (rope, plain_rope) = (rotates.then_some(&tables), rotates.then_some(&plain_tables));
+                let gradient = pseudo_random(&[b, f, n, 2 * layout.heads.len() * half_size], seed ^ 1)?;
+                let (ours, plain) = (forward(precision, &layout, rope, &qkv, false)?, reference::forward(precision, &layout, plain_rope, &qkv)?);
+                assert_close(&ours, &plain, tolerance)?;
+                let plain = reference::backward(precision, &layout, plain_rope, &qkv, &gradient)?;
+                assert_close(&backward(precision, &layout, rope, &qkv, &gradient)?, &plain, tolerance)
+            };
+            for (set, result) in with_each(|set| (set, run())) {
+                prop_assert!(result.is_ok(), "{set}: {result:?}");
+            }
+        }
+    }
 }

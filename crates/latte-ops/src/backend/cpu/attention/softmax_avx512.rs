@@ -1,4 +1,4 @@
-//! The exponentials of a row of scores with AVX-512-BF16, which become operands of the next product on the way.
+//! The exponentials of a row of scores with AVX-512-BF16, which become operands of the next matmul on the way.
 
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_max_ps,
@@ -15,7 +15,7 @@ use crate::backend::cpu::avx512::{LANES, exp2_below, mask};
 ///
 /// The processor has AVX-512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(crate) unsafe fn exponentials(
+pub(super) unsafe fn exponentials(
     words: &mut [u32],
     scores: &mut [f32],
     [width, stride]: [usize; 2],

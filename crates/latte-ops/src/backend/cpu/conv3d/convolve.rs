@@ -1,13 +1,15 @@
-//! The convolution as products of blocks of places, on all threads.
+//! The convolution as matmuls of blocks of places, on all threads.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::{Packed3d, Target};
+use crate::backend::Prepared3d;
 use crate::backend::cpu::gemm::multiply_part;
 use crate::backend::cpu::vectorised::vectorised;
-use crate::ops::conv3d::{Conv3d, Sizes, Target, Window};
+use crate::ops::conv3d::{Conv3d, Sizes, Window};
 
 /// Places of one task at most: with one part of the depth they fill a tenth of the second cache.
 const PLACES: usize = 96;
@@ -27,16 +29,17 @@ thread_local! {
 /// # Safety
 ///
 /// All places of `target` can be written for as many channels as the convolution gives, and nothing else touches them meanwhile.
-pub(crate) unsafe fn run(x: &[f32], convolution: &Conv3d, sizes: &Sizes, target: Target) {
+pub(super) unsafe fn run(x: &[f32], convolution: &Conv3d, sizes: &Sizes, target: Target) {
+    let Prepared3d::Packed(form) = &convolution.prepared else { unreachable!("the caller has looked") };
     let (places, n) = (sizes.places(), convolution.output_channels());
-    let [block_places, block_columns] = blocks(places, n, convolution.packed.kernel.width());
+    let [block_places, block_columns] = blocks(places, n, form.packed.kernel.width());
     let rows = places.div_ceil(block_places);
     (0..rows * n.div_ceil(block_columns)).into_par_iter().with_max_len(1).for_each(|task| {
         let (place, column) = (task % rows * block_places, task / rows * block_columns);
         let block = place..(place + block_places).min(places);
         let columns = column..(column + block_columns).min(n);
         // SAFETY: inside the target, and no other task has these places and columns.
-        unsafe { run_block(x, convolution, sizes, block, columns, target) };
+        unsafe { run_block(x, (convolution, form), sizes, block, columns, target) };
     });
 }
 
@@ -54,8 +57,15 @@ fn blocks(places: usize, n: usize, width: usize) -> [usize; 2] {
 /// # Safety
 ///
 /// As [`run`], for these places and columns.
-unsafe fn run_block(x: &[f32], convolution: &Conv3d, sizes: &Sizes, places: Range<usize>, columns: Range<usize>, target: Target) {
-    let Conv3d { packed, bias, window, relu, .. } = convolution;
+unsafe fn run_block(
+    x: &[f32],
+    (convolution, form): (&Conv3d, &Packed3d),
+    sizes: &Sizes,
+    places: Range<usize>,
+    columns: Range<usize>,
+    target: Target,
+) {
+    let (Conv3d { window, relu, .. }, Packed3d { packed, bias, .. }) = (convolution, form);
     let limit = packed.kernel.depth_limit();
     let line = window.size[2] * sizes.channels[0];
     let depth = window.size[0] * window.size[1] * line;

@@ -2,15 +2,16 @@
 
 use rayon::prelude::*;
 
+use super::Target;
 use crate::backend::cpu::vectorised::vectorised;
-use crate::ops::conv3d::{Pool, Sizes, Target, Window};
+use crate::ops::conv3d::{Pool, Sizes, Window};
 
 /// A pool over `x` of `sizes`.
 ///
 /// # Safety
 ///
 /// All places of `target` can be written for all channels, and nothing else touches them meanwhile.
-pub(crate) unsafe fn run(x: &[f32], pool: Pool, window: &Window, sizes: &Sizes, target: Target) {
+pub(super) unsafe fn run(x: &[f32], pool: Pool, window: &Window, sizes: &Sizes, target: Target) {
     let (width, c) = (sizes.out[2], sizes.channels[1]);
     (0..sizes.places() / width).into_par_iter().for_each(|row| {
         for place in row * width..(row + 1) * width {

@@ -15,27 +15,27 @@ use crate::backend::cpu::vectorised::vectorised;
 
 /// Values of the patches that a task holds at once, where a single row of the result has not more: they fit the second cache.
 const PATCHES: usize = 96 << 10;
-/// Products may read some values behind a transposed operand.
+/// Matmuls may read some values behind a transposed operand.
 const SLACK: usize = 16;
 
 /// The sizes of a convolution, without anything before or behind it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sizes {
+pub(super) struct Sizes {
     /// Height, width and channels of an image.
-    pub(crate) image: [usize; 3],
+    pub(super) image: [usize; 3],
     /// Height, width and channels of its result.
-    pub(crate) out: [usize; 3],
+    pub(super) out: [usize; 3],
     /// Height and width of the kernel.
-    pub(crate) kernel: [usize; 2],
-    pub(crate) stride: usize,
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: usize,
     /// Zeros above and to the left.
-    pub(crate) padding: [usize; 2],
+    pub(super) padding: [usize; 2],
     /// Whether each pixel becomes four first.
-    pub(crate) upsample: bool,
+    pub(super) upsample: bool,
 }
 
 impl Sizes {
-    pub(crate) fn new(image: [usize; 3], out: [usize; 3], kernel: [usize; 2], options: &Convolution<'_>) -> Self {
+    pub(super) fn new(image: [usize; 3], out: [usize; 3], kernel: [usize; 2], options: &Convolution<'_>) -> Self {
         let padding = [options.padding[0][0], options.padding[1][0]];
         Self { image, out, kernel, stride: options.stride, padding, upsample: options.upsample }
     }
@@ -118,11 +118,11 @@ fn scatter(image: &mut [f32], patches: &[f32], sizes: &Sizes, first: usize) {
 }
 
 /// The gradients of images, weight and bias, row-major as these.
-pub(crate) struct Found {
+pub(super) struct Found {
     /// Empty where it was not wanted.
-    pub(crate) x: Vec<f32>,
-    pub(crate) weight: Vec<f32>,
-    pub(crate) bias: Vec<f32>,
+    pub(super) x: Vec<f32>,
+    pub(super) weight: Vec<f32>,
+    pub(super) bias: Vec<f32>,
 }
 
 /// Memory of a thread.
@@ -137,7 +137,7 @@ thread_local! {
 }
 
 /// The gradients from those of the result, `gradient`. `weight` is `[out, in, height, width]`.
-pub(crate) fn backward(precision: Precision, sizes: &Sizes, x: &[f32], weight: &[f32], gradient: &[f32], wants_x: bool) -> Found {
+pub(super) fn backward(precision: Precision, sizes: &Sizes, x: &[f32], weight: &[f32], gradient: &[f32], wants_x: bool) -> Found {
     let ([h, w, c], [out_h, out_w, out_c], patch) = (sizes.image, sizes.out, sizes.patch());
     let rows = (PATCHES / (out_w * patch)).clamp(1, out_h);
     let packed_weight = wants_x.then(|| {

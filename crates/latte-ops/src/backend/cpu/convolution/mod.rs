@@ -1,20 +1,70 @@
-//! The kernel: tasks of some rows and columns of the result each, on all threads.
+//! Convolution of channels-last images as matmuls without a copy of all patches.
+//!
+//! In a channels-last image the pixels under one row of a kernel are `width · c` values side by side, and those of the next
+//! pixel begin `c` (or `stride · c`) values later. So a 3 × 3 convolution is three matmuls, added up, whose left operand is
+//! the image itself read with overlapping rows. A task, some rows and columns of the result, copies the part of the image that it
+//! needs into memory of its own, with zeros around the border, and normalises, activates, doubles and rounds it on the way: the
+//! tensors between a group norm, SiLU, an upsampling and a convolution never exist.
 
-pub(crate) mod backward;
+mod backward;
 pub(crate) mod weights;
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use candle_core::Tensor;
+use std::ops::Range;
 
-use crate::Convolution;
-use crate::backend::cpu::buffer::{Shared, Unwritten};
-use crate::backend::cpu::gemm::{Kernel, Lines, in_turn, multiply_lines, words};
-use crate::backend::cpu::slices::Values;
-use crate::backend::cpu::vectorised::{exp, vectorised};
-use crate::{Normalisation, Result};
-use weights::{ConvolutionWeights, PackedForm, padded};
+use super::buffer::{Shared, Unwritten};
+use super::gemm::{Kernel, Lines, in_turn, multiply_lines, words};
+use super::slices::Values;
+use super::vectorised::{exp, vectorised};
+use crate::backend::{Prepared, reference};
+use crate::ops::convolution::{Frames, Images};
+use crate::tape::{Computed, Gradient};
+use crate::{ConvolutionWeights, Normalisation, Precision, Result, Value};
+use backward::Sizes;
+use weights::{PackedForm, padded};
+
+pub(super) fn prepare_convolution(weight: &Value, bias: &Value, precision: Precision) -> Result<Prepared> {
+    Ok(Prepared::Packed(PackedForm::new(&weight.fetch()?, &bias.fetch()?, precision)?))
+}
+
+pub(super) fn convolution(call: &Images<'_>) -> Result<Computed<'static>> {
+    let Prepared::Packed(form) = &call.weights.prepared else { return reference::convolution(call) };
+    let x = call.x.fetch()?.contiguous()?;
+    let y = images(&x, form, call)?;
+    let Some(weight) = call.recorded else { return Ok(Computed::without_gradient(y)) };
+    let (&[_, h, w, input], [_, out_h, out_w, output]) = (call.x.dims(), call.shape) else {
+        unreachable!("images have four axes")
+    };
+    let sizes = Sizes::new([h, w, input], [out_h, out_w, output], call.weights.size, call.options);
+    let (precision, weight) = (form.packed.kernel.precision(), weight.fetch()?.contiguous()?);
+    let has_residual = call.residual.is_some();
+    Ok(Computed::new(y, move |gradient, wanted| {
+        let tensor = gradient.value.fetch()?.contiguous()?;
+        let found = {
+            let (x, weight) = (Values::of(&x)?, Values::of(&weight)?);
+            backward::backward(precision, &sizes, &x, &weight, &Values::of(&tensor)?, wanted[0])
+        };
+        let owned = |values: Vec<f32>, dims: &[usize]| {
+            Ok::<_, crate::Error>(Some(Gradient::owned(Tensor::from_vec(values, dims, x.device())?)))
+        };
+        let dx = if wanted[0] { owned(found.x, x.dims())? } else { None };
+        let mut gradients = vec![dx, owned(found.weight, weight.dims())?, owned(found.bias, &[output])?];
+        if has_residual {
+            gradients.push(Some(gradient));
+        }
+        Ok(gradients)
+    }))
+}
+
+pub(super) fn convolution_over_frames(call: &Frames<'_>) -> Result<Vec<Value>> {
+    let Prepared::Packed(form) = &call.weights.prepared else { return reference::convolution_over_frames(call) };
+    let contiguous = |values: &[&Value]| values.iter().map(|v| Ok(v.fetch()?.contiguous()?)).collect::<Result<Vec<_>>>();
+    let residual = contiguous(call.residual.unwrap_or_default())?;
+    let made = frames(&contiguous(call.frames)?, call.wanted.clone(), (call.weights, form), call.input, &residual, call.shape)?;
+    Ok(made.into_iter().map(Value::from).collect())
+}
 
 /// Columns of one task: a multiple of the rows of a tile, so that only the last tile of an image's row is not full.
 const COLUMNS: usize = 132;
@@ -47,17 +97,12 @@ impl<'n> Norm<'n> {
     }
 }
 
-/// [`crate::convolution`] of what was checked, with a result of `shape`.
-pub(crate) fn images(
-    x: &Tensor,
-    weights: &ConvolutionWeights,
-    form: &PackedForm,
-    options: &Convolution<'_>,
-    shape: [usize; 4],
-) -> Result<Tensor> {
+/// The result of a convolution of `x`.
+fn images(x: &Tensor, form: &PackedForm, call: &Images<'_>) -> Result<Tensor> {
+    let (weights, options, shape) = (call.weights, call.options, call.shape);
     let (_, h, w, c) = x.dims4()?;
     let [_, out_h, out_w, out_c] = shape;
-    let residual = options.residual.map(Tensor::contiguous).transpose()?;
+    let residual = call.residual.map(|residual| Ok::<_, crate::Error>(residual.fetch()?.contiguous()?)).transpose()?;
     let residual = residual.as_ref().map(Values::of).transpose()?;
     let values = Values::of(x)?;
     let mut out = Unwritten::<f32>::new(shape.iter().product());
@@ -91,18 +136,17 @@ pub(crate) fn images(
     Ok(Tensor::from_vec(unsafe { out.written() }, &shape, x.device())?)
 }
 
-/// [`crate::convolution_over_frames`] of what was checked: one image whose rows are frames. Each result has `shape`.
-pub(crate) fn frames(
+/// A convolution over frames: one image whose rows are frames. Each result has `shape`.
+fn frames(
     frames: &[Tensor],
     wanted: Range<usize>,
     (weights, form): (&ConvolutionWeights, &PackedForm),
     input: Option<&Normalisation>,
-    residual: Option<&[Tensor]>,
+    residual: &[Tensor],
     shape: [usize; 4],
 ) -> Result<Vec<Tensor>> {
     let pixels = shape[1] * shape[2];
     let values = frames.iter().map(Values::of).collect::<Result<Vec<_>>>()?;
-    let residual = residual.unwrap_or_default().iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
     let residual = residual.iter().map(Values::of).collect::<Result<Vec<_>>>()?;
     let mut out: Vec<Unwritten> = wanted.clone().map(|_| Unwritten::<f32>::new(pixels * weights.output)).collect();
     let image = Image {
@@ -217,7 +261,7 @@ impl Plan<'_> {
         }
     }
 
-    /// The products of one task, with bias and residual.
+    /// The matmuls of one task, with bias and residual.
     fn multiply(&self, image: &Image<'_>, rows: Range<usize>, columns: Range<usize>, words: &[u32]) {
         let (packed, n, pixel) = (&self.form.packed, self.weights.output, self.pixel());
         let kernel_row = self.weights.size[1] * padded(self.weights.input);

@@ -1,4 +1,4 @@
-//! Whole products, spread over all threads in blocks.
+//! Whole matmuls, spread over all threads in blocks.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::backend::cpu::buffer::{Shared, Unwritten};
 
 /// Rows of the left operand that one task works through: each panel, fetched once, serves them all.
 const BLOCK_ROWS: usize = 192;
-/// Rows of the left operand in the smallest task of a large product.
+/// Rows of the left operand in the smallest task of a large matmul.
 const UNIT_ROWS: usize = 48;
 /// Columns of the result between epilogues: whole panels of any width, of which a block of rows fits the second cache.
 const BLOCK_COLUMNS: usize = 256;
@@ -30,12 +30,12 @@ pub(crate) fn multiply<'a>(m: usize, a: impl Into<Operand<'a>>, b: &Packed, epil
     let mut out = Unwritten::new(m * b.n);
     // SAFETY: `out` is m rows of b.n values.
     unsafe { multiply_into(m, &a.into(), b, Target::Values(Shared::new(out.as_mut_ptr())), epilogue) };
-    // SAFETY: the product has written all of it.
+    // SAFETY: the matmul has written all of it.
     unsafe { out.written() }
 }
 
-/// [`multiply`], rounded to bfloat16 after the epilogue, as a product that reads it rounds it. What lies between never leaves the
-/// cache. `None` where that is not built: for an odd number of columns, or a product whose sums do not fit one tile's depth.
+/// [`multiply`], rounded to bfloat16 after the epilogue, as a matmul that reads it rounds it. What lies between never leaves the
+/// cache. `None` where that is not built: for an odd number of columns, or a matmul whose sums do not fit one tile's depth.
 ///
 /// # Panics
 ///
@@ -53,11 +53,11 @@ pub(crate) fn multiply_to_pairs<'a>(
     let mut out = Unwritten::new(m * b.n);
     // SAFETY: `out` is m rows of b.n values.
     unsafe { multiply_into(m, &a.into(), b, Target::Pairs(Shared::new(out.as_mut_ptr())), epilogue) };
-    // SAFETY: the product has written all of it.
+    // SAFETY: the matmul has written all of it.
     Some(unsafe { out.written() })
 }
 
-/// Where a product goes, row by row.
+/// Where a matmul goes, row by row.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Values(Shared<f32>),

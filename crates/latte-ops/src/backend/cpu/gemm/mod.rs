@@ -1,7 +1,7 @@
-//! Matrix products, spread over all threads or on one.
+//! Matmuls, spread over all threads or on one.
 //!
 //! The left operand is read where it lies, the right one is packed once into panels (a weight once per run, see
-//! [`crate::PackedWeightCache`]), and what follows the product (bias, GELU, gate and residual) is done to each block of the result
+//! [`crate::PackedWeightCache`]), and what follows the matmul (bias, GELU, gate and residual) is done to each block of the result
 //! while it is still in the cache.
 
 mod all_threads;
@@ -59,7 +59,7 @@ impl<'s> Matrix<'s> {
 /// A left operand.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Operand<'s> {
-    /// Values, which are rounded on the way where the kernel's products want that.
+    /// Values, which are rounded on the way where the kernel's matmuls want that.
     Values(Matrix<'s>),
     /// Rows of words of pairs, only for kernels of pairs.
     Pairs(Pairs<'s>),
@@ -120,7 +120,7 @@ impl Pairs<'_> {
     }
 }
 
-/// How products are formed: with which instructions, and of which operands.
+/// How matmuls are formed: with which instructions, and of which operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kernel {
     set: InstructionSet,
@@ -133,7 +133,7 @@ impl Kernel {
         Self { set: InstructionSet::current(), precision }
     }
 
-    /// Of which operands products are formed.
+    /// Of which operands matmuls are formed.
     pub(crate) fn precision(self) -> Precision {
         self.precision
     }
@@ -183,7 +183,7 @@ pub(crate) trait Epilogue: Sync {
     fn apply(&self, row: usize, columns: Range<usize>, values: &mut [f32]);
 }
 
-/// The plain product.
+/// The plain matmul.
 #[derive(Debug)]
 pub(crate) struct Plain;
 
@@ -364,7 +364,7 @@ pub(crate) unsafe fn multiply_lines(
 /// # Panics
 ///
 /// If `a` is too short, or `columns` and `ks` are no part of `b` that begins at a whole panel.
-#[allow(clippy::too_many_arguments, reason = "a product has three operands, each with its layout")]
+#[allow(clippy::too_many_arguments, reason = "a matmul has three operands, each with its layout")]
 pub(crate) unsafe fn multiply_part(
     out: *mut f32,
     out_stride: usize,
@@ -462,7 +462,7 @@ mod tests {
         assert!(f32::from_bits(u32::from(pack::bf16_bits(f32::from_bits(0x7F80_0001))) << 16).is_nan());
         assert_eq!(pack::bf16_bits(f32::NEG_INFINITY), 0xFF80);
         for result in with_each(|_| {
-            // On both sides of the product.
+            // On both sides of the matmul.
             let x = [1.0 + 1.0 / 256.0; 7];
             multiply(1, Matrix::rows(&x, 7), &Packed::new(Kernel::of(Precision::Bf16), Matrix::rows(&x, 1), 7, 1), &Plain)
         }) {

@@ -140,7 +140,7 @@ pub(crate) fn bf16_bits(value: f32) -> u16 {
     (if value.is_nan() { nan } else { rounded }) as u16
 }
 
-/// Copies values as the kernel's products see them.
+/// Copies values as the kernel's matmuls see them.
 #[inline(always)]
 fn operands<'w>(rounds: bool, words: impl IntoIterator<Item = &'w mut u32>, values: &[f32]) {
     if rounds {
@@ -154,7 +154,7 @@ fn operands<'w>(rounds: bool, words: impl IntoIterator<Item = &'w mut u32>, valu
     }
 }
 
-/// Writes values as the words that the kernel's products read; the second half of the last word of an odd number of values is 0.
+/// Writes values as the words that the kernel's matmuls read; the second half of the last word of an odd number of values is 0.
 #[inline(always)]
 pub(crate) fn words(kernel: Kernel, out: &mut [u32], values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
@@ -167,7 +167,7 @@ pub(crate) fn words(kernel: Kernel, out: &mut [u32], values: &[f32]) {
     operands(kernel.rounds(), out, values);
 }
 
-/// Rounds values to bfloat16 as the products of a kernel of pairs see them.
+/// Rounds values to bfloat16 as the matmuls of a kernel of pairs see them.
 ///
 /// # Safety
 ///

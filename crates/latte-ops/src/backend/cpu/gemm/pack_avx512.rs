@@ -1,7 +1,7 @@
 //! Packing with AVX-512: two values become a pair of bfloat16 in one instruction, and columns become rows in registers.
 //!
 //! What comes out is bit for bit what `pack.rs` makes of the same values, except that numbers below 2⁻¹²⁶ become 0: the
-//! products take them as 0 anyway.
+//! matmuls take them as 0 anyway.
 
 use std::arch::x86_64::{
     __m512bh, __m512i, _mm256_maskz_loadu_epi16, _mm256_setzero_si256, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh,

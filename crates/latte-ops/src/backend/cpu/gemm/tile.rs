@@ -1,4 +1,4 @@
-//! The innermost products: six rows times one panel of columns, held in registers.
+//! The innermost matmuls: six rows times one panel of columns, held in registers.
 //!
 //! Left operands are read where they lie, either along rows (the six rows `stride` apart) or along columns (the six values
 //! of a column side by side, columns `stride` apart). Right operands are packed (see `pack.rs`).

@@ -17,13 +17,13 @@ struct Image<'n> {
 
 /// A norm of images.
 #[derive(Clone, Copy)]
-pub(crate) struct Norm<'n> {
+pub(super) struct Norm<'n> {
     /// Mean and 1/√(variance + eps) of each image and channel: a normalisation of weight 1.
-    pub(crate) statistics: &'n Normalisation,
-    pub(crate) weight: &'n [f32],
-    pub(crate) bias: &'n [f32],
-    pub(crate) groups: usize,
-    pub(crate) silu: bool,
+    pub(super) statistics: &'n Normalisation,
+    pub(super) weight: &'n [f32],
+    pub(super) bias: &'n [f32],
+    pub(super) groups: usize,
+    pub(super) silu: bool,
 }
 
 impl Norm<'_> {
@@ -95,7 +95,7 @@ fn backward_norm(dz: &mut [f32], x: &[f32], norm: Image<'_>, average: &[f32], pr
 }
 
 /// The values behind the norm.
-pub(crate) fn forward(x: &[f32], norm: Norm<'_>) -> Vec<f32> {
+pub(super) fn forward(x: &[f32], norm: Norm<'_>) -> Vec<f32> {
     let mut y = Unwritten::new(x.len());
     let c = norm.weight.len();
     // SAFETY: `forward_rows` writes a row of `y` before it reads it.
@@ -107,7 +107,7 @@ pub(crate) fn forward(x: &[f32], norm: Norm<'_>) -> Vec<f32> {
 }
 
 /// The gradients of `x`, weight and bias.
-pub(crate) fn backward(x: &[f32], gradient: &[f32], norm: Norm<'_>) -> [Vec<f32>; 3] {
+pub(super) fn backward(x: &[f32], gradient: &[f32], norm: Norm<'_>) -> [Vec<f32>; 3] {
     let (rows, c) = (norm.rows(x), norm.weight.len());
     let mut dx = Unwritten::new(x.len());
     // SAFETY: `backward_activation` writes a value of `dx` before it reads it.
