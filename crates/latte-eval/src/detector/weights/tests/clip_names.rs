@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::DType;
 use latte_weights::{Result, refuse};
 
 use super::super::super::clip::tensors;
