@@ -56,7 +56,7 @@ enum Command {
 
 /// Steps of training and sampling make the same large tensors again and again.
 #[global_allocator]
-static ALLOCATOR: latte_ops::Recycling = latte_ops::Recycling::new();
+static ALLOCATOR: latte_ops::CachingAllocator = latte_ops::CachingAllocator::new();
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

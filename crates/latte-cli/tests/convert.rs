@@ -62,7 +62,7 @@ fn official_of(in_channels: usize, dir: &Path, extra: &[&str], without: &str) ->
     let _ = parameters.remove(without);
     let names: Vec<String> = parameters.names();
     let read = |name: &str| {
-        let values = parameters.get(name).unwrap().flatten_all()?.to_vec1::<f32>()?;
+        let values = parameters.get(name).unwrap().to_host()?.flatten_all()?.to_vec1::<f32>()?;
         let shape = parameters.shape(name).unwrap();
         let half = name.ends_with("bias");
         let bytes: Vec<u8> = if half {

@@ -16,7 +16,7 @@ use latte_eval::detector::{Clips, Detector, Setup, Tap, import_with_mean, open_c
 
 /// As the program has it.
 #[global_allocator]
-static ALLOCATOR: latte_ops::Recycling = latte_ops::Recycling::new();
+static ALLOCATOR: latte_ops::CachingAllocator = latte_ops::CachingAllocator::new();
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -146,7 +146,7 @@ pub(crate) fn read(path: &Path) -> Result<(FeatureSet, Description)> {
             let what = format!("`{name}` has {rows} rows for {} clips; make the file again", description.names.len());
             return Err(wrong(path, what));
         }
-        let values = tensor.flatten_all()?.to_vec1()?;
+        let values = tensor.to_host()?.flatten_all()?.to_vec1()?;
         outputs.insert(name.to_string(), Features::new(values, width, &path.display().to_string())?);
     }
     if outputs.is_empty() && !description.names.is_empty() {

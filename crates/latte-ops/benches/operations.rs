@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use latte_ops::{
-    AdamW, AdamWState, Attention, AttentionAxis, InstructionSet, PackedWeights, Precision, Recycling, Result, Tape, Var,
-    adamw_ema, attention, finite_difference::pseudo_random, gated_residual, limits, linear, linear_gelu, modulated_layer_norm,
+    AdamW, AdamWState, Attention, AttentionAxis, CachingAllocator, InstructionSet, PackedWeightCache, Precision, Result, Tape,
+    Var, adamw_ema, attention, finite_difference::pseudo_random, gated_residual, limits, linear, linear_gelu,
+    modulated_layer_norm,
 };
 
 #[global_allocator]
-static ALLOCATOR: Recycling = Recycling::new();
+static ALLOCATOR: CachingAllocator = CachingAllocator::new();
 
 /// What an operation is limited by, and how much of it there is to do.
 enum Work {
@@ -59,14 +60,14 @@ fn both(
     inputs: &[Tensor],
     f: impl Fn(&Tape<'_>, &[Var]) -> Result<Var>,
 ) -> Result<()> {
-    let packed = PackedWeights::new();
+    let packed = PackedWeightCache::new();
     report(name, work[0], || {
-        let tape = Tape::inference().with_precision(precision).with_packed_weights(&packed);
+        let tape = Tape::inference().with_precision(precision).with_packed_weight_cache(&packed);
         let vars: Vec<Var> = inputs.iter().enumerate().map(|(i, t)| tape.parameter(&i.to_string(), t)).collect();
         f(&tape, &vars).map(drop)
     })?;
     report(&format!("{name}, forward and backward"), work[1], || {
-        let tape = Tape::recording().with_precision(precision).with_packed_weights(&packed);
+        let tape = Tape::recording().with_precision(precision).with_packed_weight_cache(&packed);
         let vars: Vec<Var> = inputs.iter().enumerate().map(|(i, t)| tape.parameter(&i.to_string(), t)).collect();
         let y = f(&tape, &vars)?;
         let gradient = y.tensor().clone();
@@ -106,7 +107,7 @@ fn main() -> Result<()> {
             let name = format!("{model} attention {axis:?}");
             if is_wanted(&name) {
                 let flops = (4 * tokens * length * d) as f64;
-                // The backward pass forms the scores again and four products besides.
+                // The backward pass forms the scores again and four matmuls besides.
                 both(&name, [&Work::Flops(flops), &Work::Flops(3.5 * flops)], Precision::F32, &qkv, |tape, v| {
                     attention(tape, &v[0], &Attention { axis, num_heads: heads, heads: 0..heads, rope: None })
                 })?;

@@ -20,6 +20,9 @@ pub enum Error {
     /// A parameter that the set does not hold.
     #[error("no parameter `{0}`")]
     MissingParameter(String),
+    /// A gradient is wanted of what has none.
+    #[error("{0} has no gradient")]
+    NoGradient(&'static str),
     /// A recomputed segment failed in the backward pass.
     #[error("while recomputing: {0}")]
     Recompute(Box<dyn std::error::Error + Send + Sync>),

@@ -4,6 +4,8 @@ use candle_core::{Device, Tensor};
 #[cfg(test)]
 use candle_core::{Var as Leaf, backprop::GradStore};
 
+#[cfg(test)]
+use crate::Value;
 use crate::{Error, Result, Tape, Var};
 
 /// Values in [-1, 1) that depend only on `shape` and `seed`, for tests.
@@ -42,9 +44,9 @@ pub fn assert_close(ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<
 ///
 /// If one of the gradients is missing, or as [`assert_close`].
 #[cfg(test)]
-pub(crate) fn assert_gradient(ours: Option<&Tensor>, expected: &GradStore, leaf: &Leaf, tolerance: f64) -> Result<()> {
+pub(crate) fn assert_gradient(ours: Option<&Value>, expected: &GradStore, leaf: &Leaf, tolerance: f64) -> Result<()> {
     let missing = || Error::MissingParameter("gradient".into());
-    assert_close(ours.ok_or_else(missing)?, expected.get(leaf).ok_or_else(missing)?, tolerance)
+    assert_close(&ours.ok_or_else(missing)?.to_host()?, expected.get(leaf).ok_or_else(missing)?, tolerance)
 }
 
 /// [`assert_close`] for sums in which terms of about `scale` cancel: how small the sum is says nothing of its rounding error.
@@ -78,10 +80,10 @@ pub fn check(inputs: &[Tensor], f: impl for<'a> Fn(&Tape<'a>, &[Var]) -> Result<
     let output = f(&tape, &vars)?;
     // A weighted sum, since a plain one would hide mistakes that cancel.
     let weights = pseudo_random(output.dims(), 99)?;
-    let gradients = tape.backward(&output, weights.clone())?;
+    let gradients = tape.backward(&output, &weights)?;
     for (which, input) in inputs.iter().enumerate() {
         let ours = match gradients.input(&vars[which]) {
-            Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>()?,
+            Some(gradient) => gradient.to_host()?.flatten_all()?.to_vec1::<f32>()?,
             None => vec![0.0; input.elem_count()],
         };
         if ours.len() != input.elem_count() {
@@ -108,7 +110,7 @@ fn differences(
             Ok(tape.constant(tensor))
         });
         let output = f(&tape, &vars.collect::<Result<Vec<_>>>()?)?;
-        let (output, weights) = (output.tensor().flatten_all()?.to_vec1::<f32>()?, weights.flatten_all()?.to_vec1::<f32>()?);
+        let (output, weights) = (output.to_host()?.flatten_all()?.to_vec1::<f32>()?, weights.flatten_all()?.to_vec1::<f32>()?);
         Ok(output.iter().zip(&weights).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum())
     };
     (0..values.len())

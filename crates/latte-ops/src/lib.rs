@@ -1,7 +1,9 @@
 //! The operations of latent diffusion transformers, each with a forward and a backward function, and the tape that joins them.
 //!
-//! Every operation is a folder: `mod.rs` is the function that models call, `reference.rs` the plain formulation in tensor
-//! operations, and `cpu.rs`, where there is one, faster kernels that are tested against it. This is the only crate that may hold device features or `unsafe`.
+//! `ops/` holds the operations: a function checks shapes and records. What computes them is a backend, chosen in one place
+//! (`backend/mod.rs`) by the values it gets: kernels where a device has them, else the reference formulation in tensor operations,
+//! which kernels are tested against. [`fallbacks`] counts how often that was. An operation of one's own is an [`Op`]. This is the
+//! only crate that may hold device features or `unsafe`.
 //!
 //! Shape letters: `b` batch, `f` frames, `n` tokens per frame, `d` hidden size, `k` head size, `g` groups that share one
 //! conditioning vector (a multiple of `b`).
@@ -15,67 +17,53 @@
 //! let tape = Tape::recording();
 //! let x = tape.constant(Tensor::new(&[[1f32, 1.]], &Device::Cpu)?);
 //! let y = linear(&tape, &x, &tape.parameter("weight", &weight), None)?; // [1, 2]
-//! let gradients = tape.backward(&y, y.tensor().ones_like()?)?;
-//! assert_eq!(gradients.parameter("weight").unwrap().to_vec2::<f32>()?, [[1., 1.], [1., 1.]]);
+//! let gradients = tape.backward(&y, Tensor::ones((1, 2), candle_core::DType::F32, &Device::Cpu)?)?;
+//! assert_eq!(gradients.parameter("weight").unwrap().to_host()?.to_vec2::<f32>()?, [[1., 1.], [1., 1.]]);
 //! # Ok(())
 //! # }
 //! ```
 
-#![allow(unsafe_code, reason = "kernels call code for processor features found at run time, and strided products")]
+#![allow(unsafe_code, reason = "kernels call code for processor features found at run time, and strided matmuls")]
 
 pub mod finite_difference;
 
-mod adamw_ema;
-mod attention;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-mod buffer;
-mod convolution;
+mod allocator;
+mod backend;
 mod device;
-mod embedding;
 mod error;
-mod gated_residual;
-mod gemm;
-mod group_norm;
-mod instruction_set;
-mod layer_norm;
 pub mod limits;
-mod linear;
-mod modulated_layer_norm;
-mod operand;
-mod packed_weights;
+mod ops;
+mod optim;
 mod parameters;
-mod plain;
 mod precision;
-mod recycling;
-mod row_groups;
 pub mod selftest;
-mod shape;
-mod silu;
-mod slices;
 mod tape;
-mod vectorised;
-mod volume;
 
-pub use adamw_ema::{AdamW, AdamWState, adamw_ema};
-pub use attention::{Attention, AttentionAxis, Rope, attention, cross_attention, single_head_attention};
-pub use convolution::{Convolution, ConvolutionWeights, convolution, convolution_over_frames, recorded_convolution};
+pub use allocator::CachingAllocator;
+pub use backend::cpu::instruction_set::{InstructionSet, VARIABLE as INSTRUCTION_SET_VARIABLE};
+pub use backend::cpu::packed_weight_cache::PackedWeightCache;
+pub use backend::{Value, fallbacks, use_reference};
 pub use device::{BUILT_WITH_CUDA, DeviceChoice};
-pub use embedding::embedding;
 pub use error::{Error, Result};
-pub use gated_residual::gated_residual;
-pub use group_norm::{GroupNorm, GroupSums, Normalisation, recorded_group_norm};
-pub use instruction_set::{InstructionSet, VARIABLE as INSTRUCTION_SET_VARIABLE};
-pub use layer_norm::layer_norm;
-pub use linear::{linear, linear_for_products, linear_gated, linear_gelu};
-pub use modulated_layer_norm::modulated_layer_norm;
-pub use packed_weights::PackedWeights;
+pub use ops::activation::{Activation, activation};
+pub use ops::attention::{Attention, AttentionAxis, attention};
+pub use ops::canvas::Canvas;
+pub use ops::conv3d::{Branch, Conv3d, Padding, Pool, Window, conv3d, pool3d, side_by_side};
+pub use ops::convolution::{Convolution, ConvolutionWeights, convolution, convolution_over_frames};
+pub use ops::cross_attention::cross_attention;
+pub use ops::dot_product_attention::dot_product_attention;
+pub use ops::embedding::embedding;
+pub use ops::gated_residual::gated_residual;
+pub use ops::group_norm::{GroupNorm, GroupSums, Normalisation, group_norm};
+pub use ops::layer_norm::layer_norm;
+pub use ops::linear::{linear, linear_gated, linear_gelu, linear_low_precision};
+pub use ops::modulated_layer_norm::modulated_layer_norm;
+pub use ops::movement::{add, concat, mean_axis, mul, narrow, pad, permute, repeat_rows, reshape};
+pub use ops::rms_norm::rms_norm;
+pub use ops::rope::Rope;
+pub use ops::silu::silu;
+pub use optim::adamw_ema::{AdamW, AdamWState, adamw_ema};
+pub use optim::{add_assign, global_norm};
 pub use parameters::Parameters;
-pub use plain::use_plain_formulation;
 pub use precision::Precision;
-pub use recycling::Recycling;
-pub use shape::{add, concat, mean_axis, narrow, permute, repeat_rows, reshape};
-pub use silu::silu;
-pub use slices::{add_assign, global_norm};
-pub use tape::{Gradients, Tape, Var};
-pub use volume::{Branch, Convolution3d, Padding, Pool, Window, convolution_3d, pool_3d, side_by_side};
+pub use tape::{Gradients, Op, Tape, Var};

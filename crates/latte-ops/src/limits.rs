@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::vectorised::vectorised;
+use crate::backend::cpu::vectorised::vectorised;
 
 vectorised! {
     /// Products and sums in registers alone: `rounds` times 12 vectors of 16 values.

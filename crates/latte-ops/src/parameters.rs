@@ -1,15 +1,15 @@
-//! A set of named tensors: weights, their moving average, or an optimiser's moments.
+//! A set of named values: weights, their moving average, or an optimiser's moments.
 
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Value};
 
-/// Named tensors in the order of their names.
+/// Named values in the order of their names.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
-    tensors: BTreeMap<String, Tensor>,
+    values: BTreeMap<String, Value>,
 }
 
 impl Parameters {
@@ -18,57 +18,61 @@ impl Parameters {
         Self::default()
     }
 
-    /// The tensor called `name`.
+    /// The value called `name`.
     ///
     /// # Errors
     ///
     /// If there is none.
-    pub fn get(&self, name: &str) -> Result<&Tensor> {
-        self.tensors.get(name).ok_or_else(|| Error::MissingParameter(name.to_string()))
+    pub fn get(&self, name: &str) -> Result<&Value> {
+        self.values.get(name).ok_or_else(|| Error::MissingParameter(name.to_string()))
     }
 
-    /// Whether there is a tensor called `name`.
+    /// Whether there is a value called `name`.
     pub fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.values.contains_key(name)
     }
 
-    /// Puts in or replaces a tensor.
-    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
-        self.tensors.insert(name.into(), tensor);
+    /// Puts in or replaces a value.
+    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<Value>) {
+        self.values.insert(name.into(), value.into());
     }
 
-    /// Takes a tensor out.
-    pub fn remove(&mut self, name: &str) -> Option<Tensor> {
-        self.tensors.remove(name)
+    /// Takes a value out.
+    pub fn remove(&mut self, name: &str) -> Option<Value> {
+        self.values.remove(name)
     }
 
-    /// All names and tensors, in the order of the names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    /// All names and values, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// How many tensors there are.
+    /// How many values there are.
     pub fn len(&self) -> usize {
-        self.tensors.len()
+        self.values.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
+        self.values.is_empty()
     }
 
-    /// Where the tensors are: the device of the first; the CPU for an empty set.
-    pub fn device(&self) -> Device {
-        self.tensors.values().next().map_or(Device::Cpu, |tensor| tensor.device().clone())
+    /// `tensor` where the values of this set are; as it is if there are none.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no memory left.
+    pub fn beside(&self, tensor: &Tensor) -> Result<Value> {
+        self.values.values().next().map_or_else(|| Ok(tensor.into()), |first| first.beside(tensor))
     }
 
-    /// The same values on `device`. Tensors that are there already are shared.
+    /// The same values on `device`. What is there already is shared.
     ///
     /// # Errors
     ///
     /// If the device has no memory left.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        self.iter().map(|(name, tensor)| Ok((name.to_string(), tensor.to_device(device)?))).collect()
+        self.iter().map(|(name, value)| Ok((name.to_string(), value.to_device(device)?))).collect()
     }
 
     /// A set of the same values that shares no memory with this one, so that one may be updated in place.
@@ -77,7 +81,7 @@ impl Parameters {
     ///
     /// If the device has no memory left.
     pub fn deep_copy(&self) -> Result<Self> {
-        self.iter().map(|(name, tensor)| Ok((name.to_string(), tensor.copy()?))).collect()
+        self.iter().map(|(name, value)| Ok((name.to_string(), value.deep_copy()?))).collect()
     }
 
     /// A set of zeros of the same names and shapes.
@@ -86,22 +90,21 @@ impl Parameters {
     ///
     /// If the device has no memory left.
     pub fn zeros_like(&self) -> Result<Self> {
-        // `Tensor::zeros_like` may share one allocation; `copy` gives each its own.
-        self.iter().map(|(name, tensor)| Ok((name.to_string(), tensor.zeros_like()?.copy()?))).collect()
+        self.iter().map(|(name, value)| Ok((name.to_string(), value.zeros_like()?))).collect()
     }
 }
 
-impl FromIterator<(String, Tensor)> for Parameters {
-    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(iter: I) -> Self {
-        Self { tensors: iter.into_iter().collect() }
+impl<V: Into<Value>> FromIterator<(String, V)> for Parameters {
+    fn from_iter<I: IntoIterator<Item = (String, V)>>(iter: I) -> Self {
+        Self { values: iter.into_iter().map(|(name, value)| (name, value.into())).collect() }
     }
 }
 
 impl IntoIterator for Parameters {
-    type Item = (String, Tensor);
-    type IntoIter = std::collections::btree_map::IntoIter<String, Tensor>;
+    type Item = (String, Value);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Value>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.tensors.into_iter()
+        self.values.into_iter()
     }
 }

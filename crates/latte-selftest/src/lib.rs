@@ -1,5 +1,5 @@
 //! Whether this build of the program computes what it should, on this machine and on this device: every operation against its
-//! plain formulation, and every golden file of the networks, samplers and the trainer against what the reference gave.
+//! reference formulation, and every golden file of the networks, samplers and the trainer against what the reference gave.
 //!
 //! The command `latte selftest` and the test `golden` run the same checks.
 

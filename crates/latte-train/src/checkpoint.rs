@@ -231,7 +231,7 @@ pub fn open_weights(path: &Path) -> Result<LoadedWeights> {
     let (weights, card) = match (files.files().is_described(), files.kind()) {
         (true, _) => {
             let card = read_card(files.files())?;
-            let tensor = |name: String| Ok((name.clone(), files.tensor(&name)?));
+            let tensor = |name: String| Ok((name.clone(), files.f32_tensor(&name)?));
             (files.names().into_iter().map(tensor).collect::<weights::Result<_>>()?, card)
         }
         (false, WeightKind::Latte) => {

@@ -8,7 +8,7 @@
 use candle_core::{Tensor, Var};
 use latte::diffusion::Diffusion;
 use latte::model::{Input, Latte};
-use latte_ops::{PackedWeights, Parameters, Precision, Tape, add_assign, global_norm};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, add_assign, global_norm};
 
 use crate::config::{OptimizerConfig, Recompute};
 use crate::error::{Error, Result};
@@ -88,7 +88,7 @@ impl Stepper {
         let mut sum: Option<Parameters> = None;
         let mut terms = Terms::default();
         // Weights stand still during a step: with several passes each is packed once for all.
-        let packed = (batches.len() > 1).then(PackedWeights::new);
+        let packed = (batches.len() > 1).then(PackedWeightCache::new);
         for batch in batches {
             let gradients = self.pass(weights, packed.as_ref(), batch, clips, &mut terms)?;
             sum = Some(match sum {
@@ -114,18 +114,17 @@ impl Stepper {
     fn pass(
         &self,
         weights: &Parameters,
-        packed: Option<&PackedWeights>,
+        packed: Option<&PackedWeightCache>,
         batch: &MicroBatch,
         clips: usize,
         terms: &mut Terms,
     ) -> Result<Parameters> {
-        // What chance decided is on the CPU; the work is done where the weights are.
-        let (device, timesteps) = (weights.device(), &batch.timesteps);
-        let [latents, noise] = [batch.latents.to_device(&device)?, batch.noise.to_device(&device)?];
-        let x_t = self.diffusion.q_sample(&latents, timesteps, &noise)?; // [b, f + num_images, c, h, w]
+        // What chance decided is on the CPU, and so is the loss; the network works where its weights are.
+        let MicroBatch { latents, noise, timesteps, .. } = batch;
+        let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f + num_images, c, h, w]
         let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute == Recompute::Block);
         let tape = match packed {
-            Some(packed) => tape.with_packed_weights(packed),
+            Some(packed) => tape.with_packed_weight_cache(packed),
             None => tape,
         };
         let times: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
@@ -134,8 +133,8 @@ impl Stepper {
         let prediction = self.model.forward(&tape, weights, &input)?; // [b, f + num_images, c or 2c, h, w]
 
         // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.
-        let leaf = Var::from_tensor(prediction.tensor())?;
-        let loss = self.diffusion.loss(leaf.as_tensor(), &latents, &noise, &x_t, timesteps)?;
+        let leaf = Var::from_tensor(&prediction.to_host()?)?;
+        let loss = self.diffusion.loss(leaf.as_tensor(), latents, noise, &x_t, timesteps)?;
         let weight_of = |i: usize| batch.loss_weights.as_ref().map_or(1.0, |w| w[i]) / clips as f64;
         let loss_weights: Vec<f32> = (0..timesteps.len()).map(|i| weight_of(i) as f32).collect();
         let loss_weights = Tensor::new(loss_weights, latents.device())?; // [b]
@@ -144,7 +143,7 @@ impl Stepper {
         terms.extend(&loss)?;
         // What the leaf and the loss hold is no longer needed, and the backward pass wants memory.
         drop((loss, weighted, leaf, x_t));
-        Ok(tape.backward(&prediction, gradient)?.into_parameters()?)
+        Ok(tape.backward(&prediction, weights.beside(&gradient)?)?.into_parameters()?)
     }
 }
 

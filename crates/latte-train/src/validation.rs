@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use latte::diffusion::{Diffusion, TimestepSpacing};
 use latte::model::{Input, Latte};
 use latte::noise::TorchRng;
-use latte_ops::{PackedWeights, Parameters, Precision, Tape};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use crate::config::{TrainConfig, ValidationConfig};
 use crate::draw::LatentDraw;
@@ -86,23 +86,23 @@ impl Validation {
         let rng = TorchRng::new(self.config.seed).fork(NOISE_STREAM);
         let cases: Vec<(usize, usize)> =
             (0..clips.len()).flat_map(|clip| (0..self.timesteps.len()).map(move |bin| (clip, bin))).collect();
-        let packed = PackedWeights::new();
+        let packed = PackedWeightCache::new();
         let (mut loss, mut mse, mut vb) = (Mean::default(), Mean::default(), Mean::default());
         for (number, batch) in cases.chunks(self.batch_size).enumerate() {
             observer.validating(number * self.batch_size, cases.len());
             let latents: Vec<&Tensor> = batch.iter().map(|&(clip, _)| &clips[clip].0).collect();
-            let latents = Tensor::cat(&latents, 0)?.to_device(&weights.device())?; // [b, f, c, h, w]
+            let latents = Tensor::cat(&latents, 0)?; // [b, f, c, h, w]
             // A clip's noise does not depend on the batch that it is in.
             let noise = batch.iter().map(|&(clip, bin)| rng.fork(clip as u64).fork(bin as u64).randn(clips[clip].0.shape()));
-            let noise = Tensor::cat(&noise.collect::<latte::Result<Vec<_>>>()?, 0)?.to_device(latents.device())?; // [b, f, c, h, w]
+            let noise = Tensor::cat(&noise.collect::<latte::Result<Vec<_>>>()?, 0)?; // [b, f, c, h, w]
             let steps: Vec<usize> = batch.iter().map(|&(_, bin)| self.timesteps[bin]).collect();
             let x_t = self.diffusion.q_sample(&latents, &steps, &noise)?; // [b, f, c, h, w]
             let labels: Option<Vec<u32>> = batch.iter().map(|&(clip, _)| clips[clip].1).collect();
             let times: Vec<f64> = steps.iter().map(|&t| t as f64).collect();
-            let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&packed);
+            let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&packed);
             let input = Input { labels: labels.as_deref(), ..Input::new(&x_t, &times) };
             let prediction = model.forward(&tape, weights, &input)?; // [b, f, c or 2c, h, w]
-            let terms = self.diffusion.loss(prediction.tensor(), &latents, &noise, &x_t, &steps)?;
+            let terms = self.diffusion.loss(&prediction.to_host()?, &latents, &noise, &x_t, &steps)?;
             loss.add(Some(&terms.loss))?;
             mse.add(terms.mse.as_ref())?;
             vb.add(terms.vb.as_ref())?;

@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use candle_core::Tensor;
 use latte::noise::TorchRng;
 use latte::weights::{FileKind, RawTensor, StoredDtype, write_weights};
-use latte_ops::Parameters;
+use latte_ops::{Parameters, Value};
 use latte_train::{Observer, Silent, Start, StepRecord, TrainConfig, Trainer, read_metrics};
 
 fn with_videos() -> tempfile::TempDir {
@@ -120,7 +119,7 @@ fn a_fine_tune_starts_from_exactly_the_tensors_that_its_report_says() {
     let tuned = config(dir.path(), "tuned", &["init.from=dit", &init, "train.max_steps=1", "optimizer.learning_rate=0"]);
     let mut tuned = Trainer::open(tuned, Start::Fresh).unwrap();
 
-    let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let flat = |t: &Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let of = |set: &Parameters, name: &str| flat(set.get(name).unwrap());
     // Before any step: every weight is the file's or the one that chance gave, and the average is the same.
     let (mut inherited, mut kept) = (Vec::new(), Vec::new());

@@ -202,6 +202,6 @@ fn assert_same(folder: &Path, one: &str, other: &str) {
 }
 
 fn bits(set: &Parameters) -> Vec<(String, Vec<u32>)> {
-    let flat = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let flat = |t: &latte_ops::Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     set.iter().map(|(name, t)| (name.to_string(), flat(t).iter().map(|v| v.to_bits()).collect())).collect()
 }

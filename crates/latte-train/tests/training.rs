@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use latte::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
 use latte::model::{Condition, Latte, LatteConfig};
 use latte::noise::TorchRng;
-use latte_ops::{Parameters, Precision};
+use latte_ops::{Parameters, Precision, Value};
 use latte_train::{
     CheckpointFolder, Error, MicroBatch, Observer, OptimizerConfig, Outcome, Recompute, Silent, Start, StepEvent, Stepper,
     TrainConfig, TrainState, Trainer, find_weights, load_weights, read_metrics,
@@ -22,7 +22,7 @@ fn never() -> AtomicBool {
 }
 
 fn flat(set: &Parameters) -> Vec<f32> {
-    set.iter().flat_map(|(_, t)| t.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
+    set.iter().flat_map(|(_, t)| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
 }
 
 /// The largest difference ÷ the largest value.
@@ -48,7 +48,9 @@ fn stepper(recompute: Recompute) -> (Stepper, Parameters) {
     // Fresh weights give output 0, where most gradients are 0; a little noise everywhere makes every gradient count.
     let mut rng = TorchRng::new(3);
     let weights = model.init(&mut rng).unwrap();
-    let noisy = |(name, t): (&str, &Tensor)| (name.to_string(), (t + (rng.randn(t.shape()).unwrap() * 0.05).unwrap()).unwrap());
+    let noisy = |(name, t): (&str, &Value)| {
+        (name.to_string(), (t.to_host().unwrap() + (rng.randn(t.dims()).unwrap() * 0.05).unwrap()).unwrap())
+    };
     let weights: Parameters = weights.iter().map(noisy).collect();
     let diffusion = Diffusion::new(&DiffusionConfig::default(), &TimestepSpacing::All).unwrap();
     (Stepper { model, diffusion, optimizer: OptimizerConfig::default(), recompute, precision: Precision::F32 }, weights)
@@ -112,8 +114,8 @@ fn wrong_divisions_are_far_outside_the_tolerance() {
     let passes = [part(&whole, 0, 4), part(&whole, 4, 2)];
     let each = passes.map(|pass| stepper.gradients(&weights, &[pass]).unwrap().gradients);
     for factor in [1.0, 0.5] {
-        let sum = |(name, a): (&str, &Tensor)| {
-            let sum = (a + each[1].get(name).unwrap()).unwrap();
+        let sum = |(name, a): (&str, &Value)| {
+            let sum = (a.to_host().unwrap() + each[1].get(name).unwrap().to_host().unwrap()).unwrap();
             (name.to_string(), (sum * factor).unwrap())
         };
         let wrong: Parameters = each[0].iter().map(sum).collect();
@@ -130,7 +132,9 @@ fn gradients_are_those_of_finite_differences_of_the_loss() {
     stepper.model = Latte::new(LatteConfig { learn_sigma: false, ..stepper.model.config().clone() }).unwrap();
     let mut rng = TorchRng::new(5);
     let fresh = stepper.model.init(&mut rng).unwrap();
-    let noisy = |(name, t): (&str, &Tensor)| (name.to_string(), (t + (rng.randn(t.shape()).unwrap() * 0.05).unwrap()).unwrap());
+    let noisy = |(name, t): (&str, &Value)| {
+        (name.to_string(), (t.to_host().unwrap() + (rng.randn(t.dims()).unwrap() * 0.05).unwrap()).unwrap())
+    };
     let weights: Parameters = fresh.iter().map(noisy).collect();
     let batches = [batch(2), batch(1)];
     let found = stepper.gradients(&weights, &batches).unwrap();
@@ -138,12 +142,12 @@ fn gradients_are_those_of_finite_differences_of_the_loss() {
         ["blocks.1.attn.qkv.weight", "x_embedder.proj.weight", "y_embedder.embedding_table.weight", "final_layer.linear.bias"]
     {
         // Along the gradient the slope is the gradient's length.
-        let gradient = found.gradients.get(name).unwrap();
+        let gradient = &found.gradients.get(name).unwrap().to_host().unwrap();
         let length = f64::from(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap()).sqrt();
         let loss_at = |h: f64| {
             let mut moved = weights.deep_copy().unwrap();
             let step = (gradient * (h / length)).unwrap();
-            moved.insert(name, (weights.get(name).unwrap() + step).unwrap());
+            moved.insert(name, (weights.get(name).unwrap().to_host().unwrap() + step).unwrap());
             stepper.gradients(&moved, &batches).unwrap().loss
         };
         let slope = (loss_at(1e-2) - loss_at(-1e-2)) / 2e-2;
@@ -174,8 +178,9 @@ fn weight_decay_shrinks_every_trainable_parameter_and_no_other() {
     stepper.optimizer.weight_decay = 0.0;
     let plain = run(&stepper);
     for (name, first) in weights.iter() {
-        let difference = (plain.get(name).unwrap() - decayed.get(name).unwrap()).unwrap();
-        let expected = (first * (0.01 * 0.5)).unwrap();
+        let of = |set: &Parameters| set.get(name).unwrap().to_host().unwrap();
+        let difference = (of(&plain) - of(&decayed)).unwrap();
+        let expected = (first.to_host().unwrap() * (0.01 * 0.5)).unwrap();
         let expected = if trainable.iter().any(|t| t == name) { expected } else { expected.zeros_like().unwrap() };
         let off = (difference - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(off < 1e-6, "{name}: {off}");

@@ -14,7 +14,7 @@ use candle_core::Tensor;
 use latte::noise::TorchRng;
 use latte::vae::{Autoencoder, AutoencoderKl};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
-use latte_ops::{Parameters, Precision, Tape};
+use latte_ops::{Parameters, Precision, Tape, Value};
 use latte_train::{
     CheckpointFolder, Observer, OptimizerConfig, Recompute, Reconstruction, Silent, Start, StepEvent, VaeLossConfig,
     VaeModelConfig, VaeNetwork, VaeOutcome, VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
@@ -37,7 +37,7 @@ fn network(config: &VaeModelConfig) -> (VaeNetwork, Parameters) {
     let network = VaeNetwork::new(config.unscaled().unwrap()).unwrap();
     let weights = network.init(&mut TorchRng::new(3)).unwrap();
     let moved = weights.iter().enumerate().map(|(seed, (name, t))| {
-        (name.to_string(), (t + (pseudo_random(t.dims(), seed as u64).unwrap() * 0.1).unwrap()).unwrap())
+        (name.to_string(), (t.to_host().unwrap() + (pseudo_random(t.dims(), seed as u64).unwrap() * 0.1).unwrap()).unwrap())
     });
     let weights = moved.collect();
     network.check(&weights).unwrap();
@@ -65,10 +65,10 @@ fn the_training_network_is_the_one_for_inference() {
         let frames = pseudo_random(&[3, 3, 8, 12], 7).unwrap();
         let tape = Tape::inference();
         let moments = network.encode(&tape, &weights, &tape.constant(channels_last(&frames))).unwrap();
-        assert_close(&channels_first(moments.tensor()), &inference.moments(&frames).unwrap(), 1e-4).unwrap();
+        assert_close(&channels_first(&moments.to_host().unwrap()), &inference.moments(&frames).unwrap(), 1e-4).unwrap();
         let latents = inference.posterior(&frames).unwrap().mode().clone();
         let back = network.decode(&tape, &weights, &tape.constant(channels_last(&latents))).unwrap();
-        assert_close(&channels_first(back.tensor()), &inference.decode_unscaled(&latents).unwrap(), 1e-4).unwrap();
+        assert_close(&channels_first(&back.to_host().unwrap()), &inference.decode_unscaled(&latents).unwrap(), 1e-4).unwrap();
     }
 }
 
@@ -89,10 +89,15 @@ fn gradients_are_the_slopes_of_the_loss() {
         assert!((found.loss - expected).abs() < 1e-6 * expected, "{found:?}");
         for (seed, (name, weight)) in weights.iter().enumerate() {
             let direction = pseudo_random(weight.dims(), seed as u64).unwrap();
-            let slope = (found.gradients.get(name).unwrap() * &direction).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+            let slope = (found.gradients.get(name).unwrap().to_host().unwrap() * &direction)
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap();
             let loss_at = |step: f64| {
                 let mut moved = weights.clone();
-                moved.insert(name, (weight + (&direction * step).unwrap()).unwrap());
+                moved.insert(name, (weight.to_host().unwrap() + (&direction * step).unwrap()).unwrap());
                 stepper.gradients(&moved, &frames, &noise).unwrap().loss
             };
             const STEP: f64 = 1.0 / 256.0;
@@ -235,6 +240,6 @@ fn a_finished_run_leaves_an_autoencoder_that_learnt_something() {
 }
 
 fn bits(set: &Parameters) -> Vec<(String, Vec<u32>)> {
-    let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let flat = |t: &Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     set.iter().map(|(name, t)| (name.to_string(), flat(t).iter().map(|v| v.to_bits()).collect())).collect()
 }

@@ -32,7 +32,10 @@ fn train(dir: &Path, name: &str, overrides: &[&str]) -> (Trainer, Vec<Validation
 }
 
 fn bits(set: &Parameters) -> Vec<u32> {
-    set.iter().flat_map(|(_, t)| t.flatten_all().unwrap().to_vec1::<f32>().unwrap()).map(f32::to_bits).collect()
+    set.iter()
+        .flat_map(|(_, t)| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        .map(f32::to_bits)
+        .collect()
 }
 
 /// What was measured, without the clock.

@@ -49,7 +49,7 @@ const MOST_BYTES: u64 = 64 << 20;
 ///
 /// # fn main() -> latte_weights::Result<()> {
 /// let weights = WeightFiles::open("ffs.pt".as_ref())?;
-/// let positions = weights.tensor("ema.pos_embed")?; // f32, whatever it is stored as
+/// let positions = weights.f32_tensor("ema.pos_embed")?; // f32, whatever it is stored as
 /// # Ok(())
 /// # }
 /// ```
@@ -283,7 +283,7 @@ impl TensorSource for WeightFiles {
         self.tensors.get(name).map(|(layout, _)| layout.shape.clone())
     }
 
-    fn tensor(&self, name: &str) -> Result<Tensor> {
+    fn tensor(&self, name: &str, wanted: DType, device: &Device) -> Result<Tensor> {
         let RawTensor { dtype, shape, bytes } = self.raw(name)?;
         let dtype = match dtype {
             StoredDtype::F32 => DType::F32,
@@ -296,9 +296,9 @@ impl TensorSource for WeightFiles {
             }
         };
         if shape.contains(&0) {
-            return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+            return Ok(Tensor::zeros(shape, wanted, device)?);
         }
-        Ok(Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)?.to_dtype(DType::F32)?)
+        Ok(Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)?.to_dtype(wanted)?.to_device(device)?)
     }
 }
 

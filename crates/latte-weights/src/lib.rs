@@ -29,7 +29,7 @@ pub use files::{CONFIG, RawTensor, WeightFiles, read_json, read_json_if_there, r
 pub use mixup::mixed_up;
 pub use parts::{IsWanted, PartChoice};
 pub use pretrained::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, WeightKind};
-pub use source::{TensorSource, all_fit, expect_tensor, listed, misfits};
+pub use source::{TensorSource, all_fit, expect_tensor, expect_tensor_on, listed, misfits};
 pub use stored::StoredDtype;
 pub use temporary::write_atomically;
 pub use write::{FileKind, write_weights};
@@ -65,7 +65,7 @@ pub fn refuse(path: &Path, what: impl Into<String>) -> Error {
 /// If the file cannot be written.
 pub fn save(path: &Path, tensors: &Parameters, description: Option<&Value>) -> Result<()> {
     let read = |name: &str| {
-        let tensor = tensors.get(name)?;
+        let tensor = tensors.get(name)?.to_host()?;
         let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Ok(RawTensor { dtype: StoredDtype::F32, shape: tensor.dims().to_vec(), bytes: bytes.into() })
@@ -83,7 +83,7 @@ pub fn save(path: &Path, tensors: &Parameters, description: Option<&Value>) -> R
 pub fn load(path: &Path) -> Result<(Parameters, Option<Value>)> {
     let files = WeightFiles::open(path)?;
     let description = files.description()?;
-    let tensors = files.names().into_iter().map(|name| Ok((name.clone(), files.tensor(&name)?))).collect::<Result<_>>()?;
+    let tensors = files.names().into_iter().map(|name| Ok((name.clone(), files.f32_tensor(&name)?))).collect::<Result<_>>()?;
     Ok((tensors, description))
 }
 
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(found, Some(description));
         assert_eq!(tensors.len(), 2);
         let bits = |p: &Parameters| -> Result<Vec<u32>> {
-            Ok(p.get("a.weight")?.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
+            Ok(p.get("a.weight")?.to_host()?.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
         };
         assert_eq!(bits(&tensors)?, bits(&example()?)?);
         assert_eq!(tensors.get("b")?.dims(), [0usize; 0]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 use super::files::{RawTensor, WeightFiles};
 use super::parts::{self, Chosen, PartChoice, STABLE_DIFFUSION_DENOISER};
@@ -192,8 +192,8 @@ impl TensorSource for Pretrained {
         self.files.shape(self.names.get(name)?)
     }
 
-    fn tensor(&self, name: &str) -> Result<Tensor> {
-        self.files.tensor(self.stored_name(name)?)
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        self.files.tensor(self.stored_name(name)?, dtype, device)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where a model's tensors come from.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use latte_ops::Parameters;
 
 use crate::{Error, Result};
@@ -15,12 +15,21 @@ pub trait TensorSource: Send + Sync {
     /// The shape of the tensor called `name`; `None` if there is none.
     fn shape(&self, name: &str) -> Option<Vec<usize>>;
 
-    /// The tensor called `name` as f32 on the CPU, whatever it is stored as.
+    /// The tensor called `name` as values of `dtype` on `device`, whatever it is stored as.
     ///
     /// # Errors
     ///
-    /// If there is none, or it cannot be read.
-    fn tensor(&self, name: &str) -> Result<Tensor>;
+    /// If there is none, it cannot be read, or the device has no memory left.
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor>;
+
+    /// The tensor called `name` as f32 on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`tensor`](Self::tensor).
+    fn f32_tensor(&self, name: &str) -> Result<Tensor> {
+        self.tensor(name, DType::F32, &Device::Cpu)
+    }
 }
 
 impl TensorSource for Parameters {
@@ -29,23 +38,32 @@ impl TensorSource for Parameters {
     }
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.get(name).ok().map(|tensor| tensor.dims().to_vec())
+        self.get(name).ok().map(|value| value.dims().to_vec())
     }
 
-    fn tensor(&self, name: &str) -> Result<Tensor> {
-        Ok(self.get(name)?.to_dtype(DType::F32)?)
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        Ok(self.get(name)?.to_host()?.to_dtype(dtype)?.to_device(device)?)
     }
 }
 
-/// The tensor called `name`, which must have the shape `shape`.
+/// The tensor called `name` as f32 on the CPU, which must have the shape `shape`.
 ///
 /// # Errors
 ///
 /// If there is none, it has another shape, or it cannot be read.
 pub fn expect_tensor(source: &dyn TensorSource, name: &str, shape: &[usize]) -> Result<Tensor> {
+    expect_tensor_on(source, name, shape, DType::F32, &Device::Cpu)
+}
+
+/// [`expect_tensor`] as values of `dtype` on `device`.
+///
+/// # Errors
+///
+/// As [`expect_tensor`], or if the device has no memory left.
+pub fn expect_tensor_on(source: &dyn TensorSource, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     match source.shape(name) {
         Some(found) if found != shape => Err(Error::Shape { name: name.into(), expected: format!("{shape:?}"), got: found }),
-        _ => source.tensor(name),
+        _ => source.tensor(name, dtype, device),
     }
 }
 

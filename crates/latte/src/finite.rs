@@ -27,8 +27,8 @@ pub(crate) fn with_cause(error: Error, weights: &Parameters) -> Error {
     let Error::NotFinite { what, count, of, .. } = error else { return error };
     let bad: Vec<String> = weights
         .iter()
-        .filter_map(|(name, tensor)| match num_not_finite(tensor) {
-            Ok(count) if count > 0 => Some(format!("{count} of {} in `{name}`", tensor.elem_count())),
+        .filter_map(|(name, value)| match num_not_finite(&value.to_host().ok()?) {
+            Ok(count) if count > 0 => Some(format!("{count} of {} in `{name}`", value.elem_count())),
             _ => None,
         })
         .collect();

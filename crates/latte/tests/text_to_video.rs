@@ -29,7 +29,7 @@ fn run(model: &LatteT2v, parameters: &Parameters, x: &Tensor, text: &Tensor, bia
     let context = model.context(&tape, parameters, text, bias)?;
     let times = vec![300.0; x.dims()[0]];
     let input = T2vInput { x, timesteps: &times, text: &context, temporal: true };
-    Ok(model.forward(&tape, parameters, &input)?.tensor().clone())
+    Ok(model.forward(&tape, parameters, &input)?.to_host()?)
 }
 
 fn distance(a: &Tensor, b: &Tensor) -> Result<f32> {

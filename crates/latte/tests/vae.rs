@@ -11,7 +11,7 @@ use latte::vae::{
 };
 use latte::{Error, Result};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
-use latte_ops::{Parameters, Precision};
+use latte_ops::{Parameters, Precision, Value};
 
 /// Three levels, odd numbers of channels in some groups, a factor of 4.
 fn config() -> KlConfig {
@@ -161,7 +161,7 @@ fn a_single_file_is_opened_with_the_configuration_beside_it_or_that_of_stable_di
     }
     // A whole Stable Diffusion model in one file, as its trainer and as others leave it.
     let whole = |outer: &str, more: &[&str], vae: &str| -> Result<Parameters> {
-        let named = |(name, tensor): (&str, &Tensor)| (format!("{outer}{vae}{name}"), tensor.clone());
+        let named = |(name, tensor): (&str, &Value)| (format!("{outer}{vae}{name}"), tensor.clone());
         let mut whole: Parameters = parameters()?.iter().map(named).collect();
         for name in more {
             whole.insert(format!("{outer}{name}"), pseudo_random(&[4], 1)?);
@@ -233,10 +233,10 @@ fn names_of_older_files_are_known() -> Result<()> {
     .collect::<Vec<_>>()
     {
         // Attention as convolutions of 1 × 1.
-        let tensor = if name.contains(".attentions.") && tensor.rank() == 2 {
-            tensor.unsqueeze(2)?.unsqueeze(3)?
+        let tensor = if name.contains(".attentions.") && tensor.dims().len() == 2 {
+            tensor.to_host()?.unsqueeze(2)?.unsqueeze(3)?
         } else {
-            (*tensor).clone()
+            tensor.to_host()?
         };
         old.insert(*name, tensor);
     }

@@ -8,10 +8,10 @@ use candle_core::Tensor;
 use latte::Result;
 use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig, Tiling};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
-use latte_ops::{Parameters, Precision, Recycling};
+use latte_ops::{CachingAllocator, Parameters, Precision};
 
 #[global_allocator]
-static ALLOCATOR: Recycling = Recycling::new();
+static ALLOCATOR: CachingAllocator = CachingAllocator::new();
 
 /// Frames of a clip.
 const FRAMES: usize = 16;

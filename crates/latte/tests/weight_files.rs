@@ -14,7 +14,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn values(weights: &WeightFiles, name: &str) -> Result<Vec<f32>> {
-    Ok(weights.tensor(name)?.flatten_all()?.to_vec1::<f32>()?)
+    Ok(weights.f32_tensor(name)?.flatten_all()?.to_vec1::<f32>()?)
 }
 
 /// 0, 1/4, 2/4, …
@@ -47,9 +47,9 @@ fn every_container_gives_the_same_tensors() -> Result<()> {
         assert_eq!((weights.shape("cube"), values(&weights, "cube")?), (Some(vec![4, 2, 3]), cube));
         assert_eq!(weights.raw("i64")?.bytes.len(), 24);
         assert_eq!((weights.dtype("bool"), &*weights.raw("bool")?.bytes), (Some(StoredDtype::Bool), &[1u8, 0][..]));
-        let message = weights.tensor("i64").err().map(|e| e.to_string()).unwrap_or_default();
+        let message = weights.f32_tensor("i64").err().map(|e| e.to_string()).unwrap_or_default();
         assert!(message.contains("`i64` holds int64") && message.contains(file), "{message}");
-        assert!(weights.tensor("nothing").is_err() && weights.shape("nothing").is_none());
+        assert!(weights.f32_tensor("nothing").is_err() && weights.shape("nothing").is_none());
     }
     Ok(())
 }
@@ -63,7 +63,7 @@ fn the_average_is_taken_and_the_rest_left_out() -> Result<()> {
             (Some("ema"), vec!["a".into(), "b".into()], 4),
             "{file}"
         );
-        assert_eq!(weights.tensor("a")?.to_vec1::<f32>()?, [10.0, 10.25]);
+        assert_eq!(weights.f32_tensor("a")?.to_vec1::<f32>()?, [10.0, 10.25]);
         assert_eq!(values(weights.files(), "model.b")?, quarters(3));
         assert_eq!(values(weights.files(), "opt.state.0.step")?, [3.0]);
     }
@@ -430,7 +430,7 @@ fn try_all(path: &Path) {
     if let Ok(weights) = WeightFiles::open(path) {
         for name in weights.names() {
             let _ = weights.raw(&name);
-            let _ = weights.tensor(&name);
+            let _ = weights.f32_tensor(&name);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::failure::bad_input;
 use crate::terminal::say;
 
 /// Compares what this build computes, on this machine and device, with what it should: every operation, forward and backward, with
-/// its plain formulation on the CPU, and every golden file (what the official code, diffusers and PyTorch computed) of the
+/// its reference formulation on the CPU, and every golden file (what the official code, diffusers and PyTorch computed) of the
 /// networks, samplers and the trainer.
 ///
 /// Prints a line for each check with the error and what is allowed, and a table at the end. Exit code 1 if anything is off.
@@ -69,9 +69,9 @@ impl Group {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.device.open()?;
     if args.plain {
-        latte_ops::use_plain_formulation();
+        latte_ops::use_reference();
     }
-    let way = if args.plain { ", plain formulations" } else { "" };
+    let way = if args.plain { ", reference formulations" } else { "" };
     say(&format!("latte {} on {}{way}; CPU kernels: {}", env!("CARGO_PKG_VERSION"), device::name(&device), {
         InstructionSet::current()
     }));

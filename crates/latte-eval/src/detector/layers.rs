@@ -1,10 +1,10 @@
 //! Layers as detectors have them: a convolution with what follows it folded into its weights.
 
 use candle_core::{Device, Tensor};
-use latte_ops::{Convolution3d, Padding};
+use latte_ops::{Conv3d, Padding, Pool, Tape, Var, Window, pool3d, reshape};
 use latte_weights::{TensorSource, expect_tensor};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// A convolution with a batch normalisation behind it, by its names in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,13 +35,7 @@ impl Unit {
     }
 
     /// The convolution with the normalisation in it, and ReLU behind: `w·γ/√(var + ε)` and `β − mean·γ/√(var + ε)`.
-    pub(super) fn read(
-        &self,
-        source: &dyn TensorSource,
-        eps: f64,
-        stride: [usize; 3],
-        padding: Padding,
-    ) -> Result<Convolution3d> {
+    pub(super) fn read(&self, source: &dyn TensorSource, eps: f64, stride: [usize; 3], padding: Padding) -> Result<Conv3d> {
         let output = self.channels[1];
         let [gamma, beta, mean, variance] = NORM_PARTS.map(|part| -> Result<Vec<f32>> {
             Ok(expect_tensor(source, &format!("{}.{part}", self.norm), &[output])?.to_vec1()?)
@@ -60,8 +54,14 @@ impl Unit {
         let factors: Vec<f32> = factors.into_iter().map(|f| f as f32).collect();
         let weight = expect_tensor(source, &format!("{}.weight", self.convolution), &self.shape())?;
         let weight = of_volumes(&weight)?.broadcast_mul(&Tensor::from_vec(factors, (output, 1, 1, 1, 1), &Device::Cpu)?)?;
-        Ok(Convolution3d::new(&weight, &Tensor::from_vec(bias, output, &Device::Cpu)?, stride, padding, true)?)
+        convolution(&weight, &Tensor::from_vec(bias, output, &Device::Cpu)?, stride, padding, true)
     }
+}
+
+/// A convolution of volumes with what its weight and bias are, and ReLU behind it if that is asked for.
+pub(super) fn convolution(weight: &Tensor, bias: &Tensor, stride: [usize; 3], padding: Padding, relu: bool) -> Result<Conv3d> {
+    let tape = Tape::inference();
+    Ok(Conv3d::new(&tape.constant(weight), &tape.constant(bias), stride, padding, relu)?)
 }
 
 /// A weight `[out, in]`, `[out, in, h, w]` or `[out, in, t, h, w]` as `[out, in, t, h, w]`.
@@ -74,21 +74,22 @@ pub(super) fn of_volumes(weight: &Tensor) -> Result<Tensor> {
     Ok(weight.reshape(&shape)?)
 }
 
-/// A product with a weight, and a bias, at every place.
-pub(super) fn dense(weight: &Tensor, bias: &Tensor, relu: bool) -> Result<Convolution3d> {
-    Ok(Convolution3d::new(&of_volumes(weight)?, bias, [1; 3], Padding::NONE, relu)?)
+/// A matmul with a weight, and a bias, at every place.
+pub(super) fn dense(weight: &Tensor, bias: &Tensor, relu: bool) -> Result<Conv3d> {
+    convolution(&of_volumes(weight)?, bias, [1; 3], Padding::NONE, relu)
 }
 
 /// The mean over time, height and width, `[n, c]`.
-pub(super) fn mean_of_places(x: &Tensor) -> Result<Tensor> {
-    let (n, t, h, w, c) = x.dims5()?;
-    let mean = latte_ops::pool_3d(x, latte_ops::Pool::Mean, latte_ops::Window::valid([t, h, w]))?;
-    Ok(mean.reshape((n, c))?)
+pub(super) fn mean_of_places(tape: &Tape<'_>, x: &Var) -> Result<Var> {
+    let &[n, t, h, w, c] = x.dims() else {
+        return Err(Error::refused("features", format!("expected volumes, got {:?}", x.dims())));
+    };
+    Ok(reshape(tape, &pool3d(tape, x, Pool::Mean, Window::valid([t, h, w]))?, &[n, c])?)
 }
 
 #[cfg(test)]
 mod tests {
-    use latte_ops::{Parameters, convolution_3d};
+    use latte_ops::{Parameters, conv3d};
 
     use super::*;
 
@@ -107,7 +108,9 @@ mod tests {
         .collect();
         let convolution = unit.read(&weights, 0.25, [1; 3], Padding::NONE)?;
         let of = |x: f32| -> Result<f32> {
-            let y = convolution_3d(&Tensor::full(x, (1, 1, 1, 1, 1), &Device::Cpu)?, &convolution)?;
+            let tape = Tape::inference();
+            let x = tape.constant(Tensor::full(x, (1, 1, 1, 1, 1), &Device::Cpu)?);
+            let y = conv3d(&tape, &x, &convolution)?.to_host()?;
             Ok(y.flatten_all()?.to_vec1::<f32>()?[0])
         };
         // (3x − 11) / √(3.75 + 0.25) · 5 + 7, and nothing below zero.

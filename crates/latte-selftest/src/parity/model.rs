@@ -77,17 +77,18 @@ pub(crate) fn latte(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let input = Input { labels: y.as_deref(), ..Input::new(&x, t) };
 
     let tape = Tape::recording();
-    let out = model.forward(&tape, &parameters, &input)?;
-    let mut checks = vec![Check::new_f32("out", &values(out.tensor())?, case.tensor("out.out")?, FORWARD)];
+    let prediction = model.forward(&tape, &parameters, &input)?;
+    let out = prediction.to_host()?;
+    let mut checks = vec![Check::new_f32("out", &values(&out)?, case.tensor("out.out")?, FORWARD)];
 
-    let loss = out.tensor().sqr()?.mean_all()?.to_scalar::<f32>()?;
+    let loss = out.sqr()?.mean_all()?.to_scalar::<f32>()?;
     checks.push(Check::new_f32("loss", &[loss], case.tensor("out.loss")?, FORWARD));
-    let gradient = (out.tensor() * (2.0 / out.tensor().elem_count() as f64))?;
-    let gradients = tape.backward(&out, gradient)?;
+    let gradient = (&out * (2.0 / out.elem_count() as f64))?;
+    let gradients = tape.backward(&prediction, parameters.beside(&gradient)?)?;
     let mut worst: Option<Check> = None;
     for (name, reference) in case.with_prefix("out.grad.") {
         let ours = gradients.parameter(name).ok_or_else(|| format!("no gradient of `{name}`"))?;
-        let check = Check::new_f32(format!("grad {name}"), &values(ours)?, reference, GRADIENT);
+        let check = Check::new_f32(format!("grad {name}"), &values(&ours.to_host()?)?, reference, GRADIENT);
         if worst.as_ref().is_none_or(|w| check.error > w.error) {
             worst = Some(check);
         }
@@ -95,7 +96,7 @@ pub(crate) fn latte(device: &Device, path: &Path) -> Result<Vec<Check>> {
     checks.push(worst.ok_or("the file has no gradients")?);
 
     let half = model.forward(&Tape::inference().with_precision(Precision::Bf16), &parameters, &input)?;
-    checks.push(Check::new_f32("out in bf16", &values(half.tensor())?, case.tensor("out.out")?, BF16));
+    checks.push(Check::new_f32("out in bf16", &values(&half.to_host()?)?, case.tensor("out.out")?, BF16));
 
     if let (Some(reference), Some(y)) = (case.tensors.get("out.cfg"), y) {
         let null = model.config().null_label().ok_or("guidance needs a null label")?;
@@ -105,7 +106,7 @@ pub(crate) fn latte(device: &Device, path: &Path) -> Result<Vec<Check>> {
         let input = Input { labels: Some(&labels), ..Input::new(&both, &times) };
         let out = model.forward(&Tape::inference(), &parameters, &input)?;
         // The reference guides both halves of the batch, each of which keeps its own variance.
-        let out = out.tensor();
+        let out = out.to_host()?;
         let (conditional, unconditional) = (out.narrow(0, 0, y.len())?, out.narrow(0, y.len(), y.len())?);
         let guided = Guidance::new(4.0, GuidedChannels::First(config.in_channels)).combine(&conditional, &unconditional)?;
         let channels = config.in_channels;
@@ -127,7 +128,7 @@ pub(crate) fn latte_joint(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let out = model.forward(&Tape::inference(), &parameters, &input)?;
     let half = model.forward(&Tape::inference().with_precision(Precision::Bf16), &parameters, &input)?;
     Ok(vec![
-        Check::new_f32("out", &values(out.tensor())?, case.tensor("out.out")?, FORWARD),
-        Check::new_f32("out in bf16", &values(half.tensor())?, case.tensor("out.out")?, BF16),
+        Check::new_f32("out", &values(&out.to_host()?)?, case.tensor("out.out")?, FORWARD),
+        Check::new_f32("out in bf16", &values(&half.to_host()?)?, case.tensor("out.out")?, BF16),
     ])
 }

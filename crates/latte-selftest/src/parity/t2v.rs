@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use golden::{Case, Check};
 use latte::model::t2v::{LatteT2v, T2vConfig, T2vInput};
-use latte_ops::{PackedWeights, Precision, Tape};
+use latte_ops::{PackedWeightCache, Precision, Tape};
 
 use super::tensors::{Result, check, parameters, tensor};
 
@@ -33,11 +33,11 @@ pub(crate) fn latte_t2v(device: &Device, path: &Path) -> Result<Vec<Check>> {
         // Reference quirk: diffusers 0.42 adds the mask as it is, 0 or 1, to the scores. A mask that hides tokens is tested in
         // crates/latte/tests/text_to_video.rs.
         for (output, bias) in [("out", None), ("out_masked", Some(&mask))] {
-            let packed = PackedWeights::new();
-            let tape = Tape::inference().with_precision(precision).with_packed_weights(&packed);
+            let packed = PackedWeightCache::new();
+            let tape = Tape::inference().with_precision(precision).with_packed_weight_cache(&packed);
             let context = model.context(&tape, &parameters, &text, bias)?;
             let input = T2vInput { x: &x, timesteps: &timesteps, text: &context, temporal };
-            let ours = frames_first(model.forward(&tape, &parameters, &input)?.tensor())?;
+            let ours = frames_first(&model.forward(&tape, &parameters, &input)?.to_host()?)?;
             checks.push(check(&case, output, format!("{output}{name}"), &ours, tolerance)?);
         }
     }

@@ -146,7 +146,7 @@ pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
     for (prefix, set, ema_decay) in [("out.final.", &state.weights, None), ("out.ema.", &state.ema, Some(optimizer.ema_decay))] {
         let mut worst: Option<Check> = None;
         for (name, reference) in case.with_prefix(prefix) {
-            let ours = set.get(name)?.flatten_all()?.to_vec1::<f32>()?;
+            let ours = set.get(name)?.to_host()?.flatten_all()?.to_vec1::<f32>()?;
             let mut check = Check::new_f32(format!("{prefix}{name}"), &ours, reference, 1e-4);
             if name.ends_with("attn.qkv.bias") {
                 let first = case.tensor(&format!("param.{name}"))?;

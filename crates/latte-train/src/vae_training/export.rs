@@ -110,7 +110,7 @@ fn write_folder(folder: &Path, config: &VaeTrainConfig, weights: &Parameters, sc
     // PyTorch's own mark, which some readers ask for.
     let kind = FileKind::Safetensors { metadata: BTreeMap::from([("format".to_string(), "pt".to_string())]) };
     let read = |name: &str| -> latte::weights::Result<RawTensor<'static>> {
-        let tensor = weights.get(name)?;
+        let tensor = weights.get(name)?.to_host()?;
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Ok(RawTensor { dtype: StoredDtype::F32, shape: tensor.dims().to_vec(), bytes: bytes.into() })

@@ -8,8 +8,8 @@ use candle_core::{Device, Tensor};
 use latte::noise::TorchRng;
 use latte::vae::{AutoencoderKl, KlConfig};
 use latte_ops::{
-    Attention, AttentionAxis, Convolution, Parameters, Tape, Var, add, attention, concat, linear, recorded_convolution,
-    recorded_group_norm, reshape,
+    Attention, AttentionAxis, Convolution, ConvolutionWeights, GroupNorm, Parameters, Tape, Var, add, attention, concat,
+    convolution, group_norm, linear, reshape,
 };
 
 use crate::error::{Error, Result};
@@ -163,24 +163,25 @@ struct On<'t, 'w> {
 }
 
 impl<'w> On<'_, 'w> {
-    fn parameter(&self, name: &str) -> Result<Var> {
-        Ok(self.tape.parameter(name, self.weights.get(name)?))
+    /// Weight and bias of the layer `name`.
+    fn parameters(&self, name: &str) -> Result<[Var; 2]> {
+        let parameter = |name: String| -> Result<Var> { Ok(self.tape.parameter(&name, self.weights.get(&name)?)) };
+        Ok([parameter(format!("{name}.weight"))?, parameter(format!("{name}.bias"))?])
     }
 
     fn convolution(&self, name: &str, x: &Var, options: &Convolution<'_>) -> Result<Var> {
-        let (weight, bias) = (self.parameter(&format!("{name}.weight"))?, self.parameter(&format!("{name}.bias"))?);
-        Ok(recorded_convolution(self.tape, x, &weight, &bias, None, options)?)
+        let [weight, bias] = self.parameters(name)?;
+        Ok(convolution(self.tape, x, &ConvolutionWeights::new(self.tape, &weight, &bias)?, options)?)
     }
 
     /// 3 × 3, added to `x`.
     fn convolution_onto(&self, x: &Var, name: &str, h: &Var) -> Result<Var> {
-        let (weight, bias) = (self.parameter(&format!("{name}.weight"))?, self.parameter(&format!("{name}.bias"))?);
-        Ok(recorded_convolution(self.tape, h, &weight, &bias, Some(x), &SAME)?)
+        self.convolution(name, h, &Convolution { residual: Some(x), ..SAME })
     }
 
     fn norm(&self, name: &str, x: &Var, silu: bool) -> Result<Var> {
-        let (weight, bias) = (self.parameter(&format!("{name}.weight"))?, self.parameter(&format!("{name}.bias"))?);
-        Ok(recorded_group_norm(self.tape, x, &weight, &bias, self.groups, EPS, silu)?)
+        let [weight, bias] = self.parameters(name)?;
+        Ok(group_norm(self.tape, x, &GroupNorm::new(&weight, &bias, self.groups, EPS)?, silu)?)
     }
 
     /// Norm, SiLU, 3 × 3, twice, beside a connection that skips them.
@@ -202,8 +203,7 @@ impl<'w> On<'_, 'w> {
         let &[n, h, w, c] = x.dims() else { return Err(Error::Ops(unexpected(x))) };
         let tokens = reshape(self.tape, &self.norm(&format!("{name}.group_norm"), x, false)?, &[n, 1, h * w, c])?;
         let layer = |part: &str, x: &Var| -> Result<Var> {
-            let (weight, bias) =
-                (self.parameter(&format!("{name}.{part}.weight"))?, self.parameter(&format!("{name}.{part}.bias"))?);
+            let [weight, bias] = self.parameters(&format!("{name}.{part}"))?;
             Ok(linear(self.tape, x, &weight, Some(&bias))?)
         };
         let [q, k, v] = [layer("to_q", &tokens)?, layer("to_k", &tokens)?, layer("to_v", &tokens)?];

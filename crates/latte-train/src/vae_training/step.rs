@@ -63,28 +63,30 @@ impl VaeStepper {
         let tape = || Tape::recording().with_recompute(self.recompute == Recompute::Block);
         let frames = channels_last(frames)?; // [n, h, w, 3]
         let encoder = tape();
-        let moments = self.network.encode(&encoder, weights, &encoder.constant(frames.clone()))?; // [n, h/s, w/s, 2·latent]
+        let moments = self.network.encode(&encoder, weights, &encoder.constant(weights.beside(&frames)?))?; // [n, h/s, w/s, 2·latent]
 
         // Between encoder and decoder the tensor library's own gradients do: few values, and the formulas as they are.
-        let moments_leaf = Leaf::from_tensor(&channels_first(moments.tensor())?)?; // [n, 2·latent, h/s, w/s]
+        let moments_leaf = Leaf::from_tensor(&channels_first(&moments.to_host()?)?)?; // [n, 2·latent, h/s, w/s]
         let gaussian = DiagonalGaussian::new(&moments_leaf)?;
         let latents = (gaussian.mode() + (gaussian.std()? * noise)?)?; // [n, latent, h/s, w/s]
         let kl = gaussian.divergence()?.mean_all()?; // []
 
         let decoder = tape();
-        let decoder_input = decoder.input(channels_last(&latents.detach())?);
+        let decoder_input = decoder.input(weights.beside(&channels_last(&latents.detach())?)?);
         let back = self.network.decode(&decoder, weights, &decoder_input)?; // [n, h, w, 3]
-        let (reconstruction, back_gradient) = difference(self.loss.reconstruction, back.tensor(), &frames)?;
+        let (reconstruction, back_gradient) = difference(self.loss.reconstruction, &back.to_host()?, &frames)?;
 
-        let found = decoder.backward(&back, back_gradient)?;
+        let found = decoder.backward(&back, weights.beside(&back_gradient)?)?;
         let latents_gradient = found.input(&decoder_input).ok_or_else(|| Error::NoGradient("latents".into()))?;
-        let latents_gradient = channels_first(latents_gradient)?; // [n, latent, h/s, w/s]
+        let latents_gradient = channels_first(&latents_gradient.to_host()?)?; // [n, latent, h/s, w/s]
         // Summed over a frame, the two terms stand in the ratio of `kl_weight`; the first is a mean, so the second is divided too.
         let kl_weight = self.loss.kl_weight / (frames.elem_count() / frames.dim(0)?) as f64;
         let behind = ((&latents * latents_gradient)?.sum_all()? + (&kl * kl_weight)?)?; // []
         let moments_gradient = behind.backward()?.remove(&moments_leaf).ok_or_else(|| Error::NoGradient("moments".into()))?;
         let mut gradients = found.into_parameters()?;
-        for (name, gradient) in encoder.backward(&moments, channels_last(&moments_gradient)?)?.into_parameters()? {
+        for (name, gradient) in
+            encoder.backward(&moments, weights.beside(&channels_last(&moments_gradient)?)?)?.into_parameters()?
+        {
             if gradients.contains(&name) {
                 add_assign(gradients.get(&name)?, &gradient)?;
             } else {

@@ -4,10 +4,9 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
 use latte_ops::{
     Attention, AttentionAxis, Rope, Tape, Var, add, attention, concat, layer_norm, linear_gated, linear_gelu,
-    modulated_layer_norm, narrow,
+    modulated_layer_norm, narrow, pad,
 };
 
 use super::config::{BlockLayout, LatteConfig};
@@ -56,7 +55,7 @@ pub(super) struct Block<'p> {
     pub(super) kind: BlockKind,
     pub(super) sizes: Sizes,
     /// Temporal positions `[f + images, 1, d]`, if this block is to add them.
-    pub(super) positions: Option<Tensor>,
+    pub(super) positions: Option<Var>,
     pub(super) rope: Option<Rope>,
 }
 
@@ -146,7 +145,7 @@ impl Block<'_> {
 
     fn add_positions(&self, tape: &Tape<'_>, x: &Var) -> Result<Var> {
         Ok(match &self.positions {
-            Some(positions) => add(tape, x, &tape.constant(positions.clone()))?,
+            Some(positions) => add(tape, x, positions)?,
             None => x.clone(),
         })
     }
@@ -190,28 +189,26 @@ impl Block<'_> {
         self.residual(tape, x, modulation, &format!("{name}.proj"), &y)
     }
 
-    /// What attention reads, packed. Rotary positions turn queries and keys before products round them.
+    /// What attention reads, packed. Rotary positions turn queries and keys before matmuls round them.
     fn queries_keys_values(&self, tape: &Tape<'_>, name: &str, y: &Var) -> Result<Var> {
         let layer = self.name(&format!("{name}.qkv"));
         if self.rope.is_some() {
             return self.weights.linear(tape, &layer, y);
         }
-        self.weights.linear_for_products(tape, &layer, y)
+        self.weights.linear_low_precision(tape, &layer, y)
     }
 
     /// Half of the heads within frames, half across them. The temporal half of images is 0: they have no time.
     fn split_attention(&self, tape: &Tape<'_>, x: &Var, modulations: Modulations<'_>) -> Result<Var> {
         let modulation = modulations.map(|[attention, _]| attention);
-        let (heads, Sizes { b, f, images, .. }) = (self.config.num_heads, self.sizes);
+        let (heads, Sizes { f, images, .. }) = (self.config.num_heads, self.sizes);
         let y = self.norm(tape, x, modulation, "norm1")?;
         let qkv = self.queries_keys_values(tape, "attn", &y)?; // [b, f + images, n, 3·d]
         let spatial = attention(tape, &qkv, &self.heads(AttentionAxis::Spatial, 0..heads / 2))?; // [b, f + images, n, d/2]
         let clip = if images == 0 { qkv } else { narrow(tape, &qkv, 1, 0, f)? };
         let mut temporal = attention(tape, &clip, &self.heads(AttentionAxis::Temporal, heads / 2..heads))?; // [b, f, n, d/2]
         if images > 0 {
-            let [_, _, n, half] = *spatial.dims() else { unreachable!("attention gives four axes") };
-            let zeros = Tensor::zeros((b, images, n, half), spatial.tensor().dtype(), x.tensor().device())?;
-            temporal = concat(tape, &[&temporal, &tape.constant(zeros)], 1)?;
+            temporal = pad(tape, &temporal, 1, [0, images])?;
         }
         let y = concat(tape, &[&spatial, &temporal], 3)?; // [b, f + images, n, d]
         self.residual(tape, x, modulation, "attn.proj", &y)

@@ -2,7 +2,7 @@
 //! to its weights' device and come back.
 
 use candle_core::Tensor;
-use latte_ops::{PackedWeights, Parameters, Precision, Tape};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{Input, Latte};
 use crate::{Denoiser, Result};
@@ -18,18 +18,16 @@ pub struct LatteDenoiser<'m> {
     pub labels: Option<Vec<u32>>,
     /// Text embeddings `[b, length, width]`, for text-conditional models.
     pub text: Option<Tensor>,
-    /// In which precision products are formed.
+    /// In which precision matrices are multiplied.
     pub precision: Precision,
-    /// Where the weights are kept packed for products from one step to the next.
-    pub packed_weights: PackedWeights,
+    /// Where the weights are kept packed for matmuls from one step to the next.
+    pub packed_weights: PackedWeightCache,
 }
 
 impl Denoiser for LatteDenoiser<'_> {
     fn predict(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
-        let device = self.parameters.device();
-        let (here, text) = (x.to_device(&device)?, self.text.as_ref().map(|text| text.to_device(&device)).transpose()?);
-        let input = Input { labels: self.labels.as_deref(), text: text.as_ref(), ..Input::new(&here, timesteps) };
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed_weights);
-        Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().to_device(x.device())?)
+        let input = Input { labels: self.labels.as_deref(), text: self.text.as_ref(), ..Input::new(x, timesteps) };
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed_weights);
+        Ok(self.model.forward(&tape, self.parameters, &input)?.to_host()?.to_device(x.device())?)
     }
 }

@@ -1,7 +1,7 @@
 //! Latent frames to tokens.
 
 use candle_core::{Device, Tensor};
-use latte_ops::{Parameters, Tape, Var, add, linear, reshape};
+use latte_ops::{Tape, Var, add, linear, pad, reshape};
 
 use super::config::{LatteConfig, TemporalPosition};
 use super::{Input, Latte, Sizes, Weights, position};
@@ -11,13 +11,12 @@ use crate::Result;
 pub(super) fn tokens(model: &Latte, tape: &Tape<'_>, weights: Weights<'_>, input: &Input<'_>, sizes: &Sizes) -> Result<Var> {
     let config = model.config();
     let d = config.hidden_size;
-    let patches = tape.constant(patches(config, input, sizes)?); // [b, f + images, n, c·s·p·p]
+    let patches = weights.from_host(tape, &patches(config, input, sizes)?)?; // [b, f + images, n, c·s·p·p]
     let width = patches.dims()[3];
     let weight = reshape(tape, &weights.get(tape, "x_embedder.proj.weight")?, &[d, width])?;
     let bias = weights.get(tape, "x_embedder.proj.bias")?;
     let tokens = linear(tape, &patches, &weight, Some(&bias))?; // [b, f + images, n, d]
-    let positions = spatial_positions(config, weights.0, sizes, input.x.device())?;
-    Ok(add(tape, &tokens, &tape.constant(positions))?)
+    Ok(add(tape, &tokens, &spatial_positions(config, tape, weights, sizes)?)?)
 }
 
 /// The values that each token reads, in the order of the convolution's weight: channel, frame of the tubelet, row, column.
@@ -39,32 +38,28 @@ fn patches(config: &LatteConfig, input: &Input<'_>, sizes: &Sizes) -> Result<Ten
 }
 
 /// `[n, d]`: the stored positions if they are of this grid, else computed ones.
-fn spatial_positions(config: &LatteConfig, parameters: &Parameters, sizes: &Sizes, device: &Device) -> Result<Tensor> {
+fn spatial_positions(config: &LatteConfig, tape: &Tape<'_>, weights: Weights<'_>, sizes: &Sizes) -> Result<Var> {
     let ([rows, columns], p, d) = (sizes.grid, config.patch_size, config.hidden_size);
     let [h, w] = config.input_size;
     if [rows, columns] == [h / p, w / p]
-        && let Ok(stored) = parameters.get("pos_embed")
+        && let Ok(stored) = weights.0.get("pos_embed")
         && stored.dims() == [1, rows * columns, d]
     {
-        return Ok(stored.squeeze(0)?);
+        return Ok(reshape(tape, &tape.constant(stored), &[rows * columns, d])?);
     }
-    position::spatial(rows, columns, d, device)
+    weights.from_host(tape, &position::spatial(rows, columns, d, &Device::Cpu)?)
 }
 
 /// `[f + images, 1, d]`: what is added to the tokens of each frame, 0 for images; `None` with rotary positions.
-pub(super) fn temporal_positions(
-    model: &Latte,
-    parameters: &Parameters,
-    sizes: &Sizes,
-    device: &Device,
-) -> Result<Option<Tensor>> {
+pub(super) fn temporal_positions(model: &Latte, tape: &Tape<'_>, weights: Weights<'_>, sizes: &Sizes) -> Result<Option<Var>> {
     let d = model.config().hidden_size;
     if model.config().temporal_position == TemporalPosition::Rope {
         return Ok(None);
     }
-    let positions = match parameters.get("temp_embed") {
-        Ok(stored) if stored.dims() == [1, sizes.f, d] => stored.squeeze(0)?,
-        _ => position::temporal(sizes.f, d, device)?,
+    let positions = match weights.0.get("temp_embed") {
+        Ok(stored) if stored.dims() == [1, sizes.f, d] => reshape(tape, &tape.constant(stored), &[sizes.f, d])?,
+        _ => weights.from_host(tape, &position::temporal(sizes.f, d, &Device::Cpu)?)?,
     };
-    Ok(Some(positions.pad_with_zeros(0, 0, sizes.images)?.unsqueeze(1)?))
+    let positions = if sizes.images > 0 { pad(tape, &positions, 0, [0, sizes.images])? } else { positions };
+    Ok(Some(reshape(tape, &positions, &[sizes.frames(), 1, d])?))
 }

@@ -31,7 +31,7 @@ pub mod t2v;
 mod work;
 
 use candle_core::Tensor;
-use latte_ops::{Parameters, Rope, Tape, Var, linear, linear_for_products};
+use latte_ops::{Parameters, Rope, Tape, Var, linear, linear_low_precision};
 
 pub use config::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
 pub use denoiser::LatteDenoiser;
@@ -55,7 +55,7 @@ pub struct Latte {
 /// What the network reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'t> {
-    /// Noisy latents `[b, f + num_images, c, h, w]`: the clip, and behind it any number of single images (joint training,
+    /// Noisy latents `[b, f + num_images, c, h, w]`, wherever they are: the clip, and behind it any number of single images (joint training,
     /// §3.4 of the paper), which pass through spatial attention only.
     pub x: &'t Tensor,
     /// The diffusion time of each clip on the original scale, `[b]`; its images share it.
@@ -107,11 +107,16 @@ impl Weights<'_> {
         Ok(linear(tape, x, &weight, Some(&bias))?)
     }
 
-    /// [`linear`](Self::linear), for a result that nothing but products reads.
-    pub(crate) fn linear_for_products(self, tape: &Tape<'_>, name: &str, x: &Var) -> Result<Var> {
+    /// A tensor that needs no gradient, on the device of the weights.
+    pub(crate) fn from_host(self, tape: &Tape<'_>, tensor: &Tensor) -> Result<Var> {
+        Ok(tape.constant(self.0.beside(tensor)?))
+    }
+
+    /// [`linear`](Self::linear), for a result that nothing but matmuls reads.
+    pub(crate) fn linear_low_precision(self, tape: &Tape<'_>, name: &str, x: &Var) -> Result<Var> {
         let weight = self.get(tape, &format!("{name}.weight"))?;
         let bias = self.get(tape, &format!("{name}.bias"))?;
-        Ok(linear_for_products(tape, x, &weight, Some(&bias))?)
+        Ok(linear_low_precision(tape, x, &weight, Some(&bias))?)
     }
 }
 
@@ -182,10 +187,10 @@ impl Latte {
         if let Some(tokens) = &conditions.tokens {
             x = latte_ops::concat(tape, &[&x, tokens], 2)?; // [b, f + images, n + extra, d]
         }
-        let positions = embed::temporal_positions(self, parameters, &sizes, input.x.device())?;
+        let positions = embed::temporal_positions(self, tape, weights, &sizes)?;
         let rope = match self.config.temporal_position {
             TemporalPosition::Absolute => None,
-            TemporalPosition::Rope => Some(Rope::new(sizes.f, self.config.head_size(), input.x.device())?),
+            TemporalPosition::Rope => Some(Rope::new(sizes.f, self.config.head_size(), x.value())?),
         };
         for index in 0..self.config.depth {
             let block = Block {

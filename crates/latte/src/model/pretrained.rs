@@ -114,7 +114,7 @@ impl Latte {
     ) -> Result<LoadReport> {
         let report = self.judge(source, leave_out);
         for name in &report.used {
-            parameters.insert(name.clone(), source.tensor(name)?);
+            parameters.insert(name.clone(), source.f32_tensor(name)?);
         }
         Ok(report)
     }
@@ -184,7 +184,7 @@ mod tests {
         let mut parameters = filled(&model, 1.0)?;
         let report = model.load_what_fits(&source, &mut parameters)?;
         assert_eq!((report.ignored.len(), report.missing.len(), report.wrong_shape.len()), (1, 1, 1));
-        let first = |name: &str| Ok::<f32, Error>(parameters.get(name)?.flatten_all()?.to_vec1::<f32>()?[0]);
+        let first = |name: &str| Ok::<f32, Error>(parameters.get(name)?.to_host()?.flatten_all()?.to_vec1::<f32>()?[0]);
         assert_eq!((first("blocks.1.mlp.fc2.bias")?, first("blocks.1.mlp.fc2.weight")?), (1.0, 2.0));
         Ok(())
     }
@@ -204,7 +204,8 @@ mod tests {
         assert_eq!(report.used.len(), model.parameters().len() - 2);
         let same = |name: &str, other: &Parameters| {
             Ok::<bool, Error>(
-                parameters.get(name)?.flatten_all()?.to_vec1::<f32>()? == other.get(name)?.flatten_all()?.to_vec1::<f32>()?,
+                parameters.get(name)?.to_host()?.flatten_all()?.to_vec1::<f32>()?
+                    == other.get(name)?.to_host()?.flatten_all()?.to_vec1::<f32>()?,
             )
         };
         assert!(same("y_embedder.embedding_table.weight", &fresh)? && same("temp_embed", &fresh)?);

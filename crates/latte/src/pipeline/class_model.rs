@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use latte_ops::{PackedWeights, Parameters, Precision};
+use latte_ops::{PackedWeightCache, Parameters, Precision};
 use serde_json::Value;
 
 use super::generation_state::{GenerationState, Resumable};
@@ -214,7 +214,7 @@ pub struct ClassModel {
     config: ClassModelConfig,
     network: Latte,
     weights: Parameters,
-    packed_weights: PackedWeights,
+    packed_weights: PackedWeightCache,
 }
 
 impl ClassModel {
@@ -226,7 +226,7 @@ impl ClassModel {
     pub fn new(config: ClassModelConfig, weights: Parameters) -> Result<Self> {
         let network = Latte::new(config.network.clone())?;
         network.check(&weights).map_err(|what| Error::config("weights", what))?;
-        Ok(Self { config, network, weights, packed_weights: PackedWeights::new() })
+        Ok(Self { config, network, weights, packed_weights: PackedWeightCache::new() })
     }
 
     /// What is known about the model besides its weights.

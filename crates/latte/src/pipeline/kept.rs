@@ -15,7 +15,7 @@ const CHECKSUM: &str = "sha256";
 /// and is to be made again.
 pub fn find(path: &Path, name: &str, shape: &[usize]) -> Option<Tensor> {
     let (tensors, description) = weights::load(path).ok()?;
-    let tensor = tensors.get(name).ok()?.clone();
+    let tensor = tensors.get(name).ok()?.to_host().ok()?;
     let values = (tensor.dims() == shape).then(|| tensor.flatten_all().ok()?.to_vec1::<f32>().ok()).flatten()?;
     let expected = description.as_ref().and_then(|description| description.get(CHECKSUM));
     let is_whole = expected.is_none_or(|expected| *expected == checksum(&values)) && values.iter().all(|value| value.is_finite());

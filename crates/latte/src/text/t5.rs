@@ -3,12 +3,14 @@
 //! All arithmetic is f32: in half precision the largest T5 overflows. Weights are read layer by layer and dropped again, so that
 //! the 4.7 GB of T5-XXL need the memory of one layer.
 
-use candle_core::{D, DType, Device, IndexOp, Tensor};
-use latte_ops::{Tape, Var, linear, linear_gelu};
+use candle_core::{DType, Device, IndexOp, Tensor};
+use latte_ops::{
+    Activation, Tape, Var, activation, add, dot_product_attention, embedding, linear, linear_gelu, mul, reshape, rms_norm,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::weights::{TensorSource, all_fit, expect_tensor, misfits};
+use crate::weights::{TensorSource, all_fit, expect_tensor, expect_tensor_on, misfits};
 use crate::{Error, Result};
 
 /// What a T5 encoder is: the keys of `text_encoder/config.json` that matter to it.
@@ -58,11 +60,10 @@ fn default_feed_forward() -> String {
 
 /// The activation of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Activation {
-    Relu,
+enum Inner {
     /// With the tanh approximation.
     Gelu,
-    Silu,
+    Other(Activation),
 }
 
 impl T5Config {
@@ -109,14 +110,14 @@ impl T5Config {
     }
 
     /// The activation, and whether it is gated.
-    fn feed_forward(&self) -> Result<(Activation, bool)> {
+    fn feed_forward(&self) -> Result<(Inner, bool)> {
         Ok(match self.feed_forward_proj.as_str() {
-            "relu" => (Activation::Relu, false),
-            "gated-relu" => (Activation::Relu, true),
+            "relu" => (Inner::Other(Activation::Relu), false),
+            "gated-relu" => (Inner::Other(Activation::Relu), true),
             // What T5 1.1's configuration calls gelu is the approximation by tanh.
-            "gated-gelu" => (Activation::Gelu, true),
-            "gelu_new" => (Activation::Gelu, false),
-            "gated-silu" => (Activation::Silu, true),
+            "gated-gelu" => (Inner::Gelu, true),
+            "gelu_new" => (Inner::Gelu, false),
+            "gated-silu" => (Inner::Other(Activation::Silu), true),
             other => {
                 let what = format!("expected relu, gated-relu, gelu_new, gated-gelu or gated-silu, got `{other}`");
                 return Err(Error::config("feed_forward_proj", what));
@@ -199,15 +200,17 @@ impl<'s> T5Encoder<'s> {
         }
     }
 
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        Ok(expect_tensor(self.source, &self.stored_name(name), shape)?.to_device(&self.device)?)
+    /// A weight, on the encoder's device.
+    fn weight(&self, tape: &Tape<'_>, name: &str, shape: &[usize]) -> Result<Var> {
+        let weight = expect_tensor_on(self.source, &self.stored_name(name), shape, DType::F32, &self.device)?;
+        Ok(tape.constant(weight))
     }
 
     /// Encodes texts of the same length. `on_layer` hears after each layer how many are done, of how many.
     ///
     /// # Shapes
     ///
-    /// `ids` is `b` texts of `l` tokens; `mask` the same, 1 for tokens and 0 for padding; gives `[b, l, d_model]`, on the encoder's device.
+    /// `ids` is `b` texts of `l` tokens; `mask` the same, 1 for tokens and 0 for padding; gives `[b, l, d_model]`, on the CPU.
     ///
     /// # Errors
     ///
@@ -221,31 +224,30 @@ impl<'s> T5Encoder<'s> {
             let what = format!("expected tokens below {}, the size of the vocabulary, got {id}", self.config.vocab_size);
             return Err(Error::config("ids", what));
         }
-        let d = self.config.d_model;
+        let (tape, d) = (Tape::inference(), self.config.d_model);
         let mut x = {
-            let table = self.tensor("shared.weight", &[self.config.vocab_size, d])?;
-            let flat = Tensor::from_vec(ids.concat(), b * l, &self.device)?;
-            table.index_select(&flat, 0)?.reshape((b, l, d))? // [b, l, d]
+            let table = self.weight(&tape, "shared.weight", &[self.config.vocab_size, d])?;
+            reshape(&tape, &embedding(&tape, &table, &ids.concat())?, &[b, l, d])? // [b, l, d]
         };
-        let bias = self.score_bias(mask, l)?;
+        let bias = tape.from_host(&self.score_bias(mask, l)?, x.value())?;
         for layer in 0..self.config.num_layers {
-            x = self.attention(layer, &x, &bias)?;
-            x = self.mlp(layer, &x)?;
+            x = self.attention(&tape, layer, &x, &bias)?;
+            x = self.mlp(&tape, layer, &x)?;
             on_layer(layer + 1, self.config.num_layers);
         }
-        self.norm(&x, "encoder.final_layer_norm.weight")
+        Ok(self.norm(&tape, &x, "encoder.final_layer_norm.weight")?.to_host()?)
     }
 
     /// What is added to scores: by distance, and for padding as little as there is. `[b, heads, l, l]`.
     fn score_bias(&self, mask: &[Vec<u32>], l: usize) -> Result<Tensor> {
         let (heads, buckets) = (self.config.num_heads, self.config.relative_attention_num_buckets);
-        let table = self.tensor(DISTANCES, &[buckets, heads])?;
+        let table = expect_tensor(self.source, DISTANCES, &[buckets, heads])?;
         let of_pairs: Vec<u32> =
             (0..l).flat_map(|query| (0..l).map(move |key| (query, key))).map(|(q, k)| self.bucket(q, k)).collect();
-        let distance = table.index_select(&Tensor::from_vec(of_pairs, l * l, &self.device)?, 0)?; // [l·l, heads]
+        let distance = table.index_select(&Tensor::from_vec(of_pairs, l * l, &Device::Cpu)?, 0)?; // [l·l, heads]
         let distance = distance.t()?.contiguous()?.reshape((1, heads, l, l))?;
         let ignored: Vec<f32> = mask.iter().flatten().map(|&m| if m == 0 { f32::MIN } else { 0.0 }).collect();
-        let ignored = Tensor::from_vec(ignored, (mask.len(), 1, 1, l), &self.device)?;
+        let ignored = Tensor::from_vec(ignored, (mask.len(), 1, 1, l), &Device::Cpu)?;
         // f32::MIN and a negative distance would be −∞, and a row of those no number.
         Ok(distance.broadcast_add(&ignored)?.clamp(f32::MIN, f32::MAX)?)
     }
@@ -268,60 +270,48 @@ impl<'s> T5Encoder<'s> {
     }
 
     /// Divides by the root of the mean square, without a mean: `[…, d]`.
-    fn norm(&self, x: &Tensor, name: &str) -> Result<Tensor> {
-        let weight = self.tensor(name, &[self.config.d_model])?;
-        let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
-        Ok(x.broadcast_div(&(mean_square + self.config.layer_norm_epsilon)?.sqrt()?)?.broadcast_mul(&weight)?)
+    fn norm(&self, tape: &Tape<'_>, x: &Var, name: &str) -> Result<Var> {
+        let weight = self.weight(tape, name, &[self.config.d_model])?;
+        Ok(rms_norm(tape, x, &weight, self.config.layer_norm_epsilon)?)
     }
 
     /// `x · weightᵀ`.
-    fn linear(&self, x: &Var, name: &str, out: usize, activation: Option<Activation>) -> Result<Tensor> {
-        let input = x.dims()[x.dims().len() - 1];
-        let tape = Tape::inference();
-        let weight = tape.constant(self.tensor(name, &[out, input])?);
-        Ok(match activation {
-            Some(Activation::Gelu) => linear_gelu(&tape, x, &weight, None)?.tensor().clone(),
-            Some(Activation::Relu) => linear(&tape, x, &weight, None)?.tensor().relu()?,
-            Some(Activation::Silu) => linear(&tape, x, &weight, None)?.tensor().silu()?,
-            None => linear(&tape, x, &weight, None)?.tensor().clone(),
+    fn linear(&self, tape: &Tape<'_>, x: &Var, name: &str, out: usize, inner: Option<Inner>) -> Result<Var> {
+        let weight = self.weight(tape, name, &[out, x.dims()[x.dims().len() - 1]])?;
+        Ok(match inner {
+            Some(Inner::Gelu) => linear_gelu(tape, x, &weight, None)?,
+            Some(Inner::Other(kind)) => activation(tape, &linear(tape, x, &weight, None)?, kind)?,
+            None => linear(tape, x, &weight, None)?,
         })
     }
 
-    fn attention(&self, layer: usize, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let (b, l, d) = x.dims3()?;
-        let (heads, size) = (self.config.num_heads, self.config.d_kv);
+    fn attention(&self, tape: &Tape<'_>, layer: usize, x: &Var, bias: &Var) -> Result<Var> {
+        let (heads, inner) = (self.config.num_heads, self.config.num_heads * self.config.d_kv);
         let name = |part: &str| format!("encoder.block.{layer}.layer.0.{part}.weight");
-        let y = Tape::inference().constant(self.norm(x, &name("layer_norm"))?);
-        let part = |part: &str| -> Result<Tensor> {
-            let values = self.linear(&y, &name(&format!("SelfAttention.{part}")), heads * size, None)?;
-            Ok(values.reshape((b, l, heads, size))?.transpose(1, 2)?.contiguous()?) // [b, heads, l, k]
-        };
-        let (q, k, v) = (part("q")?, part("k")?, part("v")?);
+        let y = self.norm(tape, x, &name("layer_norm"))?;
+        let part = |part: &str| self.linear(tape, &y, &name(&format!("SelfAttention.{part}")), inner, None);
+        let [q, k, v] = [part("q")?, part("k")?, part("v")?]; // [b, l, heads·k]
         // Scores are not divided by √k: the initialisation of T5 takes care of their size.
-        let scores = q.matmul(&k.t()?.contiguous()?)?.broadcast_add(bias)?; // [b, heads, l, l]
-        let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-        let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
-        let y = weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, l, heads * size))?;
-        let y = self.linear(&Tape::inference().constant(y), &name("SelfAttention.o"), d, None)?;
-        Ok((x + y)?)
+        let y = dot_product_attention(tape, [&q, &k, &v], heads, 1.0, Some(bias))?;
+        let y = self.linear(tape, &y, &name("SelfAttention.o"), self.config.d_model, None)?;
+        Ok(add(tape, x, &y)?)
     }
 
-    fn mlp(&self, layer: usize, x: &Tensor) -> Result<Tensor> {
+    fn mlp(&self, tape: &Tape<'_>, layer: usize, x: &Var) -> Result<Var> {
         let name = |part: &str| format!("encoder.block.{layer}.layer.1.{part}.weight");
-        let (activation, gated) = self.config.feed_forward()?;
-        let y = Tape::inference().constant(self.norm(x, &name("layer_norm"))?);
-        let layer =
-            |part: &str, activation| self.linear(&y, &name(&format!("DenseReluDense.{part}")), self.config.d_ff, activation);
+        let (inner, gated) = self.config.feed_forward()?;
+        let y = self.norm(tape, x, &name("layer_norm"))?;
+        let layer = |part: &str, inner| self.linear(tape, &y, &name(&format!("DenseReluDense.{part}")), self.config.d_ff, inner);
         let hidden =
-            if gated { (layer("wi_0", Some(activation))? * layer("wi_1", None)?)? } else { layer("wi", Some(activation))? };
-        let y = self.linear(&Tape::inference().constant(hidden), &name("DenseReluDense.wo"), self.config.d_model, None)?;
-        Ok((x + y)?)
+            if gated { mul(tape, &layer("wi_0", Some(inner))?, &layer("wi_1", None)?)? } else { layer("wi", Some(inner))? };
+        let y = self.linear(tape, &hidden, &name("DenseReluDense.wo"), self.config.d_model, None)?;
+        Ok(add(tape, x, &y)?)
     }
 }
 
-/// The first `length` tokens of text `index` of a batch, `[length, d]`, on the CPU.
+/// The first `length` tokens of text `index` of a batch, `[length, d]`.
 pub(super) fn tokens_of(batch: &Tensor, index: usize, length: usize) -> Result<Tensor> {
-    Ok(batch.i((index, ..length))?.to_dtype(DType::F32)?.contiguous()?.to_device(&Device::Cpu)?)
+    Ok(batch.i((index, ..length))?.to_dtype(DType::F32)?.contiguous()?)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use latte_ops::Precision;
+use latte_ops::{Precision, Tape};
 
 use super::config::{KlConfig, Sizes};
 use super::layers::{Layer, decoder, encoder, whole};
@@ -28,6 +28,7 @@ pub struct AutoencoderKl {
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
     tiling: Option<Tiling>,
+    precision: Precision,
     device: Device,
     notes: Vec<String>,
 }
@@ -83,7 +84,7 @@ impl AutoencoderKl {
         let (sizes, space) = (config.sizes()?, config.latent_space()?);
         let (encoder, decoder) =
             Reader::build(source, precision, device, sizes.levels.len(), |reader| layers(reader, &config, &sizes))?;
-        Ok(Self { config, space, sizes, encoder, decoder, tiling: None, device: device.clone(), notes: Vec::new() })
+        Ok(Self { config, space, sizes, encoder, decoder, tiling: None, precision, device: device.clone(), notes: Vec::new() })
     }
 
     /// The names and shapes of all tensors of an autoencoder of this configuration.
@@ -149,13 +150,14 @@ impl AutoencoderKl {
     }
 
     fn each_frame(&self, x: &Tensor, layers: &[Layer]) -> Result<Tensor> {
+        let tape = Tape::inference().with_precision(self.precision);
         let frame = |index| {
-            let frame = frames::channels_last(x, index)?.to_device(&self.device)?;
+            let frame = tape.constant(frames::channels_last(x, index)?.to_device(&self.device)?);
             let frame = match self.tiling {
-                Some(tiling) => tiling.run(layers, frame)?,
-                None => whole(layers, frame)?,
+                Some(tiling) => tiling.run(&tape, layers, frame)?,
+                None => whole(&tape, layers, frame)?,
             };
-            Ok(frame.to_device(x.device())?)
+            Ok(frame.to_host()?.to_device(x.device())?)
         };
         frames::channels_first(&(0..x.dims()[0]).map(frame).collect::<Result<Vec<_>>>()?)
     }

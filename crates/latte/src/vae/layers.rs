@@ -1,8 +1,8 @@
 //! The layers of encoder and decoder, on one frame `[1, h, w, c]` (channels last).
 
-use candle_core::Tensor;
 use latte_ops::{
-    Convolution, ConvolutionWeights, GroupNorm, GroupSums, Normalisation, Precision, convolution, single_head_attention,
+    Attention, AttentionAxis, Convolution, ConvolutionWeights, GroupNorm, GroupSums, Normalisation, Tape, Var, attention,
+    convolution, narrow,
 };
 
 use super::config::Sizes;
@@ -19,7 +19,7 @@ pub(super) enum Layer {
     /// 1 × 1.
     Pointwise(ConvolutionWeights),
     Resnet(Box<Resnet>),
-    Attention(Attention),
+    Attention(FrameAttention),
     /// 3 × 3 with stride 2 and zeros at the right and below only.
     Down(ConvolutionWeights),
     /// Each pixel becomes four, then 3 × 3.
@@ -31,14 +31,14 @@ pub(super) enum Layer {
 /// Where the statistics of a norm come from.
 pub(super) trait Statistics {
     /// What `norm` comes down to for `x`; `None` if it is not known yet, which ends the layer.
-    fn of(&mut self, norm: &GroupNorm, x: &Tensor, silu: bool) -> Result<Option<Normalisation>>;
+    fn of(&mut self, tape: &Tape<'_>, norm: &GroupNorm, x: &Var, silu: bool) -> Result<Option<Normalisation>>;
 }
 
 /// Statistics of the tensor itself.
 pub(super) struct Own;
 
 impl Statistics for Own {
-    fn of(&mut self, norm: &GroupNorm, x: &Tensor, silu: bool) -> Result<Option<Normalisation>> {
+    fn of(&mut self, _: &Tape<'_>, norm: &GroupNorm, x: &Var, silu: bool) -> Result<Option<Normalisation>> {
         Ok(Some(norm.of(x, silu)?))
     }
 }
@@ -55,32 +55,32 @@ pub(super) struct OfTile<'k> {
 }
 
 impl Statistics for OfTile<'_> {
-    fn of(&mut self, norm: &GroupNorm, x: &Tensor, silu: bool) -> Result<Option<Normalisation>> {
+    fn of(&mut self, tape: &Tape<'_>, norm: &GroupNorm, x: &Var, silu: bool) -> Result<Option<Normalisation>> {
         self.next += 1;
         if let Some(known) = self.known.get(self.next - 1) {
             return Ok(Some(norm.normalisation(known, silu)?));
         }
         let [[top, height], [left, width]] = self.core;
-        self.found = Some(norm.sums(&x.narrow(1, top, height)?.narrow(2, left, width)?)?);
+        self.found = Some(norm.sums(&narrow(tape, &narrow(tape, x, 1, top, height)?, 2, left, width)?)?);
         Ok(None)
     }
 }
 
 impl Layer {
     /// The layer's result, or `None` where statistics are not known yet.
-    pub(super) fn forward(&self, x: Tensor, statistics: &mut dyn Statistics) -> Result<Option<Tensor>> {
+    pub(super) fn forward(&self, tape: &Tape<'_>, x: Var, statistics: &mut dyn Statistics) -> Result<Option<Var>> {
         Ok(Some(match self {
-            Self::Convolution(weights) => convolution(&x, weights, &Convolution::SAME)?,
-            Self::Pointwise(weights) => convolution(&x, weights, &Convolution::PLAIN)?,
-            Self::Resnet(resnet) => return resnet.forward(x, statistics),
-            Self::Attention(attention) => attention.forward(&x)?,
+            Self::Convolution(weights) => convolution(tape, &x, weights, &Convolution::SAME)?,
+            Self::Pointwise(weights) => convolution(tape, &x, weights, &Convolution::PLAIN)?,
+            Self::Resnet(resnet) => return resnet.forward(tape, x, statistics),
+            Self::Attention(attention) => attention.forward(tape, &x)?,
             Self::Down(weights) => {
-                convolution(&x, weights, &Convolution { stride: 2, padding: [[0, 1]; 2], ..Convolution::PLAIN })?
+                convolution(tape, &x, weights, &Convolution { stride: 2, padding: [[0, 1]; 2], ..Convolution::PLAIN })?
             }
-            Self::Up(weights) => convolution(&x, weights, &Convolution { upsample: true, ..Convolution::SAME })?,
+            Self::Up(weights) => convolution(tape, &x, weights, &Convolution { upsample: true, ..Convolution::SAME })?,
             Self::Out(norm, weights) => {
-                let Some(input) = statistics.of(norm, &x, true)? else { return Ok(None) };
-                convolution(&x, weights, &Convolution { input: Some(&input), ..Convolution::SAME })?
+                let Some(input) = statistics.of(tape, norm, &x, true)? else { return Ok(None) };
+                convolution(tape, &x, weights, &Convolution { input: Some(&input), ..Convolution::SAME })?
             }
         }))
     }
@@ -97,10 +97,12 @@ impl Layer {
 }
 
 /// All layers one after the other, on a whole frame.
-pub(super) fn whole(layers: &[Layer], x: Tensor) -> Result<Tensor> {
+pub(super) fn whole(tape: &Tape<'_>, layers: &[Layer], x: Var) -> Result<Var> {
     layers.iter().try_fold(x, |x, layer| {
         let dims = x.dims().to_vec();
-        layer.forward(x, &mut Own)?.ok_or_else(|| crate::Error::config("autoencoder", format!("no statistics for {dims:?}")))
+        layer
+            .forward(tape, x, &mut Own)?
+            .ok_or_else(|| crate::Error::config("autoencoder", format!("no statistics for {dims:?}")))
     })
 }
 
@@ -128,47 +130,46 @@ impl Resnet {
     }
 
     /// Takes `x`, so that it is gone when the second half begins if a shortcut stands in for it.
-    pub(super) fn forward(&self, x: Tensor, statistics: &mut dyn Statistics) -> Result<Option<Tensor>> {
-        let Some(input) = statistics.of(&self.norm1, &x, true)? else { return Ok(None) };
-        let h = convolution(&x, &self.conv1, &Convolution { input: Some(&input), ..Convolution::SAME })?;
-        let Some(input) = statistics.of(&self.norm2, &h, true)? else { return Ok(None) };
+    pub(super) fn forward(&self, tape: &Tape<'_>, x: Var, statistics: &mut dyn Statistics) -> Result<Option<Var>> {
+        let Some(input) = statistics.of(tape, &self.norm1, &x, true)? else { return Ok(None) };
+        let h = convolution(tape, &x, &self.conv1, &Convolution { input: Some(&input), ..Convolution::SAME })?;
+        let Some(input) = statistics.of(tape, &self.norm2, &h, true)? else { return Ok(None) };
         let x = match &self.shortcut {
             Some(shortcut) => {
-                let short = convolution(&x, shortcut, &Convolution::PLAIN)?;
+                let short = convolution(tape, &x, shortcut, &Convolution::PLAIN)?;
                 drop(x); // now, and not at the end of the block: it is the largest tensor of a level
                 short
             }
             None => x,
         };
         let options = Convolution { input: Some(&input), residual: Some(&x), ..Convolution::SAME };
-        Ok(Some(convolution(&h, &self.conv2, &options)?))
+        Ok(Some(convolution(tape, &h, &self.conv2, &options)?))
     }
 }
 
 /// All places of a frame attend to each other, with one head.
-pub(super) struct Attention {
+pub(super) struct FrameAttention {
     norm: GroupNorm,
     qkv: ConvolutionWeights,
     out: ConvolutionWeights,
-    precision: Precision,
 }
 
-impl Attention {
+impl FrameAttention {
     pub(super) fn read(reader: &Reader<'_>, name: &str, channels: usize, groups: usize) -> Result<Self> {
         let qkv = ["to_q", "to_k", "to_v"].map(|part| format!("{name}.{part}"));
         Ok(Self {
             norm: reader.norm(&format!("{name}.group_norm"), channels, groups, EPS)?,
             qkv: reader.linear(&qkv, [channels; 2])?,
             out: reader.linear(&[format!("{name}.to_out.0")], [channels; 2])?,
-            precision: reader.precision(),
         })
     }
 
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, tape: &Tape<'_>, x: &Var) -> Result<Var> {
         let input = self.norm.of(x, false)?;
-        let qkv = convolution(x, &self.qkv, &Convolution { input: Some(&input), ..Convolution::PLAIN })?; // [1, h, w, 3c]
-        let y = single_head_attention(&qkv, self.precision)?;
-        Ok(convolution(&y, &self.out, &Convolution { residual: Some(x), ..Convolution::PLAIN })?)
+        let qkv = convolution(tape, x, &self.qkv, &Convolution { input: Some(&input), ..Convolution::PLAIN })?; // [1, h, w, 3c]
+        let kind = Attention { axis: AttentionAxis::Joint, num_heads: 1, heads: 0..1, rope: None };
+        let y = attention(tape, &qkv, &kind)?; // [1, h, w, c]
+        Ok(convolution(tape, &y, &self.out, &Convolution { residual: Some(x), ..Convolution::PLAIN })?)
     }
 }
 
@@ -225,7 +226,7 @@ fn resnet(reader: &Reader<'_>, name: &str, channels: [usize; 2], groups: usize) 
 fn mid(reader: &Reader<'_>, name: &str, channels: usize, sizes: &Sizes) -> Result<Vec<Layer>> {
     let mut layers = vec![resnet(reader, &format!("{name}.resnets.0"), [channels; 2], sizes.groups)?];
     if sizes.attention {
-        layers.push(Layer::Attention(Attention::read(reader, &format!("{name}.attentions.0"), channels, sizes.groups)?));
+        layers.push(Layer::Attention(FrameAttention::read(reader, &format!("{name}.attentions.0"), channels, sizes.groups)?));
     }
     layers.push(resnet(reader, &format!("{name}.resnets.1"), [channels; 2], sizes.groups)?);
     Ok(layers)

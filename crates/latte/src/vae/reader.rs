@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use latte_ops::{ConvolutionWeights, GroupNorm, Parameters, Precision};
+use latte_ops::{ConvolutionWeights, GroupNorm, Parameters, Precision, Tape};
 use serde_json::Value;
 
 use crate::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER as SINGLE_FILE, TensorSource, listed, refuse};
@@ -57,11 +57,6 @@ impl Reader<'_> {
         Ok(reader.wanted.map(RefCell::into_inner).unwrap_or_default())
     }
 
-    /// In which precision products are to be formed.
-    pub(super) fn precision(&self) -> Precision {
-        self.precision
-    }
-
     /// A convolution: `name.weight` `[out, in, …size]` and `name.bias`.
     pub(super) fn convolution(&self, name: &str, [input, output]: [usize; 2], size: &[usize]) -> Result<ConvolutionWeights> {
         self.scaled_convolution(name, [input, output], size, 1.0)
@@ -83,7 +78,7 @@ impl Reader<'_> {
         // Over frames: [out, in, frames, 1, 1]; a linear layer: [out, in].
         let plane = [size.first().copied().unwrap_or(1), size.get(1).copied().unwrap_or(1)];
         let weight = (weight.reshape((output, input, plane[0], plane[1]))? * factor)?;
-        Ok(ConvolutionWeights::new(&weight, &(bias * factor)?, self.precision)?)
+        self.prepared(&weight, &(bias * factor)?)
     }
 
     /// Linear layers of the same input side by side, as a convolution of 1 × 1.
@@ -97,7 +92,7 @@ impl Reader<'_> {
             return self.nothing();
         }
         let weight = Tensor::cat(&weights, 0)?.reshape((names.len() * output, input, 1, 1))?;
-        Ok(ConvolutionWeights::new(&weight, &Tensor::cat(&biases, 0)?, self.precision)?)
+        self.prepared(&weight, &Tensor::cat(&biases, 0)?)
     }
 
     /// A group norm: `name.weight` and `name.bias`.
@@ -105,7 +100,8 @@ impl Reader<'_> {
         let weight = self.tensor(&format!("{name}.weight"), &[channels])?;
         let bias = self.tensor(&format!("{name}.bias"), &[channels])?;
         let groups = if self.wanted.is_some() { 1 } else { groups };
-        Ok(GroupNorm::new(&weight, &bias, groups, eps)?)
+        let tape = Tape::inference();
+        Ok(GroupNorm::new(&tape.constant(weight), &tape.constant(bias), groups, eps)?)
     }
 
     /// A single number, stored as `[1]`.
@@ -120,12 +116,18 @@ impl Reader<'_> {
             return Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?);
         }
         let found = self.found(name).ok_or_else(|| Error::config("weights", format!("`{name}` is missing")))?;
-        Ok(self.source.tensor(&found)?.reshape(shape)?.to_device(&self.device)?)
+        Ok(self.source.tensor(&found, DType::F32, &self.device)?.reshape(shape)?)
     }
 
     fn nothing(&self) -> Result<ConvolutionWeights> {
         let zero = Tensor::zeros((1, 1, 1, 1), DType::F32, &Device::Cpu)?;
-        Ok(ConvolutionWeights::new(&zero, &zero.flatten_all()?, self.precision)?)
+        self.prepared(&zero, &zero.flatten_all()?)
+    }
+
+    /// Weights that nothing else holds: for inference.
+    fn prepared(&self, weight: &Tensor, bias: &Tensor) -> Result<ConvolutionWeights> {
+        let tape = Tape::inference().with_precision(self.precision);
+        Ok(ConvolutionWeights::new(&tape, &tape.constant(weight), &tape.constant(bias))?)
     }
 
     /// Under which name the source has the tensor that diffusers calls `name` today.

@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use latte_ops::{ConvolutionWeights, GroupNorm, GroupSums, Precision, convolution_over_frames};
+use latte_ops::{ConvolutionWeights, GroupNorm, GroupSums, Precision, Tape, Var, convolution_over_frames};
 
 use super::config::{Sizes, TEMPORAL_GROUPS, TemporalDecoderConfig};
-use super::layers::{Attention, Layer, Own, Resnet, encoder, out, whole};
+use super::layers::{FrameAttention, Layer, Own, Resnet, encoder, out, whole};
 use super::reader::{Reader, in_folder};
 use super::{Autoencoder, DiagonalGaussian, LatentSpace, frames};
 use crate::finite::expect_finite;
@@ -30,6 +30,7 @@ pub struct AutoencoderKlTemporalDecoder {
     encoder: Vec<Layer>,
     decoder: Vec<ClipLayer>,
     chunk: Option<usize>,
+    precision: Precision,
     device: Device,
 }
 
@@ -100,7 +101,7 @@ impl AutoencoderKlTemporalDecoder {
     ) -> Result<Self> {
         let (sizes, space) = (config.sizes()?, config.latent_space()?);
         let (encoder, decoder) = Reader::build(source, precision, device, sizes.levels.len(), |reader| layers(reader, &sizes))?;
-        Ok(Self { config, space, sizes, encoder, decoder, chunk: None, device: device.clone() })
+        Ok(Self { config, space, sizes, encoder, decoder, chunk: None, precision, device: device.clone() })
     }
 
     /// The names and shapes of all tensors of an autoencoder of this configuration.
@@ -143,10 +144,10 @@ impl AutoencoderKlTemporalDecoder {
     /// If the shape is another one, or a side is no multiple of the downsample factor `s`.
     pub fn moments(&self, pixels: &Tensor) -> Result<Tensor> {
         let pixels = frames::check("pixels", pixels, self.sizes.in_channels, self.sizes.downsample_factor())?;
-        let here = pixels.device();
+        let (here, tape) = (pixels.device(), self.tape());
         let frame = |index| {
-            let frame = frames::channels_last(&pixels, index)?.to_device(&self.device)?;
-            Ok(whole(&self.encoder, frame)?.to_device(here)?)
+            let frame = tape.constant(frames::channels_last(&pixels, index)?.to_device(&self.device)?);
+            Ok(whole(&tape, &self.encoder, frame)?.to_host()?.to_device(here)?)
         };
         frames::channels_first(&(0..pixels.dims()[0]).map(frame).collect::<Result<Vec<_>>>()?)
     }
@@ -171,26 +172,31 @@ impl AutoencoderKlTemporalDecoder {
     /// If the shape is another one.
     pub fn decode_unscaled(&self, latent: &Tensor) -> Result<Tensor> {
         let (here, latent) = (latent.device(), frames::check("latent", latent, self.sizes.latent, 1)?.to_device(&self.device)?);
-        let f = latent.dims()[0];
+        let (f, tape) = (latent.dims()[0], self.tape());
         let chunk = self.chunk.unwrap_or(f);
         let mut decoded = Vec::with_capacity(f);
         for start in (0..f).step_by(chunk) {
-            let clip = (start..f.min(start + chunk)).map(|i| frames::channels_last(&latent, i)).collect::<Result<Vec<_>>>()?;
-            for frame in self.decoder.iter().try_fold(clip, |clip, layer| layer.forward(clip))? {
-                decoded.push(frame.to_device(here)?);
+            let frame = |i| Ok(tape.constant(frames::channels_last(&latent, i)?));
+            let clip = (start..f.min(start + chunk)).map(frame).collect::<Result<Vec<_>>>()?;
+            for frame in self.decoder.iter().try_fold(clip, |clip, layer| layer.forward(&tape, clip))? {
+                decoded.push(frame.to_host()?.to_device(here)?);
             }
         }
         frames::channels_first(&decoded)
+    }
+
+    fn tape(&self) -> Tape<'static> {
+        Tape::inference().with_precision(self.precision)
     }
 }
 
 impl ClipLayer {
     /// Takes the frames, so that each is gone when its successor exists.
-    fn forward(&self, clip: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    fn forward(&self, tape: &Tape<'_>, clip: Vec<Var>) -> Result<Vec<Var>> {
         match self {
-            Self::Frame(layer) => clip.into_iter().map(|frame| whole(std::slice::from_ref(layer), frame)).collect(),
-            Self::Resnet(resnet) => resnet.forward(clip),
-            Self::OverFrames(weights) => Ok(convolution_over_frames(&clip, 0..clip.len(), weights, None, None)?),
+            Self::Frame(layer) => clip.into_iter().map(|frame| whole(tape, std::slice::from_ref(layer), frame)).collect(),
+            Self::Resnet(resnet) => resnet.forward(tape, clip),
+            Self::OverFrames(weights) => Ok(convolution_over_frames(tape, &clip, 0..clip.len(), weights, None, None)?),
         }
     }
 }
@@ -210,22 +216,22 @@ impl ClipResnet {
         })
     }
 
-    fn forward(&self, clip: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        let spatial = |frame: Tensor| {
+    fn forward(&self, tape: &Tape<'_>, clip: Vec<Var>) -> Result<Vec<Var>> {
+        let spatial = |frame: Var| {
             let frame = match &self.up {
-                Some(up) => whole(std::slice::from_ref(up), frame)?,
+                Some(up) => whole(tape, std::slice::from_ref(up), frame)?,
                 None => frame,
             };
-            self.spatial.forward(frame, &mut Own)?.ok_or_else(|| Error::config("autoencoder", "no statistics for a frame"))
+            self.spatial.forward(tape, frame, &mut Own)?.ok_or_else(|| Error::config("autoencoder", "no statistics for a frame"))
         };
         let mut clip = clip.into_iter().map(spatial).collect::<Result<Vec<_>>>()?;
         let input = self.norm1.normalisation(&sums(&self.norm1, &clip)?, true)?;
-        let h = convolution_over_frames(&clip, 0..clip.len(), &self.conv1, Some(&input), None)?;
+        let h = convolution_over_frames(tape, &clip, 0..clip.len(), &self.conv1, Some(&input), None)?;
         let input = self.norm2.normalisation(&sums(&self.norm2, &h)?, true)?;
         for start in (0..clip.len()).step_by(FRAMES) {
             let frames = start..(start + FRAMES).min(clip.len());
             let residual = &clip[frames.clone()];
-            let mixed = convolution_over_frames(&h, frames.clone(), &self.conv2, Some(&input), Some(residual))?;
+            let mixed = convolution_over_frames(tape, &h, frames.clone(), &self.conv2, Some(&input), Some(residual))?;
             clip.splice(frames, mixed);
         }
         Ok(clip)
@@ -233,7 +239,7 @@ impl ClipResnet {
 }
 
 /// Sums over all frames together.
-fn sums(norm: &GroupNorm, clip: &[Tensor]) -> Result<GroupSums> {
+fn sums(norm: &GroupNorm, clip: &[Var]) -> Result<GroupSums> {
     let parts = clip.iter().map(|frame| norm.sums(frame)).collect::<latte_ops::Result<Vec<_>>>()?;
     Ok(GroupSums::merge(&parts)?)
 }
@@ -252,7 +258,7 @@ fn decoder(reader: &Reader<'_>, sizes: &Sizes) -> Result<Vec<ClipLayer>> {
     let mut layers = vec![ClipLayer::Frame(Layer::Convolution(conv_in))];
     // The reference pairs the resnets after the first with the one attention and drops what is left over: with one layer the
     // attention is never used, and of more than two resnets only the first two are. Files hold them all the same.
-    let mut attention = Some(Attention::read(reader, "decoder.mid_block.attentions.0", channels, sizes.groups)?);
+    let mut attention = Some(FrameAttention::read(reader, "decoder.mid_block.attentions.0", channels, sizes.groups)?);
     for index in 0..sizes.layers {
         let block = resnet(&format!("decoder.mid_block.resnets.{index}"), [channels; 2], None)?;
         if index == 1 {

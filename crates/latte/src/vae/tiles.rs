@@ -6,8 +6,7 @@
 //! norm whose statistics are not known and only to sum them up; the last run makes the result. Between levels, tensors of the
 //! whole frame exist; within a level, only those of one tile.
 
-use candle_core::Tensor;
-use latte_ops::GroupSums;
+use latte_ops::{Canvas, GroupSums, Tape, Var, concat, narrow};
 
 use super::layers::{Layer, OfTile, whole};
 use crate::{Error, Result};
@@ -35,25 +34,25 @@ impl Tiling {
     }
 
     /// All layers one after the other, in tiles where the frame is larger than one.
-    pub(super) fn run(self, layers: &[Layer], mut x: Tensor) -> Result<Tensor> {
+    pub(super) fn run(self, tape: &Tape<'_>, layers: &[Layer], mut x: Var) -> Result<Var> {
         for level in levels(layers) {
             let [h, w] = Level::of(level, &x)?.size;
             let everywhere = level.iter().any(|layer| layer.reach().is_none());
-            x = if everywhere || h.max(w) <= self.tile { whole(level, x)? } else { self.level(level, &x)? };
+            x = if everywhere || h.max(w) <= self.tile { whole(tape, level, x)? } else { self.level(tape, level, &x)? };
         }
         Ok(x)
     }
 
-    fn level(self, layers: &[Layer], x: &Tensor) -> Result<Tensor> {
+    fn level(self, tape: &Tape<'_>, layers: &[Layer], x: &Var) -> Result<Var> {
         let level = Level::of(layers, x)?;
         let mut known = Vec::new();
         loop {
             let mut sums = Vec::new();
-            let mut result: Option<Tensor> = None;
+            let mut result: Option<Canvas> = None;
             for top in (0..level.size[0]).step_by(self.tile) {
                 let mut row = Vec::new();
                 for left in (0..level.size[1]).step_by(self.tile) {
-                    match level.tile(x, [top, left], self.tile, &known)? {
+                    match level.tile(tape, x, [top, left], self.tile, &known)? {
                         Tile::Done(tile) => row.push(tile),
                         Tile::Sums(found) => sums.push(found),
                     }
@@ -61,18 +60,18 @@ impl Tiling {
                 if row.is_empty() {
                     continue;
                 }
-                let row = Tensor::cat(&row, 2)?;
-                let (_, height, width, c) = row.dims4()?;
-                let out = match result.take() {
-                    Some(out) => out,
+                let row = concat(tape, &row.iter().collect::<Vec<_>>(), 2)?;
+                let &[_, height, width, c] = row.dims() else { return Err(Error::config("tile", "a row that is no frame")) };
+                let mut canvas = match result.take() {
+                    Some(canvas) => canvas,
                     // The first row is as high as any.
-                    None => Tensor::zeros((1, level.out_rows(), width, c), row.dtype(), row.device())?,
+                    None => Canvas::new(&[1, level.out_rows(), width, c], &row)?,
                 };
-                out.slice_set(&row, 1, (top / level.shrinks).min(level.out_rows() - height))?;
-                result = Some(out);
+                canvas.put(&row, 1, (top / level.shrinks).min(level.out_rows() - height))?;
+                result = Some(canvas);
             }
             match result {
-                Some(result) if sums.is_empty() => return Ok(result),
+                Some(result) if sums.is_empty() => return Ok(result.finish(tape)),
                 _ => known.push(GroupSums::merge(&sums)?),
             }
         }
@@ -110,13 +109,13 @@ struct Level<'l> {
 }
 
 enum Tile {
-    Done(Tensor),
+    Done(Var),
     Sums(GroupSums),
 }
 
 impl<'l> Level<'l> {
-    fn of(layers: &'l [Layer], x: &Tensor) -> Result<Self> {
-        let (_, h, w, _) = x.dims4()?;
+    fn of(layers: &'l [Layer], x: &Var) -> Result<Self> {
+        let &[_, h, w, _] = x.dims() else { return Err(Error::config("tile", format!("expected a frame, got {:?}", x.dims()))) };
         let grows = if matches!(layers.first(), Some(Layer::Up(_))) { 2 } else { 1 };
         let shrinks = if matches!(layers.last(), Some(Layer::Down(_))) { 2 } else { 1 };
         let halo = layers.iter().filter_map(Layer::reach).sum::<usize>().next_multiple_of(2);
@@ -128,7 +127,7 @@ impl<'l> Level<'l> {
     }
 
     /// The tile that begins at `first`.
-    fn tile(&self, x: &Tensor, first: [usize; 2], tile: usize, known: &[GroupSums]) -> Result<Tile> {
+    fn tile(&self, tape: &Tape<'_>, x: &Var, first: [usize; 2], tile: usize, known: &[GroupSums]) -> Result<Tile> {
         let (mut core, mut x) = ([[0; 2]; 2], x.clone());
         for axis in 0..2 {
             let end = (first[axis] + tile).min(self.size[axis]);
@@ -136,20 +135,19 @@ impl<'l> Level<'l> {
             let from = first[axis].saturating_sub(self.halo);
             let to = (end + self.halo).min(self.size[axis]);
             core[axis] = [first[axis] - from, end - first[axis]];
-            x = x.narrow(axis + 1, from / self.grows, (to - from) / self.grows)?;
+            x = narrow(tape, &x, axis + 1, from / self.grows, (to - from) / self.grows)?;
         }
-        let mut x = x.contiguous()?;
         let mut statistics = OfTile { known, next: 0, core, found: None };
         for layer in self.layers {
-            match (layer.forward(x, &mut statistics)?, statistics.found.take()) {
+            match (layer.forward(tape, x, &mut statistics)?, statistics.found.take()) {
                 (Some(y), _) => x = y,
                 (None, Some(sums)) => return Ok(Tile::Sums(sums)),
                 (None, None) => return Err(Error::config("tile", "a layer ended without statistics")),
             }
         }
         for (axis, [from, len]) in core.into_iter().enumerate() {
-            x = x.narrow(axis + 1, from / self.shrinks, len / self.shrinks)?;
+            x = narrow(tape, &x, axis + 1, from / self.shrinks, len / self.shrinks)?;
         }
-        Ok(Tile::Done(x.contiguous()?))
+        Ok(Tile::Done(x))
     }
 }

@@ -20,7 +20,7 @@ fn check(config: LatteConfig, num_images: usize) -> Result<()> {
     let tape = Tape::recording();
     let y = model.forward(&tape, &weights, &input)?;
     let direction_of_output = pseudo_random(y.dims(), 11)?;
-    let gradients = tape.backward(&y, direction_of_output.clone())?;
+    let gradients = tape.backward(&y, &direction_of_output)?;
     let loss = |weights: &Parameters| -> Result<f64> {
         let y = forward(&model, weights, &input)?;
         let (y, d) = (y.flatten_all()?.to_vec1::<f32>()?, direction_of_output.flatten_all()?.to_vec1::<f32>()?);
@@ -28,11 +28,12 @@ fn check(config: LatteConfig, num_images: usize) -> Result<()> {
     };
     for (i, spec) in model.parameters().iter().enumerate().filter(|(_, s)| s.is_trainable()) {
         let direction = pseudo_random(&spec.shape, i as u64 + 100)?;
-        let gradient = gradients.parameter(&spec.name).unwrap_or_else(|| panic!("{described}: no gradient of {}", spec.name));
-        let predicted = f64::from((gradient * &direction)?.sum_all()?.to_scalar::<f32>()?);
+        let gradient =
+            gradients.parameter(&spec.name).unwrap_or_else(|| panic!("{described}: no gradient of {}", spec.name)).to_host()?;
+        let predicted = f64::from((&gradient * &direction)?.sum_all()?.to_scalar::<f32>()?);
         let moved = |step: f64| -> Result<f64> {
             let mut moved = weights.clone();
-            moved.insert(spec.name.clone(), (weights.get(&spec.name)? + (&direction * step)?)?);
+            moved.insert(spec.name.clone(), (weights.get(&spec.name)?.to_host()? + (&direction * step)?)?);
             loss(&moved)
         };
         let measured = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
@@ -69,7 +70,7 @@ fn recomputed_blocks_give_the_same_gradients_bit_for_bit() -> Result<()> {
             let tape = Tape::recording().with_recompute(recompute);
             let y = model.forward(&tape, &weights, &input)?;
             let gradients = tape.backward(&y, pseudo_random(y.dims(), 11)?)?.into_parameters()?;
-            gradients.iter().map(|(name, t)| Ok((name.to_string(), t.flatten_all()?.to_vec1()?))).collect()
+            gradients.iter().map(|(name, t)| Ok((name.to_string(), t.to_host()?.flatten_all()?.to_vec1()?))).collect()
         };
         assert_eq!(run(false)?, run(true)?, "{block_layout:?}");
     }

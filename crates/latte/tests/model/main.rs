@@ -57,15 +57,18 @@ fn busy_weights(model: &Latte) -> Result<Parameters> {
     let fresh = model.init(&mut latte::noise::TorchRng::new(1))?;
     let mut weights = Parameters::new();
     for (i, spec) in model.parameters().iter().enumerate() {
-        let tensor =
-            if spec.is_trainable() { (pseudo_random(&spec.shape, i as u64 + 7)? * 0.4)? } else { fresh.get(&spec.name)?.clone() };
+        let tensor = if spec.is_trainable() {
+            (pseudo_random(&spec.shape, i as u64 + 7)? * 0.4)?
+        } else {
+            fresh.get(&spec.name)?.to_host()?
+        };
         weights.insert(spec.name.clone(), tensor);
     }
     Ok(weights)
 }
 
 fn forward(model: &Latte, weights: &Parameters, input: &Input<'_>) -> Result<Tensor> {
-    Ok(model.forward(&Tape::inference(), weights, input)?.tensor().clone())
+    Ok(model.forward(&Tape::inference(), weights, input)?.to_host()?)
 }
 
 /// The largest absolute value.

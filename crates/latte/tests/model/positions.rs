@@ -11,10 +11,10 @@ fn stored_positions_are_used_for_their_own_shape_only() -> Result<()> {
     let model = Latte::new(tiny())?;
     let weights = busy_weights(&model)?;
     let mut moved = weights.clone();
-    moved.insert("pos_embed", (weights.get("pos_embed")? + 0.5)?);
+    moved.insert("pos_embed", (weights.get("pos_embed")?.to_host()? + 0.5)?);
     let mut moved_in_time = weights.clone();
     // Not a constant, which the norm would take out again.
-    moved_in_time.insert("temp_embed", (weights.get("temp_embed")? * 3.0)?);
+    moved_in_time.insert("temp_embed", (weights.get("temp_embed")?.to_host()? * 3.0)?);
 
     let same = pseudo_random(&[1, 4, 2, 4, 6], 3)?;
     let turned = pseudo_random(&[1, 4, 2, 6, 4], 3)?; // as many tokens, another grid

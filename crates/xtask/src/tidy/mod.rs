@@ -4,6 +4,7 @@
 
 mod boundaries;
 mod documents;
+mod operations;
 mod source;
 mod strip;
 #[cfg(test)]
@@ -27,6 +28,8 @@ const RULES: &[fn(&Tree) -> Vec<Problem>] = &[
     boundaries::unsafe_code,
     boundaries::device_features,
     boundaries::diffusion_sees_no_model,
+    operations::operations_know_no_device,
+    operations::one_dispatch,
     documents::readme_length,
     documents::changelog,
     documents::size,

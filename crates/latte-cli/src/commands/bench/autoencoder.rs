@@ -94,16 +94,16 @@ impl TensorSource for Fresh {
         self.0.get(name).cloned()
     }
 
-    fn tensor(&self, name: &str) -> latte::weights::Result<Tensor> {
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> latte::weights::Result<Tensor> {
         let shape = self.shape(name).unwrap_or_default();
         let (count, rows) = (shape.iter().product::<usize>(), shape.first().copied().unwrap_or(1));
         if shape.len() < 2 {
             let values = if name.ends_with("weight") { Tensor::ones } else { Tensor::zeros };
-            return Ok(values(shape, DType::F32, &Device::Cpu)?);
+            return Ok(values(shape, dtype, device)?);
         }
         let bound = (3.0 * rows as f64 / count as f64).sqrt() as f32; // of a variance of 1 / inputs
         let seed = self.0.keys().position(|known| known == name).unwrap_or_default();
         let values = TorchRng::new(seed as u64).rand_f32(count).into_iter().map(|u| (2.0 * u - 1.0) * bound).collect();
-        Ok(Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu)?)
+        Ok(Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
     }
 }

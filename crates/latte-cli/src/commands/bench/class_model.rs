@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use latte::model::{Input, Latte, LatteConfig};
 use latte::noise::TorchRng;
-use latte_ops::{AdamW, AdamWState, PackedWeights, Parameters, Precision, Tape, adamw_ema};
+use latte_ops::{AdamW, AdamWState, PackedWeightCache, Parameters, Precision, Tape, adamw_ema};
 
 use super::{Case, DOWNSAMPLE, Mode, Work};
 
@@ -23,10 +23,10 @@ pub(super) fn case(
     let work = ClassModel {
         mode,
         parameters: model.init(&mut rng)?.to_device(device)?,
-        packed: PackedWeights::new(),
+        packed: PackedWeightCache::new(),
         precision,
-        x: rng.randn(shape)?.to_device(device)?,      // [b, f, c, h, w]
-        target: rng.randn(shape)?.to_device(device)?, // [b, f, c, h, w]
+        x: rng.randn(shape)?.to_device(device)?, // [b, f, c, h, w]
+        target: rng.randn(shape)?,               // [b, f, c, h, w]
         timesteps: vec![500.0; batch],
         recompute,
         optimizer: None,
@@ -44,7 +44,7 @@ struct ClassModel {
     precision: Precision,
     parameters: Parameters,
     /// As in sampling, weights are packed once for all forward passes.
-    packed: PackedWeights,
+    packed: PackedWeightCache,
     x: Tensor,
     target: Tensor,
     timesteps: Vec<f64>,
@@ -56,7 +56,7 @@ struct ClassModel {
 
 impl ClassModel {
     fn forward(&mut self) -> anyhow::Result<()> {
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed);
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed);
         self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &self.timesteps))?;
         Ok(())
     }
@@ -67,11 +67,11 @@ impl ClassModel {
             let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute);
             let prediction = self.model.forward(&tape, &self.parameters, &Input::new(&self.x, &self.timesteps))?; // [b, f, 2c, h, w]
             let channels = self.target.dim(2)?;
-            let error = (prediction.tensor().narrow(2, 0, channels)? - &self.target)?;
+            let error = (prediction.to_host()?.narrow(2, 0, channels)? - &self.target)?;
             let scale = 2.0 / error.elem_count() as f64;
             let of_mean = (error * scale)?; // [b, f, c, h, w]
             let of_variance = Tensor::zeros(of_mean.shape(), DType::F32, of_mean.device())?;
-            tape.backward(&prediction, Tensor::cat(&[&of_mean, &of_variance], 2)?)? // [b, f, 2c, h, w]
+            tape.backward(&prediction, self.parameters.beside(&Tensor::cat(&[&of_mean, &of_variance], 2)?)?)? // [b, f, 2c, h, w]
         };
         self.step += 1;
         if self.optimizer.is_none() {

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use latte::model::t2v::{LatteT2v, T2vConfig, T2vInput, TextContext};
 use latte::noise::TorchRng;
 use latte::text::MAX_LENGTH;
-use latte_ops::{PackedWeights, Parameters, Precision, Tape};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{Case, DOWNSAMPLE, Mode, Work};
 
@@ -21,7 +21,7 @@ struct TextToVideo {
     model: LatteT2v,
     parameters: Parameters,
     precision: Precision,
-    packed: PackedWeights,
+    packed: PackedWeightCache,
     text: TextContext,
     x: Tensor,
 }
@@ -32,8 +32,8 @@ impl TextToVideo {
         let text = rng.randn((1, MAX_LENGTH, config.caption_channels))?.to_device(device)?; // [1, l, caption_channels]
         let x = rng.randn((1, frames, config.in_channels, config.sample_size, config.sample_size))?.to_device(device)?; // [1, f, c, h, w]
         let model = LatteT2v::new(config)?;
-        let (parameters, packed) = (model.init(&mut rng)?.to_device(device)?, PackedWeights::new());
-        let tape = Tape::inference().with_precision(precision).with_packed_weights(&packed);
+        let (parameters, packed) = (model.init(&mut rng)?.to_device(device)?, PackedWeightCache::new());
+        let tape = Tape::inference().with_precision(precision).with_packed_weight_cache(&packed);
         let text = model.context(&tape, &parameters, &text, None)?;
         Ok(Self { model, parameters, precision, packed, text, x })
     }
@@ -41,7 +41,7 @@ impl TextToVideo {
 
 impl Work for TextToVideo {
     fn once(&mut self) -> anyhow::Result<()> {
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed);
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed);
         let input = T2vInput { x: &self.x, timesteps: &[500.0], text: &self.text, temporal: true };
         self.model.forward(&tape, &self.parameters, &input)?;
         Ok(())

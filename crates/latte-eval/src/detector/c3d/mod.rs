@@ -6,10 +6,10 @@
 mod tests;
 
 use candle_core::{Device, Tensor};
-use latte_ops::{Convolution3d, Padding, Pool, Window, convolution_3d, pool_3d};
+use latte_ops::{Conv3d, Padding, Pool, Tape, Window, conv3d, pool3d};
 use latte_weights::{TensorSource, expect_tensor};
 
-use super::layers::{dense, of_volumes};
+use super::layers::{convolution, dense, of_volumes};
 use super::preparation::Preparation;
 use super::{Clips, Detector, Identity, Tap, in_groups};
 use crate::Result;
@@ -40,16 +40,16 @@ const CONVOLUTIONS: [(&str, usize, usize, bool); 8] = [
     ("conv5a", 512, 512, false),
     ("conv5b", 512, 512, true),
 ];
-/// Products at the end: name, values that come in and go out.
-const PRODUCTS: [(&str, usize, usize); 3] = [("fc6", 8192, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 101)];
+/// Matmuls at the end: name, values that come in and go out.
+const MATMULS: [(&str, usize, usize); 3] = [("fc6", 8192, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 101)];
 
 /// The names and shapes of its tensors, but for the mean.
 pub(super) fn tensors() -> Vec<(String, Vec<usize>)> {
     let convolutions = CONVOLUTIONS.iter().map(|&(name, input, output, _)| (name, vec![output, input, 3, 3, 3]));
-    let products = PRODUCTS.iter().map(|&(name, input, output)| (name, vec![output, input]));
+    let matmuls = MATMULS.iter().map(|&(name, input, output)| (name, vec![output, input]));
     let with_bias =
         |(name, shape): (&str, Vec<usize>)| [(format!("{name}.bias"), vec![shape[0]]), (format!("{name}.weight"), shape)];
-    convolutions.chain(products).flat_map(with_bias).collect()
+    convolutions.chain(matmuls).flat_map(with_bias).collect()
 }
 
 /// The network with its weights.
@@ -59,8 +59,8 @@ pub struct C3d {
     preparation: Preparation,
     /// `[16, 112, 112, 3]`, in the order in which the network takes channels.
     mean: Tensor,
-    convolutions: Vec<Convolution3d>,
-    products: Vec<Convolution3d>,
+    convolutions: Vec<Conv3d>,
+    matmuls: Vec<Conv3d>,
 }
 
 impl C3d {
@@ -77,42 +77,43 @@ impl C3d {
         let mut convolutions = Vec::new();
         for (name, input, output, _) in CONVOLUTIONS {
             let [weight, bias] = read(name, &[output, input, 3, 3, 3])?;
-            convolutions.push(Convolution3d::new(&weight, &bias, [1; 3], Padding::Same, true)?);
+            convolutions.push(convolution(&weight, &bias, [1; 3], Padding::Same, true)?);
         }
-        let mut products = Vec::new();
-        for (name, input, output) in PRODUCTS {
+        let mut matmuls = Vec::new();
+        for (name, input, output) in MATMULS {
             let [weight, bias] = read(name, &[output, input])?;
-            products.push(if name == "fc6" {
+            matmuls.push(if name == "fc6" {
                 // It takes channels before places, as a convolution over all places does.
                 let weight = weight.reshape((output, 512, 1, 4, 4))?;
-                Convolution3d::new(&of_volumes(&weight)?, &bias, [1; 3], Padding::NONE, true)?
+                convolution(&of_volumes(&weight)?, &bias, [1; 3], Padding::NONE, true)?
             } else {
                 dense(&weight, &bias, name != "fc8")?
             });
         }
         let mean = expect_tensor(source, MEAN, &MEAN_SHAPE)?.permute((1, 2, 3, 0))?.contiguous()?;
-        Ok(Self { identity, preparation, mean, convolutions, products })
+        Ok(Self { identity, preparation, mean, convolutions, matmuls })
     }
 
     /// Logits `[n, 101]` of `x` `[n, 16, 112, 112, 3]`, red before green before blue, from 0 to 255.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let swapped = x.index_select(&Tensor::new(&[2u32, 1, 0], &Device::Cpu)?, 4)?;
-        let mut x = swapped.broadcast_sub(&self.mean)?;
+        let tape = Tape::inference();
+        let mut x = tape.constant(swapped.broadcast_sub(&self.mean)?);
         for (convolution, (name, .., halved)) in self.convolutions.iter().zip(CONVOLUTIONS) {
-            x = convolution_3d(&x, convolution)?;
+            x = conv3d(&tape, &x, convolution)?;
             if halved {
                 // The first leaves the frames alone; the last goes over the border of its 7 rows and columns.
                 let frames = if name == "conv1a" { 1 } else { 2 };
                 let behind = usize::from(name == "conv5b");
                 let padding = Padding::Around([[0, 0], [0, behind], [0, behind]]);
                 let size = [frames, 2, 2];
-                x = pool_3d(&x, Pool::Max, Window { size, stride: size, padding })?;
+                x = pool3d(&tape, &x, Pool::Max, Window { size, stride: size, padding })?;
             }
         }
-        for product in &self.products {
-            x = convolution_3d(&x, product)?;
+        for matmul in &self.matmuls {
+            x = conv3d(&tape, &x, matmul)?;
         }
-        Ok(x.flatten_from(1)?)
+        Ok(x.to_host()?.flatten_from(1)?)
     }
 }
 

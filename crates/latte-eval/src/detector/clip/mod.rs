@@ -7,15 +7,15 @@ mod tower;
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{D, Device, IndexOp, Tensor};
-use latte_ops::{Convolution3d, Padding, convolution_3d};
+use candle_core::{D, Device, Tensor};
+use latte_ops::{Conv3d, Padding, Tape, Var, add, concat, conv3d, embedding, narrow, reshape};
 use latte_weights::{TensorSource, expect_tensor, read_json};
 use serde_json::Value;
 
 pub(super) use tokens::MERGES;
 pub use tokens::Tokenizer;
 
-use super::layers::{dense, of_volumes};
+use super::layers::{convolution, dense, of_volumes};
 use super::preparation::Preparation;
 use super::{Clips, Detector, Identity, Tap, in_groups};
 use crate::{Error, Result};
@@ -105,22 +105,22 @@ pub struct Clip {
 
 #[derive(Debug)]
 struct Vision {
-    patches: Convolution3d,
-    class: Tensor,
-    positions: Tensor,
+    patches: Conv3d,
+    class: Var,
+    positions: Var,
     before: Norm,
     tower: Tower,
     after: Norm,
-    projection: Convolution3d,
+    projection: Conv3d,
 }
 
 #[derive(Debug)]
 struct Text {
-    tokens: Tensor,
-    positions: Tensor,
+    tokens: Var,
+    positions: Var,
     tower: Tower,
     after: Norm,
-    projection: Convolution3d,
+    projection: Conv3d,
 }
 
 impl Clip {
@@ -131,29 +131,31 @@ impl Clip {
     /// If a tensor is missing or has another shape, or the list is damaged.
     pub(super) fn new(source: &dyn TensorSource, identity: Identity, preparation: Preparation) -> Result<Self> {
         let get = |name: &str, shape: &[usize]| expect_tensor(source, name, shape);
-        let without_bias = |name: &str, shape: &[usize]| -> Result<Convolution3d> {
+        let without_bias = |name: &str, shape: &[usize]| -> Result<Conv3d> {
             dense(&get(name, shape)?, &Tensor::zeros(shape[0], candle_core::DType::F32, &Device::Cpu)?, false)
         };
         let weight = get("vision_model.embeddings.patch_embedding.weight", &[VISION_WIDTH, 3, PATCH, PATCH])?;
         let zeros = Tensor::zeros(VISION_WIDTH, candle_core::DType::F32, &Device::Cpu)?;
+        let tape = Tape::inference();
+        let constant = |name: &str, shape: &[usize]| -> Result<Var> { Ok(tape.constant(get(name, shape)?)) };
         let vision = Vision {
-            patches: Convolution3d::new(&of_volumes(&weight)?, &zeros, [1, PATCH, PATCH], Padding::NONE, false)?,
-            class: get("vision_model.embeddings.class_embedding", &[VISION_WIDTH])?,
-            positions: get("vision_model.embeddings.position_embedding.weight", &[IMAGE_TOKENS, VISION_WIDTH])?,
+            patches: convolution(&of_volumes(&weight)?, &zeros, [1, PATCH, PATCH], Padding::NONE, false)?,
+            class: constant("vision_model.embeddings.class_embedding", &[VISION_WIDTH])?,
+            positions: constant("vision_model.embeddings.position_embedding.weight", &[IMAGE_TOKENS, VISION_WIDTH])?,
             before: Norm::new(source, "vision_model.pre_layrnorm", VISION_WIDTH)?,
             tower: Tower::new(source, "vision_model.encoder.layers", LAYERS, VISION_WIDTH, Mask::None)?,
             after: Norm::new(source, "vision_model.post_layernorm", VISION_WIDTH)?,
             projection: without_bias("visual_projection.weight", &[JOINT_WIDTH, VISION_WIDTH])?,
         };
         let text = Text {
-            tokens: get("text_model.embeddings.token_embedding.weight", &[VOCABULARY, TEXT_WIDTH])?,
-            positions: get("text_model.embeddings.position_embedding.weight", &[TEXT_TOKENS, TEXT_WIDTH])?,
+            tokens: constant("text_model.embeddings.token_embedding.weight", &[VOCABULARY, TEXT_WIDTH])?,
+            positions: constant("text_model.embeddings.position_embedding.weight", &[TEXT_TOKENS, TEXT_WIDTH])?,
             tower: Tower::new(source, "text_model.encoder.layers", LAYERS, TEXT_WIDTH, Mask::Causal)?,
             after: Norm::new(source, "text_model.final_layer_norm", TEXT_WIDTH)?,
             projection: without_bias("text_projection.weight", &[JOINT_WIDTH, TEXT_WIDTH])?,
         };
         let tokenizer = match source.shape(MERGES) {
-            Some(_) => Some(Tokenizer::from_tensor(&source.tensor(MERGES)?)?),
+            Some(_) => Some(Tokenizer::from_tensor(&source.f32_tensor(MERGES)?)?),
             None => None,
         };
         Ok(Self { identity, preparation, vision, text, tokenizer })
@@ -201,33 +203,36 @@ impl Clip {
 impl Vision {
     /// `[n, 512]`, each of length 1, of `x` `[n, 1, 224, 224, 3]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let n = x.dim(0)?;
-        let patches = convolution_3d(x, &self.patches)?.reshape((n, IMAGE_TOKENS - 1, VISION_WIDTH))?;
-        let class = self.class.reshape((1, 1, VISION_WIDTH))?.broadcast_as((n, 1, VISION_WIDTH))?;
-        let x = Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&self.positions)?; // [n, 50, 768]
-        let x = self.tower.forward(&self.before.forward(&x)?)?;
-        let class = self.after.forward(&x.i((.., 0))?.contiguous()?)?; // [n, 768]
-        direction(&class, &self.projection)
+        let (tape, n) = (&Tape::inference(), x.dim(0)?);
+        let patches = conv3d(tape, &tape.constant(x), &self.patches)?;
+        let patches = reshape(tape, &patches, &[n, IMAGE_TOKENS - 1, VISION_WIDTH])?;
+        let class = embedding(tape, &reshape(tape, &self.class, &[1, VISION_WIDTH])?, &vec![0; n])?; // [n, 768]
+        let class = reshape(tape, &class, &[n, 1, VISION_WIDTH])?;
+        let x = add(tape, &concat(tape, &[&class, &patches], 1)?, &self.positions)?; // [n, 50, 768]
+        let x = self.tower.forward(tape, &self.before.forward(tape, &x)?)?;
+        let class = reshape(tape, &narrow(tape, &x, 1, 0, 1)?, &[n, VISION_WIDTH])?;
+        direction(tape, &self.after.forward(tape, &class)?, &self.projection)
     }
 }
 
 impl Text {
     /// `[n, 512]`, each of length 1. What follows a text in `texts` that is shorter than others has no influence on it.
     fn forward(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
+        let tape = &Tape::inference();
         let (n, len) = (texts.len(), texts.iter().map(Vec::len).max().unwrap_or_default());
         let padded: Vec<u32> = texts.iter().flat_map(|text| text.iter().copied().chain(std::iter::repeat(0)).take(len)).collect();
-        let x = self.tokens.index_select(&Tensor::from_vec(padded, n * len, &Device::Cpu)?, 0)?;
-        let x = x.reshape((n, len, TEXT_WIDTH))?.broadcast_add(&self.positions.narrow(0, 0, len)?)?;
-        let x = self.tower.forward(&x)?;
-        let last = texts.iter().enumerate().map(|(i, text)| x.i((i, text.len() - 1)));
-        let last = Tensor::stack(&last.collect::<candle_core::Result<Vec<_>>>()?, 0)?; // [n, 512]
-        direction(&self.after.forward(&last)?, &self.projection)
+        let x = reshape(tape, &embedding(tape, &self.tokens, &padded)?, &[n, len, TEXT_WIDTH])?;
+        let x = add(tape, &x, &narrow(tape, &self.positions, 0, 0, len)?)?;
+        let x = reshape(tape, &self.tower.forward(tape, &x)?, &[n * len, TEXT_WIDTH])?;
+        let last: Vec<u32> = texts.iter().enumerate().map(|(i, text)| (i * len + text.len() - 1) as u32).collect();
+        let last = embedding(tape, &x, &last)?; // [n, 512]
+        direction(tape, &self.after.forward(tape, &last)?, &self.projection)
     }
 }
 
 /// `x` `[n, d]` in the joint space, of length 1.
-fn direction(x: &Tensor, projection: &Convolution3d) -> Result<Tensor> {
-    let y = tower::product(x, projection)?;
+fn direction(tape: &Tape<'_>, x: &Var, projection: &Conv3d) -> Result<Tensor> {
+    let y = tower::matmul(tape, x, projection)?.to_host()?;
     Ok(y.broadcast_div(&y.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?)
 }
 

@@ -1,10 +1,10 @@
 //! The network: convolutions and pools with TensorFlow's padding, from frames to logits.
 
 use candle_core::Tensor;
-use latte_ops::{Branch, Convolution3d, Padding, Pool, Window, convolution_3d, pool_3d, side_by_side};
+use latte_ops::{Branch, Conv3d, Padding, Pool, Tape, Var, Window, conv3d, pool3d, side_by_side};
 use latte_weights::{TensorSource, expect_tensor};
 
-use super::super::layers::dense;
+use super::super::layers::{dense, mean_of_places};
 use super::names::{self, MIXED, Naming};
 use crate::Result;
 
@@ -18,18 +18,18 @@ pub(super) struct Paddings {
 #[derive(Debug)]
 pub(super) struct Network {
     /// The convolutions before the blocks.
-    stem: [Convolution3d; 3],
+    stem: [Conv3d; 3],
     blocks: Vec<Block>,
-    logits: Convolution3d,
+    logits: Conv3d,
     pools: fn([usize; 3]) -> Padding,
 }
 
 #[derive(Debug)]
 struct Block {
-    b0: Convolution3d,
-    b1: [Convolution3d; 2],
-    b2: [Convolution3d; 2],
-    b3: Convolution3d,
+    b0: Conv3d,
+    b1: [Conv3d; 2],
+    b2: [Conv3d; 2],
+    b3: Conv3d,
 }
 
 impl Network {
@@ -40,7 +40,7 @@ impl Network {
     pub(super) fn with_paddings(source: &dyn TensorSource, eps: f64, paddings: Paddings) -> Result<Self> {
         let units = names::units(Naming::Plain);
         let mut units = units.iter();
-        let mut read = |stride: usize, padding: Padding| -> Result<Convolution3d> {
+        let mut read = |stride: usize, padding: Padding| -> Result<Conv3d> {
             let Some(unit) = units.next() else { unreachable!("the table of units has as many as the network reads") };
             unit.read(source, eps, [stride; 3], padding)
         };
@@ -61,36 +61,38 @@ impl Network {
 
     /// Logits `[n, 400]` and the last pool `[n, 1024]`, both the mean over the time that is left, of `x` `[n, t, 224, 224, 3]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<[Tensor; 2]> {
-        let x = convolution_3d(x, &self.stem[0])?; // [n, t/2, 112, 112, 64]
-        let x = self.max_pool(&x, [1, 3, 3], [1, 2, 2])?; // [n, t/2, 56, 56, 64]
-        let x = convolution_3d(&x, &self.stem[1])?;
-        let x = convolution_3d(&x, &self.stem[2])?; // [n, t/2, 56, 56, 192]
-        let mut x = self.max_pool(&x, [1, 3, 3], [1, 2, 2])?; // [n, t/2, 28, 28, 192]
+        let tape = &Tape::inference();
+        let x = conv3d(tape, &tape.constant(x), &self.stem[0])?; // [n, t/2, 112, 112, 64]
+        let x = self.max_pool(tape, &x, [1, 3, 3], [1, 2, 2])?; // [n, t/2, 56, 56, 64]
+        let x = conv3d(tape, &x, &self.stem[1])?;
+        let x = conv3d(tape, &x, &self.stem[2])?; // [n, t/2, 56, 56, 192]
+        let mut x = self.max_pool(tape, &x, [1, 3, 3], [1, 2, 2])?; // [n, t/2, 28, 28, 192]
         for (block, (name, ..)) in self.blocks.iter().zip(MIXED) {
             match name {
-                "4b" => x = self.max_pool(&x, [3; 3], [2; 3])?, // [n, t/4, 14, 14, 480]
-                "5b" => x = self.max_pool(&x, [2; 3], [2; 3])?, // [n, t/8, 7, 7, 832]
+                "4b" => x = self.max_pool(tape, &x, [3; 3], [2; 3])?, // [n, t/4, 14, 14, 480]
+                "5b" => x = self.max_pool(tape, &x, [2; 3], [2; 3])?, // [n, t/8, 7, 7, 832]
                 _ => {}
             }
-            x = self.block(block, &x)?;
+            x = self.block(tape, block, &x)?;
         }
-        let pooled = pool_3d(&x, Pool::Mean, Window::valid([2, 7, 7]))?; // [n, t/8 − 1, 1, 1, 1024]
-        let over_time = |x: &Tensor| -> Result<Tensor> { super::super::layers::mean_of_places(x) };
-        Ok([over_time(&convolution_3d(&pooled, &self.logits)?)?, over_time(&pooled)?])
+        let pooled = pool3d(tape, &x, Pool::Mean, Window::valid([2, 7, 7]))?; // [n, t/8 − 1, 1, 1, 1024]
+        let over_time = |x: &Var| -> Result<Tensor> { Ok(mean_of_places(tape, x)?.to_host()?) };
+        Ok([over_time(&conv3d(tape, &pooled, &self.logits)?)?, over_time(&pooled)?])
     }
 
-    fn max_pool(&self, x: &Tensor, size: [usize; 3], stride: [usize; 3]) -> Result<Tensor> {
-        Ok(pool_3d(x, Pool::Max, Window { size, stride, padding: (self.pools)(size) })?)
+    fn max_pool(&self, tape: &Tape<'_>, x: &Var, size: [usize; 3], stride: [usize; 3]) -> Result<Var> {
+        Ok(pool3d(tape, x, Pool::Max, Window { size, stride, padding: (self.pools)(size) })?)
     }
 
-    fn block(&self, block: &Block, x: &Tensor) -> Result<Tensor> {
-        let (b1, b2) = (convolution_3d(x, &block.b1[0])?, convolution_3d(x, &block.b2[0])?);
-        let b3 = self.max_pool(x, [3; 3], [1; 3])?;
-        Ok(side_by_side(&[
+    fn block(&self, tape: &Tape<'_>, block: &Block, x: &Var) -> Result<Var> {
+        let (b1, b2) = (conv3d(tape, x, &block.b1[0])?, conv3d(tape, x, &block.b2[0])?);
+        let b3 = self.max_pool(tape, x, [3; 3], [1; 3])?;
+        let branches = [
             Branch::Convolution(x, &block.b0),
             Branch::Convolution(&b1, &block.b1[1]),
             Branch::Convolution(&b2, &block.b2[1]),
             Branch::Convolution(&b3, &block.b3),
-        ])?)
+        ];
+        Ok(side_by_side(tape, &branches)?)
     }
 }

@@ -1,7 +1,7 @@
 //! The network, from images to logits.
 
 use candle_core::{DType, Device, Tensor};
-use latte_ops::{Branch, Convolution3d, Padding, Pool, Window, convolution_3d, pool_3d, side_by_side};
+use latte_ops::{Branch, Conv3d, Padding, Pool, Tape, Var, Window, add, conv3d, pool3d, reshape, side_by_side};
 use latte_weights::{TensorSource, expect_tensor};
 
 use super::super::Tap;
@@ -19,12 +19,12 @@ pub(super) struct Pools {
 
 #[derive(Debug)]
 pub(super) struct Network {
-    stem: Vec<Convolution3d>,
+    stem: Vec<Conv3d>,
     /// For each block its convolutions in the order of the table of names.
-    blocks: Vec<Vec<Convolution3d>>,
+    blocks: Vec<Vec<Conv3d>>,
     /// Without its bias.
-    output: Convolution3d,
-    output_bias: Tensor,
+    output: Conv3d,
+    output_bias: Var,
     pools: Pools,
 }
 
@@ -44,9 +44,9 @@ impl Outputs<'_> {
         self.found.iter().all(Option::is_some)
     }
 
-    fn offer(&mut self, name: &str, value: impl FnOnce() -> Result<Tensor>) -> Result<()> {
+    fn offer(&mut self, name: &str, value: impl FnOnce() -> Result<Var>) -> Result<()> {
         if self.is_wanted(name) {
-            let value = value()?;
+            let value = value()?.to_host()?;
             for (tap, found) in self.taps.iter().zip(&mut self.found) {
                 if tap.name == name {
                     *found = Some(value.clone());
@@ -65,7 +65,7 @@ impl Network {
     pub(super) fn with_pools(source: &dyn TensorSource, eps: f64, pools: Pools) -> Result<Self> {
         let units = names::units(Naming::Plain);
         let mut stem = Vec::new();
-        let mut blocks: Vec<Vec<Convolution3d>> = BLOCKS.iter().map(|_| Vec::new()).collect();
+        let mut blocks: Vec<Vec<Conv3d>> = BLOCKS.iter().map(|_| Vec::new()).collect();
         for unit in &units {
             let block = BLOCKS.iter().position(|(name, ..)| unit.convolution.starts_with(&format!("Mixed_{name}.")));
             let part = unit.convolution.rsplit_once('.').map_or("", |(name, _)| name).rsplit('.').next().unwrap_or_default();
@@ -85,7 +85,7 @@ impl Network {
         let name = names::output(Naming::Plain);
         let weight = expect_tensor(source, &format!("{name}.weight"), &[1008, 2048])?;
         let output = dense(&weight, &Tensor::zeros(1008, DType::F32, &Device::Cpu)?, false)?;
-        let output_bias = expect_tensor(source, &format!("{name}.bias"), &[1008])?;
+        let output_bias = Tape::inference().constant(expect_tensor(source, &format!("{name}.bias"), &[1008])?);
         Ok(Self { stem, blocks, output, output_bias, pools })
     }
 
@@ -99,32 +99,34 @@ impl Network {
 
     fn run(&self, x: &Tensor, outputs: &mut Outputs<'_>) -> Result<()> {
         let [c1a, c2a, c2b, c3b, c4a] = self.stem.as_slice() else { unreachable!("the table has five units before the blocks") };
-        let x = convolution_3d(&convolution_3d(&convolution_3d(x, c1a)?, c2a)?, c2b)?; // [n, 1, 147, 147, 64]
-        let x = pool_3d(&x, Pool::Max, HALVING)?; // [n, 1, 73, 73, 64]
-        outputs.offer("64", || mean_of_places(&x))?;
+        let tape = &Tape::inference();
+        let x = chain(tape, &tape.constant(x), [c1a, c2a, c2b])?; // [n, 1, 147, 147, 64]
+        let x = pool3d(tape, &x, Pool::Max, HALVING)?; // [n, 1, 73, 73, 64]
+        outputs.offer("64", || mean_of_places(tape, &x))?;
         if outputs.all_found() {
             return Ok(());
         }
-        let x = convolution_3d(&convolution_3d(&x, c3b)?, c4a)?; // [n, 1, 71, 71, 192]
-        let mut x = pool_3d(&x, Pool::Max, HALVING)?; // [n, 1, 35, 35, 192]
-        outputs.offer("192", || mean_of_places(&x))?;
+        let x = chain(tape, &x, [c3b, c4a])?; // [n, 1, 71, 71, 192]
+        let mut x = pool3d(tape, &x, Pool::Max, HALVING)?; // [n, 1, 35, 35, 192]
+        outputs.offer("192", || mean_of_places(tape, &x))?;
         for ((name, _, kind), block) in BLOCKS.into_iter().zip(&self.blocks) {
             if outputs.all_found() {
                 return Ok(());
             }
             let pool = if name == "7c" { self.pools.last } else { self.pools.most };
-            x = run_block(kind, block, pool, &x)?;
+            x = run_block(tape, kind, block, pool, &x)?;
             if name == "6e" {
-                outputs.offer("768", || mean_of_places(&x))?;
+                outputs.offer("768", || mean_of_places(tape, &x))?;
             }
         }
-        let pooled = mean_of_places(&x)?; // [n, 2048]
+        let pooled = mean_of_places(tape, &x)?; // [n, 2048]
         outputs.offer("2048", || Ok(pooled.clone()))?;
         if outputs.is_wanted("logits") || outputs.is_wanted("logits_unbiased") {
-            let n = pooled.dim(0)?;
-            let logits = convolution_3d(&pooled.reshape((n, 1, 1, 1, 2048))?, &self.output)?.reshape((n, 1008))?;
+            let n = pooled.dims()[0];
+            let places = reshape(tape, &pooled, &[n, 1, 1, 1, 2048])?;
+            let logits = reshape(tape, &conv3d(tape, &places, &self.output)?, &[n, 1008])?;
             outputs.offer("logits_unbiased", || Ok(logits.clone()))?;
-            outputs.offer("logits", || Ok(logits.broadcast_add(&self.output_bias)?))?;
+            outputs.offer("logits", || Ok(add(tape, &logits, &self.output_bias)?))?;
         }
         Ok(())
     }
@@ -135,39 +137,41 @@ const HALVING: Window = Window { size: [1, 3, 3], stride: [1, 2, 2], padding: Pa
 /// 3 × 3 at every place.
 const AROUND: Window = Window { size: [1, 3, 3], stride: [1; 3], padding: Padding::Same };
 
-fn run_block(kind: Block, parts: &[Convolution3d], pool: Pool, x: &Tensor) -> Result<Tensor> {
-    let chain = |parts: &[Convolution3d]| -> Result<Tensor> {
-        let mut x = x.clone();
-        for part in parts {
-            x = convolution_3d(&x, part)?;
-        }
-        Ok(x)
-    };
-    let branches = |branches: &[Branch<'_>]| -> Result<Tensor> { Ok(side_by_side(branches)?) };
+/// One convolution after the other.
+fn chain<'c>(tape: &Tape<'_>, x: &Var, parts: impl IntoIterator<Item = &'c Conv3d>) -> Result<Var> {
+    let mut x = x.clone();
+    for part in parts {
+        x = conv3d(tape, &x, part)?;
+    }
+    Ok(x)
+}
+
+fn run_block(tape: &Tape<'_>, kind: Block, parts: &[Conv3d], pool: Pool, x: &Var) -> Result<Var> {
+    let branches = |branches: &[Branch<'_>]| -> Result<Var> { Ok(side_by_side(tape, branches)?) };
     let last = |x, part| Branch::Convolution(x, part);
     match (kind, parts) {
         (Block::A(_), [one, five_1, five_2, three_1, three_2, three_3, pooled]) => {
-            let (five, pool) = (convolution_3d(x, five_1)?, pool_3d(x, pool, AROUND)?);
-            let three = convolution_3d(&convolution_3d(x, three_1)?, three_2)?;
+            let (five, pool) = (conv3d(tape, x, five_1)?, pool3d(tape, x, pool, AROUND)?);
+            let three = chain(tape, x, [three_1, three_2])?;
             branches(&[last(x, one), last(&five, five_2), last(&three, three_3), last(&pool, pooled)])
         }
         (Block::B, [three, double_1, double_2, double_3]) => {
-            let double = convolution_3d(&convolution_3d(x, double_1)?, double_2)?;
+            let double = chain(tape, x, [double_1, double_2])?;
             branches(&[last(x, three), last(&double, double_3), Branch::Pool(x, Pool::Max, HALVING)])
         }
         (Block::C(_), [one, seven @ .., pooled]) => {
             let (single, double) = seven.split_at(3);
-            let pool = pool_3d(x, pool, AROUND)?;
-            let (first, second) = (chain(&single[..2])?, chain(&double[..4])?);
+            let pool = pool3d(tape, x, pool, AROUND)?;
+            let (first, second) = (chain(tape, x, &single[..2])?, chain(tape, x, &double[..4])?);
             branches(&[last(x, one), last(&first, &single[2]), last(&second, &double[4]), last(&pool, pooled)])
         }
         (Block::D, [three_1, three_2, seven @ ..]) => {
-            let (three, sevens) = (convolution_3d(x, three_1)?, chain(&seven[..3])?);
+            let (three, sevens) = (conv3d(tape, x, three_1)?, chain(tape, x, &seven[..3])?);
             branches(&[last(&three, three_2), last(&sevens, &seven[3]), Branch::Pool(x, Pool::Max, HALVING)])
         }
         (Block::E, [one, three, three_a, three_b, double_1, double_2, double_a, double_b, pooled]) => {
-            let (three, pool) = (convolution_3d(x, three)?, pool_3d(x, pool, AROUND)?);
-            let double = convolution_3d(&convolution_3d(x, double_1)?, double_2)?;
+            let (three, pool) = (conv3d(tape, x, three)?, pool3d(tape, x, pool, AROUND)?);
+            let double = chain(tape, x, [double_1, double_2])?;
             let forks = [last(&three, three_a), last(&three, three_b), last(&double, double_a), last(&double, double_b)];
             branches(&[&[last(x, one)], forks.as_slice(), &[last(&pool, pooled)]].concat())
         }

@@ -119,17 +119,18 @@ impl TensorSource for Converted {
         }
     }
 
-    fn tensor(&self, name: &str) -> Result<Tensor> {
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        let of_source = |name: &str| self.source.tensor(name, dtype, device);
         match self.tensors.get(name) {
-            Some(Origin::Same(name)) => self.source.tensor(name),
-            Some(Origin::Permuted(name, order)) => Ok(self.source.tensor(name)?.permute(order.as_slice())?.contiguous()?),
+            Some(Origin::Same(name)) => of_source(name),
+            Some(Origin::Permuted(name, order)) => Ok(of_source(name)?.permute(order.as_slice())?.contiguous()?),
             Some(Origin::Part { name, part, of }) => {
-                let whole = self.source.tensor(name)?;
+                let whole = of_source(name)?;
                 let rows = whole.dim(0)? / of;
                 Ok(whole.narrow(0, part * rows, rows)?.contiguous()?)
             }
-            Some(Origin::Ones(len)) => Ok(Tensor::ones(*len, DType::F32, &Device::Cpu)?),
-            Some(Origin::Given(tensor)) => Ok(tensor.clone()),
+            Some(Origin::Ones(len)) => Ok(Tensor::ones(*len, dtype, device)?),
+            Some(Origin::Given(tensor)) => Ok(tensor.to_dtype(dtype)?.to_device(device)?),
             None => Err(refuse(name.as_ref(), "is no tensor of this detector")),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use latte_weights::{Result, TensorSource, refuse};
 
 /// What the names of variances of batch normalisations end with.
@@ -29,8 +29,8 @@ impl TensorSource for Finite<'_> {
         self.source.shape(name)
     }
 
-    fn tensor(&self, name: &str) -> Result<Tensor> {
-        let tensor = self.source.tensor(name)?;
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        let tensor = self.source.f32_tensor(name)?;
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         let wrong = |expected: &str, at: usize| {
             let what = format!("value {at} of the tensor `{name}` is {}, expected {expected}; get the file again", values[at]);
@@ -44,7 +44,7 @@ impl TensorSource for Finite<'_> {
         {
             return wrong("a variance, which is not below zero", at);
         }
-        Ok(tensor)
+        Ok(tensor.to_dtype(dtype)?.to_device(device)?)
     }
 }
 

@@ -115,7 +115,7 @@ fn read_mean(path: &Path) -> Result<Tensor> {
     let cut = c3d::MEAN_CUT;
     match files.shape(c3d::MEAN).as_deref() {
         Some(&[c, f, h, w]) if (c, f) == (channels, frames) && h >= cut + height && w >= cut + width => {
-            let mean = files.tensor(c3d::MEAN)?;
+            let mean = files.f32_tensor(c3d::MEAN)?;
             Ok(mean.narrow(2, cut, height)?.narrow(3, cut, width)?.contiguous()?)
         }
         found => {
@@ -162,7 +162,7 @@ impl Import {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let tensors = Finite::new(&self.path, &self.tensors);
         let read = |name: &str| {
-            let tensor = tensors.tensor(name)?;
+            let tensor = tensors.f32_tensor(name)?;
             let bytes: Vec<u8> = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect();
             Ok(RawTensor { dtype: StoredDtype::F32, shape: tensor.dims().to_vec(), bytes: Cow::Owned(bytes) })
         };
@@ -195,7 +195,7 @@ pub fn identify(path: &Path, setup: Setup) -> Result<(Kind, Identity)> {
     let (files, kind, mut identity) = open_file(path)?;
     let tensors = Finite::new(path, &files);
     for (name, _) in kind.specification() {
-        tensors.tensor(&name)?;
+        tensors.f32_tensor(&name)?;
     }
     identity.batch_norm_eps = kind.eps(&identity, setup);
     Ok((kind, identity))

@@ -102,12 +102,13 @@ impl TensorSource for TensorFlowData {
         self.variables.get(name).map(|(_, shape)| shape.clone())
     }
 
-    fn tensor(&self, name: &str) -> Result<Tensor> {
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let Some((start, shape)) = self.variables.get(name) else {
             return Err(refuse(&self.path, format!("there is no tensor `{name}` in it")));
         };
         let len = shape.iter().product::<usize>() * size_of::<f32>();
-        Ok(Tensor::from_raw_buffer(&self.bytes[*start..start + len], DType::F32, shape, &Device::Cpu)?)
+        let tensor = Tensor::from_raw_buffer(&self.bytes[*start..start + len], DType::F32, shape, &Device::Cpu)?;
+        Ok(tensor.to_dtype(dtype)?.to_device(device)?)
     }
 }
 

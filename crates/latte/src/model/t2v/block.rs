@@ -1,8 +1,8 @@
 //! One block of the text-to-video transformer: spatial with text, or temporal.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use latte_ops::{
-    Attention, AttentionAxis, Tape, Var, add, attention, cross_attention, linear_for_products, linear_gated, linear_gelu,
+    Attention, AttentionAxis, Tape, Var, add, attention, cross_attention, linear_gated, linear_gelu, linear_low_precision,
     modulated_layer_norm, narrow, reshape,
 };
 
@@ -19,7 +19,7 @@ pub(super) struct Block<'p> {
     pub(super) name: String,
     pub(super) axis: AttentionAxis,
     /// What is added to keys' scores in cross-attention, `[b, l]`.
-    pub(super) text_bias: Option<Tensor>,
+    pub(super) text_bias: Option<Var>,
 }
 
 /// Shift, scale and gate of one layer, each `[b, d]`.
@@ -66,8 +66,8 @@ impl Block<'_> {
         let q = self.projection(tape, "attn2.to_q", x)?; // [b, f, n, d]
         // Every frame sees the same text, so that all tokens of a clip are queries to one set of keys.
         let y = cross_attention(tape, &q, text, self.config.num_attention_heads, self.text_bias.as_ref())?;
-        let open = Tensor::ones((x.dims()[0], self.config.hidden_size()), DType::F32, x.tensor().device())?;
-        self.residual(tape, x, &tape.constant(open), "attn2.to_out.0", &y)
+        let open = Tensor::ones((x.dims()[0], self.config.hidden_size()), DType::F32, &Device::Cpu)?;
+        self.residual(tape, x, &tape.from_host(&open, x.value())?, "attn2.to_out.0", &y)
     }
 
     fn mlp(&self, tape: &Tape<'_>, x: &Var, modulation: &Modulation) -> Result<Var> {
@@ -89,9 +89,9 @@ impl Block<'_> {
     fn projection(&self, tape: &Tape<'_>, layer: &str, x: &Var) -> Result<Var> {
         let name = format!("{}.{layer}", self.name);
         if self.config.attention_bias {
-            return self.weights.linear_for_products(tape, &name, x);
+            return self.weights.linear_low_precision(tape, &name, x);
         }
-        Ok(linear_for_products(tape, x, &self.weights.get(tape, &format!("{name}.weight"))?, None)?)
+        Ok(linear_low_precision(tape, x, &self.weights.get(tape, &format!("{name}.weight"))?, None)?)
     }
 
     /// Keys and values of a text `[b, l, d]` for cross-attention, `[b, l, 2·d]`.

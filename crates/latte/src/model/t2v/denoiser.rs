@@ -1,7 +1,7 @@
 //! The text-to-video transformer as diffusion sees it, with its texts and its guidance.
 
 use candle_core::{DType, Tensor};
-use latte_ops::{PackedWeights, Parameters, Precision, Tape};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{LatteT2v, T2vInput, TextContext, text_bias};
 use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
@@ -22,7 +22,7 @@ struct Bound<'m> {
     alone: Option<TextContext>,
     temporal: bool,
     precision: Precision,
-    packed_weights: PackedWeights,
+    packed_weights: PackedWeightCache,
 }
 
 /// The texts that clips are to follow, `[b, l, caption_channels]`, and whose tokens count, `[b, l]`.
@@ -57,8 +57,8 @@ impl<'m> T2vDenoiser<'m> {
         guidance: Option<(PromptEmbeddings<'_>, Guidance)>,
         precision: Precision,
     ) -> Result<Self> {
-        let packed_weights = PackedWeights::new();
-        let tape = Tape::inference().with_precision(precision).with_packed_weights(&packed_weights);
+        let packed_weights = PackedWeightCache::new();
+        let tape = Tape::inference().with_precision(precision).with_packed_weight_cache(&packed_weights);
         let (text, mask, guidance) = match guidance.filter(|(_, guidance)| guidance.scale != 1.0) {
             None => (texts.text.clone(), texts.mask.cloned(), Guidance::new(1.0, GuidedChannels::All)),
             Some((negative, guidance)) => {
@@ -69,9 +69,7 @@ impl<'m> T2vDenoiser<'m> {
                 (Tensor::cat(&[negative.text, texts.text], 0)?, mask, guidance) // [2b, l, caption_channels]
             }
         };
-        let device = parameters.device();
-        let text = text.to_device(&device)?;
-        let bias = mask.as_ref().map(text_bias).transpose()?.map(|bias| bias.to_device(&device)).transpose()?;
+        let bias = mask.as_ref().map(text_bias).transpose()?;
         let context = model.context(&tape, parameters, &text, bias.as_ref())?;
         let alone = guidance.interval.map(|_| context.second_half(&tape)).transpose()?;
         let inner = Bound { model, parameters, context, alone, temporal: true, precision, packed_weights };
@@ -93,10 +91,9 @@ impl Denoiser for T2vDenoiser<'_> {
 
 impl Bound<'_> {
     fn run(&self, x: &Tensor, timesteps: &[f64], text: &TextContext) -> Result<Tensor> {
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weights(&self.packed_weights);
-        let here = x.to_device(&self.parameters.device())?; // the network's; samplers may be elsewhere
-        let input = T2vInput { x: &here, timesteps, text, temporal: self.temporal };
-        Ok(self.model.forward(&tape, self.parameters, &input)?.tensor().to_device(x.device())?)
+        let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed_weights);
+        let input = T2vInput { x, timesteps, text, temporal: self.temporal };
+        Ok(self.model.forward(&tape, self.parameters, &input)?.to_host()?.to_device(x.device())?)
     }
 }
 

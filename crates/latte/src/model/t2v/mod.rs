@@ -64,7 +64,7 @@ pub struct TextContext {
     /// Keys and values of each spatial block, `[b, l, 2·d]`.
     keys_and_values: Vec<Var>,
     /// What is added to the scores of each text token, `[b, l]`.
-    bias: Option<Tensor>,
+    bias: Option<Var>,
 }
 
 impl TextContext {
@@ -75,9 +75,8 @@ impl TextContext {
 
     /// The texts of the second half of the clips alone.
     fn second_half(&self, tape: &Tape<'_>) -> Result<Self> {
-        let half = |x: &Tensor| x.narrow(0, x.dims()[0] / 2, x.dims()[0] / 2)?.contiguous();
-        let keys_and_values =
-            self.keys_and_values.iter().map(|kv| Ok(tape.constant(half(kv.tensor())?))).collect::<Result<_>>()?;
+        let half = |x: &Var| latte_ops::narrow(tape, x, 0, x.dims()[0] / 2, x.dims()[0] / 2);
+        let keys_and_values = self.keys_and_values.iter().map(|kv| Ok(half(kv)?)).collect::<Result<_>>()?;
         Ok(Self { keys_and_values, bias: self.bias.as_ref().map(half).transpose()? })
     }
 }
@@ -157,12 +156,13 @@ impl LatteT2v {
         let weights = Weights(parameters);
         let weight = weights.get(tape, "caption_projection.linear_1.weight")?;
         let first_bias = weights.get(tape, "caption_projection.linear_1.bias")?;
-        let hidden = linear_gelu(tape, &tape.constant(text.clone()), &weight, Some(&first_bias))?;
+        let hidden = linear_gelu(tape, &weights.from_host(tape, text)?, &weight, Some(&first_bias))?;
         let text = weights.linear(tape, "caption_projection.linear_2", &hidden)?; // [b, l, d]
         let keys_and_values = (0..self.config.num_layers)
             .map(|index| self.block(weights, SPATIAL, index, None).keys_and_values(tape, &text))
             .collect::<Result<_>>()?;
-        Ok(TextContext { keys_and_values, bias: bias.cloned() })
+        let bias = bias.map(|bias| weights.from_host(tape, bias)).transpose()?;
+        Ok(TextContext { keys_and_values, bias })
     }
 
     /// Predicts.
@@ -176,8 +176,8 @@ impl LatteT2v {
     /// If the input does not fit the network, or `parameters` are not its own.
     pub fn forward<'a>(&'a self, tape: &Tape<'a>, parameters: &'a Parameters, input: &T2vInput<'_>) -> Result<Var> {
         let [b, f, rows, columns] = self.sizes(input)?;
-        let (weights, device) = (Weights(parameters), input.x.device());
-        let sinusoid = tape.constant(position::timestep_sinusoid(input.timesteps, device)?); // [b, 256]
+        let weights = Weights(parameters);
+        let sinusoid = weights.from_host(tape, &position::timestep_sinusoid(input.timesteps, &Device::Cpu)?)?; // [b, 256]
         let hidden = silu(tape, &weights.linear(tape, "adaln_single.emb.timestep_embedder.linear_1", &sinusoid)?)?;
         let time = weights.linear(tape, "adaln_single.emb.timestep_embedder.linear_2", &hidden)?; // [b, d]
         let modulation = weights.linear(tape, "adaln_single.linear", &silu(tape, &time)?)?; // [b, 6·d]
@@ -190,8 +190,8 @@ impl LatteT2v {
                 continue;
             }
             if index == 0 && f > 1 {
-                let positions = position::temporal(f, self.config.hidden_size(), device)?.unsqueeze(1)?; // [f, 1, d]
-                x = add(tape, &x, &tape.constant(positions))?;
+                let positions = position::temporal(f, self.config.hidden_size(), &Device::Cpu)?.unsqueeze(1)?; // [f, 1, d]
+                x = add(tape, &x, &weights.from_host(tape, &positions)?)?;
             }
             let block = self.block(weights, TEMPORAL, index, None);
             x = tape.segment(&[&x, &modulation], move |tape, v| block.run(tape, &v[0], &v[1], None))?;
@@ -199,7 +199,7 @@ impl LatteT2v {
         self.output(tape, weights, &x, &time, [b, f, rows, columns])
     }
 
-    fn block<'p>(&'p self, weights: Weights<'p>, list: &str, index: usize, text_bias: Option<Tensor>) -> Block<'p> {
+    fn block<'p>(&'p self, weights: Weights<'p>, list: &str, index: usize, text_bias: Option<Var>) -> Block<'p> {
         let axis = if list == SPATIAL { AttentionAxis::Spatial } else { AttentionAxis::Temporal };
         Block { config: &self.config, weights, name: format!("{list}.{index}"), axis, text_bias }
     }
@@ -232,16 +232,16 @@ impl LatteT2v {
             .permute(vec![0, 2, 4, 1, 3, 5])? // [b·f, rows, columns, c, p, p]
             .contiguous()?
             .reshape((b, f, rows * columns, c * p * p))?;
-        let tokens = weights.linear(tape, "pos_embed.proj", &tape.constant(patches))?;
-        Ok(add(tape, &tokens, &tape.constant(self.positions(rows, columns, input.x.device())?))?)
+        let tokens = weights.linear(tape, "pos_embed.proj", &weights.from_host(tape, &patches)?)?;
+        Ok(add(tape, &tokens, &weights.from_host(tape, &self.positions(rows, columns)?)?)?)
     }
 
     /// Positions of a grid of any size, stretched over that of `sample_size`: `[n, d]`.
-    fn positions(&self, rows: usize, columns: usize, device: &Device) -> Result<Tensor> {
+    fn positions(&self, rows: usize, columns: usize) -> Result<Tensor> {
         let base = self.config.sample_size / self.config.patch_size;
         // Latents of 64 × 64 have the positions' own scale; larger samples are squeezed into it.
         let interpolation = (self.config.sample_size / 64).max(1);
-        position::stretched(rows, columns, self.config.hidden_size(), base, interpolation, device)
+        position::stretched(rows, columns, self.config.hidden_size(), base, interpolation, &Device::Cpu)
     }
 
     /// Norm, projection and patches back to their places: `[b, f, n, d]` to `[b, f, out, h, w]`.

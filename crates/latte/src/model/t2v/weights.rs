@@ -153,7 +153,13 @@ impl TensorSource for Fresh<'_> {
         self.specs.iter().find(|spec| spec.name == name).map(|spec| spec.shape.clone())
     }
 
-    fn tensor(&self, name: &str) -> weights::Result<Tensor> {
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> weights::Result<Tensor> {
+        Ok(self.fresh(name)?.to_dtype(dtype)?.to_device(device)?)
+    }
+}
+
+impl Fresh<'_> {
+    fn fresh(&self, name: &str) -> weights::Result<Tensor> {
         let shape = self.shape(name).unwrap_or_default();
         let mut rng = self.rng.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if name.ends_with("bias") {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::DType;
 use latte_weights::{Result, refuse};
 
 use super::super::super::clip::tensors;
@@ -113,16 +114,16 @@ impl TensorSource for Made {
         self.0.get(name).cloned()
     }
 
-    fn tensor(&self, name: &str) -> Result<Tensor> {
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let shape = self.0.get(name).ok_or_else(|| refuse(name.as_ref(), "is not there"))?;
         let ours = Self::ours(name);
         if name.ends_with("proj") || name.ends_with("text_projection") {
-            return Ok(made(&ours[0], &[shape[1], shape[0]]).t()?.contiguous()?);
+            return Ok(made(&ours[0], &[shape[1], shape[0]]).t()?.contiguous()?.to_dtype(dtype)?.to_device(device)?);
         }
         let mut part = shape.clone();
         part[0] /= ours.len();
         let parts: Vec<Tensor> = ours.iter().map(|name| made(name, &part)).collect();
-        Ok(Tensor::cat(&parts, 0)?)
+        Ok(Tensor::cat(&parts, 0)?.to_dtype(dtype)?.to_device(device)?)
     }
 }
 
@@ -142,7 +143,7 @@ fn clip_is_the_same_under_the_names_of_openai() {
             !name.contains("layers.") || ["layers.0.", "layers.11."].iter().any(|layer| name.contains(layer))
         });
         for (name, shape) in some {
-            let [ours, expected] = [found.tensor(name).unwrap(), made(name, shape)].map(|t| named(String::new(), &t));
+            let [ours, expected] = [found.f32_tensor(name).unwrap(), made(name, shape)].map(|t| named(String::new(), &t));
             assert!(ours == expected, "{prefix}: {name}");
         }
     }

@@ -28,17 +28,17 @@ fn named(name: String, tensor: &Tensor) -> Named {
 
 /// `weights` under the names of `theirs` for `ours`, with those parts of normalisations that have a name.
 fn renamed(weights: &Parameters, ours: &[Unit], theirs: &[Unit], parts: [Option<&str>; 4], last: [&str; 2]) -> Vec<Named> {
-    let get = |name: &str| weights.get(name).unwrap();
+    let get = |name: &str| weights.get(name).unwrap().to_host().unwrap();
     let mut tensors = Vec::new();
     for (ours, theirs) in ours.iter().zip(theirs) {
-        tensors.push(named(format!("{}.weight", theirs.convolution), get(&format!("{}.weight", ours.convolution))));
+        tensors.push(named(format!("{}.weight", theirs.convolution), &get(&format!("{}.weight", ours.convolution))));
         for (part, name) in NORM_PARTS.iter().zip(parts) {
             let tensor = get(&format!("{}.{part}", ours.norm));
-            tensors.extend(name.map(|name| named(format!("{}.{name}", theirs.norm), tensor)));
+            tensors.extend(name.map(|name| named(format!("{}.{name}", theirs.norm), &tensor)));
         }
     }
     for part in ["weight", "bias"] {
-        tensors.push(named(format!("{}.{part}", last[1]), get(&format!("{}.{part}", last[0]))));
+        tensors.push(named(format!("{}.{part}", last[1]), &get(&format!("{}.{part}", last[0]))));
     }
     tensors
 }
@@ -76,7 +76,8 @@ fn holds(path: &Path, kind: Kind, weights: &Parameters) {
     let found = import(path, Some(kind)).unwrap();
     assert_eq!(found.tensors.names().len(), weights.len(), "{}", path.display());
     for (name, tensor) in weights.iter() {
-        let [ours, expected] = [&found.tensors.tensor(name).unwrap(), tensor].map(|t| named(String::new(), t));
+        let [ours, expected] =
+            [found.tensors.f32_tensor(name).unwrap(), tensor.to_host().unwrap()].map(|t| named(String::new(), &t));
         assert!(ours == expected, "{name} of {}", path.display());
     }
 }

@@ -1,0 +1,34 @@
+//! Whether kernels are passed over, so that reference formulations do all work: what other devices get, tried out on the CPU.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static EVERYWHERE: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Passes over the CPU kernels from now on, in all threads: every operation takes the way that it takes on another device. For
+/// checks; it is slow.
+pub fn use_reference() {
+    EVERYWHERE.store(true, Ordering::Relaxed);
+}
+
+/// Whether kernels are passed over in this thread.
+pub(crate) fn is_forced() -> bool {
+    EVERYWHERE.load(Ordering::Relaxed) || HERE.get()
+}
+
+/// Runs `f` with the kernels passed over in this thread. The choice between kernel and reference formulation is always made in the
+/// thread that calls the operation.
+pub(crate) fn by_reference<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            HERE.set(self.0);
+        }
+    }
+    let _restore = Restore(HERE.replace(true));
+    f()
+}
