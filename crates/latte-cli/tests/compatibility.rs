@@ -57,7 +57,7 @@ fn same_next_steps(place: &Place, args: &[&str], run: &str, keys: &[&str]) {
     let wanted = latte::weights::load(&place.path("expected").join(format!("{run}-ema.safetensors"))).unwrap().0;
     assert_eq!(weights.names(), wanted.names());
     for name in wanted.names() {
-        let (a, b) = (weights.get(&name).unwrap(), wanted.get(&name).unwrap());
+        let (a, b) = (weights.f32_tensor(&name).unwrap(), wanted.f32_tensor(&name).unwrap());
         let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
         assert!(difference <= 1e-5, "{run}: {name} differs by {difference}");
     }
@@ -92,7 +92,7 @@ fn a_new_cache_equals_the_old_one() {
     let (new, old) = (moments("again"), moments("latents"));
     assert_eq!(new.names(), old.names());
     for name in old.names() {
-        let (a, b) = (new.tensor(&name).unwrap(), old.tensor(&name).unwrap());
+        let (a, b) = (new.f32_tensor(&name).unwrap(), old.f32_tensor(&name).unwrap());
         let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
         assert!(difference <= 1e-5, "{name} differs by {difference}");
     }

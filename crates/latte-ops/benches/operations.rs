@@ -10,7 +10,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use latte_ops::{
     AdamW, AdamWState, Attention, AttentionAxis, CachingAllocator, InstructionSet, PackedWeightCache, Precision, Result, Tape,
-    Var, adamw_ema, attention, finite_difference::pseudo_random, gated_residual, limits, linear, linear_gelu,
+    Value, Var, adamw_ema, attention, finite_difference::pseudo_random, gated_residual, limits, linear, linear_gelu,
     modulated_layer_norm,
 };
 
@@ -70,7 +70,7 @@ fn both(
         let tape = Tape::recording().with_precision(precision).with_packed_weight_cache(&packed);
         let vars: Vec<Var> = inputs.iter().enumerate().map(|(i, t)| tape.parameter(&i.to_string(), t)).collect();
         let y = f(&tape, &vars)?;
-        let gradient = y.tensor().clone();
+        let gradient = y.value().clone();
         tape.backward(&y, gradient).map(drop)
     })
 }
@@ -127,8 +127,8 @@ fn main() -> Result<()> {
         }
         let name = format!("{model} AdamW + EMA");
         if is_wanted(&name) {
-            let tensor = |seed| pseudo_random(&[12 * d, d], seed);
-            let zeros = || Tensor::zeros((12 * d, d), DType::F32, &Device::Cpu)?.copy();
+            let tensor = |seed| Ok::<_, latte_ops::Error>(Value::from(pseudo_random(&[12 * d, d], seed)?));
+            let zeros = || Ok::<_, latte_ops::Error>(Value::from(Tensor::zeros((12 * d, d), DType::F32, &Device::Cpu)?.copy()?));
             let (weight, ema, gradient, first, second) = (tensor(1)?, tensor(2)?, tensor(3)?, zeros()?, zeros()?);
             let constants = AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, ema_decay: 0.9999 };
             report(&name, &Work::Bytes((9 * 12 * d * d * 4) as f64), || {

@@ -91,7 +91,7 @@ fn train_judged(config: TrainConfig, judge: Moody) -> Diary {
 }
 
 fn bits(set: &Parameters) -> Vec<u32> {
-    let flat = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let flat = |t: &latte_ops::Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     set.iter().flat_map(|(_, t)| flat(t)).map(f32::to_bits).collect()
 }
 

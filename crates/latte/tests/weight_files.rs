@@ -274,7 +274,7 @@ fn every_wrapper_in_any_order_is_taken_off_every_kind_of_weights() -> Result<()>
                     );
                     assert_eq!((weights.note(), weights.num_left_out()), (None, 0), "{prefix}");
                     for (place, name) in names.iter().enumerate() {
-                        assert_eq!(weights.tensor(name)?.to_vec1::<f32>()?, [place as f32], "{prefix}{name}");
+                        assert_eq!(weights.f32_tensor(name)?.to_vec1::<f32>()?, [place as f32], "{prefix}{name}");
                     }
                 }
             }
@@ -324,7 +324,7 @@ fn an_average_under_any_key_is_taken_and_the_choice_is_told() -> Result<()> {
                 let opened = Pretrained::open(&path)?;
                 let what = format!("{kind}: {average} beside {plain}");
                 assert_eq!((opened.kind(), opened.is_average(), opened.names().len()), (kind, true, names.len()), "{what}");
-                let first = opened.tensor(names[0])?.to_vec1::<f32>()?;
+                let first = opened.f32_tensor(names[0])?.to_vec1::<f32>()?;
                 assert_eq!(first, [names.len() as f32], "{what}");
                 let note = opened.note().unwrap_or_default();
                 // The outermost dictionary has the optimiser's tensors, too.
@@ -335,7 +335,7 @@ fn an_average_under_any_key_is_taken_and_the_choice_is_told() -> Result<()> {
                 if !plain.is_empty() && plain != "module" {
                     let choice = PartChoice { key: Some(plain), is_wanted: None };
                     let other = Pretrained::choose(WeightFiles::open(&path)?, choice)?;
-                    assert_eq!(other.tensor(names[0])?.to_vec1::<f32>()?, [0.0], "{what}");
+                    assert_eq!(other.f32_tensor(names[0])?.to_vec1::<f32>()?, [0.0], "{what}");
                 }
             }
         }
@@ -368,7 +368,7 @@ fn a_part_may_be_asked_for_by_its_key() -> Result<()> {
     numbered(&path, &FileKind::Torch { part: None }, &stored)?;
     let first = |key: &str| -> Result<f32> {
         let weights = Pretrained::choose(WeightFiles::open(&path)?, PartChoice { key: Some(key), is_wanted: None })?;
-        Ok(weights.tensor(KNOWN[0].1[0])?.to_vec1::<f32>()?[0])
+        Ok(weights.f32_tensor(KNOWN[0].1[0])?.to_vec1::<f32>()?[0])
     };
     assert_eq!([first("ema")?, first("model")?, first("state_dict.model")?, first("mine.teacher")?], [0.0, 3.0, 3.0, 6.0]);
     let message = first("nothing").err().map(|e| e.to_string()).unwrap_or_default();

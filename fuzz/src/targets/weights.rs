@@ -18,7 +18,7 @@ pub(super) fn read(path: &Path) -> bool {
     for name in files.names() {
         let _ = files.raw(&name);
         if files.num_values(&name).is_some_and(|n| n < MOST_VALUES) {
-            let _ = files.tensor(&name);
+            let _ = files.f32_tensor(&name);
         }
     }
     let _ = (files.description(), detector::import(path, None));

@@ -12,7 +12,7 @@ fn the_average_is_taken_and_told() {
     assert!(told.contains("left are `model` (32 tensors of the same names)"), "{told}");
     let values = |name: &str| {
         let weights = Pretrained::open(&place.path(name)).unwrap();
-        weights.tensor("blocks.0.attn.qkv.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        weights.f32_tensor("blocks.0.attn.qkv.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
     assert!(values("out.safetensors").iter().any(|value| *value != 0.0));
     let told = place.ok(&["inspect", "ema_model.pt"]);

@@ -364,8 +364,9 @@ mod tests {
         // Fresh weights predict 0 whatever the class; a little noise everywhere makes the class count.
         let mut rng = TorchRng::new(3);
         let fresh = Latte::new(config.network.clone()).unwrap().init(&mut rng).unwrap();
-        let noisy =
-            fresh.iter().map(|(name, t)| (name.to_string(), (t + (rng.randn(t.shape()).unwrap() * 0.05).unwrap()).unwrap()));
+        let noisy = fresh.iter().map(|(name, t)| {
+            (name.to_string(), (t.to_host().unwrap() + (rng.randn(t.dims()).unwrap() * 0.05).unwrap()).unwrap())
+        });
         ClassModel::new(config, noisy.collect()).unwrap()
     }
 

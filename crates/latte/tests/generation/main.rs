@@ -29,7 +29,9 @@ fn class_model(prediction: PredictionType, variance: VarianceType, clip_denoised
     let mut rng = TorchRng::new(3);
     let fresh = Latte::new(network.clone()).unwrap().init(&mut rng).unwrap();
     // Fresh weights predict 0 whatever the class; a little noise everywhere makes input and class count.
-    let noisy = fresh.iter().map(|(name, t)| (name.to_string(), (t + (rng.randn(t.shape()).unwrap() * 0.05).unwrap()).unwrap()));
+    let noisy = fresh
+        .iter()
+        .map(|(name, t)| (name.to_string(), (t.to_host().unwrap() + (rng.randn(t.dims()).unwrap() * 0.05).unwrap()).unwrap()));
     let config =
         ClassModelConfig { network, diffusion, autoencoder: Arc::new(Pixels), clip_denoised, frame_size: [4, 4], num_frames: 2 };
     ClassModel::new(config, noisy.collect()).unwrap()

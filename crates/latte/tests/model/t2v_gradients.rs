@@ -78,12 +78,13 @@ fn check(config: T2vConfig, inputs: &Inputs) -> Result<usize> {
         checked += 1;
         assert_eq!(gradient.dims(), tensor.dims(), "{name}");
         let direction = pseudo_random(tensor.dims(), i as u64 + 100)?;
+        let gradient = &gradient.to_host()?;
         let predicted = dot(gradient, &direction)?;
         let moved = |step: f64| -> Result<f64> {
             let mut moved = weights.clone();
-            moved.insert(name, (tensor + (&direction * step)?)?);
+            moved.insert(name, (tensor.to_host()? + (&direction * step)?)?);
             let y = inputs.run(&model, &moved, &Tape::inference())?;
-            dot(y.tensor(), &output)
+            dot(&y.to_host()?, &output)
         };
         let measured = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
         // Against the gradient's length, since a random direction may be nearly level.
@@ -119,7 +120,7 @@ fn recomputed_blocks_give_the_same_gradients_bit_for_bit() -> Result<()> {
         let tape = Tape::recording().with_recompute(recompute);
         let y = inputs.run(&model, &weights, &tape)?;
         let gradients = tape.backward(&y, pseudo_random(y.dims(), 11)?)?.into_parameters()?;
-        gradients.iter().map(|(name, t)| Ok((name.to_string(), t.flatten_all()?.to_vec1()?))).collect()
+        gradients.iter().map(|(name, t)| Ok((name.to_string(), t.to_host()?.flatten_all()?.to_vec1()?))).collect()
     };
     assert_eq!(run(false)?, run(true)?);
     Ok(())

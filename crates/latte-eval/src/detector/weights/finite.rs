@@ -69,8 +69,8 @@ mod tests {
         .into_iter()
         .collect();
         let finite = Finite::new(Path::new("x.safetensors"), &weights);
-        assert!(finite.tensor("a.weight").is_ok() && finite.tensor("n.running_mean").is_ok());
-        let said = |name: &str| finite.tensor(name).unwrap_err().to_string();
+        assert!(finite.f32_tensor("a.weight").is_ok() && finite.f32_tensor("n.running_mean").is_ok());
+        let said = |name: &str| finite.f32_tensor(name).unwrap_err().to_string();
         for (name, expected) in [
             ("b.weight", "value 1 of the tensor `b.weight` is NaN"),
             ("c.bias", "value 0 of the tensor `c.bias` is -inf"),

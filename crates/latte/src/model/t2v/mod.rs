@@ -75,7 +75,7 @@ impl TextContext {
 
     /// The texts of the second half of the clips alone.
     fn second_half(&self, tape: &Tape<'_>) -> Result<Self> {
-        let half = |x: &Var| latte_ops::narrow(tape, x, 0, x.dims()[0] / 2, x.dims()[0] / 2);
+        let half = |x: &Var| narrow(tape, x, 0, x.dims()[0] / 2, x.dims()[0] / 2);
         let keys_and_values = self.keys_and_values.iter().map(|kv| Ok(half(kv)?)).collect::<Result<_>>()?;
         Ok(Self { keys_and_values, bias: self.bias.as_ref().map(half).transpose()? })
     }
