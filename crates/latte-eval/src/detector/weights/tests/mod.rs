@@ -132,7 +132,7 @@ fn i3d_is_the_same_from_every_file() {
 #[test]
 fn the_average_is_taken_behind_any_wrapper() {
     let (folder, weights) = (Folder::new(), weights(Kind::InceptionFid));
-    let as_ours: Vec<Named> = weights.iter().map(|(name, tensor)| named(name.into(), tensor)).collect();
+    let as_ours: Vec<Named> = weights.iter().map(|(name, tensor)| named(name.into(), &tensor.to_host().unwrap())).collect();
     let under = |prefix: &str, factor: f32| {
         let moved = move |values: Vec<f32>| values.into_iter().map(|v| v * factor).collect::<Vec<_>>();
         as_ours.iter().cloned().map(move |(name, s, v)| (format!("{prefix}{name}"), s, moved(v))).collect::<Vec<Named>>()
