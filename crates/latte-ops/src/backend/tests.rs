@@ -75,7 +75,7 @@ fn a_step_of_training_stays_on_the_device() -> Result<()> {
     }
     assert_ne!(bits(weights.get("w")?)?, before, "the step is taken in place");
     assert_ne!(bits(ema.get("w")?)?, before);
-    assert!(is_remote(&weights.to_device(&Device::Cpu)?.get("w")?.beside(&pseudo_random(&[2], 1)?)?) == false);
+    assert!(!is_remote(&weights.to_device(&Device::Cpu)?.get("w")?.beside(&pseudo_random(&[2], 1)?)?));
     Ok(())
 }
 

@@ -129,6 +129,10 @@ impl Value {
     }
 
     /// The values as a tensor that the library can work on: where they are if it knows the device, else on the CPU.
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unnecessary_wraps, reason = "tests have a device whose memory is elsewhere, and GPUs will be one")
+    )]
     pub(crate) fn fetch(&self) -> Result<Tensor> {
         match &self.repr {
             Repr::Host(tensor) => Ok(tensor.clone()),
@@ -138,6 +142,10 @@ impl Value {
     }
 
     /// What the library worked out of [`fetch`](Self::fetch)ed values, on the device of this one.
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unnecessary_wraps, reason = "tests have a device whose memory is elsewhere, and GPUs will be one")
+    )]
     pub(crate) fn like(&self, tensor: Tensor) -> Result<Self> {
         match &self.repr {
             Repr::Host(_) => Ok(tensor.into()),
@@ -147,6 +155,10 @@ impl Value {
     }
 
     /// What tells this tensor from all others for as long as it lives; changes in place leave it as it is.
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unnecessary_wraps, reason = "tests have a device whose memory is elsewhere, and GPUs will be one")
+    )]
     pub(in crate::backend) fn id(&self) -> Option<TensorId> {
         match &self.repr {
             Repr::Host(tensor) => Some(tensor.id()),

@@ -61,7 +61,7 @@ pub(super) fn embed(
 
 /// The timestep's vector, `[b, d]`.
 fn timestep(tape: &Tape<'_>, weights: Weights<'_>, input: &Input<'_>) -> Result<Var> {
-    let sinusoid = weights.from_host(tape, &timestep_sinusoid(input.timesteps, &Device::Cpu)?)?; // [b, 256]
+    let sinusoid = weights.constant(tape, &timestep_sinusoid(input.timesteps, &Device::Cpu)?)?; // [b, 256]
     let hidden = silu(tape, &weights.linear(tape, "t_embedder.mlp.0", &sinusoid)?)?;
     weights.linear(tape, "t_embedder.mlp.2", &hidden)
 }
@@ -72,7 +72,7 @@ fn clip_condition(tape: &Tape<'_>, weights: Weights<'_>, input: &Input<'_>, size
         return Ok(Some(embedding(tape, &table, labels)?));
     }
     let Some(text) = input.text else { return Ok(None) };
-    let flat = weights.from_host(tape, &text.reshape((sizes.b, text.elem_count() / sizes.b))?)?; // [b, length·width]
+    let flat = weights.constant(tape, &text.reshape((sizes.b, text.elem_count() / sizes.b))?)?; // [b, length·width]
     Ok(Some(weights.linear(tape, "text_embedding_projection.1", &silu(tape, &flat)?)?))
 }
 

@@ -11,7 +11,7 @@ use crate::Result;
 pub(super) fn tokens(model: &Latte, tape: &Tape<'_>, weights: Weights<'_>, input: &Input<'_>, sizes: &Sizes) -> Result<Var> {
     let config = model.config();
     let d = config.hidden_size;
-    let patches = weights.from_host(tape, &patches(config, input, sizes)?)?; // [b, f + images, n, c·s·p·p]
+    let patches = weights.constant(tape, &patches(config, input, sizes)?)?; // [b, f + images, n, c·s·p·p]
     let width = patches.dims()[3];
     let weight = reshape(tape, &weights.get(tape, "x_embedder.proj.weight")?, &[d, width])?;
     let bias = weights.get(tape, "x_embedder.proj.bias")?;
@@ -47,7 +47,7 @@ fn spatial_positions(config: &LatteConfig, tape: &Tape<'_>, weights: Weights<'_>
     {
         return Ok(reshape(tape, &tape.constant(stored), &[rows * columns, d])?);
     }
-    weights.from_host(tape, &position::spatial(rows, columns, d, &Device::Cpu)?)
+    weights.constant(tape, &position::spatial(rows, columns, d, &Device::Cpu)?)
 }
 
 /// `[f + images, 1, d]`: what is added to the tokens of each frame, 0 for images; `None` with rotary positions.
@@ -58,7 +58,7 @@ pub(super) fn temporal_positions(model: &Latte, tape: &Tape<'_>, weights: Weight
     }
     let positions = match weights.0.get("temp_embed") {
         Ok(stored) if stored.dims() == [1, sizes.f, d] => reshape(tape, &tape.constant(stored), &[sizes.f, d])?,
-        _ => weights.from_host(tape, &position::temporal(sizes.f, d, &Device::Cpu)?)?,
+        _ => weights.constant(tape, &position::temporal(sizes.f, d, &Device::Cpu)?)?,
     };
     let positions = if sizes.images > 0 { pad(tape, &positions, 0, [0, sizes.images])? } else { positions };
     Ok(Some(reshape(tape, &positions, &[sizes.frames(), 1, d])?))

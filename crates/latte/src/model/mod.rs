@@ -108,7 +108,7 @@ impl Weights<'_> {
     }
 
     /// A tensor that needs no gradient, on the device of the weights.
-    pub(crate) fn from_host(self, tape: &Tape<'_>, tensor: &Tensor) -> Result<Var> {
+    pub(crate) fn constant(self, tape: &Tape<'_>, tensor: &Tensor) -> Result<Var> {
         Ok(tape.constant(self.0.beside(tensor)?))
     }
 

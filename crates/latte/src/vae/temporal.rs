@@ -35,6 +35,7 @@ pub struct AutoencoderKlTemporalDecoder {
 }
 
 /// One step from the latents of a clip to its pixels.
+#[expect(clippy::large_enum_variant, reason = "a decoder has a few dozen layers")]
 enum ClipLayer {
     /// Frame by frame.
     Frame(Layer),

@@ -78,10 +78,8 @@ impl Layer {
     fn backward(&self, gradient: &Tensor, bias: Option<Tensor>, wanted: &[bool]) -> Result<Vec<Option<Gradient>>> {
         let mut found = Vec::with_capacity(wanted.len());
         found.push(if wanted[0] { Some(Gradient::owned(self.backward_input(gradient)?)) } else { None });
-        found.push(match wanted[1] {
-            true => Some(Gradient::owned(backward_weight(self.precision, &self.x, gradient)?)),
-            false => None,
-        });
+        let wants_weight = wanted[1];
+        found.push(if wants_weight { Some(Gradient::owned(backward_weight(self.precision, &self.x, gradient)?)) } else { None });
         if wanted.get(2).copied().unwrap_or_default() {
             let width = self.weight.dims()[0];
             found.push(Some(Gradient::owned(bias.map_or_else(|| sum_rows(gradient, width), Ok)?)));

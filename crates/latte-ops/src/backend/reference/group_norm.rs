@@ -12,9 +12,10 @@ pub(crate) fn group_sums(x: &Value) -> crate::Result<Vec<[f64; 2]>> {
     Ok(sums(&x.reshape((images, (), c))?)?)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "every backend's operation takes its call")]
 pub(crate) fn group_norm(call: Grouped<'_>) -> crate::Result<Computed<'static>> {
     let (x, like, groups, eps, silu) = (call.x.fetch()?, call.x.clone(), call.groups(), call.eps(), call.silu);
-    let [weight, bias] = call.parameters().map(|value| value.fetch());
+    let [weight, bias] = call.parameters().map(Value::fetch);
     let (weight, bias) = (weight?, bias?);
     let y = like.like(forward(&x, &weight, &bias, groups, eps, silu)?)?;
     Ok(Computed::new(y, move |gradient, _| {

@@ -134,6 +134,7 @@ pub(crate) struct Images<'c> {
 }
 
 /// A convolution over frames to be computed, whose shapes fit.
+#[expect(clippy::struct_field_names, reason = "`frames` are the frames")]
 #[derive(Debug, Clone)]
 pub(crate) struct Frames<'c> {
     pub(crate) frames: &'c [&'c Value],

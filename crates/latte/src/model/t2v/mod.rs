@@ -156,12 +156,12 @@ impl LatteT2v {
         let weights = Weights(parameters);
         let weight = weights.get(tape, "caption_projection.linear_1.weight")?;
         let first_bias = weights.get(tape, "caption_projection.linear_1.bias")?;
-        let hidden = linear_gelu(tape, &weights.from_host(tape, text)?, &weight, Some(&first_bias))?;
+        let hidden = linear_gelu(tape, &weights.constant(tape, text)?, &weight, Some(&first_bias))?;
         let text = weights.linear(tape, "caption_projection.linear_2", &hidden)?; // [b, l, d]
         let keys_and_values = (0..self.config.num_layers)
             .map(|index| self.block(weights, SPATIAL, index, None).keys_and_values(tape, &text))
             .collect::<Result<_>>()?;
-        let bias = bias.map(|bias| weights.from_host(tape, bias)).transpose()?;
+        let bias = bias.map(|bias| weights.constant(tape, bias)).transpose()?;
         Ok(TextContext { keys_and_values, bias })
     }
 
@@ -177,7 +177,7 @@ impl LatteT2v {
     pub fn forward<'a>(&'a self, tape: &Tape<'a>, parameters: &'a Parameters, input: &T2vInput<'_>) -> Result<Var> {
         let [b, f, rows, columns] = self.sizes(input)?;
         let weights = Weights(parameters);
-        let sinusoid = weights.from_host(tape, &position::timestep_sinusoid(input.timesteps, &Device::Cpu)?)?; // [b, 256]
+        let sinusoid = weights.constant(tape, &position::timestep_sinusoid(input.timesteps, &Device::Cpu)?)?; // [b, 256]
         let hidden = silu(tape, &weights.linear(tape, "adaln_single.emb.timestep_embedder.linear_1", &sinusoid)?)?;
         let time = weights.linear(tape, "adaln_single.emb.timestep_embedder.linear_2", &hidden)?; // [b, d]
         let modulation = weights.linear(tape, "adaln_single.linear", &silu(tape, &time)?)?; // [b, 6·d]
@@ -191,7 +191,7 @@ impl LatteT2v {
             }
             if index == 0 && f > 1 {
                 let positions = position::temporal(f, self.config.hidden_size(), &Device::Cpu)?.unsqueeze(1)?; // [f, 1, d]
-                x = add(tape, &x, &weights.from_host(tape, &positions)?)?;
+                x = add(tape, &x, &weights.constant(tape, &positions)?)?;
             }
             let block = self.block(weights, TEMPORAL, index, None);
             x = tape.segment(&[&x, &modulation], move |tape, v| block.run(tape, &v[0], &v[1], None))?;
@@ -232,8 +232,8 @@ impl LatteT2v {
             .permute(vec![0, 2, 4, 1, 3, 5])? // [b·f, rows, columns, c, p, p]
             .contiguous()?
             .reshape((b, f, rows * columns, c * p * p))?;
-        let tokens = weights.linear(tape, "pos_embed.proj", &weights.from_host(tape, &patches)?)?;
-        Ok(add(tape, &tokens, &weights.from_host(tape, &self.positions(rows, columns)?)?)?)
+        let tokens = weights.linear(tape, "pos_embed.proj", &weights.constant(tape, &patches)?)?;
+        Ok(add(tape, &tokens, &weights.constant(tape, &self.positions(rows, columns)?)?)?)
     }
 
     /// Positions of a grid of any size, stretched over that of `sample_size`: `[n, d]`.
