@@ -13,7 +13,8 @@ use std::time::Duration;
 use targets::{TARGETS, Target};
 
 const USAGE: &str = "usage: latte-fuzz TARGET[,TARGET…] [SECONDS [SEED]]   SECONDS (60) for each target; `all` is every target
-       latte-fuzz TARGET FILE                      reads one file";
+       latte-fuzz TARGET FILE                      reads one file
+       latte-fuzz list                             the names of all targets";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +23,12 @@ fn main() -> ExitCode {
         return child::main(rest);
     }
     let asked = match args[..] {
+        ["list"] => {
+            for target in TARGETS {
+                say(target.name);
+            }
+            Ok(true)
+        }
         [names] => fuzz(names, "60", "0"),
         [name, file] if Path::new(file).is_file() => Target::named(name).map(|target| parent::once(target, Path::new(file))),
         [names, seconds] => fuzz(names, seconds, "0"),

@@ -10,8 +10,9 @@ use std::time::Duration;
 /// No file of a few KiB may keep a reader busy for longer, in ticks of processor time (a hundred a second): the machine may have other
 /// work.
 const TICKS: u64 = 500;
-/// A reader that only waits is noticed after so many looks.
+/// A reader that only waits is noticed after so many looks, in which it has worked for less than some ticks. Looking takes less.
 const LOOKS: u64 = 300;
+const IDLE_TICKS: u64 = 5;
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The first panic in this repository's code since [`begin`].
@@ -69,17 +70,22 @@ pub(crate) fn end() -> Result<(), String> {
 /// Ends the process when one input takes too long.
 pub(crate) fn time() {
     std::thread::spawn(|| {
-        let (mut input, mut ticks, mut looks) = (0, 0, 0);
+        let (mut input, mut begin, mut window, mut looks) = (0, 0, 0, 0);
         loop {
             std::thread::sleep(LOOK);
             let now = READING.load(Ordering::SeqCst);
+            let ticks = processor_ticks();
             if now != input || now.is_multiple_of(2) {
-                (input, ticks, looks) = (now, processor_ticks(), 0);
+                (input, begin, window, looks) = (now, ticks, ticks, 0);
                 continue;
             }
             looks += 1;
-            if processor_ticks() - ticks > TICKS || looks > LOOKS {
+            let waits = looks == LOOKS && ticks - window < IDLE_TICKS;
+            if ticks - begin > TICKS || waits {
                 give_up();
+            }
+            if looks == LOOKS {
+                (window, looks) = (ticks, 0);
             }
         }
     });
@@ -87,7 +93,7 @@ pub(crate) fn time() {
 
 #[expect(clippy::print_stdout, clippy::exit, reason = "the reading thread does not end, so nobody else can say so and stop")]
 fn give_up() {
-    println!("an input took more than 5 seconds of processor time, or a minute");
+    println!("an input took more than 5 seconds of processor time, or waits for something that does not come");
     // A closed pipe is the parent's affair.
     let _ = std::io::stdout().flush();
     std::process::exit(1);

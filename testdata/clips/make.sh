@@ -25,7 +25,7 @@ ff -ss 0.9 -i open.mp4 -c copy -movflags cmaf h264_open_cut_fragments.mp4
 ff "${source[@]}" -frames:v 60 -c:v libx265 -x265-params log-level=none:open-gop=1:keyint=20:bframes=4:scenecut=0:pools=none:frame-threads=1 \
   -crf 32 -pix_fmt yuv420p open.mp4
 ff -ss 0.9 -i open.mp4 -c copy -use_editlist 0 hevc_open_cut.mp4
-ff -ss 0.9 -i open.mp4 -c copy hevc_open_cut.mkv
+ff -ss 0.9 -i open.mp4 -c copy hevc_open_cut_matroska.mkv
 rm open.mp4
 # 50 x 38: the coded size is 64 x 48, the rest is cropped.
 ff -f lavfi -i testsrc2=s=50x38:r=25 -frames:v 12 "${x264[@]}" -crf 24 h264_cropped.mp4

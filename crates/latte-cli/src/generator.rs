@@ -46,7 +46,9 @@ impl Generator {
             file.set_file_name("model.safetensors");
         }
         let LoadedWeights { weights, card, notes } = open_weights(&file)?;
-        notes.iter().for_each(|line| note(line));
+        for line in &notes {
+            note(line);
+        }
         let autoencoder = autoencoder(&card, vae, &file, precision, device)?;
         let weights = weights.to_device(device)?;
         let maker = ClipMaker::new(card, autoencoder, weights).with_context(|| format!("{}", file.display()))?;
@@ -141,7 +143,9 @@ fn autoencoder(
         }
     };
     let autoencoder = AutoencoderKl::open_on(device, path, precision)?;
-    autoencoder.notes().iter().for_each(|line| note(line));
+    for line in autoencoder.notes() {
+        note(line);
+    }
     let expected = card.vae.as_ref().map_or_else(KlConfig::stable_diffusion, |vae| vae.config.clone()).latent_space()?;
     let shape = |space: &LatentSpace| (space.channels(), space.downsample_factor());
     if shape(autoencoder.space()) != shape(&expected) {

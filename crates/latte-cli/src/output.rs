@@ -55,12 +55,8 @@ pub(crate) fn check_output_folder(what: &str, path: &Path) -> anyhow::Result<()>
         let _ = fs::remove_dir(folder);
     }
     tried.map_err(|e| {
-        let why = if path.is_file() {
-            "this is a file; expected a folder".into()
-        } else {
-            format!("no file can be written there ({e})")
-        };
-        bad_input(format!("{what} {}: {why}; name another folder", path.display()))
+        let why = if path.exists() && !path.is_dir() { "this is a file; expected a folder".into() } else { e.to_string() };
+        bad_input(format!("{what} {}: cannot be written to: {why}; name another folder", path.display()))
     })
 }
 
@@ -164,7 +160,7 @@ mod tests {
     fn what_is_no_ordinary_file_needs_no_folder_that_can_be_written() {
         check_output_file("--json", Path::new("/dev/null")).unwrap();
         assert!(said(check_output_file("--json", Path::new("/proc/latte/x.json"))).contains("/proc/latte"));
-        assert!(said(check_output_folder("--out", Path::new("/proc/latte"))).contains("no file can be written"));
+        assert!(said(check_output_folder("--out", Path::new("/proc/latte"))).contains("cannot be written to"));
     }
 
     #[test]

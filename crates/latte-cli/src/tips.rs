@@ -91,7 +91,7 @@ mod tests {
             assert!(said(&t2v, wrong).contains(&format!("'{right}'")), "{}", said(&t2v, wrong));
         }
         each(&Cli::command(), &[], &mut |_, path| {
-            for far in ["--zqx", "--num_wheels_of_it", "--xn"] {
+            for far in ["--zqx", "--num_wheels_of_it", "--wvz"] {
                 let said = said(path, far);
                 assert!(!said.contains("tip:"), "{path:?}: {said}");
             }

@@ -56,7 +56,7 @@ fn a_stopped_autoencoder_and_a_stopped_demo_end_alike() {
     place.ok(&["data", "demo", "clips", "--clips", "2"]);
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/vae_demo.toml");
     let mut args = vec!["train-vae", "--config", config];
-    for setting in ["data.path=clips/videos", "output.run=vae", "train.max_steps=1000000"] {
+    for setting in ["data.path=clips/videos", "output.run=vae", "train.max_steps=1000000", "validation.fraction=0.3"] {
         args.extend(["--set", setting]);
     }
     assert_eq!(stopped(&place, &args, "vae/metrics.jsonl", 1, "-INT").status.code(), Some(130));

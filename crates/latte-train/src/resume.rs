@@ -88,7 +88,10 @@ pub(crate) fn whole<T>(checkpoints: &CheckpointFolder, path: &Path, read: Result
         Err(e) => e.to_string(),
     };
     // Nobody has another copy of it.
-    let cause = cause.trim_end_matches("; write or copy it again");
+    let cause = match cause.rsplit_once("; ") {
+        Some((cause, advice)) if advice.ends_with("copy it again") => cause,
+        _ => &cause,
+    };
     Err(Error::checkpoint(path, format!("the newest checkpoint cannot be read ({cause}); {}", checkpoints.way_on_without(path)?)))
 }
 

@@ -23,7 +23,7 @@ use crate::observer::{Observer, StepEvent};
 use crate::pace::Pace;
 use crate::record::{RunLog, StepRecord, ValidationRecord};
 use crate::resume::{Resumed, newest_checkpoint, resume};
-use crate::source::{OpenedData, open_data};
+use crate::source::{OpenedData, expect_a_clip, open_data};
 use crate::state::TrainState;
 use crate::status::{Phase, RunLock, RunStatus};
 use crate::step::{MicroBatch, StepGradients, Stepper};
@@ -107,7 +107,10 @@ impl Trainer {
         }
         let latents_of = LatentDraw::new(space, config.autoencoder.posterior, model.input_size);
         let validation = match (&config.validation, held_out) {
-            (Some(of), Some(held_out)) => Some(Validation::new(&config, of, held_out, latents_of.clone())?),
+            (Some(of), Some(held_out)) => {
+                expect_a_clip(held_out.as_ref())?;
+                Some(Validation::new(&config, of, held_out, latents_of.clone())?)
+            }
             _ => None,
         };
         let card = ModelCard {

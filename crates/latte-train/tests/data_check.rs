@@ -214,12 +214,12 @@ fn without_a_transform_videos_of_the_right_size_are_trained_on() {
     assert!(errors(&config(&small))[0].contains("24 × 24"));
 }
 
-/// Half of the videos cannot be read and half are too short: no single finding is an error, and nothing is left.
+/// Half of the videos cannot be read and half are too short: nothing is left.
 #[test]
 fn several_faults_that_leave_nothing_are_an_error() {
     let (stock, dir) = (Stock::new(), tempfile::tempdir().unwrap());
     let root = dir.path().join("data");
     stock.write(&root, &[vec![Broken, Short]]);
     let said = errors(&config(&root, &["model.condition=none"]));
-    assert!(said.len() == 1 && said[0].contains("none of the 2 files gives a clip"), "{said:?}");
+    assert!(said.iter().any(|what| what.contains("none of the 2 files gives a clip")), "{said:?}");
 }

@@ -143,11 +143,12 @@ type Decoded = std::result::Result<(Vec<u8>, [usize; 2]), String>;
 fn decode_png(bytes: &[u8]) -> Decoded {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
-    let [width, height] = [reader.info().width, reader.info().height];
+    let header = decoder.read_header_info().map_err(|e| e.to_string())?;
+    let [width, height] = [header.width, header.height];
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(format!("an image of {width} × {height} pixels is not possible"));
     }
+    let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
     let mut pixels = vec![0; reader.output_buffer_size().ok_or("the image is too large")?];
     let info = reader.next_frame(&mut pixels).map_err(|e| e.to_string())?;
     pixels.truncate(info.buffer_size());
@@ -177,6 +178,14 @@ mod tests {
 
     use super::*;
     use crate::encode::{write_jpeg, write_png};
+
+    #[test]
+    fn a_header_alone_does_not_fill_the_memory() {
+        let mut file = Vec::new();
+        png::Encoder::new(&mut file, 300_000, 300_000).write_header().unwrap();
+        let said = decode_png(&file).unwrap_err();
+        assert!(said.contains("300000 × 300000"), "{said}");
+    }
 
     #[test]
     fn an_image_is_what_is_in_it_whatever_its_name_says() {

@@ -75,7 +75,7 @@ fn a_folder_of_frames_is_a_video() {
     let frames = dir.path().join("frames");
     let clip = levels(12, 6, 5);
     encode::write_png_frames(&frames, &clip).unwrap();
-    // As others name them: the number after the last underscore decides, not the order of letters.
+    // As others name them: numbers decide, not the order of letters.
     for i in 0..12 {
         fs::rename(frames.join(format!("{i:05}.png")), frames.join(format!("scene_3_{}.png", i + 1))).unwrap();
     }

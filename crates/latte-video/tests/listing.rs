@@ -113,7 +113,9 @@ mod names {
         let root = dir.path().join(OsStr::from_bytes(b"d\xFF"));
         let odd =
             ["a/line\nbreak.mp4", "a/quote\".mp4", "a/back\\slash.mp4", "a/ space .mp4", "b/\u{1b}[0m.mp4", "b/\u{feff}#1.mp4"];
-        odd.iter().for_each(|name| mp4(&root.join(name)));
+        for name in &odd {
+            mp4(&root.join(name));
+        }
         mp4(&root.join("a").join(OsStr::from_bytes(b"\xFE.mp4")));
         mp4(&root.join(OsStr::from_bytes(b"class \xFE")).join("1.mp4"));
         let out = dir.path().join("x.jsonl");

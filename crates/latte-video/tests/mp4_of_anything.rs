@@ -76,12 +76,14 @@ fn round_trip(clip: &Clip) -> (f64, Option<u8>) {
     (psnr(clip, &back), quantiser)
 }
 
-/// How close a clip must come: that of a coarse quantiser is allowed to lose what the coarse steps lose (the error of a step q is
-/// at most about q, and six steps of the quantiser double it).
-fn least(quantiser: Option<u8>) -> f64 {
+/// How close a clip must come.
+fn least(kind: &str, quantiser: Option<u8>) -> f64 {
     match quantiser {
-        None => 26.0,
-        Some(quantiser) => 44.0 - f64::from(quantiser),
+        // Four pixels of saturated colours share one chroma sample, and brightness is cut off where it does not fit: this is what 4:2:0
+        // makes of it without any compression.
+        _ if kind == "saturated" => 25.0,
+        None => 40.0,
+        Some(_) => 36.0,
     }
 }
 
@@ -93,7 +95,7 @@ fn every_kind_of_picture_can_be_written_at_every_size() {
         for kind in KINDS {
             let frames = if height * width > 20_000 { 2 } else { 9 };
             let (psnr, quantiser) = round_trip(&picture(kind, [frames, height, width], 7));
-            assert!(psnr > least(quantiser), "{kind}, {height} × {width}: {psnr:.1} dB at {quantiser:?}");
+            assert!(psnr > least(kind, quantiser), "{kind}, {height} × {width}: {psnr:.1} dB at {quantiser:?}");
             // What fits at the usual quality is written at it.
             if matches!(kind, "black" | "gradient") {
                 assert_eq!(quantiser, None, "{kind}, {height} × {width}");
@@ -103,7 +105,7 @@ fn every_kind_of_picture_can_be_written_at_every_size() {
     }
     assert!(coarse > 0, "nothing here is too much for the encoder");
     let (psnr, quantiser) = round_trip(&picture("saturated", [1, 1024, 1024], 1));
-    assert!(psnr > least(quantiser), "1024 × 1024: {psnr:.1} dB at {quantiser:?}");
+    assert!(psnr > least("saturated", quantiser), "1024 × 1024: {psnr:.1} dB at {quantiser:?}");
 }
 
 #[test]
@@ -132,6 +134,6 @@ proptest! {
     #[test]
     fn any_clip_comes_back(kind in prop::sample::select(&KINDS[..]), frames in 1_usize..5, height in 16_usize..150, width in 16_usize..150, seed: u64) {
         let (psnr, quantiser) = round_trip(&picture(kind, [frames, height, width], seed));
-        prop_assert!(psnr > least(quantiser), "{psnr:.1} dB at {quantiser:?}");
+        prop_assert!(psnr > least(kind, quantiser), "{psnr:.1} dB at {quantiser:?}");
     }
 }

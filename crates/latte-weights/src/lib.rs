@@ -27,7 +27,7 @@ use serde_json::Value;
 pub use error::{Error, Result};
 pub use files::{CONFIG, RawTensor, WeightFiles, read_json, read_json_if_there, read_small};
 pub use mixup::mixed_up;
-pub use parts::PartChoice;
+pub use parts::{IsWanted, PartChoice};
 pub use pretrained::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, WeightKind};
 pub use source::{TensorSource, all_fit, expect_tensor, listed, misfits};
 pub use stored::StoredDtype;

@@ -54,13 +54,16 @@ const RENAMED: [(&str, &str); 1] = [("time_embed", "temp_embed")];
 /// Sets of names that a message shows.
 const MOST_SHOWN: usize = 6;
 
+/// Whether tensors of these names are those that are wanted.
+pub type IsWanted = dyn Fn(&[&str]) -> bool;
+
 /// Which set of weights is wanted. The default is the best one of any known model.
 #[derive(Default, Clone, Copy)]
 pub struct PartChoice<'c> {
     /// The key of the set, or the path to it (`state_dict.ema_model`).
     pub key: Option<&'c str>,
     /// Whether names are those of the network that is wanted; else of any that [`Pretrained::kind`](crate::Pretrained::kind) knows.
-    pub is_wanted: Option<&'c dyn Fn(&[&str]) -> bool>,
+    pub is_wanted: Option<&'c IsWanted>,
 }
 
 impl std::fmt::Debug for PartChoice<'_> {
@@ -179,7 +182,7 @@ fn split(name: &str) -> Split {
 
 /// Whether `part` is the key of weights, or a wrapper that stands before a model's names.
 fn is_key(part: &str) -> bool {
-    is_average_key(part) || part.split('_').all(|word| WORDS.contains(&word.to_ascii_lowercase().as_str()))
+    part != UNNAMED && (is_average_key(part) || part.split('_').all(|word| WORDS.contains(&word.to_ascii_lowercase().as_str())))
 }
 
 fn is_average_key(part: &str) -> bool {
@@ -243,7 +246,9 @@ fn under_key(stored: &[String], sets: &[Set], key: &str) -> Result<Vec<Set>, Str
     for set in &mut sets {
         set.is_average |= is_average(key);
         set.path = if set.path.is_empty() { key.to_string() } else { format!("{begin}{}", set.path) };
-        set.names.values_mut().for_each(|name| *name = format!("{begin}{name}"));
+        for name in set.names.values_mut() {
+            *name = format!("{begin}{name}");
+        }
     }
     Ok(sets)
 }

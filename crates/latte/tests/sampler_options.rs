@@ -107,10 +107,11 @@ fn values() -> Vec<(&'static str, Vec<Value>)> {
 #[test]
 fn every_option_of_every_sampler_changes_the_run_or_is_refused() -> Result<()> {
     // What other options need to have an effect.
-    let beside: [&[(&str, Value)]; 6] = [
+    let beside: [&[(&str, Value)]; 7] = [
         &[],
         &[("use_karras_sigmas", json!(true))],
         &[("thresholding", json!(true))],
+        &[("thresholding", json!(true)), ("sample_max_value", json!(4.0))],
         &[("clip_sample", json!(true))],
         &[("final_sigmas_type", json!("sigma_min"))],
         &[("prediction_type", json!("v_prediction"))],
@@ -118,7 +119,8 @@ fn every_option_of_every_sampler_changes_the_run_or_is_refused() -> Result<()> {
     let mut with_effect: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut refused, mut accepted) = (0, 0);
     for kind in Sampler::ALL {
-        for (beside, steps) in beside.iter().flat_map(|beside| [(beside, STEPS), (beside, 3), (beside, 20)]) {
+        let runs = beside.iter().map(|beside| (beside, STEPS)).chain([(&beside[0], 3), (&beside[0], 20), (&beside[5], 20)]);
+        for (beside, steps) in runs {
             let Ok(without) = ask(&ddim(), kind, beside, steps) else { continue };
             let Ok(end_without) = end(&without, steps) else { continue };
             for (key, values) in values() {
@@ -138,7 +140,8 @@ fn every_option_of_every_sampler_changes_the_run_or_is_refused() -> Result<()> {
                     }
                     accepted += 1;
                     let holds_anyway = config == configuration(&without)?;
-                    let changes = end(&with, steps)? != end_without;
+                    // A schedule that is out of the method's reach ends the run with an error.
+                    let changes = end(&with, steps).map_or(true, |end| end != end_without);
                     assert!(changes || holds_anyway, "{kind}, {steps} steps, {beside:?}: {key}={value} does nothing");
                     *with_effect.entry(key).or_default() += usize::from(changes);
                 }
@@ -212,9 +215,17 @@ fn what_is_recorded_is_enough() -> Result<()> {
         let mut file = other_keys.clone();
         file["_class_name"] = class.class_name().into();
         for kind in Sampler::ALL {
-            let whole = SolverConfig { given: BTreeMap::new(), eta: 0.0, ..configure(&file, kind)? };
+            let whole = configure(&file, kind)?;
+            // Fields that are read from a file and not looked at.
+            let used = |config: SolverConfig| SolverConfig {
+                given: BTreeMap::new(),
+                eta: 0.0,
+                variance: if kind == Sampler::Ddpm { config.variance } else { whole.variance },
+                algorithm: if kind == Sampler::Deis { whole.algorithm } else { config.algorithm },
+                ..config
+            };
             let sampling = ask(&file, kind, &[], STEPS)?;
-            assert_eq!(configuration(&sampling)?, whole, "{kind} of a file of {class}");
+            assert_eq!(used(configuration(&sampling)?), used(whole.clone()), "{kind} of a file of {class}");
             let keys = sampling.scheduler.as_object().map_or(0, serde_json::Map::len);
             assert!(keys < other_keys.as_object().map_or(0, serde_json::Map::len), "{kind}: {}", sampling.scheduler);
             assert!(sampling.scheduler.get("flow_shift").is_none() && sampling.scheduler.get("eta").is_none());

@@ -59,7 +59,7 @@ fn rewrite(path: &Path, form: Form) {
 }
 
 /// A place with everything that the commands below read.
-fn readers() -> Place {
+fn place_of_all() -> Place {
     let place = case("byte-order-mark");
     copy_folder(Path::new(&tiny_t2v()), &place.path("model"));
     copy_folder(&super::testdata("cases/check-and-train-disagree"), &place.path("."));
@@ -119,7 +119,6 @@ fn every_reader_takes_a_mark_off_and_names_other_encodings() {
         ("tiny.toml", data(&[])),
         ("clips.index.jsonl", vec!["data", "check", "--path", "clips", "--index", "clips.index.jsonl", "--num-frames", "4"]),
         ("prompts.txt", t2v.clone()),
-        ("model/model_index.json", t2v.clone()),
         ("model/scheduler/scheduler_config.json", t2v.clone()),
         ("model/transformer/config.json", t2v.clone()),
         ("model/text_encoder/config.json", t2v.clone()),
@@ -127,7 +126,7 @@ fn every_reader_takes_a_mark_off_and_names_other_encodings() {
         ("model/tokenizer/tokenizer.json", t2v.clone()),
         ("made/a_cat_seed0.json", again),
     ];
-    let place = readers();
+    let place = place_of_all();
     place.ok(&["data", "index", "--path", "clips"]);
     place.ok(&t2v);
     for (file, args) in &readers {
@@ -146,7 +145,6 @@ fn every_reader_takes_a_mark_off_and_names_other_encodings() {
         // The times that stages take are on the other output.
         let said = super::place::text(&marked.stderr);
         assert!(marked.status.success() && marked.stdout == plain.stdout && made() == video, "{file}: {said}");
-        // An optional file that cannot be read is no file that is not there.
         let wide = outcome(Form::Wide);
         let said = super::place::text(&wide.stderr) + &super::place::text(&wide.stdout);
         assert_eq!(wide.status.code(), Some(2), "{file}: {said}");

@@ -50,7 +50,7 @@ fn two_classes_never_share_a_file() {
     for format in ["mp4", "gif", "png"] {
         let again = sample(format, format);
         assert!(again.contains(&format!("{format}/contact_sheet.png\n")), "{again}");
-        let args = ["sample", "--checkpoint", "run", "--steps", "3", "--format", format, "--out", format];
+        let args = ["sample", "--checkpoint", "run", "--steps", "2", "--frames", "2", "--format", format, "--out", format];
         let (stdout, stderr) = place.both(&args);
         assert_eq!(stdout.matches("-2").count(), 4, "{stdout}");
         assert!(stdout.contains("a_cat-2_seed0-2") && stdout.contains("contact_sheet-2.png"), "{stdout}");

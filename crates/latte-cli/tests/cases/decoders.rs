@@ -1,4 +1,5 @@
 //! The ways to decode a video that cases try.
+#![expect(clippy::print_stdout, reason = "says what is not run")]
 
 use latte_video::{ffmpeg_is_available, libavcodec_version};
 

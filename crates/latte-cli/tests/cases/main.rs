@@ -26,7 +26,6 @@ mod readme_own_videos;
 mod readonly_cache;
 mod rows_lost_by_nan;
 mod sampler_option_ignored;
-mod unclear_errors;
 mod unclear_errors_sampling;
 mod unclear_errors_text;
 mod unclear_errors_training;

@@ -12,8 +12,9 @@ fn a_video_of_other_settings_is_kept() {
     let place = case("overwritten-by-other-settings");
     let model = tiny_t2v();
     let make = |more: &[&str]| {
-        let few = ["t2v", "--model", &model, "--prompt", "a red ball", "--frames", "2", "--size", "32x32", "--steps", "2"];
-        place.both(&[&few[..], more, &["--out", "out"]].concat())
+        let few = ["t2v", "--model", &model, "--prompt", "a red ball", "--size", "32x32", "--steps", "2", "--out", "out"];
+        let frames: &[&str] = if more.contains(&"--frames") { &[] } else { &["--frames", "2"] };
+        place.both(&[&few[..], more, frames].concat())
     };
     let first: Vec<String> =
         ["2", "7.5", "9"].map(|scale| make(&["--guidance", scale]).0.lines().next().unwrap().to_string()).into();

@@ -1,7 +1,7 @@
 //! `pt-roundtrip`: weights go through every pair of formats and come back with all that was said of their model.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use latte::diffusion::{DiffusionConfig, PredictionType, VarianceType};
 use latte::model::{BlockLayout, Condition, Latte, LatteConfig};
@@ -10,7 +10,7 @@ use latte::weights::{Pretrained, StoredDtype, TensorSource};
 use latte_train::{ModelCard, load_weights};
 
 use crate::place::Place;
-use crate::testdata;
+use crate::tiny_t2v;
 
 /// A card none of whose values is a default.
 fn card() -> ModelCard {
@@ -93,7 +93,7 @@ fn the_case_comes_back_whole() {
 /// refused.
 #[test]
 fn every_pair_of_formats_gives_back_what_it_got() {
-    let t2v = testdata("golden/tiny-latte-t2v");
+    let t2v = PathBuf::from(tiny_t2v());
     let place = Place::empty();
     write_model(&place.path("class.safetensors"));
     let sources = [

@@ -27,7 +27,8 @@ fn a_home_that_cannot_be_written_to_is_a_warning() {
     for (home, warnings) in [(Some("home"), 1), (Some("/proc"), 1), (Some(""), 0), (None, 0)] {
         let mut command = place.command(&args);
         command.env_remove("LATTE_CACHE").env_remove("XDG_CACHE_HOME").env_remove("HOME");
-        let output = home.map_or(&mut command, |home| command.env("HOME", home)).output().unwrap();
+        command.envs(home.map(|home| ("HOME", home)));
+        let output = command.output().unwrap();
         let stderr = text(&output.stderr);
         assert!(output.status.success(), "{stderr}");
         assert_eq!(stderr.matches("warning: ").count(), warnings, "{home:?}: {stderr}");

@@ -27,7 +27,6 @@ fn signs_that_a_terminal_obeys_are_escaped() {
         &["data", "check", "--path", "v", "--decoder", "built_in"],
         &["data", "index", "--path", "v", "--decoder", "built_in"],
         &["train", "--config", "\u{1b}[0m.toml"],
-        &["data", "check", "--layout", "\u{1b}[0m", "--path", "v"],
     ] {
         let output = place.latte(args);
         for shown in [text(&output.stdout), text(&output.stderr)] {

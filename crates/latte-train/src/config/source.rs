@@ -69,10 +69,19 @@ pub(crate) fn from_table<T: DeserializeOwned>(mut table: Table, source_name: &st
             // Each round leaves fewer floats.
             Err(e) if value_at(&mut table, &place(&e)).is_some_and(make_whole) => {}
             Err(e) => {
-                let got = value_at(&mut table, &place(&e)).map(|value| value.to_string());
+                let got = value_at(&mut table, &place(&e)).map(|value| shown(value));
                 return Err(explained(&e, got, source_name));
             }
         }
+    }
+}
+
+/// A value as people write it: the library writes large floats with all their zeros.
+fn shown(value: &Value) -> String {
+    const MANY_DIGITS: f64 = 1e16;
+    match value {
+        Value::Float(float) if float.is_finite() && float.abs() >= MANY_DIGITS => format!("{float:e}"),
+        other => other.to_string(),
     }
 }
 
@@ -103,7 +112,13 @@ fn make_whole(value: &mut Value) -> bool {
             }
             None => false,
         },
-        Value::Array(values) => values.iter_mut().fold(false, |any, value| make_whole(value) || any),
+        Value::Array(values) => {
+            let mut any = false;
+            for value in values {
+                any |= make_whole(value);
+            }
+            any
+        }
         _ => false,
     }
 }

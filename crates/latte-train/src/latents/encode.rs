@@ -283,7 +283,8 @@ impl Work<'_> {
         for entry in std::fs::read_dir(self.folder).map_err(Error::io(self.folder))? {
             let path = entry.map_err(Error::io(self.folder))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(UNFINISHED) && name.contains(part) {
+            // Writers put a name of their own, with a dot in front, before the unfinished file's.
+            if name.trim_start_matches('.').starts_with(UNFINISHED.trim_start_matches('.')) && name.contains(part) {
                 match std::fs::remove_file(&path) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path)(e)),
                     _ => {}

@@ -127,18 +127,29 @@ pub(crate) fn try_data(config: &TrainConfig) -> Result<()> {
         (Box::new(source) as Box<dyn ClipSource>, held_out, classes)
     };
     config.check_num_classes(classes.len())?;
-    let files = held_out.as_ref().map_or(0, |held_out| held_out.num_files());
-    let load = |file: usize| held_out.as_ref().map_or(Ok(()), |of| of.load(file, &mut TorchRng::new(file as u64)).map(drop));
-    let tried = (0..files).map(load).try_fold(String::new(), |_, loaded| loaded.err().ok_or(()));
-    if let Ok(last) = tried
-        && files > 0
-    {
-        let what = format!("none of the {files} videos for validation gives a clip; the last one: {last}");
-        return Err(Error::data("validation", what));
+    if let Some(held_out) = &held_out {
+        expect_a_clip(held_out.as_ref())?;
     }
     let mut loader = Loader::new(source, config.train.seed, Position::default(), config.data.loader_threads, 1)?;
     loader.next_clips(1, &mut |_| {})?;
     Ok(())
+}
+
+/// Refuses data for validation none of whose videos gives a clip: a run would go on without its loss, with a warning each time.
+///
+/// # Errors
+///
+/// If there is none; with what is wrong with the last video.
+pub(crate) fn expect_a_clip(held_out: &dyn ClipSource) -> Result<()> {
+    let files = held_out.num_files();
+    let load = |file: usize| held_out.load(file, &mut TorchRng::new(file as u64)).map(drop);
+    match (0..files).map(load).try_fold(String::new(), |_, loaded| loaded.err().ok_or(())) {
+        Ok(last) if files > 0 => {
+            let what = format!("none of the {files} videos for validation gives a clip; the last one: {last}");
+            Err(Error::data("validation", what))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The data that a run is validated on, without the single images of joint training. `all` is the data that the run trains on

@@ -16,14 +16,17 @@ use crate::{Clip, Error, Result, encode};
 
 pub use names::{class_file_name, distinct_names, prompt_file_name};
 
+/// Writes the file; gives the quantiser where it is coarser than usual.
+type Write<'a> = Box<dyn Fn(&Path) -> Result<Option<u8>> + 'a>;
+type IsSame<'a> = Box<dyn Fn(&[u8], &[u8]) -> bool + 'a>;
+
 /// One file of a result.
 pub struct Part<'a> {
     /// Behind the name and a dot; empty for a folder.
     extension: &'a str,
-    /// Writes the file; gives the quantiser where it is coarser than usual.
-    write: Box<dyn Fn(&Path) -> Result<Option<u8>> + 'a>,
+    write: Write<'a>,
     /// Whether a file with other bytes says the same.
-    is_same: Box<dyn Fn(&[u8], &[u8]) -> bool + 'a>,
+    is_same: IsSame<'a>,
 }
 
 impl fmt::Debug for Part<'_> {

@@ -34,7 +34,9 @@ pub fn distinct_names(classes: &[String]) -> Vec<String> {
         (0..classes.len()).partition(|&index| class_file_name(&classes[index]) == classes[index]);
     for index in as_they_are.into_iter().chain(changed) {
         let wish = class_file_name(&classes[index]);
-        names[index] = (1..).map(|n| numbered(&wish, n)).find(|name| taken.insert(folded(name))).unwrap_or(wish);
+        // Of as many names as there are classes, one is always free.
+        let mut numbers = 1..=classes.len();
+        names[index] = numbers.find_map(|n| Some(numbered(&wish, n)).filter(|name| taken.insert(folded(name)))).unwrap_or(wish);
     }
     names
 }

@@ -141,7 +141,9 @@ impl StateDict {
             Value::String(text) => self.text(text),
             Value::Array(items) => {
                 self.bytes.extend(b"](");
-                items.iter().for_each(|item| self.plain(item));
+                for item in items {
+                    self.plain(item);
+                }
                 self.bytes.push(b'e');
             }
             Value::Object(entries) => {

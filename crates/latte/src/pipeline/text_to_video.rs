@@ -16,7 +16,7 @@ use super::generation_state::{GenerationState, Resumable};
 use super::kept;
 use super::settings::{T2vSettings, TemporalDecoding};
 use crate::diffusion::VarianceType;
-use crate::finite::{expect_finite, with_cause};
+use crate::finite::with_cause;
 use crate::model::t2v::{LatteT2v, PromptEmbeddings, T2vConfig, T2vDenoiser};
 use crate::noise::{NoiseSource, TorchRng};
 use crate::sampling::{AskedFor, Sampled, Sampler, Sampling, SolverConfig, Start, StepReport, sample};

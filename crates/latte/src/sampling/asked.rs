@@ -156,7 +156,8 @@ impl AskedFor<'_> {
             }
             "clip_sample" => "thresholding takes its place",
             "clip_sample_range" => "it goes with clip_sample=true and without thresholding",
-            "dynamic_thresholding_ratio" | "sample_max_value" => "it goes with thresholding=true",
+            "dynamic_thresholding_ratio" => "it goes with thresholding=true and a sample_max_value above 1",
+            "sample_max_value" => "it goes with thresholding=true",
             "timestep_spacing" => "the noise levels are spaced by themselves (use_karras_sigmas and its like)",
             "steps_offset" => "it goes with timestep_spacing=leading",
             "sigma_min" | "sigma_max" => "it goes with use_karras_sigmas, use_exponential_sigmas or use_beta_sigmas",

@@ -11,7 +11,12 @@ impl SolverConfig {
     /// network that depends on everything it is told. Configurations that cannot run are not the same as any.
     pub(super) fn runs_as(&self, other: &Self, steps: usize) -> bool {
         // The small network's values may stay within bounds that a real one's leave.
-        if Limit::new(self) != Limit::new(other) {
+        let limit = |config: &Self| match Limit::new(config) {
+            // The bound is between 1 and the largest one, so whatever the quantile is.
+            Limit::Threshold { largest, .. } if largest <= 1.0 => Limit::Threshold { ratio: 0.0, largest },
+            other => other,
+        };
+        if limit(self) != limit(other) {
             return false;
         }
         match (trajectory(self, steps), trajectory(other, steps)) {

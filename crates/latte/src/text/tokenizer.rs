@@ -259,11 +259,20 @@ fn check_json(json: &Value) -> std::result::Result<(), String> {
     check_charsmaps(json)
 }
 
+/// Where a normaliser has its table of characters.
+const CHARSMAP: &str = "precompiled_charsmap";
+
 /// A normaliser may be inside of others.
 fn check_charsmaps(json: &Value) -> std::result::Result<(), String> {
     match json {
+        // The crate ends the program where the table is missing.
+        Value::Object(map)
+            if map.get("type").is_some_and(|kind| kind == "Precompiled") && !map.get(CHARSMAP).is_some_and(Value::is_string) =>
+        {
+            Err(format!("has a normaliser `Precompiled` without its `{CHARSMAP}`"))
+        }
         Value::Object(map) => map.iter().try_for_each(|(key, value)| match value {
-            Value::String(text) if key == "precompiled_charsmap" => {
+            Value::String(text) if key == CHARSMAP => {
                 let bytes = charsmap::from_base64(text).ok_or("has a table of characters that is no Base64")?;
                 charsmap::check(&bytes).map_err(|what| format!("its table of characters {what}"))
             }
@@ -282,4 +291,24 @@ fn token_text(value: &Value) -> Option<&str> {
 /// `null` if there is no such file.
 fn json_or_null(path: &Path) -> Result<Value> {
     Ok(read_json_if_there(path)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_normaliser_without_its_table_is_an_error_wherever_it_lies() {
+        let with = |normalizer: Value| check_json(&json!({"model": {"type": "Unigram", "vocab": []}, "normalizer": normalizer}));
+        let broken = [json!({"type": "Precompiled"}), json!({"type": "Precompiled", "precompiled_charsmap": null})];
+        for one in broken {
+            for normalizer in [one.clone(), json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, one]})] {
+                let said = with(normalizer).unwrap_err();
+                assert!(said.contains("`Precompiled` without its `precompiled_charsmap`"), "{said}");
+            }
+        }
+        assert_eq!(with(json!({"type": "Sequence", "normalizers": [{"type": "NFC"}]})), Ok(()));
+    }
 }

@@ -130,9 +130,10 @@ fn latte(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
         fps: args.fps,
     };
     let assumed = Assumed::of(weights, told)?;
-    note(&assumed.note(&args.input));
     let card = &assumed.card;
-    planned(&Latte::new(card.model.clone())?, weights, card, Some(serde_json::to_value(card)?), args)
+    let plan = planned(&Latte::new(card.model.clone())?, weights, card, Some(serde_json::to_value(card)?), args)?;
+    note(&assumed.note(&args.input));
+    Ok(plan)
 }
 
 fn planned(
@@ -172,16 +173,6 @@ fn text_to_video(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
         let what = format!("--heads {heads}: its configuration says {}; leave the option out", config.num_attention_heads);
         return Err(wrong(what));
     }
-    if written.is_none() {
-        note(&format!(
-            "{}: it has no {CONFIG}; taken as in Latte-1: {} heads, sample_size {}, video_length {}, norm_eps {}",
-            args.input.display(),
-            config.num_attention_heads,
-            config.sample_size,
-            config.video_length,
-            config.norm_eps
-        ));
-    }
     let model = LatteT2v::new(config)?;
     let mut names = weights.names();
     if let Err(what) = model.check(weights) {
@@ -192,6 +183,16 @@ fn text_to_video(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
         let fits =
             |name: &String| model.parameters().iter().any(|p| p.name == *name && weights.shape(name).as_ref() == Some(&p.shape));
         names.retain(fits);
+    }
+    if written.is_none() {
+        note(&format!(
+            "{}: it has no {CONFIG}; taken as in Latte-1: {} heads, sample_size {}, video_length {}, norm_eps {}",
+            args.input.display(),
+            model.config().num_attention_heads,
+            model.config().sample_size,
+            model.config().video_length,
+            model.config().norm_eps
+        ));
     }
     let config = written.unwrap_or_else(|| model.config().to_diffusers());
     let texts = texts(weights.files());

@@ -51,6 +51,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     // Texts first: they are few, and what is wrong with them is said at once.
     let texts: Vec<&str> = captions.iter().filter_map(|(_, caption, _)| *caption).collect();
+    let (all, cut) = (texts.len(), clip.num_cut(&texts));
+    if cut > 0 {
+        note(&format!("warning: {cut} of {all} texts have more tokens than CLIP reads (77): the rest of each is left out"));
+    }
     let texts = clip.texts(&texts)?;
     let width = texts.dim(1)?;
     let texts = Features::new(texts.flatten_all()?.to_vec1()?, width, "texts")?;

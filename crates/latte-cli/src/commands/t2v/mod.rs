@@ -142,7 +142,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     check_output_folder("--out", &args.out)?;
     if let Some(job) = jobs.first() {
-        pipeline.check_weights(&job.sidecar.settings)?.iter().for_each(|line| note(line));
+        for line in pipeline.check_weights(&job.sidecar.settings)? {
+            note(&line);
+        }
     }
     let start = Instant::now();
     let cache = OptionalCache::new(args.no_cache);

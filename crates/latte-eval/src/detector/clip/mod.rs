@@ -174,6 +174,11 @@ impl Clip {
         self.token_texts(&tokens)
     }
 
+    /// How many of these texts have more tokens than the network reads; the rest of each is cut off.
+    pub fn num_cut(&self, texts: &[&str]) -> usize {
+        self.tokenizer.as_ref().map_or(0, |tokenizer| texts.iter().filter(|text| tokenizer.is_cut(text)).count())
+    }
+
     /// As [`Clip::texts`], of texts as tokens, each with its begin and end.
     ///
     /// # Errors

@@ -113,6 +113,16 @@ impl Tokenizer {
     /// The tokens of a text, with its begin and end, at most 77. Letters and their accents become one character first, where there
     /// is one, and small.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
+        self.read(text).0
+    }
+
+    /// Whether a text has more tokens than are read.
+    pub fn is_cut(&self, text: &str) -> bool {
+        self.read(text).1
+    }
+
+    /// The tokens of a text, and whether there are more.
+    fn read(&self, text: &str) -> (Vec<u32>, bool) {
         let [begin, end] = [VOCABULARY as u32 - 2, VOCABULARY as u32 - 1];
         let mut tokens = vec![begin];
         let composed: String = text.nfc().map(|(character, _)| character).collect();
@@ -122,9 +132,10 @@ impl Tokenizer {
                 break;
             }
         }
+        let is_cut = tokens.len() > TEXT_TOKENS - 1;
         tokens.truncate(TEXT_TOKENS - 1);
         tokens.push(end);
-        tokens
+        (tokens, is_cut)
     }
 
     /// The bytes of a word, joined while there are merges for it, the earliest in the list first.
@@ -189,6 +200,7 @@ mod tests {
         // The first printed byte is `!`; bytes that are not printed come behind all that are.
         assert_eq!(tokenizer.tokens("!"), [49_406, 256, 49_407]);
         let long = tokenizer.tokens(&"cat ".repeat(100));
+        assert!(!tokenizer.is_cut(&"cat ".repeat(TEXT_TOKENS - 2)) && tokenizer.is_cut(&"cat ".repeat(TEXT_TOKENS - 1)));
         assert_eq!((long.len(), long[75], long[76]), (77, 513, 49_407));
         assert_eq!(tokenizer.tokens(""), [49_406, 49_407]);
         // An accent of its own makes the same word as a letter that has it.

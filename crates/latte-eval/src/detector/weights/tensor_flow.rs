@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use latte_weights::{Result, TensorSource, refuse};
+use latte_weights::{Result, TensorSource, mixed_up, refuse};
 
 use super::super::i3d;
 use crate::Error;
@@ -40,6 +41,12 @@ impl TensorFlowData {
         let named = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".data-0"));
         if len != expected as u64 {
             if named {
+                // Not read whole: it may be anything.
+                let mut begin = Vec::new();
+                std::fs::File::open(path).and_then(|file| file.take(512).read_to_end(&mut begin)).map_err(io)?;
+                if let Some(what) = mixed_up(&begin) {
+                    return Err(Error::File { path: path.to_path_buf(), what: what.into() });
+                }
                 let what =
                     format!("has {len} bytes; the variables of I3D, the only file of TensorFlow that is read, have {expected}");
                 return Err(Error::File { path: path.to_path_buf(), what });

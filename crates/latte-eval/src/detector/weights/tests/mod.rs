@@ -129,6 +129,23 @@ fn i3d_is_the_same_from_every_file() {
 }
 
 #[test]
+fn the_average_is_taken_behind_any_wrapper() {
+    let (folder, weights) = (Folder::new(), weights(Kind::InceptionFid));
+    let as_ours: Vec<Named> = weights.iter().map(|(name, tensor)| named(name.into(), tensor)).collect();
+    let under = |prefix: &str, factor: f32| {
+        let moved = move |values: Vec<f32>| values.into_iter().map(|v| v * factor).collect::<Vec<_>>();
+        as_ours.iter().cloned().map(move |(name, s, v)| (format!("{prefix}{name}"), s, moved(v))).collect::<Vec<Named>>()
+    };
+    for [plain, average] in [["model.", "ema_model."], ["_orig_mod.", "state_dict.ema.module._orig_mod."]] {
+        let both = [under(plain, 0.5), under(average, 1.0)].concat();
+        let file = folder.written("both.pt", &TORCH, &both);
+        holds(&file, Kind::InceptionFid, &weights);
+        let import = import(&file, None).unwrap();
+        assert!(import.note().is_some_and(|note| note.contains("averaged weights")), "{:?}", import.note());
+    }
+}
+
+#[test]
 fn inception_is_the_same_from_every_file() {
     let (folder, weights) = (Folder::new(), weights(Kind::InceptionFid));
     let (plain, layers) = (inception::units(inception::Naming::Plain), inception::units(inception::Naming::Layers));

@@ -1,1 +1,0 @@
-//! The case `testdata/cases/unclear-errors`.
