@@ -112,9 +112,12 @@ fn configuration_is_plain_text() -> Result<(), Box<dyn std::error::Error>> {
     let config: DiffusionConfig = serde_json::from_str(r#"{"noise_schedule":"squaredcos_cap_v2","loss":"rescaled_kl"}"#)?;
     assert_eq!((config.noise_schedule, config.loss), (BetaSchedule::SquaredcosCapV2, LossType::RescaledKl));
     assert!(serde_json::from_str::<DiffusionConfig>(r#"{"schedule":"linear"}"#).is_err());
-    for name in ["\"linear\"", "\"squaredcos_cap_v2\"", "\"quad\"", "\"warmup10\"", "\"warmup50\"", "\"const\"", "\"jsd\""] {
+    for name in
+        ["\"linear\"", "\"squaredcos_cap_v2\"", "\"quad\"", "\"warmup10\"", "\"warmup50\"", "\"const\"", "\"jsd\"", "\"exp\""]
+    {
         assert_eq!(serde_json::to_string(&serde_json::from_str::<BetaSchedule>(name)?)?, name);
     }
+    assert_eq!(serde_json::from_str::<BetaSchedule>("\"scaled_linear\"")?, BetaSchedule::ScaledLinear, "diffusers' name of quad");
     Ok(())
 }
 

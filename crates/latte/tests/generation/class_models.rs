@@ -58,8 +58,9 @@ fn every_method_samples_from_every_class_model() {
 
 /// With many steps every method without noise solves the same ODE, from the same noise to the same clip.
 ///
-/// The tolerance is the distance of DDIM, of order 1, with half as many steps: what is left of the error of the least exact method.
-/// On top comes, for Deis, that it ends at the smallest noise level of the schedule, σ = 0.01, and not at clean data.
+/// DDIM's error is of order 1: with 1000 steps it is e, with 250 about 4e, so these two are about 3e apart. That is the tolerance: a
+/// method with 500 steps is exact, or of order 1 and off by 2e, and so no more than 2e from DDIM with 1000. On top comes, for Deis, that
+/// it ends at the smallest noise level of the schedule, σ = 0.01, and not at clean data.
 #[test]
 fn with_many_steps_methods_without_noise_agree() {
     for (prediction, clip_denoised) in [
@@ -72,10 +73,11 @@ fn with_many_steps_methods_without_noise_agree() {
         let exact = generate(&model, &params(Sampler::Ddim, 1000));
         let tolerance = largest_difference(&exact, &generate(&model, &params(Sampler::Ddim, 250)));
         let few = largest_difference(&exact, &generate(&model, &params(Sampler::Ddim, 5)));
-        println!("{prediction:?} {clip_denoised} tolerance {tolerance} few {few}");
+        assert!(few > 3.0 * tolerance, "{prediction:?} {clip_denoised}: {few} and {tolerance} tell nothing apart");
         for sampler in DETERMINISTIC {
             let ours = largest_difference(&exact, &generate(&model, &params(sampler, 500)));
-            println!("{sampler} {ours}");
+            let end = if sampler == Sampler::Deis { 0.05 } else { 0.0 };
+            assert!(ours < tolerance + end, "{sampler} {prediction:?} {clip_denoised}: {ours}, tolerance {tolerance}");
         }
     }
 }
@@ -100,7 +102,7 @@ fn pixel_models_are_clamped_by_every_method() {
         assert!(largest_x0(false, &[]) > 1.0, "{sampler}: nothing was to be clamped");
         assert!(largest_x0(true, &[]) <= 1.0, "{sampler}");
         if sampler == Sampler::Unipc {
-            assert!(largest_x0(true, &[("predict_x0", json!(false))]) <= 1.0);
+            assert!(largest_x0(true, &[("predict_x0", json!(false)), ("final_sigmas_type", json!("sigma_min"))]) <= 1.0);
         }
         if sampler == Sampler::Heun {
             assert!(largest_x0(true, &[("clip_sample", json!(false))]) > 1.0, "an option is more exact");
