@@ -126,7 +126,7 @@ fn a_state_of_another_clip_or_a_damaged_file_is_refused() {
         (SamplingParams { sampler: Sampler::Deis, ..params.clone() }, request),
         (SamplingParams { guidance: Some(2.0), ..params.clone() }, request),
         (SamplingParams { precision: Precision::Bf16, ..params.clone() }, request),
-        (SamplingParams { sampler_options: vec![("solver_order".into(), json!(3))], ..params.clone() }, request),
+        (SamplingParams { sampler_options: vec![("solver_type".into(), json!("heun"))], ..params.clone() }, request),
     ] {
         let message = refused(&params, request, &state);
         assert!(message.starts_with("saved state: it belongs to another clip"), "{message}");
