@@ -136,8 +136,8 @@ fn bad_input_is_one_line_and_exit_code_2() {
     place.refused_at_once(&["data", "demo", "more", "--clips", "0"]);
     let line = place.refused_at_once(&["train"]);
     assert!(line.contains("--config"), "{line}");
-    let line = place.refused_at_once(&["sample", "--checkpoint", "x", "--sampler", "euler"]);
-    assert!(line.contains("euler") && line.contains("ddim"), "{line}");
+    let line = place.refused_at_once(&["sample", "--checkpoint", "x", "--sampler", "eulr"]);
+    assert!(line.contains("eulr") && line.contains("ddim"), "{line}");
     let line = place.refused_at_once(&["sample", "--checkpoint", "x", "--clas", "1"]);
     assert!(line.contains("--clas"), "{line}");
 }

@@ -7,6 +7,7 @@ use latte::pipeline::{Request, SamplingParams};
 use latte::sampling::Sampler;
 use latte_train::{MadeClip, contact_sheet_of};
 use latte_video::results::{Part, ResultFolder};
+use serde_json::Value;
 
 use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
@@ -48,9 +49,14 @@ pub(crate) struct Args {
     /// How far videos are pushed towards their class; 1 is not at all. Default: 4, or 1 for models without classes.
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: Option<f64>,
-    /// The method: ddim is good with few steps, ddpm with many (250).
-    #[arg(long, default_value = "ddim", value_name = "ddim|ddpm")]
+    /// The method: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. ddim is good with few
+    /// steps, ddpm with many (250).
+    #[arg(long, default_value = "ddim", value_name = "NAME")]
     sampler: Sampler,
+    /// A key of diffusers' scheduler_config.json that is to have another value than this sampler's default, for example
+    /// use_karras_sigmas=true. May be given several times.
+    #[arg(long = "sampler-option", value_name = "KEY=VALUE", value_parser = parse_option)]
+    sampler_options: Vec<(String, Value)>,
     /// Steps from noise to video; more is slower and better.
     #[arg(long, default_value_t = 50, value_name = "N")]
     steps: usize,
@@ -128,6 +134,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         frames: args.frames,
         size: args.size,
         precision: args.precision.into(),
+        sampler_options: args.sampler_options.clone(),
         ..SamplingParams::default()
     };
     check_output_folder("--out", &args.out)?;
@@ -211,6 +218,12 @@ pub(crate) fn parse_size(text: &str) -> Result<[usize; 2], String> {
     parsed.ok_or_else(|| format!("expected height x width, for example 32x64, got `{text}`"))
 }
 
+/// `key=value`, where the value is JSON or, failing that, text.
+pub(crate) fn parse_option(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("expected key=value, got `{text}`"))?;
+    Ok((key.trim().to_string(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,5 +232,12 @@ mod tests {
     fn sizes_are_height_and_width() {
         assert_eq!(parse_size("32x64"), Ok([32, 64]));
         assert!(parse_size("32").is_err() && parse_size("axb").is_err());
+    }
+
+    #[test]
+    fn options_are_json_or_text() {
+        assert_eq!(parse_option("eta=0.5"), Ok(("eta".into(), Value::from(0.5))));
+        assert_eq!(parse_option("algorithm_type=dpmsolver"), Ok(("algorithm_type".into(), Value::from("dpmsolver"))));
+        assert!(parse_option("eta").is_err());
     }
 }

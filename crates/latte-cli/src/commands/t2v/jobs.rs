@@ -128,22 +128,9 @@ pub(super) fn same_settings(a: &[u8], b: &[u8]) -> bool {
     settings(a).is_some_and(|a| settings(b) == Some(a))
 }
 
-/// `key=value`, where the value is JSON or, failing that, text.
-pub(super) fn parse_option(text: &str) -> Result<(String, Value), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("expected key=value, got `{text}`"))?;
-    Ok((key.trim().to_string(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn options_are_json_or_text() {
-        assert_eq!(parse_option("eta=0.5"), Ok(("eta".into(), Value::from(0.5))));
-        assert_eq!(parse_option("algorithm_type=dpmsolver"), Ok(("algorithm_type".into(), Value::from("dpmsolver"))));
-        assert!(parse_option("eta").is_err());
-    }
 
     #[test]
     fn a_version_is_no_setting() {

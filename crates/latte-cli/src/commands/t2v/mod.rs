@@ -18,14 +18,14 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cache::OptionalCache;
-use crate::commands::sample::parse_size;
+use crate::commands::sample::{parse_option, parse_size};
 use crate::device::DeviceArgs;
 use crate::dtype::Dtype;
 use crate::memory::peak_memory_mib;
 use crate::output::{self, check_output_folder};
 use crate::progress::StageProgress;
 use crate::terminal::note;
-use jobs::{Job, Sidecar, again, new, parse_option, same_settings};
+use jobs::{Job, Sidecar, again, new, same_settings};
 
 /// Makes videos from texts with a text-to-video model in the diffusers layout (Latte-1).
 ///
