@@ -279,7 +279,7 @@ impl Translator<'_> {
             "ckpt_every" => self.set(entry, "output.checkpoint_every", (self.count(entry)? / passes).max(1), ""),
             "max_train_steps" => {
                 let note = if passes == 1 { "" } else { "optimiser steps; the original counted passes" };
-                self.set(entry, "train.max_steps", (self.count(entry)? + passes - 1) / passes, note);
+                self.set(entry, "train.max_steps", self.count(entry)?.saturating_add(passes - 1) / passes, note);
             }
             "local_batch_size" => {
                 self.set(
