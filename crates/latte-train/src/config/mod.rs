@@ -386,7 +386,7 @@ mod tests {
             ("evaluation={ real_stride = 1, detectors = [] }", "x.toml: evaluation.detectors: "),
             ("evaluation={ detectors = [\"x\"] }", "x.toml: evaluation.real_stride: missing"),
             ("samples.num=0", "x.toml: samples.num: expected at least 1, got 0"),
-            ("samples.sampler=euler", "x.toml: samples.sampler: "),
+            ("samples.sampler=eulr", "x.toml: samples.sampler: "),
             ("train.max_steps=0", "x.toml: train.max_steps: expected at least 1, got 0"),
         ];
         for (setting, expected) in cases {
