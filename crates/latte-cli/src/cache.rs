@@ -12,7 +12,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
         .or_else(|| set("HOME").map(|path| path.join(".cache/latte")))
 }
 
-/// The cache of a command that works without one, too: a folder that cannot be written is told once.
+/// A cache that the command can do without: it warns once if the folder cannot be written.
 #[derive(Debug)]
 pub(crate) struct OptionalCache {
     folder: Option<PathBuf>,

@@ -83,7 +83,7 @@ impl Interrupt {
     }
 }
 
-#[expect(clippy::exit, reason = "the user asked for it; files are written whole or not at all")]
+#[expect(clippy::exit, reason = "the user interrupted the program, and no file is ever half-written")]
 fn end_at_once(code: i32) {
     std::process::exit(code);
 }

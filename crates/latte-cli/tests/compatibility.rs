@@ -4,30 +4,13 @@
 mod place;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use latte::weights::TensorSource;
-use place::Place;
+use place::{Place, copy_folder, testdata};
 
 /// A resumed step repeats the recorded one to rounding: the processor that recorded it may have rounded otherwise.
 const TOLERANCE: f64 = 1e-5;
-
-fn testdata(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
 
 fn old_files() -> Place {
     let place = Place::empty();

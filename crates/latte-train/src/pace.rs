@@ -1,4 +1,4 @@
-//! Tells whoever began a run that would take days, while there is still time to begin another.
+//! Warns early if a run would take more than a day.
 
 use std::time::Duration;
 

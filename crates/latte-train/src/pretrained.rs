@@ -1,4 +1,4 @@
-//! Weights of other programs, as this program's: what shapes tell, what the user tells, and what is taken for granted.
+//! Loads weights of other programs: what their shapes show, what the user states, and what is assumed.
 
 use latte::diffusion::{DiffusionConfig, PredictionType, VarianceType};
 use latte::model::{Condition, Hints, Latte, LatteConfig};
@@ -56,7 +56,7 @@ pub struct Told {
     pub fps: Option<f64>,
 }
 
-/// A card for weights without one, and what of it was taken for granted.
+/// The metadata of weights that have none, and which of its values are assumptions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assumed {
     /// What must be known to sample.

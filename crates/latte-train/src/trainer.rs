@@ -86,7 +86,7 @@ pub struct Trainer {
     resumed_from: Option<PathBuf>,
     /// Warnings for the observer when the run starts.
     warnings: Vec<String>,
-    /// For the observer too: what became of the weights that the run starts from, or which settings are no longer the checkpoint's.
+    /// The observer gets these lines too: how the initial weights were loaded, or which settings differ from the checkpoint.
     notes: Vec<String>,
     /// No other process trains in the run folder while this one does.
     _lock: RunLock,

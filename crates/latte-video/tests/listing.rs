@@ -1,4 +1,4 @@
-//! Which folders are videos, what is told of the rest, names that no index can hold.
+//! Tests of listing: which folders are videos, what is reported about the others, and file names that an index cannot store.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 

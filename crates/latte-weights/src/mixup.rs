@@ -1,4 +1,4 @@
-//! Files that are something else than their names say: the usual mix-ups, each told in one sentence.
+//! Recognises files that are not what their names say (Git LFS pointers, web pages, …) and names what they are.
 
 /// What `bytes`, the whole file or its beginning, are, if they are clearly not what any file of a model begins with; and what to do.
 ///

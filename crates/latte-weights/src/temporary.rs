@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// What the names of unfinished files end with.
 const ENDING: &str = ".tmp";
-/// An unfinished file that nobody has written to for so long is what a killed process has left.
+/// An unfinished file that was not written to for this long was left by a killed process.
 const ABANDONED: Duration = Duration::from_hours(24);
 
 /// A name beside `path` that no other file has: processes on several machines may write the same file into one folder at once.

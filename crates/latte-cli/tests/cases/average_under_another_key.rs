@@ -24,7 +24,7 @@ fn the_average_is_taken_and_told() {
     assert!(message.contains("`ema`") && message.contains("`ema_model` (32 tensors)"), "{message}");
 }
 
-/// What is taken for granted of a file that says nothing of itself is told; what would be a mere guess is asked for.
+/// The program reports what it assumes about a file without metadata, and asks for what it cannot know.
 #[test]
 fn what_is_taken_for_granted_is_told() {
     let place = case("average-under-another-key");

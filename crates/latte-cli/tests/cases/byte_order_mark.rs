@@ -7,6 +7,22 @@ use std::path::Path;
 use super::place::Place;
 use super::{case, copy_folder, tiny_t2v};
 
+/// Looks for the images that `images.txt` lists.
+const CHECK_IMAGES: [&str; 12] = [
+    "data",
+    "check",
+    "--layout",
+    "faceforensics",
+    "--path",
+    "videos",
+    "--image-list",
+    "images.txt",
+    "--image-path",
+    "images",
+    "--num-frames",
+    "4",
+];
+
 #[test]
 fn labels_and_lists_with_a_mark_are_read() {
     let place = case("byte-order-mark");
@@ -21,21 +37,7 @@ fn labels_and_lists_with_a_mark_are_read() {
             "{line}"
         );
     }
-    let check = [
-        "data",
-        "check",
-        "--layout",
-        "faceforensics",
-        "--path",
-        "videos",
-        "--image-list",
-        "images.txt",
-        "--image-path",
-        "images",
-        "--num-frames",
-        "4",
-    ];
-    let said = place.ok(&check);
+    let said = place.ok(&CHECK_IMAGES);
     assert!(said.contains("3 images in images.txt") && !said.contains("missing"), "{said}");
 }
 
@@ -99,23 +101,7 @@ fn every_reader_takes_a_mark_off_and_names_other_encodings() {
         ("list.tsv", check("list.tsv")),
         ("list.jsonl", check("list.jsonl")),
         ("list.json", check("list.json")),
-        (
-            "images.txt",
-            vec![
-                "data",
-                "check",
-                "--layout",
-                "faceforensics",
-                "--path",
-                "videos",
-                "--image-list",
-                "images.txt",
-                "--image-path",
-                "images",
-                "--num-frames",
-                "4",
-            ],
-        ),
+        ("images.txt", CHECK_IMAGES.to_vec()),
         ("tiny.toml", data(&[])),
         ("clips.index.jsonl", vec!["data", "check", "--path", "clips", "--index", "clips.index.jsonl", "--num-frames", "4"]),
         ("prompts.txt", t2v.clone()),

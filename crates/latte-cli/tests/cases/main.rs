@@ -33,20 +33,15 @@ mod unclear_errors_video;
 mod unclear_errors_weights;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use place::Place;
+use place::{Place, copy_folder, testdata};
 
 /// A new folder with a copy of `testdata/cases/NAME` in it: the program may write there.
 fn case(name: &str) -> Place {
     let place = Place::empty();
     copy_folder(&testdata("cases").join(name), &place.path("."));
     place
-}
-
-/// A folder of the repository's `testdata`.
-fn testdata(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
 }
 
 /// The tiny text-to-video model with random weights, as an argument.
@@ -60,17 +55,4 @@ fn names(folder: &Path) -> Vec<String> {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Why a file or a picture cannot be decoded: damage is told apart from what a decoder does not know.
+//! Why a file or a picture cannot be decoded: it is damaged, or the decoder does not support it.
 
 use std::fmt;
 use std::path::Path;

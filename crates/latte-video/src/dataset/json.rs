@@ -1,4 +1,4 @@
-//! Takes JSON apart without judging what nobody asks for.
+//! Parses JSON objects without validating the values that nobody reads.
 //!
 //! Programs write JSON that is none: Python writes `NaN` and `Infinity`, others numbers that no machine holds, halves of characters, or
 //! lists a thousand deep. A value that is not read must not cost its row. So an object is cut into its members, each value being the

@@ -105,7 +105,7 @@ pub struct Renamed {
     pub new: PathBuf,
 }
 
-/// What is where a result's files are to be.
+/// What lies at the path of a new result.
 enum Place {
     Free,
     SameResult,

@@ -1,4 +1,4 @@
-//! A sampler as it is asked for: a model's file, a method, and options by name. What would have no effect is refused.
+//! The sampler that a user asks for: the model's file, a method, and options by name. Options without effect are refused.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Which videos are to be made: from the options, or from the file beside a video.
+//! Lists the videos to generate: from the options, or from the settings file beside a video.
 
 use std::path::{Path, PathBuf};
 

@@ -55,7 +55,7 @@ pub(crate) struct Args {
     /// Steps from noise to video; more is slower and better.
     #[arg(long, default_value_t = 50, value_name = "N")]
     steps: usize,
-    /// How far the video is pushed towards the prompt; 1 is not at all, and takes half the time.
+    /// Guidance scale: higher values follow the prompt more closely. 1 turns guidance off and takes half the time.
     #[arg(long, default_value_t = 7.5, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: f64,
     /// Frames; 1 makes a PNG image. Default: as in training.

@@ -1,4 +1,4 @@
-//! The texts of all videos, encoded; what of them is not read is told.
+//! Encodes the texts of all videos, and reports which parts of a text the network does not read.
 
 use latte::pipeline::{EncodedTexts, T2vSettings, TextToVideo};
 use latte::text::{EncodedText, PromptPair, Reading};
