@@ -9,10 +9,17 @@ use latte_video::{Clip, ClipWindow, Decoder, FrameRule, Video, read_image};
 
 use super::{file, repository, written};
 
+/// Of larger frames only the first is decoded: a few bytes can ask for frames of any size, and time is limited.
+const LARGE: usize = 1 << 20;
+
 /// Decodes the first frame, two in the middle, and the last, each from a key frame.
 pub(super) fn read(path: &Path) -> bool {
     let Ok(video) = Video::open(path, Decoder::BuiltIn) else { return false };
-    let frames = video.info().num_frames;
+    let info = video.info();
+    if info.width * info.height > LARGE {
+        return video.frames(&[0]).is_ok();
+    }
+    let frames = info.num_frames;
     let middle = frames / 2;
     let wanted: [&[usize]; 3] = [&[0], &[middle, (middle + 2).min(frames - 1)], &[frames - 1]];
     wanted.iter().all(|indices| video.frames(indices).is_ok())
