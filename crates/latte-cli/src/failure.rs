@@ -96,8 +96,8 @@ fn is_bad_video(error: &latte_video::Error) -> bool {
     !matches!(error, Error::Io { .. } | Error::Encode { .. } | Error::Ffmpeg { .. })
 }
 
-fn is_bad_model_input(error: &latte::Error) -> bool {
-    use latte::Error;
+fn is_bad_model_input(error: &latte_model::Error) -> bool {
+    use latte_model::Error;
     match error {
         Error::Config { .. } | Error::Shape { .. } => true,
         // Transparent: the chain of causes goes past it.
@@ -107,8 +107,8 @@ fn is_bad_model_input(error: &latte::Error) -> bool {
     }
 }
 
-fn is_bad_weights(error: &latte::weights::Error) -> bool {
-    use latte::weights::Error;
+fn is_bad_weights(error: &latte_model::weights::Error) -> bool {
+    use latte_model::weights::Error;
     match error {
         Error::File { .. } | Error::Shape { .. } => true,
         Error::Io { source, .. } => is_bad_path(source),
@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn a_chain_is_one_line_and_says_nothing_twice() {
         let io = || std::io::Error::new(ErrorKind::NotFound, "no such file");
-        let error = Err::<(), _>(latte::Error::Io { path: "a/b".into(), source: io() }).context("cannot sample").unwrap_err();
+        let error =
+            Err::<(), _>(latte_model::Error::Io { path: "a/b".into(), source: io() }).context("cannot sample").unwrap_err();
         assert_eq!(one_line(&error), "cannot sample: a/b: no such file");
         assert!(is_bad_input(&error));
         let error = anyhow::anyhow!("first\n\n  second\n   0: std::backtrace\n   1: more");
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_not_the_users_input() {
         let full = std::io::Error::new(ErrorKind::StorageFull, "no space left");
-        let error = anyhow::Error::new(latte::Error::Io { path: "x".into(), source: full });
+        let error = anyhow::Error::new(latte_model::Error::Io { path: "x".into(), source: full });
         assert!(!is_bad_input(&error));
         assert!(!is_bad_input(&anyhow::anyhow!("a bug")));
         assert!(is_bad_input(&bad_input("class 9 is out of range").context("while sampling")));

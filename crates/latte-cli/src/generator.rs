@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use candle_core::Device;
-use latte::model::Condition;
-use latte::pipeline::{Request, SamplingParams};
-use latte::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels};
+use latte_model::model::Condition;
+use latte_model::pipeline::{Request, SamplingParams};
+use latte_model::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels};
 use latte_ops::Precision;
 use latte_train::{AutoencoderKind, ClipMaker, LoadedWeights, MadeClip, ModelCard, find_weights, open_weights};
 
@@ -107,7 +107,7 @@ impl Generator {
             ControlFlow::Continue(())
         };
         let made = self.maker.make(params, request, enlarge, &mut go_on).map_err(|e| match e {
-            latte_train::Error::Latte(latte::Error::Config { key, what }) if OPTIONS.contains(&key.as_str()) => {
+            latte_train::Error::Latte(latte_model::Error::Config { key, what }) if OPTIONS.contains(&key.as_str()) => {
                 bad_input(format!("--{key}: {what}"))
             }
             other => other.into(),

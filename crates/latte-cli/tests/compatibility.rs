@@ -6,7 +6,7 @@ mod place;
 use std::fs;
 use std::path::PathBuf;
 
-use latte::weights::TensorSource;
+use latte_model::weights::TensorSource;
 use place::{Place, copy_folder, testdata};
 
 /// A resumed step repeats the recorded one to rounding: the processor that recorded it may have rounded otherwise.
@@ -36,8 +36,8 @@ fn same_next_steps(place: &Place, args: &[&str], run: &str, keys: &[&str]) {
             assert!((value - wanted).abs() <= TOLERANCE * wanted.abs(), "{run}: {key} is {value}, was {wanted}: {step}");
         }
     }
-    let weights = latte::weights::load(&place.path(run).join("checkpoints/0000008/ema.safetensors")).unwrap().0;
-    let wanted = latte::weights::load(&place.path("expected").join(format!("{run}-ema.safetensors"))).unwrap().0;
+    let weights = latte_model::weights::load(&place.path(run).join("checkpoints/0000008/ema.safetensors")).unwrap().0;
+    let wanted = latte_model::weights::load(&place.path("expected").join(format!("{run}-ema.safetensors"))).unwrap().0;
     assert_eq!(weights.names(), wanted.names());
     for name in wanted.names() {
         let (a, b) = (weights.f32_tensor(&name).unwrap(), wanted.f32_tensor(&name).unwrap());
@@ -71,7 +71,7 @@ fn a_new_cache_equals_the_old_one() {
         .unwrap();
     assert!(output.status.success(), "{}", place::text(&output.stderr));
     let moments =
-        |folder: &str| latte::weights::WeightFiles::open(&place.path(folder).join("moments-00000-0.safetensors")).unwrap();
+        |folder: &str| latte_model::weights::WeightFiles::open(&place.path(folder).join("moments-00000-0.safetensors")).unwrap();
     let (new, old) = (moments("again"), moments("latents"));
     assert_eq!(new.names(), old.names());
     for name in old.names() {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use candle_core::{Device, Tensor};
-use latte::model::{Condition, Latte, LatteConfig};
-use latte::noise::TorchRng;
-use latte::weights::{FileKind, Pretrained, RawTensor, StoredDtype, TensorSource, write_weights};
+use latte_model::model::{Condition, Latte, LatteConfig};
+use latte_model::noise::TorchRng;
+use latte_model::weights::{FileKind, Pretrained, RawTensor, StoredDtype, TensorSource, write_weights};
 use latte_video::{Decoder, Video};
 use tempfile::TempDir;
 

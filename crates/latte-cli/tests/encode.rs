@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use place::Place;
 
 /// A network on latents that trains in a moment.

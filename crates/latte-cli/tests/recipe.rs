@@ -71,12 +71,12 @@ fn a_dry_run_says_what_a_run_would_be_and_writes_nothing() {
     let config = TrainConfig::from_toml(&out, "printed", &[]).unwrap();
     assert_eq!((config.model.class_dropout, config.model.num_classes, config.train.max_steps), (0.2, Some(8), 3));
     let shapes = config.resolve_model(8).unwrap();
-    let parameters = latte::model::Latte::new(shapes.clone()).unwrap().num_trainable();
+    let parameters = latte_model::model::Latte::new(shapes.clone()).unwrap().num_trainable();
     assert_eq!(number(&out, "model", "model ") as usize, parameters);
     assert_eq!(number(&out, "data", "data ") as usize, 16);
     // 16 videos, 4 clips a step.
     assert_eq!((number(&out, "epochs", "epochs "), number(&out, "epochs", "each at ")), (4.0, 4.0));
-    let work = 3.0 * latte::model::Latte::new(shapes).unwrap().forward_flops(4, 0);
+    let work = 3.0 * latte_model::model::Latte::new(shapes).unwrap().forward_flops(4, 0);
     assert!((number(&out, "work", "work ") / work - 1.0).abs() < 1e-6, "{work}");
     assert!(number(&out, "speed", "speed ") > 0.0);
     // The program alone, and the four states of the network.

@@ -12,10 +12,10 @@
 
 use std::path::{Path, PathBuf};
 
-use latte::diffusion::{DiffusionConfig, TimestepSampler};
-use latte::model::{Hints, LatteConfig};
-use latte::noise::RngState;
-use latte::weights::{self, Pretrained, TensorSource, WeightFiles, WeightKind};
+use latte_model::diffusion::{DiffusionConfig, TimestepSampler};
+use latte_model::model::{Hints, LatteConfig};
+use latte_model::noise::RngState;
+use latte_model::weights::{self, Pretrained, TensorSource, WeightFiles, WeightKind};
 use latte_ops::Parameters;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use latte::model::Condition;
-use latte::pipeline::{ClassModel, ClassModelConfig, Request, SamplingParams};
-use latte::vae::Autoencoder;
+use latte_model::model::Condition;
+use latte_model::pipeline::{ClassModel, ClassModelConfig, Request, SamplingParams};
+use latte_model::vae::Autoencoder;
 use latte_ops::Parameters;
 use latte_video::encode::{Image, SheetRow, contact_sheet};
 use latte_video::results::distinct_names;

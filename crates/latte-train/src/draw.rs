@@ -4,10 +4,10 @@
 //! noise as `accumulate = 1, batch_size = 8`.
 
 use candle_core::{DType, Device, Tensor};
-use latte::diffusion::TimestepSampler;
-use latte::model::{Condition, LatteConfig};
-use latte::noise::TorchRng;
-use latte::vae::{LatentSpace, Posterior};
+use latte_model::diffusion::TimestepSampler;
+use latte_model::model::{Condition, LatteConfig};
+use latte_model::noise::TorchRng;
+use latte_model::vae::{LatentSpace, Posterior};
 
 use crate::error::Result;
 use crate::loader::ClipFrames;
@@ -125,7 +125,7 @@ fn drop_labels(mut labels: Vec<u32>, model: &LatteConfig, rng: &mut TorchRng) ->
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
-    use latte::diffusion::TimestepSampling;
+    use latte_model::diffusion::TimestepSampling;
 
     use super::*;
 

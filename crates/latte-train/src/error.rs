@@ -75,7 +75,7 @@ pub enum Error {
     },
     /// The model, the diffusion process or a weights file is wrong.
     #[error(transparent)]
-    Latte(#[from] latte::Error),
+    Latte(#[from] latte_model::Error),
     /// A video or a data set cannot be read, or a clip not be written.
     #[error(transparent)]
     Video(#[from] latte_video::Error),
@@ -87,8 +87,8 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
-impl From<latte::weights::Error> for Error {
-    fn from(error: latte::weights::Error) -> Self {
+impl From<latte_model::weights::Error> for Error {
+    fn from(error: latte_model::weights::Error) -> Self {
         Self::Latte(error.into())
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use latte::pipeline::SamplingParams;
-use latte::vae::Autoencoder;
+use latte_model::pipeline::SamplingParams;
+use latte_model::vae::Autoencoder;
 use latte_ops::{Parameters, Precision};
 use latte_video::Clip;
 
@@ -69,7 +69,7 @@ impl Evaluation {
         let model = card.class_model(Arc::clone(&evaluation.autoencoder));
         let round = evaluation.round();
         model.check(&round.params, round.requests[0].class).map_err(|e| match e {
-            latte::Error::Config { key, what } => Error::config("configuration", format!("evaluation.{key}"), what),
+            latte_model::Error::Config { key, what } => Error::config("configuration", format!("evaluation.{key}"), what),
             other => other.into(),
         })?;
         Ok(evaluation)

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub struct LoadedClip {
 pub enum ClipFrames {
     /// `[f + images, 3, h, w]` in `[-1, 1]`.
     Pixels(Vec<f32>),
-    /// `[f + images, m, h, w]`: what a frozen encoder says of each (see [`latte::vae::LatentSpace`]).
+    /// `[f + images, m, h, w]`: what a frozen encoder says of each (see [`latte_model::vae::LatentSpace`]).
     Moments(Vec<f32>),
 }
 

@@ -1,8 +1,8 @@
 //! Loads weights of other programs: what their shapes show, what the user states, and what is assumed.
 
-use latte::diffusion::{DiffusionConfig, PredictionType, VarianceType};
-use latte::model::{Condition, Hints, Latte, LatteConfig};
-use latte::weights::Pretrained;
+use latte_model::diffusion::{DiffusionConfig, PredictionType, VarianceType};
+use latte_model::model::{Condition, Hints, Latte, LatteConfig};
+use latte_model::weights::Pretrained;
 use latte_ops::Parameters;
 
 use crate::checkpoint::ModelCard;
@@ -141,9 +141,11 @@ fn taken(card: &ModelCard, told: &Told) -> Vec<String> {
 }
 
 /// An error about the weights with their path.
-fn named(source: &Pretrained, error: latte::Error) -> Error {
+fn named(source: &Pretrained, error: latte_model::Error) -> Error {
     match error {
-        latte::Error::Config { .. } | latte::Error::Shape { .. } => Error::checkpoint(source.files().path(), error.to_string()),
+        latte_model::Error::Config { .. } | latte_model::Error::Shape { .. } => {
+            Error::checkpoint(source.files().path(), error.to_string())
+        }
         other => other.into(),
     }
 }

@@ -118,7 +118,7 @@ impl<R: Record> RunLog<R> {
                 }
             }
             let text: String = kept.into_iter().map(|line| line + "\n").collect();
-            latte::weights::write_atomically(path, text.as_bytes())?;
+            latte_model::weights::write_atomically(path, text.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
         Ok(Self { path: path.to_path_buf(), file, last, lines: PhantomData })

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use latte::diffusion::TimestepSampler;
-use latte::model::Latte;
-use latte::noise::TorchRng;
+use latte_model::diffusion::TimestepSampler;
+use latte_model::model::Latte;
+use latte_model::noise::TorchRng;
 use toml::{Table, Value};
 
 use crate::checkpoint::{Checkpoint, DataMark, ModelCard};

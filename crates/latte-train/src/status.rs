@@ -96,7 +96,7 @@ impl RunStatus {
     pub(crate) fn write(&self, run: &Path) -> Result<()> {
         let path = run.join(STATUS_FILE);
         let text = toml::to_string(self).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
-        Ok(latte::weights::write_atomically(&path, text.as_bytes())?)
+        Ok(latte_model::weights::write_atomically(&path, text.as_bytes())?)
     }
 }
 

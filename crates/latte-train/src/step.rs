@@ -6,8 +6,8 @@
 //! Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
 
 use candle_core::{Tensor, Var};
-use latte::diffusion::Diffusion;
-use latte::model::{Input, Latte};
+use latte_model::diffusion::Diffusion;
+use latte_model::model::{Input, Latte};
 use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, add_assign, global_norm};
 
 use crate::config::{OptimizerConfig, Recompute};
@@ -156,7 +156,7 @@ struct Terms {
 }
 
 impl Terms {
-    fn extend(&mut self, terms: &latte::diffusion::LossTerms) -> Result<()> {
+    fn extend(&mut self, terms: &latte_model::diffusion::LossTerms) -> Result<()> {
         let values = |t: &Tensor| -> Result<Vec<f64>> { Ok(t.to_dtype(candle_core::DType::F64)?.to_vec1()?) };
         self.loss.extend(values(&terms.loss)?);
         if let Some(mse) = &terms.mse {

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use candle_core::{Device, Tensor};
-use latte::diffusion::TimestepSampler;
-use latte::model::Latte;
-use latte::noise::TorchRng;
-use latte::weights::Pretrained;
+use latte_model::diffusion::TimestepSampler;
+use latte_model::model::Latte;
+use latte_model::noise::TorchRng;
+use latte_model::weights::Pretrained;
 use latte_ops::Parameters;
 
 use crate::checkpoint::{self, DataMark, ModelCard, RunState};

@@ -6,9 +6,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use candle_core::{DType, Tensor};
-use latte::diffusion::{Diffusion, TimestepSpacing};
-use latte::model::{Input, Latte};
-use latte::noise::TorchRng;
+use latte_model::diffusion::{Diffusion, TimestepSpacing};
+use latte_model::model::{Input, Latte};
+use latte_model::noise::TorchRng;
 use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use crate::config::{TrainConfig, ValidationConfig};
@@ -94,7 +94,7 @@ impl Validation {
             let latents = Tensor::cat(&latents, 0)?; // [b, f, c, h, w]
             // A clip's noise does not depend on the batch that it is in.
             let noise = batch.iter().map(|&(clip, bin)| rng.fork(clip as u64).fork(bin as u64).randn(clips[clip].0.shape()));
-            let noise = Tensor::cat(&noise.collect::<latte::Result<Vec<_>>>()?, 0)?; // [b, f, c, h, w]
+            let noise = Tensor::cat(&noise.collect::<latte_model::Result<Vec<_>>>()?, 0)?; // [b, f, c, h, w]
             let steps: Vec<usize> = batch.iter().map(|&(_, bin)| self.timesteps[bin]).collect();
             let x_t = self.diffusion.q_sample(&latents, &steps, &noise)?; // [b, f, c, h, w]
             let labels: Option<Vec<u32>> = batch.iter().map(|&(clip, _)| clips[clip].1).collect();

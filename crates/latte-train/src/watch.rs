@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use latte::pipeline::SamplingParams;
-use latte::vae::Autoencoder;
+use latte_model::pipeline::SamplingParams;
+use latte_model::vae::Autoencoder;
 use latte_ops::{Parameters, Precision};
 use latte_video::encode::{Mp4Options, write_gif, write_mp4};
 
@@ -64,7 +64,7 @@ impl Watch {
             let model = card.class_model(Arc::clone(autoencoder));
             let round = watch.round();
             model.check(&round.params, round.requests[0].class).map_err(|e| match e {
-                latte::Error::Config { key, what } => Error::config("configuration", format!("samples.{key}"), what),
+                latte_model::Error::Config { key, what } => Error::config("configuration", format!("samples.{key}"), what),
                 other => other.into(),
             })?;
         }

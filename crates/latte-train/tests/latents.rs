@@ -152,10 +152,10 @@ fn a_run_on_latents_learns_and_its_card_says_which_latents() {
 /// Changes one value of the autoencoder in `folder`.
 fn another_vae(folder: &Path) {
     let path = folder.join("diffusion_pytorch_model.safetensors");
-    let (mut tensors, _) = latte::weights::load(&path).unwrap();
+    let (mut tensors, _) = latte_model::weights::load(&path).unwrap();
     let bias = (tensors.get("encoder.conv_in.bias").unwrap().to_host().unwrap() + 0.25).unwrap();
     tensors.insert("encoder.conv_in.bias", bias);
-    latte::weights::save(&path, &tensors, None).unwrap();
+    latte_model::weights::save(&path, &tensors, None).unwrap();
 }
 
 #[test]

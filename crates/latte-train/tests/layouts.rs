@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use latte_train::{
     ClipFrames, ClipSource, LoadedClip, Loader, Position, Silent, Start, TrainConfig, Trainer, open_data, read_metrics,
 };

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use latte_train::{LoadedClip, Silent, Start, TrainConfig, Trainer, list_data, open_data, read_metrics};
 use latte_video::dataset::{Layout, ScanOptions, update_index};
 use latte_video::encode::{self, Mp4Options};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use latte::diffusion::VarianceType;
+use latte_model::diffusion::VarianceType;
 use latte_train::{AutoencoderKind, ConditionKind, MatrixPrecision, Recompute, TrainConfig, Translation};
 
 /// What differs between the original's training files: data set, list of images and their folder, images per clip, model,

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use latte::noise::TorchRng;
-use latte::weights::{FileKind, RawTensor, StoredDtype, write_weights};
+use latte_model::noise::TorchRng;
+use latte_model::weights::{FileKind, RawTensor, StoredDtype, write_weights};
 use latte_ops::{Parameters, Value};
 use latte_train::{Observer, Silent, Start, StepRecord, TrainConfig, Trainer, read_metrics};
 

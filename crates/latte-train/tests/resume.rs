@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use latte_ops::Parameters;
 use latte_train::{
     Checkpoint, CheckpointFolder, Observer, Outcome, RunCondition, RunSummary, Start, StepEvent, Trainer, read_metrics,

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Tensor;
-use latte::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
-use latte::model::{Condition, Latte, LatteConfig};
-use latte::noise::TorchRng;
+use latte_model::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
+use latte_model::model::{Condition, Latte, LatteConfig};
+use latte_model::noise::TorchRng;
 use latte_ops::{Parameters, Precision, Value};
 use latte_train::{
     CheckpointFolder, Error, MicroBatch, Observer, OptimizerConfig, Outcome, Recompute, Silent, Start, StepEvent, Stepper,

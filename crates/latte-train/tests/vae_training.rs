@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::Tensor;
-use latte::noise::TorchRng;
-use latte::vae::{Autoencoder, AutoencoderKl};
+use latte_model::noise::TorchRng;
+use latte_model::vae::{Autoencoder, AutoencoderKl};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
 use latte_ops::{Parameters, Precision, Tape, Value};
 use latte_train::{

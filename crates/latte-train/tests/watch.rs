@@ -255,7 +255,7 @@ fn a_watched_run_ends_with_the_same_bits_as_one_that_is_not() {
 
 #[test]
 fn samples_are_those_of_the_averaged_weights_of_their_step() {
-    use latte::pipeline::{Request, SamplingParams};
+    use latte_model::pipeline::{Request, SamplingParams};
     let dir = with_videos();
     train_to_the_end(dir.path(), "run", &[&SAMPLES[..], &["output.checkpoint_every=2", "samples.seed=5"]].concat());
     let run = dir.path().join("run");

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use latte::model::t2v::T2vConfig;
-use latte::model::{Latte, LatteConfig};
-use latte::sampling::{Sampler, SolverConfig};
-use latte::text::T5Config;
-use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
+use latte_model::model::t2v::T2vConfig;
+use latte_model::model::{Latte, LatteConfig};
+use latte_model::sampling::{Sampler, SolverConfig};
+use latte_model::text::T5Config;
+use latte_model::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
 use latte_train::{TrainConfig, VaeTrainConfig};
 use serde_json::{Value, json};
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use latte::text::Tokenizer;
-use latte::weights::{FileKind, Pretrained, TensorSource, WeightFiles, write_weights};
 use latte_eval::detector;
 use latte_eval::foreign::{open_features, open_matrix};
+use latte_model::text::Tokenizer;
+use latte_model::weights::{FileKind, Pretrained, TensorSource, WeightFiles, write_weights};
 
 use super::{file, files, repository, written};
 
@@ -23,7 +23,11 @@ pub(super) fn read(path: &Path) -> bool {
     }
     let _ = (files.description(), detector::import(path, None));
     Pretrained::new(files).is_ok_and(|found| {
-        let _ = (found.kind(), found.dtypes(), latte::model::LatteConfig::from_weights(&found, latte::model::Hints::default()));
+        let _ = (
+            found.kind(),
+            found.dtypes(),
+            latte_model::model::LatteConfig::from_weights(&found, latte_model::model::Hints::default()),
+        );
         true
     })
 }
@@ -86,8 +90,8 @@ pub(super) fn feature_files() -> Result<Vec<Vec<u8>>, String> {
     let features = written("features.safetensors", |path| {
         let bytes: Vec<u8> = (0..8).flat_map(|i| (i as f32).to_le_bytes()).collect();
         let raw = |_: &str| {
-            Ok(latte::weights::RawTensor {
-                dtype: latte::weights::StoredDtype::F32,
+            Ok(latte_model::weights::RawTensor {
+                dtype: latte_model::weights::StoredDtype::F32,
                 shape: vec![2, 4],
                 bytes: bytes.clone().into(),
             })

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let page = scene::scene(&chart);
     for (path, format) in files {
         match format {
-            Format::Svg => latte::weights::write_atomically(path, svg::svg(&page).as_bytes())?,
+            Format::Svg => latte_model::weights::write_atomically(path, svg::svg(&page).as_bytes())?,
             Format::Png => raster::raster(&page, PNG_SCALE).write_png(path)?,
         }
         say(&format!("{}", path.display()));

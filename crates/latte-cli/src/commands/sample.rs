@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use latte::pipeline::{Request, SamplingParams};
-use latte::sampling::Sampler;
+use latte_model::pipeline::{Request, SamplingParams};
+use latte_model::sampling::Sampler;
 use latte_train::{MadeClip, contact_sheet_of};
 use latte_video::results::{Part, ResultFolder};
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use latte_video::Clip;
 use latte_video::encode::{Mp4Options, write_mp4};
 

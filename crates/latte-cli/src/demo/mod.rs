@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use candle_core::Device;
-use latte::pipeline::{Request, SamplingParams};
-use latte::sampling::Sampler;
+use latte_model::pipeline::{Request, SamplingParams};
+use latte_model::sampling::Sampler;
 use latte_ops::Precision;
 use latte_train::{Outcome, Start, TrainConfig, contact_sheet_of, read_evaluations};
 use latte_video::results::{Part, ResultFolder};

@@ -64,7 +64,7 @@ pub(crate) fn write_config(path: &Path, folders: &Folders<'_>, budget: Budget, s
     if let Some(held_out) = folders.held_out {
         text.push_str(&evaluation_text(&quoted(held_out)?, budget, seed));
     }
-    Ok(latte::weights::write_atomically(path, text.as_bytes())?)
+    Ok(latte_model::weights::write_atomically(path, text.as_bytes())?)
 }
 
 fn config_text(videos: &str, run: &str, budget: Budget, seed: u64) -> String {

@@ -1,6 +1,6 @@
 //! `average-under-another-key`: of several sets of weights in a file the average is taken, whatever its key, and that is told.
 
-use latte::weights::{Pretrained, TensorSource};
+use latte_model::weights::{Pretrained, TensorSource};
 
 use crate::case;
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use latte::weights::{FileKind, Pretrained, TensorSource, write_weights};
+use latte_model::weights::{FileKind, Pretrained, TensorSource, write_weights};
 
 use crate::place::Place;
 use crate::{case, copy_folder, testdata};

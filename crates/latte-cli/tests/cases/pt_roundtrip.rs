@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use latte::diffusion::{DiffusionConfig, PredictionType, VarianceType};
-use latte::model::{BlockLayout, Condition, Latte, LatteConfig};
-use latte::noise::TorchRng;
-use latte::weights::{Pretrained, StoredDtype, TensorSource};
+use latte_model::diffusion::{DiffusionConfig, PredictionType, VarianceType};
+use latte_model::model::{BlockLayout, Condition, Latte, LatteConfig};
+use latte_model::noise::TorchRng;
+use latte_model::weights::{Pretrained, StoredDtype, TensorSource};
 use latte_train::{ModelCard, load_weights};
 
 use crate::place::Place;
@@ -46,7 +46,7 @@ fn card() -> ModelCard {
 fn write_model(path: &Path) {
     let card = card();
     let weights = Latte::new(card.model.clone()).unwrap().init(&mut TorchRng::new(5)).unwrap();
-    latte::weights::save(path, &weights, Some(&serde_json::to_value(&card).unwrap())).unwrap();
+    latte_model::weights::save(path, &weights, Some(&serde_json::to_value(&card).unwrap())).unwrap();
 }
 
 type Bits = BTreeMap<String, (StoredDtype, Vec<usize>, Vec<u8>)>;
@@ -144,11 +144,11 @@ fn texts_in_a_header_are_kept() {
         "a".to_string(),
         candle_core::Tensor::new(&[1f32, 2.0], &candle_core::Device::Cpu).unwrap(),
     )]);
-    latte::weights::save(&place.path("plain.safetensors"), &weights, None).unwrap();
+    latte_model::weights::save(&place.path("plain.safetensors"), &weights, None).unwrap();
     let opened = Pretrained::open(&place.path("plain.safetensors")).unwrap();
     let metadata = BTreeMap::from([("kind".to_string(), "x \u{fc}".to_string()), ("format".into(), "pt".into())]);
-    let kind = latte::weights::FileKind::Safetensors { metadata: metadata.clone() };
-    latte::weights::write_weights(&place.path("a.safetensors"), &kind, &["a"], &|name| opened.raw(name)).unwrap();
+    let kind = latte_model::weights::FileKind::Safetensors { metadata: metadata.clone() };
+    latte_model::weights::write_weights(&place.path("a.safetensors"), &kind, &["a"], &|name| opened.raw(name)).unwrap();
     place.ok(&["convert", "a.safetensors", "a.pt"]);
     place.ok(&["convert", "a.pt", "b.safetensors"]);
     let again = Pretrained::open(&place.path("b.safetensors")).unwrap();

@@ -5,7 +5,7 @@ const SHIFT: usize = 397;
 
 /// The generator of `numpy.random.RandomState(seed)` (MT19937).
 ///
-/// `latte::noise` has the twister too, with PyTorch's state around it. This crate must not see a model, no crate below both is about
+/// `latte_model::noise` has the twister too, with PyTorch's state around it. This crate must not see a model, no crate below both is about
 /// numbers by chance, and thirty lines that a paper of 1998 fixes are no reason for another one.
 #[derive(Debug, Clone)]
 pub struct NumpyRandom {

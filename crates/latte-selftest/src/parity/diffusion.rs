@@ -6,11 +6,11 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use golden::{Array, Case, Check};
-use latte::diffusion::{
+use latte_model::diffusion::{
     Denoiser, Diffusion, DiffusionConfig, LossType, PredictionType, TimestepSpacing, VarianceType, space_timesteps,
 };
-use latte::noise::TorchRng;
-use latte::sampling::{RespacedDdim, RespacedDdpm, Solver, sample};
+use latte_model::noise::TorchRng;
+use latte_model::sampling::{RespacedDdim, RespacedDdpm, Solver, sample};
 use serde_json::{Map, Value};
 
 use super::tensors::{Recorded, Result, tensor, values};
@@ -33,7 +33,7 @@ impl ToyModel {
 }
 
 impl Denoiser for ToyModel {
-    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte::Result<Tensor> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<Tensor> {
         let shift: Vec<f32> = timesteps.iter().map(|t| (0.1 * (t / 250.0).cos()) as f32).collect();
         let shift = Tensor::from_vec(shift, (timesteps.len(), 1, 1, 1, 1), x.device())?;
         let epsilon = (x * 0.2)?.broadcast_add(&shift)?;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use golden::{Case, Check};
-use latte::guidance::{Guidance, GuidedChannels};
-use latte::model::{BlockLayout, Condition, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
+use latte_model::guidance::{Guidance, GuidedChannels};
+use latte_model::model::{BlockLayout, Condition, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
 use latte_ops::{Parameters, Precision, Tape};
 use serde::Deserialize;
 
@@ -55,7 +55,7 @@ fn model(device: &Device, case: &Case) -> Result<(Latte, Parameters, Config)> {
         mlp_ratio: config.mlp_ratio,
         block_layout: config.variant,
         patch_embedding: PatchEmbedding::UniformFrame,
-        injection: latte::model::Injection::SAdaln,
+        injection: latte_model::model::Injection::SAdaln,
         condition,
         temporal_position: TemporalPosition::Absolute,
         learn_sigma: config.learn_sigma,

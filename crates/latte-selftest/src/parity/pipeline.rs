@@ -5,11 +5,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use golden::{Case, Check};
-use latte::noise::TorchRng;
-use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
-use latte::sampling::Sampler;
-use latte::text::PromptPair;
-use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder};
+use latte_model::noise::TorchRng;
+use latte_model::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
+use latte_model::sampling::Sampler;
+use latte_model::text::PromptPair;
+use latte_model::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder};
 use latte_ops::Precision;
 use serde::Deserialize;
 

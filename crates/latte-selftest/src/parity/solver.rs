@@ -5,8 +5,8 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use golden::{Case, Check};
-use latte::diffusion::Denoiser;
-use latte::sampling::{SolverConfig, sample};
+use latte_model::diffusion::Denoiser;
+use latte_model::sampling::{SolverConfig, sample};
 use serde_json::Value;
 
 use super::tensors::{Recorded, Result, tensor, values};
@@ -19,7 +19,7 @@ const NOISE_ORDER: &str = "step_noise[k] is the k-th draw";
 struct ToyModel;
 
 impl Denoiser for ToyModel {
-    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte::Result<Tensor> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<Tensor> {
         Ok(x.affine(0.2, 0.1 * (timesteps.first().copied().unwrap_or_default() / 250.0).cos())?)
     }
 }

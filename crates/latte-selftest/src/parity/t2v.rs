@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use golden::{Case, Check};
-use latte::model::t2v::{LatteT2v, T2vConfig, T2vInput};
+use latte_model::model::t2v::{LatteT2v, T2vConfig, T2vInput};
 use latte_ops::{PackedWeightCache, Precision, Tape};
 
 use super::tensors::{Result, check, parameters, tensor};
@@ -31,7 +31,7 @@ pub(crate) fn latte_t2v(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (precision, name, tolerance) in [(Precision::F32, "", FORWARD), (Precision::Bf16, " bf16", BF16)] {
         // Reference quirk: diffusers 0.42 adds the mask as it is, 0 or 1, to the scores. A mask that hides tokens is tested in
-        // crates/latte/tests/text_to_video.rs.
+        // crates/latte-model/tests/text_to_video.rs.
         for (output, bias) in [("out", None), ("out_masked", Some(&mask))] {
             let packed = PackedWeightCache::new();
             let tape = Tape::inference().with_precision(precision).with_packed_weight_cache(&packed);

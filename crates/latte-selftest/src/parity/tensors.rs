@@ -4,7 +4,7 @@ use std::error::Error;
 
 use candle_core::{Device, Tensor};
 use golden::{Array, Case, Check};
-use latte::noise::NoiseSource;
+use latte_model::noise::NoiseSource;
 use latte_ops::Parameters;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -45,7 +45,7 @@ impl Recorded {
 }
 
 impl NoiseSource for Recorded {
-    fn noise(&mut self, _shape: &[usize]) -> latte::Result<Tensor> {
+    fn noise(&mut self, _shape: &[usize]) -> latte_model::Result<Tensor> {
         self.next += 1;
         Ok(self.noise.get(self.next - 1)?)
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use golden::{Array, Case, Check};
-use latte::text::{MAX_LENGTH, T5Config, T5Encoder, Tokenizer};
+use latte_model::text::{MAX_LENGTH, T5Config, T5Encoder, Tokenizer};
 use serde::Deserialize;
 
 use super::tensors::{Result, parameters, values};

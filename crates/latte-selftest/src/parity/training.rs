@@ -4,8 +4,8 @@ use std::path::Path;
 
 use candle_core::Device;
 use golden::{Case, Check};
-use latte::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
-use latte::model::{Condition, Latte, LatteConfig};
+use latte_model::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
+use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_ops::Precision;
 use latte_train::{MicroBatch, OptimizerConfig, Recompute, Stepper, TrainState};
 use serde_json::Value;

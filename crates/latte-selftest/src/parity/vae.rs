@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use golden::{Case, Check};
-use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
+use latte_model::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig};
 use latte_ops::{Parameters, Precision};
 
 use super::tensors::{Result, check, parameters, tensor};
@@ -16,7 +16,7 @@ const BF16: f64 = 5e-2;
 /// Moments and pixels in both precisions; `run` gives them for weights, pixels and latents.
 fn checks(
     path: &Path,
-    run: impl Fn(&Case, &Parameters, Precision, [&Tensor; 2]) -> latte::Result<[Tensor; 2]>,
+    run: impl Fn(&Case, &Parameters, Precision, [&Tensor; 2]) -> latte_model::Result<[Tensor; 2]>,
 ) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let (weights, x, z) = (parameters(&case)?, tensor(case.tensor("in.x")?)?, tensor(case.tensor("in.z")?)?);

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
-use latte::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels, Posterior};
-use latte::weights::WeightFiles;
+use latte_model::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels, Posterior};
+use latte_model::weights::WeightFiles;
 use serde::{Deserialize, Serialize};
 
 use super::MatrixPrecision;

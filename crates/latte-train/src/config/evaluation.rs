@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use latte::sampling::Sampler;
+use latte_model::sampling::Sampler;
 use serde::{Deserialize, Serialize};
 
 /// `[evaluation]`: clips from the moving average of the weights are made while training goes on, always from the same noise, and
@@ -70,7 +70,7 @@ impl EvaluationConfig {
 }
 
 mod defaults {
-    use latte::sampling::Sampler;
+    use latte_model::sampling::Sampler;
 
     pub(super) fn every() -> u64 {
         5000

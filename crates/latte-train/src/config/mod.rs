@@ -12,9 +12,9 @@ mod yaml;
 
 use std::path::Path;
 
-use latte::diffusion::{Diffusion, DiffusionConfig, MinSnr, TimestepSpacing};
-use latte::model::LatteConfig;
-use latte::vae::LatentSpace;
+use latte_model::diffusion::{Diffusion, DiffusionConfig, MinSnr, TimestepSpacing};
+use latte_model::model::LatteConfig;
+use latte_model::vae::LatentSpace;
 use serde::{Deserialize, Serialize};
 
 pub use autoencoder::{AutoencoderConfig, AutoencoderKind, VaeMark};
@@ -175,7 +175,7 @@ impl TrainConfig {
         let surroundings = Surroundings { latent: self.latent_shape()?, learn_sigma, num_classes };
         self.model.resolve(surroundings).map_err(|e| match e {
             // Keys that this file spells otherwise.
-            latte::Error::Config { key, what } => match key.as_str() {
+            latte_model::Error::Config { key, what } => match key.as_str() {
                 "input_size" => Error::config(source_name, "data.size", what),
                 "num_frames" => Error::config(source_name, "data.num_frames", what),
                 "model" => Error::config(source_name, "model.preset", what),
@@ -204,10 +204,12 @@ impl TrainConfig {
             return wrong("train.offset_noise", format!("expected a number of at least 0, got {}", self.train.offset_noise));
         }
         self.diffusion().map_err(|e| match e {
-            Error::Latte(latte::Error::Config { key, what }) if key == "min_snr_gamma" => {
+            Error::Latte(latte_model::Error::Config { key, what }) if key == "min_snr_gamma" => {
                 Error::config(source_name, "train.min_snr_gamma", what)
             }
-            Error::Latte(latte::Error::Config { key, what }) => Error::config(source_name, format!("diffusion.{key}"), what),
+            Error::Latte(latte_model::Error::Config { key, what }) => {
+                Error::config(source_name, format!("diffusion.{key}"), what)
+            }
             other => other,
         })?;
         if self.autoencoder.kind == AutoencoderKind::Pixels && self.autoencoder.path.is_some() {
@@ -245,7 +247,7 @@ impl TrainConfig {
 
 #[cfg(test)]
 mod tests {
-    use latte::model::{BlockLayout, Condition, PatchEmbedding};
+    use latte_model::model::{BlockLayout, Condition, PatchEmbedding};
     use latte_video::{FrameRule, Transform};
 
     use super::*;

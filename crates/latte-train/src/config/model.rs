@@ -1,6 +1,6 @@
 //! The section of the configuration that is about the network.
 
-use latte::model::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
+use latte_model::model::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
 use serde::{Deserialize, Serialize};
 
 /// `[model]`: the network. Either a `preset`, or `patch_size`, `hidden_size`, `depth` and `num_heads`; with both, what is
@@ -81,8 +81,8 @@ pub(crate) struct Surroundings {
 
 impl ModelConfig {
     /// The network, in full.
-    pub(crate) fn resolve(&self, surroundings: Surroundings) -> latte::Result<LatteConfig> {
-        let wrong = |key: &str, what: String| latte::Error::Config { key: key.into(), what };
+    pub(crate) fn resolve(&self, surroundings: Surroundings) -> latte_model::Result<LatteConfig> {
+        let wrong = |key: &str, what: String| latte_model::Error::Config { key: key.into(), what };
         let preset = self.preset.as_deref().map(LatteConfig::preset).transpose()?;
         let axis = |key: &str, written: Option<usize>, of_preset: Option<usize>| {
             written.or(of_preset).ok_or_else(|| wrong(key, "missing; please set it, or `model.preset`".into()))

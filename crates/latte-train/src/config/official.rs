@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use latte::model::LatteConfig;
+use latte_model::model::LatteConfig;
 use toml::{Table, Value};
 
 use super::yaml::{Entry, Scalar, read_map};
@@ -371,7 +371,7 @@ impl Translator<'_> {
         let name = name.strip_prefix("LatteIMG-").map_or(name.clone(), |size| format!("Latte-{size}"));
         match LatteConfig::preset(&name) {
             Ok(_) => Ok(name),
-            Err(latte::Error::Config { what, .. }) => Err(self.wrong("model", what)),
+            Err(latte_model::Error::Config { what, .. }) => Err(self.wrong("model", what)),
             Err(other) => Err(other.into()),
         }
     }

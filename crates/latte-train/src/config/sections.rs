@@ -1,8 +1,8 @@
 //! The sections of the configuration that are about optimisation, the loop and what it writes.
 
-use latte::diffusion::TimestepSampling;
-use latte::model::Ancestor;
-use latte::sampling::Sampler;
+use latte_model::diffusion::TimestepSampling;
+use latte_model::model::Ancestor;
+use latte_model::sampling::Sampler;
 use latte_ops::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +111,7 @@ pub struct LoopConfig {
     /// How diffusion times are drawn: `uniform` (default) or `loss_second_moment`.
     #[serde(default)]
     pub timestep_sampler: TimestepSampling,
-    /// Weights the squared error of each timestep by min(SNR, γ) (see [`latte::diffusion::MinSnr`]); the paper of that has
+    /// Weights the squared error of each timestep by min(SNR, γ) (see [`latte_model::diffusion::MinSnr`]); the paper of that has
     /// γ = 5. Default: no weights. The parts of the loss are recorded without the weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_snr_gamma: Option<f64>,

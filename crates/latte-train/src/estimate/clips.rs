@@ -7,7 +7,7 @@ use super::MemoryMeter;
 use crate::config::TrainConfig;
 use crate::error::Result;
 use crate::loader::{ClipSource, EpochPlace, LoadedClip, Loader, Position};
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 
 /// Loading stops after so many seconds or clips.
 const ENOUGH_S: f64 = 3.0;

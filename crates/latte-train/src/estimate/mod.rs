@@ -7,7 +7,7 @@ mod network;
 use std::sync::Arc;
 use std::time::Duration;
 
-use latte::model::Latte;
+use latte_model::model::Latte;
 
 use crate::config::{ConditionKind, TrainConfig};
 use crate::error::Result;
@@ -117,7 +117,7 @@ pub fn estimate(mut config: TrainConfig, meter: &dyn MemoryMeter) -> Result<Esti
         (validation.clips * validation.timesteps) as f64 * network.pass_s / config.train.batch_size as f64 / 3.0
     });
     let specs = Latte::new(model)?;
-    let all: usize = specs.parameters().iter().map(latte::model::ParameterSpec::num_values).sum();
+    let all: usize = specs.parameters().iter().map(latte_model::model::ParameterSpec::num_values).sum();
     let num_trainable = specs.num_trainable();
     // The backward pass has two products for each one of the forward pass.
     let step_flops = 3.0 * specs.forward_flops(clips_per_step, config.data.joint_images);

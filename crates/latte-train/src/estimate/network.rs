@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use candle_core::Tensor;
-use latte::diffusion::TimestepSampler;
-use latte::model::{Condition, Latte, LatteConfig};
-use latte::noise::TorchRng;
+use latte_model::diffusion::TimestepSampler;
+use latte_model::model::{Condition, Latte, LatteConfig};
+use latte_model::noise::TorchRng;
 
 use super::MemoryMeter;
 use crate::config::TrainConfig;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use latte::weights::{TensorSource, WeightFiles};
+use latte_model::weights::{TensorSource, WeightFiles};
 
 use super::manifest::{Manifest, MomentDtype};
 use super::shard::tensor_name;

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use latte::vae::Autoencoder;
+use latte_model::vae::Autoencoder;
 use latte_video::dataset::{Probe, Share};
 
 use super::manifest::{CacheHeader, MANIFEST, Manifest, MomentDtype, VideoRecord};
@@ -314,7 +314,7 @@ impl Work<'_> {
         let text = Manifest { header: self.header.clone(), videos }.lines()?;
         // Names are on disk before the file that says that they are.
         sync(self.folder)?;
-        self.place(MANIFEST, |path| Ok(latte::weights::write_atomically(path, text.as_bytes())?))?;
+        self.place(MANIFEST, |path| Ok(latte_model::weights::write_atomically(path, text.as_bytes())?))?;
         self.remove_unfinished("")
     }
 }

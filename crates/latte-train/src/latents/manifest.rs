@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
-use latte::vae::LatentSpace;
-use latte::weights::StoredDtype;
+use latte_model::vae::LatentSpace;
+use latte_model::weights::StoredDtype;
 use latte_video::Transform;
 use latte_video::dataset::{Dataset, Item, Layout, Place, Probe};
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use latte::weights::{FileKind, RawTensor, WeightFiles, write_weights};
+use latte_model::weights::{FileKind, RawTensor, WeightFiles, write_weights};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{CacheHeader, VideoRecord};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use latte_video::dataset::Dataset;
 
 use super::images::{Image, ImagePool, JointImages, locate};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use latte::noise::TorchRng;
-use latte::vae::Autoencoder;
+use latte_model::noise::TorchRng;
+use latte_model::vae::Autoencoder;
 
 use crate::loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip};
 
@@ -61,7 +61,7 @@ impl ClipSource for EncodedSource {
 /// # Errors
 ///
 /// If the size does not fit the encoder, or memory runs out.
-pub(crate) fn moments(autoencoder: &dyn Autoencoder, pixels: Vec<f32>, size: [usize; 2]) -> latte::Result<Vec<f32>> {
+pub(crate) fn moments(autoencoder: &dyn Autoencoder, pixels: Vec<f32>, size: [usize; 2]) -> latte_model::Result<Vec<f32>> {
     let [height, width] = size;
     let frames = pixels.len() / (3 * height * width);
     let pixels = Tensor::from_vec(pixels, (1, frames, 3, height, width), &Device::Cpu)?; // [1, n, 3, h·s, w·s]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use latte_video::dataset::{Dataset, ImageList};
 use latte_video::{Decoder, Transform, Video, VideoInfo, read_image};
 

@@ -13,8 +13,8 @@ mod window;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use latte::noise::TorchRng;
-use latte::vae::{Autoencoder, LatentSpace};
+use latte_model::noise::TorchRng;
+use latte_model::vae::{Autoencoder, LatentSpace};
 use latte_video::Decoder;
 use latte_video::dataset::{Dataset, Index, Layout, Signature};
 

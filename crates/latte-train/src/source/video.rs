@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use latte_video::dataset::{Dataset, Item, Signature};
 use latte_video::{Clip, Decoder, Transform, Video, VideoInfo};
 

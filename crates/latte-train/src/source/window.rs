@@ -1,6 +1,6 @@
 //! Which frames of a video make a clip, and whether it is mirrored.
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use latte_video::ClipWindow;
 
 /// How a clip is drawn from a video.

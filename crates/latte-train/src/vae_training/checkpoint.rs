@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use latte::noise::RngState;
+use latte_model::noise::RngState;
 use serde::{Deserialize, Serialize};
 
 use super::config::VaeTrainConfig;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use latte::vae::{AutoencoderKl, KlConfig};
+use latte_model::vae::{AutoencoderKl, KlConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -215,7 +215,9 @@ impl VaeTrainConfig {
             return wrong(key, "set, but an autoencoder is trained on frames of the videos; leave it out".into());
         }
         let config = self.autoencoder.unscaled().map_err(|e| match e {
-            Error::Latte(latte::Error::Config { key, what }) => Error::config(source_name, format!("autoencoder.{key}"), what),
+            Error::Latte(latte_model::Error::Config { key, what }) => {
+                Error::config(source_name, format!("autoencoder.{key}"), what)
+            }
             other => other,
         })?;
         // The network's own list of tensors finds what the sizes alone do not tell.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
-use latte::vae::{AutoencoderKl, DiagonalGaussian};
-use latte::weights::{FileKind, RawTensor, StoredDtype, write_atomically, write_weights};
+use latte_model::vae::{AutoencoderKl, DiagonalGaussian};
+use latte_model::weights::{FileKind, RawTensor, StoredDtype, write_atomically, write_weights};
 use latte_ops::{Parameters, Precision};
 
 use super::config::VaeTrainConfig;
@@ -109,7 +109,7 @@ fn write_folder(folder: &Path, config: &VaeTrainConfig, weights: &Parameters, sc
     let names: Vec<&str> = weights.iter().map(|(name, _)| name).collect();
     // PyTorch's own mark, which some readers ask for.
     let kind = FileKind::Safetensors { metadata: BTreeMap::from([("format".to_string(), "pt".to_string())]) };
-    let read = |name: &str| -> latte::weights::Result<RawTensor<'static>> {
+    let read = |name: &str| -> latte_model::weights::Result<RawTensor<'static>> {
         let tensor = weights.get(name)?.to_host()?;
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();

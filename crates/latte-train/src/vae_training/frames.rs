@@ -1,7 +1,7 @@
 //! Frames to train on, and frames to measure on.
 
 use candle_core::{Device, Tensor};
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 
 use super::config::VaeTrainConfig;
 use crate::checkpoint::DataMark;

@@ -3,7 +3,7 @@
 //! Loss: how far the frames that come back are from those that went in, plus a small divergence that keeps latents from growing
 //! without bound. Perceptual and adversarial losses, which large autoencoders add for sharp textures, are out of scope.
 //!
-//! The network here ([`VaeNetwork`]) is the one in `latte::vae` written for the tape. That one is for inference and is the check:
+//! The network here ([`VaeNetwork`]) is the one in `latte_model::vae` written for the tape. That one is for inference and is the check:
 //! tests hold the two against each other, and what a run reports is measured with it.
 
 mod checkpoint;

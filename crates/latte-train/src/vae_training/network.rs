@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use latte::noise::TorchRng;
-use latte::vae::{AutoencoderKl, KlConfig};
+use latte_model::noise::TorchRng;
+use latte_model::vae::{AutoencoderKl, KlConfig};
 use latte_ops::{
     Attention, AttentionAxis, Convolution, ConvolutionWeights, GroupNorm, Parameters, Tape, Var, add, attention, concat,
     convolution, group_norm, linear, reshape,

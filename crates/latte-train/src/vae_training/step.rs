@@ -1,7 +1,7 @@
 //! One step of an autoencoder's training: loss and gradients. Nothing here draws anything.
 
 use candle_core::{Tensor, Var as Leaf};
-use latte::vae::DiagonalGaussian;
+use latte_model::vae::DiagonalGaussian;
 use latte_ops::{Parameters, Tape, add_assign, global_norm};
 
 use super::config::{Reconstruction, VaeLossConfig};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::Tensor;
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, VaeRunState};

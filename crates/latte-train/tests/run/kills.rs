@@ -3,7 +3,7 @@
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 
 /// Starts a child again and again until one ends by itself, which must be well. Those before it are killed with `kill -9`, at a
 /// random moment of the time `whole` that undisturbed work takes; after each kill `killed` looks at what is left.

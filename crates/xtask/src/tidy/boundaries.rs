@@ -14,19 +14,19 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     // Text files of other programs: every reader sees it, and it sees nothing.
     ("latte-textfile", &[]),
     ("latte-weights", &["latte-ops", "latte-textfile"]),
-    ("latte", &["latte-ops", "latte-textfile", "latte-weights"]),
+    ("latte-model", &["latte-ops", "latte-textfile", "latte-weights"]),
     ("latte-libav", &[]),
     ("latte-video", &["latte-libav", "latte-textfile"]),
     ("latte-eval", &["latte-ops", "latte-textfile", "latte-video", "latte-weights"]),
-    ("latte-train", &["latte", "latte-ops", "latte-textfile", "latte-video"]),
-    ("latte-serve", &["latte", "latte-ops", "latte-video"]),
+    ("latte-train", &["latte-model", "latte-ops", "latte-textfile", "latte-video"]),
+    ("latte-serve", &["latte-model", "latte-ops", "latte-video"]),
     // A command of the program, so what it compares with is part of the program.
-    ("latte-selftest", &["golden", "latte", "latte-ops", "latte-train"]),
+    ("latte-selftest", &["golden", "latte-model", "latte-ops", "latte-train"]),
     (
         "latte-cli",
         &[
             "golden",
-            "latte",
+            "latte-model",
             "latte-eval",
             "latte-ops",
             "latte-selftest",
@@ -51,7 +51,7 @@ const ONLY_IN: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["candle"],
-        &["latte-ops", "latte", "latte-weights", "latte-train", "latte-eval", "latte-selftest", "latte-serve", "latte-cli"],
+        &["latte-ops", "latte-model", "latte-weights", "latte-train", "latte-eval", "latte-selftest", "latte-serve", "latte-cli"],
         "video code is pixels and files, never tensors",
     ),
     (&["anyhow"], &["latte-cli", "xtask"], "libraries have an error enum of their own"),
@@ -145,7 +145,7 @@ pub(crate) fn device_features(tree: &Tree) -> Vec<Problem> {
 
 /// Diffusion and samplers see a network as a `Denoiser`, never the transformer.
 pub(crate) fn diffusion_sees_no_model(tree: &Tree) -> Vec<Problem> {
-    let blind = ["crates/latte/src/diffusion", "crates/latte/src/sampling"];
+    let blind = ["crates/latte-model/src/diffusion", "crates/latte-model/src/sampling"];
     let mut problems = Vec::new();
     for file in tree.rust().filter(|f| blind.iter().any(|place| f.path.starts_with(place))) {
         let code = code_only(&file.text);
@@ -202,40 +202,40 @@ mod tests {
     fn a_forbidden_crate_of_the_workspace_is_found() {
         let see = |name: &str, text: &str| problems(workspace_crates, name, text);
         assert_eq!(
-            see("latte", "[dependencies]\nlatte-video.workspace = true"),
-            ["crates/latte/Cargo.toml: latte must not depend on latte-video"]
+            see("latte-model", "[dependencies]\nlatte-video.workspace = true"),
+            ["crates/latte-model/Cargo.toml: latte-model must not depend on latte-video"]
         );
         assert_eq!(see("latte-ops", "[dependencies]\nlatte = { path = \"../latte\" }").len(), 1);
         assert_eq!(see("latte-video", "[dev-dependencies]\nlatte.workspace = true").len(), 1);
         assert_eq!(see("latte-train", "[target.'cfg(unix)'.dependencies]\nlatte-cli = \"1\"").len(), 1);
         assert_eq!(see("latte-video", "[dependencies]\nx = { package = \"latte\", path = \"../latte\" }").len(), 1);
-        assert_eq!(see("latte", "[dependencies]\ngolden.workspace = true").len(), 1);
+        assert_eq!(see("latte-model", "[dependencies]\ngolden.workspace = true").len(), 1);
         assert_eq!(see("surprise", "[dependencies]").len(), 1);
-        assert_eq!(see("latte", "[dependencies\n").len(), 1);
-        assert_eq!(see("latte", "[dependencies]\nneeds.workspace = true").len(), 1);
+        assert_eq!(see("latte-model", "[dependencies\n").len(), 1);
+        assert_eq!(see("latte-model", "[dependencies]\nneeds.workspace = true").len(), 1);
         let fine = "[dependencies]\nlatte-ops.workspace = true\nserde = \"1\"\n[dev-dependencies]\ngolden.workspace = true\nneeds.workspace = true";
-        assert_eq!(see("latte", fine), Vec::<String>::new());
+        assert_eq!(see("latte-model", fine), Vec::<String>::new());
     }
 
     #[test]
     fn a_foreign_crate_in_the_wrong_place_is_found() {
         let foreign =
             |name: &str, dependency: &str| problems(foreign_crates, name, &format!("[dependencies]\n{dependency} = \"1\"")).len();
-        assert_eq!(foreign("latte", "tokio"), 1);
+        assert_eq!(foreign("latte-model", "tokio"), 1);
         assert_eq!(foreign("latte-cli", "hyper-util"), 1);
         assert_eq!(foreign("latte-video", "candle-core"), 1);
         assert_eq!(foreign("latte-train", "anyhow"), 1);
         assert_eq!(foreign("latte-video", "clap"), 1);
         assert_eq!(foreign("latte-serve", "axum"), 0);
         assert_eq!(foreign("latte-cli", "anyhow"), 0);
-        assert_eq!(foreign("latte", "candle-core"), 0);
+        assert_eq!(foreign("latte-model", "candle-core"), 0);
     }
 
     #[test]
     fn a_crate_without_the_lints_is_found() {
-        assert_eq!(problems(workspace_lints, "latte", "[lints]\nworkspace = true"), Vec::<String>::new());
+        assert_eq!(problems(workspace_lints, "latte-model", "[lints]\nworkspace = true"), Vec::<String>::new());
         for text in ["[package]", "[lints]\nworkspace = false", "[lints.rust]\nunsafe_code = \"deny\""] {
-            assert_eq!(problems(workspace_lints, "latte", text).len(), 1, "{text}");
+            assert_eq!(problems(workspace_lints, "latte-model", text).len(), 1, "{text}");
         }
     }
 
@@ -243,8 +243,8 @@ mod tests {
     fn unsafe_outside_its_place_is_found() {
         let text = "//! unsafe\nfn f() {\n    unsafe { g() }\n}";
         assert_eq!(
-            found(unsafe_code, &[("crates/latte/src/a.rs", text)]),
-            ["crates/latte/src/a.rs:3: `unsafe` is for latte-ops and latte-libav only"]
+            found(unsafe_code, &[("crates/latte-model/src/a.rs", text)]),
+            ["crates/latte-model/src/a.rs:3: `unsafe` is for latte-ops and latte-libav only"]
         );
         let fine = [
             ("crates/latte-ops/src/a.rs", text),
@@ -258,13 +258,13 @@ mod tests {
     fn a_device_feature_outside_its_place_is_found() {
         let text = "#[cfg(feature = \"cuda\")]\nmod gpu;";
         for spelling in [text, "#[cfg(not(feature=\"cuda\"))]", "if cfg!(feature = \"cuda\") {}"] {
-            assert_eq!(found(device_features, &[("crates/latte/src/a.rs", spelling)]).len(), 1, "{spelling}");
+            assert_eq!(found(device_features, &[("crates/latte-model/src/a.rs", spelling)]).len(), 1, "{spelling}");
         }
         let fine = [
             ("crates/latte-ops/src/a.rs", text),
-            ("crates/latte/src/a.rs", "// #[cfg(feature = \"cuda\")]"),
-            ("crates/latte/src/b.rs", "#[cfg(feature = \"cudax\")] let feature = \"x\";"),
-            ("crates/latte/src/c.rs", "let s = \"feature = cuda\";"),
+            ("crates/latte-model/src/a.rs", "// #[cfg(feature = \"cuda\")]"),
+            ("crates/latte-model/src/b.rs", "#[cfg(feature = \"cudax\")] let feature = \"x\";"),
+            ("crates/latte-model/src/c.rs", "let s = \"feature = cuda\";"),
         ];
         assert_eq!(found(device_features, &fine), Vec::<String>::new());
     }
@@ -280,15 +280,15 @@ mod tests {
         ];
         for text in cases {
             for folder in ["sampling", "diffusion"] {
-                let path = format!("crates/latte/src/{folder}/a.rs");
+                let path = format!("crates/latte-model/src/{folder}/a.rs");
                 assert_eq!(found(diffusion_sees_no_model, &[(&path, text)]).len(), 1, "{text}");
             }
         }
         let fine = [
-            ("crates/latte/src/pipeline.rs", "use crate::model::Latte;"),
-            ("crates/latte/src/sampling/a.rs", "//! crate::model\nfn f(model: &dyn Denoiser) { model.predict() }"),
-            ("crates/latte/src/sampling/b.rs", "use crate::Result;\nfn g(model: u8) {}\nuse crate::modelling;"),
-            ("crates/latte/src/sampling/c.rs", "use crate::{A, B};\nstruct S { model: u8 }"),
+            ("crates/latte-model/src/pipeline.rs", "use crate::model::Latte;"),
+            ("crates/latte-model/src/sampling/a.rs", "//! crate::model\nfn f(model: &dyn Denoiser) { model.predict() }"),
+            ("crates/latte-model/src/sampling/b.rs", "use crate::Result;\nfn g(model: u8) {}\nuse crate::modelling;"),
+            ("crates/latte-model/src/sampling/c.rs", "use crate::{A, B};\nstruct S { model: u8 }"),
         ];
         assert_eq!(found(diffusion_sees_no_model, &fine), Vec::<String>::new());
     }

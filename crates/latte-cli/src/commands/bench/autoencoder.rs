@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use latte::noise::TorchRng;
-use latte::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig, Tiling};
-use latte::weights::TensorSource;
+use latte_model::noise::TorchRng;
+use latte_model::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig, Tiling};
+use latte_model::weights::TensorSource;
 use latte_ops::Precision;
 
 use super::{Case, DOWNSAMPLE, Mode, Work};
@@ -94,7 +94,7 @@ impl TensorSource for Fresh {
         self.0.get(name).cloned()
     }
 
-    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> latte::weights::Result<Tensor> {
+    fn tensor(&self, name: &str, dtype: DType, device: &Device) -> latte_model::weights::Result<Tensor> {
         let shape = self.shape(name).unwrap_or_default();
         let (count, rows) = (shape.iter().product::<usize>(), shape.first().copied().unwrap_or(1));
         if shape.len() < 2 {

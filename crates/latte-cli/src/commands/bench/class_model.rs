@@ -1,8 +1,8 @@
 //! A class-conditional or unconditional network at work.
 
 use candle_core::{DType, Device, Tensor};
-use latte::model::{Input, Latte, LatteConfig};
-use latte::noise::TorchRng;
+use latte_model::model::{Input, Latte, LatteConfig};
+use latte_model::noise::TorchRng;
 use latte_ops::{AdamW, AdamWState, PackedWeightCache, Parameters, Precision, Tape, adamw_ema};
 
 use super::{Case, DOWNSAMPLE, Mode, Work};

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use candle_core::Device;
 use clap::ValueEnum;
-use latte::model::LatteConfig;
+use latte_model::model::LatteConfig;
 use latte_ops::InstructionSet;
 use serde::Serialize;
 

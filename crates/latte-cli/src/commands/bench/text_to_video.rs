@@ -1,9 +1,9 @@
 //! The text-to-video transformer of the published size at work.
 
 use candle_core::{Device, Tensor};
-use latte::model::t2v::{LatteT2v, T2vConfig, T2vInput, TextContext};
-use latte::noise::TorchRng;
-use latte::text::MAX_LENGTH;
+use latte_model::model::t2v::{LatteT2v, T2vConfig, T2vInput, TextContext};
+use latte_model::noise::TorchRng;
+use latte_model::text::MAX_LENGTH;
 use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{Case, DOWNSAMPLE, Mode, Work};

@@ -5,8 +5,8 @@ mod plan;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use latte::diffusion::{PredictionType, VarianceType};
-use latte::weights::{PartChoice, Pretrained, TensorSource, WeightFiles, WeightKind, listed};
+use latte_model::diffusion::{PredictionType, VarianceType};
+use latte_model::weights::{PartChoice, Pretrained, TensorSource, WeightFiles, WeightKind, listed};
 use latte_train::find_weights;
 
 use crate::failure::bad_input;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use latte::model::t2v::{LatteT2v, T2vConfig};
-use latte::model::{Hints, Latte};
-use latte::weights::{
+use latte_model::model::t2v::{LatteT2v, T2vConfig};
+use latte_model::model::{Hints, Latte};
+use latte_model::weights::{
     CONFIG, DESCRIPTION, FileKind, Pretrained, TEXTS, TensorSource, WeightFiles, WeightKind, write_atomically, write_weights,
 };
 use latte_train::{Assumed, ModelCard, Told, read_card};

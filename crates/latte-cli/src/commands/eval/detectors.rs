@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use latte::weights::WeightFiles;
 use latte_eval::detector::{Detector, Identity, Kind, Setup, identify, open, random_i3d, random_i3d_identity};
+use latte_model::weights::WeightFiles;
 
 use crate::failure::bad_input;
 

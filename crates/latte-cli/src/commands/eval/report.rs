@@ -60,7 +60,7 @@ impl OutputArgs {
                     say(line);
                 }
                 if let Some(path) = other {
-                    latte::weights::write_atomically(path, format!("{json}\n").as_bytes())?;
+                    latte_model::weights::write_atomically(path, format!("{json}\n").as_bytes())?;
                     say(&format!("all about it  {}", path.display()));
                 }
             }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use latte::model::t2v::T2vConfig;
-use latte::model::{Hints, Latte, LatteConfig};
-use latte::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind, listed};
+use latte_model::model::t2v::T2vConfig;
+use latte_model::model::{Hints, Latte, LatteConfig};
+use latte_model::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind, listed};
 use serde_json::Value;
 
 use super::{field, model_lines};

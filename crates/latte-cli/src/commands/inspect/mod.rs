@@ -5,8 +5,8 @@ mod latents;
 
 use std::path::{Path, PathBuf};
 
-use latte::model::{Condition, Latte, LatteConfig};
-use latte::weights::Pretrained;
+use latte_model::model::{Condition, Latte, LatteConfig};
+use latte_model::weights::Pretrained;
 use latte_train::{
     AutoencoderKind, CheckpointFolder, ConditionKind, Manifest, ModelCard, TrainConfig, find_weights, read_card, read_metrics,
 };
@@ -138,7 +138,7 @@ fn model_lines(model: &LatteConfig) -> Vec<String> {
     ]
 }
 
-fn diffusion(config: &latte::diffusion::DiffusionConfig) -> String {
+fn diffusion(config: &latte_model::diffusion::DiffusionConfig) -> String {
     format!(
         "{} steps, {:?} schedule, predicts {:?}, variance {:?}, loss {:?}",
         config.num_timesteps, config.noise_schedule, config.prediction, config.variance, config.loss
@@ -194,7 +194,7 @@ fn class_rows(config: &TrainConfig, model: &Latte) -> usize {
         .parameters()
         .iter()
         .filter(|spec| spec.name.starts_with("y_embedder"))
-        .map(latte::model::ParameterSpec::num_values)
+        .map(latte_model::model::ParameterSpec::num_values)
         .sum()
 }
 

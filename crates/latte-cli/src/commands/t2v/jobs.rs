@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use latte::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
-use latte::sampling::AskedFor;
+use latte_model::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
+use latte_model::sampling::AskedFor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use clap::ValueEnum;
-use latte::pipeline::{TextToVideo, kept};
-use latte::sampling::Sampler;
-use latte::text::PromptPair;
-use latte::weights::hexadecimal;
+use latte_model::pipeline::{TextToVideo, kept};
+use latte_model::sampling::Sampler;
+use latte_model::text::PromptPair;
+use latte_model::weights::hexadecimal;
 use latte_video::results::{Part, ResultFolder, prompt_file_name};
 use latte_video::{Clip, transform};
 use serde_json::Value;

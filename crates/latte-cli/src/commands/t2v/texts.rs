@@ -1,7 +1,7 @@
 //! Encodes the texts of all videos, and reports which parts of a text the network does not read.
 
-use latte::pipeline::{EncodedTexts, T2vSettings, TextToVideo};
-use latte::text::{EncodedText, PromptPair, Reading};
+use latte_model::pipeline::{EncodedTexts, T2vSettings, TextToVideo};
+use latte_model::text::{EncodedText, PromptPair, Reading};
 
 use super::jobs::Job;
 use crate::cache::OptionalCache;
@@ -25,7 +25,7 @@ pub(super) fn encode(pipeline: &TextToVideo, jobs: &[Job], cache: &OptionalCache
     }
     progress.finish();
     let pairs = texts.chunks_exact(2).zip(settings());
-    Ok(pairs.map(|(pair, s)| PromptPair::new(&pair[0], &pair[1], s.compat_masking)).collect::<latte::Result<_>>()?)
+    Ok(pairs.map(|(pair, s)| PromptPair::new(&pair[0], &pair[1], s.compat_masking)).collect::<latte_model::Result<_>>()?)
 }
 
 /// What is not read of the texts: a line for each text and way.

@@ -22,7 +22,7 @@ fn every_combination_gives_the_shape_of_its_input() -> Result<()> {
 fn fresh_weights_predict_zero() -> Result<()> {
     for config in all_combinations() {
         let model = Latte::new(config)?;
-        let weights = model.init(&mut latte::noise::TorchRng::new(0))?;
+        let weights = model.init(&mut latte_model::noise::TorchRng::new(0))?;
         let x = pseudo_random(&[1, 4, 2, 4, 6], 5)?;
         assert_eq!(largest(&forward(&model, &weights, &Input { labels: Some(&[0]), ..Input::new(&x, &[5.0]) })?)?, 0.0);
     }

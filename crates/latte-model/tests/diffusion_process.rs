@@ -1,11 +1,11 @@
 //! Schedules, spacings and the algebra of the process.
 
 use candle_core::{DType, Device, Tensor};
-use latte::diffusion::{
+use latte_model::diffusion::{
     BetaSchedule, Denoiser, Diffusion, DiffusionConfig, LossType, NoiseSchedule, PredictionType, TimestepSpacing, VarianceType,
     space_timesteps,
 };
-use latte::noise::TorchRng;
+use latte_model::noise::TorchRng;
 use proptest::prelude::*;
 
 const SCHEDULES: [BetaSchedule; 10] = [
@@ -23,21 +23,21 @@ const SCHEDULES: [BetaSchedule; 10] = [
 
 const PREDICTIONS: [PredictionType; 3] = [PredictionType::Epsilon, PredictionType::X0, PredictionType::Velocity];
 
-fn process(prediction: PredictionType, variance: VarianceType, loss: LossType) -> latte::Result<Diffusion> {
+fn process(prediction: PredictionType, variance: VarianceType, loss: LossType) -> latte_model::Result<Diffusion> {
     let config = DiffusionConfig { prediction, variance, loss, ..DiffusionConfig::default() };
     Diffusion::new(&config, &TimestepSpacing::All)
 }
 
-fn randn(seed: u64) -> latte::Result<Tensor> {
+fn randn(seed: u64) -> latte_model::Result<Tensor> {
     Ok(TorchRng::new(seed).randn((4, 2, 3, 2, 2))?.to_dtype(DType::F64)?)
 }
 
-fn largest_difference(a: &Tensor, b: &Tensor) -> latte::Result<f64> {
+fn largest_difference(a: &Tensor, b: &Tensor) -> latte_model::Result<f64> {
     Ok((a - b)?.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar()?)
 }
 
 #[test]
-fn linear_schedule_has_the_published_values() -> latte::Result<()> {
+fn linear_schedule_has_the_published_values() -> latte_model::Result<()> {
     let schedule = NoiseSchedule::from_betas(BetaSchedule::Linear.betas(1000))?;
     let near = |ours: f64, published: f64| assert!((ours / published - 1.0).abs() < 1e-5, "{ours} against {published}");
     near(schedule.alphas_cumprod()[0], 0.9999);
@@ -70,7 +70,7 @@ fn each_schedule_is_what_its_name_says() {
 }
 
 #[test]
-fn signal_falls_at_every_step_of_every_schedule() -> latte::Result<()> {
+fn signal_falls_at_every_step_of_every_schedule() -> latte_model::Result<()> {
     for schedule in SCHEDULES {
         for num_timesteps in [100, 1000, 4000] {
             let tables = NoiseSchedule::from_betas(schedule.betas(num_timesteps))?;
@@ -122,7 +122,7 @@ fn configuration_is_plain_text() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 #[test]
-fn strides_that_exist_and_strides_that_do_not() -> latte::Result<()> {
+fn strides_that_exist_and_strides_that_do_not() -> latte_model::Result<()> {
     for count in [10, 20, 25, 50, 100, 125, 200, 250, 334, 500, 1000] {
         assert_eq!(space_timesteps(1000, &TimestepSpacing::Strided(count))?.len(), count);
     }
@@ -161,7 +161,7 @@ proptest! {
 }
 
 #[test]
-fn conversions_undo_each_other() -> latte::Result<()> {
+fn conversions_undo_each_other() -> latte_model::Result<()> {
     let steps = [0, 1, 500, 999];
     let (x0, noise) = (randn(1)?, randn(2)?);
     for prediction in PREDICTIONS {
@@ -181,7 +181,7 @@ fn conversions_undo_each_other() -> latte::Result<()> {
 
 /// Bayes: q(x₍ₜ₋₁₎ | xₜ, x0) by hand from the two Gaussians that it is made of.
 #[test]
-fn the_posterior_is_what_bayes_says() -> latte::Result<()> {
+fn the_posterior_is_what_bayes_says() -> latte_model::Result<()> {
     let diffusion = process(PredictionType::Epsilon, VarianceType::FixedSmall, LossType::Mse)?;
     let schedule = diffusion.schedule();
     for step in [1, 10, 500, 999] {
@@ -198,10 +198,10 @@ fn the_posterior_is_what_bayes_says() -> latte::Result<()> {
 }
 
 #[test]
-fn variances_are_what_their_names_say() -> latte::Result<()> {
+fn variances_are_what_their_names_say() -> latte_model::Result<()> {
     let x_t = randn(5)?;
     let steps = [0, 1, 500, 999];
-    let log_variance = |variance, values: &Tensor| -> latte::Result<Vec<f64>> {
+    let log_variance = |variance, values: &Tensor| -> latte_model::Result<Vec<f64>> {
         let diffusion = process(PredictionType::Epsilon, variance, LossType::Mse)?;
         let reverse = diffusion.p_mean_variance(values, &x_t, &steps, false)?;
         Ok(reverse.log_variance.broadcast_as(x_t.shape())?.flatten_from(1)?.narrow(1, 0, 1)?.flatten_all()?.to_vec1()?)
@@ -221,10 +221,10 @@ fn variances_are_what_their_names_say() -> latte::Result<()> {
 }
 
 #[test]
-fn wrong_shapes_and_steps_are_errors() -> latte::Result<()> {
+fn wrong_shapes_and_steps_are_errors() -> latte_model::Result<()> {
     let diffusion = process(PredictionType::Epsilon, VarianceType::LearnedRange, LossType::Mse)?;
     let x = randn(6)?;
-    let message = |result: latte::Result<Tensor>| result.expect_err("wrong").to_string();
+    let message = |result: latte_model::Result<Tensor>| result.expect_err("wrong").to_string();
     assert!(message(diffusion.q_sample(&x, &[1000; 4], &x)).contains("below 1000, got 1000"));
     assert!(message(diffusion.q_sample(&x, &[1; 3], &x)).contains("one for each sample"));
     assert!(message(diffusion.q_sample(&x, &[1; 4], &x.narrow(1, 0, 1)?)).contains("noise"));
@@ -241,14 +241,14 @@ struct Oracle {
 }
 
 impl Denoiser for Oracle {
-    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte::Result<Tensor> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<Tensor> {
         let alpha_bar = self.alphas_cumprod[timesteps[0] as usize];
         Ok(((x - (&self.x0 * alpha_bar.sqrt())?)? / (1.0 - alpha_bar).sqrt())?)
     }
 }
 
 #[test]
-fn the_bound_sees_a_perfect_network() -> latte::Result<()> {
+fn the_bound_sees_a_perfect_network() -> latte_model::Result<()> {
     let config = DiffusionConfig { variance: VarianceType::FixedSmall, ..DiffusionConfig::default() };
     let diffusion = Diffusion::new(&config, &TimestepSpacing::evenly(50))?;
     let base = Diffusion::new(&config, &TimestepSpacing::All)?;

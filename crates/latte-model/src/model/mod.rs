@@ -2,11 +2,11 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
-//! use latte::model::{Input, Latte, LatteConfig};
-//! use latte::noise::TorchRng;
+//! use latte_model::model::{Input, Latte, LatteConfig};
+//! use latte_model::noise::TorchRng;
 //! use latte_ops::Tape;
 //!
-//! # fn main() -> latte::Result<()> {
+//! # fn main() -> latte_model::Result<()> {
 //! let config = LatteConfig { input_size: [8, 12], num_frames: 4, hidden_size: 32, depth: 2, num_heads: 2, ..LatteConfig::preset("Latte-S/2")? };
 //! let model = Latte::new(config)?;
 //! let parameters = model.init(&mut TorchRng::new(0))?;

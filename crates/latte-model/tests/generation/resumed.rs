@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::Tensor;
-use latte::diffusion::{PredictionType, VarianceType};
-use latte::pipeline::{
+use latte_model::diffusion::{PredictionType, VarianceType};
+use latte_model::pipeline::{
     GenerationState, Request, Resumable, SamplingParams, T2vSettings, TemporalDecoding, TextToVideo, Transformer,
 };
-use latte::sampling::{Sampler, StepReport};
-use latte::text::PromptPair;
+use latte_model::sampling::{Sampler, StepReport};
+use latte_model::text::PromptPair;
 use latte_ops::Precision;
 use serde_json::{Value, json};
 
@@ -149,7 +149,7 @@ fn a_state_of_another_clip_or_a_damaged_file_is_refused() {
     let weights = folder.path().join("weights.safetensors");
     let tensors =
         std::iter::once(("x".to_string(), Tensor::zeros(2, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap()));
-    latte::weights::save(&weights, &tensors.collect(), Some(&json!({"kind": "model"}))).unwrap();
+    latte_model::weights::save(&weights, &tensors.collect(), Some(&json!({"kind": "model"}))).unwrap();
     let message = GenerationState::load(&weights).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(message.contains("is no file of a clip that was begun"), "{message}");
 }

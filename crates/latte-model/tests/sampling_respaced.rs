@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
-use latte::diffusion::{Denoiser, Diffusion, DiffusionConfig, PredictionType, TimestepSpacing, VarianceType};
-use latte::noise::TorchRng;
-use latte::sampling::{
+use latte_model::diffusion::{Denoiser, Diffusion, DiffusionConfig, PredictionType, TimestepSpacing, VarianceType};
+use latte_model::noise::TorchRng;
+use latte_model::sampling::{
     InvertOptions, RespacedDdim, RespacedDdpm, Sampler, Solver, SolverConfig, StepInput, ddim_reverse_step, invert, sample,
 };
 
@@ -20,7 +20,7 @@ struct Gaussian {
 }
 
 impl Gaussian {
-    fn new(prediction: PredictionType) -> latte::Result<Self> {
+    fn new(prediction: PredictionType) -> latte_model::Result<Self> {
         Ok(Self { alphas_cumprod: process("", prediction)?.schedule().alphas_cumprod().to_vec(), prediction })
     }
 
@@ -31,7 +31,7 @@ impl Gaussian {
 }
 
 impl Denoiser for Gaussian {
-    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte::Result<Tensor> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<Tensor> {
         let alpha_bar = self.alphas_cumprod[timesteps[0] as usize];
         let (mean, variance) = Self::at(alpha_bar);
         let rest = (1.0 - alpha_bar).sqrt();
@@ -49,21 +49,21 @@ impl Denoiser for Gaussian {
 struct Toy;
 
 impl Denoiser for Toy {
-    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte::Result<Tensor> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<Tensor> {
         Ok(((x * 0.2)? + ((x * 1.5)?.sin()? * 0.3)?)?.affine(1.0, 0.1 * (timesteps[0] / 250.0).cos())?)
     }
 }
 
-fn process(spacing: &str, prediction: PredictionType) -> latte::Result<Diffusion> {
+fn process(spacing: &str, prediction: PredictionType) -> latte_model::Result<Diffusion> {
     let config = DiffusionConfig { prediction, variance: VarianceType::FixedLarge, ..DiffusionConfig::default() };
     Diffusion::new(&config, &spacing.parse()?)
 }
 
-fn noise_f64(seed: u64) -> latte::Result<Tensor> {
+fn noise_f64(seed: u64) -> latte_model::Result<Tensor> {
     Ok(TorchRng::new(seed).randn((2, 3, 4, 4, 4))?.to_dtype(DType::F64)?)
 }
 
-fn ddim(diffusion: &Diffusion, eta: f64) -> latte::Result<RespacedDdim> {
+fn ddim(diffusion: &Diffusion, eta: f64) -> latte_model::Result<RespacedDdim> {
     RespacedDdim::new(diffusion.clone(), false, eta)
 }
 
@@ -71,12 +71,12 @@ fn ddpm(diffusion: &Diffusion) -> RespacedDdpm {
     RespacedDdpm::new(diffusion.clone(), false)
 }
 
-fn run(mut solver: impl Solver, denoiser: &dyn Denoiser, x_t: &Tensor) -> latte::Result<Tensor> {
+fn run(mut solver: impl Solver, denoiser: &dyn Denoiser, x_t: &Tensor) -> latte_model::Result<Tensor> {
     let mut go_on = |_: &_| ControlFlow::Continue(());
     Ok(sample(&mut solver, denoiser, x_t, &mut TorchRng::new(9), &mut go_on)?.finished().expect("nobody stops it"))
 }
 
-fn largest_difference(a: &Tensor, b: &Tensor) -> latte::Result<f64> {
+fn largest_difference(a: &Tensor, b: &Tensor) -> latte_model::Result<f64> {
     Ok((a - b)?.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar()?)
 }
 
@@ -87,7 +87,7 @@ fn orders(errors: &[f64]) -> Vec<f64> {
 
 /// DDIM solves the probability-flow ODE, whose solution for Gaussian data keeps (x − mean) / deviation. Order 1.
 #[test]
-fn ddim_converges_with_order_1() -> latte::Result<()> {
+fn ddim_converges_with_order_1() -> latte_model::Result<()> {
     for prediction in [PredictionType::Epsilon, PredictionType::X0, PredictionType::Velocity] {
         let denoiser = Gaussian::new(prediction)?;
         let x_t = noise_f64(1)?;
@@ -106,7 +106,7 @@ fn ddim_converges_with_order_1() -> latte::Result<()> {
 
 /// The variance of the samples that a method makes of pure noise. Every step is linear in x and in the noise for this
 /// network, so two trial inputs tell the step's factors, and the variance follows without drawing anything.
-fn variance_of_samples(diffusion: &Diffusion, denoiser: &Gaussian, eta: Option<f64>) -> latte::Result<f64> {
+fn variance_of_samples(diffusion: &Diffusion, denoiser: &Gaussian, eta: Option<f64>) -> latte_model::Result<f64> {
     let mut variance = 1.0;
     let mut solver: Box<dyn Solver> = match eta {
         None => Box::new(ddpm(diffusion)),
@@ -125,7 +125,7 @@ fn variance_of_samples(diffusion: &Diffusion, denoiser: &Gaussian, eta: Option<f
 }
 
 #[test]
-fn variance_of_ddpm_and_stochastic_ddim_converges_with_order_1() -> latte::Result<()> {
+fn variance_of_ddpm_and_stochastic_ddim_converges_with_order_1() -> latte_model::Result<()> {
     let denoiser = Gaussian::new(PredictionType::Epsilon)?;
     for eta in [None, Some(0.5), Some(1.0)] {
         let mut errors = Vec::new();
@@ -141,7 +141,7 @@ fn variance_of_ddpm_and_stochastic_ddim_converges_with_order_1() -> latte::Resul
 
 /// The same from drawn samples, through the loop and its noise.
 #[test]
-fn ddpm_samples_have_the_variance_of_the_data() -> latte::Result<()> {
+fn ddpm_samples_have_the_variance_of_the_data() -> latte_model::Result<()> {
     let denoiser = Gaussian::new(PredictionType::Epsilon)?;
     let x_t = TorchRng::new(4).randn((8, 4, 4, 16, 16))?;
     let mut errors = Vec::new();
@@ -160,9 +160,9 @@ fn ddpm_samples_have_the_variance_of_the_data() -> latte::Result<()> {
 }
 
 #[test]
-fn ddim_undoes_its_inversion() -> latte::Result<()> {
+fn ddim_undoes_its_inversion() -> latte_model::Result<()> {
     let start = (noise_f64(2)? * 0.5)?;
-    let round_trip = |steps: &str, denoiser: &dyn Denoiser, corrections| -> latte::Result<f64> {
+    let round_trip = |steps: &str, denoiser: &dyn Denoiser, corrections| -> latte_model::Result<f64> {
         let diffusion = process(steps, PredictionType::Epsilon)?;
         let noise = invert(&diffusion, denoiser, &start, InvertOptions { corrections })?;
         assert!(largest_difference(&noise, &start)? > 0.1, "nothing was inverted");
@@ -183,7 +183,7 @@ fn ddim_undoes_its_inversion() -> latte::Result<()> {
 }
 
 #[test]
-fn f32_is_enough_for_inversion() -> latte::Result<()> {
+fn f32_is_enough_for_inversion() -> latte_model::Result<()> {
     let start = TorchRng::new(2).randn((2, 3, 4, 4, 4))?;
     for prediction in [PredictionType::Epsilon, PredictionType::X0, PredictionType::Velocity] {
         let denoiser = Gaussian::new(prediction)?;
@@ -198,7 +198,7 @@ fn f32_is_enough_for_inversion() -> latte::Result<()> {
 
 /// The reference's reverse step is the step of the ODE in the other direction: it undoes DDIM's up to its own order.
 #[test]
-fn the_reverse_step_goes_back() -> latte::Result<()> {
+fn the_reverse_step_goes_back() -> latte_model::Result<()> {
     let mut errors = Vec::new();
     for steps in ["50", "100", "200"] {
         let diffusion = process(steps, PredictionType::Epsilon)?;
@@ -222,7 +222,7 @@ fn the_reverse_step_goes_back() -> latte::Result<()> {
 }
 
 #[test]
-fn ddim_with_eta_1_is_ddpm_with_the_small_variance() -> latte::Result<()> {
+fn ddim_with_eta_1_is_ddpm_with_the_small_variance() -> latte_model::Result<()> {
     let config = DiffusionConfig { variance: VarianceType::FixedSmall, ..DiffusionConfig::default() };
     let diffusion = Diffusion::new(&config, &TimestepSpacing::evenly(20))?;
     let x_t = noise_f64(5)?;
@@ -233,7 +233,7 @@ fn ddim_with_eta_1_is_ddpm_with_the_small_variance() -> latte::Result<()> {
 }
 
 #[test]
-fn clamping_keeps_x0_in_range() -> latte::Result<()> {
+fn clamping_keeps_x0_in_range() -> latte_model::Result<()> {
     let diffusion = process("10", PredictionType::Epsilon)?;
     let x_t = noise_f64(6)?;
     for sampler in [Sampler::Ddim, Sampler::Ddpm] {
@@ -255,12 +255,12 @@ fn clamping_keeps_x0_in_range() -> latte::Result<()> {
 }
 
 #[test]
-fn the_loop_reports_stops_and_is_independent_of_the_batch() -> latte::Result<()> {
+fn the_loop_reports_stops_and_is_independent_of_the_batch() -> latte_model::Result<()> {
     let diffusion = process("10", PredictionType::Epsilon)?;
     let root = TorchRng::new(8);
-    let make = |streams: &[u64]| -> latte::Result<Tensor> {
+    let make = |streams: &[u64]| -> latte_model::Result<Tensor> {
         let mut rngs: Vec<TorchRng> = streams.iter().map(|&stream| root.fork(stream)).collect();
-        let starts = rngs.iter_mut().map(|rng| rng.randn((1, 4, 4, 4))).collect::<latte::Result<Vec<_>>>()?;
+        let starts = rngs.iter_mut().map(|rng| rng.randn((1, 4, 4, 4))).collect::<latte_model::Result<Vec<_>>>()?;
         let x_t = Tensor::stack(&starts, 0)?;
         let mut go_on = |_: &_| ControlFlow::Continue(());
         let sampled = sample(&mut ddpm(&diffusion), &Toy, &x_t, &mut rngs, &mut go_on)?;
@@ -284,14 +284,14 @@ fn the_loop_reports_stops_and_is_independent_of_the_batch() -> latte::Result<()>
 struct Listener(std::cell::RefCell<Vec<f64>>);
 
 impl Denoiser for Listener {
-    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte::Result<Tensor> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<Tensor> {
         self.0.borrow_mut().extend(timesteps);
         Ok(x.zeros_like()?)
     }
 }
 
 #[test]
-fn the_network_hears_original_timesteps() -> latte::Result<()> {
+fn the_network_hears_original_timesteps() -> latte_model::Result<()> {
     let listener = Listener(std::cell::RefCell::default());
     let x = noise_f64(1)?.narrow(0, 0, 1)?;
     run(ddim(&process("5", PredictionType::Epsilon)?, 0.0)?, &listener, &x)?;
@@ -300,7 +300,7 @@ fn the_network_hears_original_timesteps() -> latte::Result<()> {
 }
 
 #[test]
-fn impossible_options_are_refused() -> latte::Result<()> {
+fn impossible_options_are_refused() -> latte_model::Result<()> {
     let diffusion = process("5", PredictionType::Epsilon)?;
     for eta in [-0.1, 1.1, f64::NAN] {
         assert!(ddim(&diffusion, eta).is_err());
@@ -317,7 +317,7 @@ fn impossible_options_are_refused() -> latte::Result<()> {
 
 /// A configuration with a spacing that has a count is the same sampler, bit for bit.
 #[test]
-fn a_configuration_may_respace_the_process() -> latte::Result<()> {
+fn a_configuration_may_respace_the_process() -> latte_model::Result<()> {
     let x_t = TorchRng::new(5).randn((2, 3, 4, 4, 4))?;
     for spacing in ["7", "3,4", "ddim50"] {
         let spacing: TimestepSpacing = spacing.parse()?;

@@ -3,16 +3,18 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
-use latte::diffusion::{Denoiser, TimestepSpacing};
-use latte::noise::{NoiseSource, TorchRng};
-use latte::sampling::{DpmAlgorithm, FinalSigma, Sampler, SigmaSpacing, Solver, SolverConfig, StepFormula, StepInput, sample};
+use latte_model::diffusion::{Denoiser, TimestepSpacing};
+use latte_model::noise::{NoiseSource, TorchRng};
+use latte_model::sampling::{
+    DpmAlgorithm, FinalSigma, Sampler, SigmaSpacing, Solver, SolverConfig, StepFormula, StepInput, sample,
+};
 
 /// Mean and standard deviation of the data of every element.
 const MEAN: f64 = 0.3;
 const DEVIATION: f64 = 0.5;
 
 /// The exact ε for data N(MEAN, DEVIATION²), where x = α x0 + α σ ε.
-fn exact_epsilon(x: &Tensor, sigma: f64) -> latte::Result<Tensor> {
+fn exact_epsilon(x: &Tensor, sigma: f64) -> latte_model::Result<Tensor> {
     let alpha = 1.0 / (1.0 + sigma * sigma).sqrt();
     let variance = alpha * alpha * (DEVIATION * DEVIATION + sigma * sigma);
     Ok(((x - alpha * MEAN)? * (alpha * sigma / variance))?)
@@ -20,7 +22,7 @@ fn exact_epsilon(x: &Tensor, sigma: f64) -> latte::Result<Tensor> {
 
 /// The exact network; the noise level of each call is told by the solver's own tables, so that a timestep that is rounded for
 /// the network does not spoil the order.
-fn sigma_of_call(solver: &dyn Solver, config: &SolverConfig, call: usize) -> latte::Result<f64> {
+fn sigma_of_call(solver: &dyn Solver, config: &SolverConfig, call: usize) -> latte_model::Result<f64> {
     if solver.input_scale(call) != 1.0 {
         return Ok((solver.input_scale(call).powi(-2) - 1.0).sqrt());
     }
@@ -35,7 +37,7 @@ fn sigma(alpha_cumprod: f64) -> f64 {
 }
 
 /// Runs a solver that draws no noise from `x` in x0 + σ ε. The result, and what the exact flow makes of `x`.
-fn run(config: &SolverConfig, steps: usize, start: &Tensor) -> latte::Result<(Tensor, Tensor)> {
+fn run(config: &SolverConfig, steps: usize, start: &Tensor) -> latte_model::Result<(Tensor, Tensor)> {
     let mut solver = config.solver(steps)?;
     let in_sigma = solver.init_noise_sigma() != 1.0;
     let first = sigma_of_call(&*solver, config, 0)?;
@@ -55,16 +57,16 @@ fn run(config: &SolverConfig, steps: usize, start: &Tensor) -> latte::Result<(Te
     Ok((x, if in_sigma { exact } else { (exact * alpha_last)? }))
 }
 
-fn largest_difference(a: &Tensor, b: &Tensor) -> latte::Result<f64> {
+fn largest_difference(a: &Tensor, b: &Tensor) -> latte_model::Result<f64> {
     Ok((a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar()?)
 }
 
-fn start() -> latte::Result<Tensor> {
+fn start() -> latte_model::Result<Tensor> {
     Ok(TorchRng::new(1).randn((2, 3, 4, 2, 2))?.to_dtype(DType::F64)?)
 }
 
 /// The slope of log error over log steps, from run to run with twice the steps.
-fn orders(config: &SolverConfig, steps: &[usize]) -> latte::Result<(Vec<f64>, Vec<f64>)> {
+fn orders(config: &SolverConfig, steps: &[usize]) -> latte_model::Result<(Vec<f64>, Vec<f64>)> {
     let mut errors = Vec::new();
     for &steps in steps {
         let (end, exact) = run(config, steps, &start()?)?;
@@ -87,7 +89,7 @@ fn even(kind: Sampler) -> SolverConfig {
 
 /// Each method converges with its order, in both formulas and both equations' interpolations.
 #[test]
-fn methods_converge_with_their_order() -> latte::Result<()> {
+fn methods_converge_with_their_order() -> latte_model::Result<()> {
     let mut cases: Vec<(String, SolverConfig, f64)> =
         vec![("euler".into(), even(Sampler::Euler), 1.0), ("heun".into(), even(Sampler::Heun), 2.0)];
     for order in 1..=3 {
@@ -120,7 +122,7 @@ fn methods_converge_with_their_order() -> latte::Result<()> {
 }
 
 #[test]
-fn methods_that_end_at_clean_data_converge() -> latte::Result<()> {
+fn methods_that_end_at_clean_data_converge() -> latte_model::Result<()> {
     let pndm = SolverConfig { set_alpha_to_one: true, ..SolverConfig::new(Sampler::Pndm) };
     let ddim = SolverConfig { clip_sample: false, ..SolverConfig::new(Sampler::Ddim) };
     for (name, config, steps, order) in [
@@ -137,7 +139,7 @@ fn methods_that_end_at_clean_data_converge() -> latte::Result<()> {
 
 /// A method of order 1 is DDIM, whatever it is called.
 #[test]
-fn order_1_is_ddim() -> latte::Result<()> {
+fn order_1_is_ddim() -> latte_model::Result<()> {
     for steps in [1, 2, 10, 25, 100] {
         let base = |kind| SolverConfig {
             timestep_spacing: TimestepSpacing::Trailing,
@@ -175,7 +177,7 @@ struct Gaussian {
 }
 
 impl Denoiser for Gaussian {
-    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte::Result<Tensor> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<Tensor> {
         let low = timesteps[0] as usize;
         let high = (low + 1).min(self.sigmas.len() - 1);
         let between = self.sigmas[low] + (self.sigmas[high] - self.sigmas[low]) * (timesteps[0] - low as f64);
@@ -189,7 +191,7 @@ struct OneHot {
 }
 
 impl NoiseSource for OneHot {
-    fn noise(&mut self, shape: &[usize]) -> latte::Result<Tensor> {
+    fn noise(&mut self, shape: &[usize]) -> latte_model::Result<Tensor> {
         self.draws += 1;
         let values: Vec<f64> = (0..shape[0]).map(|sample| f64::from(u8::from(sample == self.draws + 1))).collect();
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
@@ -198,7 +200,7 @@ impl NoiseSource for OneHot {
 
 /// The variance of the samples. The network is linear, and so is a run in its start and in each draw: the response to each
 /// of them alone tells the variance without drawing anything.
-fn variance_of_samples(config: &SolverConfig, steps: usize) -> latte::Result<f64> {
+fn variance_of_samples(config: &SolverConfig, steps: usize) -> latte_model::Result<f64> {
     let network = Gaussian { sigmas: config.alphas_cumprod()?.into_iter().map(sigma).collect() };
     let mut solver = config.solver(steps)?;
     let samples = solver.timesteps().len() + 2;
@@ -214,7 +216,7 @@ fn variance_of_samples(config: &SolverConfig, steps: usize) -> latte::Result<f64
 }
 
 #[test]
-fn stochastic_methods_make_samples_with_the_variance_of_the_data() -> latte::Result<()> {
+fn stochastic_methods_make_samples_with_the_variance_of_the_data() -> latte_model::Result<()> {
     let sde = |algorithm, order, final_sigma| SolverConfig {
         algorithm,
         order,

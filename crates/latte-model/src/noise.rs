@@ -22,10 +22,10 @@ const BLOCK: usize = 16;
 /// PyTorch's CPU generator.
 ///
 /// ```
-/// let mut rng = latte::noise::TorchRng::new(0);
+/// let mut rng = latte_model::noise::TorchRng::new(0);
 /// let noise = rng.randn((1, 4, 4, 8, 8))?; // torch.manual_seed(0); torch.randn(1, 4, 4, 8, 8)
 /// assert_eq!(noise.dims(), [1, 4, 4, 8, 8]);
-/// # Ok::<(), latte::Error>(())
+/// # Ok::<(), latte_model::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct TorchRng {

@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use latte::diffusion::{PredictionType, VarianceType};
-use latte::pipeline::{ClassModel, Request, Resumable, SamplingParams};
-use latte::sampling::Sampler;
+use latte_model::diffusion::{PredictionType, VarianceType};
+use latte_model::pipeline::{ClassModel, Request, Resumable, SamplingParams};
+use latte_model::sampling::Sampler;
 use serde_json::{Value, json};
 
 use super::class_model;

@@ -1,10 +1,10 @@
 //! Timestep sampling for training.
 
-use latte::diffusion::{TimestepSampler, TimestepSampling};
-use latte::noise::TorchRng;
+use latte_model::diffusion::{TimestepSampler, TimestepSampling};
+use latte_model::noise::TorchRng;
 
 /// A sampler that knows loss `t + 1` at each of `n` timesteps.
-fn taught(n: usize) -> latte::Result<TimestepSampler> {
+fn taught(n: usize) -> latte_model::Result<TimestepSampler> {
     let mut sampler = TimestepSampler::new(TimestepSampling::LossSecondMoment, n);
     for round in 0..12 {
         for t in 0..n {
@@ -24,7 +24,7 @@ fn probabilities(sampler: &TimestepSampler) -> Vec<f64> {
 }
 
 #[test]
-fn uniform_is_torch_randint() -> latte::Result<()> {
+fn uniform_is_torch_randint() -> latte_model::Result<()> {
     let sampler = TimestepSampler::new(TimestepSampling::Uniform, 1000);
     let draw = sampler.sample(&mut TorchRng::new(5), 64)?;
     let expected: Vec<usize> = TorchRng::new(5).randint(0, 1000, 64)?.iter().map(|&t| t as usize).collect();
@@ -34,7 +34,7 @@ fn uniform_is_torch_randint() -> latte::Result<()> {
 }
 
 #[test]
-fn losses_are_ignored_until_every_timestep_is_known() -> latte::Result<()> {
+fn losses_are_ignored_until_every_timestep_is_known() -> latte_model::Result<()> {
     let mut sampler = TimestepSampler::new(TimestepSampling::LossSecondMoment, 4);
     for _ in 0..10 {
         sampler.update(&[0, 1, 2], &[1.0, 2.0, 3.0])?;
@@ -51,7 +51,7 @@ fn losses_are_ignored_until_every_timestep_is_known() -> latte::Result<()> {
 }
 
 #[test]
-fn draws_follow_the_losses_and_weights_make_up_for_it() -> latte::Result<()> {
+fn draws_follow_the_losses_and_weights_make_up_for_it() -> latte_model::Result<()> {
     let sampler = taught(8)?;
     let p = probabilities(&sampler);
     for (t, p) in p.iter().enumerate() {
@@ -83,7 +83,7 @@ fn a_saved_sampler_goes_on_as_it_was() -> Result<(), Box<dyn std::error::Error>>
 }
 
 #[test]
-fn wrong_losses_are_refused() -> latte::Result<()> {
+fn wrong_losses_are_refused() -> latte_model::Result<()> {
     let mut sampler = taught(8)?;
     for (timesteps, losses) in [(&[8][..], &[1.0][..]), (&[1], &[f64::NAN]), (&[1, 2], &[1.0])] {
         assert!(sampler.update(timesteps, losses).is_err());

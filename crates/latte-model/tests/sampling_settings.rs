@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Tensor};
-use latte::diffusion::{BetaSchedule, Denoiser, PredictionType, TimestepSpacing, VarianceType};
-use latte::noise::TorchRng;
-use latte::sampling::{
+use latte_model::diffusion::{BetaSchedule, Denoiser, PredictionType, TimestepSpacing, VarianceType};
+use latte_model::noise::TorchRng;
+use latte_model::sampling::{
     DpmAlgorithm, FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, SolverConfig, StepFormula, StepInput, TimestepType,
     sample,
 };
@@ -17,28 +17,28 @@ struct Toy {
 }
 
 impl Denoiser for Toy {
-    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte::Result<Tensor> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<Tensor> {
         let epsilon = ((x * 0.2)? + ((x * 1.5)?.sin()? * 0.3)?)?.affine(1.0, 0.1 * (timesteps[0] / 250.0).cos())?;
         if self.with_variance { Ok(Tensor::cat(&[&epsilon, &x.tanh()?], 2)?) } else { Ok(epsilon) }
     }
 }
 
-fn noise(seed: u64) -> latte::Result<Tensor> {
+fn noise(seed: u64) -> latte_model::Result<Tensor> {
     TorchRng::new(seed).randn((2, 2, 3, 2, 2))
 }
 
-fn run(config: &SolverConfig, steps: usize, with_variance: bool) -> latte::Result<Tensor> {
+fn run(config: &SolverConfig, steps: usize, with_variance: bool) -> latte_model::Result<Tensor> {
     let mut solver = config.solver(steps)?;
     let mut go_on = |_: &_| ControlFlow::Continue(());
     let end = sample(&mut *solver, &Toy { with_variance }, &noise(1)?, &mut TorchRng::new(2), &mut go_on)?;
-    end.finished().ok_or_else(|| latte::Error::Config { key: "test".into(), what: "nobody stops it".into() })
+    end.finished().ok_or_else(|| latte_model::Error::Config { key: "test".into(), what: "nobody stops it".into() })
 }
 
-fn is_finite(x: &Tensor) -> latte::Result<bool> {
+fn is_finite(x: &Tensor) -> latte_model::Result<bool> {
     Ok(x.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().all(|v| v.is_finite()))
 }
 
-fn largest_difference(a: &Tensor, b: &Tensor) -> latte::Result<f64> {
+fn largest_difference(a: &Tensor, b: &Tensor) -> latte_model::Result<f64> {
     Ok((a - b)?.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar()?)
 }
 
@@ -62,7 +62,7 @@ fn respaced(config: SolverConfig) -> SolverConfig {
 }
 
 #[test]
-fn every_method_spacing_and_prediction_runs_with_any_number_of_steps() -> latte::Result<()> {
+fn every_method_spacing_and_prediction_runs_with_any_number_of_steps() -> latte_model::Result<()> {
     for kind in Sampler::ALL {
         for spacing in &SPACINGS {
             for prediction in PREDICTIONS {
@@ -90,7 +90,7 @@ fn every_method_spacing_and_prediction_runs_with_any_number_of_steps() -> latte:
 
 /// Schedules that end in almost or altogether pure noise, every spacing of σ, and both ends of a run.
 #[test]
-fn every_schedule_and_spacing_of_sigma_runs() -> latte::Result<()> {
+fn every_schedule_and_spacing_of_sigma_runs() -> latte_model::Result<()> {
     let spacings =
         [SigmaSpacing::Timesteps, SigmaSpacing::Karras, SigmaSpacing::Exponential, SigmaSpacing::Beta, SigmaSpacing::Lu];
     let mut runs = 0;
@@ -145,7 +145,7 @@ fn no_step_or_more_steps_than_timesteps_are_refused() {
 
 /// Methods that go to clean data end at what the network last said it was.
 #[test]
-fn the_last_step_ends_at_the_predicted_x0() -> latte::Result<()> {
+fn the_last_step_ends_at_the_predicted_x0() -> latte_model::Result<()> {
     use Sampler as K;
     for kind in [K::Ddim, K::Ddpm, K::Euler, K::EulerAncestral, K::DpmMultistep, K::DpmMultistepSde, K::DpmSinglestep] {
         for kind in [kind, K::Heun, K::Kdpm2Ancestral, K::Unipc] {
@@ -164,7 +164,7 @@ fn the_last_step_ends_at_the_predicted_x0() -> latte::Result<()> {
 }
 
 #[test]
-fn the_loop_counts_calls_stops_and_begins_anew() -> latte::Result<()> {
+fn the_loop_counts_calls_stops_and_begins_anew() -> latte_model::Result<()> {
     for (kind, calls) in [(Sampler::Ddim, 10), (Sampler::Heun, 19), (Sampler::Kdpm2Ancestral, 19), (Sampler::Pndm, 19)] {
         let mut solver = SolverConfig::new(kind).solver(10)?;
         let mut seen = Vec::new();
@@ -190,7 +190,7 @@ fn the_loop_counts_calls_stops_and_begins_anew() -> latte::Result<()> {
 }
 
 #[test]
-fn calls_out_of_order_and_wrong_shapes_are_errors() -> latte::Result<()> {
+fn calls_out_of_order_and_wrong_shapes_are_errors() -> latte_model::Result<()> {
     let x = noise(1)?;
     for kind in Sampler::ALL {
         let mut solver = SolverConfig { clip_sample: false, ..SolverConfig::new(kind) }.solver(10)?;
@@ -216,7 +216,7 @@ fn calls_out_of_order_and_wrong_shapes_are_errors() -> latte::Result<()> {
 
 /// Only a learned variance has a use for variance channels; the others leave them.
 #[test]
-fn variance_channels_are_used_or_left() -> latte::Result<()> {
+fn variance_channels_are_used_or_left() -> latte_model::Result<()> {
     for kind in Sampler::ALL {
         let config = SolverConfig { clip_sample: false, ..SolverConfig::new(kind) };
         assert_eq!(largest_difference(&run(&config, 6, true)?, &run(&config, 6, false)?)?, 0.0, "{kind}");
@@ -228,7 +228,7 @@ fn variance_channels_are_used_or_left() -> latte::Result<()> {
 
     // The range's two ends are the two fixed variances; a learned variance is σ² itself, and negative ones are none.
     let (x, z) = (noise(1)?, noise(2)?);
-    let step = |variance, value: f64| -> latte::Result<Tensor> {
+    let step = |variance, value: f64| -> latte_model::Result<Tensor> {
         let prediction = Tensor::cat(&[&x, &x.affine(0.0, value)?], 2)?;
         let input = StepInput { prediction: &prediction, call: 2, x: &x, noise: Some(&z) };
         Ok(ddpm(variance).solver(10)?.step(input)?.x)
@@ -245,7 +245,7 @@ fn variance_channels_are_used_or_left() -> latte::Result<()> {
 }
 
 #[test]
-fn limits_keep_x0_in_range() -> latte::Result<()> {
+fn limits_keep_x0_in_range() -> latte_model::Result<()> {
     for kind in Sampler::ALL {
         let limited = SolverConfig { thresholding: true, sample_max_value: 1.5, ..SolverConfig::new(kind) };
         let Ok(mut solver) = limited.solver(5) else { continue };
@@ -261,7 +261,7 @@ fn limits_keep_x0_in_range() -> latte::Result<()> {
 }
 
 #[test]
-fn impossible_choices_are_refused_with_their_key() -> latte::Result<()> {
+fn impossible_choices_are_refused_with_their_key() -> latte_model::Result<()> {
     let ddim = SolverConfig { clip_sample: false, ..SolverConfig::new(Sampler::Ddim) };
     let dpm = SolverConfig::new(Sampler::DpmMultistep);
     let trailing = || TimestepSpacing::Trailing;
@@ -327,7 +327,7 @@ const DDIM_FILE: &str = r#"{
 }"#;
 
 #[test]
-fn a_file_is_read_with_its_class_s_defaults_and_serves_every_method() -> latte::Result<()> {
+fn a_file_is_read_with_its_class_s_defaults_and_serves_every_method() -> latte_model::Result<()> {
     let ddim = SolverConfig::from_json(DDIM_FILE)?;
     let solver = ddim.solver(50)?;
     assert_eq!((solver.timesteps()[0], solver.timesteps()[49]), (980.0, 0.0));
@@ -348,7 +348,7 @@ fn a_file_is_read_with_its_class_s_defaults_and_serves_every_method() -> latte::
 }
 
 #[test]
-fn files_of_other_methods_are_understood() -> latte::Result<()> {
+fn files_of_other_methods_are_understood() -> latte_model::Result<()> {
     let sde = SolverConfig::from_json(
         r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", "lambda_min_clipped": -Infinity,
             "solver_type": "logrho", "use_karras_sigmas": true, "variance_type": null, "flow_shift": 1.0}"#,

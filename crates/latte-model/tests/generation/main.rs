@@ -6,11 +6,11 @@ mod resumed;
 
 use std::sync::Arc;
 
-use latte::diffusion::{DiffusionConfig, PredictionType, VarianceType};
-use latte::model::{Condition, Latte, LatteConfig};
-use latte::noise::TorchRng;
-use latte::pipeline::{ClassModel, ClassModelConfig};
-use latte::vae::Pixels;
+use latte_model::diffusion::{DiffusionConfig, PredictionType, VarianceType};
+use latte_model::model::{Condition, Latte, LatteConfig};
+use latte_model::noise::TorchRng;
+use latte_model::pipeline::{ClassModel, ClassModelConfig};
+use latte_model::vae::Pixels;
 
 /// A tiny class model on pixels with weights at random, the same in every call.
 fn class_model(prediction: PredictionType, variance: VarianceType, clip_denoised: bool) -> ClassModel {

@@ -1,6 +1,6 @@
 //! The generator: values that PyTorch publishes, exact saving, independent forks.
 
-use latte::noise::{RngState, TorchRng};
+use latte_model::noise::{RngState, TorchRng};
 
 /// Draws of every kind, so that two generators that give the same list are in the same place.
 fn mixed_draws(rng: &mut TorchRng) -> Vec<f64> {
@@ -13,7 +13,7 @@ fn mixed_draws(rng: &mut TorchRng) -> Vec<f64> {
 }
 
 #[test]
-fn torch_documented_values() -> latte::Result<()> {
+fn torch_documented_values() -> latte_model::Result<()> {
     let rand: Vec<f32> = TorchRng::new(0).rand_f32(3).iter().map(|v| (v * 1e4).round() / 1e4).collect();
     assert_eq!(rand, [0.4963, 0.7682, 0.0885]);
     assert_eq!(TorchRng::new(0).randint(0, 10, 5)?, [4, 9, 3, 0, 3]);
@@ -87,7 +87,7 @@ fn normal_values_are_normal() {
 }
 
 #[test]
-fn integers_fill_their_range() -> latte::Result<()> {
+fn integers_fill_their_range() -> latte_model::Result<()> {
     let mut rng = TorchRng::new(2);
     let drawn = rng.randint(-3, 4, 10_000)?;
     for value in -3..4 {

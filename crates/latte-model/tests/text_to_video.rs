@@ -1,11 +1,11 @@
 //! Properties of the text-to-video transformer that no golden file shows.
 
 use candle_core::{D, Device, Tensor};
-use latte::guidance::{Guidance, GuidedChannels};
-use latte::model::t2v::{LatteT2v, PromptEmbeddings, T2vConfig, T2vDenoiser, T2vInput, text_bias};
-use latte::noise::TorchRng;
-use latte::weights::TensorSource;
-use latte::{Denoiser, Result};
+use latte_model::guidance::{Guidance, GuidedChannels};
+use latte_model::model::t2v::{LatteT2v, PromptEmbeddings, T2vConfig, T2vDenoiser, T2vInput, text_bias};
+use latte_model::noise::TorchRng;
+use latte_model::weights::TensorSource;
+use latte_model::{Denoiser, Result};
 use latte_ops::{Parameters, Precision, Tape};
 
 fn tiny() -> Result<(LatteT2v, Parameters, TorchRng)> {

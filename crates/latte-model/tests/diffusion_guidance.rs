@@ -1,15 +1,15 @@
 //! Classifier-free guidance.
 
 use candle_core::{Device, Tensor};
-use latte::Denoiser;
-use latte::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels};
-use latte::noise::TorchRng;
+use latte_model::Denoiser;
+use latte_model::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels};
+use latte_model::noise::TorchRng;
 
-fn values(tensor: &Tensor) -> latte::Result<Vec<f32>> {
+fn values(tensor: &Tensor) -> latte_model::Result<Vec<f32>> {
     Ok(tensor.flatten_all()?.to_vec1()?)
 }
 
-fn tensor(values: &[f64], channels: usize) -> latte::Result<Tensor> {
+fn tensor(values: &[f64], channels: usize) -> latte_model::Result<Tensor> {
     Ok(Tensor::from_slice(values, (1, 1, channels, 1, values.len() / channels), &Device::Cpu)?)
 }
 
@@ -18,7 +18,7 @@ fn first(scale: f64, channels: usize) -> Guidance {
 }
 
 #[test]
-fn guidance_by_hand() -> latte::Result<()> {
+fn guidance_by_hand() -> latte_model::Result<()> {
     // One frame of one pixel; channels: two of ε, two of variance.
     let conditional = Tensor::from_slice(&[1.0_f32, 2.0, 10.0, 20.0], (1, 1, 4, 1, 1), &Device::Cpu)?;
     let unconditional = Tensor::from_slice(&[0.5_f32, 4.0, 30.0, 40.0], (1, 1, 4, 1, 1), &Device::Cpu)?;
@@ -31,7 +31,7 @@ fn guidance_by_hand() -> latte::Result<()> {
 
 /// Lin et al. 2024, equations 15 and 16: the deviation of the guided values becomes that of the conditional ones, by the share φ.
 #[test]
-fn rescaled_guidance_by_hand() -> latte::Result<()> {
+fn rescaled_guidance_by_hand() -> latte_model::Result<()> {
     // c = (1, 3), u = (0, 0): guided by 2 it is (2, 6), with twice the deviation of c. Behind it, variance.
     let (conditional, unconditional) = (tensor(&[1.0, 3.0, 7.0, 8.0], 2)?, tensor(&[0.0, 0.0, 9.0, 9.0], 2)?);
     for (rescale, expected) in [(0.0, [2.0, 6.0]), (1.0, [1.0, 3.0]), (0.7, [1.3, 3.9])] {
@@ -48,7 +48,7 @@ fn rescaled_guidance_by_hand() -> latte::Result<()> {
 }
 
 #[test]
-fn scale_1_is_conditional_and_scale_0_is_not() -> latte::Result<()> {
+fn scale_1_is_conditional_and_scale_0_is_not() -> latte_model::Result<()> {
     let conditional = TorchRng::new(1).randn((3, 2, 8, 3, 3))?;
     let unconditional = TorchRng::new(2).randn((3, 2, 8, 3, 3))?;
     for (scale, expected) in [(1.0, &conditional), (0.0, &unconditional)] {
@@ -61,7 +61,7 @@ fn scale_1_is_conditional_and_scale_0_is_not() -> latte::Result<()> {
 }
 
 #[test]
-fn what_cannot_be_guided_is_an_error() -> latte::Result<()> {
+fn what_cannot_be_guided_is_an_error() -> latte_model::Result<()> {
     let x = TorchRng::new(1).randn((2, 2, 8, 3, 3))?;
     assert!(first(2.0, 4).combine(&x, &x.narrow(0, 0, 1)?).is_err(), "two shapes");
     assert!(first(2.0, 9).combine(&x, &x).is_err(), "nine channels of eight");
@@ -86,7 +86,7 @@ struct Labelled {
 }
 
 impl Labelled {
-    fn predict(&self, x: &Tensor, labels: Vec<f32>) -> latte::Result<Tensor> {
+    fn predict(&self, x: &Tensor, labels: Vec<f32>) -> latte_model::Result<Tensor> {
         self.samples.set(self.samples.get() + labels.len());
         let n = labels.len();
         let epsilon = x.broadcast_mul(&Tensor::from_vec(labels, (n, 1, 1, 1, 1), &Device::Cpu)?)?;
@@ -95,18 +95,18 @@ impl Labelled {
 }
 
 impl ConditionalDenoiser for Labelled {
-    fn predict_conditional(&self, x: &Tensor, _timesteps: &[f64]) -> latte::Result<Tensor> {
+    fn predict_conditional(&self, x: &Tensor, _timesteps: &[f64]) -> latte_model::Result<Tensor> {
         self.predict(x, self.labels.clone())
     }
 
-    fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> latte::Result<(Tensor, Tensor)> {
+    fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<(Tensor, Tensor)> {
         assert_eq!(timesteps.len(), self.labels.len());
         Ok((self.predict(x, self.labels.clone())?, self.predict(x, vec![-1.0; self.labels.len()])?))
     }
 }
 
 #[test]
-fn a_guided_network_guides_every_sample_by_its_own_label() -> latte::Result<()> {
+fn a_guided_network_guides_every_sample_by_its_own_label() -> latte_model::Result<()> {
     let x = TorchRng::new(2).randn((2, 1, 3, 2, 2))?;
     for (scale, asked) in [(1.0, 2), (4.0, 4)] {
         let inner = Labelled { labels: vec![2.0, 5.0], samples: std::cell::Cell::new(0) };
@@ -126,9 +126,9 @@ fn a_guided_network_guides_every_sample_by_its_own_label() -> latte::Result<()> 
 }
 
 #[test]
-fn guidance_acts_in_its_interval_only() -> latte::Result<()> {
+fn guidance_acts_in_its_interval_only() -> latte_model::Result<()> {
     let x = TorchRng::new(2).randn((2, 1, 3, 2, 2))?;
-    let at = |timesteps: &[f64], scale: f64, interval| -> latte::Result<(Vec<f32>, usize)> {
+    let at = |timesteps: &[f64], scale: f64, interval| -> latte_model::Result<(Vec<f32>, usize)> {
         let inner = Labelled { labels: vec![2.0, 5.0], samples: std::cell::Cell::new(0) };
         let guided = Guided { inner, guidance: Guidance { interval, ..first(scale, 3) } };
         Ok((values(&guided.predict(&x, timesteps)?)?, guided.inner.samples.get()))

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
-use latte::Result;
-use latte::diffusion::Denoiser;
-use latte::noise::TorchRng;
-use latte::sampling::{AskedFor, Sampler, Sampling, SolverConfig, sample};
+use latte_model::Result;
+use latte_model::diffusion::Denoiser;
+use latte_model::noise::TorchRng;
+use latte_model::sampling::{AskedFor, Sampler, Sampling, SolverConfig, sample};
 use serde_json::{Value, json};
 
 /// A network with variance values behind its prediction, far from any limit.

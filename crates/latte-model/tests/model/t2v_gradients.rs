@@ -1,7 +1,7 @@
 //! Gradients of the text-to-video network against finite differences, for every parameter.
 
-use latte::model::t2v::{LatteT2v, T2vConfig, T2vInput, text_bias};
-use latte::noise::TorchRng;
+use latte_model::model::t2v::{LatteT2v, T2vConfig, T2vInput, text_bias};
+use latte_model::noise::TorchRng;
 
 use super::*;
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use latte::Result;
-use latte::text::{MAX_LENGTH, Tokenizer};
+use latte_model::Result;
+use latte_model::text::{MAX_LENGTH, Tokenizer};
 use proptest::prelude::*;
 
 fn tokenizers() -> Result<[Tokenizer; 2]> {

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use latte::Result;
-use latte::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig, Tiling};
+use latte_model::Result;
+use latte_model::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig, Tiling};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
 use latte_ops::{CachingAllocator, Parameters, Precision};
 

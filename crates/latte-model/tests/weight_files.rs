@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use latte::Result;
-use latte::weights::{
+use latte_model::Result;
+use latte_model::weights::{
     FileKind, PartChoice, Pretrained, RawTensor, StoredDtype, TensorSource, WeightFiles, WeightKind, write_weights,
 };
 use proptest::prelude::*;
@@ -104,11 +104,11 @@ fn parts_are_one_source() -> Result<()> {
 
 /// A folder of its own for a test.
 fn folder() -> Result<tempfile::TempDir> {
-    tempfile::tempdir().map_err(|source| latte::Error::Io { path: "temporary".into(), source })
+    tempfile::tempdir().map_err(|source| latte_model::Error::Io { path: "temporary".into(), source })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).map_err(|source| latte::Error::Io { path: path.into(), source })
+    std::fs::write(path, bytes).map_err(|source| latte_model::Error::Io { path: path.into(), source })
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_file_larger_than_the_memory_opens_at_once() -> Result<()> {
         r#"{{"large":{{"dtype":"F32","shape":[{}],"data_offsets":[0,{last}]}},"end":{{"dtype":"F32","shape":[2],"data_offsets":[{last},{len}]}}}}"#,
         last / 4
     );
-    let io = |source| latte::Error::Io { path: path.clone(), source };
+    let io = |source| latte_model::Error::Io { path: path.clone(), source };
     let file = std::fs::File::create(&path).map_err(io)?;
     std::io::Write::write_all(&mut &file, &(header.len() as u64).to_le_bytes()).map_err(io)?;
     std::io::Write::write_all(&mut &file, header.as_bytes()).map_err(io)?;
@@ -447,7 +447,7 @@ proptest! {
         let path = dir.path().join("x.safetensors");
         let mut bytes = if file == "x" {
             let one = [("a.b".to_string(), candle_core::Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap())];
-            latte::weights::save(&path, &one.into_iter().collect(), Some(&serde_json::json!({"x": 1}))).unwrap();
+            latte_model::weights::save(&path, &one.into_iter().collect(), Some(&serde_json::json!({"x": 1}))).unwrap();
             std::fs::read(&path).unwrap()
         } else {
             std::fs::read(example(file)).unwrap()

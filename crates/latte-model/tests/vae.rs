@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use latte::noise::TorchRng;
-use latte::vae::{
+use latte_model::noise::TorchRng;
+use latte_model::vae::{
     Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, DiagonalGaussian, KlConfig, Posterior, TemporalDecoderConfig,
     Tiling,
 };
-use latte::{Error, Result};
+use latte_model::{Error, Result};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
 use latte_ops::{Parameters, Precision, Value};
 
@@ -149,7 +149,7 @@ fn a_single_file_is_opened_with_the_configuration_beside_it_or_that_of_stable_di
     let file = dir.path().join("vae.safetensors");
     // As trainers leave it: everything in a `state_dict`, by the names of the original code where they differ.
     let inside: Parameters = parameters()?.iter().map(|(name, tensor)| (format!("state_dict.{name}"), tensor.clone())).collect();
-    latte::weights::save(&file, &inside, None)?;
+    latte_model::weights::save(&file, &inside, None)?;
     let latent = pseudo_random(&[1, 4, 3, 4], 1)?;
     let message = AutoencoderKl::open(&file, Precision::F32).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(message.contains("vae.safetensors") && message.contains("should be [512] but is [12]"), "{message}");
@@ -170,23 +170,23 @@ fn a_single_file_is_opened_with_the_configuration_beside_it_or_that_of_stable_di
     };
     let others = ["model.diffusion_model.out.2.bias", "cond_stage_model.ln_final.bias", "model_ema.decay"];
     for outer in ["state_dict.", ""] {
-        latte::weights::save(&file, &whole(outer, &others, "first_stage_model.")?, None)?;
+        latte_model::weights::save(&file, &whole(outer, &others, "first_stage_model.")?, None)?;
         let decoded = AutoencoderKl::open(&file, Precision::F32)?.decode_unscaled(&latent)?;
         assert_close(&decoded, &kl()?.decode_unscaled(&latent)?, 0.0)?;
     }
     let refused = |file: &Path| AutoencoderKl::open(file, Precision::F32).err().map(|e| e.to_string()).unwrap_or_default();
     let without: Parameters =
         others.iter().map(|name| Ok(((*name).to_string(), pseudo_random(&[4], 1)?))).collect::<Result<_>>()?;
-    latte::weights::save(&file, &without, None)?;
+    latte_model::weights::save(&file, &without, None)?;
     assert!(refused(&file).contains("a Stable Diffusion model in one file, but without its autoencoder"), "{}", refused(&file));
     let dit = ["x_embedder.proj.weight", "blocks.0.attn.qkv.weight"];
     let dit: Parameters = dit.iter().map(|name| Ok(((*name).to_string(), pseudo_random(&[4], 1)?))).collect::<Result<_>>()?;
-    latte::weights::save(&file, &dit, None)?;
+    latte_model::weights::save(&file, &dit, None)?;
     assert!(refused(&file).contains("holds an image DiT; expected an autoencoder"), "{}", refused(&file));
     // The scale of the latents of XL is not that which a file without a configuration is taken to have.
     let alone = tempfile::tempdir().map_err(io)?;
     let xl = alone.path().join("xl.safetensors");
-    latte::weights::save(&xl, &whole("", &["conditioner.embedders.0.a"], "first_stage_model.")?, None)?;
+    latte_model::weights::save(&xl, &whole("", &["conditioner.embedders.0.a"], "first_stage_model.")?, None)?;
     assert!(refused(&xl).contains("Stable Diffusion XL") && refused(&xl).contains("config.json"), "{}", refused(&xl));
     assert_eq!(KlConfig::at(dir.path())?, config());
     assert!(matches!(KlConfig::at(&dir.path().join("none")), Err(Error::Io { .. })));

@@ -30,12 +30,12 @@ const MAX_TRAIN_TIMESTEPS: usize = 1_000_000;
 /// field that the method has no use for must keep its default.
 ///
 /// ```
-/// use latte::sampling::{SolverConfig, Sampler};
+/// use latte_model::sampling::{SolverConfig, Sampler};
 ///
 /// let config = SolverConfig::from_json(r#"{"_class_name": "DDIMScheduler", "clip_sample": false}"#)?;
 /// let faster = config.with_kind(Sampler::DpmMultistep)?.solver(20)?;
 /// assert_eq!(faster.timesteps().len(), 20);
-/// # Ok::<(), latte::Error>(())
+/// # Ok::<(), latte_model::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "the file's switches are independent of each other")]

@@ -9,8 +9,8 @@ mod positions;
 mod t2v_gradients;
 
 use candle_core::{D, Device, IndexOp, Tensor};
-use latte::Result;
-use latte::model::{BlockLayout, Condition, Injection, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
+use latte_model::Result;
+use latte_model::model::{BlockLayout, Condition, Injection, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
 use latte_ops::finite_difference::pseudo_random;
 use latte_ops::{Parameters, Tape};
 
@@ -54,7 +54,7 @@ fn all_combinations() -> Vec<LatteConfig> {
 
 /// Weights that are nowhere 0 (the official initialisation hides the blocks behind closed gates); positions as they are.
 fn busy_weights(model: &Latte) -> Result<Parameters> {
-    let fresh = model.init(&mut latte::noise::TorchRng::new(1))?;
+    let fresh = model.init(&mut latte_model::noise::TorchRng::new(1))?;
     let mut weights = Parameters::new();
     for (i, spec) in model.parameters().iter().enumerate() {
         let tensor = if spec.is_trainable() {

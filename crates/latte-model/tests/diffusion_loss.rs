@@ -1,8 +1,8 @@
 //! Gradients of every loss with respect to the network's prediction, against finite differences.
 
 use candle_core::{DType, Device, Tensor, Var};
-use latte::diffusion::{Diffusion, DiffusionConfig, LossType, MinSnr, PredictionType, TimestepSpacing, VarianceType};
-use latte::noise::TorchRng;
+use latte_model::diffusion::{Diffusion, DiffusionConfig, LossType, MinSnr, PredictionType, TimestepSpacing, VarianceType};
+use latte_model::noise::TorchRng;
 
 const LOSSES: [LossType; 4] = [LossType::Mse, LossType::RescaledMse, LossType::Kl, LossType::RescaledKl];
 const PREDICTIONS: [PredictionType; 3] = [PredictionType::Epsilon, PredictionType::X0, PredictionType::Velocity];
@@ -20,12 +20,13 @@ struct Problem {
 }
 
 impl Problem {
-    fn new(loss: LossType, prediction: PredictionType, variance: VarianceType, steps: &[usize]) -> latte::Result<Self> {
+    fn new(loss: LossType, prediction: PredictionType, variance: VarianceType, steps: &[usize]) -> latte_model::Result<Self> {
         let config = DiffusionConfig { num_timesteps: 200, prediction, variance, loss, ..DiffusionConfig::default() };
         let diffusion = Diffusion::new(&config, &TimestepSpacing::All)?;
         let mut rng = TorchRng::new(11);
-        let mut draw =
-            |scale: f64| -> latte::Result<Tensor> { Ok((rng.randn((steps.len(), 1, 2, 2, 1))?.to_dtype(DType::F64)? * scale)?) };
+        let mut draw = |scale: f64| -> latte_model::Result<Tensor> {
+            Ok((rng.randn((steps.len(), 1, 2, 2, 1))?.to_dtype(DType::F64)? * scale)?)
+        };
         let x0 = draw(0.7)?;
         let noise = draw(1.0)?;
         let x_t = diffusion.q_sample(&x0, steps, &noise)?;
@@ -42,26 +43,26 @@ impl Problem {
         Ok(Self { diffusion, x0, noise, x_t, steps: steps.to_vec(), prediction: output })
     }
 
-    fn loss(&self, prediction: &Tensor) -> latte::Result<Tensor> {
+    fn loss(&self, prediction: &Tensor) -> latte_model::Result<Tensor> {
         Ok(self.diffusion.loss(prediction, &self.x0, &self.noise, &self.x_t, &self.steps)?.loss)
     }
 
     /// d(sum of the losses) / d(prediction).
-    fn gradient(&self) -> latte::Result<Vec<f64>> {
+    fn gradient(&self) -> latte_model::Result<Vec<f64>> {
         let prediction = Var::from_tensor(&self.prediction)?;
         let gradients = self.loss(prediction.as_tensor())?.sum_all()?.backward()?;
         let gradient = gradients.get(&prediction).expect("the loss depends on the prediction");
         Ok(gradient.flatten_all()?.to_vec1()?)
     }
 
-    fn moved(&self, element: usize, by: f64) -> latte::Result<Tensor> {
+    fn moved(&self, element: usize, by: f64) -> latte_model::Result<Tensor> {
         let mut values: Vec<f64> = self.prediction.flatten_all()?.to_vec1()?;
         values[element] += by;
         Ok(Tensor::from_vec(values, self.prediction.shape(), &Device::Cpu)?)
     }
 
     /// Central differences of `f`, element by element.
-    fn differences(&self, f: impl Fn(&Tensor) -> latte::Result<f64>) -> latte::Result<Vec<f64>> {
+    fn differences(&self, f: impl Fn(&Tensor) -> latte_model::Result<f64>) -> latte_model::Result<Vec<f64>> {
         const H: f64 = 1e-6;
         (0..self.prediction.elem_count()).map(|i| Ok((f(&self.moved(i, H)?)? - f(&self.moved(i, -H)?)?) / (2.0 * H))).collect()
     }
@@ -77,7 +78,7 @@ fn assert_close(ours: &[f64], expected: &[f64], what: &str) {
 }
 
 #[test]
-fn kl_gradients_reach_every_channel() -> latte::Result<()> {
+fn kl_gradients_reach_every_channel() -> latte_model::Result<()> {
     for loss in [LossType::Kl, LossType::RescaledKl] {
         for prediction in PREDICTIONS {
             for variance in VARIANCES {
@@ -94,7 +95,7 @@ fn kl_gradients_reach_every_channel() -> latte::Result<()> {
 
 /// With the MSE losses the prediction hears only of the squared error, the variance only of the variational term.
 #[test]
-fn mse_gradients_keep_the_two_halves_apart() -> latte::Result<()> {
+fn mse_gradients_keep_the_two_halves_apart() -> latte_model::Result<()> {
     for loss in [LossType::Mse, LossType::RescaledMse] {
         for prediction in PREDICTIONS {
             for variance in VARIANCES {
@@ -123,16 +124,16 @@ fn mse_gradients_keep_the_two_halves_apart() -> latte::Result<()> {
 }
 
 #[test]
-fn rescaled_losses_are_multiples() -> latte::Result<()> {
-    let of = |loss| -> latte::Result<_> {
+fn rescaled_losses_are_multiples() -> latte_model::Result<()> {
+    let of = |loss| -> latte_model::Result<_> {
         let problem = Problem::new(loss, PredictionType::Epsilon, VarianceType::LearnedRange, &[0, 1, 90, 199])?;
         problem.diffusion.loss(&problem.prediction, &problem.x0, &problem.noise, &problem.x_t, &problem.steps)
     };
-    let ratio = |a: &Tensor, b: &Tensor| -> latte::Result<Vec<f64>> { Ok((a / b)?.to_vec1()?) };
+    let ratio = |a: &Tensor, b: &Tensor| -> latte_model::Result<Vec<f64>> { Ok((a / b)?.to_vec1()?) };
     let all = |ratios: Vec<f64>, expected: f64| assert!(ratios.iter().all(|r| (r - expected).abs() < 1e-9), "{ratios:?}");
     all(ratio(&of(LossType::RescaledKl)?.loss, &of(LossType::Kl)?.loss)?, 200.0);
     let (mse, rescaled) = (of(LossType::Mse)?, of(LossType::RescaledMse)?);
-    let vb = |terms: &latte::diffusion::LossTerms| terms.vb.clone().expect("learned");
+    let vb = |terms: &latte_model::diffusion::LossTerms| terms.vb.clone().expect("learned");
     all(ratio(&vb(&rescaled), &vb(&mse))?, 0.2);
     for terms in [&mse, &rescaled] {
         let sum = (terms.mse.clone().expect("mse") + vb(terms))?;
@@ -143,7 +144,7 @@ fn rescaled_losses_are_multiples() -> latte::Result<()> {
 
 /// An untrained or diverging network in f32: large errors, variances far outside the range.
 #[test]
-fn extreme_predictions_keep_gradients_finite() -> latte::Result<()> {
+fn extreme_predictions_keep_gradients_finite() -> latte_model::Result<()> {
     for loss in LOSSES {
         let mut problem = Problem::new(loss, PredictionType::Epsilon, VarianceType::LearnedRange, &[0, 1, 90, 199])?;
         problem.prediction = (problem.prediction * 30.0)?;
@@ -160,7 +161,7 @@ fn extreme_predictions_keep_gradients_finite() -> latte::Result<()> {
 
 /// Worked out by hand: SNR = ᾱ / (1 − ᾱ) is 0, 1, 4, 9 and 99, and γ = 5.
 #[test]
-fn min_snr_weights_are_those_of_the_paper() -> latte::Result<()> {
+fn min_snr_weights_are_those_of_the_paper() -> latte_model::Result<()> {
     let min_snr = MinSnr::new(5.0)?;
     let table = [
         (0.0, [0.0, 1.0, 0.0]),
@@ -183,7 +184,7 @@ fn min_snr_weights_are_those_of_the_paper() -> latte::Result<()> {
 }
 
 #[test]
-fn min_snr_weights_the_squared_error_and_nothing_else() -> latte::Result<()> {
+fn min_snr_weights_the_squared_error_and_nothing_else() -> latte_model::Result<()> {
     let min_snr = MinSnr::new(5.0)?;
     for prediction in PREDICTIONS {
         for variance in VARIANCES {
@@ -213,7 +214,7 @@ fn min_snr_weights_the_squared_error_and_nothing_else() -> latte::Result<()> {
 
 /// Whatever the network predicts, the weighted loss is min(SNR, γ) times the error of the x0 that it implies.
 #[test]
-fn min_snr_is_the_same_loss_for_every_prediction() -> latte::Result<()> {
+fn min_snr_is_the_same_loss_for_every_prediction() -> latte_model::Result<()> {
     let mut losses: Vec<Vec<f64>> = Vec::new();
     for prediction in PREDICTIONS {
         let mut p = Problem::new(LossType::Mse, prediction, VarianceType::FixedSmall, &[0, 1, 40, 90, 199])?;
