@@ -50,6 +50,8 @@ pub(crate) fn open(
 pub(crate) fn of_option(error: Error) -> anyhow::Error {
     match error {
         Error::Config { key, problem } => match OPTIONS.iter().find(|(field, _)| *field == key) {
+            // It begins with the name of the class.
+            Some((_, option)) if key == "class" => bad_input(format!("{option} {problem}")),
             Some((_, option)) => bad_input(format!("{option}: {problem}")),
             None => Error::Config { key, problem }.into(),
         },

@@ -7,7 +7,7 @@
 //! `tensorboard/`, `samples/`, and what [`RunSummary`] reads.
 //!
 //! ```no_run
-//! //!
+//! use latte_ops::CancelToken;
 //! use latte_train::{Silent, Start, TrainConfig, Trainer};
 //!
 //! # fn main() -> latte_train::Result<()> {

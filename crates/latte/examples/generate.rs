@@ -19,15 +19,14 @@ impl Progress for Steps {
 fn main() -> latte::Result<()> {
     let mut args = std::env::args().skip(1);
     let mut path = |tiny: &str| args.next().unwrap_or(format!("{}/../../testdata/{tiny}", env!("CARGO_MANIFEST_DIR")));
-    let model = Generator::open(path("compatibility/run"))?.autoencoder(path("golden/tiny-latte-t2v/vae"));
-    let model = model.on(Device::auto()?).load()?;
+    let builder = Generator::open(path("compatibility/run"))?.autoencoder(path("golden/tiny-latte-t2v/vae"));
+    let model = builder.on(Device::auto()?).load()?;
     let request = match model.metadata().classes.first() {
         Some(name) => ClassRequest::class(name.as_str()),
         None => ClassRequest::unconditional(),
     };
     let request = request.seed(7).steps(5).enlarge(8);
     let clip = model.generate(&request)?;
-
     // The same clip, stopped on the way and resumed.
     let cancel = CancelToken::new();
     let stopped = model.generate_resumable(&request, None, &mut Steps(cancel.clone()), &cancel)?;

@@ -87,7 +87,7 @@ impl Generator {
             ClassId::Name(name) => name.clone(),
         };
         let Condition::Class { num_classes, .. } = self.metadata.model.condition else {
-            return Err(Error::config("class", format!("`{shown}`: the model was trained without classes")));
+            return Err(Error::config("class", format!("{shown}: the model was trained without classes")));
         };
         let classes = &self.metadata.classes;
         let number = match class {
@@ -96,7 +96,7 @@ impl Generator {
         };
         number.filter(|&number| (number as usize) < num_classes).ok_or_else(|| {
             let known = listed(classes);
-            Error::config("class", format!("`{shown}`: this model has {num_classes} classes, 0 to {}{known}", num_classes - 1))
+            Error::config("class", format!("{shown}: this model has {num_classes} classes, 0 to {}{known}", num_classes - 1))
         })
     }
 
@@ -142,7 +142,7 @@ impl Generator {
         let class = request.class.as_ref().map(|class| self.class_number(class)).transpose()?;
         if class.is_none() && matches!(self.metadata.model.condition, Condition::Class { .. }) {
             let known = listed(&self.metadata.classes);
-            return Err(Error::config("class", format!("this model needs a class, got none{known}")));
+            return Err(Error::config("class", format!("none: this model needs a class{known}")));
         }
         let of_clip = Request { class, seed: request.seed };
         let made = self.model.generate(&request.params, of_clip, state, progress, cancel)?;
@@ -225,7 +225,9 @@ impl GeneratorBuilder {
             (AutoencoderKind::Kl, None, Some(path)) if path.exists() => path,
             (AutoencoderKind::Kl, None, Some(path)) => {
                 let path = path.display();
-                return wrong(format!("{name} was trained with that in {path}, where nothing is now; say where it lies"));
+                return wrong(format!(
+                    "{name}: the autoencoder of its training was {path}, where nothing is now; say where it lies"
+                ));
             }
             (AutoencoderKind::Kl, None, None) => {
                 return wrong(format!(

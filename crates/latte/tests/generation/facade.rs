@@ -82,8 +82,8 @@ fn a_generator_opens_makes_and_saves() {
     assert_eq!(clip.clip.shape(), [2, 4, 4, 3]);
     let by_number = model.generate(&ClassRequest::class(1).seed(7).steps(2)).unwrap();
     assert_eq!(by_number.clip, clip.clip);
-    let enlarged = model.generate(&request.clone().enlarge(3)).unwrap();
-    assert_eq!(enlarged.clip.shape(), [2, 12, 12, 3]);
+    let enlarged = model.generate(&request.clone().enlarge(4)).unwrap();
+    assert_eq!(enlarged.clip.shape(), [2, 16, 16, 3]);
     // No name of a file has a separator in it.
     assert_eq!(model.generate(&ClassRequest::class("a/b").steps(1)).unwrap().name, "a_b_seed0");
     let path = |name: &str| folder.path().join(name);
@@ -186,7 +186,7 @@ fn several_clips_share_stages_and_are_those_made_one_by_one() {
 fn work_on_text_stops_in_every_stage_and_finished_latents_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let requests = [request(), request().seed(5)];
-    for (stage, done) in [(Stage::EncodingText, 1), (Stage::Denoising, 4), (Stage::Decoding, 1)] {
+    for (stage, done) in [(Stage::EncodingText, 1), (Stage::Denoising, 4), (Stage::Decoding, 2)] {
         let model = text_to_video(Residency::Staged, Cache::at(folder.path()));
         let clips = requests.each_ref().map(|request| model.resolve(request).unwrap());
         let mut diary = Diary { cancel_at: Some((stage, done)), ..Diary::default() };
