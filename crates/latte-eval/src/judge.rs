@@ -2,54 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clips::{SetReport, Taken};
-use crate::detector::{Identity, Kind};
-use crate::features::{FeatureOrigin, FeatureSet};
+use crate::clips::SetReport;
+use crate::detector::Identity;
+use crate::features::FeatureSet;
 use crate::metric::{
     Extrapolation, Features, Frechet, Interval, Manifolds, Moments, bootstrap_frechet, frechet, frechet_at_infinity,
     frechet_of_moments, inception_score, kernel_distance, manifolds,
 };
-use crate::protocol::{Framing, Protocol, Sampling, Statistic};
+use crate::plan::check_protocol;
+use crate::protocol::{Protocol, Statistic};
 use crate::{Error, Result, plan};
+
+pub use crate::request::{Extras, SetFeatures};
 
 /// With fewer, numbers are far from those of many.
 const FEW: usize = 256;
 /// Sets without a brighter pixel are black, or have another range of values.
 const DARK: u8 = 1;
-
-/// What stands for a set of clips.
-#[derive(Debug, Clone)]
-pub enum SetFeatures {
-    /// Features of every clip.
-    Each(Box<FeatureSet>),
-    /// Mean and covariance that another program wrote.
-    Moments(Box<Moments>, Box<SetReport>),
-}
-
-impl SetFeatures {
-    /// What there is to say about the set.
-    pub fn report(&self) -> &SetReport {
-        match self {
-            Self::Each(set) => &set.origin.set,
-            Self::Moments(_, report) => report,
-        }
-    }
-}
-
-/// What is measured besides the number itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extras {
-    /// An interval from so many resamples.
-    pub resamples: Option<usize>,
-    /// The Fréchet distance of infinitely many generated clips.
-    pub infinity: bool,
-    /// Precision, recall, density and coverage, by so many neighbours.
-    pub neighbours: Option<usize>,
-    /// Numbers of clips that are too few to mean anything are a warning, not an error.
-    pub allow_few: bool,
-    /// Generated clips that are black are a warning, not an error: those of a model that is being trained may be.
-    pub allow_dark: bool,
-}
 
 /// A number and all that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -184,57 +153,6 @@ fn negative(distance: &Frechet) -> Option<String> {
     })
 }
 
-/// Refuses features that are not what the protocol asks for; says where clips were chosen otherwise.
-pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &FeatureSet, role: &str) -> Result<Option<String>> {
-    let FeatureOrigin { detector, preparation, set: clips } = &set.origin;
-    let differs = |what: &str, of_set: String, of_protocol: String| {
-        let subject = format!("features of the {role} set {}", clips.path.display());
-        let what = format!(
-            "{what} {of_set}, and the protocol asks for {of_protocol}; take the features again, or ask for what they are of"
-        );
-        Err(Error::refused(subject, what))
-    };
-    let kind = detector.kind.strip_prefix("random_").unwrap_or(&detector.kind);
-    if let Some(other) = Kind::from_name(kind).filter(|kind| *kind != protocol.task.detector()) {
-        return differs("were taken from", other.name().into(), protocol.task.detector().name().into());
-    }
-    if let Some(eps) = detector.batch_norm_eps.filter(|eps| Some(*eps) != protocol.batch_norm_eps) {
-        let asked = protocol.batch_norm_eps.map_or("none".into(), |eps| eps.to_string());
-        return differs("are of batch normalisations with an epsilon of", eps.to_string(), asked);
-    }
-    if *preparation != protocol.preparation {
-        return differs("are of pixels prepared by", format!("{preparation:?}"), format!("{:?}", protocol.preparation));
-    }
-    if clips.frames != protocol.frames {
-        return differs("are of clips whose number of frames is", clips.frames.to_string(), protocol.frames.to_string());
-    }
-    if let Some(stride) = clips.stride.filter(|stride| *stride != sampling.stride) {
-        return differs("are of clips of frames with a stride of", stride.to_string(), sampling.stride.to_string());
-    }
-    let asked = Taken::by(protocol, sampling);
-    let framing = clips.taken.map(|taken| taken.framing).filter(|framing| *framing != asked.framing);
-    let size = protocol.framing.map(|framing| framing.size).zip(clips.frame_size).filter(|(asked, size)| asked != size);
-    if framing.is_some() || size.is_some() {
-        let of = |framing: Option<Framing>, size: Option<[usize; 2]>| match (framing, size) {
-            (Some(Framing { size: [h, w], transform }), _) => format!("{w} × {h} by {transform:?}"),
-            (None, Some([h, w])) => format!("{w} × {h} as they are"),
-            (None, None) => "frames as they are".into(),
-        };
-        return differs(
-            "are of frames brought to",
-            of(clips.taken.and_then(|taken| taken.framing), clips.frame_size),
-            of(asked.framing, None),
-        );
-    }
-    if let Some(taken) = clips.taken.filter(|taken| taken.rounding != asked.rounding) {
-        return differs("are of frames rounded to bytes by", format!("{:?}", taken.rounding), format!("{:?}", asked.rounding));
-    }
-    let others = clips.taken.filter(|taken| *taken != asked);
-    Ok(others.map(|taken| {
-        format!("the {role} clips were chosen otherwise than the protocol says: {taken:?}, and it asks for {asked:?}")
-    }))
-}
-
 /// Refuses sets that do not belong together; says what makes a number doubtful.
 fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, extras: &Extras) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
@@ -312,8 +230,9 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clips::Taken;
     use crate::features::tests::set;
-    use crate::protocol::Task;
+    use crate::protocol::{Framing, Task};
 
     fn each(rows: usize) -> SetFeatures {
         let mut set = set(rows);
@@ -359,7 +278,9 @@ mod tests {
             |real: SetFeatures, fake: SetFeatures| judge(&fvd(), Some(&real), &fake, &Extras::default()).unwrap_err().to_string();
         assert!(said(each(300), each(63)).contains("63 clips"));
         assert!(said(each(63), each(300)).contains("63 clips"));
-        assert!(said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into())).contains("detector differs"));
+        assert!(
+            said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into())).contains("detector differs")
+        );
         assert!(said(with(each(300), |s| s.origin.set.frame_size = Some([8, 9])), each(300)).contains("9 × 8"));
         // The same weights by another name of the file are the same.
         let copy = with(each(300), |s| s.origin.detector.source = "copy".into());

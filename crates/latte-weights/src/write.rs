@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::files::RawTensor;
+use super::stored::RawTensor;
 use super::{safetensors_file, torch, write_renamed};
 use crate::{Error, Result};
 
