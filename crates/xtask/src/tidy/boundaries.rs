@@ -205,10 +205,10 @@ mod tests {
             see("latte-model", "[dependencies]\nlatte-video.workspace = true"),
             ["crates/latte-model/Cargo.toml: latte-model must not depend on latte-video"]
         );
-        assert_eq!(see("latte-ops", "[dependencies]\nlatte = { path = \"../latte\" }").len(), 1);
-        assert_eq!(see("latte-video", "[dev-dependencies]\nlatte.workspace = true").len(), 1);
+        assert_eq!(see("latte-ops", "[dependencies]\nlatte-model = { path = \"../latte-model\" }").len(), 1);
+        assert_eq!(see("latte-video", "[dev-dependencies]\nlatte-model.workspace = true").len(), 1);
         assert_eq!(see("latte-train", "[target.'cfg(unix)'.dependencies]\nlatte-cli = \"1\"").len(), 1);
-        assert_eq!(see("latte-video", "[dependencies]\nx = { package = \"latte\", path = \"../latte\" }").len(), 1);
+        assert_eq!(see("latte-video", "[dependencies]\nx = { package = \"latte-model\", path = \"../latte-model\" }").len(), 1);
         assert_eq!(see("latte-model", "[dependencies]\ngolden.workspace = true").len(), 1);
         assert_eq!(see("surprise", "[dependencies]").len(), 1);
         assert_eq!(see("latte-model", "[dependencies\n").len(), 1);
