@@ -14,7 +14,6 @@ mod pretrained;
 mod safetensors_file;
 mod source;
 mod stored;
-mod temporary;
 mod torch;
 mod write;
 
@@ -31,10 +30,7 @@ pub use parts::{IsWanted, PartChoice};
 pub use pretrained::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, WeightKind};
 pub use source::{TensorSource, all_fit, expect_tensor, expect_tensor_on, listed, misfits};
 pub use stored::{RawTensor, StoredDtype};
-pub use temporary::write_atomically;
-pub use write::{FileKind, write_weights};
-
-use temporary::write_renamed;
+pub use write::{FileKind, write_atomically, write_weights};
 
 /// The configuration beside weights in a folder.
 pub const CONFIG: &str = "config.json";

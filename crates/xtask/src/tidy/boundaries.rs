@@ -13,10 +13,12 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("latte-ops", &[]),
     // Text files of other programs: every reader sees it, and it sees nothing.
     ("latte-textfile", &[]),
-    ("latte-weights", &["latte-ops", "latte-textfile"]),
+    // Files that are complete or not there: weights and videos need them, and neither may see the other.
+    ("latte-files", &[]),
+    ("latte-weights", &["latte-files", "latte-ops", "latte-textfile"]),
     ("latte-model", &["latte-ops", "latte-textfile", "latte-weights"]),
     ("latte-libav", &[]),
-    ("latte-video", &["latte-libav", "latte-textfile"]),
+    ("latte-video", &["latte-files", "latte-libav", "latte-textfile"]),
     ("latte-eval", &["latte-ops", "latte-textfile", "latte-video", "latte-weights"]),
     ("latte-train", &["latte-model", "latte-ops", "latte-textfile", "latte-video"]),
     ("latte-serve", &["latte-model", "latte-ops", "latte-video"]),
