@@ -167,7 +167,7 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
         let (one, other) = (&real.origin, &fake.origin);
         if !one.detector.is_same(&other.detector) {
             let what = format!(
-                "the detector differs: {:?} of the real set, {:?} of the generated one; take features of both from one",
+                "the detector differs: {} of the real set, {} of the generated one; take features of both from one",
                 one.detector, other.detector
             );
             return Err(Error::refused("features", what));
@@ -279,7 +279,8 @@ mod tests {
         assert!(said(each(300), each(63)).contains("63 clips"));
         assert!(said(each(63), each(300)).contains("63 clips"));
         assert!(
-            said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into())).contains("detector differs")
+            said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into()))
+                .contains("the detector differs: i3d (weights ")
         );
         assert!(said(with(each(300), |s| s.origin.set.frame_size = Some([8, 9])), each(300)).contains("9 × 8"));
         // The same weights by another name of the file are the same.
@@ -298,8 +299,8 @@ mod tests {
         let changes: [Change; 8] = [
             (|s| s.origin.set.frames = 10, "frames is 10, and the protocol asks for 16"),
             (|s| s.origin.set.stride = Some(2), "stride of 2, and the protocol asks for 1"),
-            (|s| s.origin.preparation.resize = crate::resize::Resize::TfBilinear, "TfBilinear"),
-            (|s| s.origin.preparation.values = crate::detector::ValueMap::ZeroToOne, "ZeroToOne"),
+            (|s| s.origin.preparation.resize = crate::resize::Resize::TfBilinear, "resize tf_bilinear, values "),
+            (|s| s.origin.preparation.values = crate::detector::ValueMap::ZeroToOne, "values zero_to_one, and the protocol"),
             (|s| s.origin.detector.batch_norm_eps = Some(1e-5), "0.00001, and the protocol asks for 0.001"),
             (|s| s.origin.detector.kind = "c3d".into(), "c3d, and the protocol asks for i3d"),
             (|s| s.origin.detector.kind = "random_c3d".into(), "c3d, and the protocol asks for i3d"),
@@ -321,18 +322,18 @@ mod tests {
             let taken = Taken::by(protocol, &protocol.fake);
             with(each(300), |s| s.origin.set.taken = Some(taken))
         };
-        assert!(said(&each(300), &of(&sized)).contains("8 × 8 by CropResize, and the protocol asks for frames as they are"));
+        assert!(said(&each(300), &of(&sized)).contains("8 × 8 by crop_resize, and the protocol asks for frames as they are"));
         let larger =
             fvd().changed(|p| p.framing = Some(Framing { size: [16, 16], transform: latte_video::Transform::CropResize.into() }));
         let refused = judge(&larger, Some(&each(300)), &each(300), &few).unwrap_err().to_string();
         assert!(refused.contains("8 × 8 as they are, and the protocol asks for 16 × 16"), "{refused}");
         let lower = fvd().changed(|p| p.fake.rounding = crate::framing::Rounding::Down);
-        assert!(said(&each(300), &of(&lower)).contains("rounded to bytes by Down, and the protocol asks for Nearest"));
+        assert!(said(&each(300), &of(&lower)).contains("rounded to bytes by down, and the protocol asks for nearest"));
         // Other clips of the same kind can be compared, and it is said.
         let first = fvd().changed(|p| p.seed = 9);
         let warnings = judge(&fvd(), Some(&each(300)), &of(&first), &few).unwrap().warnings;
         assert!(
-            warnings.iter().any(|w| w.contains("generated clips were chosen otherwise") && w.contains("seed: 9")),
+            warnings.iter().any(|w| w.contains("generated clips were chosen otherwise") && w.contains("seed 9, start ")),
             "{warnings:?}"
         );
         assert!(judge(&fvd(), Some(&each(300)), &of(&fvd()), &few).unwrap().warnings.is_empty());

@@ -1,5 +1,7 @@
 //! What is refused of a number before a detector looks at the first clip: the work of hours must not end with a count that was known.
 
+use latte_textfile::named;
+
 use crate::clips::{SetReport, Taken};
 use crate::detector::Kind;
 use crate::features::{FeatureOrigin, FeatureSet};
@@ -167,7 +169,7 @@ pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &Fea
         return differs("are of batch normalisations with an epsilon of", eps.to_string(), asked);
     }
     if *preparation != protocol.preparation {
-        return differs("are of pixels prepared by", format!("{preparation:?}"), format!("{:?}", protocol.preparation));
+        return differs("are of pixels prepared by", named(preparation), named(&protocol.preparation));
     }
     if clips.frames != protocol.frames {
         return differs("are of clips whose number of frames is", clips.frames.to_string(), protocol.frames.to_string());
@@ -180,7 +182,7 @@ pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &Fea
     let size = protocol.framing.map(|framing| framing.size).zip(clips.frame_size).filter(|(asked, size)| asked != size);
     if framing.is_some() || size.is_some() {
         let of = |framing: Option<Framing>, size: Option<[usize; 2]>| match (framing, size) {
-            (Some(Framing { size: [h, w], transform }), _) => format!("{w} × {h} by {transform:?}"),
+            (Some(Framing { size: [h, w], transform }), _) => format!("{w} × {h} by {}", named(&transform)),
             (None, Some([h, w])) => format!("{w} × {h} as they are"),
             (None, None) => "frames as they are".into(),
         };
@@ -191,11 +193,12 @@ pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &Fea
         );
     }
     if let Some(taken) = clips.taken.filter(|taken| taken.rounding != asked.rounding) {
-        return differs("are of frames rounded to bytes by", format!("{:?}", taken.rounding), format!("{:?}", asked.rounding));
+        return differs("are of frames rounded to bytes by", named(&taken.rounding), named(&asked.rounding));
     }
     let others = clips.taken.filter(|taken| *taken != asked);
     Ok(others.map(|taken| {
-        format!("the {role} clips were chosen otherwise than the protocol says: {taken:?}, and it asks for {asked:?}")
+        let (taken, asked) = (named(&taken), named(&asked));
+        format!("the {role} clips were chosen otherwise than the protocol says: {taken}; it asks for {asked}")
     }))
 }
 

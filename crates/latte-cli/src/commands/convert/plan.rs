@@ -8,6 +8,7 @@ use latte_model::model::{Hints, Latte};
 use latte_model::weights::{
     CONFIG, DESCRIPTION, FileKind, Pretrained, TEXTS, TensorSource, WeightFiles, WeightKind, write_atomically, write_weights,
 };
+use latte_textfile::named;
 use latte_train::{Assumed, ModelCard, Told, read_card};
 use serde_json::Value;
 
@@ -102,16 +103,8 @@ fn own(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
     let card: ModelCard = read_card(weights.files())?;
     let told = [
         ("heads", args.heads.is_some_and(|heads| heads != card.model.num_heads), card.model.num_heads.to_string()),
-        (
-            "prediction",
-            args.prediction.is_some_and(|p| card.diffusion.prediction != p.into()),
-            format!("{:?}", card.diffusion.prediction),
-        ),
-        (
-            "variance",
-            args.variance.is_some_and(|v| card.diffusion.variance != v.into()),
-            format!("{:?}", card.diffusion.variance),
-        ),
+        ("prediction", args.prediction.is_some_and(|p| card.diffusion.prediction != p.into()), named(&card.diffusion.prediction)),
+        ("variance", args.variance.is_some_and(|v| card.diffusion.variance != v.into()), named(&card.diffusion.variance)),
         ("fps", args.fps.is_some_and(|fps| fps.to_bits() != card.fps.to_bits()), card.fps.to_string()),
     ];
     if let Some((option, _, written)) = told.iter().find(|(_, differs, _)| *differs) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::weights::Pretrained;
+use latte_textfile::named;
 use latte_train::{
     AutoencoderKind, CheckpointFolder, ConditionKind, Manifest, ModelCard, TrainConfig, find_weights, read_card, read_metrics,
 };
@@ -128,10 +129,8 @@ fn model_lines(model: &LatteConfig) -> Vec<String> {
         ),
         field(
             "choices",
-            format!(
-                "{:?}, {:?}, {:?}, {:?}",
-                model.block_layout, model.patch_embedding, model.injection, model.temporal_position
-            ),
+            [named(&model.block_layout), named(&model.patch_embedding), named(&model.injection), named(&model.temporal_position)]
+                .join(", "),
         ),
         field("latent", format!("{} frames, {} channels, {h} × {w}", model.num_frames, model.in_channels)),
         field("condition", condition),
@@ -140,8 +139,12 @@ fn model_lines(model: &LatteConfig) -> Vec<String> {
 
 fn diffusion(config: &latte_model::diffusion::DiffusionConfig) -> String {
     format!(
-        "{} steps, {:?} schedule, predicts {:?}, variance {:?}, loss {:?}",
-        config.num_timesteps, config.noise_schedule, config.prediction, config.variance, config.loss
+        "{} steps, {} schedule, predicts {}, variance {}, loss {}",
+        config.num_timesteps,
+        named(&config.noise_schedule),
+        named(&config.prediction),
+        named(&config.variance),
+        named(&config.loss)
     )
 }
 
