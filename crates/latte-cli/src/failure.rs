@@ -84,6 +84,7 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
             || cause.downcast_ref().is_some_and(is_bad_video)
             || cause.downcast_ref().is_some_and(is_bad_weights)
             || cause.downcast_ref().is_some_and(is_bad_model_input)
+            || cause.downcast_ref().is_some_and(is_bad_request)
             || cause.downcast_ref().is_some_and(is_bad_training_input)
             || cause.downcast_ref().is_some_and(is_bad_evaluation_input)
             || cause.downcast_ref().is_some_and(is_bad_path)
@@ -99,10 +100,22 @@ fn is_bad_video(error: &latte_video::Error) -> bool {
 fn is_bad_model_input(error: &latte_model::Error) -> bool {
     use latte_model::Error;
     match error {
-        Error::Config { .. } | Error::Shape { .. } => true,
+        Error::Config { .. } | Error::Shape { .. } | Error::NewerLayout { .. } => true,
         // Transparent: the chain of causes goes past it.
         Error::Weights(inner) => is_bad_weights(inner),
         Error::Io { source, .. } => is_bad_path(source),
+        _ => false,
+    }
+}
+
+fn is_bad_request(error: &latte::Error) -> bool {
+    use latte::Error;
+    match error {
+        Error::Config { .. } => true,
+        // Transparent: the chain of causes goes past them.
+        Error::Model(inner) => is_bad_model_input(inner),
+        Error::Video(latte_video::Error::Io { source, .. }) | Error::Io { source, .. } => is_bad_path(source),
+        Error::Video(inner) => is_bad_video(inner),
         _ => false,
     }
 }
@@ -119,9 +132,10 @@ fn is_bad_weights(error: &latte_model::weights::Error) -> bool {
 fn is_bad_training_input(error: &latte_train::Error) -> bool {
     use latte_train::Error;
     match error {
-        Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } | Error::NewerLayout { .. } => true,
+        Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } => true,
         // Transparent: the chain of causes goes past them.
         Error::Latte(inner) => is_bad_model_input(inner),
+        Error::Generate(inner) => is_bad_request(inner),
         Error::Video(latte_video::Error::Io { source, .. }) => is_bad_path(source),
         Error::Video(inner) => is_bad_video(inner),
         Error::Io { source, .. } => is_bad_path(source),

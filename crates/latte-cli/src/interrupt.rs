@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use anyhow::Context;
+use latte::CancelToken;
 
 use crate::terminal::note;
 
@@ -37,7 +38,7 @@ impl std::error::Error for Interrupted {}
 /// Whether the program has been asked to stop. Asked while nothing could be saved, or twice, the program ends at once.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt {
-    stop: Arc<AtomicBool>,
+    cancel: CancelToken,
     /// The signal that asked; 0 for none.
     signal: Arc<AtomicI32>,
     /// Whether work is under way that is to be finished and saved first.
@@ -57,10 +58,10 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Does work that looks at the flag and then saves: only a second signal ends it at once.
-    pub(crate) fn while_saving<T>(&self, work: impl FnOnce(&AtomicBool) -> T) -> T {
+    /// Does work that looks at the token and then saves: only a second signal ends it at once.
+    pub(crate) fn while_saving<T>(&self, work: impl FnOnce(&CancelToken) -> T) -> T {
         self.saves.store(true, Ordering::SeqCst);
-        let done = work(&self.stop);
+        let done = work(&self.cancel);
         self.saves.store(false, Ordering::SeqCst);
         done
     }
@@ -76,9 +77,10 @@ impl Interrupt {
 
     fn asked(&self, signal: i32) {
         self.signal.store(signal, Ordering::SeqCst);
-        if self.stop.swap(true, Ordering::SeqCst) || !self.saves.load(Ordering::SeqCst) {
+        if self.cancel.is_cancelled() || !self.saves.load(Ordering::SeqCst) {
             end_at_once(SIGNALLED + signal);
         }
+        self.cancel.cancel();
         note("stopping: this step is finished and saved first (Ctrl-C again ends at once, without saving)");
     }
 }
@@ -128,9 +130,9 @@ mod tests {
         let interrupt = Interrupt::default();
         let code = |interrupt: &Interrupt| interrupt.error().downcast_ref::<Interrupted>().map(Interrupted::exit_code);
         assert_eq!(code(&interrupt), Some(130));
-        interrupt.while_saving(|stop| {
+        interrupt.while_saving(|cancel| {
             interrupt.asked(15);
-            assert!(stop.load(Ordering::SeqCst));
+            assert!(cancel.is_cancelled());
         });
         assert_eq!(code(&interrupt), Some(143));
     }

@@ -1,10 +1,8 @@
 //! The `latte` command: trains, samples and looks at latent diffusion transformers for video.
 
-mod cache;
 mod commands;
 mod demo;
 mod device;
-mod dtype;
 mod failure;
 mod generator;
 mod interrupt;
@@ -12,6 +10,7 @@ mod judges;
 mod memory;
 mod output;
 mod plot;
+mod precision;
 mod progress;
 mod terminal;
 mod tips;

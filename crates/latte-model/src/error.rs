@@ -1,6 +1,6 @@
 //! What can go wrong in this crate.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The result of a fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -30,6 +30,16 @@ pub enum Error {
     /// A weights file that does not fit the model or cannot be understood.
     #[error(transparent)]
     Weights(#[from] latte_weights::Error),
+    /// A checkpoint that a newer version of this program wrote.
+    #[error("{path}: written in layout {layout} by a newer version; this one reads up to {known}: please update")]
+    NewerLayout {
+        /// The checkpoint, or a file in it.
+        path: PathBuf,
+        /// Its layout.
+        layout: u32,
+        /// The newest layout that this version knows.
+        known: u32,
+    },
     /// A computation gave values that are no numbers.
     #[error("{what}: {count} of {of} values are not finite (NaN or infinite){}", .cause.as_ref().map_or(String::new(), |cause| format!("; {cause}")))]
     NotFinite {
@@ -61,5 +71,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn config(key: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Config { key: key.into(), what: what.into() }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
     }
 }

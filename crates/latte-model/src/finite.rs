@@ -6,7 +6,11 @@ use latte_ops::Parameters;
 use crate::{Error, Result};
 
 /// Refuses values of which some are NaN or infinite; `what` says whose they are, as in "the network's prediction in step 3 of 50".
-pub(crate) fn expect_finite(values: &Tensor, what: impl FnOnce() -> String) -> Result<()> {
+///
+/// # Errors
+///
+/// [`Error::NotFinite`].
+pub fn expect_finite(values: &Tensor, what: impl FnOnce() -> String) -> Result<()> {
     // One value that is not finite makes the sum not finite. The reverse does not hold, so then each is looked at.
     if values.elem_count() == 0 || values.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
         return Ok(());
@@ -23,7 +27,7 @@ fn num_not_finite(values: &Tensor) -> Result<usize> {
 }
 
 /// Adds to an error about values that are not finite whether the network's weights are to blame.
-pub(crate) fn with_cause(error: Error, weights: &Parameters) -> Error {
+pub fn with_cause(error: Error, weights: &Parameters) -> Error {
     let Error::NotFinite { what, count, of, .. } = error else { return error };
     let bad: Vec<String> = weights
         .iter()

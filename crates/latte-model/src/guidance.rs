@@ -167,12 +167,20 @@ impl<D: ConditionalDenoiser> Denoiser for Guided<D> {
 }
 
 /// `x` twice, `[2b, f, c, h, w]`, with its timesteps: the input of both predictions in one.
-pub(crate) fn doubled(x: &Tensor, timesteps: &[f64]) -> Result<(Tensor, Vec<f64>)> {
+///
+/// # Errors
+///
+/// If memory runs out.
+pub fn doubled(x: &Tensor, timesteps: &[f64]) -> Result<(Tensor, Vec<f64>)> {
     Ok((Tensor::cat(&[x, x], 0)?, [timesteps, timesteps].concat()))
 }
 
 /// The two halves of a prediction `[2b, f, c', h, w]`.
-pub(crate) fn halves(prediction: &Tensor) -> Result<(Tensor, Tensor)> {
+///
+/// # Errors
+///
+/// If memory runs out.
+pub fn halves(prediction: &Tensor) -> Result<(Tensor, Tensor)> {
     let half = prediction.dims()[0] / 2;
     Ok((prediction.narrow(0, 0, half)?, prediction.narrow(0, half, half)?))
 }

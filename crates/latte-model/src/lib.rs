@@ -5,17 +5,17 @@
 //! Shape letters, used in comments throughout: `b` batch, `f` frames, `c` channels, `h w` height and width, `n` tokens per
 //! frame, `d` hidden size, `l` text length; `t` is only ever the diffusion time.
 
+pub mod checkpoint;
 pub mod diffusion;
 pub mod guidance;
 pub mod model;
 pub mod noise;
-pub mod pipeline;
 pub mod sampling;
 pub mod text;
 pub mod vae;
 
 mod error;
-mod finite;
+pub mod finite;
 
 pub use diffusion::Denoiser;
 pub use error::{Error, Result};

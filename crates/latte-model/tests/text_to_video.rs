@@ -6,7 +6,7 @@ use latte_model::model::t2v::{LatteT2v, PromptEmbeddings, T2vConfig, T2vDenoiser
 use latte_model::noise::TorchRng;
 use latte_model::weights::TensorSource;
 use latte_model::{Denoiser, Result};
-use latte_ops::{Parameters, Precision, Tape};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 fn tiny() -> Result<(LatteT2v, Parameters, TorchRng)> {
     let model = LatteT2v::new(T2vConfig {
@@ -62,7 +62,7 @@ fn clips_of_a_batch_do_not_see_each_other_and_guidance_1_is_the_prompt_alone() -
     let guided = |scale: f64| -> Result<Tensor> {
         let texts = |text| PromptEmbeddings { text, mask: None };
         let guidance = Some((texts(&negative), Guidance::new(scale, GuidedChannels::All)));
-        let denoiser = T2vDenoiser::new(&model, &parameters, texts(&text), guidance, Precision::F32)?;
+        let denoiser = T2vDenoiser::new(&model, &parameters, texts(&text), guidance, Precision::F32, &PackedWeightCache::new())?;
         denoiser.predict(&x, &[300.0; 2])
     };
     assert!(distance(&guided(1.0)?, &both)? < 1e-4);
@@ -81,7 +81,8 @@ fn outside_its_interval_guidance_is_not_there() -> Result<()> {
     let prompt = PromptEmbeddings { text: &text, mask: Some(&mask) };
     let predict = |guidance: Option<Guidance>, timestep: f64| -> Result<Tensor> {
         let guidance = guidance.map(|guidance| (PromptEmbeddings { text: &negative, mask: None }, guidance));
-        T2vDenoiser::new(&model, &parameters, prompt, guidance, Precision::F32)?.predict(&x, &[timestep; 2])
+        T2vDenoiser::new(&model, &parameters, prompt, guidance, Precision::F32, &PackedWeightCache::new())?
+            .predict(&x, &[timestep; 2])
     };
     let always = Guidance::new(3.0, GuidedChannels::All);
     let early = Guidance { interval: Some([500.0, 999.0]), ..always.clone() };

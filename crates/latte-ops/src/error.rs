@@ -26,6 +26,9 @@ pub enum Error {
     /// A recomputed segment failed in the backward pass.
     #[error("while recomputing: {0}")]
     Recompute(Box<dyn std::error::Error + Send + Sync>),
+    /// A [`CancelToken`](crate::CancelToken) asked the work to stop.
+    #[error("the work was cancelled")]
+    Cancelled,
     /// A device that cannot be had.
     #[error("device: {0}")]
     Device(String),

@@ -29,6 +29,7 @@ pub mod finite_difference;
 
 mod allocator;
 mod backend;
+mod cancel;
 mod device;
 mod error;
 pub mod limits;
@@ -43,6 +44,7 @@ pub use allocator::CachingAllocator;
 pub use backend::cpu::instruction_set::{InstructionSet, VARIABLE as INSTRUCTION_SET_VARIABLE};
 pub use backend::cpu::packed_weight_cache::PackedWeightCache;
 pub use backend::{Value, fallbacks, use_reference};
+pub use cancel::CancelToken;
 pub use device::{BUILT_WITH_CUDA, DeviceChoice};
 pub use error::{Error, Result};
 pub use ops::activation::{Activation, activation};

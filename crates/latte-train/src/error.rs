@@ -35,16 +35,6 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         what: String,
     },
-    /// A checkpoint that a newer version of this program wrote.
-    #[error("{path}: written in layout {layout} by a newer version; this one reads up to {known}: please update")]
-    NewerLayout {
-        /// The checkpoint, or a file in it.
-        path: PathBuf,
-        /// Its layout.
-        layout: u32,
-        /// The newest layout that this version knows.
-        known: u32,
-    },
     /// The loss or the gradient is no longer a number. The weights on disk are untouched.
     #[error(
         "step {step}: {what}; nothing of this step was kept. {}. \
@@ -76,6 +66,9 @@ pub enum Error {
     /// The model, the diffusion process or a weights file is wrong.
     #[error(transparent)]
     Latte(#[from] latte_model::Error),
+    /// Clips cannot be made of the weights.
+    #[error(transparent)]
+    Generate(#[from] latte::Error),
     /// A video or a data set cannot be read, or a clip not be written.
     #[error(transparent)]
     Video(#[from] latte_video::Error),
@@ -116,6 +109,14 @@ impl Error {
 
     pub(crate) fn config(source_name: impl Into<String>, key: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Config { source_name: source_name.into(), key: key.into(), what: what.into() }
+    }
+
+    /// What a part of the configuration says of itself, with where it stands.
+    pub(crate) fn of_configuration(error: latte_model::Error) -> Self {
+        match error {
+            latte_model::Error::Config { key, what } => Self::config("configuration", key, what),
+            other => other.into(),
+        }
     }
 
     pub(crate) fn data(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {

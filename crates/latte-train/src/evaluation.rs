@@ -4,20 +4,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use latte_model::pipeline::SamplingParams;
+use latte::{ClassModelConfig, SamplingParams};
+use latte_model::checkpoint::CheckpointMetadata;
 use latte_model::vae::Autoencoder;
-use latte_ops::{Parameters, Precision};
+use latte_ops::{CancelToken, Parameters, Precision};
 use latte_video::Clip;
 
-use crate::checkpoint::ModelCard;
-use crate::clip_maker::Round;
 use crate::config::{EvaluationConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::observer::Observer;
 use crate::record::{EvaluationRecord, RunLog};
+use crate::sample_batch::SampleBatch;
 
 /// What a judge says: numbers with their names, or why it cannot.
 pub type Judgement = std::result::Result<BTreeMap<String, f64>, Box<dyn std::error::Error + Send + Sync>>;
@@ -35,7 +34,7 @@ pub trait Judge {
 /// Makes clips from the averaged weights, and has them judged.
 pub(crate) struct Evaluation {
     config: EvaluationConfig,
-    card: ModelCard,
+    metadata: CheckpointMetadata,
     autoencoder: Arc<dyn Autoencoder>,
     precision: Precision,
     judge: Box<dyn Judge>,
@@ -53,23 +52,23 @@ impl Evaluation {
     pub(crate) fn new(
         config: &TrainConfig,
         of: &EvaluationConfig,
-        card: &ModelCard,
+        metadata: &CheckpointMetadata,
         judge: Box<dyn Judge>,
         step: u64,
     ) -> Result<Self> {
         let log = RunLog::open(&config.output.run.join("evaluation.jsonl"), step)?;
         let evaluation = Self {
             autoencoder: config.autoencoder.open()?,
-            precision: config.train.precision.into(),
+            precision: config.train.precision,
             config: of.clone(),
-            card: card.clone(),
+            metadata: metadata.clone(),
             judge,
             log,
         };
-        let model = card.class_model(Arc::clone(&evaluation.autoencoder));
-        let round = evaluation.round();
-        model.check(&round.params, round.requests[0].class).map_err(|e| match e {
-            latte_model::Error::Config { key, what } => Error::config("configuration", format!("evaluation.{key}"), what),
+        let model = ClassModelConfig::new(metadata, Arc::clone(&evaluation.autoencoder));
+        let batch = evaluation.batch();
+        model.check(&batch.requests[0].params, batch.first_class()).map_err(|e| match e {
+            latte::Error::Config { key, problem } => Error::config("configuration", format!("evaluation.{key}"), problem),
             other => other.into(),
         })?;
         Ok(evaluation)
@@ -90,11 +89,11 @@ impl Evaluation {
         &mut self,
         step: u64,
         ema: &Parameters,
-        stop: &AtomicBool,
+        stop: &CancelToken,
         observer: &mut dyn Observer,
     ) -> Result<Option<EvaluationRecord>> {
         let mut on_step = |done, total| observer.evaluating(step, done, total);
-        let Some(made) = self.round().make(&self.card, &self.autoencoder, ema, stop, &mut on_step)? else { return Ok(None) };
+        let Some(made) = self.batch().make(&self.metadata, &self.autoencoder, ema, stop, &mut on_step)? else { return Ok(None) };
         let clips = made.into_iter().map(|made| made.clip).collect();
         let mut scores = self.judge.judge(clips).map_err(Error::Judge)?;
         // JSON has no such numbers: a log with one could not be read again.
@@ -116,9 +115,9 @@ impl Evaluation {
         self.log.sync()
     }
 
-    fn round(&self) -> Round {
+    fn batch(&self) -> SampleBatch {
         let EvaluationConfig { sampler, steps, guidance, frames, .. } = self.config;
         let params = SamplingParams { sampler, steps, guidance, frames, precision: self.precision, ..SamplingParams::default() };
-        Round { params, requests: self.card.requests(self.config.num as u64, self.config.seed), enlarge: 1 }
+        SampleBatch::new(&self.metadata, &params, self.config.num as u64, self.config.seed, 1)
     }
 }

@@ -7,21 +7,19 @@
 //! `tensorboard/`, `samples/`, and what [`RunSummary`] reads.
 //!
 //! ```no_run
-//! use std::sync::atomic::AtomicBool;
-//!
+//! //!
 //! use latte_train::{Silent, Start, TrainConfig, Trainer};
 //!
 //! # fn main() -> latte_train::Result<()> {
 //! let config = TrainConfig::load("configs/tiny.toml".as_ref(), &["train.max_steps=100".into()])?;
 //! let mut trainer = Trainer::open(config, Start::Auto)?;
-//! let outcome = trainer.run(&AtomicBool::new(false), &mut Silent)?;
+//! let outcome = trainer.run(&CancelToken::new(), &mut Silent)?;
 //! # Ok(())
 //! # }
 //! ```
 
 mod checkpoint;
 mod checkpoint_folder;
-mod clip_maker;
 mod config;
 mod data_check;
 mod draw;
@@ -34,10 +32,10 @@ mod loader;
 mod lr;
 mod observer;
 mod pace;
-mod pretrained;
 mod record;
 mod resume;
 mod run_summary;
+mod sample_batch;
 mod source;
 mod state;
 mod status;
@@ -47,16 +45,11 @@ mod vae_training;
 mod validation;
 mod watch;
 
-pub use checkpoint::{
-    Checkpoint, DataMark, LoadedWeights, ModelCard, RunState, find_weights, load_weights, open_weights, read_card,
-};
-pub use checkpoint_folder::CheckpointFolder;
-pub use clip_maker::{ClipMaker, MOST_ROWS, MadeClip, contact_sheet_of};
+pub use checkpoint::{Checkpoint, DatasetFingerprint, RunState};
 pub use config::source::apply_override;
 pub use config::{
-    AutoencoderConfig, AutoencoderKind, ConditionKind, DataConfig, DecoderChoice, EvaluationConfig, FrameSize, InitConfig,
-    InitFrom, LoopConfig, MatrixPrecision, ModelConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig,
-    TranslatedKey, Translation, VaeMark, ValidationConfig,
+    ConditionKind, DataConfig, DecoderChoice, EvaluationConfig, FrameSize, InitConfig, InitFrom, LoopConfig, ModelConfig,
+    OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig, TranslatedKey, Translation, ValidationConfig,
 };
 pub use data_check::{DataCheck, check_data};
 pub use error::{Error, Result};
@@ -70,14 +63,14 @@ pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Positio
 pub use lr::{Decay, LrSchedule};
 pub use observer::{Observer, Silent, StepEvent};
 pub use pace::long_run;
-pub use pretrained::{Assumed, Told, load_pretrained};
 pub use record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
+pub use resume::Start;
 pub use run_summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_runs};
 pub use source::{EpochOrder, ListedData, OpenedData, Part, VideoSource, Window, WindowRule, list_data, open_data};
 pub use state::{TrainState, clip_scale};
 pub use status::{Phase, RunStatus};
 pub use step::{MicroBatch, StepGradients, Stepper};
-pub use trainer::{Outcome, Start, Trainer};
+pub use trainer::{Outcome, Trainer};
 pub use vae_training::{
     Reconstruction, VaeGradients, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeNetwork, VaeOutcome, VaeReport, VaeRunState,
     VaeStepRecord, VaeStepper, VaeTrainConfig, VaeTrainer, VaeValidationConfig,

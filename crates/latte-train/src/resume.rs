@@ -2,18 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
+use latte_model::checkpoint::{CheckpointFolder, CheckpointMetadata};
 use latte_model::diffusion::TimestepSampler;
 use latte_model::model::Latte;
 use latte_model::noise::TorchRng;
+use latte_model::vae::AutoencoderFingerprint;
 use toml::{Table, Value};
 
-use crate::checkpoint::{Checkpoint, DataMark, ModelCard};
-use crate::checkpoint_folder::CheckpointFolder;
-use crate::config::{TrainConfig, VaeMark};
+use crate::checkpoint::{Checkpoint, DatasetFingerprint};
+use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::loader::Position;
 use crate::state::TrainState;
-use crate::trainer::Start;
+
+/// Where a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the newest checkpoint of the run folder if there is one, else at step 0.
+    #[default]
+    Auto,
+    /// At the newest checkpoint; an error if there is none.
+    Resume,
+    /// At step 0; an error if the run folder has checkpoints, which would be overwritten.
+    Fresh,
+}
 
 /// The checkpoint to go on from, if any, as `start` wants it.
 pub(crate) fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -> Result<Option<PathBuf>> {
@@ -45,17 +57,20 @@ pub(crate) fn resume(
     checkpoints: &CheckpointFolder,
     path: &Path,
     config: &TrainConfig,
-    card: &ModelCard,
+    metadata: &CheckpointMetadata,
     model: &Latte,
-    data: &DataMark,
+    data: &DatasetFingerprint,
 ) -> Result<Resumed> {
-    let Checkpoint { state, run, config: old, card: saved } = whole(checkpoints, path, Checkpoint::load(path))?;
+    let Checkpoint { state, run, config: old, metadata: saved } = whole(checkpoints, path, Checkpoint::load(path))?;
     let same = [
-        ("the list of classes", saved.classes == card.classes),
-        ("the model", saved.model == card.model),
-        ("`diffusion`", old.diffusion == card.diffusion),
+        ("the list of classes", saved.classes == metadata.classes),
+        ("the model", saved.model == metadata.model),
+        ("`diffusion`", old.diffusion == metadata.diffusion),
         // Where it lies does not matter.
-        ("the autoencoder", saved.autoencoder.kind == card.autoencoder.kind && same_vae(saved.vae.as_ref(), card.vae.as_ref())),
+        (
+            "the autoencoder",
+            saved.autoencoder.kind == metadata.autoencoder.kind && same_vae(saved.vae.as_ref(), metadata.vae.as_ref()),
+        ),
     ];
     if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
         let what = format!("{what} is another one than this configuration's; put it back, or set another `output.run`");
@@ -84,7 +99,7 @@ pub(crate) fn whole<T>(checkpoints: &CheckpointFolder, path: &Path, read: Result
     let cause = match read {
         Ok(whole) => return Ok(whole),
         // It is whole, and of no use to this program.
-        Err(newer @ Error::NewerLayout { .. }) => return Err(newer),
+        Err(newer @ Error::Latte(latte_model::Error::NewerLayout { .. })) => return Err(newer),
         Err(e) => e.to_string(),
     };
     // Nobody has another copy of it.
@@ -96,7 +111,12 @@ pub(crate) fn whole<T>(checkpoints: &CheckpointFolder, path: &Path, read: Result
 }
 
 /// The next clip. Where the videos are others, their order begins anew.
-pub(crate) fn position(saved: Position, then: &DataMark, now: &DataMark, warnings: &mut Vec<String>) -> Position {
+pub(crate) fn position(
+    saved: Position,
+    then: &DatasetFingerprint,
+    now: &DatasetFingerprint,
+    warnings: &mut Vec<String>,
+) -> Position {
     if then == now {
         return saved;
     }
@@ -138,7 +158,7 @@ fn flatten(prefix: &str, table: &Table, keys: &mut Vec<(String, Value)>) {
     }
 }
 
-fn same_vae(one: Option<&VaeMark>, other: Option<&VaeMark>) -> bool {
+fn same_vae(one: Option<&AutoencoderFingerprint>, other: Option<&AutoencoderFingerprint>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.is_same(other),
         (one, other) => one.is_none() && other.is_none(),

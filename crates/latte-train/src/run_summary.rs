@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use latte_model::checkpoint::CheckpointFolder;
 use serde::Serialize;
 
-use crate::checkpoint_folder::CheckpointFolder;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::record::{EvaluationRecord, StepRecord, read_evaluations, read_metrics, read_validation};

@@ -1,18 +1,18 @@
 //! The training run, from top to bottom.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use candle_core::{Device, Tensor};
+use latte_model::checkpoint::{CheckpointFolder, CheckpointMetadata, FORMAT};
 use latte_model::diffusion::TimestepSampler;
 use latte_model::model::Latte;
 use latte_model::noise::TorchRng;
 use latte_model::weights::Pretrained;
-use latte_ops::Parameters;
+use latte_ops::{CancelToken, Parameters};
 
-use crate::checkpoint::{self, DataMark, ModelCard, RunState};
-use crate::checkpoint_folder::CheckpointFolder;
+use crate::checkpoint::{self, DatasetFingerprint, RunState};
+use crate::checkpoint_folder::remove_unfinished;
 use crate::config::{ConditionKind, InitConfig, TrainConfig};
 use crate::draw::{Clips, DrawRules, LatentDraw, draw};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
 use crate::pace::Pace;
 use crate::record::{RunLog, StepRecord, ValidationRecord};
-use crate::resume::{Resumed, newest_checkpoint, resume};
+use crate::resume::{Resumed, Start, newest_checkpoint, resume};
 use crate::source::{OpenedData, expect_a_clip, open_data};
 use crate::state::TrainState;
 use crate::status::{Phase, RunLock, RunStatus};
@@ -33,18 +33,6 @@ use crate::watch::Watch;
 /// The streams of the run's generator; the loader forks stream 2 of the same seed.
 pub(crate) const INIT_STREAM: u64 = 0;
 pub(crate) const STEP_STREAM: u64 = 1;
-
-/// Where a run begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
-    /// At the newest checkpoint of the run folder if there is one, else at step 0.
-    #[default]
-    Auto,
-    /// At the newest checkpoint; an error if there is none.
-    Resume,
-    /// At step 0; an error if the run folder has checkpoints, which would be overwritten.
-    Fresh,
-}
 
 /// Why [`Trainer::run`] returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +55,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Trainer {
     config: TrainConfig,
-    card: ModelCard,
-    data: DataMark,
+    metadata: CheckpointMetadata,
+    data: DatasetFingerprint,
     latents_of: LatentDraw,
     stepper: Stepper,
     schedule: LrSchedule,
@@ -113,8 +101,8 @@ impl Trainer {
             }
             _ => None,
         };
-        let card = ModelCard {
-            format: ModelCard::FORMAT,
+        let metadata = CheckpointMetadata {
+            format: FORMAT,
             model: model.clone(),
             diffusion: config.diffusion.clone(),
             autoencoder: config.autoencoder.clone(),
@@ -134,14 +122,14 @@ impl Trainer {
             diffusion: config.diffusion()?,
             optimizer: config.optimizer.clone(),
             recompute: config.train.recompute,
-            precision: config.train.precision.into(),
+            precision: config.train.precision,
         };
         let trainable: Vec<String> =
             stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
         let root = TorchRng::new(config.train.seed);
         let mut notes = Vec::new();
         let (state, rng, timesteps, position) = if let Some(path) = &newest {
-            let resumed = resume(&checkpoints, path, &config, &card, &stepper.model, &data)?;
+            let resumed = resume(&checkpoints, path, &config, &metadata, &stepper.model, &data)?;
             warnings.extend(resumed.warnings);
             notes.extend(resumed.changes);
             let Resumed { state, rng, timesteps, position, .. } = resumed;
@@ -156,12 +144,12 @@ impl Trainer {
             (state, root.fork(STEP_STREAM), timesteps, Position::default())
         };
 
-        let watch = Watch::new(&config, &card, autoencoder, state.step)?;
+        let watch = Watch::new(&config, &metadata, autoencoder, state.step)?;
 
         let run = &config.output.run;
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
         let lock = RunLock::take(run)?;
-        checkpoints.remove_unfinished()?;
+        remove_unfinished(&checkpoints)?;
         warnings.extend(watch.forget_after(state.step));
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
         let validation = match validation {
@@ -174,7 +162,7 @@ impl Trainer {
             schedule: config.optimizer.schedule(config.train.max_steps),
             saved: newest.clone().map(|path| (state.step, path)),
             resumed_from: newest,
-            card,
+            metadata,
             data,
             stepper,
             state,
@@ -200,7 +188,7 @@ impl Trainer {
     /// If such clips cannot be made, or the log of scores cannot be read.
     pub fn with_judge(mut self, judge: Box<dyn Judge>) -> Result<Self> {
         if let Some(of) = self.config.evaluation.clone() {
-            self.evaluation = Some(Evaluation::new(&self.config, &of, &self.card, judge, self.state.step)?);
+            self.evaluation = Some(Evaluation::new(&self.config, &of, &self.metadata, judge, self.state.step)?);
         }
         Ok(self)
     }
@@ -227,8 +215,8 @@ impl Trainer {
     }
 
     /// The model and what it is trained on.
-    pub fn card(&self) -> &ModelCard {
-        &self.card
+    pub fn metadata(&self) -> &CheckpointMetadata {
+        &self.metadata
     }
 
     /// Weights, average and moments as they are now.
@@ -254,7 +242,7 @@ impl Trainer {
     /// # Errors
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
-    pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+    pub fn run(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<Outcome> {
         let run = self.config.output.run.clone();
         let status = RunStatus::begins(self.state.step, self.config.train.max_steps);
         status.write(&run)?;
@@ -266,7 +254,7 @@ impl Trainer {
     }
 
     /// [`run`](Self::run) without the word about how it ended.
-    fn run_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+    fn run_steps(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<Outcome> {
         if self.config.evaluation.is_some() && self.evaluation.is_none() {
             return Err(Error::config("configuration", "evaluation", "set, but nobody judges in this program; leave it out"));
         }
@@ -290,7 +278,7 @@ impl Trainer {
             observer.step(&event);
             pace.warn(&event, done - first, started.elapsed(), observer);
             self.watch.step(&event.record, observer);
-            if stop.load(Ordering::SeqCst) && done < max_steps {
+            if stop.is_cancelled() && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
             }
@@ -298,7 +286,7 @@ impl Trainer {
                 self.save(observer)?;
             }
             all_made = self.look(stop, observer);
-            if stop.load(Ordering::SeqCst) && done < max_steps {
+            if stop.is_cancelled() && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
             }
@@ -309,7 +297,7 @@ impl Trainer {
 
     /// What is to be seen of the present weights and is due: the loss on data that is not trained on, samples, scores. A failure is
     /// a warning. Returns false where `stop` left something unmade.
-    fn look(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> bool {
+    fn look(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> bool {
         let step = self.state.step;
         let warn = |what: &str, e: &Error, observer: &mut dyn Observer| {
             observer.warning(&format!("step {step}: {what}, and the run goes on without: {e}"));
@@ -375,7 +363,7 @@ impl Trainer {
     }
 
     /// Has clips from the averaged weights judged, if that is due and not done; false where `stop` kept it from that.
-    fn evaluate(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<bool> {
+    fn evaluate(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<bool> {
         let (step, max_steps) = (self.state.step, self.config.train.max_steps);
         let Some(evaluation) = self.evaluation.as_mut().filter(|evaluation| evaluation.is_due(step, max_steps)) else {
             return Ok(true);
@@ -393,7 +381,7 @@ impl Trainer {
         let clips = self.loader.next_clips(train.batch_size * train.accumulate, &mut |message| observer.warning(message))?;
         let clips = self.latents(clips)?;
         let rules = DrawRules { batch_size: self.config.train.batch_size, offset_noise: self.config.train.offset_noise };
-        draw(clips, rules, &self.card.model, &self.timesteps, &mut self.rng)
+        draw(clips, rules, &self.metadata.model, &self.timesteps, &mut self.rng)
     }
 
     /// What the encoder says of the frames to latents, clip by clip: what is drawn comes in the order of the clips.
@@ -432,7 +420,7 @@ impl Trainer {
             observer.warning(&format!("step {step}: a log may not be on disk: {e}"));
         }
         self.watch.sync(step, observer);
-        let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.card)?;
+        let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.metadata)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);
         Ok(path)

@@ -57,7 +57,7 @@ impl Validation {
             source,
             latents_of,
             batch_size: config.train.batch_size,
-            precision: config.train.precision.into(),
+            precision: config.train.precision,
             clips: None,
         })
     }

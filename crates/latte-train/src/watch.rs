@@ -7,20 +7,19 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use latte_model::pipeline::SamplingParams;
+use latte::{ClassModelConfig, GeneratedClip, SamplingParams, contact_sheet_of};
+use latte_model::checkpoint::CheckpointMetadata;
 use latte_model::vae::Autoencoder;
-use latte_ops::{Parameters, Precision};
+use latte_ops::{CancelToken, Parameters, Precision};
 use latte_video::encode::{Mp4Options, write_gif, write_mp4};
 
-use crate::checkpoint::ModelCard;
-use crate::clip_maker::{MadeClip, Round, contact_sheet_of};
 use crate::config::{SamplesConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::events::{EncodedImage, RunEvents};
 use crate::observer::Observer;
 use crate::record::{EvaluationRecord, StepRecord, ValidationRecord};
+use crate::sample_batch::SampleBatch;
 
 /// Frames with a shorter side are enlarged by a whole factor, so that they can be seen.
 const MIN_SIDE: usize = 64;
@@ -31,7 +30,7 @@ const CONTACT_SHEET: &str = "contact_sheet.png";
 
 /// Is told what happens in a run, and shows it.
 pub(crate) struct Watch {
-    card: ModelCard,
+    metadata: CheckpointMetadata,
     /// Where samples are made; they need it.
     autoencoder: Option<Arc<dyn Autoencoder>>,
     precision: Precision,
@@ -50,21 +49,26 @@ impl fmt::Debug for Watch {
 impl Watch {
     /// Looks whether the samples that `config` asks for can be made; `step` optimiser steps are done. Writes nothing yet. Where
     /// the run has opened its autoencoder already, samples share it.
-    pub(crate) fn new(config: &TrainConfig, card: &ModelCard, opened: Option<Arc<dyn Autoencoder>>, step: u64) -> Result<Self> {
+    pub(crate) fn new(
+        config: &TrainConfig,
+        metadata: &CheckpointMetadata,
+        opened: Option<Arc<dyn Autoencoder>>,
+        step: u64,
+    ) -> Result<Self> {
         let run = &config.output.run;
         let watch = Self {
-            card: card.clone(),
+            metadata: metadata.clone(),
             autoencoder: (config.samples.every > 0).then(|| opened.map_or_else(|| config.autoencoder.open(), Ok)).transpose()?,
-            precision: config.train.precision.into(),
+            precision: config.train.precision,
             samples: config.samples.clone(),
             folder: run.join("samples"),
             events: RunEvents::new(config.output.tensorboard.then_some(run.as_path()), step + 1),
         };
         if let Some(autoencoder) = &watch.autoencoder {
-            let model = card.class_model(Arc::clone(autoencoder));
-            let round = watch.round();
-            model.check(&round.params, round.requests[0].class).map_err(|e| match e {
-                latte_model::Error::Config { key, what } => Error::config("configuration", format!("samples.{key}"), what),
+            let model = ClassModelConfig::new(metadata, Arc::clone(autoencoder));
+            let batch = watch.batch();
+            model.check(&batch.requests[0].params, batch.first_class()).map_err(|e| match e {
+                latte::Error::Config { key, problem } => Error::config("configuration", format!("samples.{key}"), problem),
                 other => other.into(),
             })?;
         }
@@ -131,7 +135,7 @@ impl Watch {
         &mut self,
         step: u64,
         ema: &Parameters,
-        stop: &AtomicBool,
+        stop: &CancelToken,
         observer: &mut dyn Observer,
     ) -> Result<bool> {
         let folder = self.folder.join(format!("{FINISHED}{step:07}"));
@@ -156,14 +160,20 @@ impl Watch {
         self.events.write(step, observer, |events| events.sync());
     }
 
-    fn make(&self, step: u64, ema: &Parameters, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Option<Vec<MadeClip>>> {
+    fn make(
+        &self,
+        step: u64,
+        ema: &Parameters,
+        stop: &CancelToken,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Vec<GeneratedClip>>> {
         let Some(autoencoder) = &self.autoencoder else { return Ok(None) };
         let mut on_step = |done, total| observer.sampling(step, done, total);
-        self.round().make(&self.card, autoencoder, ema, stop, &mut on_step)
+        self.batch().make(&self.metadata, autoencoder, ema, stop, &mut on_step)
     }
 
     /// Writes a round of samples into `folder`, and what is to be seen of it into the event file.
-    fn write(&mut self, step: u64, clips: &[MadeClip], folder: &Path, observer: &mut dyn Observer) -> Result<()> {
+    fn write(&mut self, step: u64, clips: &[GeneratedClip], folder: &Path, observer: &mut dyn Observer) -> Result<()> {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let mut pictures = Vec::new();
         let mut coarse = 0;
@@ -193,10 +203,10 @@ impl Watch {
         Ok(())
     }
 
-    fn round(&self) -> Round {
+    fn batch(&self) -> SampleBatch {
         let SamplesConfig { sampler, steps, guidance, num, seed, .. } = self.samples;
         let params = SamplingParams { sampler, steps, guidance, precision: self.precision, ..SamplingParams::default() };
-        let enlarge = MIN_SIDE.div_ceil(self.card.frame_size.into_iter().min().unwrap_or(MIN_SIDE).max(1));
-        Round { params, requests: self.card.requests(num as u64, seed), enlarge }
+        let enlarge = MIN_SIDE.div_ceil(self.metadata.frame_size.into_iter().min().unwrap_or(MIN_SIDE).max(1));
+        SampleBatch::new(&self.metadata, &params, num as u64, seed, enlarge)
     }
 }

@@ -8,8 +8,8 @@ mod run;
 mod weights;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use latte_ops::CancelToken;
 use latte_train::{
     EvaluationRecord, Judge, Judgement, Observer, Outcome, Start, StepEvent, TrainConfig, Trainer, ValidationRecord,
     read_evaluations, read_validation,
@@ -64,7 +64,7 @@ impl Observer for Diary {
 
 fn train(config: TrainConfig) -> Diary {
     let mut diary = Diary::default();
-    let outcome = Trainer::open(config, Start::Auto).unwrap().run(&AtomicBool::new(false), &mut diary).unwrap();
+    let outcome = Trainer::open(config, Start::Auto).unwrap().run(&CancelToken::new(), &mut diary).unwrap();
     assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
     diary
 }
@@ -88,7 +88,7 @@ impl Judge for Moody {
 fn train_judged(config: TrainConfig, judge: Moody) -> Diary {
     let mut diary = Diary::default();
     let mut trainer = Trainer::open(config, Start::Auto).unwrap().with_judge(Box::new(judge)).unwrap();
-    trainer.run(&AtomicBool::new(false), &mut diary).unwrap();
+    trainer.run(&CancelToken::new(), &mut diary).unwrap();
     diary
 }
 
@@ -197,14 +197,16 @@ fn a_judge_that_fails_is_a_warning_and_a_score_that_is_no_number_is_left_out() {
 
 #[test]
 fn a_stop_in_the_last_samples_is_a_stop() {
-    struct StopAtFour<'a>(&'a AtomicBool);
+    struct StopAtFour<'a>(&'a CancelToken);
     impl Observer for StopAtFour<'_> {
         fn sampling(&mut self, step: u64, _: u64, _: u64) {
-            self.0.store(step == 4, Ordering::SeqCst);
+            if step == 4 {
+                self.0.cancel();
+            }
         }
     }
     let dir = with_videos();
-    let stop = AtomicBool::new(false);
+    let stop = CancelToken::new();
     let mut trainer = Trainer::open(config(dir.path(), "run", &SAMPLES), Start::Auto).unwrap();
     let outcome = trainer.run(&stop, &mut StopAtFour(&stop)).unwrap();
     let checkpoint = dir.path().join("run/checkpoints/0000004");
@@ -226,16 +228,18 @@ fn settings_that_changed_are_told_when_a_run_goes_on() {
 fn a_run_of_days_is_told_so_and_a_short_one_is_not() {
     let dir = with_videos();
     // On the fastest machine this takes days, and it is stopped at once.
-    struct StopAtFive<'a>(&'a AtomicBool, Vec<String>);
+    struct StopAtFive<'a>(&'a CancelToken, Vec<String>);
     impl Observer for StopAtFive<'_> {
         fn step(&mut self, event: &StepEvent) {
-            self.0.store(event.record.step == 5, Ordering::SeqCst);
+            if event.record.step == 5 {
+                self.0.cancel();
+            }
         }
         fn warning(&mut self, message: &str) {
             self.1.push(message.into());
         }
     }
-    let stop = AtomicBool::new(false);
+    let stop = CancelToken::new();
     let mut observer = StopAtFive(&stop, Vec::new());
     let long = config(dir.path(), "long", &["train.max_steps=1000000000000"]);
     Trainer::open(long, Start::Auto).unwrap().run(&stop, &mut observer).unwrap();

@@ -7,8 +7,8 @@ mod run;
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
+use latte_ops::CancelToken;
 use latte_train::{Silent, Start, TrainConfig, Trainer, check_data};
 use latte_video::dataset::{ScanOptions, Severity, update_index};
 use latte_video::{Clip, Decoder, encode};
@@ -25,7 +25,7 @@ fn errors(config: &TrainConfig) -> Vec<String> {
 /// Trains for a step, and validates.
 fn train(config: TrainConfig) -> Result<(), String> {
     let mut trainer = Trainer::open(config, Start::Fresh).map_err(|e| e.to_string())?;
-    trainer.run(&AtomicBool::new(false), &mut Silent).map(drop).map_err(|e| e.to_string())
+    trainer.run(&CancelToken::new(), &mut Silent).map(drop).map_err(|e| e.to_string())
 }
 
 /// What a folder of a class may have in it.

@@ -7,11 +7,13 @@ mod run;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
+use latte_model::checkpoint::load_weights;
+use latte_model::vae::AutoencoderKind;
+use latte_ops::CancelToken;
 use latte_train::{
-    AutoencoderKind, EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, Silent, Start, TrainConfig,
-    Trainer, encode, load_weights, read_metrics,
+    EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, Silent, Start, TrainConfig, Trainer, encode,
+    read_metrics,
 };
 
 /// A folder with videos in `data` and the tiny autoencoder (8 × 8 pixels, 4 channels) in `vae`.
@@ -35,7 +37,7 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
 
 fn train(config: TrainConfig) -> Trainer {
     let mut trainer = Trainer::open(config, Start::Auto).unwrap();
-    trainer.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    trainer.run(&CancelToken::new(), &mut Silent).unwrap();
     trainer
 }
 
@@ -78,7 +80,7 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
     let mut all = Vec::new();
     for (name, overrides) in variants {
         let from_pixels = train(config(dir.path(), name, overrides));
-        all.push((name, overrides, losses(dir.path(), name), from_pixels.card().clone(), from_pixels.num_videos()));
+        all.push((name, overrides, losses(dir.path(), name), from_pixels.metadata().clone(), from_pixels.num_videos()));
     }
     // The encoder is asked for what is there: nothing, from here on.
     std::fs::rename(dir.path().join("data"), dir.path().join("no data")).unwrap();
@@ -87,7 +89,7 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
         let cached = format!("{name} cached");
         let trainer = train(config(dir.path(), &cached, &[overrides, [cache.as_str()].as_slice()].concat()));
         assert_eq!(losses(dir.path(), &cached), *expected, "{name}");
-        assert_eq!((trainer.card(), trainer.num_videos()), (card, *num_videos), "{name}");
+        assert_eq!((trainer.metadata(), trainer.num_videos()), (card, *num_videos), "{name}");
     }
     for (i, a) in all.iter().enumerate() {
         assert!(all[..i].iter().all(|b| a.2 != b.2), "{}: the losses of another variant", a.0);
@@ -98,7 +100,7 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
         let all = [more.as_slice(), &[cache.as_str()]].concat();
         let mut trainer = Trainer::open(config(dir.path(), name, &all), Start::Auto).unwrap();
         let mut warnings = Warnings::default();
-        trainer.run(&AtomicBool::new(false), &mut warnings).unwrap();
+        trainer.run(&CancelToken::new(), &mut warnings).unwrap();
         assert_eq!(warnings.0, Vec::<String>::new());
         losses(dir.path(), name)
     };

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use latte_model::diffusion::VarianceType;
-use latte_train::{AutoencoderKind, ConditionKind, MatrixPrecision, Recompute, TrainConfig, Translation};
+use latte_model::vae::AutoencoderKind;
+use latte_ops::Precision;
+use latte_train::{ConditionKind, Recompute, TrainConfig, Translation};
 
 /// What differs between the original's training files: data set, list of images and their folder, images per clip, model,
 /// clips, steps before clipping, classes, and the key about the authors' storage.
@@ -110,7 +112,7 @@ fn all_training_files_of_the_original_mean_what_they_say() {
         let train = &config.train;
         assert_eq!((train.batch_size, train.accumulate, train.seed), (official.local_batch_size, 1, 3407), "{name}");
         assert_eq!((train.max_steps, config.output.checkpoint_every), (1_000_000, 10_000), "{name}");
-        assert_eq!((train.precision, train.recompute), (MatrixPrecision::F32, Recompute::None), "{name}");
+        assert_eq!((train.precision, train.recompute), (Precision::F32, Recompute::None), "{name}");
         assert_eq!(config.diffusion.variance, VarianceType::LearnedRange, "{name}");
         let vae = if joint { "/path/to/pretrained/Latte/sd-vae-ft-mse" } else { "/path/to/pretrained/Latte/vae" };
         assert_eq!((config.autoencoder.kind, config.autoencoder.path.as_deref()), (AutoencoderKind::Kl, Some(Path::new(vae))));
@@ -162,7 +164,7 @@ fn options_of_the_original_that_did_nothing_are_done() {
         .replace("gradient_accumulation_steps: 1", "gradient_accumulation_steps: 8");
     let (config, _) = read(&text, &["train.min_snr_gamma=5", "data.path=mine"]).unwrap();
     assert_eq!((config.optimizer.learning_rate, config.optimizer.warmup_steps), (3e-4, 500));
-    assert_eq!((config.train.precision, config.train.recompute), (MatrixPrecision::Bf16, Recompute::Block));
+    assert_eq!((config.train.precision, config.train.recompute), (Precision::Bf16, Recompute::Block));
     assert_eq!(config.diffusion.variance, VarianceType::FixedLarge);
     assert_eq!(config.init.as_ref().unwrap().path.to_str(), Some("./0040000.pt"));
     // The original counts passes.

@@ -6,11 +6,10 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use latte_model::noise::TorchRng;
 use latte_model::weights::{FileKind, RawTensor, StoredDtype, write_weights};
-use latte_ops::{Parameters, Value};
+use latte_ops::{CancelToken, Parameters, Value};
 use latte_train::{Observer, Silent, Start, StepRecord, TrainConfig, Trainer, read_metrics};
 
 fn with_videos() -> tempfile::TempDir {
@@ -25,7 +24,7 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
 
 fn records(dir: &Path, name: &str, overrides: &[&str]) -> Vec<StepRecord> {
     let mut trainer = Trainer::open(config(dir, name, overrides), Start::Fresh).unwrap();
-    trainer.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    trainer.run(&CancelToken::new(), &mut Silent).unwrap();
     read_metrics(&dir.join(name).join("metrics.jsonl")).unwrap()
 }
 
@@ -145,7 +144,7 @@ fn a_fine_tune_starts_from_exactly_the_tensors_that_its_report_says() {
 
     // And the report says just this.
     let mut notes = Notes::default();
-    tuned.run(&AtomicBool::new(false), &mut notes).unwrap();
+    tuned.run(&CancelToken::new(), &mut notes).unwrap();
     let said = |what: &str| {
         let found: Vec<&String> = notes.0.iter().filter(|line| line.contains(what)).collect();
         assert_eq!(found.len(), 1, "{what}: {:?}", notes.0);

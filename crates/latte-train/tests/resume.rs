@@ -12,14 +12,12 @@ mod run;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
-use latte_ops::Parameters;
-use latte_train::{
-    Checkpoint, CheckpointFolder, Observer, Outcome, RunCondition, RunSummary, Start, StepEvent, Trainer, read_metrics,
-};
+use latte_ops::{CancelToken, Parameters};
+use latte_train::{Checkpoint, Observer, Outcome, RunCondition, RunSummary, Start, StepEvent, Trainer, read_metrics};
 
 const FOLDER: &str = "LATTE_TRAIN_CHILD";
 /// With this, the child does not stall.
@@ -79,14 +77,14 @@ fn stall(folder: &Path) -> ! {
         }
     }
     let config = run::config(&folder.join("data"), &folder.join("killed"), &[]);
-    let outcome = Trainer::open(config, Start::Fresh).and_then(|mut t| t.run(&AtomicBool::new(false), &mut Stall));
+    let outcome = Trainer::open(config, Start::Fresh).and_then(|mut t| t.run(&CancelToken::new(), &mut Stall));
     panic!("the child was to stall, but: {outcome:?}");
 }
 
 fn finish(folder: &Path, name: &str, overrides: &[&str]) -> Trainer {
     let config = run::config(&folder.join("data"), &folder.join(name), overrides);
     let mut trainer = Trainer::open(config, Start::Auto).unwrap();
-    let outcome = trainer.run(&AtomicBool::new(false), &mut latte_train::Silent).unwrap();
+    let outcome = trainer.run(&CancelToken::new(), &mut latte_train::Silent).unwrap();
     assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
     trainer
 }
@@ -162,14 +160,16 @@ fn learning_sampler() {
     ];
     finish(dir.path(), "straight", &learning);
     // The learning rate depends on `max_steps`, so the run is cut by the stop flag instead.
-    struct StopAt15<'a>(&'a AtomicBool);
+    struct StopAt15<'a>(&'a CancelToken);
     impl Observer for StopAt15<'_> {
         fn step(&mut self, event: &StepEvent) {
-            self.0.store(event.record.step == 15, std::sync::atomic::Ordering::SeqCst);
+            if event.record.step == 15 {
+                self.0.cancel();
+            }
         }
     }
     let config = run::config(&dir.path().join("data"), &dir.path().join("killed"), &learning);
-    let stop = AtomicBool::new(false);
+    let stop = CancelToken::new();
     let outcome = Trainer::open(config, Start::Fresh).unwrap().run(&stop, &mut StopAt15(&stop)).unwrap();
     assert!(matches!(outcome, Outcome::Stopped { step: 15, .. }), "{outcome:?}");
     finish(dir.path(), "killed", &learning);

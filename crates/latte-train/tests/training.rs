@@ -5,20 +5,20 @@
 mod run;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Tensor;
+use latte_model::checkpoint::{CheckpointFolder, find_weights, load_weights};
 use latte_model::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
 use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
-use latte_ops::{Parameters, Precision, Value};
+use latte_ops::{CancelToken, Parameters, Precision, Value};
 use latte_train::{
-    CheckpointFolder, Error, MicroBatch, Observer, OptimizerConfig, Outcome, Recompute, Silent, Start, StepEvent, Stepper,
-    TrainConfig, TrainState, Trainer, find_weights, load_weights, read_metrics,
+    Error, MicroBatch, Observer, OptimizerConfig, Outcome, Recompute, Silent, Start, StepEvent, Stepper, TrainConfig, TrainState,
+    Trainer, read_metrics,
 };
 
-fn never() -> AtomicBool {
-    AtomicBool::new(false)
+fn never() -> CancelToken {
+    CancelToken::new()
 }
 
 fn flat(set: &Parameters) -> Vec<f32> {
@@ -203,15 +203,17 @@ struct Diary {
     warnings: Vec<String>,
     steps: Vec<u64>,
     checkpoints: Vec<u64>,
-    stop_at: Option<(u64, std::sync::Arc<AtomicBool>)>,
+    stop_at: Option<(u64, CancelToken)>,
 }
 
 impl Observer for Diary {
     fn step(&mut self, event: &StepEvent) {
         self.steps.push(event.record.step);
         assert!(event.mean_steps_per_s > 0.0);
-        if let Some((step, stop)) = &self.stop_at {
-            stop.store(event.record.step >= *step, Ordering::SeqCst);
+        if let Some((step, stop)) = &self.stop_at
+            && event.record.step >= *step
+        {
+            stop.cancel();
         }
     }
 
@@ -302,14 +304,14 @@ fn a_flat_folder_trains_without_classes() {
     let trainer = train(dir.path(), "run", &flat);
     assert_eq!(trainer.num_videos(), 6);
     assert!(!trainer.state().weights.contains("y_embedder.embedding_table.weight"));
-    assert_eq!(trainer.card().model.out_channels(), 3);
+    assert_eq!(trainer.metadata().model.out_channels(), 3);
     assert!(read_metrics(&dir.path().join("run/metrics.jsonl")).unwrap()[0].vb.is_none());
 }
 
 #[test]
 fn stopping_finishes_the_step_and_saves_it() {
     let dir = with_videos();
-    let stop = std::sync::Arc::new(never());
+    let stop = never();
     let mut diary = Diary { stop_at: Some((3, stop.clone())), ..Diary::default() };
     let mut trainer = Trainer::open(config(dir.path(), "run", &[]), Start::Fresh).unwrap();
     let outcome = trainer.run(&stop, &mut diary).unwrap();

@@ -8,16 +8,16 @@ mod videos;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use candle_core::Tensor;
+use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
 use latte_model::vae::{Autoencoder, AutoencoderKl};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
-use latte_ops::{Parameters, Precision, Tape, Value};
+use latte_ops::{CancelToken, Parameters, Precision, Tape, Value};
 use latte_train::{
-    CheckpointFolder, Observer, OptimizerConfig, Recompute, Reconstruction, Silent, Start, StepEvent, VaeLossConfig,
-    VaeModelConfig, VaeNetwork, VaeOutcome, VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
+    Observer, OptimizerConfig, Recompute, Reconstruction, Silent, Start, StepEvent, VaeLossConfig, VaeModelConfig, VaeNetwork,
+    VaeOutcome, VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
 };
 
 fn sizes(levels: &[usize]) -> VaeModelConfig {
@@ -165,7 +165,7 @@ checkpoint_every = 10
 
 fn finish(config: VaeTrainConfig) -> (VaeTrainer, VaeReport) {
     let mut trainer = VaeTrainer::open(config, Start::Auto).unwrap();
-    match trainer.run(&AtomicBool::new(false), &mut Silent).unwrap() {
+    match trainer.run(&CancelToken::new(), &mut Silent).unwrap() {
         VaeOutcome::Finished { report, .. } => (trainer, report),
         other @ VaeOutcome::Stopped { .. } => panic!("{other:?}"),
     }
@@ -183,7 +183,7 @@ fn a_run_that_breaks_off_goes_on_exactly() {
     let dir = tempfile::tempdir().unwrap();
     videos::write_videos(&dir.path().join("data"));
     let mut broken = VaeTrainer::open(config(dir.path(), "broken", &[]), Start::Fresh).unwrap();
-    assert!(catch_unwind(AssertUnwindSafe(|| broken.run(&AtomicBool::new(false), &mut Break))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| broken.run(&CancelToken::new(), &mut Break))).is_err());
     drop(broken);
     let (resumed, again) = finish(config(dir.path(), "broken", &[]));
     assert_eq!(resumed.resumed_from().unwrap(), CheckpointFolder::of_run(&dir.path().join("broken")).of_step(10));

@@ -5,9 +5,8 @@
 mod run;
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
-use latte_ops::Parameters;
+use latte_ops::{CancelToken, Parameters};
 use latte_train::{Observer, Silent, Start, TrainConfig, Trainer, ValidationRecord, list_data, open_data, read_validation};
 
 fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
@@ -25,7 +24,7 @@ fn with_videos() -> tempfile::TempDir {
 
 fn train(dir: &Path, name: &str, overrides: &[&str]) -> (Trainer, Vec<ValidationRecord>) {
     let mut trainer = Trainer::open(config(dir, name, overrides), Start::Auto).unwrap();
-    trainer.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    trainer.run(&CancelToken::new(), &mut Silent).unwrap();
     let log = dir.join(name).join("validation.jsonl");
     let records = if log.exists() { read_validation(&log).unwrap() } else { Vec::new() };
     (trainer, records)
@@ -85,13 +84,15 @@ fn a_resumed_run_validates_as_one_that_was_not_broken() {
     let dir = with_videos();
     let options = [&SHORT[1..], &["validation.fraction=0.4", "output.checkpoint_every=5"]].concat();
     let (_, straight) = train(dir.path(), "straight", &[&options[..], &["train.max_steps=12"]].concat());
-    struct StopAt<'a>(u64, &'a AtomicBool);
+    struct StopAt<'a>(u64, &'a CancelToken);
     impl Observer for StopAt<'_> {
         fn step(&mut self, event: &latte_train::StepEvent) {
-            self.1.store(event.record.step == self.0, std::sync::atomic::Ordering::SeqCst);
+            if event.record.step == self.0 {
+                self.1.cancel();
+            }
         }
     }
-    let stop = AtomicBool::new(false);
+    let stop = CancelToken::new();
     let twelve = [&options[..], &["train.max_steps=12"]].concat();
     let mut first = Trainer::open(config(dir.path(), "broken", &twelve), Start::Fresh).unwrap();
     first.run(&stop, &mut StopAt(8, &stop)).unwrap();
@@ -145,7 +146,7 @@ fn bad_videos_are_passed_over_and_named_once() {
     let other = format!("validation.path={}", dir.path().join("other").display());
     let many = ["train.max_steps=2", "validation.every=1", "validation.clips=20", "validation.timesteps=1", &other];
     let mut warnings = Warnings(Vec::new());
-    Trainer::open(config(dir.path(), "run", &many), Start::Auto).unwrap().run(&AtomicBool::new(false), &mut warnings).unwrap();
+    Trainer::open(config(dir.path(), "run", &many), Start::Auto).unwrap().run(&CancelToken::new(), &mut warnings).unwrap();
     assert_eq!(warnings.0.len(), 1, "{:?}", warnings.0);
     assert!(warnings.0[0].contains("broken.mp4"), "{:?}", warnings.0);
 }

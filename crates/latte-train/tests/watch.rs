@@ -8,8 +8,8 @@ mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use latte_ops::CancelToken;
 use latte_train::{
     Checkpoint, Judge, Judgement, Observer, Outcome, Phase, RunCondition, RunStatus, RunSummary, Silent, Start, StepEvent,
     TrainConfig, Trainer, read_evaluations, read_metrics,
@@ -28,12 +28,12 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
 }
 
-fn train(dir: &Path, name: &str, overrides: &[&str], observer: &mut dyn Observer, stop: &AtomicBool) -> Outcome {
+fn train(dir: &Path, name: &str, overrides: &[&str], observer: &mut dyn Observer, stop: &CancelToken) -> Outcome {
     Trainer::open(config(dir, name, overrides), Start::Auto).unwrap().run(stop, observer).unwrap()
 }
 
 fn train_to_the_end(dir: &Path, name: &str, overrides: &[&str]) {
-    let outcome = train(dir, name, overrides, &mut Silent, &AtomicBool::new(false));
+    let outcome = train(dir, name, overrides, &mut Silent, &CancelToken::new());
     assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
 }
 
@@ -248,15 +248,11 @@ fn a_watched_run_ends_with_the_same_bits_as_one_that_is_not() {
 
 #[test]
 fn samples_are_those_of_the_averaged_weights_of_their_step() {
-    use latte_model::pipeline::{Request, SamplingParams};
     let dir = with_videos();
     train_to_the_end(dir.path(), "run", &[&SAMPLES[..], &["output.checkpoint_every=2", "samples.seed=5"]].concat());
     let run = dir.path().join("run");
-    let (weights, card) = latte_train::load_weights(&run.join("checkpoints/0000004")).unwrap();
-    let maker = latte_train::ClipMaker::new(card.clone(), card.autoencoder.open().unwrap(), weights).unwrap();
-    let params = SamplingParams { steps: 2, ..SamplingParams::default() };
-    let mut go_on = |_| std::ops::ControlFlow::Continue(());
-    let made = maker.make(&params, Request { class: Some(1), seed: 5 }, 4, &mut go_on).unwrap().unwrap();
+    let generator = latte::Generator::open(run.join("checkpoints/0000004")).unwrap().load().unwrap();
+    let made = generator.generate(&latte::ClassRequest::class(1).seed(5).steps(2).enlarge(4)).unwrap();
     assert_eq!(made.name, "right_seed5");
     let again = dir.path().join("again.gif");
     latte_video::encode::write_gif(&again, &made.clip).unwrap();
@@ -267,20 +263,20 @@ fn samples_are_those_of_the_averaged_weights_of_their_step() {
 
 /// Sets the stop flag when something happens for the first time, and remembers what it was told.
 struct StopAt<'a> {
-    stop: &'a AtomicBool,
+    stop: &'a CancelToken,
     when: fn(&str, u64) -> bool,
     seen: Vec<(&'static str, u64)>,
 }
 
 impl<'a> StopAt<'a> {
-    fn new(stop: &'a AtomicBool, when: fn(&str, u64) -> bool) -> Self {
+    fn new(stop: &'a CancelToken, when: fn(&str, u64) -> bool) -> Self {
         Self { stop, when, seen: Vec::new() }
     }
 
     fn happens(&mut self, what: &'static str, step: u64) {
         self.seen.push((what, step));
         if (self.when)(what, step) {
-            self.stop.store(true, Ordering::SeqCst);
+            self.stop.cancel();
         }
     }
 }
@@ -304,14 +300,14 @@ impl Observer for StopAt<'_> {
 #[test]
 fn a_stop_cuts_samples_short_and_they_are_made_when_the_run_goes_on() {
     let dir = with_videos();
-    let stop = AtomicBool::new(false);
+    let stop = CancelToken::new();
     let mut observer = StopAt::new(&stop, |what, step| (what, step) == ("sampling", 4));
     let outcome = train(dir.path(), "run", &SAMPLES, &mut observer, &stop);
     assert!(matches!(outcome, Outcome::Stopped { step: 4, .. }), "{outcome:?}");
     assert_eq!(observer.seen.iter().filter(|seen| **seen == ("sampling", 4)).count(), 1, "stopped after one step");
     let run = dir.path().join("run");
     assert_eq!(names(&run.join("samples")), ["step_0000002"]);
-    let stop = AtomicBool::new(false);
+    let stop = CancelToken::new();
     let mut observer = StopAt::new(&stop, |_, _| false);
     train(dir.path(), "run", &SAMPLES, &mut observer, &stop);
     observer.seen.retain(|(what, _)| *what != "sampling");
@@ -362,7 +358,7 @@ fn scores_are_in_the_event_files_and_in_the_summary() {
         let config = config(dir.path(), "run", &["train.max_steps=5", "output.checkpoint_every=4", evaluation]);
         let trainer = Trainer::open(config, Start::Auto).unwrap();
         let mut trainer = trainer.with_judge(Box::new(Counting(0.0))).unwrap();
-        let outcome = trainer.run(&AtomicBool::new(false), &mut Silent).unwrap();
+        let outcome = trainer.run(&CancelToken::new(), &mut Silent).unwrap();
         assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
     };
     let expect = |expected: [(u64, f32); 4], last: (u64, f64)| {
@@ -404,15 +400,17 @@ fn one_process_trains_in_a_folder_and_says_how_it_ended() {
     let dir = with_videos();
     let run = dir.path().join("run");
     let condition = || RunSummary::read(&run).unwrap().condition;
-    let stop = AtomicBool::new(false);
+    let stop = CancelToken::new();
     let mut first = Trainer::open(config(dir.path(), "run", &["train.max_steps=4"]), Start::Auto).unwrap();
     assert_eq!(condition(), RunCondition::Running);
     let second = Trainer::open(config(dir.path(), "run", &[]), Start::Auto).unwrap_err().to_string();
     assert!(second.contains("another process trains in this folder"), "{second}");
-    struct AtTwo<'a>(&'a AtomicBool, &'a Path);
+    struct AtTwo<'a>(&'a CancelToken, &'a Path);
     impl Observer for AtTwo<'_> {
         fn step(&mut self, event: &StepEvent) {
-            self.0.store(event.record.step == 2, Ordering::SeqCst);
+            if event.record.step == 2 {
+                self.0.cancel();
+            }
             assert_eq!(RunStatus::read(self.1).unwrap().unwrap().phase, Phase::Running);
         }
     }
@@ -426,7 +424,7 @@ fn one_process_trains_in_a_folder_and_says_how_it_ended() {
     assert_eq!(condition(), RunCondition::Finished);
     let diverging = ["optimizer.learning_rate=1e30", "optimizer.warmup_steps=0"];
     let mut trainer = Trainer::open(config(dir.path(), "run", &diverging), Start::Auto).unwrap();
-    trainer.run(&AtomicBool::new(false), &mut Silent).unwrap_err();
+    trainer.run(&CancelToken::new(), &mut Silent).unwrap_err();
     drop(trainer);
     assert_eq!(condition(), RunCondition::Diverged);
     assert!(RunSummary::read(&run).unwrap().what.unwrap().contains("optimizer.learning_rate"));

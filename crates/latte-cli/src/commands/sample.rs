@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use latte_model::pipeline::{Request, SamplingParams};
-use latte_model::sampling::Sampler;
-use latte_train::{MadeClip, contact_sheet_of};
+use indicatif::ProgressBar;
+use latte::{
+    CancelToken, ClassId, ClassRequest, GeneratedClip, Generator, MAX_ROWS, Precision, Progress, Sampler, SamplingParams, Stage,
+    contact_sheet_of,
+};
+use latte_model::model::Condition;
 use latte_video::results::{Part, ResultFolder};
 use serde_json::Value;
 
 use crate::device::DeviceArgs;
-use crate::dtype::Dtype;
 use crate::failure::bad_input;
-use crate::generator::Generator;
+use crate::generator;
 use crate::output::{self, check_output_folder};
 use crate::progress;
 use crate::terminal::{note, say};
@@ -70,8 +72,8 @@ pub(crate) struct Args {
     #[arg(long, value_parser = parse_size, value_name = "HxW")]
     size: Option<[usize; 2]>,
     /// In which precision matrix products are formed. bf16 is faster on processors that have it (AVX-512-BF16).
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    precision: Dtype,
+    #[arg(long, value_parser = crate::precision::parser(), default_value = "f32")]
+    precision: Precision,
     /// The folder to write into.
     #[arg(long, default_value = "samples", value_name = "FOLDER")]
     out: PathBuf,
@@ -103,16 +105,9 @@ pub(crate) enum Format {
 #[derive(Debug)]
 pub(crate) struct Written {
     /// The clip.
-    pub(crate) made: MadeClip,
+    pub(crate) made: GeneratedClip,
     /// The file, or the folder of frames.
     pub(crate) path: PathBuf,
-}
-
-/// How clips are written.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Style {
-    pub(crate) format: Format,
-    pub(crate) enlarge: usize,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -124,8 +119,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return Err(bad_input(format!("--eta: {what}")));
     }
     let device = args.device.open()?;
-    let generator = Generator::open(&args.checkpoint, args.raw_weights, args.vae.as_deref(), args.precision.into(), &device)?;
-    let requests = requests(args, &generator)?;
+    let generator = generator::open(&args.checkpoint, args.raw_weights, args.vae.as_deref(), args.precision, device.into())?;
     let params = SamplingParams {
         sampler: args.sampler,
         eta: args.eta.unwrap_or(0.0),
@@ -133,14 +127,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         guidance: args.guidance,
         frames: args.frames,
         size: args.size,
-        precision: args.precision.into(),
+        precision: args.precision,
         sampler_options: args.sampler_options.clone(),
         ..SamplingParams::default()
     };
+    let requests = requests(args, &generator, &params)?;
     check_output_folder("--out", &args.out)?;
     let mut results = ResultFolder::new(&args.out, args.overwrite);
-    let style = Style { format: args.format, enlarge: args.enlarge };
-    let written = sample_all(&generator, &params, &requests, style, &mut results)?;
+    let written = sample_all(&generator, &requests, args.format, &mut results)?;
     for clip in &written {
         say(&format!("{}", clip.path.display()));
     }
@@ -148,20 +142,44 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for path in results.write("contact_sheet", &[Part::new("png", |path| sheet.write_png(path))])? {
         say(&format!("{}", path.display()));
     }
-    if written.len() > latte_train::MOST_ROWS {
-        say(&format!("(the contact sheet shows the first {} of {} videos)", latte_train::MOST_ROWS, written.len()));
+    if written.len() > MAX_ROWS {
+        say(&format!("(the contact sheet shows the first {} of {} videos)", MAX_ROWS, written.len()));
     }
     output::tell(&results, "; --overwrite replaces it");
     Ok(())
 }
 
 /// What the options ask for, each class once.
-fn requests(args: &Args, generator: &Generator) -> anyhow::Result<Vec<Request>> {
+fn requests(args: &Args, generator: &Generator, params: &SamplingParams) -> anyhow::Result<Vec<ClassRequest>> {
+    let of_class = |class: Option<u32>| {
+        (0..args.num as u64).map(move |n| ClassRequest {
+            class: class.map(ClassId::Number),
+            seed: args.seed.wrapping_add(n),
+            params: params.clone(),
+            enlarge: args.enlarge,
+        })
+    };
+    Ok(classes(&args.classes, generator)?.into_iter().flat_map(of_class).collect())
+}
+
+/// The numbers of the classes called `names` (each a name or a number), each once; all classes if there are none. `None` stands for no
+/// class, where the model has none.
+///
+/// # Errors
+///
+/// If the model has no such class.
+pub(crate) fn classes(names: &[String], generator: &Generator) -> anyhow::Result<Vec<Option<u32>>> {
+    if names.is_empty() {
+        return Ok(match generator.metadata().model.condition {
+            Condition::Class { num_classes, .. } => (0..num_classes as u32).map(Some).collect(),
+            _ => vec![None],
+        });
+    }
     let mut classes = Vec::new();
-    for (index, class) in generator.classes(&args.classes)?.into_iter().enumerate() {
+    for name in names {
+        let class = Some(generator.class_number(&name.as_str().into()).map_err(generator::of_option)?);
         // The same class with the same seeds would be the same videos.
         if classes.contains(&class) {
-            let name = args.classes.get(index).map_or("", String::as_str);
             note(&format!(
                 "warning: --class {name}: is asked for twice; it is made once (--num makes more videos of each class)"
             ));
@@ -169,36 +187,29 @@ fn requests(args: &Args, generator: &Generator) -> anyhow::Result<Vec<Request>> 
             classes.push(class);
         }
     }
-    let of_class = |class| (0..args.num as u64).map(move |n| Request { class, seed: args.seed.wrapping_add(n) });
-    Ok(classes.into_iter().flat_map(of_class).collect())
+    Ok(classes)
 }
 
 /// Makes all clips of `requests` and writes each as soon as it is there.
 ///
 /// # Errors
 ///
-/// If the parameters do not fit the model, the work fails, or a file cannot be written.
+/// If a request does not fit the model, the work fails, or a file cannot be written.
 pub(crate) fn sample_all(
     generator: &Generator,
-    params: &SamplingParams,
-    requests: &[Request],
-    style: Style,
+    requests: &[ClassRequest],
+    format: Format,
     results: &mut ResultFolder,
 ) -> anyhow::Result<Vec<Written>> {
-    let steps = params.steps as u64;
-    let bar = progress::bar(steps * requests.len() as u64, "{wide_bar} {msg}  {eta} left");
+    let bar = progress::bar(1, "{wide_bar} {msg}  {eta} left");
     let mut written = Vec::new();
-    for (done, request) in requests.iter().enumerate() {
+    for (index, request) in requests.iter().enumerate() {
         if let Some(bar) = &bar {
-            bar.set_message(format!("video {} of {}", done + 1, requests.len()));
+            bar.set_message(format!("video {} of {}", index + 1, requests.len()));
         }
-        let mut on_step = |step: usize| {
-            if let Some(bar) = &bar {
-                bar.set_position(done as u64 * steps + step as u64);
-            }
-        };
-        let made = generator.generate(params, *request, style.enlarge, &mut on_step)?;
-        let part = match style.format {
+        let mut progress = OnBar { bar: bar.as_ref(), index: index as u64, videos: requests.len() as u64 };
+        let made = generator.generate_with(request, &mut progress, &CancelToken::new()).map_err(generator::of_option)?;
+        let part = match format {
             Format::Mp4 => Part::mp4(&made.clip),
             Format::Gif => Part::gif(&made.clip),
             Format::Png => Part::png_frames(&made.clip),
@@ -210,6 +221,22 @@ pub(crate) fn sample_all(
         bar.finish_and_clear();
     }
     Ok(written)
+}
+
+/// Shows how far one of several videos is.
+struct OnBar<'b> {
+    bar: Option<&'b ProgressBar>,
+    index: u64,
+    videos: u64,
+}
+
+impl Progress for OnBar<'_> {
+    fn stage(&mut self, stage: Stage, done: u64, total: u64) {
+        if let (Some(bar), Stage::Denoising) = (self.bar, stage) {
+            bar.set_length(self.videos * total);
+            bar.set_position(self.index * total + done);
+        }
+    }
 }
 
 /// `HxW`.

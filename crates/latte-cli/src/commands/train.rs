@@ -86,14 +86,14 @@ pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrup
     check_output_folder("output.run", &config.output.run)?;
     let judge = Judges::of(&config)?;
     let mut trainer = Trainer::open(config, start)?.on(device)?;
-    let model = &trainer.card().model;
+    let model = &trainer.metadata().model;
     note(&format!(
         "model: {} parameters, {} blocks of width {}; data: {} videos{}",
         trainer.num_trainable(),
         model.depth,
         model.hidden_size,
         trainer.num_videos(),
-        match trainer.card().classes.len() {
+        match trainer.metadata().classes.len() {
             0 => String::new(),
             n => format!(" of {n} classes"),
         }

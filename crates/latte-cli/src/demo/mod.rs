@@ -11,15 +11,13 @@ use std::time::Instant;
 
 use anyhow::Context;
 use candle_core::Device;
-use latte_model::pipeline::{Request, SamplingParams};
-use latte_model::sampling::Sampler;
-use latte_ops::Precision;
-use latte_train::{Outcome, Start, TrainConfig, contact_sheet_of, read_evaluations};
+use latte::{ClassId, ClassRequest, Generator, Precision, SamplingParams, contact_sheet_of};
+use latte_train::{Outcome, Start, TrainConfig, read_evaluations};
 use latte_video::results::{Part, ResultFolder};
 
-use crate::commands::sample::{Format, Style, sample_all};
+use crate::commands::sample::{Format, classes, sample_all};
 use crate::commands::train::train;
-use crate::generator::Generator;
+use crate::generator;
 use crate::interrupt::Interrupt;
 use crate::output;
 use crate::progress::duration;
@@ -53,12 +51,11 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
         return Err(interrupt.error());
     }
 
-    let generator = Generator::open(&run, false, None, Precision::F32, device)?;
+    let generator = generator::open(&run, false, None, Precision::F32, device.clone().into())?;
     let samples = out.join("samples");
     say(&format!("3. sampling {} videos of each class from the averaged weights", budget.samples_per_class));
     let mut results = ResultFolder::new(&samples, false);
-    let style = Style { format: Format::Mp4, enlarge: parameters::ENLARGE };
-    let written = sample_all(&generator, &params(budget), &requests(&generator, budget, seed)?, style, &mut results)?;
+    let written = sample_all(&generator, &requests(&generator, budget, seed)?, Format::Mp4, &mut results)?;
     // One clip of each class fits a screen; the others are among the videos.
     let sheet = contact_sheet_of(written.iter().step_by(budget.samples_per_class).map(|written| &written.made))?;
     let mut sheets = ResultFolder::new(out, false);
@@ -69,7 +66,7 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
     say("4. measuring the written files");
     let mut measured = Vec::new();
     for clip in &written {
-        let name = generator.card().class_name(clip.made.request.class);
+        let name = generator.metadata().class_name(clip.made.class);
         let class = Class::from_name(&name)
             .with_context(|| format!("`{name}` is no class of the demo: is {} its own?", videos.display()))?;
         measured.push(Measured::from_file(class, &clip.path)?);
@@ -86,7 +83,7 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
     say(&format!("took        {}", duration(started.elapsed())));
     say(&format!("look at     {}", sheet.display()));
     say(&format!("videos      {}", samples.display()));
-    say(&format!("weights     {}", generator.path.display()));
+    say(&format!("weights     {}", generator.weights().unwrap_or(&run).display()));
     say("try next:");
     say(&format!("  latte sample --checkpoint {} --num 4 --seed 100 --enlarge 4", run.display()));
     say(&format!("  latte sample --checkpoint {} --class right_red_square --frames 16 --enlarge 4", run.display()));
@@ -109,23 +106,19 @@ pub(crate) fn measure(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn params(budget: Budget) -> SamplingParams {
-    SamplingParams {
-        sampler: Sampler::Ddim,
-        steps: budget.sampling_steps,
-        guidance: Some(parameters::GUIDANCE),
-        precision: Precision::F32,
-        ..SamplingParams::default()
-    }
-}
-
-fn requests(generator: &Generator, budget: Budget, seed: u64) -> anyhow::Result<Vec<Request>> {
-    let mut requests = Vec::new();
-    for class in generator.classes(&[])? {
-        let seeds = (0..budget.samples_per_class as u64).map(|n| seed.wrapping_mul(1000).wrapping_add(n));
-        requests.extend(seeds.map(|seed| Request { class, seed }));
-    }
-    Ok(requests)
+fn requests(generator: &Generator, budget: Budget, seed: u64) -> anyhow::Result<Vec<ClassRequest>> {
+    let params =
+        SamplingParams { steps: budget.sampling_steps, guidance: Some(parameters::GUIDANCE), ..SamplingParams::default() };
+    let of_class = |class: Option<u32>| {
+        let params = &params;
+        (0..budget.samples_per_class as u64).map(move |n| ClassRequest {
+            class: class.map(ClassId::Number),
+            seed: seed.wrapping_mul(1000).wrapping_add(n),
+            params: params.clone(),
+            enlarge: parameters::ENLARGE,
+        })
+    };
+    Ok(classes(&[], generator)?.into_iter().flat_map(of_class).collect())
 }
 
 #[cfg(test)]

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use latte_model::checkpoint::{CheckpointMetadata, load_weights};
 use latte_model::diffusion::{DiffusionConfig, PredictionType, VarianceType};
 use latte_model::model::{BlockLayout, Condition, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
 use latte_model::weights::{Pretrained, StoredDtype, TensorSource};
-use latte_train::{ModelCard, load_weights};
 
 use crate::place::Place;
 use crate::tiny_t2v;
 
 /// A card none of whose values is a default.
-fn card() -> ModelCard {
+fn card() -> CheckpointMetadata {
     let model = LatteConfig {
         input_size: [4, 8],
         in_channels: 3,
@@ -26,8 +26,8 @@ fn card() -> ModelCard {
         learn_sigma: false,
         ..LatteConfig::preset("Latte-S/2").unwrap()
     };
-    let official = ModelCard::of_official(model, true);
-    ModelCard {
+    let official = CheckpointMetadata::of_official(model, true);
+    CheckpointMetadata {
         diffusion: DiffusionConfig {
             num_timesteps: 500,
             prediction: PredictionType::X0,

@@ -2,7 +2,7 @@
 //! to its weights' device and come back.
 
 use candle_core::Tensor;
-use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
+use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{Input, Latte};
 use crate::{Denoiser, Result};
@@ -22,12 +22,17 @@ pub struct LatteDenoiser<'m> {
     pub precision: Precision,
     /// Where the weights are kept packed for matmuls from one step to the next.
     pub packed_weights: PackedWeightCache,
+    /// Stops a prediction between two blocks.
+    pub cancel: CancelToken,
 }
 
 impl Denoiser for LatteDenoiser<'_> {
     fn predict(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
         let input = Input { labels: self.labels.as_deref(), text: self.text.as_ref(), ..Input::new(x, timesteps) };
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed_weights);
+        let tape = Tape::inference()
+            .with_precision(self.precision)
+            .with_packed_weight_cache(&self.packed_weights)
+            .with_cancel(&self.cancel);
         Ok(self.model.forward(&tape, self.parameters, &input)?.to_host()?.to_device(x.device())?)
     }
 }

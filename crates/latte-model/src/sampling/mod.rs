@@ -198,7 +198,8 @@ impl Sampled {
 
 /// Goes from standard normal noise, or from where an earlier run was stopped, to a sample, call by call.
 ///
-/// `on_step` hears of every call (its `num_steps` counts calls, not steps) and may stop the run. A run that goes on from a state
+/// `on_step` hears of every call (its `num_steps` counts calls, not steps) and may stop the run; a denoiser that was cancelled
+/// ([`latte_ops::CancelToken`]) stops it within a call. A run that goes on from a state
 /// gives the same bits as one that was never stopped, if solver, denoiser and the position of the noise source are the same.
 ///
 /// # Shapes
@@ -229,7 +230,14 @@ pub fn sample<'a>(
     for call in first..num_steps {
         let scaled = prediction::combine(&[(solver.input_scale(call), &x)])?;
         let timesteps = vec![solver.timesteps()[call]; samples];
-        let prediction = denoiser.predict(&scaled, &timesteps)?.to_dtype(x.dtype())?.detach();
+        let prediction = match denoiser.predict(&scaled, &timesteps) {
+            // Nothing of this call has changed the solver or the noise, so that the run can go on before it.
+            Err(Error::Ops(latte_ops::Error::Cancelled)) => {
+                let state = SamplingState { done: call, num_steps, x, solver: solver.save()? };
+                return Ok(Sampled::Stopped(Box::new(state)));
+            }
+            prediction => prediction?.to_dtype(x.dtype())?.detach(),
+        };
         expect_finite(&prediction, || format!("what the network predicts in step {} of {num_steps}", call + 1))?;
         let drawn = if solver.draws_noise(call) {
             Some(noise.noise(x.dims())?.to_device(x.device())?.to_dtype(x.dtype())?)

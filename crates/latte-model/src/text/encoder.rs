@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use latte_ops::CancelToken;
 
 use super::t5::{T5Config, T5Encoder, tokens_of};
 use super::tokenizer::{Tokenizer, Tokens};
@@ -90,6 +91,12 @@ impl<'s> TextEncoder<'s> {
     /// The same at work on `device`; what it gives is on the CPU.
     pub fn on(self, device: &Device) -> Self {
         Self { encoder: self.encoder.on(device), ..self }
+    }
+
+    /// Stops between two layers once `cancel` is cancelled.
+    #[must_use]
+    pub fn with_cancel(self, cancel: &CancelToken) -> Self {
+        Self { encoder: self.encoder.with_cancel(cancel), ..self }
     }
 
     /// Encodes texts, cleaned before ([`clean_caption`](super::clean_caption)) if `clean` is set. `on_layer` hears how many layers of

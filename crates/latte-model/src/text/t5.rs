@@ -5,7 +5,8 @@
 
 use candle_core::{DType, Device, IndexOp, Tensor};
 use latte_ops::{
-    Activation, Tape, Var, activation, add, dot_product_attention, embedding, linear, linear_gelu, mul, reshape, rms_norm,
+    Activation, CancelToken, Tape, Var, activation, add, dot_product_attention, embedding, linear, linear_gelu, mul, reshape,
+    rms_norm,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -157,6 +158,7 @@ pub struct T5Encoder<'s> {
     config: T5Config,
     source: &'s dyn TensorSource,
     device: Device,
+    cancel: CancelToken,
 }
 
 impl std::fmt::Debug for T5Encoder<'_> {
@@ -174,7 +176,7 @@ impl<'s> T5Encoder<'s> {
     /// If `config` is impossible, or tensors are missing or of a wrong shape: all of them are listed.
     pub fn new(config: T5Config, source: &'s dyn TensorSource) -> Result<Self> {
         config.validate()?;
-        let encoder = Self { config, source, device: Device::Cpu };
+        let encoder = Self { config, source, device: Device::Cpu, cancel: CancelToken::new() };
         let stored = |(name, shape): (String, _)| (encoder.stored_name(&name), shape);
         let expected: Vec<(String, Vec<usize>)> = encoder.config.parameters()?.into_iter().map(stored).collect();
         let wrong = misfits(expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())), source);
@@ -185,6 +187,12 @@ impl<'s> T5Encoder<'s> {
     /// The same encoder at work on `device`, to which weights are sent layer by layer.
     pub fn on(self, device: &Device) -> Self {
         Self { device: device.clone(), ..self }
+    }
+
+    /// Stops between two layers once `cancel` is cancelled.
+    #[must_use]
+    pub fn with_cancel(self, cancel: &CancelToken) -> Self {
+        Self { cancel: cancel.clone(), ..self }
     }
 
     /// What the encoder is.
@@ -231,6 +239,7 @@ impl<'s> T5Encoder<'s> {
         };
         let bias = tape.from_host(&self.score_bias(mask, l)?, x.value())?;
         for layer in 0..self.config.num_layers {
+            self.cancel.check()?;
             x = self.attention(&tape, layer, &x, &bias)?;
             x = self.mlp(&tape, layer, &x)?;
             on_layer(layer + 1, self.config.num_layers);
@@ -344,7 +353,7 @@ mod tests {
     #[test]
     fn distances_have_the_classes_of_the_reference() {
         let (config, source) = (config("relu"), Parameters::new());
-        let encoder = T5Encoder { config, source: &source, device: Device::Cpu };
+        let encoder = T5Encoder { config, source: &source, device: Device::Cpu, cancel: CancelToken::new() };
         // From transformers' relative position buckets, bidirectional, 32 of them, up to 128.
         for (query, key, class) in [
             (0, 0, 0),

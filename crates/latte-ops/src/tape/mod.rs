@@ -23,7 +23,7 @@ pub use gradients::Gradients;
 pub(crate) use op::Computed;
 pub use op::Op;
 
-use crate::{Error, PackedWeightCache, Precision, Result, Value};
+use crate::{CancelToken, Error, PackedWeightCache, Precision, Result, Value};
 
 /// A value on a tape, and where its gradient goes.
 #[derive(Debug, Clone)]
@@ -88,6 +88,7 @@ pub struct Tape<'a> {
     precision: Precision,
     recompute: bool,
     packed_weights: Option<PackedWeightCache>,
+    cancel: CancelToken,
 }
 
 /// What an operation has to know of its tape to be computed.
@@ -116,7 +117,14 @@ impl fmt::Debug for Tape<'_> {
 impl<'a> Tape<'a> {
     /// A tape that records, for training.
     pub fn recording() -> Self {
-        Self { nodes: RefCell::default(), recording: true, precision: Precision::F32, recompute: false, packed_weights: None }
+        Self {
+            nodes: RefCell::default(),
+            recording: true,
+            precision: Precision::F32,
+            recompute: false,
+            packed_weights: None,
+            cancel: CancelToken::new(),
+        }
     }
 
     /// A tape that keeps nothing, for sampling.
@@ -140,6 +148,12 @@ impl<'a> Tape<'a> {
     #[must_use]
     pub fn with_packed_weight_cache(self, packed: &PackedWeightCache) -> Self {
         Self { packed_weights: Some(packed.clone()), ..self }
+    }
+
+    /// The same tape, whose [`Tape::segment`]s fail with [`Error::Cancelled`] once `cancel` is cancelled.
+    #[must_use]
+    pub fn with_cancel(self, cancel: &CancelToken) -> Self {
+        Self { cancel: cancel.clone(), ..self }
     }
 
     /// Whether operations are recorded.

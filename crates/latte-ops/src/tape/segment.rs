@@ -9,11 +9,12 @@ impl<'a> Tape<'a> {
     ///
     /// # Errors
     ///
-    /// Those of `forward`.
+    /// Those of `forward`, and [`Error::Cancelled`] if the tape's work is to stop.
     pub fn segment<E>(&self, inputs: &[&Var], forward: impl Fn(&Self, &[Var]) -> Result<Var, E> + 'a) -> Result<Var, E>
     where
-        E: std::error::Error + Send + Sync + 'static,
+        E: std::error::Error + From<Error> + Send + Sync + 'static,
     {
+        self.cancel.check()?;
         let inputs: Vec<Var> = inputs.iter().map(|&v| v.clone()).collect();
         if !(self.recompute && self.recording) {
             return forward(self, &inputs);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use golden::{Case, Check};
+use latte::{CancelToken, NoProgress, TemporalDecoding, TextSettings, TextToVideoParts};
 use latte_model::noise::TorchRng;
-use latte_model::pipeline::{T2vSettings, TemporalDecoding, TextToVideo};
 use latte_model::sampling::Sampler;
 use latte_model::text::PromptPair;
 use latte_model::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder};
@@ -39,13 +39,13 @@ struct Config {
 pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let config: Config = serde_json::from_value(case.config.clone().into())?;
-    let pipeline = TextToVideo::open(&folder_beside(path)?)?.on(device);
+    let pipeline = TextToVideoParts::open(&folder_beside(path)?)?.on(device);
     // Files may leave out what every class of a method has in its name.
     let kind = ["", "Discrete", "Multistep"]
         .iter()
         .find_map(|end| Sampler::from_class_name(&format!("{}{end}", config.scheduler)).ok())
         .ok_or_else(|| format!("scheduler {} is not known", config.scheduler))?;
-    let settings = T2vSettings {
+    let settings = TextSettings {
         prompt: config.prompt,
         negative_prompt: config.negative_prompt,
         seed: 0,
@@ -67,7 +67,7 @@ pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
     };
     pipeline.check(&settings)?;
     let texts = [settings.prompt.as_str(), settings.negative_prompt.as_str()];
-    let encoded = pipeline.encode_texts(&texts, settings.clean_caption, None, &mut |_, _| {})?.texts;
+    let encoded = pipeline.encode_texts(&texts, settings.clean_caption, None, &mut NoProgress, &CancelToken::new())?.texts;
     let pair = PromptPair::new(&encoded[0], &encoded[1], settings.compat_masking)?;
     let compare = |what: &str, ours: &Tensor| check(&case, what, what, ours, PIPELINE);
     let mut checks = vec![compare("text", &pair.text)?, compare("negative_text", &pair.negative)?];
@@ -75,7 +75,7 @@ pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let start = tensor(case.tensor("in.latents")?)?.transpose(1, 2)?.contiguous()?; // [b, f, c, h, w]
     let transformer = pipeline.load_transformer()?;
     let mut noise = TorchRng::new(0);
-    let latents = transformer.denoise_from(&start, &mut noise, &settings, &pair, Precision::F32, &mut |_, _| {})?;
+    let latents = transformer.denoise_from(&start, &mut noise, &settings, &pair, Precision::F32)?;
     checks.push(compare("final_latents", &latents.transpose(1, 2)?.contiguous()?)?);
 
     let pixels = pipeline.load_decoder(&settings, Precision::F32)?.decode(&latents)?;
@@ -86,7 +86,7 @@ pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
 
 /// Whether every part of the folder opens and fits its configuration. Its outputs are of kind `t2v_pipeline`.
 pub(crate) fn folder(path: &Path) -> Result<Vec<Check>> {
-    let pipeline = TextToVideo::open(path)?;
+    let pipeline = TextToVideoParts::open(path)?;
     pipeline.load_transformer()?;
     AutoencoderKl::open(&path.join("vae"), Precision::F32)?;
     AutoencoderKlTemporalDecoder::open(&path.join("vae_temporal_decoder"), Precision::F32)?;

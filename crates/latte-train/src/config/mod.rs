@@ -1,6 +1,5 @@
 //! The configuration of a run: TOML into one struct per concern, unknown keys refused.
 
-mod autoencoder;
 pub(crate) mod data;
 mod evaluation;
 mod model;
@@ -14,17 +13,16 @@ use std::path::Path;
 
 use latte_model::diffusion::{Diffusion, DiffusionConfig, MinSnr, TimestepSpacing};
 use latte_model::model::LatteConfig;
-use latte_model::vae::LatentSpace;
+use latte_model::vae::{AutoencoderConfig, AutoencoderKind, LatentSpace};
 use serde::{Deserialize, Serialize};
 
-pub use autoencoder::{AutoencoderConfig, AutoencoderKind, VaeMark};
 pub use data::{DataConfig, DecoderChoice, FrameSize};
 pub use evaluation::EvaluationConfig;
 pub(crate) use model::Surroundings;
 pub use model::{ConditionKind, ModelConfig};
 pub use official::{TranslatedKey, Translation};
 pub(crate) use sections::at_least_one;
-pub use sections::{InitConfig, InitFrom, LoopConfig, MatrixPrecision, OptimizerConfig, OutputConfig, Recompute, SamplesConfig};
+pub use sections::{InitConfig, InitFrom, LoopConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig};
 pub use validation::ValidationConfig;
 
 use crate::error::{Error, Result};
@@ -114,7 +112,7 @@ impl TrainConfig {
     pub fn latent_space(&self) -> Result<LatentSpace> {
         match &self.data.latents {
             Some(folder) if Manifest::exists(folder) => Manifest::read(folder)?.header.space(),
-            _ => self.autoencoder.space(),
+            _ => Ok(self.autoencoder.space()?),
         }
     }
 
@@ -239,7 +237,9 @@ impl TrainConfig {
         let resolved = self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1)).map(|_| ());
         match &self.autoencoder.path {
             // What was taken in the place of its configuration is no reason to refuse this one.
-            Some(path) if resolved.is_err() && !path.exists() => self.autoencoder.existing_path().map(|_| ()),
+            Some(path) if resolved.is_err() && !path.exists() => {
+                self.autoencoder.existing_path().map(|_| ()).map_err(Error::of_configuration)
+            }
             _ => resolved,
         }
     }

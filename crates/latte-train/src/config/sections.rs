@@ -125,27 +125,7 @@ pub struct LoopConfig {
     /// In which precision matrix products are formed: `f32` (default) or `bf16`. Weights, gradients, sums, norms and the
     /// residual stream are f32 always.
     #[serde(default)]
-    pub precision: MatrixPrecision,
-}
-
-/// In which precision matrix products are formed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MatrixPrecision {
-    /// f32 operands.
-    #[default]
-    F32,
-    /// Operands rounded to bfloat16, products accumulated in f32.
-    Bf16,
-}
-
-impl From<MatrixPrecision> for Precision {
-    fn from(precision: MatrixPrecision) -> Self {
-        match precision {
-            MatrixPrecision::F32 => Self::F32,
-            MatrixPrecision::Bf16 => Self::Bf16,
-        }
-    }
+    pub precision: Precision,
 }
 
 /// Which intermediate results are computed twice to save memory.

@@ -126,7 +126,7 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
         diffusion: config.diffusion()?,
         optimizer: config.optimizer.clone(),
         recompute: config.train.recompute,
-        precision: config.train.precision.into(),
+        precision: config.train.precision,
     };
     let mut rng = TorchRng::new(config.train.seed);
     let mut state = {

@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use latte_model::vae::Autoencoder;
+use latte_model::vae::{Autoencoder, AutoencoderFingerprint, AutoencoderKind};
 use latte_video::dataset::{Probe, Share};
 
 use super::manifest::{CacheHeader, MANIFEST, Manifest, MomentDtype, VideoRecord};
 use super::shard::{FILES, ShardHeader, StoredVideo, file_name};
 use crate::checkpoint_folder::sync;
-use crate::config::{AutoencoderKind, TrainConfig, VaeMark};
+use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::source::{ListedData, VideoSource, list_all, moments};
 
@@ -95,7 +95,7 @@ pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn 
         let what = "`pixels` has nothing to encode; set it to `kl`, and `autoencoder.path` to the autoencoder's folder";
         return Err(Error::config("configuration", "autoencoder.kind", what));
     }
-    let path = config.autoencoder.existing_path()?;
+    let path = config.autoencoder.existing_path().map_err(Error::of_configuration)?;
     let ListedData { dataset, signatures, notes } = list_all(&config.data)?;
     for note in &notes {
         progress.warning(note);
@@ -105,7 +105,13 @@ pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn 
         dtype: options.dtype,
         group_videos: options.group_videos.get(),
         file_bytes: options.file_bytes,
-        ..CacheHeader::new(config, VaeMark::of(path)?, path, dataset.classes.clone())
+        ..CacheHeader::new(
+            &config.data,
+            config.autoencoder.precision,
+            AutoencoderFingerprint::of(path)?,
+            path,
+            dataset.classes.clone(),
+        )
     };
     header.frame_shape().map_err(|e| Error::config("configuration", "data.size", e.to_string()))?;
     let planned: Vec<VideoRecord> = dataset.items.iter().map(VideoRecord::planned).collect();

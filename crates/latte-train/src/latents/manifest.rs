@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
-use latte_model::vae::LatentSpace;
+use latte_model::vae::{AutoencoderConfig, AutoencoderFingerprint, LatentSpace};
 use latte_model::weights::StoredDtype;
+use latte_ops::Precision;
 use latte_video::Transform;
 use latte_video::dataset::{Dataset, Item, Layout, Place, Probe};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{MatrixPrecision, TrainConfig, VaeMark};
+use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
 /// The manifest's name in the folder of a cache.
@@ -26,11 +27,11 @@ pub struct CacheHeader {
     /// The layout of the cache; 1.
     pub version: u32,
     /// The autoencoder.
-    pub autoencoder: VaeMark,
+    pub autoencoder: AutoencoderFingerprint,
     /// Where it lay.
     pub autoencoder_path: PathBuf,
     /// In which precision its products were formed.
-    pub precision: MatrixPrecision,
+    pub precision: Precision,
     /// How the data set lay on disk.
     pub layout: Layout,
     /// Where it lay.
@@ -125,20 +126,26 @@ impl std::fmt::Display for MomentDtype {
 }
 
 impl CacheHeader {
-    pub(super) fn new(config: &TrainConfig, autoencoder: VaeMark, path: &Path, classes: Vec<String>) -> Self {
+    pub(super) fn new(
+        data: &DataConfig,
+        precision: Precision,
+        autoencoder: AutoencoderFingerprint,
+        path: &Path,
+        classes: Vec<String>,
+    ) -> Self {
         Self {
             format: FORMAT.into(),
             version: VERSION,
             autoencoder,
             autoencoder_path: path.to_path_buf(),
-            precision: config.autoencoder.precision,
-            layout: config.data.layout,
-            root: config.data.path.clone(),
+            precision,
+            layout: data.layout,
+            root: data.path.clone(),
             classes,
-            transform: config.data.transform,
-            size: config.data.size.height_width(),
+            transform: data.transform,
+            size: data.size.height_width(),
             dtype: MomentDtype::default(),
-            flips: config.data.flip,
+            flips: data.flip,
             group_videos: 1,
             file_bytes: 0,
         }
@@ -189,15 +196,15 @@ impl CacheHeader {
         another_autoencoder(&self.autoencoder, &wanted.autoencoder).or_else(|| first_difference(&all(self), &all(wanted)))
     }
 
-    /// Why the training of `config` cannot use this cache.
-    pub(crate) fn misfit(&self, config: &TrainConfig) -> Result<Option<String>> {
-        let path = config.autoencoder.path.as_deref().filter(|path| path.exists());
+    /// Why training on `data` with `autoencoder` cannot use this cache.
+    pub(crate) fn misfit(&self, data: &DataConfig, autoencoder: &AutoencoderConfig) -> Result<Option<String>> {
+        let path = autoencoder.path.as_deref().filter(|path| path.exists());
         let another = match path {
-            Some(path) => another_autoencoder(&self.autoencoder, &VaeMark::of(path)?),
+            Some(path) => another_autoencoder(&self.autoencoder, &AutoencoderFingerprint::of(path)?),
             // Nothing tells it from the cache's, which is the one that counts then.
             None => None,
         };
-        let wanted = Self::new(config, self.autoencoder.clone(), Path::new(""), Vec::new());
+        let wanted = Self::new(data, autoencoder.precision, self.autoencoder.clone(), Path::new(""), Vec::new());
         Ok(another.or_else(|| first_difference(&self.content(), &wanted.content())).or_else(|| {
             let what = "it has no mirrored videos, and `data.flip` is true; encode with --flips, or set `data.flip` to false";
             (wanted.flips && !self.flips).then(|| what.into())
@@ -210,8 +217,8 @@ fn first_difference(here: &[(&str, String)], wanted: &[(&str, String)]) -> Optio
     Some(format!("{key} is {value} in it, and {other} was asked for"))
 }
 
-fn another_autoencoder(here: &VaeMark, wanted: &VaeMark) -> Option<String> {
-    let short = |mark: &VaeMark| mark.sha256.chars().take(12).collect::<String>();
+fn another_autoencoder(here: &AutoencoderFingerprint, wanted: &AutoencoderFingerprint) -> Option<String> {
+    let short = |mark: &AutoencoderFingerprint| mark.sha256.chars().take(12).collect::<String>();
     if here.is_same(wanted) {
         return None;
     }

@@ -10,7 +10,7 @@ use latte_video::dataset::Dataset;
 use super::images::{Image, ImagePool, JointImages, locate};
 use super::window::{Window, WindowRule};
 use super::{OpenedData, Part, select};
-use crate::checkpoint::DataMark;
+use crate::checkpoint::DatasetFingerprint;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::latents::LatentCache;
@@ -66,7 +66,7 @@ pub(super) fn open(folder: &Path, config: &TrainConfig) -> Result<OpenedData> {
     if let Some(fraction) = config.held_out() {
         Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
     }
-    let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
+    let mark = DatasetFingerprint { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let classes = dataset.classes.clone();
     let images = JointImages::open(&mut dataset, data)?;
     let source = Box::new(CachedSource::new(cache, dataset, data.window_rule(), images));
@@ -76,7 +76,7 @@ pub(super) fn open(folder: &Path, config: &TrainConfig) -> Result<OpenedData> {
 /// The cache in `folder`, and those of its videos that fit `config`; with what the user should know about it.
 fn select_from(folder: &Path, config: &TrainConfig) -> Result<(Arc<LatentCache>, Dataset, Vec<String>)> {
     let cache = LatentCache::open(folder)?;
-    if let Some(what) = cache.manifest().header.misfit(config)? {
+    if let Some(what) = cache.manifest().header.misfit(&config.data, &config.autoencoder)? {
         return Err(Error::data(folder, format!("this latent cache does not fit the configuration: {what}")));
     }
     let mut dataset = cache.manifest().dataset(&config.data.path);

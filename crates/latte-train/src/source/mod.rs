@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use latte_model::noise::TorchRng;
-use latte_model::vae::{Autoencoder, LatentSpace};
+use latte_model::vae::{Autoencoder, AutoencoderFingerprint, AutoencoderKind, LatentSpace};
 use latte_video::Decoder;
 use latte_video::dataset::{Dataset, Index, Layout, Signature};
 
@@ -25,8 +25,8 @@ pub use split::Part;
 pub use video::VideoSource;
 pub use window::{Window, WindowRule};
 
-use crate::checkpoint::DataMark;
-use crate::config::{AutoencoderKind, ConditionKind, DataConfig, TrainConfig, VaeMark, ValidationConfig};
+use crate::checkpoint::DatasetFingerprint;
+use crate::config::{ConditionKind, DataConfig, TrainConfig, ValidationConfig};
 use crate::error::{Error, Result};
 use crate::loader::{ClipSource, Loader, Position};
 
@@ -39,7 +39,7 @@ pub struct OpenedData {
     /// The space of the latents, in which the clips' frames become latents.
     pub space: LatentSpace,
     /// Which autoencoder makes them; `None` where the network works on pixels.
-    pub vae: Option<VaeMark>,
+    pub vae: Option<AutoencoderFingerprint>,
     /// That autoencoder, where the clips are encoded as they are loaded.
     pub autoencoder: Option<Arc<dyn Autoencoder>>,
     /// The names of the classes, in order of their numbers; empty without classes.
@@ -47,7 +47,7 @@ pub struct OpenedData {
     /// Frames per second of training clips.
     pub fps: f64,
     /// Tells whether the data is still the same.
-    pub mark: DataMark,
+    pub mark: DatasetFingerprint,
     /// What the user should know about it.
     pub notes: Vec<String>,
 }
@@ -72,7 +72,7 @@ pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
     let mut source: Box<dyn ClipSource> = Box::new(videos);
     let (mut vae, mut opened) = (None, None);
     if config.autoencoder.kind == AutoencoderKind::Kl {
-        vae = Some(VaeMark::of(config.autoencoder.existing_path()?)?);
+        vae = Some(AutoencoderFingerprint::of(config.autoencoder.existing_path().map_err(Error::of_configuration)?)?);
         let (autoencoder, size) = (config.autoencoder.open()?, config.data.size.height_width());
         opened = Some(Arc::clone(&autoencoder));
         source = Box::new(EncodedSource::new(source, Arc::clone(&autoencoder), size));
@@ -86,7 +86,7 @@ struct OpenedVideos {
     source: VideoSource,
     held_out: Option<Box<dyn ClipSource>>,
     classes: Vec<String>,
-    mark: DataMark,
+    mark: DatasetFingerprint,
     notes: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ fn open_videos(config: &TrainConfig) -> Result<OpenedVideos> {
     if let Some(fraction) = config.held_out() {
         Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
     }
-    let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
+    let mark = DatasetFingerprint { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let classes = dataset.classes.clone();
     let source = VideoSource::new(dataset, &config.data).with_signatures(signatures).with_joint_images(&config.data)?;
     Ok(OpenedVideos { source, held_out, classes, mark, notes })

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use latte_model::checkpoint::{CheckpointFolder, FORMAT, STATE_FILE};
 use latte_model::noise::RngState;
 use serde::{Deserialize, Serialize};
 
 use super::config::VaeTrainConfig;
-use crate::checkpoint::{CONFIG_FILE, DataMark, FORMAT, read_state, read_tensors, write, write_tensors};
-use crate::checkpoint_folder::{CheckpointFolder, STATE_FILE};
+use crate::checkpoint::{CONFIG_FILE, DatasetFingerprint, read_state, read_tensors, write, write_tensors};
+use crate::checkpoint_folder::{self, prune};
 use crate::error::{Error, Result};
 use crate::loader::Position;
 use crate::state::TrainState;
@@ -28,7 +29,7 @@ pub struct VaeRunState {
     /// The next clip.
     pub position: Position,
     /// How many videos the data has, and a number that changes with their names.
-    pub data: DataMark,
+    pub data: DatasetFingerprint,
 }
 
 impl VaeRunState {
@@ -38,13 +39,13 @@ impl VaeRunState {
 
 /// Writes a checkpoint, whole or not at all, and removes the oldest ones beyond `config.output.keep_last`.
 pub(super) fn save(folder: &CheckpointFolder, state: &TrainState, run: &VaeRunState, config: &VaeTrainConfig) -> Result<PathBuf> {
-    let path = folder.write(run.step, |dir| {
+    let path = checkpoint_folder::write(folder, run.step, |dir| {
         write_tensors(dir, state, None)?;
         write(&dir.join(CONFIG_FILE), &config.to_toml()?)?;
         let text = toml::to_string(run).map_err(|e| Error::checkpoint(dir, e.to_string()))?;
         write(&dir.join(STATE_FILE), &text)
     })?;
-    folder.prune(config.output.keep_last)?;
+    prune(folder, config.output.keep_last)?;
     Ok(path)
 }
 

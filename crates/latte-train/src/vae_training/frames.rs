@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use latte_model::noise::TorchRng;
 
 use super::config::VaeTrainConfig;
-use crate::checkpoint::DataMark;
+use crate::checkpoint::DatasetFingerprint;
 use crate::config::DataConfig;
 use crate::error::Result;
 use crate::loader::{ClipSource, LoadedClip};
@@ -23,7 +23,7 @@ pub(super) struct OpenedFrames {
     /// The same, and those that are held out, to measure on.
     pub(super) measured: Measured,
     /// Tells whether the data is still the same.
-    pub(super) mark: DataMark,
+    pub(super) mark: DatasetFingerprint,
     /// What the user should know about it.
     pub(super) notes: Vec<String>,
 }
@@ -49,7 +49,7 @@ pub(super) fn open(config: &VaeTrainConfig) -> Result<OpenedFrames> {
         Part::Training.keep(&mut dataset.items, fraction, &[])?;
         Part::Validation.keep(&mut held_out.items, fraction, &[])?;
     }
-    let mark = DataMark { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
+    let mark = DatasetFingerprint { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let training = source(dataset.clone(), &config.data);
     // Says what is wrong where no video can be opened, before anything is written.
     training.clip_fps()?;

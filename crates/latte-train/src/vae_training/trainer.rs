@@ -1,11 +1,12 @@
 //! The training run of an autoencoder, from top to bottom.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::Tensor;
+use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
+use latte_ops::CancelToken;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, VaeRunState};
@@ -14,8 +15,8 @@ use super::export::{VaeReport, export};
 use super::frames::{Measured, OpenedFrames, open, stack};
 use super::network::VaeNetwork;
 use super::step::{VaeGradients, VaeStepper};
-use crate::checkpoint::DataMark;
-use crate::checkpoint_folder::CheckpointFolder;
+use crate::checkpoint::DatasetFingerprint;
+use crate::checkpoint_folder::remove_unfinished;
 use crate::error::{Error, Result};
 use crate::events::RunEvents;
 use crate::loader::{ClipSource, Loader, Position};
@@ -23,10 +24,11 @@ use crate::lr::LrSchedule;
 use crate::observer::{Observer, StepEvent};
 use crate::pace::Pace;
 use crate::record::{Record, RunLog, StepRecord};
+use crate::resume::Start;
 use crate::resume::{self, newest_checkpoint, position, whole};
 use crate::state::TrainState;
 use crate::status::{Phase, RunLock, RunStatus, now};
-use crate::trainer::{INIT_STREAM, STEP_STREAM, Start};
+use crate::trainer::{INIT_STREAM, STEP_STREAM};
 
 /// What is known about one optimiser step; a line of `metrics.jsonl`. It has the keys of [`StepRecord`], so that what reads the
 /// one reads the other.
@@ -89,7 +91,7 @@ pub enum VaeOutcome {
 #[derive(Debug)]
 pub struct VaeTrainer {
     config: VaeTrainConfig,
-    data: DataMark,
+    data: DatasetFingerprint,
     measured: Measured,
     stepper: VaeStepper,
     schedule: LrSchedule,
@@ -139,7 +141,7 @@ impl VaeTrainer {
         let run = &config.output.run;
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
         let lock = RunLock::take(run)?;
-        checkpoints.remove_unfinished()?;
+        remove_unfinished(&checkpoints)?;
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
         let events = RunEvents::new(config.output.tensorboard.then_some(run.as_path()), state.step + 1);
         let loader =
@@ -200,7 +202,7 @@ impl VaeTrainer {
     /// # Errors
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
-    pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<VaeOutcome> {
+    pub fn run(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<VaeOutcome> {
         let run = self.config.output.run.clone();
         let status = RunStatus::begins(self.state.step, self.config.train.max_steps);
         status.write(&run)?;
@@ -212,7 +214,7 @@ impl VaeTrainer {
     }
 
     /// [`run`](Self::run) without the word about how it ended.
-    fn run_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<VaeOutcome> {
+    fn run_steps(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<VaeOutcome> {
         for change in self.changes.drain(..) {
             observer.note(&change);
         }
@@ -231,7 +233,7 @@ impl VaeTrainer {
             let event = StepEvent::new(record.as_step_record(), max_steps, first, started);
             observer.step(&event);
             pace.warn(&event, done - first, started.elapsed(), observer);
-            if stop.load(Ordering::SeqCst) && done < max_steps {
+            if stop.is_cancelled() && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(VaeOutcome::Stopped { step: done, checkpoint });
             }

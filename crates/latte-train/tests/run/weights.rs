@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use latte_model::checkpoint::CheckpointFolder;
 use latte_ops::Parameters;
-use latte_train::{Checkpoint, CheckpointFolder};
+use latte_train::Checkpoint;
 
 /// The bits of all values, in the order of the parameters.
 pub(crate) fn bits(set: &Parameters) -> Vec<u32> {

@@ -20,14 +20,17 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("latte-libav", &[]),
     ("latte-video", &["latte-files", "latte-libav", "latte-textfile"]),
     ("latte-eval", &["latte-ops", "latte-textfile", "latte-video", "latte-weights"]),
-    ("latte-train", &["latte-model", "latte-ops", "latte-textfile", "latte-video"]),
-    ("latte-serve", &["latte-model", "latte-ops", "latte-video"]),
+    // The facade: the only library where model and pixels meet.
+    ("latte", &["latte-model", "latte-ops", "latte-textfile", "latte-video", "latte-weights"]),
+    ("latte-train", &["latte", "latte-model", "latte-ops", "latte-textfile", "latte-video"]),
+    ("latte-serve", &["latte", "latte-train", "latte-video"]),
     // A command of the program, so what it compares with is part of the program.
-    ("latte-selftest", &["golden", "latte-model", "latte-ops", "latte-train"]),
+    ("latte-selftest", &["golden", "latte", "latte-model", "latte-ops", "latte-train"]),
     (
         "latte-cli",
         &[
             "golden",
+            "latte",
             "latte-model",
             "latte-eval",
             "latte-ops",
@@ -53,7 +56,17 @@ const ONLY_IN: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["candle"],
-        &["latte-ops", "latte-model", "latte-weights", "latte-train", "latte-eval", "latte-selftest", "latte-serve", "latte-cli"],
+        &[
+            "latte-ops",
+            "latte",
+            "latte-model",
+            "latte-weights",
+            "latte-train",
+            "latte-eval",
+            "latte-selftest",
+            "latte-serve",
+            "latte-cli",
+        ],
         "video code is pixels and files, never tensors",
     ),
     (&["anyhow"], &["latte-cli", "xtask"], "libraries have an error enum of their own"),

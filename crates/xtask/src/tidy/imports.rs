@@ -19,9 +19,6 @@ const STILL_THERE: &[(&str, &str, &str)] = &[
         "tiles read packed operands",
     ),
     ("crates/latte-model/src/sampling/config.rs", "crates/latte-model/src/sampling/", "a configuration makes its sampler"),
-    ("crates/latte-train/src/pretrained.rs", "crates/latte-train/src/checkpoint.rs", "the trainer is being divided"),
-    ("crates/latte-train/src/config/", "crates/latte-train/src/latents/", "likewise"),
-    ("crates/latte-train/src/resume.rs", "crates/latte-train/src/trainer.rs", "likewise"),
 ];
 
 /// No import circles.

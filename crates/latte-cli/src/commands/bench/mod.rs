@@ -10,12 +10,11 @@ use anyhow::Context;
 use candle_core::Device;
 use clap::ValueEnum;
 use latte_model::model::LatteConfig;
-use latte_ops::InstructionSet;
+use latte_ops::{InstructionSet, Precision};
 use serde::Serialize;
 
 use crate::commands::sample::parse_size;
 use crate::device::{self, DeviceArgs};
-use crate::dtype::Dtype;
 use crate::failure::bad_input;
 use crate::memory::peak_memory_mib;
 use crate::terminal::say;
@@ -49,8 +48,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     mode: Option<Mode>,
     /// In which precision matrix products are formed.
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    dtype: Dtype,
+    #[arg(long, value_parser = crate::precision::parser(), default_value = "f32")]
+    dtype: Precision,
     /// Threads. Default: one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -100,7 +99,7 @@ impl Mode {
 struct Report<'a> {
     model: &'a str,
     mode: Mode,
-    dtype: Dtype,
+    dtype: Precision,
     recompute: bool,
     device: &'a str,
     batch: usize,
@@ -181,7 +180,7 @@ fn case(args: &Args, device: &Device) -> anyhow::Result<Case> {
     if args.frames == Some(0) || args.batch == Some(0) {
         return Err(bad_input("--frames and --batch: expected at least 1"));
     }
-    let precision = args.dtype.into();
+    let precision = args.dtype;
     match args.model.to_ascii_uppercase().as_str() {
         "T2V" => {
             let mode = mode(args, &[Mode::Forward], Takes::default())?;

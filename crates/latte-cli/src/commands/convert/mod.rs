@@ -5,9 +5,9 @@ mod plan;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use latte_model::checkpoint::find_weights;
 use latte_model::diffusion::{PredictionType, VarianceType};
 use latte_model::weights::{PartChoice, Pretrained, TensorSource, WeightFiles, WeightKind, listed};
-use latte_train::find_weights;
 
 use crate::failure::bad_input;
 use crate::output::{check_output_file, check_output_folder};

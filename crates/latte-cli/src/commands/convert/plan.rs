@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use latte_model::checkpoint::{AssumedMetadata, CheckpointMetadata, StatedMetadata};
 use latte_model::model::t2v::{LatteT2v, T2vConfig};
 use latte_model::model::{Hints, Latte};
 use latte_model::weights::{
     CONFIG, DESCRIPTION, FileKind, Pretrained, TEXTS, TensorSource, WeightFiles, WeightKind, write_atomically, write_weights,
 };
 use latte_textfile::named;
-use latte_train::{Assumed, ModelCard, Told, read_card};
 use serde_json::Value;
 
 use super::{Args, Kind};
@@ -100,31 +100,35 @@ impl Plan {
 /// Weights with a description of this program's trainer.
 fn own(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
     let wrong = |what: String| bad_input(format!("{}: {what}", args.input.display()));
-    let card: ModelCard = read_card(weights.files())?;
+    let metadata: CheckpointMetadata = CheckpointMetadata::read(weights.files())?;
     let told = [
-        ("heads", args.heads.is_some_and(|heads| heads != card.model.num_heads), card.model.num_heads.to_string()),
-        ("prediction", args.prediction.is_some_and(|p| card.diffusion.prediction != p.into()), named(&card.diffusion.prediction)),
-        ("variance", args.variance.is_some_and(|v| card.diffusion.variance != v.into()), named(&card.diffusion.variance)),
-        ("fps", args.fps.is_some_and(|fps| fps.to_bits() != card.fps.to_bits()), card.fps.to_string()),
+        ("heads", args.heads.is_some_and(|heads| heads != metadata.model.num_heads), metadata.model.num_heads.to_string()),
+        (
+            "prediction",
+            args.prediction.is_some_and(|p| metadata.diffusion.prediction != p.into()),
+            named(&metadata.diffusion.prediction),
+        ),
+        ("variance", args.variance.is_some_and(|v| metadata.diffusion.variance != v.into()), named(&metadata.diffusion.variance)),
+        ("fps", args.fps.is_some_and(|fps| fps.to_bits() != metadata.fps.to_bits()), metadata.fps.to_string()),
     ];
     if let Some((option, _, written)) = told.iter().find(|(_, differs, _)| *differs) {
         return Err(wrong(format!("--{option}: the file itself says {written}; leave the option out")));
     }
     let description = weights.files().description()?;
-    planned(&Latte::new(card.model.clone())?, weights, &card, description, args)
+    planned(&Latte::new(metadata.model.clone())?, weights, &metadata, description, args)
 }
 
 /// Weights of a class model that say nothing of themselves, such as the official ones.
 fn latte(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
-    let told = Told {
+    let told = StatedMetadata {
         hints: Hints { num_heads: args.heads, input_size: None },
         prediction: args.prediction.map(Into::into),
         variance: args.variance.map(Into::into),
         fps: args.fps,
     };
-    let assumed = Assumed::of(weights, told)?;
-    let card = &assumed.card;
-    let plan = planned(&Latte::new(card.model.clone())?, weights, card, Some(serde_json::to_value(card)?), args)?;
+    let assumed = AssumedMetadata::of(weights, told)?;
+    let metadata = &assumed.metadata;
+    let plan = planned(&Latte::new(metadata.model.clone())?, weights, metadata, Some(serde_json::to_value(metadata)?), args)?;
     note(&assumed.note(&args.input));
     Ok(plan)
 }
@@ -132,7 +136,7 @@ fn latte(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
 fn planned(
     model: &Latte,
     weights: &Pretrained,
-    card: &ModelCard,
+    metadata: &CheckpointMetadata,
     description: Option<Value>,
     args: &Args,
 ) -> anyhow::Result<Plan> {
@@ -148,7 +152,7 @@ fn planned(
         note(&format!("{}: {report}", args.input.display()));
         names.retain(|name| !report.ignored.contains(name) && !report.wrong_shape.iter().any(|(wrong, ..)| wrong == name));
     }
-    let part = Some(if card.ema { "ema" } else { "model" }.into());
+    let part = Some(if metadata.ema { "ema" } else { "model" }.into());
     let text = weights.files().metadata().get(DESCRIPTION).cloned();
     Ok(Plan { names, description, text, config: weights.files().config()?, texts: texts(weights.files()), part })
 }

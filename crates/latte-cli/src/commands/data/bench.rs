@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use latte_train::{AutoencoderKind, ClipFrames, LoadedClip, Loader, OpenedData, Position, TrainConfig, open_data};
+use latte_model::vae::AutoencoderKind;
+use latte_train::{ClipFrames, LoadedClip, Loader, OpenedData, Position, TrainConfig, open_data};
 use serde::Serialize;
 
 use crate::commands::run_args::ConfigArgs;

@@ -41,7 +41,7 @@ impl FeatureArgs {
     ///
     /// If the folder cannot be written to, or there is none where one is needed.
     pub(crate) fn cache(&self) -> anyhow::Result<Option<Cache>> {
-        let folder = self.cache.clone().or_else(|| crate::cache::folder().map(|folder| folder.join("eval")));
+        let folder = self.cache.clone().or_else(|| latte::Cache::of_user().folder().map(|folder| folder.join("eval")));
         let Some(folder) = folder else {
             return Err(bad_input("--cache: missing, and the system names no folder for caches; say where features are kept"));
         };

@@ -5,12 +5,12 @@ mod latents;
 
 use std::path::{Path, PathBuf};
 
+use latte_model::checkpoint::{CheckpointFolder, CheckpointMetadata, find_weights};
 use latte_model::model::{Condition, Latte, LatteConfig};
+use latte_model::vae::AutoencoderKind;
 use latte_model::weights::Pretrained;
 use latte_textfile::named;
-use latte_train::{
-    AutoencoderKind, CheckpointFolder, ConditionKind, Manifest, ModelCard, TrainConfig, find_weights, read_card, read_metrics,
-};
+use latte_train::{ConditionKind, Manifest, TrainConfig, read_metrics};
 use latte_video::{Decoder, Video};
 
 use crate::failure::bad_input;
@@ -72,39 +72,42 @@ fn run_folder(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Weights, with the card that the trainer wrote into them.
+/// Weights, with the metadata that the trainer wrote into them.
 fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
     let file = find_weights(path)?;
     let files = Pretrained::open(&file)?;
     if !files.files().is_described() {
         return foreign::lines(&file);
     }
-    let card = read_card(files.files())?;
-    let mut lines = vec![format!("{}: weights after {} steps", file.display(), card.step)];
-    lines.push(field("these are", if card.ema { "the moving average" } else { "the weights themselves" }));
+    let metadata = CheckpointMetadata::read(files.files())?;
+    let mut lines = vec![format!("{}: weights after {} steps", file.display(), metadata.step)];
+    lines.push(field("these are", if metadata.ema { "the moving average" } else { "the weights themselves" }));
     lines.push(foreign::count(&files));
     lines.push(foreign::types(&files));
     lines.extend(foreign::not_finite(&files)?);
-    lines.extend(card_lines(&card));
+    lines.extend(metadata_lines(&metadata));
     lines.extend(foreign::digests(&files));
-    if let Err(what) = Latte::new(card.model.clone())?.check(&files) {
+    if let Err(what) = Latte::new(metadata.model.clone())?.check(&files) {
         lines.push(field("not usable", what));
     }
     Ok(lines)
 }
 
-fn card_lines(card: &ModelCard) -> Vec<String> {
-    let mut lines = model_lines(&card.model);
-    let [height, width] = card.frame_size;
-    lines.push(field("clips", format!("{} frames of {width} × {height} pixels, {:.3} per second", card.num_frames, card.fps)));
-    if card.autoencoder.kind == AutoencoderKind::Kl {
-        let path = card.autoencoder.path.as_ref().map_or("not said".into(), |path| path.display().to_string());
-        let digest = card.vae.as_ref().map_or(String::new(), |vae| format!(" (SHA-256 {})", vae.sha256));
+fn metadata_lines(metadata: &CheckpointMetadata) -> Vec<String> {
+    let mut lines = model_lines(&metadata.model);
+    let [height, width] = metadata.frame_size;
+    lines.push(field(
+        "clips",
+        format!("{} frames of {width} × {height} pixels, {:.3} per second", metadata.num_frames, metadata.fps),
+    ));
+    if metadata.autoencoder.kind == AutoencoderKind::Kl {
+        let path = metadata.autoencoder.path.as_ref().map_or("not said".into(), |path| path.display().to_string());
+        let digest = metadata.vae.as_ref().map_or(String::new(), |vae| format!(" (SHA-256 {})", vae.sha256));
         lines.push(field("autoencoder", format!("{path}{digest}")));
     }
-    lines.push(field("diffusion", diffusion(&card.diffusion)));
-    if !card.classes.is_empty() {
-        let classes: Vec<String> = card.classes.iter().enumerate().map(|(n, name)| format!("{n} {name}")).collect();
+    lines.push(field("diffusion", diffusion(&metadata.diffusion)));
+    if !metadata.classes.is_empty() {
+        let classes: Vec<String> = metadata.classes.iter().enumerate().map(|(n, name)| format!("{n} {name}")).collect();
         lines.push(field("classes", classes.join(", ")));
     }
     lines

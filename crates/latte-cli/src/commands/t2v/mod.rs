@@ -1,31 +1,24 @@
 //! `latte t2v`: videos from texts.
 
 mod jobs;
-mod texts;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use candle_core::Tensor;
 use clap::ValueEnum;
-use latte_model::pipeline::{TextToVideo, kept};
-use latte_model::sampling::Sampler;
-use latte_model::text::PromptPair;
-use latte_model::weights::hexadecimal;
-use latte_video::results::{Part, ResultFolder, prompt_file_name};
-use latte_video::{Clip, transform};
+use latte::{CancelToken, GeneratedClip, Precision, Progress, Sampler, Sidecar, Stage, TextOf};
+use latte_video::results::{Part, ResultFolder};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::cache::OptionalCache;
 use crate::commands::sample::{parse_option, parse_size};
 use crate::device::DeviceArgs;
-use crate::dtype::Dtype;
 use crate::memory::peak_memory_mib;
 use crate::output::{self, check_output_folder};
 use crate::progress::StageProgress;
-use crate::terminal::note;
-use jobs::{Job, Sidecar, again, new, same_settings};
+use crate::terminal::{note, say};
+use jobs::{Job, again, new};
 
 /// Makes videos from texts with a text-to-video model in the diffusers layout (Latte-1).
 ///
@@ -98,8 +91,8 @@ pub(crate) struct Args {
     #[arg(long)]
     compat_masking: bool,
     /// In which precision matrix products are formed. bf16 is faster on processors that have it (AVX-512-BF16).
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    precision: Dtype,
+    #[arg(long, value_parser = crate::precision::parser(), default_value = "f32")]
+    precision: Precision,
     /// Frames per second of the video.
     #[arg(long, default_value_t = 8.0)]
     fps: f64,
@@ -132,122 +125,111 @@ enum Switch {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let (pipeline, jobs) = match &args.from {
+    let (model, jobs) = match &args.from {
         Some(path) => again(args, path)?,
         None => new(args)?,
     };
-    let pipeline = pipeline.on(&args.device.open()?);
-    for job in &jobs {
-        pipeline.check(&job.sidecar.settings)?;
-    }
     check_output_folder("--out", &args.out)?;
-    if let Some(job) = jobs.first() {
-        for line in pipeline.check_weights(&job.sidecar.settings)? {
-            note(&line);
-        }
-    }
     let start = Instant::now();
-    let cache = OptionalCache::new(args.no_cache);
-    let texts = texts::encode(&pipeline, &jobs, &cache)?;
-    let kept = kept_paths(&pipeline, &jobs, &cache)?;
-    let latents = latents(&pipeline, &jobs, &texts, &kept, &cache)?;
     let mut results = ResultFolder::new(&args.out, args.overwrite);
-    decode(&pipeline, &jobs, &latents, &mut results)?;
-    for path in kept.iter().flatten() {
-        // The videos are there; what is left behind would only take space.
-        let _ = std::fs::remove_file(path);
-    }
+    let clips: Vec<Sidecar> = jobs.iter().map(|job| job.sidecar.clone()).collect();
+    let progress = RefCell::new(Stages { jobs: &jobs, shown: None, told: BTreeSet::new() });
+    let made = model.generate_all(&clips, &mut Shared(&progress), &CancelToken::new(), &mut |index, made| {
+        for path in write(&mut results, &clips[index], &made)? {
+            progress.borrow().say(&path.display().to_string());
+        }
+        Ok(())
+    });
+    progress.into_inner().finish(made)?;
     output::tell(&results, "; --overwrite replaces it");
     let memory = peak_memory_mib().map_or_else(String::new, |mib| format!(", at most {mib} MiB of memory"));
     note(&format!("{} in {}{memory}", counted(jobs.len()), crate::progress::duration(start.elapsed())));
     Ok(())
 }
 
-/// What latents are called in files of the cache.
-const LATENTS: &str = "latents";
+/// Shows one stage after the other, and warns of texts by where they come from.
+struct Stages<'j> {
+    jobs: &'j [Job],
+    shown: Option<(Stage, StageProgress)>,
+    /// Lines about texts: several videos may have one prompt.
+    told: BTreeSet<String>,
+}
 
-/// The clean latents of all jobs, `[1, f, c, h, w]` each.
-fn latents(
-    pipeline: &TextToVideo,
-    jobs: &[Job],
-    texts: &[PromptPair],
-    kept_paths: &[Option<PathBuf>],
-    cache: &OptionalCache,
-) -> anyhow::Result<Vec<Tensor>> {
-    let mut progress = StageProgress::new("denoising");
-    let mut transformer = None;
-    let mut all = Vec::new();
-    for ((index, (job, text)), path) in jobs.iter().zip(texts).enumerate().zip(kept_paths) {
-        let settings = &job.sidecar.settings;
-        // An interrupted run may have left them.
-        if let Some(latents) = path.as_deref().and_then(|path| kept::find(path, LATENTS, &pipeline.latent_shape(settings))) {
-            all.push(latents);
-            continue;
+impl Stages<'_> {
+    /// A result, above the moving line.
+    fn say(&self, line: &str) {
+        match &self.shown {
+            Some((_, shown)) => shown.say(line),
+            None => say(line),
         }
-        let transformer = match &transformer {
-            Some(loaded) => loaded,
-            None => transformer.insert(pipeline.load_transformer()?),
+    }
+
+    fn note(&self, line: &str) {
+        match &self.shown {
+            Some((_, shown)) => shown.note(line),
+            None => note(line),
+        }
+    }
+
+    /// Takes the moving line away and gives back the result of the work.
+    fn finish<T, E>(self, made: Result<T, E>) -> Result<T, E> {
+        match self.shown {
+            Some((_, shown)) => shown.finish_with(made),
+            None => made,
+        }
+    }
+}
+
+/// What reports progress and what writes videos show it on one line.
+struct Shared<'s, 'j>(&'s RefCell<Stages<'j>>);
+
+impl Progress for Shared<'_, '_> {
+    fn stage(&mut self, stage: Stage, done: u64, total: u64) {
+        let mut stages = self.0.borrow_mut();
+        if stages.shown.as_ref().is_none_or(|(shown, _)| *shown != stage) {
+            if let Some((_, before)) = stages.shown.take() {
+                before.finish();
+            }
+            let name = match stage {
+                Stage::EncodingText => "encoding the prompts",
+                Stage::Denoising => "denoising",
+                Stage::Decoding => "decoding",
+            };
+            stages.shown = Some((stage, StageProgress::new(name)));
+        }
+        if let Some((_, shown)) = &mut stages.shown {
+            shown.set(done, total);
+        }
+    }
+
+    fn text_left_out(&mut self, clip: usize, text: TextOf, what: &str) {
+        let mut stages = self.0.borrow_mut();
+        let Some(job) = stages.jobs.get(clip) else { return };
+        let origin = match text {
+            TextOf::Prompt => &job.origins[0],
+            TextOf::NegativePrompt => &job.origins[1],
         };
-        let mut report = |done: usize, total: usize| progress.set((index * total + done) as u64, (jobs.len() * total) as u64);
-        let latents = transformer.denoise(settings, text, job.sidecar.precision.into(), &mut report)?;
-        let failed = path.as_deref().and_then(|path| kept::keep(path, LATENTS, &latents).err());
-        if let Some(line) = failed.and_then(|error| cache.failed(&error)) {
-            progress.note(&line);
-        }
-        all.push(latents);
-    }
-    progress.finish();
-    Ok(all)
-}
-
-/// Where the latents of each job are kept until its video is written, so that an interrupted run need not make them again. They are
-/// found by what they depend on.
-fn kept_paths(pipeline: &TextToVideo, jobs: &[Job], cache: &OptionalCache) -> anyhow::Result<Vec<Option<PathBuf>>> {
-    let Some(folder) = cache.folder() else { return Ok(vec![None; jobs.len()]) };
-    let weights = pipeline.transformer_fingerprint()?;
-    // A run that ran out of memory while decoding goes on from its latents with tiles, or without the temporal decoder.
-    let path = |Job { sidecar, .. }: &Job| -> anyhow::Result<Option<PathBuf>> {
-        let of_latents = Sidecar { settings: sidecar.settings.of_latents(), ..sidecar.clone() };
-        let hash = Sha256::digest(format!("{weights}\n{}", serde_json::to_string(&of_latents)?));
-        Ok(Some(folder.join("latents").join(format!("{}.safetensors", hexadecimal(&hash)))))
-    };
-    jobs.iter().map(path).collect()
-}
-
-/// Decodes all latents and writes each video as soon as it is there.
-fn decode(pipeline: &TextToVideo, jobs: &[Job], latents: &[Tensor], results: &mut ResultFolder) -> anyhow::Result<()> {
-    // All jobs of a run have one decoder, as they have one cleaning.
-    let Some(Job { sidecar: first, .. }) = jobs.first() else { return Ok(()) };
-    let mut progress = StageProgress::new("decoding");
-    let autoencoder = pipeline.load_decoder(&first.settings, first.precision.into())?;
-    for (index, (Job { sidecar: job, .. }, latent)) in jobs.iter().zip(latents).enumerate() {
-        let frames = job.settings.num_frames;
-        // A decoder of single frames takes one at a time: less memory, and progress that moves.
-        let together = if pipeline.decodes_temporally(&job.settings) { frames } else { 1 };
-        let mut values = Vec::new();
-        for first in (0..frames).step_by(together) {
-            let pixels = autoencoder.decode(&latent.narrow(1, first, together)?)?; // [1, f, 3, h, w]
-            values.extend(pixels.flatten_all()?.to_vec1::<f32>()?);
-            progress.set((index * frames + first + together) as u64, (jobs.len() * frames) as u64);
-        }
-        let [height, width] = job.settings.size;
-        let clip = transform::to_clip(&values, [frames, height, width], job.settings.fps)?;
-        for path in write(results, job, &clip)? {
-            progress.say(&format!("{}", path.display()));
+        let line = format!("warning: {origin}: {what}");
+        if stages.told.insert(line.clone()) {
+            stages.note(&line);
         }
     }
-    progress.finish();
-    Ok(())
+
+    fn note(&mut self, message: &str) {
+        self.0.borrow().note(message);
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.0.borrow().note(&format!("warning: {message}"));
+    }
 }
 
 /// Writes the video and its sidecar; gives their paths.
-fn write(results: &mut ResultFolder, job: &Sidecar, clip: &Clip) -> anyhow::Result<Vec<PathBuf>> {
-    let name = format!("{}_seed{}", prompt_file_name(&job.settings.prompt), job.settings.seed);
-    let [frames, height, width, _] = clip.shape();
-    let picture = if frames == 1 { Part::png(clip.pixels(), width, height) } else { Part::mp4(clip) };
-    let mut text = serde_json::to_string_pretty(job)?;
-    text.push('\n');
-    Ok(results.write(&name, &[picture, Part::text("json", &text, same_settings)])?)
+fn write(results: &mut ResultFolder, sidecar: &Sidecar, made: &GeneratedClip) -> latte::Result<Vec<PathBuf>> {
+    let [frames, height, width, _] = made.clip.shape();
+    let picture = if frames == 1 { Part::png(made.clip.pixels(), width, height) } else { Part::mp4(&made.clip) };
+    let text = sidecar.to_json()?;
+    Ok(results.write(&made.name, &[picture, Part::text("json", &text, Sidecar::are_same)])?)
 }
 
 fn counted(videos: usize) -> String {

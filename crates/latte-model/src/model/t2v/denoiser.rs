@@ -1,7 +1,7 @@
 //! The text-to-video transformer as diffusion sees it, with its texts and its guidance.
 
 use candle_core::{DType, Tensor};
-use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
+use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{LatteT2v, T2vInput, TextContext, text_bias};
 use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
@@ -23,6 +23,7 @@ struct Bound<'m> {
     temporal: bool,
     precision: Precision,
     packed_weights: PackedWeightCache,
+    cancel: CancelToken,
 }
 
 /// The texts that clips are to follow, `[b, l, caption_channels]`, and whose tokens count, `[b, l]`.
@@ -45,7 +46,8 @@ impl PromptEmbeddings<'_> {
 
 impl<'m> T2vDenoiser<'m> {
     /// Binds the network to the prompts `texts`. With `guidance` = (negative texts of the same shape, how), predictions are
-    /// pushed away from the negative texts.
+    /// pushed away from the negative texts. Weights are kept packed for matmuls in `packed_weights`, which denoisers of the same
+    /// parameters may share.
     ///
     /// # Errors
     ///
@@ -56,9 +58,9 @@ impl<'m> T2vDenoiser<'m> {
         texts: PromptEmbeddings<'_>,
         guidance: Option<(PromptEmbeddings<'_>, Guidance)>,
         precision: Precision,
+        packed_weights: &PackedWeightCache,
     ) -> Result<Self> {
-        let packed_weights = PackedWeightCache::new();
-        let tape = Tape::inference().with_precision(precision).with_packed_weight_cache(&packed_weights);
+        let tape = Tape::inference().with_precision(precision).with_packed_weight_cache(packed_weights);
         let (text, mask, guidance) = match guidance.filter(|(_, guidance)| guidance.scale != 1.0) {
             None => (texts.text.clone(), texts.mask.cloned(), Guidance::new(1.0, GuidedChannels::All)),
             Some((negative, guidance)) => {
@@ -72,8 +74,17 @@ impl<'m> T2vDenoiser<'m> {
         let bias = mask.as_ref().map(text_bias).transpose()?;
         let context = model.context(&tape, parameters, &text, bias.as_ref())?;
         let alone = guidance.interval.map(|_| context.second_half(&tape)).transpose()?;
-        let inner = Bound { model, parameters, context, alone, temporal: true, precision, packed_weights };
+        let packed_weights = packed_weights.clone();
+        let inner =
+            Bound { model, parameters, context, alone, temporal: true, precision, packed_weights, cancel: CancelToken::new() };
         Ok(Self(Guided { inner, guidance }))
+    }
+
+    /// Stops a prediction between two blocks once `cancel` is cancelled.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: &CancelToken) -> Self {
+        self.0.inner.cancel = cancel.clone();
+        self
     }
 
     /// Leaves the temporal blocks out: for weights that know images only.
@@ -91,7 +102,10 @@ impl Denoiser for T2vDenoiser<'_> {
 
 impl Bound<'_> {
     fn run(&self, x: &Tensor, timesteps: &[f64], text: &TextContext) -> Result<Tensor> {
-        let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed_weights);
+        let tape = Tape::inference()
+            .with_precision(self.precision)
+            .with_packed_weight_cache(&self.packed_weights)
+            .with_cancel(&self.cancel);
         let input = T2vInput { x, timesteps, text, temporal: self.temporal };
         Ok(self.model.forward(&tape, self.parameters, &input)?.to_host()?.to_device(x.device())?)
     }

@@ -1,33 +1,34 @@
 //! Text to video with a model in the diffusers layout (`LattePipeline`: Latte-1). Shape letters: `b` batch, `f` frames, `c`
 //! channels, `h w` height and width, `l` text length.
 //!
-//! Three stages, each of which loads what it needs and drops it again, so that the memory needed is that of the largest part and
-//! not that of all: texts ([`TextToVideo::encode_texts`]), denoising ([`Transformer`]), and decoding, which an [`Autoencoder`] does.
+//! Three stages, each of which needs its own part of the model: texts ([`TextToVideoParts::encode_texts`]), denoising
+//! ([`Transformer`]), and decoding, which an [`Autoencoder`] does.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use latte_ops::{Parameters, Precision};
+use latte_model::diffusion::VarianceType;
+use latte_model::finite::with_cause;
+use latte_model::model::t2v::{LatteT2v, PromptEmbeddings, T2vConfig, T2vDenoiser};
+use latte_model::noise::{NoiseSource, TorchRng};
+use latte_model::sampling::{AskedFor, Sampled, Sampler, Sampling, SolverConfig, Start, StepReport, sample};
+use latte_model::text::{EncodedText, MAX_LENGTH, PromptPair, Reading, TextEncoder, Tokenizer, Tokens};
+use latte_model::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
+use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision};
+use latte_weights::{CONFIG, Pretrained, TensorSource, WeightFiles, hexadecimal, read_json, refuse};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::generation_state::{GenerationState, Resumable};
-use super::kept;
-use super::settings::{T2vSettings, TemporalDecoding};
-use crate::diffusion::VarianceType;
-use crate::finite::with_cause;
-use crate::model::t2v::{LatteT2v, PromptEmbeddings, T2vConfig, T2vDenoiser};
-use crate::noise::{NoiseSource, TorchRng};
-use crate::sampling::{AskedFor, Sampled, Sampler, Sampling, SolverConfig, Start, StepReport, sample};
-use crate::text::{EncodedText, MAX_LENGTH, PromptPair, Reading, TextEncoder, Tokenizer, Tokens};
-use crate::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
-use crate::weights::{self, CONFIG, Pretrained, TensorSource, WeightFiles, hexadecimal, read_json};
+use super::settings::{TemporalDecoding, TextSettings};
+use crate::cache;
+use crate::generation_state::{GenerationState, Resumable};
+use crate::progress::{NoProgress, Progress, Stage};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
 #[derive(Debug, Clone)]
-pub struct TextToVideo {
+pub struct TextToVideoParts {
     folder: PathBuf,
     transformer: T2vConfig,
     scheduler: Value,
@@ -59,14 +60,14 @@ const TRANSFORMER: &str = "transformer";
 const DECODER: &str = "vae";
 const TEMPORAL_DECODER: &str = "vae_temporal_decoder";
 
-impl TextToVideo {
+impl TextToVideoParts {
     /// Opens a folder: reads the configurations of its parts, no weights.
     ///
     /// # Errors
     ///
     /// If a part is missing or is one of another model.
     pub fn open(folder: &Path) -> Result<Self> {
-        let wrong = |what: String| Error::from(weights::refuse(folder, what));
+        let wrong = |what: String| Error::from(refuse(folder, what));
         let config = |part: &str| format!("{part}/{CONFIG}");
         let needed = [SCHEDULER.into(), TOKENIZER.into(), config(TEXT_ENCODER), config(TRANSFORMER), config(DECODER)];
         let missing: Vec<String> = needed.into_iter().filter(|part: &String| !folder.join(part).exists()).collect();
@@ -124,7 +125,7 @@ impl TextToVideo {
     ///
     /// If something that was asked for is impossible or has no effect.
     pub fn sampling(&self, asked: &AskedFor<'_>, steps: usize) -> Result<Sampling> {
-        asked.of(&self.scheduler, steps, &|keys, kind| solver_of(keys, Some(kind), &self.transformer))
+        Ok(asked.of(&self.scheduler, steps, &|keys, kind| solver_of(keys, Some(kind), &self.transformer))?)
     }
 
     /// Whether a clip of these settings can be made with this model.
@@ -132,7 +133,7 @@ impl TextToVideo {
     /// # Errors
     ///
     /// One that names the first setting that does not fit.
-    pub fn check(&self, settings: &T2vSettings) -> Result<()> {
+    pub fn check(&self, settings: &TextSettings) -> Result<()> {
         settings.validate()?;
         let [height, width] = settings.size;
         let side = self.downsample_factor * self.transformer.patch_size;
@@ -149,17 +150,18 @@ impl TextToVideo {
                         turn it off (`--temporal-decoder off`), or leave the tiles out";
             return Err(Error::config("tile", what));
         }
-        solver_config(settings, &self.transformer)?.solver(settings.num_steps).map(drop)
+        solver_config(settings, &self.transformer)?.solver(settings.num_steps)?;
+        Ok(())
     }
 
     /// The shape of a clip's latents, `[1, f, c, h, w]`.
-    pub fn latent_shape(&self, settings: &T2vSettings) -> [usize; 5] {
+    pub fn latent_shape(&self, settings: &TextSettings) -> [usize; 5] {
         let ([height, width], s) = (settings.size, self.downsample_factor);
         [1, settings.num_frames, self.transformer.in_channels, height / s, width / s]
     }
 
     /// Whether the clip is decoded with the temporal decoder.
-    pub fn decodes_temporally(&self, settings: &T2vSettings) -> bool {
+    pub fn decodes_temporally(&self, settings: &TextSettings) -> bool {
         match settings.temporal_decoder {
             TemporalDecoding::On => true,
             TemporalDecoding::Off => false,
@@ -170,7 +172,7 @@ impl TextToVideo {
     /// Encodes texts; each is looked up in the folder `cache` first and kept there afterwards, if there is one. Without texts
     /// that are new, no weights are read. A cache that cannot be read or written is no failure.
     ///
-    /// `report` hears how many layers of all are done.
+    /// `progress` hears how many layers of all are done; `cancel` stops between two.
     ///
     /// # Errors
     ///
@@ -180,13 +182,18 @@ impl TextToVideo {
         texts: &[&str],
         clean: bool,
         cache: Option<&Path>,
-        report: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn Progress,
+        cancel: &CancelToken,
     ) -> Result<EncodedTexts> {
         let weights = Pretrained::open(&self.folder.join(TEXT_ENCODER))?;
         let tokenizer = Tokenizer::open(&self.folder.join(TOKENIZER))?;
-        let readings = texts.iter().map(|text| tokenizer.read(text, clean)).collect::<Result<Vec<_>>>()?;
-        let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), fingerprint(weights.files())?))).transpose()?;
-        // What is read decides, so a tokenizer that was exchanged cannot be answered from what another one read.
+        let readings = texts.iter().map(|text| tokenizer.read(text, clean)).collect::<latte_model::Result<Vec<_>>>()?;
+        let encoder_name = || -> Result<String> {
+            let config = weights.files().config()?.unwrap_or_default();
+            Ok(format!("{}\n{config}", fingerprint(weights.files())?))
+        };
+        let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), encoder_name()?))).transpose()?;
+        // The key is what the tokenizer read: after the tokenizer was exchanged, no text is found that the old one read.
         let place = |reading: &Reading| {
             let (folder, fingerprint) = cache.as_ref()?;
             let hash = Sha256::digest(format!("{fingerprint}\n{:?}", reading.tokens.ids));
@@ -194,7 +201,7 @@ impl TextToVideo {
         };
         let width = self.transformer.caption_channels;
         let look_up = |reading: &Reading| {
-            let tokens = kept::find(&place(reading)?, TOKENS, &[MAX_LENGTH, width])?;
+            let tokens = cache::find(&place(reading)?, TOKENS, &[MAX_LENGTH, width])?;
             Some(EncodedText { tokens, length: reading.tokens.length })
         };
         let mut encoded: Vec<Option<EncodedText>> = readings.iter().map(look_up).collect();
@@ -203,11 +210,12 @@ impl TextToVideo {
         new.dedup_by_key(|index| &readings[*index].tokens.ids);
         let mut cache_error = None;
         if !new.is_empty() {
-            let encoder = TextEncoder::new(tokenizer, &weights)?.on(&self.device);
+            let encoder = TextEncoder::new(tokenizer, &weights)?.on(&self.device).with_cancel(cancel);
+            let mut report = |done: usize, total: usize| progress.stage(Stage::EncodingText, done as u64, total as u64);
             let tokens: Vec<Tokens> = new.iter().map(|&index| readings[index].tokens.clone()).collect();
-            for (&index, result) in new.iter().zip(encoder.encode_tokens(&tokens, report)?) {
+            for (&index, result) in new.iter().zip(encoder.encode_tokens(&tokens, &mut report)?) {
                 if let Some(path) = place(&readings[index]).filter(|_| cache_error.is_none()) {
-                    cache_error = kept::keep(&path, TOKENS, &result.tokens).err();
+                    cache_error = cache::keep(&path, TOKENS, &result.tokens).err();
                 }
                 for (_, slot) in readings.iter().zip(&mut encoded).filter(|(other, _)| other.tokens == readings[index].tokens) {
                     *slot = Some(result.clone());
@@ -225,10 +233,10 @@ impl TextToVideo {
     /// # Errors
     ///
     /// If weights are missing, damaged, or something else than weights.
-    pub fn check_weights(&self, settings: &T2vSettings) -> Result<Vec<String>> {
+    pub fn check_weights(&self, settings: &TextSettings) -> Result<Vec<String>> {
         let decoder = if self.decodes_temporally(settings) { TEMPORAL_DECODER } else { DECODER };
         let open = |part: &str| Pretrained::open(&self.folder.join(part));
-        let parts = [TEXT_ENCODER, TRANSFORMER, decoder].map(open).into_iter().collect::<weights::Result<Vec<_>>>()?;
+        let parts = [TEXT_ENCODER, TRANSFORMER, decoder].map(open).into_iter().collect::<latte_weights::Result<Vec<_>>>()?;
         Ok(parts.iter().filter_map(Pretrained::note).collect())
     }
 
@@ -250,11 +258,12 @@ impl TextToVideo {
         let folder = self.folder.join(TRANSFORMER);
         let model = LatteT2v::new(self.transformer.clone())?;
         let parameters = model.load(&Pretrained::open(&folder)?).map_err(|e| match e {
-            Error::Config { what, .. } => weights::refuse(&folder, what).into(),
-            other => other,
+            latte_model::Error::Config { what, .. } => refuse(&folder, what).into(),
+            other => Error::from(other),
         })?;
         let parameters = parameters.to_device(&self.device)?;
-        Ok(Transformer { parameters, model, downsample_factor: self.downsample_factor })
+        let packed_weights = PackedWeightCache::new();
+        Ok(Transformer { parameters, model, packed_weights, downsample_factor: self.downsample_factor })
     }
 
     /// Reads the weights of the decoder that the settings ask for: the temporal decoder, or that of single frames.
@@ -262,7 +271,7 @@ impl TextToVideo {
     /// # Errors
     ///
     /// If they are missing or damaged, or do not fit their configuration.
-    pub fn load_decoder(&self, settings: &T2vSettings, precision: Precision) -> Result<Box<dyn Autoencoder>> {
+    pub fn load_decoder(&self, settings: &TextSettings, precision: Precision) -> Result<Box<dyn Autoencoder>> {
         if self.decodes_temporally(settings) {
             return Ok(Box::new(AutoencoderKlTemporalDecoder::open_on(
                 &self.device,
@@ -283,45 +292,33 @@ impl TextToVideo {
 pub struct Transformer {
     model: LatteT2v,
     parameters: Parameters,
+    packed_weights: PackedWeightCache,
     downsample_factor: usize,
 }
 
 impl Transformer {
-    /// Makes the latents of one clip, `[1, f, c, h, w]`. `report` hears after each prediction how many are done.
+    /// Makes the latents of one clip, `[1, f, c, h, w]`, or goes on from `state` with one that was stopped: its latents have the same
+    /// bits as those that were never stopped.
+    ///
+    /// `progress` hears of every prediction. Once `cancel` is cancelled, the work stops between two blocks of the network, and the
+    /// result is the state after the last whole prediction.
     ///
     /// # Errors
     ///
-    /// If settings or texts do not fit the network, or memory runs out.
+    /// If settings or texts do not fit the network, the state belongs to another clip, or memory runs out. That the weights are those
+    /// of the state is not checked.
     pub fn denoise(
         &self,
-        settings: &T2vSettings,
-        texts: &PromptPair,
-        precision: Precision,
-        report: &mut dyn FnMut(usize, usize),
-    ) -> Result<Tensor> {
-        match self.denoise_resumable(settings, texts, precision, None, &mut all_steps(report))? {
-            Resumable::Finished(latents) => Ok(latents),
-            Resumable::Stopped(_) => Err(was_stopped()),
-        }
-    }
-
-    /// As [`denoise`](Self::denoise), but `on_step`, which hears of every prediction, may stop the work, and what is stopped can be
-    /// gone on with: hand the state in with the same settings, texts and precision, and the latents have the same bits as those
-    /// that were never stopped.
-    ///
-    /// # Errors
-    ///
-    /// As [`denoise`](Self::denoise), and if the state belongs to another clip. That the weights are the same is not checked.
-    pub fn denoise_resumable(
-        &self,
-        settings: &T2vSettings,
+        settings: &TextSettings,
         texts: &PromptPair,
         precision: Precision,
         state: Option<&GenerationState>,
-        on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        progress: &mut dyn Progress,
+        cancel: &CancelToken,
     ) -> Result<Resumable<Tensor>> {
         let described = serde_json::to_string(&settings.of_latents()).map_err(|e| Error::config("settings", e.to_string()))?;
         let described = format!("{described} in {precision:?}");
+        let clip = Clip { settings, texts, precision, cancel };
         let (mut noise, first); // `first` is [1, f, c, h, w]
         let start = match state {
             None => {
@@ -335,13 +332,13 @@ impl Transformer {
                 Start::State(&state.sampling)
             }
         };
-        Ok(match self.run(start, &mut noise, settings, texts, precision, on_step)? {
+        Ok(match self.run(start, &mut noise, clip, progress)? {
             Sampled::Finished(latents) => Resumable::Finished(latents),
             Sampled::Stopped(sampling) => Resumable::Stopped(Box::new(GenerationState::new(*sampling, &noise.0, described))),
         })
     }
 
-    /// As [`denoise`](Self::denoise), from given noise `[1, f, c, h, w]`.
+    /// The latents of one clip from given noise `[1, f, c, h, w]`.
     ///
     /// # Errors
     ///
@@ -350,57 +347,53 @@ impl Transformer {
         &self,
         start: &Tensor,
         noise: &mut dyn NoiseSource,
-        settings: &T2vSettings,
+        settings: &TextSettings,
         texts: &PromptPair,
         precision: Precision,
-        report: &mut dyn FnMut(usize, usize),
     ) -> Result<Tensor> {
-        let sampled = self.run(Start::Noise(start), noise, settings, texts, precision, &mut all_steps(report))?;
-        sampled.finished().ok_or_else(was_stopped)
+        let clip = Clip { settings, texts, precision, cancel: &CancelToken::new() };
+        self.run(Start::Noise(start), noise, clip, &mut NoProgress)?.finished().ok_or(Error::Cancelled)
     }
 
-    fn run(
-        &self,
-        start: Start<'_>,
-        noise: &mut dyn NoiseSource,
-        settings: &T2vSettings,
-        texts: &PromptPair,
-        precision: Precision,
-        on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-    ) -> Result<Sampled> {
+    fn run(&self, start: Start<'_>, noise: &mut dyn NoiseSource, clip: Clip<'_>, progress: &mut dyn Progress) -> Result<Sampled> {
+        let Clip { settings, texts, precision, cancel } = clip;
         let mask = |which: usize| texts.masks.as_ref().map(|masks| &masks[which]);
         let prompt = PromptEmbeddings { text: &texts.text, mask: mask(0) };
         let negative = PromptEmbeddings { text: &texts.negative, mask: mask(1) };
         let guidance = settings.is_guided().then(|| (negative, settings.guidance()));
-        let mut denoiser = T2vDenoiser::new(&self.model, &self.parameters, prompt, guidance, precision)?;
+        let mut denoiser = T2vDenoiser::new(&self.model, &self.parameters, prompt, guidance, precision, &self.packed_weights)?
+            .with_cancel(cancel);
         if !settings.temporal_attention {
             denoiser = denoiser.without_temporal_attention();
         }
         let mut solver = solver_config(settings, self.model.config())?.solver(settings.num_steps)?;
-        sample(solver.as_mut(), &denoiser, start, noise, on_step).map_err(|e| with_cause(e, &self.parameters))
+        let mut on_step = |report: &StepReport| {
+            progress.stage(Stage::Denoising, report.done as u64, report.num_steps as u64);
+            progress.step(report);
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let sampled = sample(solver.as_mut(), &denoiser, start, noise, &mut on_step);
+        Ok(sampled.map_err(|e| with_cause(e, &self.parameters))?)
     }
 }
 
-/// Tells `report` how many predictions are done, and never stops.
-fn all_steps(report: &mut dyn FnMut(usize, usize)) -> impl FnMut(&StepReport) -> ControlFlow<()> {
-    |step| {
-        report(step.done, step.num_steps);
-        ControlFlow::Continue(())
-    }
-}
-
-fn was_stopped() -> Error {
-    Error::config("sampling", "was stopped")
+/// What a clip is made of.
+#[derive(Debug, Clone, Copy)]
+struct Clip<'c> {
+    settings: &'c TextSettings,
+    texts: &'c PromptPair,
+    precision: Precision,
+    cancel: &'c CancelToken,
 }
 
 /// The sampler of the settings for this network.
-fn solver_config(settings: &T2vSettings, network: &T2vConfig) -> Result<SolverConfig> {
+fn solver_config(settings: &TextSettings, network: &T2vConfig) -> latte_model::Result<SolverConfig> {
     let kind = settings.sampler.as_deref().map(str::parse).transpose()?;
     Ok(SolverConfig { eta: settings.eta, ..solver_of(&settings.scheduler, kind, network)? })
 }
 
 /// The sampler of a file's keys, or with `kind` another method for them, for this network.
-fn solver_of(keys: &Value, kind: Option<Sampler>, network: &T2vConfig) -> Result<SolverConfig> {
+fn solver_of(keys: &Value, kind: Option<Sampler>, network: &T2vConfig) -> latte_model::Result<SolverConfig> {
     let mut config = SolverConfig::from_json(&keys.to_string())?;
     if let Some(kind) = kind {
         config = config.with_kind(kind)?;
@@ -420,7 +413,7 @@ fn solver_of(keys: &Value, kind: Option<Sampler>, network: &T2vConfig) -> Result
 struct ChannelsFirst(TorchRng);
 
 impl NoiseSource for ChannelsFirst {
-    fn noise(&mut self, shape: &[usize]) -> Result<Tensor> {
+    fn noise(&mut self, shape: &[usize]) -> latte_model::Result<Tensor> {
         let &[b, f, c, h, w] = shape else { return self.0.noise(shape) };
         Ok(self.0.noise(&[b, c, f, h, w])?.transpose(1, 2)?.contiguous()?)
     }

@@ -1,15 +1,16 @@
-//! Clips of whole models: every sampler with a class model, and every run stopped and gone on with.
+//! Clips of whole models: every sampler with a class model, every run stopped and resumed, and the two types that users see.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod class_models;
+mod facade;
 mod resumed;
 
 use std::sync::Arc;
 
+use latte::{CancelToken, ClassModel, ClassModelConfig, Progress, StepReport};
 use latte_model::diffusion::{DiffusionConfig, PredictionType, VarianceType};
 use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
-use latte_model::pipeline::{ClassModel, ClassModelConfig};
 use latte_model::vae::Pixels;
 
 /// A tiny class model on pixels with weights at random, the same in every call.
@@ -35,4 +36,29 @@ fn class_model(prediction: PredictionType, variance: VarianceType, clip_denoised
     let config =
         ClassModelConfig { network, diffusion, autoencoder: Arc::new(Pixels), clip_denoised, frame_size: [4, 4], num_frames: 2 };
     ClassModel::new(config, noisy.collect()).unwrap()
+}
+
+/// Cancels after `after` predictions, never for 0; keeps the numbers of the predictions that it heard of.
+#[derive(Default)]
+struct CancelAfter {
+    after: usize,
+    cancel: CancelToken,
+    heard: Vec<usize>,
+    num_steps: usize,
+}
+
+impl CancelAfter {
+    fn new(after: usize) -> Self {
+        Self { after, ..Self::default() }
+    }
+}
+
+impl Progress for CancelAfter {
+    fn step(&mut self, report: &StepReport) {
+        self.heard.push(report.done);
+        self.num_steps = report.num_steps;
+        if report.done == self.after {
+            self.cancel.cancel();
+        }
+    }
 }

@@ -1,10 +1,7 @@
 //! Every sampler with a class model.
 
-use std::ops::ControlFlow;
-
+use latte::{CancelToken, ClassModel, NoProgress, Progress, Request, Resumable, Sampler, SamplingParams, StepReport};
 use latte_model::diffusion::{PredictionType, VarianceType};
-use latte_model::pipeline::{ClassModel, Request, Resumable, SamplingParams};
-use latte_model::sampling::Sampler;
 use serde_json::{Value, json};
 
 use super::class_model;
@@ -31,7 +28,8 @@ fn with_options(sampler: Sampler, steps: usize, options: &[(&str, Value)]) -> Sa
 
 fn generate(model: &ClassModel, params: &SamplingParams) -> Vec<f32> {
     let request = Request { class: Some(1), seed: 7 };
-    model.generate(params, request, &mut |_| ControlFlow::Continue(())).unwrap().unwrap().values
+    let made = model.generate(params, request, None, &mut NoProgress, &CancelToken::new()).unwrap();
+    made.finished().unwrap().values
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -86,22 +84,27 @@ fn with_many_steps_methods_without_noise_agree() {
     }
 }
 
+/// The largest absolute value of any x0.
+struct LargestX0(f32);
+
+impl Progress for LargestX0 {
+    fn step(&mut self, report: &StepReport) {
+        let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f32>());
+        self.0 = self.0.max(seen.expect("a tensor"));
+    }
+}
+
 /// The x0 of every step stays in range where the model works on pixels, and only there.
 #[test]
 fn pixel_models_are_clamped_by_every_method() {
     for sampler in Sampler::ALL {
         let largest_x0 = |clip_denoised, options: &[(&str, Value)]| {
             let model = class_model(PredictionType::Epsilon, VarianceType::LearnedRange, clip_denoised);
-            let mut largest = 0.0_f32;
+            let mut largest = LargestX0(0.0);
             let request = Request { class: Some(1), seed: 7 };
-            let params = with_options(sampler, 5, options);
-            let made = model.generate_resumable(&params, request, None, &mut |report| {
-                let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f32>());
-                largest = largest.max(seen.expect("a tensor"));
-                ControlFlow::Continue(())
-            });
+            let made = model.generate(&with_options(sampler, 5, options), request, None, &mut largest, &CancelToken::new());
             assert!(matches!(made, Ok(Resumable::Finished(_))));
-            largest
+            largest.0
         };
         assert!(largest_x0(false, &[]) > 1.0, "{sampler}: nothing was to be clamped");
         assert!(largest_x0(true, &[]) <= 1.0, "{sampler}");
@@ -158,20 +161,5 @@ fn what_a_method_or_model_does_not_have_is_refused() {
     ] {
         let message = model.config().check(&params, Some(1)).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(message.starts_with(&format!("{key}: ")), "{key}: {message}");
-    }
-}
-
-/// Methods that predict more than once for a step report whole steps, up to the number asked for.
-#[test]
-fn progress_counts_the_steps_of_the_recipe() {
-    let model = class_model(PredictionType::Epsilon, VarianceType::LearnedRange, false);
-    for (sampler, expected) in [(Sampler::Ddim, vec![1, 2, 3]), (Sampler::Heun, vec![0, 1, 1, 2, 3])] {
-        let mut seen = Vec::new();
-        let mut on_step = |done| {
-            seen.push(done);
-            ControlFlow::Continue(())
-        };
-        model.generate(&params(sampler, 3), Request { class: Some(0), seed: 0 }, &mut on_step).unwrap();
-        assert_eq!(seen, expected, "{sampler}");
     }
 }

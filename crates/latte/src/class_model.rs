@@ -8,17 +8,20 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use latte_ops::{PackedWeightCache, Parameters, Precision};
+use latte_model::Denoiser;
+use latte_model::checkpoint::CheckpointMetadata;
+use latte_model::diffusion::DiffusionConfig;
+use latte_model::finite::with_cause;
+use latte_model::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
+use latte_model::model::{Latte, LatteConfig, LatteDenoiser};
+use latte_model::noise::TorchRng;
+use latte_model::sampling::{AskedFor, Sampled, Sampler, Solver, SolverConfig, Start, StepReport, sample};
+use latte_model::vae::{Autoencoder, AutoencoderKind};
+use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision};
 use serde_json::Value;
 
-use super::generation_state::{GenerationState, Resumable};
-use crate::diffusion::{Denoiser, DiffusionConfig};
-use crate::finite::with_cause;
-use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
-use crate::model::{Latte, LatteConfig, LatteDenoiser};
-use crate::noise::TorchRng;
-use crate::sampling::{AskedFor, Sampled, Sampler, Solver, SolverConfig, Start, StepReport, sample};
-use crate::vae::Autoencoder;
+use crate::generation_state::{GenerationState, Resumable};
+use crate::progress::{Progress, Stage};
 use crate::{Error, Result};
 
 /// The guidance scale where none is asked for and the model can be guided.
@@ -116,6 +119,19 @@ pub struct ClipPixels {
 }
 
 impl ClassModelConfig {
+    /// The model of a checkpoint's metadata.
+    pub fn new(metadata: &CheckpointMetadata, autoencoder: Arc<dyn Autoencoder>) -> Self {
+        Self {
+            network: metadata.model.clone(),
+            diffusion: metadata.diffusion.clone(),
+            autoencoder,
+            // Pixels lie in [-1, 1]; latents of an autoencoder have no such bound.
+            clip_denoised: metadata.autoencoder.kind == AutoencoderKind::Pixels,
+            frame_size: metadata.frame_size,
+            num_frames: metadata.num_frames,
+        }
+    }
+
     /// Whether a clip of class `class` can be made with `params`.
     ///
     /// # Errors
@@ -155,7 +171,7 @@ impl ClassModelConfig {
         let mut config = SolverConfig::of_process(&self.diffusion, &asked, params.steps)?;
         // An option of the sampler is more exact than the model's own rule.
         config.clip_denoised = self.clip_denoised && params.sampler_options.iter().all(|(key, _)| key != "clip_sample");
-        config.solver(params.steps)
+        Ok(config.solver(params.steps)?)
     }
 
     fn size(&self, params: &SamplingParams) -> [usize; 2] {
@@ -234,47 +250,36 @@ impl ClassModel {
         &self.config
     }
 
-    /// Makes one clip. `on_step` hears after each prediction how many of the steps asked for are done, and may stop the work; then
-    /// there is no clip.
+    /// The weights.
+    pub fn weights(&self) -> &Parameters {
+        &self.weights
+    }
+
+    /// Makes one clip, or goes on from `state` with one that was stopped.
     ///
     /// Each clip is made by itself, with a generator of its own: the same request gives the same pixels, bit for bit, whatever
-    /// else is made.
+    /// else is made, and however often it was stopped and resumed.
+    ///
+    /// `progress` hears of every prediction. Once `cancel` is cancelled, the work stops between two blocks of the network, and the
+    /// result is the state after the last whole prediction.
     ///
     /// # Errors
     ///
-    /// If the parameters do not fit the model ([`ClassModelConfig::check`]), or the work fails.
+    /// If the parameters do not fit the model ([`ClassModelConfig::check`]), the state belongs to another clip, or the work fails. That
+    /// the weights are those of the state is not checked.
     pub fn generate(
         &self,
         params: &SamplingParams,
         request: Request,
-        on_step: &mut dyn FnMut(usize) -> ControlFlow<()>,
-    ) -> Result<Option<ClipPixels>> {
-        // A method may take several predictions for a step.
-        let mut on_call = |report: &StepReport| on_step(report.done * params.steps / report.num_steps);
-        Ok(match self.generate_resumable(params, request, None, &mut on_call)? {
-            Resumable::Finished(clip) => Some(clip),
-            Resumable::Stopped(_) => None,
-        })
-    }
-
-    /// As [`generate`](Self::generate), but what is stopped can be gone on with: hand the state in with the same parameters and request,
-    /// and the clip has the same bits as one that was never stopped. `on_step` hears of every prediction.
-    ///
-    /// # Errors
-    ///
-    /// As [`generate`](Self::generate), and if the state belongs to another clip. That the weights are the same is not checked.
-    pub fn generate_resumable(
-        &self,
-        params: &SamplingParams,
-        request: Request,
         state: Option<&GenerationState>,
-        on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        progress: &mut dyn Progress,
+        cancel: &CancelToken,
     ) -> Result<Resumable<ClipPixels>> {
         let config = &self.config;
         config.check(params, request.class)?;
         let ([height, width], frames) = (config.size(params), config.frames(params));
         let denoiser = Guided {
-            inner: Bound { model: self, class: request.class, precision: params.precision },
+            inner: Bound { model: self, class: request.class, precision: params.precision, cancel },
             guidance: config.guidance(params, request.class)?,
         };
         let mut solver = config.solver(params)?;
@@ -292,7 +297,12 @@ impl ClassModel {
                 Start::State(&state.sampling)
             }
         };
-        let sampled = sample(&mut *solver, &denoiser, start, &mut rng, on_step);
+        let mut on_step = |report: &StepReport| {
+            progress.stage(Stage::Denoising, report.done as u64, report.num_steps as u64);
+            progress.step(report);
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let sampled = sample(&mut *solver, &denoiser, start, &mut rng, &mut on_step);
         let latents = match sampled.map_err(|e| with_cause(e, &self.weights))? {
             Sampled::Finished(latents) => latents, // [1, f, c, h, w]
             Sampled::Stopped(sampling) => {
@@ -300,6 +310,7 @@ impl ClassModel {
             }
         };
         let pixels = config.autoencoder.decode(&latents)?; // [1, f, 3, h, w]
+        progress.stage(Stage::Decoding, f as u64, f as u64);
         Ok(Resumable::Finished(ClipPixels { values: pixels.flatten_all()?.to_vec1()?, shape: [f, height, width] }))
     }
 }
@@ -310,23 +321,24 @@ struct Bound<'m> {
     model: &'m ClassModel,
     class: Option<u32>,
     precision: Precision,
+    cancel: &'m CancelToken,
 }
 
 impl Bound<'_> {
-    fn predict(&self, x: &Tensor, timesteps: &[f64], labels: Option<Vec<u32>>) -> Result<Tensor> {
+    fn predict(&self, x: &Tensor, timesteps: &[f64], labels: Option<Vec<u32>>) -> latte_model::Result<Tensor> {
         let ClassModel { network: model, weights: parameters, packed_weights, .. } = self.model;
-        let (precision, packed_weights) = (self.precision, packed_weights.clone());
-        LatteDenoiser { model, parameters, labels, text: None, precision, packed_weights }.predict(x, timesteps)
+        let (precision, packed_weights, cancel) = (self.precision, packed_weights.clone(), self.cancel.clone());
+        LatteDenoiser { model, parameters, labels, text: None, precision, packed_weights, cancel }.predict(x, timesteps)
     }
 }
 
 impl ConditionalDenoiser for Bound<'_> {
-    fn predict_conditional(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
+    fn predict_conditional(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<Tensor> {
         self.predict(x, timesteps, self.class.map(|class| vec![class; timesteps.len()]))
     }
 
     /// The class comes first in the batch, as the official code has it.
-    fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> Result<(Tensor, Tensor)> {
+    fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<(Tensor, Tensor)> {
         let samples = timesteps.len();
         let labels = match (self.class, self.model.config.network.null_label()) {
             (Some(class), Some(null)) => Some([vec![class; samples], vec![null; samples]].concat()),
@@ -339,9 +351,11 @@ impl ConditionalDenoiser for Bound<'_> {
 
 #[cfg(test)]
 mod tests {
+    use latte_model::model::Condition;
+    use latte_model::vae::Pixels;
+
     use super::*;
-    use crate::model::Condition;
-    use crate::vae::Pixels;
+    use crate::progress::NoProgress;
 
     fn config(condition: Condition) -> ClassModelConfig {
         let network = LatteConfig {
@@ -377,7 +391,8 @@ mod tests {
     const CLASSES: Condition = Condition::Class { num_classes: 3, dropout: 0.1 };
 
     fn generate(model: &ClassModel, params: &SamplingParams, class: Option<u32>, seed: u64) -> Vec<f32> {
-        let clip = model.generate(params, Request { class, seed }, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
+        let made = model.generate(params, Request { class, seed }, None, &mut NoProgress, &CancelToken::new()).unwrap();
+        let clip = made.finished().unwrap();
         assert_eq!(clip.values.len(), clip.shape.iter().product::<usize>() * 3);
         clip.values
     }
@@ -394,15 +409,33 @@ mod tests {
         assert_eq!(one, generate(&model, &params(), Some(1), 7));
     }
 
+    /// Cancels once `after` predictions are done.
+    struct CancelAfter {
+        after: usize,
+        cancel: CancelToken,
+        heard: Vec<(Stage, u64, u64)>,
+    }
+
+    impl Progress for CancelAfter {
+        fn stage(&mut self, stage: Stage, done: u64, total: u64) {
+            self.heard.push((stage, done, total));
+        }
+
+        fn step(&mut self, report: &StepReport) {
+            if report.done == self.after {
+                self.cancel.cancel();
+            }
+        }
+    }
+
     #[test]
     fn it_can_be_stopped_between_steps() {
-        let mut done = Vec::new();
-        let mut stop_after_two = |step| {
-            done.push(step);
-            if step == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let clip = model(CLASSES).generate(&params(), Request { class: Some(0), seed: 0 }, &mut stop_after_two).unwrap();
-        assert_eq!((clip, done), (None, vec![1, 2]));
+        let cancel = CancelToken::new();
+        let mut progress = CancelAfter { after: 2, cancel: cancel.clone(), heard: Vec::new() };
+        let made = model(CLASSES).generate(&params(), Request { class: Some(0), seed: 0 }, None, &mut progress, &cancel).unwrap();
+        let Resumable::Stopped(state) = made else { panic!("it was not stopped") };
+        assert_eq!(state.sampling.done, 2);
+        assert_eq!(progress.heard, [(Stage::Denoising, 1, 3), (Stage::Denoising, 2, 3)]);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Everything that decides what a text-to-video clip looks like.
 
+use latte_model::guidance::{Guidance, GuidedChannels};
+use latte_model::vae::Tiling;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::guidance::{Guidance, GuidedChannels};
-use crate::vae::Tiling;
 use crate::{Error, Result};
 
 /// Which decoder turns latents into pixels.
@@ -23,7 +23,7 @@ pub enum TemporalDecoding {
 /// the same processor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct T2vSettings {
+pub struct TextSettings {
     /// What the clip is to show.
     pub prompt: String,
     /// What it is to stay away from.
@@ -69,7 +69,7 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
-impl T2vSettings {
+impl TextSettings {
     /// Whether the settings are possible for any model; the model's own demands come on top.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl T2vSettings {
     ///
     /// If there are no such tiles.
     pub fn tiling(&self) -> Result<Option<Tiling>> {
-        self.tile.map(Tiling::new).transpose()
+        Ok(self.tile.map(Tiling::new).transpose()?)
     }
 
     /// The same for all settings that have the same latents: how these are decoded and played is not in it.

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use latte_model::noise::{RngState, TorchRng};
+use latte_model::sampling::{SamplingState, SavedState};
+use latte_weights::refuse;
 use latte_weights::{DESCRIPTION, FileKind, RawTensor, StoredDtype, TensorSource, WeightFiles, write_weights};
 use serde::{Deserialize, Serialize};
 
-use crate::noise::{RngState, TorchRng};
-use crate::sampling::{SamplingState, SavedState};
-use crate::weights::refuse;
 use crate::{Error, Result};
 
 /// How the making of something ended.
@@ -18,6 +18,24 @@ pub enum Resumable<T> {
     Finished(T),
     /// It was stopped, and can go on from here.
     Stopped(Box<GenerationState>),
+}
+
+impl<T> Resumable<T> {
+    /// The result; `None` if it was stopped.
+    pub fn finished(self) -> Option<T> {
+        match self {
+            Self::Finished(made) => Some(made),
+            Self::Stopped(_) => None,
+        }
+    }
+
+    /// The same with another result.
+    pub(crate) fn map<U>(self, of: impl FnOnce(T) -> Result<U>) -> Result<Resumable<U>> {
+        Ok(match self {
+            Self::Finished(made) => Resumable::Finished(of(made)?),
+            Self::Stopped(state) => Resumable::Stopped(state),
+        })
+    }
 }
 
 /// Everything that the rest of a clip depends on, besides the weights: hand it in with the same settings and weights, and the clip
@@ -50,17 +68,17 @@ const X: &str = "x";
 const MEMORY: &str = "solver.";
 
 impl GenerationState {
-    pub(super) fn new(sampling: SamplingState, generator: &TorchRng, settings: String) -> Self {
+    pub(crate) fn new(sampling: SamplingState, generator: &TorchRng, settings: String) -> Self {
         Self { sampling, generator: generator.state(), settings }
     }
 
     /// The generator, for a clip of `settings`.
-    pub(super) fn generator(&self, settings: &str) -> Result<TorchRng> {
+    pub(crate) fn generator(&self, settings: &str) -> Result<TorchRng> {
         if self.settings != settings {
             let what = format!("it belongs to another clip: expected {settings}, got {}", self.settings);
             return Err(Error::config("saved state", what));
         }
-        TorchRng::from_state(&self.generator)
+        Ok(TorchRng::from_state(&self.generator)?)
     }
 
     /// Writes a safetensors file. It is complete or not there.

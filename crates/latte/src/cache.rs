@@ -1,20 +1,66 @@
-//! Tensors that can be made again, as files: found again only if they are whole.
+//! What can be made again and takes long: kept as files, and found again only if they are whole.
 
-use std::path::Path;
+use std::cell::Cell;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use latte_weights::hexadecimal;
 use sha2::{Digest, Sha256};
 
-use crate::weights::{self, hexadecimal};
 use crate::{Error, Result};
 
 /// The key of a file's description that has the checksum of its values. Files of earlier versions have none.
 const CHECKSUM: &str = "sha256";
 
+/// A folder for encoded prompts and unfinished latents. The work goes on without it where it cannot be written.
+#[derive(Debug, Clone, Default)]
+pub struct Cache {
+    folder: Option<PathBuf>,
+    /// Whether a failure was reported: once is enough.
+    has_warned: Cell<bool>,
+}
+
+impl Cache {
+    /// The cache of the user: `$LATTE_CACHE`, else `latte` in the user's cache folder; none where the system names none.
+    pub fn of_user() -> Self {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folder = set("LATTE_CACHE")
+            .or_else(|| set("XDG_CACHE_HOME").map(|path| path.join("latte")))
+            .or_else(|| set("HOME").map(|path| path.join(".cache/latte")));
+        Self { folder, has_warned: Cell::new(false) }
+    }
+
+    /// A cache in this folder, which is made where it is missing.
+    pub fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: Some(folder.into()), has_warned: Cell::new(false) }
+    }
+
+    /// No cache.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Where things are kept, if they are.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// What to warn of after something could not be kept: nothing after the first time.
+    pub(crate) fn failed(&self, error: &dyn Display) -> Option<String> {
+        (!self.has_warned.replace(true)).then(|| {
+            format!(
+                "nothing can be kept in the cache: {error}; the work goes on without it (LATTE_CACHE names another folder, \
+                 --no-cache is to keep nothing)"
+            )
+        })
+    }
+}
+
 /// The tensor of shape `shape` that [`keep`] wrote to `path`; `None` if it is not there, is damaged, or has values that are no numbers,
 /// and is to be made again.
-pub fn find(path: &Path, name: &str, shape: &[usize]) -> Option<Tensor> {
-    let (tensors, description) = weights::load(path).ok()?;
+pub(crate) fn find(path: &Path, name: &str, shape: &[usize]) -> Option<Tensor> {
+    let (tensors, description) = latte_weights::load(path).ok()?;
     let tensor = tensors.get(name).ok()?.to_host().ok()?;
     let values = (tensor.dims() == shape).then(|| tensor.flatten_all().ok()?.to_vec1::<f32>().ok()).flatten()?;
     let expected = description.as_ref().and_then(|description| description.get(CHECKSUM));
@@ -27,14 +73,14 @@ pub fn find(path: &Path, name: &str, shape: &[usize]) -> Option<Tensor> {
 /// # Errors
 ///
 /// If it cannot be written; then nothing is left of it.
-pub fn keep(path: &Path, name: &str, tensor: &Tensor) -> Result<()> {
+pub(crate) fn keep(path: &Path, name: &str, tensor: &Tensor) -> Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_path_buf(), source })?;
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
     let tensor = tensor.to_device(&Device::Cpu)?;
     let description = serde_json::json!({ CHECKSUM: checksum(&tensor.flatten_all()?.to_vec1::<f32>()?) });
     let tensors = std::iter::once((name.to_string(), tensor)).collect();
-    Ok(weights::save(path, &tensors, Some(&description))?)
+    Ok(latte_weights::save(path, &tensors, Some(&description))?)
 }
 
 fn checksum(values: &[f32]) -> String {
@@ -51,6 +97,14 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_cache_that_fails_warns_once() {
+        let cache = Cache::none();
+        assert_eq!(cache.folder(), None);
+        assert!(cache.failed(&"a/text: no room").is_some_and(|line| line.contains("a/text: no room")));
+        assert_eq!(cache.failed(&"a/text: no room"), None);
+    }
+
     fn tensor() -> Tensor {
         Tensor::new(&[[1.5f32, -2.0, 0.25], [4.0, 5.0, 6.0]], &Device::Cpu).unwrap()
     }
@@ -65,7 +119,8 @@ mod tests {
         assert!(find(&path, "y", &[2, 3]).is_none() && find(&path, "x", &[3, 2]).is_none());
         assert!(find(&dir.path().join("none"), "x", &[2, 3]).is_none() && find(dir.path(), "x", &[2, 3]).is_none());
         // As earlier versions wrote it, without a checksum.
-        let save = |tensor: Tensor| weights::save(&path, &std::iter::once(("x".to_string(), tensor)).collect(), None).unwrap();
+        let save =
+            |tensor: Tensor| latte_weights::save(&path, &std::iter::once(("x".to_string(), tensor)).collect(), None).unwrap();
         save(tensor());
         assert!(find(&path, "x", &[2, 3]).is_some());
         save((tensor() / 0.0).unwrap());

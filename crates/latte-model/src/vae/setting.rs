@@ -1,17 +1,17 @@
-//! The section of the configuration that is about the space that the network works in.
+//! Which space a network works in, and which autoencoder leads there.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
-use latte_model::vae::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels, Posterior};
-use latte_model::weights::WeightFiles;
 use serde::{Deserialize, Serialize};
 
-use super::MatrixPrecision;
-use crate::error::{Error, Result};
+use super::{Autoencoder, AutoencoderKl, KlConfig, LatentSpace, Pixels, Posterior};
+use crate::weights::WeightFiles;
+use crate::{Error, Result};
+use latte_ops::Precision;
 
-/// `[autoencoder]`: the space that the network works in.
+/// The space that a network works in: the section `[autoencoder]` of a training configuration, and part of a checkpoint's metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoencoderConfig {
@@ -24,7 +24,7 @@ pub struct AutoencoderConfig {
     pub path: Option<PathBuf>,
     /// In which precision the encoder's products are formed: `f32` (default, as the original) or `bf16`.
     #[serde(default)]
-    pub precision: MatrixPrecision,
+    pub precision: Precision,
     /// What is taken from the encoder's distribution: `sample` (default, as the original) or `mean`.
     #[serde(default)]
     pub posterior: Posterior,
@@ -46,7 +46,7 @@ pub enum AutoencoderKind {
 /// Which autoencoder of the Stable Diffusion family makes the latents: what they depend on, wherever it lies.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct VaeMark {
+pub struct AutoencoderFingerprint {
     /// The SHA-256 of its weights file; of several files, that of their SHA-256s.
     pub sha256: String,
     /// Its configuration.
@@ -66,7 +66,7 @@ impl AutoencoderConfig {
             (AutoencoderKind::Kl, Some(path)) if path.exists() => KlConfig::at(path)?,
             (AutoencoderKind::Kl, _) => KlConfig::stable_diffusion(),
         };
-        Ok(config.latent_space()?)
+        config.latent_space()
     }
 
     /// The autoencoder itself.
@@ -86,7 +86,7 @@ impl AutoencoderConfig {
     pub fn open_on(&self, device: &Device) -> Result<Arc<dyn Autoencoder>> {
         Ok(match self.kind {
             AutoencoderKind::Pixels => Arc::new(Pixels),
-            AutoencoderKind::Kl => Arc::new(AutoencoderKl::open_on(device, self.existing_path()?, self.precision.into())?),
+            AutoencoderKind::Kl => Arc::new(AutoencoderKl::open_on(device, self.existing_path()?, self.precision)?),
         })
     }
 
@@ -96,7 +96,7 @@ impl AutoencoderConfig {
     ///
     /// If no path is written, or nothing lies there.
     pub fn existing_path(&self) -> Result<&Path> {
-        let wrong = |what: String| Err(Error::config("configuration", "autoencoder.path", what));
+        let wrong = |what: String| Err(Error::config("autoencoder.path", what));
         match &self.path {
             Some(path) if path.exists() => Ok(path),
             Some(path) => wrong(format!("there is no {}; it must be the autoencoder's folder or weights file", path.display())),
@@ -105,7 +105,7 @@ impl AutoencoderConfig {
     }
 }
 
-impl VaeMark {
+impl AutoencoderFingerprint {
     /// Reads the weights at `path` whole.
     ///
     /// # Errors

@@ -1,0 +1,43 @@
+//! A sampler of one's own, on the loop of all others: `cargo run --release -p latte --example custom_sampler`.
+
+use std::ops::ControlFlow::Continue;
+
+use candle_core::Tensor;
+use latte_model::noise::TorchRng;
+use latte_model::sampling::{Solver, StepInput, StepOutput, sample};
+use latte_model::{Denoiser, Result};
+
+/// Euler's method on a straight path from noise to data, x = (1 − t) x0 + t ε: the network is asked for x0 at timesteps 1000 t.
+#[derive(Debug)]
+struct Straight(Vec<f64>);
+
+impl Solver for Straight {
+    fn timesteps(&self) -> &[f64] {
+        &self.0
+    }
+
+    fn step(&mut self, StepInput { prediction: x0, call, x, .. }: StepInput<'_>) -> Result<StepOutput> {
+        let kept = self.0.get(call + 1).unwrap_or(&0.0) / self.0[call]; // of the noise
+        let x = ((x * kept)? + (x0 * (1.0 - kept))?)?;
+        Ok(StepOutput { x, x0: x0.clone() })
+    }
+}
+
+/// A network that has learnt one picture: every value is 0.5.
+struct OnePicture;
+
+impl Denoiser for OnePicture {
+    fn predict(&self, x: &Tensor, _timesteps: &[f64]) -> Result<Tensor> {
+        Ok((x.zeros_like()? + 0.5)?)
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "an example says what it made")]
+fn main() -> Result<()> {
+    let mut solver = Straight((1..=10).rev().map(|i| 100.0 * f64::from(i)).collect());
+    let mut rng = TorchRng::new(0);
+    let noise = rng.randn((1, 2, 3, 4, 4))?;
+    let made = sample(&mut solver, &OnePicture, &noise, &mut rng, &mut |_| Continue(()))?.finished();
+    println!("{:?} should be 0.5", made.map(|x| x.mean_all()?.to_scalar::<f32>()).transpose()?);
+    Ok(())
+}

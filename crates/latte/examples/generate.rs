@@ -1,0 +1,41 @@
+//! Videos from a class model: `cargo run --release -p latte --example generate -- [WEIGHTS [AUTOENCODER]]`.
+
+use latte::{CancelToken, ClassRequest, Device, Generator, Progress, Resumable, Stage};
+
+/// Prints how far it is, and cancels the work after two predictions.
+struct Steps(CancelToken);
+
+impl Progress for Steps {
+    #[allow(clippy::print_stdout, reason = "an example says what it does")]
+    fn stage(&mut self, stage: Stage, done: u64, total: u64) {
+        println!("{stage:?}: {done} of {total}");
+        if done == 2 {
+            self.0.cancel();
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "an example says what it made")]
+fn main() -> latte::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let mut path = |tiny: &str| args.next().unwrap_or(format!("{}/../../testdata/{tiny}", env!("CARGO_MANIFEST_DIR")));
+    let model = Generator::open(path("compatibility/run"))?.autoencoder(path("golden/tiny-latte-t2v/vae"));
+    let model = model.on(Device::auto()?).load()?;
+    let request = match model.metadata().classes.first() {
+        Some(name) => ClassRequest::class(name.as_str()),
+        None => ClassRequest::unconditional(),
+    };
+    let request = request.seed(7).steps(5).enlarge(8);
+    let clip = model.generate(&request)?;
+
+    // The same clip, stopped on the way and resumed.
+    let cancel = CancelToken::new();
+    let stopped = model.generate_resumable(&request, None, &mut Steps(cancel.clone()), &cancel)?;
+    let Resumable::Stopped(state) = stopped else { return Err(latte::Error::Cancelled) };
+    let resumed = model.generate_resumable(&request, Some(&state), &mut latte::NoProgress, &CancelToken::new())?;
+    assert_eq!(resumed.finished().map(|resumed| resumed.clip), Some(clip.clip.clone()));
+    let out = std::env::temp_dir().join(format!("latte-{}.mp4", clip.name));
+    clip.save_mp4(&out)?;
+    println!("{}: {}", clip.label, out.display());
+    Ok(())
+}

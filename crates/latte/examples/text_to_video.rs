@@ -1,0 +1,32 @@
+//! Videos from texts: `cargo run --release -p latte --example text_to_video -- [MODEL FOLDER [PROMPT]]`.
+
+use latte::{Cache, CancelToken, Progress, Residency, Sampler, Stage, TextRequest, TextToVideo};
+
+/// Prints how far each stage is.
+struct Stages;
+
+impl Progress for Stages {
+    #[allow(clippy::print_stdout, reason = "an example says what it does")]
+    fn stage(&mut self, stage: Stage, done: u64, total: u64) {
+        println!("{stage:?}: {done} of {total}");
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "an example says what it made")]
+fn main() -> latte::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden/tiny-latte-t2v");
+    let folder = args.next().unwrap_or(tiny.into());
+    let prompt = args.next().unwrap_or("a lighthouse".into());
+
+    // The transformer and the decoder stay in memory, so that the second request begins at once.
+    let model = TextToVideo::open(folder)?.residency(Residency::Resident).cache(Cache::none()).load()?;
+    for seed in [1, 2] {
+        let request = TextRequest::new(prompt.as_str()).sampler(Sampler::DpmMultistep).steps(4).seed(seed);
+        let clip = model.generate_with(&request, &mut Stages, &CancelToken::new())?;
+        let out = std::env::temp_dir().join(format!("latte-{}.mp4", clip.name));
+        clip.save_mp4(&out)?;
+        println!("{}: {}", clip.label, out.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Clips that were generated, and pictures of several.
+
+use std::path::Path;
+
+use latte_video::Clip;
+use latte_video::encode::{Image, Mp4Options, SheetRow, contact_sheet, write_gif, write_mp4, write_png_frames};
+
+use crate::Result;
+
+/// Rows of a contact sheet; more cannot be taken in.
+pub const MAX_ROWS: usize = 64;
+/// Frames of a row.
+const COLUMNS: usize = 8;
+/// Frames of contact sheets are at least this wide, in pixels.
+const MIN_FRAME_WIDTH: usize = 64;
+
+/// A clip that was generated.
+#[derive(Debug, Clone)]
+pub struct GeneratedClip {
+    /// A name for its file, without an extension, from class or prompt and seed. Other requests to the same model have other names,
+    /// but for prompts that differ in characters that file names cannot have.
+    pub name: String,
+    /// The same for people.
+    pub label: String,
+    /// The number of its class, if it has one.
+    pub class: Option<u32>,
+    /// The seed of its noise.
+    pub seed: u64,
+    /// The pixels.
+    pub clip: Clip,
+}
+
+impl GeneratedClip {
+    /// Writes an mp4 file (H.264, which plays in browsers). A file of that name is replaced; it is complete or not there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn save_mp4(&self, path: impl AsRef<Path>) -> Result<()> {
+        write_mp4(path, &self.clip, &Mp4Options::default())?;
+        Ok(())
+    }
+
+    /// Writes a GIF, as [`save_mp4`](Self::save_mp4).
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn save_gif(&self, path: impl AsRef<Path>) -> Result<()> {
+        Ok(write_gif(path, &self.clip)?)
+    }
+
+    /// Writes a folder of PNG files, one for each frame: the exact pixels.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    pub fn save_png_frames(&self, folder: impl AsRef<Path>) -> Result<()> {
+        Ok(write_png_frames(folder, &self.clip)?)
+    }
+}
+
+/// Clips in one picture, a row each; the first [`MAX_ROWS`].
+///
+/// # Errors
+///
+/// If there is no clip.
+pub fn contact_sheet_of<'a>(clips: impl IntoIterator<Item = &'a GeneratedClip>) -> Result<Image> {
+    let rows: Vec<SheetRow<'_>> =
+        clips.into_iter().take(MAX_ROWS).map(|made| SheetRow { label: &made.label, clip: &made.clip }).collect();
+    Ok(contact_sheet(&rows, COLUMNS, MIN_FRAME_WIDTH)?)
+}

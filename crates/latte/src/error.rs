@@ -1,0 +1,77 @@
+//! What can go wrong in this crate.
+
+use std::path::{Path, PathBuf};
+
+/// The result of a fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A [`CancelToken`](crate::CancelToken) stopped the work.
+    #[error("the work was cancelled")]
+    Cancelled,
+    /// A request, a model's configuration or a setting that cannot be.
+    #[error("{key}: {problem}")]
+    Config {
+        /// The field, configuration key or setting that is wrong.
+        key: String,
+        /// Expected, found, and what to do.
+        problem: String,
+    },
+    /// A model cannot be opened or run.
+    #[error(transparent)]
+    Model(latte_model::Error),
+    /// A clip cannot be written.
+    #[error(transparent)]
+    Video(#[from] latte_video::Error),
+    /// The system could not read or write a file.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl From<latte_model::Error> for Error {
+    fn from(error: latte_model::Error) -> Self {
+        match error {
+            latte_model::Error::Config { key, what } => Self::Config { key, problem: what },
+            latte_model::Error::Ops(latte_ops::Error::Cancelled) => Self::Cancelled,
+            latte_model::Error::Io { path, source } => Self::Io { path, source },
+            other => Self::Model(other),
+        }
+    }
+}
+
+impl From<latte_weights::Error> for Error {
+    fn from(error: latte_weights::Error) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+impl From<latte_ops::Error> for Error {
+    fn from(error: latte_ops::Error) -> Self {
+        latte_model::Error::from(error).into()
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+impl Error {
+    pub(crate) fn config(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Config { key: key.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+}

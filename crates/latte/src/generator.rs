@@ -1,0 +1,268 @@
+//! Class models and unconditional ones: from weights on disk to clips.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use latte_model::checkpoint::{CheckpointMetadata, LoadedWeights, MODEL_FILE, find_weights, open_weights};
+use latte_model::model::Condition;
+use latte_model::vae::{Autoencoder, AutoencoderKind, AutoencoderKl, KlConfig, LatentSpace, Pixels};
+use latte_ops::{CancelToken, Parameters, Precision};
+use latte_video::results::distinct_names;
+use latte_video::transform;
+
+use crate::class_model::{ClassModel, ClassModelConfig, ClipPixels, Request};
+use crate::clip::GeneratedClip;
+use crate::device::Device;
+use crate::generation_state::{GenerationState, Resumable};
+use crate::progress::{NoProgress, Progress};
+use crate::request::{ClassId, ClassRequest};
+use crate::{Error, Result};
+
+/// A class model or an unconditional one, ready to generate.
+#[derive(Debug)]
+pub struct Generator {
+    metadata: CheckpointMetadata,
+    /// What the files of each class are called.
+    file_names: Vec<String>,
+    model: ClassModel,
+    weights: Option<PathBuf>,
+    notes: Vec<String>,
+}
+
+/// A model that was found and not yet read.
+#[derive(Debug, Clone)]
+pub struct GeneratorBuilder {
+    weights: PathBuf,
+    autoencoder: Option<PathBuf>,
+    precision: Precision,
+    device: Device,
+}
+
+impl Generator {
+    /// Finds a weights file (also an official `.pt`), the averaged weights in a checkpoint folder, or those of the newest checkpoint of
+    /// a run folder. [`GeneratorBuilder::load`] reads it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn open(path: impl AsRef<Path>) -> Result<GeneratorBuilder> {
+        let weights = find_weights(path.as_ref())?;
+        Ok(GeneratorBuilder { weights, autoencoder: None, precision: Precision::F32, device: Device::cpu() })
+    }
+
+    /// Puts a model together from its parts. The weights must not be changed in place for as long as it lives: they are packed once.
+    ///
+    /// # Errors
+    ///
+    /// If the weights are not those of the network that the metadata describes.
+    pub fn from_parts(metadata: CheckpointMetadata, autoencoder: Arc<dyn Autoencoder>, weights: Parameters) -> Result<Self> {
+        let model = ClassModel::new(ClassModelConfig::new(&metadata, autoencoder), weights)?;
+        Ok(Self { file_names: file_names(&metadata), metadata, model, weights: None, notes: Vec::new() })
+    }
+
+    /// What is known about the model.
+    pub fn metadata(&self) -> &CheckpointMetadata {
+        &self.metadata
+    }
+
+    /// The weights file that it was read from, if it was.
+    pub fn weights(&self) -> Option<&Path> {
+        self.weights.as_deref()
+    }
+
+    /// What was decided while it was opened: which of several sets of weights was taken, and what was assumed of weights that do not
+    /// say how they were trained.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The number of a class; of a name that no class has, the number that it spells.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] with the key `class` if the model has no such class.
+    pub fn class_number(&self, class: &ClassId) -> Result<u32> {
+        let shown = match class {
+            ClassId::Number(number) => number.to_string(),
+            ClassId::Name(name) => name.clone(),
+        };
+        let Condition::Class { num_classes, .. } = self.metadata.model.condition else {
+            return Err(Error::config("class", format!("`{shown}`: the model was trained without classes")));
+        };
+        let classes = &self.metadata.classes;
+        let number = match class {
+            ClassId::Number(number) => Some(*number),
+            ClassId::Name(name) => classes.iter().position(|class| class == name).map(|n| n as u32).or_else(|| name.parse().ok()),
+        };
+        number.filter(|&number| (number as usize) < num_classes).ok_or_else(|| {
+            let known = listed(classes);
+            Error::config("class", format!("`{shown}`: this model has {num_classes} classes, 0 to {}{known}", num_classes - 1))
+        })
+    }
+
+    /// Makes one clip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] that names what of the request does not fit the model; or if the work fails.
+    pub fn generate(&self, request: &ClassRequest) -> Result<GeneratedClip> {
+        self.generate_with(request, &mut NoProgress, &CancelToken::new())
+    }
+
+    /// As [`generate`](Self::generate), with progress, and until `cancel` is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate), and [`Error::Cancelled`].
+    pub fn generate_with(
+        &self,
+        request: &ClassRequest,
+        progress: &mut dyn Progress,
+        cancel: &CancelToken,
+    ) -> Result<GeneratedClip> {
+        self.generate_resumable(request, None, progress, cancel)?.finished().ok_or(Error::Cancelled)
+    }
+
+    /// As [`generate_with`](Self::generate_with), but a clip that is cancelled can be resumed: hand its state in with the same request,
+    /// also in another process, and it gets the bits of one that was never stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate), and if the state belongs to another clip. That the weights are the same is not checked.
+    pub fn generate_resumable(
+        &self,
+        request: &ClassRequest,
+        state: Option<&GenerationState>,
+        progress: &mut dyn Progress,
+        cancel: &CancelToken,
+    ) -> Result<Resumable<GeneratedClip>> {
+        if request.enlarge == 0 {
+            return Err(Error::config("enlarge", "expected at least 1, got 0"));
+        }
+        let class = request.class.as_ref().map(|class| self.class_number(class)).transpose()?;
+        if class.is_none() && matches!(self.metadata.model.condition, Condition::Class { .. }) {
+            let known = listed(&self.metadata.classes);
+            return Err(Error::config("class", format!("this model needs a class, got none{known}")));
+        }
+        let of_clip = Request { class, seed: request.seed };
+        let made = self.model.generate(&request.params, of_clip, state, progress, cancel)?;
+        made.map(|pixels| self.clip(of_clip, &pixels, request.enlarge))
+    }
+
+    fn clip(&self, Request { class, seed }: Request, pixels: &ClipPixels, enlarge: usize) -> Result<GeneratedClip> {
+        let clip = transform::to_clip(&pixels.values, pixels.shape, self.metadata.fps)?.enlarged(enlarge)?;
+        let class_name = self.metadata.class_name(class);
+        let file_name = self.file_names.get(class.unwrap_or(0) as usize).unwrap_or(&class_name);
+        Ok(GeneratedClip {
+            name: format!("{file_name}_seed{seed}"),
+            label: format!("{class_name}, seed {seed}"),
+            class,
+            seed,
+            clip,
+        })
+    }
+}
+
+impl GeneratorBuilder {
+    /// Where the autoencoder of a model that works on latents lies: a folder (`config.json` and weights) or a weights file. Without it,
+    /// that of the training is taken; official weights need it.
+    #[must_use]
+    pub fn autoencoder(self, path: impl Into<PathBuf>) -> Self {
+        Self { autoencoder: Some(path.into()), ..self }
+    }
+
+    /// The weights themselves instead of their moving average, where both lie in one checkpoint.
+    #[must_use]
+    pub fn raw_weights(self) -> Self {
+        let weights = self.weights.with_file_name(MODEL_FILE);
+        Self { weights, ..self }
+    }
+
+    /// In which precision the autoencoder multiplies matrices; that of the network is part of the request.
+    #[must_use]
+    pub fn precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// On which device the model works. Default: the CPU.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
+    /// The weights file that [`load`](Self::load) reads.
+    pub fn weights(&self) -> &Path {
+        &self.weights
+    }
+
+    /// Reads the weights, and those of the autoencoder where the model works on latents.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or damaged, weights do not fit what the file says of them, or the autoencoder is another one than the model was
+    /// trained with.
+    pub fn load(self) -> Result<Generator> {
+        let LoadedWeights { weights, metadata, mut notes } = open_weights(&self.weights)?;
+        let autoencoder = self.open_autoencoder(&metadata, &mut notes)?;
+        let weights = weights.to_device(self.device.of_tensors())?;
+        let generator = Generator::from_parts(metadata, autoencoder, weights).map_err(|e| match e {
+            Error::Config { key, problem } if key == "weights" => {
+                latte_weights::refuse(&self.weights, format!("{key}: {problem}")).into()
+            }
+            other => other,
+        })?;
+        Ok(Generator { weights: Some(self.weights), notes, ..generator })
+    }
+
+    /// The space that the model works in. That of latents has weights of its own.
+    fn open_autoencoder(&self, metadata: &CheckpointMetadata, notes: &mut Vec<String>) -> Result<Arc<dyn Autoencoder>> {
+        let name = self.weights.display();
+        let wrong = |problem: String| Err(Error::config("autoencoder", problem));
+        let path = match (metadata.autoencoder.kind, &self.autoencoder, &metadata.autoencoder.path) {
+            (AutoencoderKind::Pixels, None, _) => return Ok(Arc::new(Pixels)),
+            (AutoencoderKind::Pixels, Some(_), _) => return wrong(format!("{name} works on pixels; leave it out")),
+            (AutoencoderKind::Kl, Some(path), _) => path,
+            (AutoencoderKind::Kl, None, Some(path)) if path.exists() => path,
+            (AutoencoderKind::Kl, None, Some(path)) => {
+                let path = path.display();
+                return wrong(format!("{name} was trained with that in {path}, where nothing is now; say where it lies"));
+            }
+            (AutoencoderKind::Kl, None, None) => {
+                return wrong(format!(
+                    "{name}: the model works on latents; say where the autoencoder lies (a folder with config.json and weights)"
+                ));
+            }
+        };
+        let autoencoder = AutoencoderKl::open_on(self.device.of_tensors(), path, self.precision)?;
+        notes.extend(autoencoder.notes().iter().cloned());
+        let expected = metadata.vae.as_ref().map_or_else(KlConfig::stable_diffusion, |vae| vae.config.clone()).latent_space()?;
+        let shape = |space: &LatentSpace| (space.channels(), space.downsample_factor());
+        if shape(autoencoder.space()) != shape(&expected) {
+            let ((channels, factor), (found_channels, found_factor)) = (shape(&expected), shape(autoencoder.space()));
+            return wrong(format!(
+                "{}: its latents have {found_channels} channels for {found_factor} × {found_factor} pixels, \
+                 but those that {name} was trained on have {channels} for {factor} × {factor}",
+                path.display()
+            ));
+        }
+        Ok(Arc::new(autoencoder))
+    }
+}
+
+/// What the files of each class are called, by its number: no two the same.
+fn file_names(metadata: &CheckpointMetadata) -> Vec<String> {
+    let classes = match metadata.model.condition {
+        Condition::Class { num_classes, .. } => (0..num_classes as u32).map(Some).collect(),
+        _ => vec![None],
+    };
+    distinct_names(&classes.into_iter().map(|class| metadata.class_name(class)).collect::<Vec<_>>())
+}
+
+fn listed(classes: &[String]) -> String {
+    const MOST: usize = 12;
+    match classes.len() {
+        0 => String::new(),
+        n if n <= MOST => format!(" ({})", classes.join(", ")),
+        _ => format!(" ({}, …)", classes[..MOST].join(", ")),
+    }
+}
