@@ -279,8 +279,9 @@ mod tests {
         assert!(said(each(300), each(63)).contains("63 clips"));
         assert!(said(each(63), each(300)).contains("63 clips"));
         assert!(
-            said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into()))
-                .contains("the detector differs: i3d (weights ")
+            said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into())).contains(
+                "the detector differs: test (weights seed 1) of the real set, test (weights other) of the generated one"
+            )
         );
         assert!(said(with(each(300), |s| s.origin.set.frame_size = Some([8, 9])), each(300)).contains("9 × 8"));
         // The same weights by another name of the file are the same.
