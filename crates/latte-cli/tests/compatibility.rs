@@ -53,6 +53,11 @@ fn a_class_run_goes_on_from_its_checkpoint_and_its_latents() {
     same_next_steps(&place, &args, "run", &["step", "loss", "mse", "vb", "grad_norm", "lr"]);
     let (stdout, _) = place.both(&["inspect", "run/checkpoints/0000004/ema.safetensors"]);
     assert!(stdout.contains("0 cat, 1 dog"), "{stdout}");
+    // Choices have the names of configurations.
+    assert!(
+        stdout.contains("interleaved, ") && stdout.contains("predicts epsilon, variance learned_range, loss mse"),
+        "{stdout}"
+    );
 }
 
 #[test]

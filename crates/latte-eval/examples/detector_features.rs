@@ -3,7 +3,7 @@
 //! `detector_features WEIGHTS PIXELS N F H W TAP,TAP… OUT TIMES [--mean FILE] [--texts TEXT…]`: WEIGHTS is a file or folder of
 //! somebody else, or `random`; PIXELS holds `[n, f, h, w, 3]` bytes; OUT gets the outputs as f32, one behind the other. The seconds of
 //! every one of TIMES further runs go to the standard output. `--mean` is C3D's second file; with `--texts`, OUT gets what CLIP says
-//! of texts instead.
+//! of texts instead. Without any argument it takes features of a made-up clip by the random network.
 
 use std::error::Error;
 use std::fs;
@@ -20,6 +20,9 @@ static ALLOCATOR: latte_ops::CachingAllocator = latte_ops::CachingAllocator::new
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.is_empty() {
+        return features_of_a_gradient();
+    }
     let [weights, pixels, n, f, h, w, taps, out, times, more @ ..] = arguments.as_slice() else {
         return Err("expected WEIGHTS PIXELS N F H W TAP,TAP… OUT TIMES".into());
     };
@@ -46,6 +49,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         writeln!(std::io::stdout(), "{}", start.elapsed().as_secs_f64())?;
     }
     write(out, &features)
+}
+
+/// A clip of 10 frames of 224 × 224 that grows brighter to the right, by a network that needs no file.
+fn features_of_a_gradient() -> Result<(), Box<dyn Error>> {
+    let shape = [1, 10, 224, 224];
+    let pixels: Vec<u8> = (0..shape.iter().product::<usize>()).flat_map(|place| [(place % 224) as u8; 3]).collect();
+    let detector = random_i3d(0, Setup::default())?;
+    let taps = detector.taps();
+    for (tap, features) in taps.iter().zip(detector.features(Clips { pixels: &pixels, shape }, taps)?) {
+        let features = features.flatten_all()?.to_vec1::<f32>()?;
+        let norm = features.iter().map(|value| value * value).sum::<f32>().sqrt();
+        writeln!(std::io::stdout(), "{}: {} values of norm {norm:.3}", tap.name, features.len())?;
+    }
+    Ok(())
 }
 
 fn write(path: &str, outputs: &[Tensor]) -> Result<(), Box<dyn Error>> {

@@ -6,8 +6,8 @@ use latte_weights::{RawTensor, StoredDtype, WeightFiles};
 
 use crate::clips::SetReport;
 use crate::features::FeatureSet;
-use crate::judge::SetFeatures;
 use crate::metric::{Features, Moments};
+use crate::request::SetFeatures;
 use crate::{Error, Result};
 
 /// Endings of files that hold features or statistics.

@@ -2,54 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clips::{SetReport, Taken};
-use crate::detector::{Identity, Kind};
-use crate::features::{FeatureOrigin, FeatureSet};
+use crate::clips::SetReport;
+use crate::detector::Identity;
+use crate::features::FeatureSet;
 use crate::metric::{
     Extrapolation, Features, Frechet, Interval, Manifolds, Moments, bootstrap_frechet, frechet, frechet_at_infinity,
     frechet_of_moments, inception_score, kernel_distance, manifolds,
 };
-use crate::protocol::{Framing, Protocol, Sampling, Statistic};
+use crate::plan::check_protocol;
+use crate::protocol::{Protocol, Statistic};
 use crate::{Error, Result, plan};
+
+pub use crate::request::{Extras, SetFeatures};
 
 /// With fewer, numbers are far from those of many.
 const FEW: usize = 256;
 /// Sets without a brighter pixel are black, or have another range of values.
 const DARK: u8 = 1;
-
-/// What stands for a set of clips.
-#[derive(Debug, Clone)]
-pub enum SetFeatures {
-    /// Features of every clip.
-    Each(Box<FeatureSet>),
-    /// Mean and covariance that another program wrote.
-    Moments(Box<Moments>, Box<SetReport>),
-}
-
-impl SetFeatures {
-    /// What there is to say about the set.
-    pub fn report(&self) -> &SetReport {
-        match self {
-            Self::Each(set) => &set.origin.set,
-            Self::Moments(_, report) => report,
-        }
-    }
-}
-
-/// What is measured besides the number itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extras {
-    /// An interval from so many resamples.
-    pub resamples: Option<usize>,
-    /// The Fréchet distance of infinitely many generated clips.
-    pub infinity: bool,
-    /// Precision, recall, density and coverage, by so many neighbours.
-    pub neighbours: Option<usize>,
-    /// Numbers of clips that are too few to mean anything are a warning, not an error.
-    pub allow_few: bool,
-    /// Generated clips that are black are a warning, not an error: those of a model that is being trained may be.
-    pub allow_dark: bool,
-}
 
 /// A number and all that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -184,57 +153,6 @@ fn negative(distance: &Frechet) -> Option<String> {
     })
 }
 
-/// Refuses features that are not what the protocol asks for; says where clips were chosen otherwise.
-pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &FeatureSet, role: &str) -> Result<Option<String>> {
-    let FeatureOrigin { detector, preparation, set: clips } = &set.origin;
-    let differs = |what: &str, of_set: String, of_protocol: String| {
-        let subject = format!("features of the {role} set {}", clips.path.display());
-        let what = format!(
-            "{what} {of_set}, and the protocol asks for {of_protocol}; take the features again, or ask for what they are of"
-        );
-        Err(Error::refused(subject, what))
-    };
-    let kind = detector.kind.strip_prefix("random_").unwrap_or(&detector.kind);
-    if let Some(other) = Kind::from_name(kind).filter(|kind| *kind != protocol.task.detector()) {
-        return differs("were taken from", other.name().into(), protocol.task.detector().name().into());
-    }
-    if let Some(eps) = detector.batch_norm_eps.filter(|eps| Some(*eps) != protocol.batch_norm_eps) {
-        let asked = protocol.batch_norm_eps.map_or("none".into(), |eps| eps.to_string());
-        return differs("are of batch normalisations with an epsilon of", eps.to_string(), asked);
-    }
-    if *preparation != protocol.preparation {
-        return differs("are of pixels prepared by", format!("{preparation:?}"), format!("{:?}", protocol.preparation));
-    }
-    if clips.frames != protocol.frames {
-        return differs("are of clips whose number of frames is", clips.frames.to_string(), protocol.frames.to_string());
-    }
-    if let Some(stride) = clips.stride.filter(|stride| *stride != sampling.stride) {
-        return differs("are of clips of frames with a stride of", stride.to_string(), sampling.stride.to_string());
-    }
-    let asked = Taken::by(protocol, sampling);
-    let framing = clips.taken.map(|taken| taken.framing).filter(|framing| *framing != asked.framing);
-    let size = protocol.framing.map(|framing| framing.size).zip(clips.frame_size).filter(|(asked, size)| asked != size);
-    if framing.is_some() || size.is_some() {
-        let of = |framing: Option<Framing>, size: Option<[usize; 2]>| match (framing, size) {
-            (Some(Framing { size: [h, w], transform }), _) => format!("{w} × {h} by {transform:?}"),
-            (None, Some([h, w])) => format!("{w} × {h} as they are"),
-            (None, None) => "frames as they are".into(),
-        };
-        return differs(
-            "are of frames brought to",
-            of(clips.taken.and_then(|taken| taken.framing), clips.frame_size),
-            of(asked.framing, None),
-        );
-    }
-    if let Some(taken) = clips.taken.filter(|taken| taken.rounding != asked.rounding) {
-        return differs("are of frames rounded to bytes by", format!("{:?}", taken.rounding), format!("{:?}", asked.rounding));
-    }
-    let others = clips.taken.filter(|taken| *taken != asked);
-    Ok(others.map(|taken| {
-        format!("the {role} clips were chosen otherwise than the protocol says: {taken:?}, and it asks for {asked:?}")
-    }))
-}
-
 /// Refuses sets that do not belong together; says what makes a number doubtful.
 fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, extras: &Extras) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
@@ -249,7 +167,7 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
         let (one, other) = (&real.origin, &fake.origin);
         if !one.detector.is_same(&other.detector) {
             let what = format!(
-                "the detector differs: {:?} of the real set, {:?} of the generated one; take features of both from one",
+                "the detector differs: {} of the real set, {} of the generated one; take features of both from one",
                 one.detector, other.detector
             );
             return Err(Error::refused("features", what));
@@ -312,8 +230,9 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clips::Taken;
     use crate::features::tests::set;
-    use crate::protocol::Task;
+    use crate::protocol::{Framing, Task};
 
     fn each(rows: usize) -> SetFeatures {
         let mut set = set(rows);
@@ -359,7 +278,11 @@ mod tests {
             |real: SetFeatures, fake: SetFeatures| judge(&fvd(), Some(&real), &fake, &Extras::default()).unwrap_err().to_string();
         assert!(said(each(300), each(63)).contains("63 clips"));
         assert!(said(each(63), each(300)).contains("63 clips"));
-        assert!(said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into())).contains("detector differs"));
+        assert!(
+            said(each(300), with(each(300), |s| s.origin.detector.weights = "other".into())).contains(
+                "the detector differs: test (weights seed 1) of the real set, test (weights other) of the generated one"
+            )
+        );
         assert!(said(with(each(300), |s| s.origin.set.frame_size = Some([8, 9])), each(300)).contains("9 × 8"));
         // The same weights by another name of the file are the same.
         let copy = with(each(300), |s| s.origin.detector.source = "copy".into());
@@ -377,8 +300,8 @@ mod tests {
         let changes: [Change; 8] = [
             (|s| s.origin.set.frames = 10, "frames is 10, and the protocol asks for 16"),
             (|s| s.origin.set.stride = Some(2), "stride of 2, and the protocol asks for 1"),
-            (|s| s.origin.preparation.resize = crate::resize::Resize::TfBilinear, "TfBilinear"),
-            (|s| s.origin.preparation.values = crate::detector::ValueMap::ZeroToOne, "ZeroToOne"),
+            (|s| s.origin.preparation.resize = crate::resize::Resize::TfBilinear, "resize tf_bilinear, values "),
+            (|s| s.origin.preparation.values = crate::detector::ValueMap::ZeroToOne, "values zero_to_one, and the protocol"),
             (|s| s.origin.detector.batch_norm_eps = Some(1e-5), "0.00001, and the protocol asks for 0.001"),
             (|s| s.origin.detector.kind = "c3d".into(), "c3d, and the protocol asks for i3d"),
             (|s| s.origin.detector.kind = "random_c3d".into(), "c3d, and the protocol asks for i3d"),
@@ -400,18 +323,18 @@ mod tests {
             let taken = Taken::by(protocol, &protocol.fake);
             with(each(300), |s| s.origin.set.taken = Some(taken))
         };
-        assert!(said(&each(300), &of(&sized)).contains("8 × 8 by CropResize, and the protocol asks for frames as they are"));
+        assert!(said(&each(300), &of(&sized)).contains("8 × 8 by crop_resize, and the protocol asks for frames as they are"));
         let larger =
             fvd().changed(|p| p.framing = Some(Framing { size: [16, 16], transform: latte_video::Transform::CropResize.into() }));
         let refused = judge(&larger, Some(&each(300)), &each(300), &few).unwrap_err().to_string();
         assert!(refused.contains("8 × 8 as they are, and the protocol asks for 16 × 16"), "{refused}");
         let lower = fvd().changed(|p| p.fake.rounding = crate::framing::Rounding::Down);
-        assert!(said(&each(300), &of(&lower)).contains("rounded to bytes by Down, and the protocol asks for Nearest"));
+        assert!(said(&each(300), &of(&lower)).contains("rounded to bytes by down, and the protocol asks for nearest"));
         // Other clips of the same kind can be compared, and it is said.
         let first = fvd().changed(|p| p.seed = 9);
         let warnings = judge(&fvd(), Some(&each(300)), &of(&first), &few).unwrap().warnings;
         assert!(
-            warnings.iter().any(|w| w.contains("generated clips were chosen otherwise") && w.contains("seed: 9")),
+            warnings.iter().any(|w| w.contains("generated clips were chosen otherwise") && w.contains("seed 9, start ")),
             "{warnings:?}"
         );
         assert!(judge(&fvd(), Some(&each(300)), &of(&fvd()), &few).unwrap().warnings.is_empty());

@@ -19,5 +19,6 @@ pub mod protocol;
 pub mod resize;
 
 mod error;
+mod request;
 
 pub use error::{Error, Result};

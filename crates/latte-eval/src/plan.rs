@@ -1,12 +1,15 @@
 //! What is refused of a number before a detector looks at the first clip: the work of hours must not end with a count that was known.
 
-use crate::clips::SetReport;
-use crate::features::FeatureSet;
-use crate::judge::{Extras, SetFeatures, check_protocol};
+use latte_textfile::named;
+
+use crate::clips::{SetReport, Taken};
+use crate::detector::Kind;
+use crate::features::{FeatureOrigin, FeatureSet};
 use crate::metric::{
     Covariance, check_extrapolated, check_neighbours, check_pairs, check_resamples, check_splits, check_unbiased,
 };
-use crate::protocol::{Protocol, Statistic};
+use crate::protocol::{Framing, Protocol, Sampling, Statistic};
+use crate::request::{Extras, SetFeatures};
 use crate::{Error, Result};
 
 /// Fewer clips give no number that is worth anything.
@@ -145,6 +148,58 @@ pub(crate) fn same_size(real: &SetReport, fake: &SetReport) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses features that are not what the protocol asks for; says where clips were chosen otherwise.
+pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &FeatureSet, role: &str) -> Result<Option<String>> {
+    let FeatureOrigin { detector, preparation, set: clips } = &set.origin;
+    let differs = |what: &str, of_set: String, of_protocol: String| {
+        let subject = format!("features of the {role} set {}", clips.path.display());
+        let what = format!(
+            "{what} {of_set}, and the protocol asks for {of_protocol}; take the features again, or ask for what they are of"
+        );
+        Err(Error::refused(subject, what))
+    };
+    let kind = detector.kind.strip_prefix("random_").unwrap_or(&detector.kind);
+    if let Some(other) = Kind::from_name(kind).filter(|kind| *kind != protocol.task.detector()) {
+        return differs("were taken from", other.name().into(), protocol.task.detector().name().into());
+    }
+    if let Some(eps) = detector.batch_norm_eps.filter(|eps| Some(*eps) != protocol.batch_norm_eps) {
+        let asked = protocol.batch_norm_eps.map_or("none".into(), |eps| eps.to_string());
+        return differs("are of batch normalisations with an epsilon of", eps.to_string(), asked);
+    }
+    if *preparation != protocol.preparation {
+        return differs("are of pixels prepared by", named(preparation), named(&protocol.preparation));
+    }
+    if clips.frames != protocol.frames {
+        return differs("are of clips whose number of frames is", clips.frames.to_string(), protocol.frames.to_string());
+    }
+    if let Some(stride) = clips.stride.filter(|stride| *stride != sampling.stride) {
+        return differs("are of clips of frames with a stride of", stride.to_string(), sampling.stride.to_string());
+    }
+    let asked = Taken::by(protocol, sampling);
+    let framing = clips.taken.map(|taken| taken.framing).filter(|framing| *framing != asked.framing);
+    let size = protocol.framing.map(|framing| framing.size).zip(clips.frame_size).filter(|(asked, size)| asked != size);
+    if framing.is_some() || size.is_some() {
+        let of = |framing: Option<Framing>, size: Option<[usize; 2]>| match (framing, size) {
+            (Some(Framing { size: [h, w], transform }), _) => format!("{w} × {h} by {}", named(&transform)),
+            (None, Some([h, w])) => format!("{w} × {h} as they are"),
+            (None, None) => "frames as they are".into(),
+        };
+        return differs(
+            "are of frames brought to",
+            of(clips.taken.and_then(|taken| taken.framing), clips.frame_size),
+            of(asked.framing, None),
+        );
+    }
+    if let Some(taken) = clips.taken.filter(|taken| taken.rounding != asked.rounding) {
+        return differs("are of frames rounded to bytes by", named(&taken.rounding), named(&asked.rounding));
+    }
+    let others = clips.taken.filter(|taken| *taken != asked);
+    Ok(others.map(|taken| {
+        let (taken, asked) = (named(&taken), named(&asked));
+        format!("the {role} clips were chosen otherwise than the protocol says: {taken}; it asks for {asked}")
+    }))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub fn version() -> Result<&'static str> {
 }
 
 /// The library, once it has been tried out.
-pub(crate) fn checked() -> Result<&'static Library> {
+fn checked() -> Result<&'static Library> {
     static CHECKED: OnceLock<Result<&'static Library>> = OnceLock::new();
     let check = || {
         let library = library()?;
@@ -34,6 +34,18 @@ pub(crate) fn checked() -> Result<&'static Library> {
         }
     };
     CHECKED.get_or_init(check).clone()
+}
+
+// Here, because only a library that was tried out decodes for others.
+impl Decoder {
+    /// A new decoder, which refuses pictures of more than `max_pixels` pixels before it makes room for them.
+    ///
+    /// # Errors
+    ///
+    /// If there is no library that can be used (see [`version`](crate::version)), or it lacks this decoder.
+    pub fn new(codec: Codec, max_pixels: usize) -> Result<Self> {
+        Self::with(checked()?, codec, max_pixels)
+    }
 }
 
 /// The hash of the decoded pictures, and their tags in order of presentation.

@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString, c_int};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use crate::check::checked;
 use crate::error::{Error, Result};
 use crate::library::{END, FrameHead, Library, Opaque, Packet};
 
@@ -39,15 +38,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A new decoder, which refuses pictures of more than `max_pixels` pixels before it makes room for them.
-    ///
-    /// # Errors
-    ///
-    /// If there is no library that can be used (see [`version`](crate::version)), or it lacks this decoder.
-    pub fn new(codec: Codec, max_pixels: usize) -> Result<Self> {
-        Self::with(checked()?, codec, max_pixels)
-    }
-
+    /// A new decoder of this library, as [`Decoder::new`] makes it of the one that was tried out.
     pub(crate) fn with(library: &'static Library, codec: Codec, max_pixels: usize) -> Result<Self> {
         // SAFETY: the name is a string of C.
         let decoder = unsafe { (library.find_decoder)(codec.name().as_ptr()) };

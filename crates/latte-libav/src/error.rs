@@ -1,6 +1,6 @@
 //! What can go wrong with the library.
 
-use crate::library::RELEASES;
+use crate::releases::RELEASES;
 
 /// The result of a fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -27,6 +27,7 @@ mod check;
 mod decoder;
 mod error;
 mod library;
+mod releases;
 
 pub use check::version;
 pub use decoder::{Codec, Decoder, Frame, Plane};

@@ -40,10 +40,6 @@ pub(crate) struct FrameHead {
 /// What `AVERROR_EOF` is: the letters of "EOF " as a number, negative.
 pub(crate) const END: c_int = -0x2046_4F45;
 
-/// The major versions that are used: FFmpeg's, libavcodec's and that of the libavutil which belongs to it. Their structures
-/// begin as above where pointers have 64 bits. A release that is not here is not used: its structures are not known.
-pub(crate) const RELEASES: [(u32, u32, u32); 4] = [(8, 62, 60), (7, 61, 59), (6, 60, 58), (5, 59, 57)];
-
 /// The functions of the library.
 #[derive(Debug)]
 pub(crate) struct Library {
@@ -70,12 +66,6 @@ pub(crate) fn library() -> Result<&'static Library> {
     LIBRARY.get_or_init(load).as_ref().map_err(Clone::clone)
 }
 
-/// Whether libavcodec and libavutil of these versions (major · 2¹⁶ + minor · 2⁸ + micro) are known together.
-#[cfg_attr(not(all(unix, target_pointer_width = "64")), expect(dead_code, reason = "nothing is loaded here"))]
-fn is_known(codec: c_uint, util: c_uint) -> bool {
-    RELEASES.iter().any(|&(_, known_codec, known_util)| (codec >> 16, util >> 16) == (known_codec, known_util))
-}
-
 #[cfg(not(all(unix, target_pointer_width = "64")))]
 fn load() -> Result<Library> {
     Err(Error::NotFound("it is looked for on 64-bit Unix only".into()))
@@ -89,7 +79,7 @@ fn load() -> Result<Library> {
     let candidates = match std::env::var("LATTE_LIBAVCODEC") {
         // Set to nothing that can be loaded, it switches the library off.
         Ok(set) if !set.is_empty() => vec![set],
-        _ => RELEASES.map(|(_, codec, _)| name(codec)).to_vec(),
+        _ => crate::releases::RELEASES.map(|(_, codec, _)| name(codec)).to_vec(),
     };
     let mut why = None;
     for name in &candidates {
@@ -133,7 +123,7 @@ impl Library {
         // SAFETY: both take nothing and return a number.
         let (codec, util) = unsafe { (codec_version(), util_version()) };
         let spell = |version: c_uint| format!("{}.{}.{}", version >> 16, version >> 8 & 0xFF, version & 0xFF);
-        if !is_known(codec, util) {
+        if !crate::releases::is_known(codec, util) {
             return Err(Error::Version { codec: spell(codec), util: spell(util) });
         }
         const QUIET: c_int = -8;
@@ -163,17 +153,6 @@ impl Library {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_pairs_of_one_release_are_known() {
-        let version = |major: u32| (major << 16) + (37 << 8) + 100;
-        for (codec, util) in [(59, 57), (60, 58), (61, 59), (62, 60)] {
-            assert!(is_known(version(codec), version(util)), "{codec} {util}");
-        }
-        for (codec, util) in [(58, 56), (59, 58), (62, 59), (63, 61), (0, 0)] {
-            assert!(!is_known(version(codec), version(util)), "{codec} {util}");
-        }
-    }
 
     /// Written down from the library's documented structures, not from the code above.
     #[test]

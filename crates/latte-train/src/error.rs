@@ -94,6 +94,19 @@ fn last_good(checkpoint: Option<&Path>) -> String {
 }
 
 impl Error {
+    /// Whether the system did not find a file.
+    pub(crate) fn is_not_found(&self) -> bool {
+        use latte_model::Error as OfModel;
+        use latte_model::weights::Error as OfWeights;
+        match self {
+            Self::Io { source, .. }
+            | Self::Latte(OfModel::Io { source, .. } | OfModel::Weights(OfWeights::Io { source, .. })) => {
+                source.kind() == std::io::ErrorKind::NotFound
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn config(source_name: impl Into<String>, key: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Config { source_name: source_name.into(), key: key.into(), what: what.into() }
     }

@@ -4,15 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod run;
+#[path = "run/weights.rs"]
+mod weights;
 
 use std::path::Path;
 
-use latte_model::checkpoint::CheckpointFolder;
-use latte_ops::{CancelToken, Parameters};
+use latte_ops::CancelToken;
 use latte_train::{
-    Checkpoint, EvaluationRecord, Judge, Judgement, Observer, Outcome, Start, StepEvent, TrainConfig, Trainer, ValidationRecord,
+    EvaluationRecord, Judge, Judgement, Observer, Outcome, Start, StepEvent, TrainConfig, Trainer, ValidationRecord,
     read_evaluations, read_validation,
 };
+use weights::{bits, last_checkpoint};
 
 const SAMPLES: [&str; 4] = ["train.max_steps=4", "samples.every=2", "samples.num=2", "samples.steps=2"];
 const EVALUATION: &str = "evaluation={ detectors = [\"x\"], real_stride = 1, num = 2, steps = 1, every = 2 }";
@@ -90,15 +92,6 @@ fn train_judged(config: TrainConfig, judge: Moody) -> Diary {
     diary
 }
 
-fn bits(set: &Parameters) -> Vec<u32> {
-    let flat = |t: &latte_ops::Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    set.iter().flat_map(|(_, t)| flat(t)).map(f32::to_bits).collect()
-}
-
-fn last(run: &Path) -> Checkpoint {
-    Checkpoint::load(&CheckpointFolder::of_run(run).latest().unwrap().unwrap()).unwrap()
-}
-
 #[test]
 fn a_checkpoint_comes_before_what_is_made_of_its_weights() {
     let dir = with_videos();
@@ -153,7 +146,7 @@ fn noisy_samples_of_any_size_are_written_and_change_no_bit() {
         }
     }
     train(config(dir.path(), "plain", &[&large[..], &["train.max_steps=4"]].concat()));
-    let [sampled, plain] = ["sampled", "plain"].map(|name| last(&dir.path().join(name)));
+    let [sampled, plain] = ["sampled", "plain"].map(|name| last_checkpoint(&dir.path().join(name)));
     assert_eq!((sampled.run, bits(&sampled.state.weights)), (plain.run, bits(&plain.state.weights)));
 }
 
@@ -171,7 +164,7 @@ fn samples_and_events_that_cannot_be_written_are_warnings() {
     let about = |what: &str| diary.warnings.iter().filter(|warning| warning.contains(what)).count();
     assert_eq!((about("step 2: samples could not be made"), about("step 4: samples could not be made")), (1, 1), "{diary:?}");
     assert_eq!(about("TensorBoard's event file cannot be written"), 1, "{diary:?}");
-    assert_eq!(last(&run).run.step, 4);
+    assert_eq!(last_checkpoint(&run).run.step, 4);
     // With room again, samples of the newest checkpoint are made up for.
     for name in ["samples", "tensorboard"] {
         std::fs::remove_file(run.join(name)).unwrap();
@@ -192,7 +185,7 @@ fn a_judge_that_fails_is_a_warning_and_a_score_that_is_no_number_is_left_out() {
         2,
         "{diary:?}"
     );
-    assert_eq!(last(&run).run.step, 4);
+    assert_eq!(last_checkpoint(&run).run.step, 4);
     let diary = train_judged(config(dir.path(), "run", &overrides), Moody { fails: false, score: f64::NAN });
     assert!(diary.warnings.len() == 1 && diary.warnings[0].contains("the score taste is NaN"), "{diary:?}");
     let records = read_evaluations(&run.join("evaluation.jsonl")).unwrap();

@@ -244,7 +244,9 @@ fn shares_parts_and_resumption_give_the_files_of_one_process() {
     for missing in &expected {
         let path = dir.path().join("shared").join(missing);
         std::fs::remove_file(&path).unwrap();
-        std::fs::write(dir.path().join("shared").join(format!(".unfinished-1-{missing}.tmp")), b"half").unwrap();
+        for left in [format!(".{missing}.1-0.tmp"), format!(".unfinished-1-0-{missing}")] {
+            std::fs::write(dir.path().join("shared").join(left), b"half").unwrap();
+        }
         let report = encoded(&config, &options("shared"));
         assert!(report.encoded + report.found == 7 && report.groups_left == 0, "{missing}: {report:?}");
         assert_eq!(contents(&dir.path().join("shared")), one, "{missing}");

@@ -3,16 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod run;
+#[path = "run/weights.rs"]
+mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use latte_model::checkpoint::CheckpointFolder;
-use latte_ops::{CancelToken, Parameters};
+use latte_ops::CancelToken;
 use latte_train::{
     Checkpoint, Judge, Judgement, Observer, Outcome, Phase, RunCondition, RunStatus, RunSummary, Silent, Start, StepEvent,
     TrainConfig, Trainer, read_evaluations, read_metrics,
 };
+use weights::{bits, last_checkpoint};
 
 const SAMPLES: [&str; 4] = ["train.max_steps=6", "samples.every=2", "samples.num=3", "samples.steps=2"];
 
@@ -224,15 +226,6 @@ fn assert_complete(run: &Path) {
             }
         }
     }
-}
-
-fn bits(set: &Parameters) -> Vec<u32> {
-    let flat = |t: &latte_ops::Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    set.iter().flat_map(|(_, t)| flat(t)).map(f32::to_bits).collect()
-}
-
-fn last_checkpoint(run: &Path) -> Checkpoint {
-    Checkpoint::load(&CheckpointFolder::of_run(run).latest().unwrap().unwrap()).unwrap()
 }
 
 #[test]

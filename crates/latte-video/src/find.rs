@@ -9,6 +9,7 @@ use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
 use crate::dataset::Skipped;
+use crate::extension::has_extension;
 use crate::image_file::{EXTENSIONS as IMAGES, OTHER_EXTENSIONS as OTHER_IMAGES};
 use crate::{Error, Result};
 
@@ -206,9 +207,4 @@ fn without_copies(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
 /// programs fill with previews.
 pub(crate) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || name == "@eaDir" || name == "__MACOSX"
-}
-
-pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    extensions.contains(&extension.as_str())
 }

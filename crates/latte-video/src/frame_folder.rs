@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::find::has_extension;
+use crate::extension::has_extension;
 use crate::image_file::{self, EXTENSIONS, Image};
 use crate::{Error, Result, VideoInfo, natural};
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::dataset::Place;
+use crate::place::Place;
 use crate::{Error, Result};
 
 /// Where the bytes of a video are.

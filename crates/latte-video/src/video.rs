@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::builtin::{BuiltIn, Engine};
-use crate::dataset::Place;
 use crate::ffmpeg::Ffmpeg;
 use crate::frame_folder::FrameFolder;
+use crate::place::Place;
 use crate::stretch::Stretch;
 use crate::{Clip, Error, Result, VideoInfo};
 

@@ -1,6 +1,5 @@
 //! Weights in files of any of the usual kinds, mapped into memory and read tensor by tensor.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -11,9 +10,9 @@ use sha2::{Digest, Sha256};
 use super::map::FileMap;
 use super::mixup::mixed_up;
 use super::source::TensorSource;
-use super::stored::{Layout, StoredDtype};
+use super::stored::{Layout, RawTensor, StoredDtype};
 use super::torch::{self, Storage};
-use super::{DESCRIPTION, TEXTS, hexadecimal, refuse, safetensors_file};
+use super::{CONFIG, DESCRIPTION, TEXTS, hexadecimal, refuse, safetensors_file};
 use crate::{Error, Result};
 
 /// The files that a folder of weights may have, the first found being taken.
@@ -33,8 +32,6 @@ const IN_FOLDERS: &[&str] = &[
     "pytorch_model.fp16.bin",
     "diffusion_pytorch_model.fp16.bin",
 ];
-/// The configuration beside weights in a folder.
-pub const CONFIG: &str = "config.json";
 /// Longer files are no index, configuration or tokenizer.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -64,17 +61,6 @@ pub struct WeightFiles {
     /// Plain values beside the tensors of files of PyTorch.
     values: BTreeMap<String, Value>,
     config: Option<Value>,
-}
-
-/// A tensor as it is stored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RawTensor<'t> {
-    /// The type of its values.
-    pub dtype: StoredDtype,
-    /// The lengths of its axes.
-    pub shape: Vec<usize>,
-    /// Its values in row-major order, little-endian.
-    pub bytes: Cow<'t, [u8]>,
 }
 
 impl WeightFiles {

@@ -1,7 +1,6 @@
 //! Values that are no numbers: what a training that diverged, or an overflow in half precision, leaves in weights.
 
-use super::files::RawTensor;
-use super::stored::StoredDtype;
+use super::stored::{RawTensor, StoredDtype};
 
 impl RawTensor<'_> {
     /// How many of the values are NaN or infinite. Whole numbers never are.

@@ -14,7 +14,6 @@ mod pretrained;
 mod safetensors_file;
 mod source;
 mod stored;
-mod temporary;
 mod torch;
 mod write;
 
@@ -25,17 +24,16 @@ use latte_ops::Parameters;
 use serde_json::Value;
 
 pub use error::{Error, Result};
-pub use files::{CONFIG, RawTensor, WeightFiles, read_json, read_json_if_there, read_small};
+pub use files::{WeightFiles, read_json, read_json_if_there, read_small};
 pub use mixup::mixed_up;
 pub use parts::{IsWanted, PartChoice};
 pub use pretrained::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, WeightKind};
 pub use source::{TensorSource, all_fit, expect_tensor, expect_tensor_on, listed, misfits};
-pub use stored::StoredDtype;
-pub use temporary::write_atomically;
-pub use write::{FileKind, write_weights};
+pub use stored::{RawTensor, StoredDtype};
+pub use write::{FileKind, write_atomically, write_weights};
 
-use temporary::write_renamed;
-
+/// The configuration beside weights in a folder.
+pub const CONFIG: &str = "config.json";
 /// The metadata key under which a file says what it holds, as JSON.
 pub const DESCRIPTION: &str = "latte";
 

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::files::{RawTensor, WeightFiles};
+use super::files::WeightFiles;
 use super::parts::{self, Chosen, PartChoice, STABLE_DIFFUSION_DENOISER};
 use super::refuse;
 use super::source::TensorSource;
-use super::stored::StoredDtype;
+use super::stored::{RawTensor, StoredDtype};
 use crate::Result;
 
 pub use super::parts::STABLE_DIFFUSION_AUTOENCODER;

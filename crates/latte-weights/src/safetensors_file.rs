@@ -7,8 +7,7 @@ use std::ops::Range;
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 
-use super::files::RawTensor;
-use super::stored::{Layout, StoredDtype};
+use super::stored::{Layout, RawTensor, StoredDtype};
 use crate::{Error, Result};
 
 /// The header's key for what is no tensor.

@@ -42,6 +42,17 @@ pub enum StoredDtype {
     Bool,
 }
 
+/// A tensor as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawTensor<'t> {
+    /// The type of its values.
+    pub dtype: StoredDtype,
+    /// The lengths of its axes.
+    pub shape: Vec<usize>,
+    /// Its values in row-major order, little-endian.
+    pub bytes: Cow<'t, [u8]>,
+}
+
 /// A type's size in bytes and its names.
 struct Row {
     dtype: StoredDtype,

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::files::RawTensor;
-use super::{safetensors_file, torch, write_renamed};
+use super::stored::RawTensor;
+use super::{safetensors_file, torch};
 use crate::{Error, Result};
 
 /// What is written.
@@ -32,6 +32,15 @@ pub enum FileKind {
     },
 }
 
+/// Writes a file that lies beside weights, such as a configuration; it is complete or not there ([`latte_files::write_atomically`]).
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    latte_files::write_atomically(path, bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+}
+
 /// Writes the tensors called `names`; `read` gives each, twice, so that one at a time is in memory. The file is complete or not
 /// there.
 ///
@@ -45,7 +54,7 @@ pub fn write_weights<'t>(
     read: &dyn Fn(&str) -> Result<RawTensor<'t>>,
 ) -> Result<()> {
     let failed = |source| Error::Io { path: path.to_path_buf(), source };
-    write_renamed(path, |file| {
+    latte_files::write_renamed(path, failed, |file| {
         let mut out = BufWriter::new(file);
         match kind {
             FileKind::Safetensors { metadata } => safetensors_file::write(&mut out, names, metadata, read, &failed)?,

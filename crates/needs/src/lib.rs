@@ -6,8 +6,8 @@
 /// The variable that lists what must be there.
 pub const VARIABLE: &str = "LATTE_REQUIRE";
 
-/// What tests may need.
-pub const NAMES: [&str; 5] = ["ffmpeg", "libavcodec", "avx2", "avx512", "avx512-bf16"];
+/// What tests may need, and the stages of `./check` that have these names.
+pub const NAMES: [&str; 7] = ["ffmpeg", "libavcodec", "avx2", "avx512", "avx512-bf16", "typos", "deny"];
 
 /// Says that `name` is missing, and `what` is therefore not tested.
 ///

@@ -40,41 +40,10 @@ pub(super) fn schedulers() -> Result<Vec<Vec<u8>>, String> {
     Ok(seeds)
 }
 
-pub(super) const SCHEDULER: &[&str] = &[
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "prediction_type",
-    "timestep_spacing",
-    "steps_offset",
-    "rescale_betas_zero_snr",
-    "eta",
-    "clip_sample",
-    "clip_sample_range",
-    "thresholding",
-    "dynamic_thresholding_ratio",
-    "sample_max_value",
-    "set_alpha_to_one",
-    "variance_type",
-    "interpolation_type",
-    "timestep_type",
-    "use_karras_sigmas",
-    "use_exponential_sigmas",
-    "use_beta_sigmas",
-    "use_lu_lambdas",
-    "sigma_min",
-    "sigma_max",
-    "final_sigmas_type",
-    "solver_order",
-    "algorithm_type",
-    "solver_type",
-    "lower_order_final",
-    "euler_at_final",
-    "lambda_min_clipped",
-    "skip_prk_steps",
-    "disable_corrector",
+pub(super) const SCHEDULER: &[&str] = &with_keys();
+
+/// Words that are no keys.
+const SCHEDULER_VALUES: &[&str] = &[
     "linear",
     "scaled_linear",
     "squaredcos_cap_v2",
@@ -96,6 +65,18 @@ pub(super) const SCHEDULER: &[&str] = &[
     "\"use_karras_sigmas\": true,",
     "\"solver_order\": 3,",
 ];
+
+/// The keys, and then the other words.
+const fn with_keys() -> [&'static str; SolverConfig::KEYS.len() + SCHEDULER_VALUES.len()] {
+    let mut words = [""; SolverConfig::KEYS.len() + SCHEDULER_VALUES.len()];
+    let mut at = 0;
+    while at < words.len() {
+        let keys = SolverConfig::KEYS.len();
+        words[at] = if at < keys { SolverConfig::KEYS[at] } else { SCHEDULER_VALUES[at - keys] };
+        at += 1;
+    }
+    words
+}
 
 /// A file of any of the networks; it is not known which one it is for, so all try.
 pub(super) fn model(path: &Path) -> bool {

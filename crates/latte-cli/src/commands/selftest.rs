@@ -1,5 +1,6 @@
 //! `latte selftest`: whether this build computes what it should on this machine.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,12 @@ impl Group {
     }
 }
 
+/// A line about the operations for which the device has no kernel, if there are any.
+fn fallbacks(counts: &BTreeMap<&'static str, u64>) -> Option<String> {
+    let listed: Vec<String> = counts.iter().map(|(operation, times)| format!("{operation} ({times})")).collect();
+    (!listed.is_empty()).then(|| format!("computed by reference formulations (how often): {}", listed.join(", ")))
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.device.open()?;
     if args.plain {
@@ -108,6 +115,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         say(&group.line(name));
     }
     say("(closest: the largest part of what is allowed that a check that passed has used up)");
+    if let Some(line) = fallbacks(&latte_ops::fallbacks()) {
+        say(&line);
+    }
     let failed: Vec<&str> = groups.iter().flat_map(|(_, group)| &group.failed).map(String::as_str).collect();
     let passed: usize = groups.iter().map(|(_, group)| group.passed).sum();
     if !failed.is_empty() {
@@ -119,4 +129,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_without_a_kernel_are_listed_with_how_often() {
+        assert_eq!(fallbacks(&BTreeMap::new()), None);
+        let line = fallbacks(&BTreeMap::from([("silu", 3), ("add", 12)])).unwrap();
+        assert_eq!(line, "computed by reference formulations (how often): add (12), silu (3)");
+    }
 }

@@ -17,14 +17,17 @@ fn a_pointer_in_the_place_of_the_tokenizer_is_named() {
 }
 
 #[test]
-fn a_missing_folder_for_the_output_is_named_before_anything_is_read() {
+fn an_output_that_cannot_be_written_is_named_before_anything_is_read() {
     let place = Place::empty();
     // No weights: were they read first, the message would be about them.
     fs::write(place.path("a.pt"), "nothing").unwrap();
-    for output in ["no-such-folder/b.safetensors", "no-such-folder/b.pt"] {
+    for output in ["a.pt/b.safetensors", "a.pt/b.pt", "a.pt/b"] {
         let message = place.refused(&["convert", "a.pt", output]);
-        assert!(message.contains("there is no folder no-such-folder") && !message.contains(".tmp"), "{message}");
+        assert!(message.starts_with(&format!("error: the output {output}: ")) && !message.contains(".tmp"), "{message}");
     }
+    // A folder that is missing is made, as of every output.
+    let message = place.refused(&["convert", "a.pt", "new/folder/b.pt"]);
+    assert!(message.contains("a.pt: is no") && place.path("new/folder").is_dir(), "{message}");
     fs::create_dir(place.path("b.pt")).unwrap();
     assert!(place.refused(&["convert", "a.pt", "b.pt"]).contains("is a folder"));
     fs::write(place.path("folder"), "a file").unwrap();

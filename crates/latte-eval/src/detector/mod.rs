@@ -12,6 +12,8 @@ mod preparation;
 mod random;
 mod weights;
 
+use std::fmt;
+
 use candle_core::Tensor;
 
 pub use c3d::C3d;
@@ -54,6 +56,16 @@ pub struct Identity {
     pub weights: String,
     /// The epsilon of its batch normalisations, where it has any.
     pub batch_norm_eps: Option<f64>,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (weights {}", self.kind, self.weights)?;
+        if let Some(eps) = self.batch_norm_eps {
+            write!(f, ", ε {eps}")?;
+        }
+        f.write_str(")")
+    }
 }
 
 impl Identity {

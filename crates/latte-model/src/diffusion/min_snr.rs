@@ -1,8 +1,6 @@
 //! Min-SNR weighting (Hang et al. 2023, arXiv 2303.09556): every timestep's squared error pulls about as hard as the others'.
 
-use candle_core::Tensor;
-
-use super::{Diffusion, LossType, PredictionType};
+use super::PredictionType;
 use crate::{Error, Result};
 
 /// Weights of the squared error by its timestep. With the signal-to-noise ratio SNR = ᾱ / (1 − ᾱ) the error of x0 counts
@@ -44,28 +42,5 @@ impl MinSnr {
             PredictionType::Epsilon => (self.gamma / snr).min(1.0),
             PredictionType::Velocity => snr.min(self.gamma) / (snr + 1.0),
         }
-    }
-}
-
-impl Diffusion {
-    /// The same process with the squared error weighted by timestep; `None` for weights of 1.
-    ///
-    /// # Errors
-    ///
-    /// If the loss has no squared error.
-    pub fn with_min_snr(mut self, min_snr: Option<MinSnr>) -> Result<Self> {
-        if min_snr.is_some() && matches!(self.loss, LossType::Kl | LossType::RescaledKl) {
-            let what = "weights the squared error, and the KL losses have none: take `loss = \"mse\"`, or leave it out";
-            return Err(Error::config("min_snr_gamma", what));
-        }
-        self.min_snr = min_snr;
-        Ok(self)
-    }
-
-    /// The weight of each sample's squared error, `[b]`.
-    pub(super) fn min_snr_weights(&self, min_snr: MinSnr, steps: &[usize], like: &Tensor) -> Result<Tensor> {
-        let alpha_bar = self.schedule().alphas_cumprod();
-        let weights = self.per_sample(steps, like, |i| min_snr.weight(self.prediction(), alpha_bar[i]))?; // [b, 1, 1, 1, 1]
-        Ok(weights.flatten_all()?) // [b]
     }
 }

@@ -115,6 +115,9 @@ pub struct SolverConfig {
 }
 
 impl SolverConfig {
+    /// All keys of `scheduler_config.json` that some class of diffusers has, and `eta`.
+    pub const KEYS: &'static [&'static str] = &config_keys::KEYS;
+
     /// What diffusers' class of this method has by default.
     pub fn new(kind: Sampler) -> Self {
         use Sampler as K;

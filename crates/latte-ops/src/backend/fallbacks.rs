@@ -3,14 +3,33 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::forced::is_comparison;
+
 static COUNTS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
 /// How often the reference formulation computed an operation, by its name, since the program began: because a device has no
-/// kernel for it, or because [`use_reference`](crate::use_reference) says so.
+/// kernel for it, or because [`use_reference`](crate::use_reference) says so. What a check computes to compare with does not count.
 pub fn fallbacks() -> BTreeMap<&'static str, u64> {
     COUNTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 pub(super) fn count(operation: &'static str) {
+    if is_comparison() {
+        return;
+    }
     *COUNTS.lock().unwrap_or_else(PoisonError::into_inner).entry(operation).or_default() += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forced::by_reference;
+    use super::*;
+
+    #[test]
+    fn what_is_computed_to_compare_with_is_not_counted() {
+        by_reference(|| count("an operation of this test"));
+        assert_eq!(fallbacks().get("an operation of this test"), None);
+        count("an operation of this test");
+        assert_eq!(fallbacks()["an operation of this test"], 1);
+    }
 }

@@ -20,6 +20,11 @@ pub(crate) fn is_forced() -> bool {
     EVERYWHERE.load(Ordering::Relaxed) || HERE.get()
 }
 
+/// Whether this thread computes reference formulations to compare with them.
+pub(super) fn is_comparison() -> bool {
+    HERE.get()
+}
+
 /// Runs `f` with the kernels passed over in this thread. The choice between kernel and reference formulation is always made in the
 /// thread that calls the operation.
 pub(crate) fn by_reference<R>(f: impl FnOnce() -> R) -> R {

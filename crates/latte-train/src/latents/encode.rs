@@ -1,6 +1,5 @@
 //! Makes a latent cache.
 
-use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use latte_model::vae::{Autoencoder, AutoencoderFingerprint, AutoencoderKind};
 use latte_video::dataset::{Probe, Share};
 
 use super::manifest::{CacheHeader, MANIFEST, Manifest, MomentDtype, VideoRecord};
-use super::shard::{ShardHeader, StoredVideo, file_name};
+use super::shard::{FILES, ShardHeader, StoredVideo, file_name};
 use crate::checkpoint_folder::sync;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
@@ -18,8 +17,9 @@ use crate::source::{ListedData, VideoSource, list_all, moments};
 
 /// Frames that are decoded and encoded at a time, so that long videos need no more memory than short ones.
 const RUN: usize = 32;
-/// What the names of files begin with that are not finished.
-const UNFINISHED: &str = ".unfinished-";
+/// What the names of files end with that are not finished; a dot and the name of the file are in front.
+const UNFINISHED: &str = ".tmp";
+const UNFINISHED_BEFORE: &str = "unfinished-";
 
 /// What is encoded, and into which files. The videos, their size and the autoencoder are the configuration's.
 #[derive(Debug, Clone)]
@@ -232,7 +232,7 @@ impl Work<'_> {
         let mut part = files.len();
         let start = numbers.start + files.iter().map(|file| file.videos.len()).sum::<usize>();
         let mut first = start;
-        self.remove_unfinished(&format!("-{}", file_name(group, part)))?;
+        self.remove_unfinished(Some(&file_name(group, part)))?;
         let (mut videos, mut stored, mut bytes) = (Vec::new(), Vec::new(), 0);
         for number in start..numbers.end {
             let (record, moments) = match encoder.video(number)? {
@@ -270,27 +270,29 @@ impl Work<'_> {
         self.place(&file_name(group, part), |path| file.write(path, &stored))
     }
 
-    /// Lets `write` write a file under a name of this process's own, then gives it its name.
+    /// Lets `write` write a file, which must be complete or not there.
     fn place(&self, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        // Random, because containers have the same process ids.
-        let own = RandomState::new().hash_one(std::process::id());
-        let temporary = self.folder.join(format!("{UNFINISHED}{}-{own:016x}-{name}", std::process::id()));
         let target = self.folder.join(name);
-        write(&temporary)?;
-        match std::fs::rename(&temporary, &target) {
+        match write(&target) {
             // Another process has finished the cache meanwhile, and has tidied up.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && target.is_file() => Ok(()),
-            renamed => renamed.map_err(Error::io(&target)),
+            Err(e) if e.is_not_found() && target.is_file() => Ok(()),
+            written => written,
         }
     }
 
-    /// Removes what killed processes left half-written: unfinished files whose names contain `part`.
-    fn remove_unfinished(&self, part: &str) -> Result<()> {
+    /// Removes what killed processes left half-written, of the file called `name` or of all.
+    fn remove_unfinished(&self, name: Option<&str>) -> Result<()> {
         for entry in std::fs::read_dir(self.folder).map_err(Error::io(self.folder))? {
             let path = entry.map_err(Error::io(self.folder))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // Writers put a name of their own, with a dot in front, before the unfinished file's.
-            if name.trim_start_matches('.').starts_with(UNFINISHED.trim_start_matches('.')) && name.contains(part) {
+            let found = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_of = |name: &str| found.starts_with(&format!(".{name}")) && found.ends_with(UNFINISHED);
+            // Earlier versions gave the unfinished files names that begin otherwise.
+            let is_old = found.trim_start_matches('.').starts_with(UNFINISHED_BEFORE);
+            let is_meant = match name {
+                Some(name) => is_of(name) || is_old && found.contains(name),
+                None => is_of(MANIFEST) || is_of(FILES) || is_old,
+            };
+            if is_meant {
                 match std::fs::remove_file(&path) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path)(e)),
                     _ => {}
@@ -321,7 +323,7 @@ impl Work<'_> {
         // Names are on disk before the file that says that they are.
         sync(self.folder)?;
         self.place(MANIFEST, |path| Ok(latte_model::weights::write_atomically(path, text.as_bytes())?))?;
-        self.remove_unfinished("")
+        self.remove_unfinished(None)
     }
 }
 

@@ -32,9 +32,12 @@ pub(super) struct StoredVideo {
     pub(super) bytes: Vec<Vec<u8>>,
 }
 
+/// What the names of all files begin with.
+pub(super) const FILES: &str = "moments-";
+
 /// A file's name: part `part` of group `group`.
 pub(super) fn file_name(group: usize, part: usize) -> String {
-    format!("moments-{group:05}-{part}.safetensors")
+    format!("{FILES}{group:05}-{part}.safetensors")
 }
 
 /// A tensor's name: video number `video`, mirrored or not.

@@ -6,9 +6,10 @@ use rust_h264::nal::{NalUnit, NalUnitType, parse_annex_b, parse_avcc, parse_avcc
 
 use super::PictureDecoder;
 use super::fault::Fault;
-use super::h265::split;
+use super::nal::{lengths_end_at, split};
 use super::picture::{Picture, Samples, Sink, words};
-use super::random_access::{Bits, Role};
+use super::random_access::Bits;
+use super::role::Role;
 use crate::colour::Colour;
 
 /// What the container says before the first picture.
@@ -224,17 +225,6 @@ pub(super) fn has_start_codes(data: &[u8], length_size: usize) -> bool {
     data.starts_with(&[0, 0, 0, 1]) && lengths_end_at(data, length_size).is_none()
 }
 
-/// `Some` if the length-prefixed parts fill `data` exactly.
-pub(super) fn lengths_end_at(data: &[u8], length_size: usize) -> Option<()> {
-    let mut rest = data;
-    while !rest.is_empty() {
-        let (length, after) = rest.split_at_checked(length_size)?;
-        let length = length.iter().fold(0_usize, |n, &b| n << 8 | b as usize);
-        rest = after.get(length..)?;
-    }
-    Some(())
-}
-
 fn picture(frame: Frame) -> Picture {
     let (width, height) = (frame.width as usize, frame.height as usize);
     let subsampling = match frame.chroma_format {
@@ -252,7 +242,7 @@ fn picture(frame: Frame) -> Picture {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Role, lengths_end_at};
+    use super::{Config, Role};
 
     #[test]
     fn only_pictures_that_nobody_refers_to_are_disposable() {
@@ -293,13 +283,5 @@ mod tests {
         let coded: Vec<u8> = [[0, 0, 0, 1].as_slice(), now, &[0, 0, 1], all_intra].concat();
         assert_eq!(config.role(&coded), Role::Open);
         assert!(config.is_key(&coded) && config.is_reference(&coded) && !config.is_reference(&sample(&[&[1, 0x88]])));
-    }
-
-    #[test]
-    fn lengths_must_fill_the_sample() {
-        assert!(lengths_end_at(&[0, 0, 0, 2, 7, 7, 0, 0, 0, 1, 9], 4).is_some());
-        assert!(lengths_end_at(&[0, 0, 0, 2, 7, 7, 0, 0, 0, 2, 9], 4).is_none());
-        assert!(lengths_end_at(&[0, 0, 0], 4).is_none());
-        assert!(lengths_end_at(&[1, 9], 1).is_some());
     }
 }

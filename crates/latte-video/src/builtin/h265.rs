@@ -4,9 +4,9 @@ use rusty_h265::nal::unescape;
 use rusty_h265::ps::{Sps, parse_sps};
 
 use super::fault::Fault;
-use super::h264::lengths_end_at;
+use super::nal::{lengths_end_at, split};
 use super::picture::{Picture, Samples, Sink};
-use super::random_access::Role;
+use super::role::Role;
 use super::{Codec, PictureDecoder};
 use crate::colour::Colour;
 
@@ -167,18 +167,6 @@ fn nal_type(nal: &[u8]) -> Option<u8> {
 
 fn read_sps(nal: &[u8]) -> Option<Sps> {
     parse_sps(&unescape(nal.get(2..)?).data).ok()
-}
-
-/// The length-prefixed parts of a sample, up to the first that is cut off.
-pub(super) fn split(data: &[u8], length_size: usize) -> impl Iterator<Item = &[u8]> {
-    let mut rest = data;
-    std::iter::from_fn(move || {
-        let (length, after) = rest.split_at_checked(length_size)?;
-        let length = length.iter().fold(0_usize, |n, &b| n << 8 | b as usize);
-        let (nal, after) = after.split_at_checked(length)?;
-        rest = after;
-        (length_size > 0).then_some(nal)
-    })
 }
 
 fn picture(p: &rusty_h265::Picture) -> Result<Picture, String> {

@@ -4,7 +4,7 @@ use latte_libav::Frame;
 
 use super::fault::Fault;
 use super::picture::{Picture, Samples, Sink, words};
-use super::{Codec, PictureDecoder, h264, h265, vp9};
+use super::{Codec, PictureDecoder, h264, h265, nal, vp9};
 use crate::colour::Colour;
 
 /// Reads what a NAL unit says about colours.
@@ -46,11 +46,11 @@ impl Decoder {
         };
         let is_ready = matches!(self.codec, Codec::H264(_)) && h264::has_start_codes(data, length_size);
         if !is_ready {
-            h264::lengths_end_at(data, length_size).ok_or("the lengths of its parts do not add up to its length")?;
+            nal::lengths_end_at(data, length_size).ok_or("the lengths of its parts do not add up to its length")?;
         }
         let first = if self.is_started { Vec::new() } else { parameter_sets };
         self.is_started = true;
-        let nals = h265::split(if is_ready { &[] } else { data }, length_size).filter(|nal| !nal.is_empty());
+        let nals = nal::split(if is_ready { &[] } else { data }, length_size).filter(|nal| !nal.is_empty());
         for nal in first.into_iter().chain(nals) {
             self.colour = colour(nal).unwrap_or(self.colour);
             self.packet.extend_from_slice(&START_CODE);

@@ -12,8 +12,10 @@ mod h265;
 mod libav;
 mod matroska;
 mod mp4;
+mod nal;
 mod picture;
 mod random_access;
+mod role;
 mod sample_table;
 mod vp9;
 
@@ -25,7 +27,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fault::Fault;
 use picture::{Picture, Sink};
-use random_access::{Beginning, Role, keys_before};
+use random_access::{Beginning, keys_before};
+use role::Role;
 
 use crate::colour::Colour;
 use crate::info::is_variable;

@@ -1,10 +1,9 @@
 //! What is wrong with a data set, said before a day is spent on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 
-use super::{ImageList, Index, IndexEntry, Layout, Location, Place, Probe, Signature};
+use super::{Finding, ImageList, Index, IndexEntry, Layout, Location, Place, Probe, Severity, Signature};
 use crate::{ClipWindow, FrameRule, Result, Transform, read_image};
 
 /// What training would make of a data set.
@@ -18,34 +17,6 @@ pub struct Expected {
     pub size: Option<[usize; 2]>,
     /// How many classes the model has; `None` if that is not known, or it has none.
     pub num_classes: Option<usize>,
-}
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Training runs, but perhaps not on what it should.
-    Warning,
-    /// Training could not run.
-    Error,
-}
-
-/// One thing that is wrong with a data set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What it is, with the names of some videos.
-    pub what: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.severity {
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
-        write!(f, "{word}: {}", self.what)
-    }
 }
 
 /// Looks for what is wrong with the data set that `index` describes, worst first. Contents that are there twice are found if

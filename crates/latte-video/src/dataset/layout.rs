@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Item, Location, Place, Skipped, name_below};
+use super::{Dataset, Item, Place, Skipped, name_below};
 use crate::find::{Found, is_hidden};
 use crate::{ClipWindow, Error, FrameRule, Result, Transform, frame_folder};
 
@@ -92,18 +92,6 @@ impl Layout {
     /// Whether its classes are sub-folders.
     pub fn classes_are_folders(self) -> bool {
         matches!(self, Self::Folder | Self::Ucf101)
-    }
-
-    /// All videos below `root`, with their classes; opens none of them.
-    ///
-    /// In [`Layout::Folder`] videos that lie directly in the root have no class. Manifests and shards are read by the defaults;
-    /// [`Location::list`](super::Location::list) has options and says what was passed over.
-    ///
-    /// # Errors
-    ///
-    /// If `root` is no folder or cannot be read, there is no video, or a layout with classes has no sub-folder.
-    pub fn list(self, root: &Path) -> Result<Dataset> {
-        Ok(Location::new(self, root).list()?.0)
     }
 
     /// As [`Layout::list`], of a layout of folders, with what was passed over.

@@ -45,3 +45,17 @@ impl Location {
         if base.as_os_str().is_empty() { Path::new(".") } else { base }
     }
 }
+
+impl Layout {
+    /// All videos below `root`, with their classes; opens none of them.
+    ///
+    /// In [`Layout::Folder`] videos that lie directly in the root have no class. Manifests and shards are read by the defaults;
+    /// [`Location::list`] has options and says what was passed over.
+    ///
+    /// # Errors
+    ///
+    /// If `root` is no folder or cannot be read, there is no video, or a layout with classes has no sub-folder.
+    pub fn list(self, root: &Path) -> Result<Dataset> {
+        Ok(Location::new(self, root).list()?.0)
+    }
+}

@@ -6,6 +6,7 @@ mod classes;
 mod content;
 mod csv;
 mod export;
+mod finding;
 mod image_list;
 mod index;
 mod json;
@@ -25,12 +26,12 @@ mod tar;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use crate::VideoInfo;
 
-pub use check::{Expected, Finding, Severity, check, check_files, check_images};
+pub use crate::place::Place;
+pub use check::{Expected, check, check_files, check_images};
 pub use export::{FrameExport, FrameFormat};
+pub use finding::{Finding, Severity};
 pub use image_list::ImageList;
 pub use index::{Index, IndexEntry, Probe, Signature};
 pub use layout::{Layout, LayoutRules};
@@ -77,51 +78,6 @@ pub struct Item {
     pub caption: Option<String>,
     /// What the file says about itself, where an index knows it without opening the file.
     pub info: Option<VideoInfo>,
-}
-
-/// Where the frames of a video are.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// A video file, or a folder of frames.
-    Path(PathBuf),
-    /// A video file inside an archive that does not compress it.
-    Archived {
-        /// The archive.
-        archive: PathBuf,
-        /// Where the video begins in it, in bytes.
-        offset: u64,
-        /// How long the video is, in bytes.
-        length: u64,
-        /// The video's name in the archive; its ending says what it is.
-        name: String,
-    },
-}
-
-impl Place {
-    /// The file or folder that must be there for the video to be read.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Path(path) | Self::Archived { archive: path, .. } => path,
-        }
-    }
-
-    /// What the video is called in messages and in [`VideoInfo::path`]: a path, of an archived video the archive's with the
-    /// name inside it added.
-    pub fn shown(&self) -> PathBuf {
-        match self {
-            Self::Path(path) => path.clone(),
-            Self::Archived { archive, name, .. } => archive.join(name.trim_start_matches('/')),
-        }
-    }
-
-    /// The same place with the path that `change` makes of [`Place::path`].
-    fn moved(&self, change: impl FnOnce(&Path) -> PathBuf) -> Self {
-        let mut moved = self.clone();
-        let (Self::Path(path) | Self::Archived { archive: path, .. }) = &mut moved;
-        *path = change(path);
-        moved
-    }
 }
 
 /// What a video at `path` is called in a data set in `root`.

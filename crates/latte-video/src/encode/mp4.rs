@@ -12,7 +12,7 @@ use openh264::encoder::{
 };
 use openh264::formats::YUVSlices;
 
-use super::{temporary, write_atomically};
+use super::write_atomically;
 use crate::colour::Yuv420;
 use crate::{Clip, Error, Result, ffmpeg};
 
@@ -164,7 +164,7 @@ fn write_with_ffmpeg(path: &Path, clip: &Clip, even: &Even) -> Result<()> {
     let program = ffmpeg::program("ffmpeg").ok_or_else(|| {
         Error::ffmpeg(path, "ffmpeg is not found: install it, set LATTE_FFMPEG to it, or use the built-in encoder")
     })?;
-    let partial = temporary(path);
+    let partial = latte_files::temporary_beside(path);
     let io = |e| Error::io(path, e);
     let size = format!("{}x{}", even.width, even.height);
     let mut child = Command::new(program)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{temporary, write_atomically};
+use super::write_atomically;
 use crate::{Clip, Error, Result};
 
 /// Writes RGB pixels `[height, width, 3]` as a png.
@@ -29,7 +29,7 @@ pub fn write_png_frames(dir: impl AsRef<Path>, clip: &Clip) -> Result<()> {
     if dir.exists() && fs::read_dir(dir).map_err(io)?.next().is_some() {
         return Err(Error::folder(dir, "holds files already: frames are written into a new folder"));
     }
-    let partial = temporary(dir);
+    let partial = latte_files::temporary_beside(dir);
     let _ = fs::remove_dir_all(&partial);
     fs::create_dir_all(&partial).map_err(io)?;
     let written = (0..clip.num_frames())

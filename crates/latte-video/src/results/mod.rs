@@ -12,6 +12,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use latte_files::UnfinishedFolder;
+
 use crate::{Clip, Error, Result, encode};
 
 pub use names::{class_file_name, distinct_names, prompt_file_name};
@@ -136,11 +138,8 @@ impl ResultFolder {
     /// If a file cannot be written, or a folder is where a file is to be.
     pub fn write(&mut self, name: &str, parts: &[Part<'_>]) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
-        let unfinished = self.folder.join(format!(".unfinished-{}", std::process::id()));
-        fs::create_dir_all(&unfinished).map_err(|e| Error::io(&unfinished, e))?;
-        let written = self.write_by_way_of(&unfinished, name, parts);
-        let _ = fs::remove_dir_all(&unfinished);
-        written
+        let unfinished = UnfinishedFolder::new(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
+        self.write_by_way_of(unfinished.path(), name, parts)
     }
 
     fn write_by_way_of(&mut self, unfinished: &Path, name: &str, parts: &[Part<'_>]) -> Result<Vec<PathBuf>> {

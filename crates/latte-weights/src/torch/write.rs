@@ -7,7 +7,7 @@ use serde_json::Value;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use super::super::files::RawTensor;
+use super::super::stored::RawTensor;
 use crate::{Error, Result};
 
 /// PyTorch begins storages at multiples of this.

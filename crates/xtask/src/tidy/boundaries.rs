@@ -13,10 +13,12 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("latte-ops", &[]),
     // Text files of other programs: every reader sees it, and it sees nothing.
     ("latte-textfile", &[]),
-    ("latte-weights", &["latte-ops", "latte-textfile"]),
+    // Files that are complete or not there: weights and videos need them, and neither may see the other.
+    ("latte-files", &[]),
+    ("latte-weights", &["latte-files", "latte-ops", "latte-textfile"]),
     ("latte-model", &["latte-ops", "latte-textfile", "latte-weights"]),
     ("latte-libav", &[]),
-    ("latte-video", &["latte-libav", "latte-textfile"]),
+    ("latte-video", &["latte-files", "latte-libav", "latte-textfile"]),
     ("latte-eval", &["latte-ops", "latte-textfile", "latte-video", "latte-weights"]),
     // The facade: the only library where model and pixels meet.
     ("latte", &["latte-model", "latte-ops", "latte-textfile", "latte-video", "latte-weights"]),
@@ -218,10 +220,10 @@ mod tests {
             see("latte-model", "[dependencies]\nlatte-video.workspace = true"),
             ["crates/latte-model/Cargo.toml: latte-model must not depend on latte-video"]
         );
-        assert_eq!(see("latte-ops", "[dependencies]\nlatte = { path = \"../latte\" }").len(), 1);
-        assert_eq!(see("latte-video", "[dev-dependencies]\nlatte.workspace = true").len(), 1);
+        assert_eq!(see("latte-ops", "[dependencies]\nlatte-model = { path = \"../latte-model\" }").len(), 1);
+        assert_eq!(see("latte-video", "[dev-dependencies]\nlatte-model.workspace = true").len(), 1);
         assert_eq!(see("latte-train", "[target.'cfg(unix)'.dependencies]\nlatte-cli = \"1\"").len(), 1);
-        assert_eq!(see("latte-video", "[dependencies]\nx = { package = \"latte\", path = \"../latte\" }").len(), 1);
+        assert_eq!(see("latte-video", "[dependencies]\nx = { package = \"latte-model\", path = \"../latte-model\" }").len(), 1);
         assert_eq!(see("latte-model", "[dependencies]\ngolden.workspace = true").len(), 1);
         assert_eq!(see("surprise", "[dependencies]").len(), 1);
         assert_eq!(see("latte-model", "[dependencies\n").len(), 1);

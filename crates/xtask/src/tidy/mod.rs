@@ -4,6 +4,8 @@
 
 mod boundaries;
 mod documents;
+mod imports;
+mod modules;
 mod operations;
 mod source;
 mod strip;
@@ -28,6 +30,7 @@ const RULES: &[fn(&Tree) -> Vec<Problem>] = &[
     boundaries::unsafe_code,
     boundaries::device_features,
     boundaries::diffusion_sees_no_model,
+    imports::circles,
     operations::operations_know_no_device,
     operations::one_dispatch,
     documents::readme_length,

@@ -10,6 +10,7 @@ use latte_model::diffusion::{PredictionType, VarianceType};
 use latte_model::weights::{PartChoice, Pretrained, TensorSource, WeightFiles, WeightKind, listed};
 
 use crate::failure::bad_input;
+use crate::output::{check_output_file, check_output_folder};
 use crate::terminal::{note, say};
 use plan::Plan;
 
@@ -139,25 +140,12 @@ fn kind_of(output: &Path) -> anyhow::Result<Kind> {
     }
 }
 
-/// Whether the output can be written, judging by what lies there: before gigabytes are read for it.
+/// Tries that the output can be written, before gigabytes are read for it.
 fn check_output(output: &Path, kind: Kind) -> anyhow::Result<()> {
-    let wrong = |what: String| Err(bad_input(format!("{}: {what}", output.display())));
-    if kind == Kind::Diffusers {
-        if output.exists() && !output.is_dir() {
-            return wrong("is a file; expected a folder to write into, or a name that ends with .pt or .safetensors".into());
-        }
-        // Made together with the folders around it.
-        return Ok(());
-    }
-    if output.is_dir() {
-        return wrong("is a folder; give the name of a file in it".into());
-    }
-    match output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) if !folder.exists() => {
-            wrong(format!("there is no folder {}; make it first, or write to another place", folder.display()))
-        }
-        Some(folder) if !folder.is_dir() => wrong(format!("{} is no folder", folder.display())),
-        _ => Ok(()),
+    const WHAT: &str = "the output";
+    match kind {
+        Kind::Diffusers => check_output_folder(WHAT, output),
+        Kind::Pt | Kind::Safetensors => check_output_file(WHAT, output),
     }
 }
 

@@ -9,6 +9,7 @@ use latte_model::model::{Hints, Latte};
 use latte_model::weights::{
     CONFIG, DESCRIPTION, FileKind, Pretrained, TEXTS, TensorSource, WeightFiles, WeightKind, write_atomically, write_weights,
 };
+use latte_textfile::named;
 use serde_json::Value;
 
 use super::{Args, Kind};
@@ -105,13 +106,9 @@ fn own(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
         (
             "prediction",
             args.prediction.is_some_and(|p| metadata.diffusion.prediction != p.into()),
-            format!("{:?}", metadata.diffusion.prediction),
+            named(&metadata.diffusion.prediction),
         ),
-        (
-            "variance",
-            args.variance.is_some_and(|v| metadata.diffusion.variance != v.into()),
-            format!("{:?}", metadata.diffusion.variance),
-        ),
+        ("variance", args.variance.is_some_and(|v| metadata.diffusion.variance != v.into()), named(&metadata.diffusion.variance)),
         ("fps", args.fps.is_some_and(|fps| fps.to_bits() != metadata.fps.to_bits()), metadata.fps.to_string()),
     ];
     if let Some((option, _, written)) = told.iter().find(|(_, differs, _)| *differs) {

@@ -141,8 +141,7 @@ impl<'a> Sets<'a> {
         if let SetFeatures::Each(features) = set
             && !features.origin.detector.is_same(identity)
         {
-            let [theirs, ours] = [&features.origin.detector, identity]
-                .map(|of| format!("{} ({}, ε {:?})", of.kind, of.weights, of.batch_norm_eps.unwrap_or_default()));
+            let (theirs, ours) = (&features.origin.detector, identity);
             let what = format!("holds features of {theirs}, and the detector that was asked for is {ours}; take them again");
             return Err(bad_input(format!("{}: {what}", path.display())));
         }

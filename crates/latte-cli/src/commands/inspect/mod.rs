@@ -9,6 +9,7 @@ use latte_model::checkpoint::{CheckpointFolder, CheckpointMetadata, find_weights
 use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::vae::AutoencoderKind;
 use latte_model::weights::Pretrained;
+use latte_textfile::named;
 use latte_train::{ConditionKind, Manifest, TrainConfig, read_metrics};
 use latte_video::{Decoder, Video};
 
@@ -131,10 +132,8 @@ fn model_lines(model: &LatteConfig) -> Vec<String> {
         ),
         field(
             "choices",
-            format!(
-                "{:?}, {:?}, {:?}, {:?}",
-                model.block_layout, model.patch_embedding, model.injection, model.temporal_position
-            ),
+            [named(&model.block_layout), named(&model.patch_embedding), named(&model.injection), named(&model.temporal_position)]
+                .join(", "),
         ),
         field("latent", format!("{} frames, {} channels, {h} × {w}", model.num_frames, model.in_channels)),
         field("condition", condition),
@@ -143,8 +142,12 @@ fn model_lines(model: &LatteConfig) -> Vec<String> {
 
 fn diffusion(config: &latte_model::diffusion::DiffusionConfig) -> String {
     format!(
-        "{} steps, {:?} schedule, predicts {:?}, variance {:?}, loss {:?}",
-        config.num_timesteps, config.noise_schedule, config.prediction, config.variance, config.loss
+        "{} steps, {} schedule, predicts {}, variance {}, loss {}",
+        config.num_timesteps,
+        named(&config.noise_schedule),
+        named(&config.prediction),
+        named(&config.variance),
+        named(&config.loss)
     )
 }
 

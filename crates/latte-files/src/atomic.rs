@@ -1,12 +1,10 @@
-//! Files that are complete or not there: they are written under another name, brought to the disk, then renamed.
+//! Single files.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-
-use crate::{Error, Result};
 
 /// What the names of unfinished files end with.
 const ENDING: &str = ".tmp";
@@ -14,7 +12,7 @@ const ENDING: &str = ".tmp";
 const ABANDONED: Duration = Duration::from_hours(24);
 
 /// A name beside `path` that no other file has: processes on several machines may write the same file into one folder at once.
-fn temporary_beside(path: &Path) -> PathBuf {
+pub fn temporary_beside(path: &Path) -> PathBuf {
     // Containers have the same process ids; each of these states is random.
     let random = RandomState::new().hash_one(std::process::id());
     path.with_file_name(format!("{}{}-{random:016x}{ENDING}", prefix(path), std::process::id()))
@@ -31,24 +29,45 @@ fn prefix(path: &Path) -> String {
 /// # Errors
 ///
 /// If the file cannot be written.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let io = |source| Error::Io { path: path.to_path_buf(), source };
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        return File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes)).map_err(io);
+        return File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes));
     }
-    write_renamed(path, |file| file.write_all(bytes).map_err(io))
+    write_renamed(path, |e| e, |file| file.write_all(bytes))
 }
 
-/// Lets `write` fill a file of another name, brings it to the disk, then renames.
-pub(crate) fn write_renamed(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+/// Writes `bytes` under another name, then renames. Unlike [`write_atomically`] it does not wait for the disk, nor look for what killed
+/// processes left: for the frames of a video, of which there are many and which can be made again.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary_beside(path);
+    let written = File::create(&temporary).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Lets `write` fill a file of another name, brings it to the disk, then renames. `failed` makes errors of the system those of the
+/// caller, who names the file `path`: the user does not know the other name.
+///
+/// # Errors
+///
+/// If `write` fails, or the file cannot be written.
+pub fn write_renamed<E>(
+    path: &Path,
+    failed: impl Fn(io::Error) -> E,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
     remove_abandoned(path);
     let temporary = temporary_beside(path);
-    let io = |path: &Path, source| Error::Io { path: path.to_path_buf(), source };
-    // The user knows the name of the file, not that of the unfinished one.
-    let mut file = File::create_new(&temporary).map_err(|e| io(path, e))?;
-    let written = write(&mut file).and_then(|()| file.sync_all().map_err(|e| io(path, e)));
+    let mut file = File::create_new(&temporary).map_err(&failed)?;
+    let written = write(&mut file).and_then(|()| file.sync_all().map_err(&failed));
     drop(file);
-    let renamed = written.and_then(|()| fs::rename(&temporary, path).map_err(|e| io(path, e)));
+    let renamed = written.and_then(|()| fs::rename(&temporary, path).map_err(&failed));
     if renamed.is_err() {
         // What is half-written is of no use; that it is gone is only tidy.
         let _ = fs::remove_file(&temporary);
@@ -92,6 +111,7 @@ mod tests {
             for bytes in &contents {
                 let path = &path;
                 scope.spawn(move || (0..20).for_each(|_| write_atomically(path, bytes).unwrap()));
+                scope.spawn(move || (0..20).for_each(|_| write_unsynced(path, bytes).unwrap()));
             }
         });
         assert!(contents.contains(&fs::read(&path).unwrap()));
@@ -103,14 +123,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.json");
         write_atomically(&path, b"before").unwrap();
-        let failed = write_renamed(&path, |file| {
-            file.write_all(b"half").unwrap();
-            Err(crate::refuse(Path::new("y"), "is wrong"))
-        });
-        assert!(failed.is_err());
+        let failed = write_renamed(
+            &path,
+            |e| e.to_string(),
+            |file| {
+                file.write_all(b"half").unwrap();
+                Err("is wrong".into())
+            },
+        );
+        assert_eq!(failed, Err("is wrong".into()));
         assert_eq!((fs::read(&path).unwrap(), names(folder.path())), (b"before".to_vec(), vec!["x.json".to_string()]));
-        let said = write_atomically(&folder.path().join("none/x.json"), b"").unwrap_err().to_string();
-        assert!(said.contains("none/x.json: ") && !said.contains("x.json."), "{said}");
+        assert!(write_atomically(&folder.path().join("none/x.json"), b"").is_err());
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        for write in [write_atomically, write_unsynced] {
+            assert!(write(&folder.path().join("folder"), b"").is_err(), "a folder is in its place");
+            assert_eq!(names(folder.path()), ["folder", "x.json"]);
+        }
     }
 
     #[test]
