@@ -4,6 +4,7 @@
 
 mod boundaries;
 mod documents;
+mod models;
 mod operations;
 mod source;
 mod strip;
@@ -30,6 +31,7 @@ const RULES: &[fn(&Tree) -> Vec<Problem>] = &[
     boundaries::diffusion_sees_no_model,
     operations::operations_know_no_device,
     operations::one_dispatch,
+    models::models_know_no_device,
     documents::readme_length,
     documents::changelog,
     documents::size,
