@@ -7,6 +7,7 @@
 
 pub mod diffusion;
 pub mod guidance;
+pub mod layers;
 pub mod model;
 pub mod noise;
 pub mod pipeline;
@@ -16,6 +17,7 @@ pub mod vae;
 
 mod error;
 mod finite;
+mod host;
 
 pub use diffusion::Denoiser;
 pub use error::{Error, Result};

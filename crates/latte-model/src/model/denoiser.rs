@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{Input, Latte};
-use crate::{Denoiser, Result};
+use crate::{Denoiser, Result, host};
 
 /// A network with weights and, if it is conditioned, the condition of every clip of the batch.
 #[derive(Debug, Clone)]
@@ -28,6 +28,6 @@ impl Denoiser for LatteDenoiser<'_> {
     fn predict(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor> {
         let input = Input { labels: self.labels.as_deref(), text: self.text.as_ref(), ..Input::new(x, timesteps) };
         let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed_weights);
-        Ok(self.model.forward(&tape, self.parameters, &input)?.to_host()?.to_device(x.device())?)
+        host::beside(&self.model.forward(&tape, self.parameters, &input)?.to_host()?, x)
     }
 }

@@ -5,7 +5,7 @@ use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{LatteT2v, T2vInput, TextContext, text_bias};
 use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
-use crate::{Denoiser, Result};
+use crate::{Denoiser, Result, host};
 
 /// A network with weights, bound to the prompts of its clips and, under guidance, to the texts to stay away from.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl PromptEmbeddings<'_> {
     fn mask_or_ones(&self) -> Result<Tensor> {
         Ok(match self.mask {
             Some(mask) => mask.to_dtype(DType::F32)?,
-            None => Tensor::ones(&self.text.dims()[..2], DType::F32, self.text.device())?,
+            None => host::beside(&host::full(1.0, &self.text.dims()[..2])?, self.text)?,
         })
     }
 }
@@ -93,7 +93,7 @@ impl Bound<'_> {
     fn run(&self, x: &Tensor, timesteps: &[f64], text: &TextContext) -> Result<Tensor> {
         let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&self.packed_weights);
         let input = T2vInput { x, timesteps, text, temporal: self.temporal };
-        Ok(self.model.forward(&tape, self.parameters, &input)?.to_host()?.to_device(x.device())?)
+        host::beside(&self.model.forward(&tape, self.parameters, &input)?.to_host()?, x)
     }
 }
 
