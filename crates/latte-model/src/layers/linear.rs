@@ -18,7 +18,7 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// The layer `name` with a weight `[out, in]` and a bias that begins at 0.
+    /// The layer `name` with a weight `[out, in]` and a bias.
     pub(crate) fn new(scope: &ParamScope<'_>, name: &str, shape: [usize; 2], init: Init) -> Self {
         Self::joined(scope, name, &[name], shape, true, init)
     }
@@ -33,11 +33,13 @@ impl Linear {
         has_bias: bool,
         init: Init,
     ) -> Self {
+        // PyTorch draws a bias as the weight that it belongs to; the networks with rules of their own begin with biases of 0.
+        let of_bias = if matches!(init, Init::Uniform { .. }) { init } else { Init::Zeros };
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for part in parts {
             weights.push(scope.record(&format!("{part}.weight"), &[out, input], init));
             if has_bias {
-                biases.push(scope.record(&format!("{part}.bias"), &[out], Init::Zeros));
+                biases.push(scope.record(&format!("{part}.bias"), &[out], of_bias));
             }
         }
         let all = parts.len() * out;
@@ -99,7 +101,7 @@ impl Linear {
     }
 
     /// The weight as a matrix, and the bias.
-    fn parameters(&self, tape: &Tape<'_>, weights: &Parameters) -> Result<(Var, Option<Var>)> {
+    pub(crate) fn parameters(&self, tape: &Tape<'_>, weights: &Parameters) -> Result<(Var, Option<Var>)> {
         let weight = self.weight.on(tape, weights)?;
         let weight = match *weight.dims() {
             [_, _] => weight,

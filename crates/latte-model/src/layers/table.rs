@@ -50,6 +50,20 @@ impl ParameterTable {
         self.collect(|spec| Ok(expect_tensor(source, &spec.name, &spec.shape)?))
     }
 
+    /// The same parameters in the order of their names, which is then that of the draws.
+    pub(crate) fn in_order_of_names(mut self) -> Self {
+        let mut order: Vec<usize> = (0..self.specs.len()).collect();
+        order.sort_by(|&a, &b| self.specs[a].name.cmp(&self.specs[b].name));
+        for parameter in &mut self.in_memory {
+            for part in &mut parameter.parts {
+                *part = order.iter().position(|place| place == part).unwrap_or(*part);
+            }
+        }
+        self.in_memory.sort_by(|a, b| a.name.cmp(&b.name));
+        self.specs = order.into_iter().map(|place| self.specs[place].clone()).collect();
+        self
+    }
+
     /// Puts the parameters in memory together from those of files, one after the other.
     fn collect(&self, mut part: impl FnMut(&ParameterSpec) -> Result<Tensor>) -> Result<Parameters> {
         let mut parameters = Parameters::new();

@@ -29,8 +29,11 @@ fn input(x: &Tensor) -> Input<'_> {
     Input { labels: Some(&[0, 3]), ..Input::new(x, &[30.0, 800.0]) }
 }
 
+/// Names of parameters, and the bits of their gradients.
+type Gradients = Vec<(String, Vec<u32>)>;
+
 /// The output's bits, and the gradient of every parameter that has one.
-fn pass<'a>(model: &'a Latte, weights: &'a Parameters, tape: Tape<'a>) -> Result<(Vec<u32>, Vec<(String, Vec<u32>)>)> {
+fn pass<'a>(model: &'a Latte, weights: &'a Parameters, tape: Tape<'a>) -> Result<(Vec<u32>, Gradients)> {
     let x = pseudo_random(&[2, 4, 2, 4, 6], 5)?;
     let y = model.forward(&tape, weights, &input(&x))?;
     let output = bits(y.value())?;

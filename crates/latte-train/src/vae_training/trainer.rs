@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use latte_model::noise::TorchRng;
+use latte_model::vae::KlNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, VaeRunState};
 use super::config::VaeTrainConfig;
 use super::export::{VaeReport, export};
 use super::frames::{Measured, OpenedFrames, open, stack};
-use super::network::VaeNetwork;
 use super::step::{VaeGradients, VaeStepper};
 use crate::checkpoint::DataMark;
 use crate::checkpoint_folder::CheckpointFolder;
@@ -118,7 +118,7 @@ impl VaeTrainer {
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(config: VaeTrainConfig, start: Start) -> Result<Self> {
         let OpenedFrames { training, measured, mark: data, notes: mut warnings } = open(&config)?;
-        let network = VaeNetwork::new(config.autoencoder.unscaled()?)?;
+        let network = KlNetwork::new(config.autoencoder.unscaled()?)?;
 
         let checkpoints = CheckpointFolder::of_run(&config.output.run);
         let newest = newest_checkpoint(&checkpoints, &config.output.run, start)?;
@@ -132,7 +132,7 @@ impl VaeTrainer {
             (state, TorchRng::from_state(&run.rng)?, position(run.position, &run.data, &data, &mut warnings))
         } else {
             let weights = network.init(&mut root.fork(INIT_STREAM))?;
-            let trainable: Vec<String> = network.tensors().keys().cloned().collect();
+            let trainable: Vec<String> = network.parameters().iter().map(|spec| spec.name.clone()).collect();
             (TrainState::new(&weights, &trainable)?, root.fork(STEP_STREAM), Position::default())
         };
 
