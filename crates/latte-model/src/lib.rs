@@ -8,6 +8,7 @@
 pub mod checkpoint;
 pub mod diffusion;
 pub mod guidance;
+pub mod layers;
 pub mod model;
 pub mod noise;
 pub mod sampling;
@@ -16,6 +17,7 @@ pub mod vae;
 
 mod error;
 pub mod finite;
+mod host;
 
 pub use diffusion::Denoiser;
 pub use error::{Error, Result};

@@ -1,9 +1,9 @@
 //! Properties of the autoencoders that no golden file shows: tiles, chunks, names, scales, and what is refused.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use latte_model::layers::ParameterSpec;
 use latte_model::noise::TorchRng;
 use latte_model::vae::{
     Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, DiagonalGaussian, KlConfig, Posterior, TemporalDecoderConfig,
@@ -34,8 +34,8 @@ fn temporal_config() -> TemporalDecoderConfig {
 }
 
 /// Weights that keep values about as large as they are; norms that are not 1 and 0.
-fn random(tensors: &BTreeMap<String, Vec<usize>>) -> Result<Parameters> {
-    let one = |(seed, (name, shape)): (usize, (&String, &Vec<usize>))| -> Result<(String, Tensor)> {
+fn random(tensors: &[ParameterSpec]) -> Result<Parameters> {
+    let one = |(seed, ParameterSpec { name, shape, .. }): (usize, &ParameterSpec)| -> Result<(String, Tensor)> {
         let values = pseudo_random(shape, seed as u64 + 1)?;
         let fan_in: usize = shape[1..].iter().product();
         let values = match shape.len() {

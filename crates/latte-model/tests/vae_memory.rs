@@ -2,10 +2,9 @@
 //!
 //! Blocks in use are counted by the program's allocator, for the whole process: therefore this is one test, in a program of its own.
 
-use std::collections::BTreeMap;
-
 use candle_core::Tensor;
 use latte_model::Result;
+use latte_model::layers::ParameterSpec;
 use latte_model::vae::{AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig, Tiling};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
 use latte_ops::{CachingAllocator, Parameters, Precision};
@@ -24,8 +23,8 @@ fn bytes(shape: &[usize]) -> usize {
 }
 
 /// Weights that keep values about as large as they are.
-fn random(tensors: &BTreeMap<String, Vec<usize>>) -> Result<Parameters> {
-    let one = |(seed, (name, shape)): (usize, (&String, &Vec<usize>))| -> Result<(String, Tensor)> {
+fn random(tensors: &[ParameterSpec]) -> Result<Parameters> {
+    let one = |(seed, ParameterSpec { name, shape, .. }): (usize, &ParameterSpec)| -> Result<(String, Tensor)> {
         let fan_in: usize = shape[1..].iter().product();
         let values = pseudo_random(shape, seed as u64 + 1)?;
         let values = if shape.len() == 1 { ((values * 0.2)? + 1.0)? } else { (values * (3.0 / fan_in as f64).sqrt())? };

@@ -72,6 +72,6 @@ pub use status::{Phase, RunStatus};
 pub use step::{MicroBatch, StepGradients, Stepper};
 pub use trainer::{Outcome, Trainer};
 pub use vae_training::{
-    Reconstruction, VaeGradients, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeNetwork, VaeOutcome, VaeReport, VaeRunState,
+    Reconstruction, VaeGradients, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeOutcome, VaeReport, VaeRunState,
     VaeStepRecord, VaeStepper, VaeTrainConfig, VaeTrainer, VaeValidationConfig,
 };

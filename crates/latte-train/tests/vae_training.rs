@@ -12,12 +12,12 @@ use std::path::Path;
 use candle_core::Tensor;
 use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
-use latte_model::vae::{Autoencoder, AutoencoderKl};
+use latte_model::vae::{Autoencoder, AutoencoderKl, KlNetwork};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
 use latte_ops::{CancelToken, Parameters, Precision, Tape, Value};
 use latte_train::{
-    Observer, OptimizerConfig, Recompute, Reconstruction, Silent, Start, StepEvent, VaeLossConfig, VaeModelConfig, VaeNetwork,
-    VaeOutcome, VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
+    Observer, OptimizerConfig, Recompute, Reconstruction, Silent, Start, StepEvent, VaeLossConfig, VaeModelConfig, VaeOutcome,
+    VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
 };
 
 fn sizes(levels: &[usize]) -> VaeModelConfig {
@@ -33,8 +33,8 @@ fn sizes(levels: &[usize]) -> VaeModelConfig {
 }
 
 /// First weights, moved a little so that no norm is 1 and 0.
-fn network(config: &VaeModelConfig) -> (VaeNetwork, Parameters) {
-    let network = VaeNetwork::new(config.unscaled().unwrap()).unwrap();
+fn network(config: &VaeModelConfig) -> (KlNetwork, Parameters) {
+    let network = KlNetwork::new(config.unscaled().unwrap()).unwrap();
     let weights = network.init(&mut TorchRng::new(3)).unwrap();
     let moved = weights.iter().enumerate().map(|(seed, (name, t))| {
         (name.to_string(), (t.to_host().unwrap() + (pseudo_random(t.dims(), seed as u64).unwrap() * 0.1).unwrap()).unwrap())
@@ -63,16 +63,18 @@ fn the_training_network_is_the_one_for_inference() {
         let (network, weights) = network(&config);
         let inference = AutoencoderKl::new(config.unscaled().unwrap(), &weights, Precision::F32).unwrap();
         let frames = pseudo_random(&[3, 3, 8, 12], 7).unwrap();
-        let tape = Tape::inference();
-        let moments = network.encode(&tape, &weights, &tape.constant(channels_last(&frames))).unwrap();
-        assert_close(&channels_first(&moments.to_host().unwrap()), &inference.moments(&frames).unwrap(), 1e-4).unwrap();
-        let latents = inference.posterior(&frames).unwrap().mode().clone();
-        let back = network.decode(&tape, &weights, &tape.constant(channels_last(&latents))).unwrap();
-        assert_close(&channels_first(&back.to_host().unwrap()), &inference.decode_unscaled(&latents).unwrap(), 1e-4).unwrap();
+        for tape in [Tape::recording, Tape::inference] {
+            let tape = tape();
+            let moments = network.encode(&tape, &weights, &tape.constant(channels_last(&frames))).unwrap();
+            assert_close(&channels_first(&moments.to_host().unwrap()), &inference.moments(&frames).unwrap(), 1e-4).unwrap();
+            let latents = inference.posterior(&frames).unwrap().mode().clone();
+            let back = network.decode(&tape, &weights, &tape.constant(channels_last(&latents))).unwrap();
+            assert_close(&channels_first(&back.to_host().unwrap()), &inference.decode_unscaled(&latents).unwrap(), 1e-4).unwrap();
+        }
     }
 }
 
-fn stepper(network: VaeNetwork, loss: VaeLossConfig, recompute: Recompute) -> VaeStepper {
+fn stepper(network: KlNetwork, loss: VaeLossConfig, recompute: Recompute) -> VaeStepper {
     VaeStepper { network, loss, optimizer: OptimizerConfig::default(), recompute }
 }
 

@@ -1,12 +1,27 @@
 //! Timestep and condition to vectors that modulate, or to tokens.
 
-use candle_core::Device;
-use latte_ops::{Tape, Var, add, concat, embedding, repeat_rows, reshape, silu};
+use latte_ops::{Parameters, Tape, Var, add, concat, embedding, repeat_rows, reshape, silu};
 
-use super::config::{Condition, Injection};
-use super::position::timestep_sinusoid;
-use super::{Input, Latte, Sizes, Weights};
+use super::config::{Condition, Injection, LatteConfig};
+use super::{Input, Sizes};
+use crate::layers::{Init, Linear, Param, ParamScope, TimestepEmbedder, constant};
 use crate::{Error, Result};
+
+/// The layers that timestep and condition pass first.
+#[derive(Debug, Clone)]
+pub(super) struct ConditionEmbedder {
+    timestep: TimestepEmbedder,
+    condition: Embedded,
+}
+
+/// What the model is conditioned on.
+#[derive(Debug, Clone)]
+enum Embedded {
+    Nothing,
+    /// A row for each class.
+    Classes(Param),
+    Text(Linear),
+}
 
 /// The condition in the form that the model's injection takes.
 pub(super) struct Conditions {
@@ -18,79 +33,89 @@ pub(super) struct Conditions {
     pub(super) tokens: Option<Var>,
 }
 
-pub(super) fn embed(
-    model: &Latte,
-    tape: &Tape<'_>,
-    weights: Weights<'_>,
-    input: &Input<'_>,
-    sizes: &Sizes,
-) -> Result<Conditions> {
-    check(model, input, sizes)?;
-    let time = timestep(tape, weights, input)?; // [b, d]
-    let clips = clip_condition(tape, weights, input, sizes)?; // [b, d]
-    let frames = match input.image_labels {
-        Some(_) => Some(frame_condition(tape, weights, input, sizes)?), // [b·(f + images), d]
-        None => None,
-    };
-    match model.config().injection {
-        Injection::SAdaln => {
-            let join = |time: &Var, condition: Option<&Var>| -> Result<Var> {
-                Ok(silu(tape, &condition.map_or_else(|| Ok(time.clone()), |c| add(tape, time, c))?)?)
-            };
-            let frames = match &frames {
-                Some(frames) => Some(join(&repeat_rows(tape, &time, sizes.frames())?, Some(frames))?),
-                None => None,
-            };
-            Ok(Conditions { clips: Some(join(&time, clips.as_ref())?), frames, tokens: None })
+impl ConditionEmbedder {
+    pub(super) fn new(scope: &ParamScope<'_>, config: &LatteConfig) -> Self {
+        let d = config.hidden_size;
+        let normal = Init::Normal { deviation: 0.02 };
+        let timestep = TimestepEmbedder::new(&scope.within("t_embedder.mlp"), ["0", "2"], d, normal);
+        let condition = match config.condition {
+            Condition::None => Embedded::Nothing,
+            Condition::Class { num_classes, dropout } => {
+                let rows = num_classes + usize::from(dropout > 0.0);
+                Embedded::Classes(scope.param("y_embedder.embedding_table.weight", &[rows, d], normal))
+            }
+            Condition::Text { length, width } => {
+                Embedded::Text(Linear::new(scope, "text_embedding_projection.1", [d, length * width], Init::Xavier))
+            }
+        };
+        Self { timestep, condition }
+    }
+
+    pub(super) fn forward(
+        &self,
+        config: &LatteConfig,
+        tape: &Tape<'_>,
+        weights: &Parameters,
+        input: &Input<'_>,
+        sizes: &Sizes,
+    ) -> Result<Conditions> {
+        check(config, input, sizes)?;
+        let time = self.timestep.forward(tape, weights, input.timesteps)?; // [b, d]
+        let clips = self.clip_condition(tape, weights, input, sizes)?; // [b, d]
+        let frames = self.frame_condition(tape, weights, input, sizes)?; // [b·(f + images), d]
+        match config.injection {
+            Injection::SAdaln => {
+                let join = |time: &Var, condition: Option<&Var>| -> Result<Var> {
+                    Ok(silu(tape, &condition.map_or_else(|| Ok(time.clone()), |c| add(tape, time, c))?)?)
+                };
+                let frames = match &frames {
+                    Some(frames) => Some(join(&repeat_rows(tape, &time, sizes.frames())?, Some(frames))?),
+                    None => None,
+                };
+                Ok(Conditions { clips: Some(join(&time, clips.as_ref())?), frames, tokens: None })
+            }
+            Injection::AllTokens => {
+                let d = config.hidden_size;
+                let spread = |v: &Var| -> Result<Var> {
+                    let rows = if v.dims()[0] == sizes.b { repeat_rows(tape, v, sizes.frames())? } else { v.clone() };
+                    Ok(reshape(tape, &rows, &[sizes.b, sizes.frames(), 1, d])?)
+                };
+                let time = spread(&time)?;
+                let tokens = match frames.as_ref().or(clips.as_ref()) {
+                    Some(condition) => concat(tape, &[&time, &spread(condition)?], 2)?,
+                    None => time,
+                };
+                Ok(Conditions { clips: None, frames: None, tokens: Some(tokens) })
+            }
         }
-        Injection::AllTokens => {
-            let d = model.config().hidden_size;
-            let spread = |v: &Var| -> Result<Var> {
-                let rows = if v.dims()[0] == sizes.b { repeat_rows(tape, v, sizes.frames())? } else { v.clone() };
-                Ok(reshape(tape, &rows, &[sizes.b, sizes.frames(), 1, d])?)
-            };
-            let time = spread(&time)?;
-            let tokens = match frames.as_ref().or(clips.as_ref()) {
-                Some(condition) => concat(tape, &[&time, &spread(condition)?], 2)?,
-                None => time,
-            };
-            Ok(Conditions { clips: None, frames: None, tokens: Some(tokens) })
+    }
+
+    fn clip_condition(&self, tape: &Tape<'_>, weights: &Parameters, input: &Input<'_>, sizes: &Sizes) -> Result<Option<Var>> {
+        Ok(match (&self.condition, input.labels, input.text) {
+            (Embedded::Classes(table), Some(labels), _) => Some(embedding(tape, &table.on(tape, weights)?, labels)?),
+            (Embedded::Text(layer), _, Some(text)) => {
+                let flat = constant(tape, weights, &text.reshape((sizes.b, text.elem_count() / sizes.b))?)?; // [b, length·width]
+                Some(layer.forward(tape, weights, &silu(tape, &flat)?)?)
+            }
+            _ => None,
+        })
+    }
+
+    /// The label's vector of each frame, where images have labels: the clip's for its frames, their own for images.
+    fn frame_condition(&self, tape: &Tape<'_>, weights: &Parameters, input: &Input<'_>, sizes: &Sizes) -> Result<Option<Var>> {
+        let images = input.image_labels.filter(|_| sizes.images > 0);
+        let (Embedded::Classes(table), Some(images)) = (&self.condition, images) else { return Ok(None) };
+        let mut labels = Vec::with_capacity(sizes.b * sizes.frames());
+        for (clip, images) in input.labels.unwrap_or_default().iter().zip(images.chunks(sizes.images)) {
+            labels.extend(std::iter::repeat_n(*clip, sizes.f));
+            labels.extend_from_slice(images);
         }
+        Ok(Some(embedding(tape, &table.on(tape, weights)?, &labels)?))
     }
-}
-
-/// The timestep's vector, `[b, d]`.
-fn timestep(tape: &Tape<'_>, weights: Weights<'_>, input: &Input<'_>) -> Result<Var> {
-    let sinusoid = weights.constant(tape, &timestep_sinusoid(input.timesteps, &Device::Cpu)?)?; // [b, 256]
-    let hidden = silu(tape, &weights.linear(tape, "t_embedder.mlp.0", &sinusoid)?)?;
-    weights.linear(tape, "t_embedder.mlp.2", &hidden)
-}
-
-fn clip_condition(tape: &Tape<'_>, weights: Weights<'_>, input: &Input<'_>, sizes: &Sizes) -> Result<Option<Var>> {
-    if let Some(labels) = input.labels {
-        let table = weights.get(tape, "y_embedder.embedding_table.weight")?;
-        return Ok(Some(embedding(tape, &table, labels)?));
-    }
-    let Some(text) = input.text else { return Ok(None) };
-    let flat = weights.constant(tape, &text.reshape((sizes.b, text.elem_count() / sizes.b))?)?; // [b, length·width]
-    Ok(Some(weights.linear(tape, "text_embedding_projection.1", &silu(tape, &flat)?)?))
-}
-
-/// The label's vector of each frame: the clip's for its frames, their own for images.
-fn frame_condition(tape: &Tape<'_>, weights: Weights<'_>, input: &Input<'_>, sizes: &Sizes) -> Result<Var> {
-    let (clips, images) = (input.labels.unwrap_or_default(), input.image_labels.unwrap_or_default());
-    let mut labels = Vec::with_capacity(sizes.b * sizes.frames());
-    for (clip, images) in clips.iter().zip(images.chunks(sizes.images)) {
-        labels.extend(std::iter::repeat_n(*clip, sizes.f));
-        labels.extend_from_slice(images);
-    }
-    let table = weights.get(tape, "y_embedder.embedding_table.weight")?;
-    Ok(embedding(tape, &table, &labels)?)
 }
 
 /// Whether the condition is what the model is conditioned on.
-fn check(model: &Latte, input: &Input<'_>, sizes: &Sizes) -> Result<()> {
-    let config = model.config();
+fn check(config: &LatteConfig, input: &Input<'_>, sizes: &Sizes) -> Result<()> {
     let count = |key: &str, got: Option<&[u32]>, expected: usize| match got.map_or(0, <[u32]>::len) {
         n if n == expected => Ok(()),
         n => Err(Error::config(key, format!("expected {expected} for this model and batch, got {n}"))),

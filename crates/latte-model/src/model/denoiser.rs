@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{Input, Latte};
-use crate::{Denoiser, Result};
+use crate::{Denoiser, Result, host};
 
 /// A network with weights and, if it is conditioned, the condition of every clip of the batch.
 #[derive(Debug, Clone)]
@@ -33,6 +33,6 @@ impl Denoiser for LatteDenoiser<'_> {
             .with_precision(self.precision)
             .with_packed_weight_cache(&self.packed_weights)
             .with_cancel(&self.cancel);
-        Ok(self.model.forward(&tape, self.parameters, &input)?.to_host()?.to_device(x.device())?)
+        host::beside(&self.model.forward(&tape, self.parameters, &input)?.to_host()?, x)
     }
 }

@@ -26,30 +26,38 @@ mod final_layer;
 pub mod position;
 mod pretrained;
 mod recognise;
-mod specification;
 pub mod t2v;
 mod work;
 
 use candle_core::Tensor;
-use latte_ops::{Parameters, Rope, Tape, Var, linear, linear_low_precision};
+use latte_ops::{Parameters, Rope, Tape, Var};
 
 pub use config::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
 pub use denoiser::LatteDenoiser;
 pub use pretrained::{Ancestor, LoadReport};
 pub use recognise::Hints;
-pub use specification::ParameterSpec;
 
+pub use crate::layers::ParameterSpec;
+
+use crate::layers::{Adaptation, ParamScope, ParameterTable};
 use crate::noise::TorchRng;
-use crate::weights::{TensorSource, all_fit, misfits};
+use crate::weights::{TensorSource, all_fit};
 use crate::{Error, Result};
-use block::{Block, BlockKind};
+use block::{Block, BlockKind, Run};
+use condition::ConditionEmbedder;
+use embed::Embedding;
+use final_layer::FinalLayer;
 
-/// The network's shape. Its weights are a [`Parameters`] that every call gets, so that weights and their moving average
+/// The network: its configuration and its layers. Its weights are a [`Parameters`] that every call gets, so that weights and their moving average
 /// serve the same network.
 #[derive(Debug, Clone)]
 pub struct Latte {
     config: LatteConfig,
-    specs: Vec<ParameterSpec>,
+    embedding: Embedding,
+    condition: ConditionEmbedder,
+    blocks: Vec<Block>,
+    last: FinalLayer,
+    table: ParameterTable,
 }
 
 /// What the network reads.
@@ -90,36 +98,6 @@ pub(crate) struct Sizes {
     grid: [usize; 2],
 }
 
-/// The network's weights by name, on a tape.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Weights<'p>(pub(crate) &'p Parameters);
-
-impl Weights<'_> {
-    /// The parameter called `name`.
-    pub(crate) fn get(self, tape: &Tape<'_>, name: &str) -> Result<Var> {
-        Ok(tape.parameter(name, self.0.get(name)?))
-    }
-
-    /// The linear layer called `name`.
-    pub(crate) fn linear(self, tape: &Tape<'_>, name: &str, x: &Var) -> Result<Var> {
-        let weight = self.get(tape, &format!("{name}.weight"))?;
-        let bias = self.get(tape, &format!("{name}.bias"))?;
-        Ok(linear(tape, x, &weight, Some(&bias))?)
-    }
-
-    /// A tensor that needs no gradient, on the device of the weights.
-    pub(crate) fn constant(self, tape: &Tape<'_>, tensor: &Tensor) -> Result<Var> {
-        Ok(tape.constant(self.0.beside(tensor)?))
-    }
-
-    /// [`linear`](Self::linear), for a result that nothing but matmuls reads.
-    pub(crate) fn linear_low_precision(self, tape: &Tape<'_>, name: &str, x: &Var) -> Result<Var> {
-        let weight = self.get(tape, &format!("{name}.weight"))?;
-        let bias = self.get(tape, &format!("{name}.bias"))?;
-        Ok(linear_low_precision(tape, x, &weight, Some(&bias))?)
-    }
-}
-
 impl Latte {
     /// The network of `config`.
     ///
@@ -127,9 +105,28 @@ impl Latte {
     ///
     /// If `config` describes none.
     pub fn new(config: LatteConfig) -> Result<Self> {
+        Self::build(config, &Adaptation::default())
+    }
+
+    /// The same network with parameters frozen or layers adapted as `adaptation` says, and not otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If `adaptation` names what the network does not have.
+    pub fn adapted(&self, adaptation: &Adaptation) -> Result<Self> {
+        Self::build(self.config.clone(), adaptation)
+    }
+
+    fn build(config: LatteConfig, adaptation: &Adaptation) -> Result<Self> {
         config.validate()?;
-        let specs = specification::specification(&config);
-        Ok(Self { config, specs })
+        let ((embedding, condition, blocks, last), table) = ParamScope::build(adaptation, |scope| {
+            let embedding = Embedding::new(scope, &config);
+            let condition = ConditionEmbedder::new(scope, &config);
+            let scope_of_blocks = scope.within("blocks");
+            let blocks = (0..config.depth).map(|index| Block::new(&scope_of_blocks, &config, index)).collect();
+            Ok((embedding, condition, blocks, FinalLayer::new(scope, &config)))
+        })?;
+        Ok(Self { config, embedding, condition, blocks, last, table })
     }
 
     /// What the network is.
@@ -139,12 +136,17 @@ impl Latte {
 
     /// All parameters, fixed positions included.
     pub fn parameters(&self) -> &[ParameterSpec] {
-        &self.specs
+        self.table.specs()
+    }
+
+    /// The names in memory of the parameters that training changes: neither positions nor what is frozen.
+    pub fn trainable(&self) -> Vec<String> {
+        self.table.trainable().map(ToString::to_string).collect()
     }
 
     /// How many values training changes.
     pub fn num_trainable(&self) -> usize {
-        self.specs.iter().filter(|s| s.is_trainable()).map(ParameterSpec::num_values).sum()
+        self.parameters().iter().filter(|s| s.is_trainable()).map(ParameterSpec::num_values).sum()
     }
 
     /// Fresh weights by the official rules; with them the output is exactly 0.
@@ -153,7 +155,7 @@ impl Latte {
     ///
     /// If memory runs out.
     pub fn init(&self, rng: &mut TorchRng) -> Result<Parameters> {
-        specification::initialise(&self.config, &self.specs, rng)
+        self.table.draw(rng)
     }
 
     /// Whether the tensors of `source` are this network's: all there, none besides, each of its shape. Fixed positions may be
@@ -163,10 +165,7 @@ impl Latte {
     ///
     /// One that lists what is missing, unknown or of a wrong shape.
     pub fn check(&self, source: &dyn TensorSource) -> std::result::Result<(), String> {
-        let trainable = self.specs.iter().filter(|spec| spec.is_trainable());
-        let mut wrong = misfits(trainable.map(|spec| (spec.name.as_str(), spec.shape.as_slice())), source);
-        let known = |name: &str| self.specs.iter().any(|s| s.name == name) || name == "temp_embed";
-        wrong.extend(source.names().iter().filter(|name| !known(name)).map(|name| format!("`{name}` is not known")));
+        let wrong = self.table.misfits(source, |name| name == "temp_embed");
         all_fit("the model", &wrong)
     }
 
@@ -180,38 +179,32 @@ impl Latte {
     ///
     /// If the input does not fit the network, or `parameters` are not its own.
     pub fn forward<'a>(&'a self, tape: &Tape<'a>, parameters: &'a Parameters, input: &Input<'_>) -> Result<Var> {
-        let sizes = self.sizes(input)?;
-        let weights = Weights(parameters);
-        let conditions = condition::embed(self, tape, weights, input, &sizes)?;
-        let mut x = embed::tokens(self, tape, weights, input, &sizes)?; // [b, f + images, n, d]
+        let (config, sizes, weights) = (&self.config, self.sizes(input)?, parameters);
+        let conditions = self.condition.forward(config, tape, weights, input, &sizes)?;
+        let mut x = self.embedding.tokens(config, tape, weights, input, &sizes)?; // [b, f + images, n, d]
         if let Some(tokens) = &conditions.tokens {
             x = latte_ops::concat(tape, &[&x, tokens], 2)?; // [b, f + images, n + extra, d]
         }
-        let positions = embed::temporal_positions(self, tape, weights, &sizes)?;
-        let rope = match self.config.temporal_position {
+        let positions = self.embedding.temporal_positions(config, tape, weights, &sizes)?;
+        let rope = match config.temporal_position {
             TemporalPosition::Absolute => None,
-            TemporalPosition::Rope => Some(Rope::new(sizes.f, self.config.head_size(), x.value())?),
+            TemporalPosition::Rope => Some(Rope::new(sizes.f, config.head_size(), x.value())?),
         };
-        for index in 0..self.config.depth {
-            let block = Block {
-                config: &self.config,
-                weights,
-                index,
-                kind: BlockKind::of(&self.config, index),
-                sizes,
-                // Added once, just before tokens first meet temporal attention.
-                positions: if index == BlockKind::first_temporal(&self.config) { positions.clone() } else { None },
-                rope: rope.clone(),
-            };
+        for (index, block) in self.blocks.iter().enumerate() {
+            // Positions are added once, just before tokens first meet temporal attention.
+            let positions = if index == BlockKind::first_temporal(config) { positions.clone() } else { None };
+            let run = Run { weights, sizes, positions, rope: rope.clone() };
             x = match (&conditions.clips, &conditions.frames) {
                 (Some(clips), Some(frames)) => {
-                    tape.segment(&[&x, clips, frames], move |tape, v| block.run(tape, &v[0], Some(&v[1]), Some(&v[2])))?
+                    tape.segment(&[&x, clips, frames], move |tape, v| block.run(tape, &run, &v[0], Some(&v[1]), Some(&v[2])))?
                 }
-                (Some(clips), None) => tape.segment(&[&x, clips], move |tape, v| block.run(tape, &v[0], Some(&v[1]), None))?,
-                (None, _) => tape.segment(&[&x], move |tape, v| block.run(tape, &v[0], None, None))?,
+                (Some(clips), None) => {
+                    tape.segment(&[&x, clips], move |tape, v| block.run(tape, &run, &v[0], Some(&v[1]), None))?
+                }
+                (None, _) => tape.segment(&[&x], move |tape, v| block.run(tape, &run, &v[0], None, None))?,
             };
         }
-        final_layer::run(self, tape, weights, &x, &conditions, &sizes)
+        self.last.forward(config, tape, weights, &x, &conditions, &sizes)
     }
 
     /// Checks the input and works out the sizes.

@@ -1,8 +1,8 @@
 //! Fixed sine-cosine positions. Computed for the shape at hand, never assumed.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
-use crate::Result;
+use crate::{Result, host};
 
 /// `len` sines, then `len` cosines, of `position · 10000^(−k/len)`, worked out in f64.
 fn sines_and_cosines(position: f64, len: usize, out: &mut Vec<f32>) {
@@ -19,9 +19,9 @@ fn sines_and_cosines(position: f64, len: usize, out: &mut Vec<f32>) {
 ///
 /// # Errors
 ///
-/// If the device has no memory left.
-pub fn spatial(rows: usize, columns: usize, d: usize, device: &Device) -> Result<Tensor> {
-    grid(rows, columns, d, device, |index, _| index as f64)
+/// If memory runs out.
+pub fn spatial(rows: usize, columns: usize, d: usize) -> Result<Tensor> {
+    grid(rows, columns, d, |index, _| index as f64)
 }
 
 /// As [`spatial`], for a grid of any size stretched over one of `base` × `base` tokens, whose positions are divided by
@@ -29,23 +29,14 @@ pub fn spatial(rows: usize, columns: usize, d: usize, device: &Device) -> Result
 ///
 /// # Errors
 ///
-/// If the device has no memory left.
-pub(crate) fn stretched(
-    rows: usize,
-    columns: usize,
-    d: usize,
-    base: usize,
-    interpolation: usize,
-    device: &Device,
-) -> Result<Tensor> {
+/// If memory runs out.
+pub(crate) fn stretched(rows: usize, columns: usize, d: usize, base: usize, interpolation: usize) -> Result<Tensor> {
     // Positions in f32, angles in f64, as the reference has it.
-    grid(rows, columns, d, device, |index, len| {
-        f64::from(index as f32 / (len as f64 / base as f64) as f32 / interpolation as f32)
-    })
+    grid(rows, columns, d, |index, len| f64::from(index as f32 / (len as f64 / base as f64) as f32 / interpolation as f32))
 }
 
 /// The positions of a grid, where `place` gives the position of an index on an axis of a length.
-fn grid(rows: usize, columns: usize, d: usize, device: &Device, place: impl Fn(usize, usize) -> f64) -> Result<Tensor> {
+fn grid(rows: usize, columns: usize, d: usize, place: impl Fn(usize, usize) -> f64) -> Result<Tensor> {
     // Each axis once: a token's values are those of its column and of its row, side by side.
     let axis = |len: usize| {
         let mut values = Vec::with_capacity(len * d / 2);
@@ -60,7 +51,7 @@ fn grid(rows: usize, columns: usize, d: usize, device: &Device, place: impl Fn(u
             values.extend_from_slice(&of_rows[row * half..][..half]);
         }
     }
-    Ok(Tensor::from_vec(values, (rows * columns, d), device)?)
+    host::tensor(values, (rows * columns, d))
 }
 
 /// Positions of frames.
@@ -71,13 +62,13 @@ fn grid(rows: usize, columns: usize, d: usize, device: &Device, place: impl Fn(u
 ///
 /// # Errors
 ///
-/// If the device has no memory left.
-pub fn temporal(frames: usize, d: usize, device: &Device) -> Result<Tensor> {
+/// If memory runs out.
+pub fn temporal(frames: usize, d: usize) -> Result<Tensor> {
     let mut values = Vec::with_capacity(frames * d);
     for frame in 0..frames {
         sines_and_cosines(frame as f64, d / 2, &mut values);
     }
-    Ok(Tensor::from_vec(values, (frames, d), device)?)
+    host::tensor(values, (frames, d))
 }
 
 /// Values in a timestep's sinusoid.
@@ -89,8 +80,8 @@ pub(crate) const TIMESTEP_WIDTH: usize = 256;
 ///
 /// # Errors
 ///
-/// If the device has no memory left.
-pub(crate) fn timestep_sinusoid(timesteps: &[f64], device: &Device) -> Result<Tensor> {
+/// If memory runs out.
+pub(crate) fn timestep_sinusoid(timesteps: &[f64]) -> Result<Tensor> {
     const HALF: usize = TIMESTEP_WIDTH / 2;
     let frequencies: Vec<f32> = (0..HALF).map(|k| ((-(10000f64.ln()) as f32) * k as f32 / HALF as f32).exp()).collect();
     let mut values = Vec::with_capacity(timesteps.len() * TIMESTEP_WIDTH);
@@ -99,7 +90,7 @@ pub(crate) fn timestep_sinusoid(timesteps: &[f64], device: &Device) -> Result<Te
         values.extend(frequencies.iter().map(|f| (t * f).cos()));
         values.extend(frequencies.iter().map(|f| (t * f).sin()));
     }
-    Ok(Tensor::from_vec(values, (timesteps.len(), TIMESTEP_WIDTH), device)?)
+    host::tensor(values, (timesteps.len(), TIMESTEP_WIDTH))
 }
 
 #[cfg(test)]
@@ -108,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_grid_that_is_not_square_has_columns_first() -> Result<()> {
-        let p = spatial(2, 3, 8, &Device::Cpu)?.to_vec2::<f32>()?;
+        let p = spatial(2, 3, 8)?.to_vec2::<f32>()?;
         assert_eq!(p.len(), 6);
         // Token 5 is row 1, column 2: sin 2, sin 0.02, cos 2, cos 0.02, sin 1, sin 0.01, …
         let expected =
@@ -121,9 +112,9 @@ mod tests {
 
     #[test]
     fn frames_have_sines_first_and_timesteps_cosines() -> Result<()> {
-        let p = temporal(4, 4, &Device::Cpu)?.to_vec2::<f32>()?;
+        let p = temporal(4, 4)?.to_vec2::<f32>()?;
         assert!((p[3][0] - 3f32.sin()).abs() < 1e-6 && (p[3][2] - 3f32.cos()).abs() < 1e-6);
-        let t = timestep_sinusoid(&[3.0], &Device::Cpu)?.to_vec2::<f32>()?;
+        let t = timestep_sinusoid(&[3.0])?.to_vec2::<f32>()?;
         assert!((t[0][0] - 3f32.cos()).abs() < 1e-6 && (t[0][128] - 3f32.sin()).abs() < 1e-6);
         Ok(())
     }

@@ -121,16 +121,16 @@ impl Latte {
 
     fn judge(&self, source: &dyn TensorSource, leave_out: impl Fn(&str) -> bool) -> LoadReport {
         let mut report = LoadReport::default();
-        for spec in &self.specs {
+        for spec in self.parameters() {
             match source.shape(&spec.name).filter(|_| !leave_out(&spec.name)) {
                 Some(shape) if shape == spec.shape => report.used.push(spec.name.clone()),
                 // Computed for the shape at hand.
-                _ if !spec.is_trainable() => {}
+                _ if spec.is_position() => {}
                 Some(shape) => report.wrong_shape.push((spec.name.clone(), spec.shape.clone(), shape)),
                 None => report.missing.push(spec.name.clone()),
             }
         }
-        let known: BTreeSet<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        let known: BTreeSet<&str> = self.parameters().iter().map(|spec| spec.name.as_str()).collect();
         let is_known = |name: &str| name == "temp_embed" || known.contains(name);
         report.ignored = source.names().into_iter().filter(|name| !is_known(name) || leave_out(name)).collect();
         report

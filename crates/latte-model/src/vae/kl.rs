@@ -1,6 +1,5 @@
 //! The autoencoder of the Stable Diffusion family, frame by frame.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -8,11 +7,13 @@ use candle_core::{Device, Tensor};
 use latte_ops::{Precision, Tape};
 
 use super::config::{KlConfig, Sizes};
-use super::layers::{Layer, decoder, encoder, whole};
-use super::reader::Reader;
+use super::convolution::Pass;
+use super::layers::{Layer, whole};
+use super::network::KlNetwork;
 use super::{Autoencoder, DiagonalGaussian, LatentSpace, Tiling, frames};
 use crate::Result;
 use crate::finite::expect_finite;
+use crate::layers::ParameterSpec;
 use crate::weights::{CONFIG, Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind, refuse};
 
 /// The `AutoencoderKL` of diffusers: 8 × 8 pixels become one place of 4 channels in Stable Diffusion's. For inference.
@@ -22,11 +23,9 @@ use crate::weights::{CONFIG, Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSou
 /// twice the channels, and counts as two): with Stable Diffusion's sizes 0.54 GB for 512 × 512 pixels, 2.1 GB for 1024 × 1024.
 /// For larger ones, or less memory, see [`Tiling`]. `tests/vae_memory.rs` counts.
 pub struct AutoencoderKl {
-    config: KlConfig,
+    network: KlNetwork,
     space: LatentSpace,
     sizes: Sizes,
-    encoder: Vec<Layer>,
-    decoder: Vec<Layer>,
     tiling: Option<Tiling>,
     precision: Precision,
     device: Device,
@@ -82,19 +81,17 @@ impl AutoencoderKl {
     /// As [`new`](Self::new), or if the device fails.
     pub fn new_on(device: &Device, config: KlConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
         let (sizes, space) = (config.sizes()?, config.latent_space()?);
-        let (encoder, decoder) =
-            Reader::build(source, precision, device, sizes.levels.len(), |reader| layers(reader, &config, &sizes))?;
-        Ok(Self { config, space, sizes, encoder, decoder, tiling: None, precision, device: device.clone(), notes: Vec::new() })
+        let network = KlNetwork::prepared(config, source, precision, device)?;
+        Ok(Self { network, space, sizes, tiling: None, precision, device: device.clone(), notes: Vec::new() })
     }
 
-    /// The names and shapes of all tensors of an autoencoder of this configuration.
+    /// All tensors of an autoencoder of this configuration, in the order of their names.
     ///
     /// # Errors
     ///
     /// If the configuration is impossible.
-    pub fn tensors(config: &KlConfig) -> Result<BTreeMap<String, Vec<usize>>> {
-        let sizes = config.sizes()?;
-        Reader::wanted(sizes.levels.len(), |reader| layers(reader, config, &sizes))
+    pub fn tensors(config: &KlConfig) -> Result<Vec<ParameterSpec>> {
+        Ok(KlNetwork::new(config.clone())?.parameters().to_vec())
     }
 
     /// Works on tiles of frames from now on.
@@ -110,7 +107,7 @@ impl AutoencoderKl {
 
     /// The configuration.
     pub fn config(&self) -> &KlConfig {
-        &self.config
+        self.network.config()
     }
 
     /// What the encoder says of each frame: means, then logarithms of variances, not scaled.
@@ -124,7 +121,7 @@ impl AutoencoderKl {
     /// If the shape is another one, or a side is no multiple of the downsample factor `s`.
     pub fn moments(&self, pixels: &Tensor) -> Result<Tensor> {
         let pixels = frames::check("pixels", pixels, self.sizes.in_channels, self.sizes.downsample_factor())?;
-        self.each_frame(&pixels, &self.encoder)
+        self.each_frame(&pixels, &self.network.encoder)
     }
 
     /// The distribution of the latents of each frame, not scaled.
@@ -146,7 +143,7 @@ impl AutoencoderKl {
     ///
     /// If the shape is another one.
     pub fn decode_unscaled(&self, latent: &Tensor) -> Result<Tensor> {
-        self.each_frame(&frames::check("latent", latent, self.sizes.latent, 1)?, &self.decoder)
+        self.each_frame(&frames::check("latent", latent, self.sizes.latent, 1)?, &self.network.decoder)
     }
 
     fn each_frame(&self, x: &Tensor, layers: &[Layer]) -> Result<Tensor> {
@@ -155,7 +152,7 @@ impl AutoencoderKl {
             let frame = tape.constant(frames::channels_last(x, index)?.to_device(&self.device)?);
             let frame = match self.tiling {
                 Some(tiling) => tiling.run(&tape, layers, frame)?,
-                None => whole(&tape, layers, frame)?,
+                None => whole(&tape, Pass::PREPARED, layers, frame)?,
             };
             Ok(frame.to_host()?.to_device(x.device())?)
         };
@@ -184,10 +181,6 @@ fn expect_autoencoder(weights: &Pretrained, has_config: bool) -> Result<()> {
     Err(refuse(weights.files().path(), what).into())
 }
 
-fn layers(reader: &Reader<'_>, config: &KlConfig, sizes: &Sizes) -> Result<(Vec<Layer>, Vec<Layer>)> {
-    Ok((encoder(reader, sizes, config.use_quant_conv)?, decoder(reader, sizes, config.use_post_quant_conv)?))
-}
-
 impl Autoencoder for AutoencoderKl {
     fn space(&self) -> &LatentSpace {
         &self.space
@@ -211,6 +204,6 @@ impl Autoencoder for AutoencoderKl {
 
 impl fmt::Debug for AutoencoderKl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AutoencoderKl").field("config", &self.config).field("tiling", &self.tiling).finish_non_exhaustive()
+        f.debug_struct("AutoencoderKl").field("config", self.config()).field("tiling", &self.tiling).finish_non_exhaustive()
     }
 }

@@ -1,37 +1,36 @@
-//! The layers of encoder and decoder, on one frame `[1, h, w, c]` (channels last).
+//! The layers of encoder and decoder, on frames `[n, h, w, c]` (channels last): one by one for inference, a batch for training.
+
+use std::sync::Arc;
 
 use latte_ops::{
-    Attention, AttentionAxis, Convolution, ConvolutionWeights, GroupNorm, GroupSums, Normalisation, Tape, Var, attention,
-    convolution, narrow,
+    Attention, AttentionAxis, Convolution, ConvolutionWeights, GroupNorm, GroupSums, Normalisation, Tape, Var, add, attention,
+    concat, convolution, narrow, reshape,
 };
 
 use super::config::Sizes;
+use super::convolution::{Conv, Norm, Pass, Statistics};
 use super::reader::Reader;
-use crate::Result;
+use crate::layers::Linear;
+use crate::{Error, Result};
 
 /// The ε of every norm of a frame.
 pub(super) const EPS: f64 = 1e-6;
 
 /// One step from pixels to latents or back.
+#[derive(Debug, Clone)]
 pub(super) enum Layer {
     /// 3 × 3.
-    Convolution(ConvolutionWeights),
+    Convolution(Conv),
     /// 1 × 1.
-    Pointwise(ConvolutionWeights),
+    Pointwise(Conv),
     Resnet(Box<Resnet>),
-    Attention(FrameAttention),
+    Attention(Box<FrameAttention>),
     /// 3 × 3 with stride 2 and zeros at the right and below only.
-    Down(ConvolutionWeights),
+    Down(Conv),
     /// Each pixel becomes four, then 3 × 3.
-    Up(ConvolutionWeights),
+    Up(Conv),
     /// Norm, SiLU, 3 × 3.
-    Out(GroupNorm, ConvolutionWeights),
-}
-
-/// Where the statistics of a norm come from.
-pub(super) trait Statistics {
-    /// What `norm` comes down to for `x`; `None` if it is not known yet, which ends the layer.
-    fn of(&mut self, tape: &Tape<'_>, norm: &GroupNorm, x: &Var, silu: bool) -> Result<Option<Normalisation>>;
+    Out(Norm, Conv),
 }
 
 /// Statistics of the tensor itself.
@@ -68,19 +67,29 @@ impl Statistics for OfTile<'_> {
 
 impl Layer {
     /// The layer's result, or `None` where statistics are not known yet.
-    pub(super) fn forward(&self, tape: &Tape<'_>, x: Var, statistics: &mut dyn Statistics) -> Result<Option<Var>> {
+    pub(super) fn forward<'w>(
+        &'w self,
+        tape: &Tape<'w>,
+        pass: Pass<'w>,
+        x: Var,
+        statistics: &mut dyn Statistics,
+    ) -> Result<Option<Var>> {
+        const DOWN: Convolution<'_> = Convolution { stride: 2, padding: [[0, 1]; 2], ..Convolution::PLAIN };
+        const UP: Convolution<'_> = Convolution { upsample: true, ..Convolution::SAME };
         Ok(Some(match self {
-            Self::Convolution(weights) => convolution(tape, &x, weights, &Convolution::SAME)?,
-            Self::Pointwise(weights) => convolution(tape, &x, weights, &Convolution::PLAIN)?,
-            Self::Resnet(resnet) => return resnet.forward(tape, x, statistics),
-            Self::Attention(attention) => attention.forward(tape, &x)?,
-            Self::Down(weights) => {
-                convolution(tape, &x, weights, &Convolution { stride: 2, padding: [[0, 1]; 2], ..Convolution::PLAIN })?
+            Self::Convolution(layer) => layer.forward(tape, pass, &x, &Convolution::SAME)?,
+            Self::Pointwise(layer) => layer.forward(tape, pass, &x, &Convolution::PLAIN)?,
+            // What is recorded may be worked out again in the backward pass, block by block.
+            Self::Resnet(resnet) if pass.records => {
+                tape.segment(&[&x], move |tape, v| known(resnet.forward(tape, pass, v[0].clone(), &mut Own)?))?
             }
-            Self::Up(weights) => convolution(tape, &x, weights, &Convolution { upsample: true, ..Convolution::SAME })?,
-            Self::Out(norm, weights) => {
-                let Some(input) = statistics.of(tape, norm, &x, true)? else { return Ok(None) };
-                convolution(tape, &x, weights, &Convolution { input: Some(&input), ..Convolution::SAME })?
+            Self::Resnet(resnet) => return resnet.forward(tape, pass, x, statistics),
+            Self::Attention(attention) => attention.forward(tape, pass, &x)?,
+            Self::Down(layer) => layer.forward(tape, pass, &x, &DOWN)?,
+            Self::Up(layer) => layer.forward(tape, pass, &x, &UP)?,
+            Self::Out(norm, layer) => {
+                let Some(input) = norm.before(tape, pass, &x, true, statistics)? else { return Ok(None) };
+                layer.after(tape, pass, &input, &Convolution::SAME)?
             }
         }))
     }
@@ -96,24 +105,25 @@ impl Layer {
     }
 }
 
-/// All layers one after the other, on a whole frame.
-pub(super) fn whole(tape: &Tape<'_>, layers: &[Layer], x: Var) -> Result<Var> {
-    layers.iter().try_fold(x, |x, layer| {
-        let dims = x.dims().to_vec();
-        layer
-            .forward(tape, x, &mut Own)?
-            .ok_or_else(|| crate::Error::config("autoencoder", format!("no statistics for {dims:?}")))
-    })
+/// All layers one after the other, on whole frames.
+pub(super) fn whole<'w>(tape: &Tape<'w>, pass: Pass<'w>, layers: &'w [Layer], x: Var) -> Result<Var> {
+    layers.iter().try_fold(x, |x, layer| known(layer.forward(tape, pass, x, &mut Own)?))
+}
+
+/// What is computed with [`Own`] statistics, which are always known.
+fn known(x: Option<Var>) -> Result<Var> {
+    x.ok_or_else(|| Error::config("autoencoder", "no statistics for a frame"))
 }
 
 /// Norm, SiLU, 3 × 3, twice, beside a connection that skips them.
+#[derive(Debug, Clone)]
 pub(super) struct Resnet {
-    norm1: GroupNorm,
-    conv1: ConvolutionWeights,
-    norm2: GroupNorm,
-    conv2: ConvolutionWeights,
+    norm1: Norm,
+    conv1: Conv,
+    norm2: Norm,
+    conv2: Conv,
     /// 1 × 1, where the number of channels changes.
-    shortcut: Option<ConvolutionWeights>,
+    shortcut: Option<Conv>,
 }
 
 impl Resnet {
@@ -129,48 +139,98 @@ impl Resnet {
         })
     }
 
+    /// [`forward`](Self::forward) of a whole frame.
+    pub(super) fn of_frame(&self, tape: &Tape<'_>, pass: Pass<'_>, x: Var) -> Result<Var> {
+        known(self.forward(tape, pass, x, &mut Own)?)
+    }
+
     /// Takes `x`, so that it is gone when the second half begins if a shortcut stands in for it.
-    pub(super) fn forward(&self, tape: &Tape<'_>, x: Var, statistics: &mut dyn Statistics) -> Result<Option<Var>> {
-        let Some(input) = statistics.of(tape, &self.norm1, &x, true)? else { return Ok(None) };
-        let h = convolution(tape, &x, &self.conv1, &Convolution { input: Some(&input), ..Convolution::SAME })?;
-        let Some(input) = statistics.of(tape, &self.norm2, &h, true)? else { return Ok(None) };
+    fn forward(&self, tape: &Tape<'_>, pass: Pass<'_>, x: Var, statistics: &mut dyn Statistics) -> Result<Option<Var>> {
+        let h = {
+            let Some(input) = self.norm1.before(tape, pass, &x, true, statistics)? else { return Ok(None) };
+            self.conv1.after(tape, pass, &input, &Convolution::SAME)?
+        };
+        let Some(input) = self.norm2.before(tape, pass, &h, true, statistics)? else { return Ok(None) };
         let x = match &self.shortcut {
             Some(shortcut) => {
-                let short = convolution(tape, &x, shortcut, &Convolution::PLAIN)?;
+                let short = shortcut.forward(tape, pass, &x, &Convolution::PLAIN)?;
                 drop(x); // now, and not at the end of the block: it is the largest tensor of a level
                 short
             }
             None => x,
         };
-        let options = Convolution { input: Some(&input), residual: Some(&x), ..Convolution::SAME };
-        Ok(Some(convolution(tape, &h, &self.conv2, &options)?))
+        Ok(Some(self.conv2.after(tape, pass, &input, &Convolution { residual: Some(&x), ..Convolution::SAME })?))
     }
 }
 
 /// All places of a frame attend to each other, with one head.
+#[derive(Debug, Clone)]
 pub(super) struct FrameAttention {
-    norm: GroupNorm,
-    qkv: ConvolutionWeights,
-    out: ConvolutionWeights,
+    norm: Norm,
+    /// Queries, keys, values, and what follows attention.
+    layers: [Linear; 4],
+    /// For inference: queries, keys and values side by side, and what follows attention, as convolutions of 1 × 1.
+    prepared: Option<[Arc<ConvolutionWeights>; 2]>,
 }
 
 impl FrameAttention {
     pub(super) fn read(reader: &Reader<'_>, name: &str, channels: usize, groups: usize) -> Result<Self> {
-        let qkv = ["to_q", "to_k", "to_v"].map(|part| format!("{name}.{part}"));
-        Ok(Self {
-            norm: reader.norm(&format!("{name}.group_norm"), channels, groups, EPS)?,
-            qkv: reader.linear(&qkv, [channels; 2])?,
-            out: reader.linear(&[format!("{name}.to_out.0")], [channels; 2])?,
-        })
+        let names = ["to_q", "to_k", "to_v", "to_out.0"].map(|part| format!("{name}.{part}"));
+        let norm = reader.norm(&format!("{name}.group_norm"), channels, groups, EPS)?;
+        let layers = names.each_ref().map(|name| reader.linear(name, channels));
+        let side_by_side = |names: &[String]| reader.pointwise(names, channels);
+        let prepared = match (side_by_side(&names[..3])?, side_by_side(&names[3..])?) {
+            (Some(qkv), Some(out)) => Some([Arc::new(qkv), Arc::new(out)]),
+            _ => None,
+        };
+        Ok(Self { norm, layers, prepared })
     }
 
-    pub(super) fn forward(&self, tape: &Tape<'_>, x: &Var) -> Result<Var> {
-        let input = self.norm.of(x, false)?;
-        let qkv = convolution(tape, x, &self.qkv, &Convolution { input: Some(&input), ..Convolution::PLAIN })?; // [1, h, w, 3c]
+    /// Inference applies the norm while the matmul of queries, keys and values together reads the frame, and adds the frame within the
+    /// last matmul. Training has linear layers instead, by the names under which their gradients are wanted: the norm before a
+    /// convolution has no gradient (see [`Norm::before`]).
+    fn forward(&self, tape: &Tape<'_>, pass: Pass<'_>, x: &Var) -> Result<Var> {
+        let Some(input) = self.norm.before(tape, pass, x, false, &mut Own)? else { return known(None) };
+        if pass.records {
+            return self.forward_recorded(tape, pass, x, input.image());
+        }
+        let [qkv, out] = match &self.prepared {
+            Some(prepared) => prepared.clone(),
+            None => [pointwise(tape, pass, &self.layers[..3])?, pointwise(tape, pass, &self.layers[3..])?],
+        };
+        let qkv = input.through(tape, &qkv, &Convolution::PLAIN)?; // [n, h, w, 3c]
         let kind = Attention { axis: AttentionAxis::Joint, num_heads: 1, heads: 0..1, rope: None };
-        let y = attention(tape, &qkv, &kind)?; // [1, h, w, c]
-        Ok(convolution(tape, &y, &self.out, &Convolution { residual: Some(x), ..Convolution::PLAIN })?)
+        let y = attention(tape, &qkv, &kind)?; // [n, h, w, c]
+        Ok(convolution(tape, &y, &out, &Convolution { residual: Some(x), ..Convolution::PLAIN })?)
     }
+
+    fn forward_recorded(&self, tape: &Tape<'_>, pass: Pass<'_>, x: &Var, normal: &Var) -> Result<Var> {
+        let &[n, h, w, c] = x.dims() else {
+            return Err(Error::Shape { name: "x".into(), expected: "frames [n, h, w, c]".into(), got: x.dims().to_vec() });
+        };
+        let weights = pass.weights()?;
+        let tokens = reshape(tape, normal, &[n, 1, h * w, c])?;
+        let [to_q, to_k, to_v, to_out] = &self.layers;
+        let [q, k, v] = [to_q, to_k, to_v].map(|layer| layer.forward(tape, weights, &tokens));
+        let qkv = concat(tape, &[&q?, &k?, &v?], 3)?; // [n, 1, h·w, 3c]
+        let kind = Attention { axis: AttentionAxis::Spatial, num_heads: 1, heads: 0..1, rope: None };
+        let y = to_out.forward(tape, weights, &attention(tape, &qkv, &kind)?)?; // [n, 1, h·w, c]
+        Ok(add(tape, x, &reshape(tape, &y, &[n, h, w, c])?)?)
+    }
+}
+
+/// Linear layers side by side as a convolution of 1 × 1.
+fn pointwise(tape: &Tape<'_>, pass: Pass<'_>, layers: &[Linear]) -> Result<Arc<ConvolutionWeights>> {
+    let (mut weights, mut biases) = (Vec::new(), Vec::new());
+    for layer in layers {
+        let (weight, bias) = layer.parameters(tape, pass.weights()?)?;
+        weights.push(weight);
+        biases.extend(bias);
+    }
+    let weight = concat(tape, &weights.iter().collect::<Vec<_>>(), 0)?;
+    let bias = concat(tape, &biases.iter().collect::<Vec<_>>(), 0)?;
+    let &[output, input] = weight.dims() else { return Err(Error::config("autoencoder", "expected a matrix")) };
+    Ok(Arc::new(ConvolutionWeights::new(tape, &reshape(tape, &weight, &[output, input, 1, 1])?, &bias)?))
 }
 
 /// The layers from pixels to the moments of a latent.
@@ -226,7 +286,12 @@ fn resnet(reader: &Reader<'_>, name: &str, channels: [usize; 2], groups: usize) 
 fn mid(reader: &Reader<'_>, name: &str, channels: usize, sizes: &Sizes) -> Result<Vec<Layer>> {
     let mut layers = vec![resnet(reader, &format!("{name}.resnets.0"), [channels; 2], sizes.groups)?];
     if sizes.attention {
-        layers.push(Layer::Attention(FrameAttention::read(reader, &format!("{name}.attentions.0"), channels, sizes.groups)?));
+        layers.push(Layer::Attention(Box::new(FrameAttention::read(
+            reader,
+            &format!("{name}.attentions.0"),
+            channels,
+            sizes.groups,
+        )?)));
     }
     layers.push(resnet(reader, &format!("{name}.resnets.1"), [channels; 2], sizes.groups)?);
     Ok(layers)

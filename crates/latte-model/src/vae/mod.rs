@@ -1,10 +1,12 @@
 //! Pixels to latents and back. Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
 
 mod config;
+mod convolution;
 mod frames;
 mod gaussian;
 mod kl;
 mod layers;
+mod network;
 mod pixels;
 mod reader;
 mod setting;
@@ -17,6 +19,7 @@ use candle_core::Tensor;
 pub use config::{KlConfig, TemporalDecoderConfig};
 pub use gaussian::DiagonalGaussian;
 pub use kl::AutoencoderKl;
+pub use network::KlNetwork;
 pub use pixels::Pixels;
 pub use setting::{AutoencoderConfig, AutoencoderFingerprint, AutoencoderKind};
 pub use space::{LatentSpace, Posterior};

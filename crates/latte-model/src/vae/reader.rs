@@ -1,36 +1,43 @@
 //! Weights by name for the blocks of an autoencoder, checked as a whole before any is read.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use latte_ops::{ConvolutionWeights, GroupNorm, Parameters, Precision, Tape};
+use latte_ops::{ConvolutionWeights, GroupNorm, Precision, Tape};
 use serde_json::Value;
 
+use super::convolution::{Conv, Norm};
+use crate::layers::{Adaptation, Init, Linear, Param, ParamScope, ParameterSpec, ParameterTable};
 use crate::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER as SINGLE_FILE, TensorSource, listed, refuse};
 use crate::{Error, Result};
 
 /// How many problems a message lists.
 const LISTED: usize = 8;
 
-/// Gives blocks their weights.
+/// Gives blocks their names and, for inference, their weights.
 ///
-/// A network is built twice: first dry, when the reader only notes which tensors the blocks ask for and hands out weights of
-/// one value, then in earnest. So the blocks' code is the one list of names and shapes.
-pub(super) struct Reader<'s> {
-    source: &'s dyn TensorSource,
+/// A network with weights is built twice: first for the table of its parameters, which the source is compared with, then in earnest.
+/// So the blocks' code is the one list of names and shapes.
+pub(super) struct Reader<'r> {
+    scope: &'r ParamScope<'r>,
+    /// `None` for names alone.
+    weights: Option<Weights<'r>>,
+}
+
+/// Weights for inference.
+struct Weights<'r> {
+    source: &'r dyn TensorSource,
     precision: Precision,
     /// Where weights are put.
-    device: Device,
+    device: &'r Device,
     /// Levels, for names that count from the other end.
     levels: usize,
-    /// Names and shapes that were asked for; `None` once they are known to be there.
-    wanted: Option<RefCell<BTreeMap<String, Vec<usize>>>>,
 }
 
 impl Reader<'_> {
-    /// What `build` makes of the weights in `source`.
+    /// What `build` makes of the weights in `source`, and all parameters in the order of their names.
     ///
     /// # Errors
     ///
@@ -41,24 +48,23 @@ impl Reader<'_> {
         device: &Device,
         levels: usize,
         build: impl Fn(&Reader<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let wanted = Reader::wanted(levels, &build)?;
-        let reader = Reader { source, precision, device: device.clone(), levels, wanted: None };
-        reader.check(&wanted)?;
-        build(&reader)
+    ) -> Result<(T, ParameterTable)> {
+        let (_, table) = Reader::names(&build)?;
+        Weights { source, precision, device, levels }.check(table.specs())?;
+        let (built, _) = ParamScope::build(&Adaptation::default(), |scope| {
+            build(&Reader { scope, weights: Some(Weights { source, precision, device, levels }) })
+        })?;
+        Ok((built, table))
     }
 
-    /// The names and shapes of all tensors that `build` asks for.
-    pub(super) fn wanted<T>(levels: usize, build: impl Fn(&Reader<'_>) -> Result<T>) -> Result<BTreeMap<String, Vec<usize>>> {
-        let none = Parameters::new();
-        let (precision, wanted) = (Precision::F32, Some(RefCell::default()));
-        let reader = Reader { source: &none, precision, device: Device::Cpu, levels, wanted };
-        build(&reader)?;
-        Ok(reader.wanted.map(RefCell::into_inner).unwrap_or_default())
+    /// What `build` makes without weights, and all parameters that it asks for in the order of their names.
+    pub(super) fn names<T>(build: impl Fn(&Reader<'_>) -> Result<T>) -> Result<(T, ParameterTable)> {
+        let (built, table) = ParamScope::build(&Adaptation::default(), |scope| build(&Reader { scope, weights: None }))?;
+        Ok((built, table.in_order_of_names()))
     }
 
     /// A convolution: `name.weight` `[out, in, …size]` and `name.bias`.
-    pub(super) fn convolution(&self, name: &str, [input, output]: [usize; 2], size: &[usize]) -> Result<ConvolutionWeights> {
+    pub(super) fn convolution(&self, name: &str, [input, output]: [usize; 2], size: &[usize]) -> Result<Conv> {
         self.scaled_convolution(name, [input, output], size, 1.0)
     }
 
@@ -69,59 +75,71 @@ impl Reader<'_> {
         [input, output]: [usize; 2],
         size: &[usize],
         factor: f64,
-    ) -> Result<ConvolutionWeights> {
-        let weight = self.tensor(&format!("{name}.weight"), &[&[output, input], size].concat())?;
-        let bias = self.tensor(&format!("{name}.bias"), &[output])?;
-        if self.wanted.is_some() {
-            return self.nothing();
-        }
-        // Over frames: [out, in, frames, 1, 1]; a linear layer: [out, in].
-        let plane = [size.first().copied().unwrap_or(1), size.get(1).copied().unwrap_or(1)];
-        let weight = (weight.reshape((output, input, plane[0], plane[1]))? * factor)?;
-        self.prepared(&weight, &(bias * factor)?)
+    ) -> Result<Conv> {
+        let shape = [&[output, input], size].concat();
+        let init = Init::Uniform { summed: shape[1..].iter().product() };
+        let [weight, bias] = self.pair(name, [&shape, &[output]], [init; 2]);
+        let prepared = match &self.weights {
+            None => None,
+            Some(weights) => {
+                // Over frames: [out, in, frames, 1, 1].
+                let plane = (output, input, size.first().copied().unwrap_or(1), size.get(1).copied().unwrap_or(1));
+                let weight = (weights.tensor(&format!("{name}.weight"), &shape)?.reshape(plane)? * factor)?;
+                let bias = (weights.tensor(&format!("{name}.bias"), &[output])? * factor)?;
+                Some(Arc::new(weights.prepared(&weight, &bias)?))
+            }
+        };
+        Ok(Conv { weight, bias, prepared })
     }
 
-    /// Linear layers of the same input side by side, as a convolution of 1 × 1.
-    pub(super) fn linear(&self, names: &[String], [input, output]: [usize; 2]) -> Result<ConvolutionWeights> {
-        let (mut weights, mut biases) = (Vec::new(), Vec::new());
-        for name in names {
-            weights.push(self.tensor(&format!("{name}.weight"), &[output, input])?);
-            biases.push(self.tensor(&format!("{name}.bias"), &[output])?);
-        }
-        if self.wanted.is_some() {
-            return self.nothing();
-        }
-        let weight = Tensor::cat(&weights, 0)?.reshape((names.len() * output, input, 1, 1))?;
-        self.prepared(&weight, &Tensor::cat(&biases, 0)?)
+    /// A linear layer by name, from `channels` to as many.
+    pub(super) fn linear(&self, name: &str, channels: usize) -> Linear {
+        Linear::new(self.scope, name, [channels; 2], Init::Uniform { summed: channels })
+    }
+
+    /// The weights of [linear layers](Self::linear) side by side, as a convolution of 1 × 1; `None` where there are none yet.
+    pub(super) fn pointwise(&self, names: &[String], channels: usize) -> Result<Option<ConvolutionWeights>> {
+        let Some(weights) = &self.weights else { return Ok(None) };
+        let all = |part: &str, shape: &[usize]| {
+            let tensors = names.iter().map(|name| weights.tensor(&format!("{name}.{part}"), shape));
+            Ok::<_, Error>(Tensor::cat(&tensors.collect::<Result<Vec<_>>>()?, 0)?)
+        };
+        let weight = all("weight", &[channels; 2])?.reshape((names.len() * channels, channels, 1, 1))?;
+        Ok(Some(weights.prepared(&weight, &all("bias", &[channels])?)?))
     }
 
     /// A group norm: `name.weight` and `name.bias`.
-    pub(super) fn norm(&self, name: &str, channels: usize, groups: usize, eps: f64) -> Result<GroupNorm> {
-        let weight = self.tensor(&format!("{name}.weight"), &[channels])?;
-        let bias = self.tensor(&format!("{name}.bias"), &[channels])?;
-        let groups = if self.wanted.is_some() { 1 } else { groups };
-        let tape = Tape::inference();
-        Ok(GroupNorm::new(&tape.constant(weight), &tape.constant(bias), groups, eps)?)
+    pub(super) fn norm(&self, name: &str, channels: usize, groups: usize, eps: f64) -> Result<Norm> {
+        let [weight, bias] = self.pair(name, [&[channels]; 2], [Init::Ones, Init::Zeros]);
+        let prepared = match &self.weights {
+            None => None,
+            Some(weights) => {
+                let tape = Tape::inference();
+                let [weight, bias] = ["weight", "bias"].map(|part| weights.tensor(&format!("{name}.{part}"), &[channels]));
+                Some(GroupNorm::new(&tape.constant(weight?), &tape.constant(bias?), groups, eps)?)
+            }
+        };
+        Ok(Norm { weight, bias, groups, eps, prepared })
     }
 
-    /// A single number, stored as `[1]`.
+    /// A single number, stored as `[1]`; 0 without weights.
     pub(super) fn number(&self, name: &str) -> Result<f64> {
-        Ok(f64::from(self.tensor(name, &[1])?.reshape(())?.to_scalar::<f32>()?))
+        let _ = self.scope.param(name, &[1], Init::Zeros);
+        let Some(weights) = &self.weights else { return Ok(0.0) };
+        Ok(f64::from(weights.tensor(name, &[1])?.reshape(())?.to_scalar::<f32>()?))
     }
 
-    /// The tensor of that name and shape, or in the dry run one of one value.
+    fn pair(&self, name: &str, shapes: [&[usize]; 2], [weight, bias]: [Init; 2]) -> [Param; 2] {
+        let scope = self.scope.within(name);
+        [scope.param("weight", shapes[0], weight), scope.param("bias", shapes[1], bias)]
+    }
+}
+
+impl Weights<'_> {
+    /// The tensor of that name and shape.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        if let Some(wanted) = &self.wanted {
-            wanted.borrow_mut().insert(name.to_string(), shape.to_vec());
-            return Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?);
-        }
         let found = self.found(name).ok_or_else(|| Error::config("weights", format!("`{name}` is missing")))?;
-        Ok(self.source.tensor(&found, DType::F32, &self.device)?.reshape(shape)?)
-    }
-
-    fn nothing(&self) -> Result<ConvolutionWeights> {
-        let zero = Tensor::zeros((1, 1, 1, 1), DType::F32, &Device::Cpu)?;
-        self.prepared(&zero, &zero.flatten_all()?)
+        Ok(self.source.tensor(&found, DType::F32, self.device)?.reshape(shape)?)
     }
 
     /// Weights that nothing else holds: for inference.
@@ -137,9 +155,9 @@ impl Reader<'_> {
         names.iter().cloned().chain(within).find(|candidate| self.source.shape(candidate).is_some())
     }
 
-    fn check(&self, wanted: &BTreeMap<String, Vec<usize>>) -> Result<()> {
+    fn check(&self, wanted: &[ParameterSpec]) -> Result<()> {
         let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
-        for (name, shape) in wanted {
+        for ParameterSpec { name, shape, .. } in wanted {
             let Some(found) = self.found(name) else {
                 wrong.push(format!("`{name}` is missing"));
                 continue;

@@ -1,17 +1,18 @@
 //! The autoencoder of Stable Video Diffusion: its encoder takes frames by themselves, its decoder all frames of a clip.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use latte_ops::{ConvolutionWeights, GroupNorm, GroupSums, Precision, Tape, Var, convolution_over_frames};
+use latte_ops::{GroupNorm, GroupSums, Precision, Tape, Var, convolution_over_frames};
 
 use super::config::{Sizes, TEMPORAL_GROUPS, TemporalDecoderConfig};
-use super::layers::{FrameAttention, Layer, Own, Resnet, encoder, out, whole};
+use super::convolution::{Conv, Norm, Pass};
+use super::layers::{FrameAttention, Layer, Resnet, encoder, out, whole};
 use super::reader::{Reader, in_folder};
 use super::{Autoencoder, DiagonalGaussian, LatentSpace, frames};
 use crate::finite::expect_finite;
+use crate::layers::ParameterSpec;
 use crate::weights::TensorSource;
 use crate::{Error, Result};
 
@@ -35,13 +36,12 @@ pub struct AutoencoderKlTemporalDecoder {
 }
 
 /// One step from the latents of a clip to its pixels.
-#[expect(clippy::large_enum_variant, reason = "a decoder has a few dozen layers")]
 enum ClipLayer {
     /// Frame by frame.
     Frame(Layer),
     Resnet(Box<ClipResnet>),
     /// Over frames alone.
-    OverFrames(ConvolutionWeights),
+    OverFrames(Conv),
 }
 
 /// A residual block within frames, and one across them whose result is mixed in.
@@ -49,11 +49,11 @@ struct ClipResnet {
     /// Each frame is doubled first; no doubled clip exists.
     up: Option<Layer>,
     spatial: Resnet,
-    norm1: GroupNorm,
-    conv1: ConvolutionWeights,
-    norm2: GroupNorm,
+    norm1: Norm,
+    conv1: Conv,
+    norm2: Norm,
     /// Times the share of the block across frames: with x the result within frames, `(1 − m)·x + m·(x + conv2(…))`.
-    conv2: ConvolutionWeights,
+    conv2: Conv,
 }
 
 /// The ε of norms across frames.
@@ -101,18 +101,20 @@ impl AutoencoderKlTemporalDecoder {
         precision: Precision,
     ) -> Result<Self> {
         let (sizes, space) = (config.sizes()?, config.latent_space()?);
-        let (encoder, decoder) = Reader::build(source, precision, device, sizes.levels.len(), |reader| layers(reader, &sizes))?;
+        let ((encoder, decoder), _) =
+            Reader::build(source, precision, device, sizes.levels.len(), |reader| layers(reader, &sizes))?;
         Ok(Self { config, space, sizes, encoder, decoder, chunk: None, precision, device: device.clone() })
     }
 
-    /// The names and shapes of all tensors of an autoencoder of this configuration.
+    /// All tensors of an autoencoder of this configuration, in the order of their names.
     ///
     /// # Errors
     ///
     /// If the configuration is impossible.
-    pub fn tensors(config: &TemporalDecoderConfig) -> Result<BTreeMap<String, Vec<usize>>> {
+    pub fn tensors(config: &TemporalDecoderConfig) -> Result<Vec<ParameterSpec>> {
         let sizes = config.sizes()?;
-        Reader::wanted(sizes.levels.len(), |reader| layers(reader, &sizes))
+        let (_, table) = Reader::names(|reader| layers(reader, &sizes))?;
+        Ok(table.specs().to_vec())
     }
 
     /// Decodes at most so many frames together, as diffusers does with its `decode_chunk_size`. Chunks know nothing of each
@@ -148,7 +150,7 @@ impl AutoencoderKlTemporalDecoder {
         let (here, tape) = (pixels.device(), self.tape());
         let frame = |index| {
             let frame = tape.constant(frames::channels_last(&pixels, index)?.to_device(&self.device)?);
-            Ok(whole(&tape, &self.encoder, frame)?.to_host()?.to_device(here)?)
+            Ok(whole(&tape, Pass::PREPARED, &self.encoder, frame)?.to_host()?.to_device(here)?)
         };
         frames::channels_first(&(0..pixels.dims()[0]).map(frame).collect::<Result<Vec<_>>>()?)
     }
@@ -186,18 +188,20 @@ impl AutoencoderKlTemporalDecoder {
         frames::channels_first(&decoded)
     }
 
-    fn tape(&self) -> Tape<'static> {
+    fn tape(&self) -> Tape<'_> {
         Tape::inference().with_precision(self.precision)
     }
 }
 
 impl ClipLayer {
     /// Takes the frames, so that each is gone when its successor exists.
-    fn forward(&self, tape: &Tape<'_>, clip: Vec<Var>) -> Result<Vec<Var>> {
+    fn forward<'w>(&'w self, tape: &Tape<'w>, clip: Vec<Var>) -> Result<Vec<Var>> {
         match self {
-            Self::Frame(layer) => clip.into_iter().map(|frame| whole(tape, std::slice::from_ref(layer), frame)).collect(),
+            Self::Frame(layer) => {
+                clip.into_iter().map(|frame| whole(tape, Pass::PREPARED, std::slice::from_ref(layer), frame)).collect()
+            }
             Self::Resnet(resnet) => resnet.forward(tape, clip),
-            Self::OverFrames(weights) => Ok(convolution_over_frames(tape, &clip, 0..clip.len(), weights, None, None)?),
+            Self::OverFrames(layer) => Ok(convolution_over_frames(tape, &clip, 0..clip.len(), layer.ready()?, None, None)?),
         }
     }
 }
@@ -217,22 +221,23 @@ impl ClipResnet {
         })
     }
 
-    fn forward(&self, tape: &Tape<'_>, clip: Vec<Var>) -> Result<Vec<Var>> {
+    fn forward<'w>(&'w self, tape: &Tape<'w>, clip: Vec<Var>) -> Result<Vec<Var>> {
         let spatial = |frame: Var| {
             let frame = match &self.up {
-                Some(up) => whole(tape, std::slice::from_ref(up), frame)?,
+                Some(up) => whole(tape, Pass::PREPARED, std::slice::from_ref(up), frame)?,
                 None => frame,
             };
-            self.spatial.forward(tape, frame, &mut Own)?.ok_or_else(|| Error::config("autoencoder", "no statistics for a frame"))
+            self.spatial.of_frame(tape, Pass::PREPARED, frame)
         };
         let mut clip = clip.into_iter().map(spatial).collect::<Result<Vec<_>>>()?;
-        let input = self.norm1.normalisation(&sums(&self.norm1, &clip)?, true)?;
-        let h = convolution_over_frames(tape, &clip, 0..clip.len(), &self.conv1, Some(&input), None)?;
-        let input = self.norm2.normalisation(&sums(&self.norm2, &h)?, true)?;
+        let (norm1, norm2) = (self.norm1.ready()?, self.norm2.ready()?);
+        let input = norm1.normalisation(&sums(norm1, &clip)?, true)?;
+        let h = convolution_over_frames(tape, &clip, 0..clip.len(), self.conv1.ready()?, Some(&input), None)?;
+        let input = norm2.normalisation(&sums(norm2, &h)?, true)?;
         for start in (0..clip.len()).step_by(FRAMES) {
             let frames = start..(start + FRAMES).min(clip.len());
             let residual = &clip[frames.clone()];
-            let mixed = convolution_over_frames(tape, &h, frames.clone(), &self.conv2, Some(&input), Some(residual))?;
+            let mixed = convolution_over_frames(tape, &h, frames.clone(), self.conv2.ready()?, Some(&input), Some(residual))?;
             clip.splice(frames, mixed);
         }
         Ok(clip)
@@ -263,7 +268,7 @@ fn decoder(reader: &Reader<'_>, sizes: &Sizes) -> Result<Vec<ClipLayer>> {
     for index in 0..sizes.layers {
         let block = resnet(&format!("decoder.mid_block.resnets.{index}"), [channels; 2], None)?;
         if index == 1 {
-            layers.extend(attention.take().map(|attention| ClipLayer::Frame(Layer::Attention(attention))));
+            layers.extend(attention.take().map(|attention| ClipLayer::Frame(Layer::Attention(Box::new(attention)))));
         }
         if index < 2 {
             layers.push(block);

@@ -8,6 +8,7 @@
 
 use latte_ops::{Canvas, GroupSums, Tape, Var, concat, narrow};
 
+use super::convolution::Pass;
 use super::layers::{Layer, OfTile, whole};
 use crate::{Error, Result};
 
@@ -34,16 +35,20 @@ impl Tiling {
     }
 
     /// All layers one after the other, in tiles where the frame is larger than one.
-    pub(super) fn run(self, tape: &Tape<'_>, layers: &[Layer], mut x: Var) -> Result<Var> {
+    pub(super) fn run<'w>(self, tape: &Tape<'w>, layers: &'w [Layer], mut x: Var) -> Result<Var> {
         for level in levels(layers) {
             let [h, w] = Level::of(level, &x)?.size;
             let everywhere = level.iter().any(|layer| layer.reach().is_none());
-            x = if everywhere || h.max(w) <= self.tile { whole(tape, level, x)? } else { self.level(tape, level, &x)? };
+            x = if everywhere || h.max(w) <= self.tile {
+                whole(tape, Pass::PREPARED, level, x)?
+            } else {
+                self.level(tape, level, &x)?
+            };
         }
         Ok(x)
     }
 
-    fn level(self, tape: &Tape<'_>, layers: &[Layer], x: &Var) -> Result<Var> {
+    fn level<'w>(self, tape: &Tape<'w>, layers: &'w [Layer], x: &Var) -> Result<Var> {
         let level = Level::of(layers, x)?;
         let mut known = Vec::new();
         loop {
@@ -127,7 +132,7 @@ impl<'l> Level<'l> {
     }
 
     /// The tile that begins at `first`.
-    fn tile(&self, tape: &Tape<'_>, x: &Var, first: [usize; 2], tile: usize, known: &[GroupSums]) -> Result<Tile> {
+    fn tile(&self, tape: &Tape<'l>, x: &Var, first: [usize; 2], tile: usize, known: &[GroupSums]) -> Result<Tile> {
         let (mut core, mut x) = ([[0; 2]; 2], x.clone());
         for axis in 0..2 {
             let end = (first[axis] + tile).min(self.size[axis]);
@@ -139,7 +144,7 @@ impl<'l> Level<'l> {
         }
         let mut statistics = OfTile { known, next: 0, core, found: None };
         for layer in self.layers {
-            match (layer.forward(tape, x, &mut statistics)?, statistics.found.take()) {
+            match (layer.forward(tape, Pass::PREPARED, x, &mut statistics)?, statistics.found.take()) {
                 (Some(y), _) => x = y,
                 (None, Some(sums)) => return Ok(Tile::Sums(sums)),
                 (None, None) => return Err(Error::config("tile", "a layer ended without statistics")),

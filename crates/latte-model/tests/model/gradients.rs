@@ -5,10 +5,14 @@ use super::*;
 /// Moves every parameter along one random direction at a time and compares the change of a weighted sum of the output with
 /// what the gradient says.
 fn check(config: LatteConfig, num_images: usize) -> Result<()> {
+    check_model(&Latte::new(config)?, num_images)
+}
+
+/// [`check`] for all parameters of a network that training changes.
+pub(super) fn check_model(model: &Latte, num_images: usize) -> Result<()> {
     const STEP: f64 = 1.0 / 256.0;
-    let described = format!("{config:?}, {num_images} images");
-    let model = Latte::new(config)?;
-    let weights = busy_weights(&model)?;
+    let described = format!("{:?}, {num_images} images", model.config());
+    let weights = busy_weights(model)?;
     let x = pseudo_random(&[2, 4 + num_images, 2, 4, 6], 5)?;
     let image_labels = [2, 3, 0, 1];
     let input = Input {
@@ -22,7 +26,7 @@ fn check(config: LatteConfig, num_images: usize) -> Result<()> {
     let direction_of_output = pseudo_random(y.dims(), 11)?;
     let gradients = tape.backward(&y, &direction_of_output)?;
     let loss = |weights: &Parameters| -> Result<f64> {
-        let y = forward(&model, weights, &input)?;
+        let y = forward(model, weights, &input)?;
         let (y, d) = (y.flatten_all()?.to_vec1::<f32>()?, direction_of_output.flatten_all()?.to_vec1::<f32>()?);
         Ok(y.iter().zip(&d).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum())
     };

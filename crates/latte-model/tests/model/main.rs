@@ -1,5 +1,6 @@
 //! Every value of every axis of the model: shapes, parameter counts, gradients, and what makes each value that value.
 
+mod adaptation;
 mod axes;
 mod counts;
 mod gradients;
@@ -11,7 +12,7 @@ mod t2v_gradients;
 use candle_core::{D, Device, IndexOp, Tensor};
 use latte_model::Result;
 use latte_model::model::{BlockLayout, Condition, Injection, Input, Latte, LatteConfig, PatchEmbedding, TemporalPosition};
-use latte_ops::finite_difference::pseudo_random;
+use latte_ops::finite_difference::{assert_close, pseudo_random};
 use latte_ops::{Parameters, Tape};
 
 const LAYOUTS: [BlockLayout; 4] =

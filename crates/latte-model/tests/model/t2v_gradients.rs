@@ -6,7 +6,7 @@ use latte_model::noise::TorchRng;
 use super::*;
 
 /// One pair of blocks of width 16, on 3 frames of 4 × 6 latents, with texts of 3 tokens.
-fn tiny_t2v() -> T2vConfig {
+pub(super) fn tiny_t2v() -> T2vConfig {
     T2vConfig {
         num_attention_heads: 2,
         attention_head_dim: 8,
@@ -23,7 +23,7 @@ fn tiny_t2v() -> T2vConfig {
 }
 
 /// Text, its mask with padding in the second clip, and noisy latents.
-struct Inputs {
+pub(super) struct Inputs {
     text: Tensor,
     bias: Tensor,
     x: Tensor,
@@ -31,14 +31,14 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn new(frames: usize, temporal: bool) -> Result<Self> {
+    pub(super) fn new(frames: usize, temporal: bool) -> Result<Self> {
         let mask = Tensor::new(&[[1f32, 1.0, 1.0], [1.0, 1.0, 0.0]], &Device::Cpu)?;
         let (text, x) = (pseudo_random(&[2, 3, 6], 21)?, pseudo_random(&[2, frames, 2, 4, 6], 22)?);
         Ok(Self { text, bias: text_bias(&mask)?, x, temporal })
     }
 
     /// The network's output, recorded on `tape`.
-    fn run<'a>(&'a self, model: &'a LatteT2v, weights: &'a Parameters, tape: &Tape<'a>) -> Result<latte_ops::Var> {
+    pub(super) fn run<'a>(&'a self, model: &'a LatteT2v, weights: &'a Parameters, tape: &Tape<'a>) -> Result<latte_ops::Var> {
         let context = model.context(tape, weights, &self.text, Some(&self.bias))?;
         let input = T2vInput { x: &self.x, timesteps: &[30.0, 800.0], text: &context, temporal: self.temporal };
         model.forward(tape, weights, &input)
@@ -55,9 +55,8 @@ fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
 
 /// Moves one parameter after the other along a random direction and compares with what the gradient says. Gives how many parameters
 /// have a gradient.
-fn check(config: T2vConfig, inputs: &Inputs) -> Result<usize> {
+pub(super) fn check(model: &LatteT2v, inputs: &Inputs) -> Result<usize> {
     const STEP: f64 = 1.0 / 256.0;
-    let model = LatteT2v::new(config)?;
     // Nowhere 0, and large enough that every path counts.
     let fresh = model.init(&mut TorchRng::new(1))?;
     let mut weights = Parameters::new();
@@ -65,7 +64,7 @@ fn check(config: T2vConfig, inputs: &Inputs) -> Result<usize> {
         weights.insert(name, (pseudo_random(tensor.dims(), i as u64 + 7)? * 0.4)?);
     }
     let tape = Tape::recording();
-    let y = inputs.run(&model, &weights, &tape)?;
+    let y = inputs.run(model, &weights, &tape)?;
     let output = pseudo_random(y.dims(), 11)?;
     let gradients = tape.backward(&y, output.clone())?;
     let mut checked = 0;
@@ -83,7 +82,7 @@ fn check(config: T2vConfig, inputs: &Inputs) -> Result<usize> {
         let moved = |step: f64| -> Result<f64> {
             let mut moved = weights.clone();
             moved.insert(name, (tensor.to_host()? + (&direction * step)?)?);
-            let y = inputs.run(&model, &moved, &Tape::inference())?;
+            let y = inputs.run(model, &moved, &Tape::inference())?;
             dot(&y.to_host()?, &output)
         };
         let measured = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
@@ -98,16 +97,18 @@ fn check(config: T2vConfig, inputs: &Inputs) -> Result<usize> {
 fn gradients_of_every_parameter_agree_with_finite_differences() -> Result<()> {
     for attention_bias in [true, false] {
         let config = T2vConfig { attention_bias, ..tiny_t2v() };
-        let all = LatteT2v::new(config.clone())?.init(&mut TorchRng::new(1))?.len();
-        assert_eq!(check(config, &Inputs::new(3, true)?)?, all);
+        let model = LatteT2v::new(config)?;
+        let all = model.init(&mut TorchRng::new(1))?.len();
+        assert_eq!(check(&model, &Inputs::new(3, true)?)?, all);
     }
     Ok(())
 }
 
 #[test]
 fn gradients_of_images_and_without_temporal_blocks_agree_with_finite_differences() -> Result<()> {
-    let all = check(tiny_t2v(), &Inputs::new(1, true)?)?;
-    let spatial = check(tiny_t2v(), &Inputs::new(3, false)?)?;
+    let model = LatteT2v::new(tiny_t2v())?;
+    let all = check(&model, &Inputs::new(1, true)?)?;
+    let spatial = check(&model, &Inputs::new(3, false)?)?;
     assert!(spatial < all, "{spatial} of {all}");
     Ok(())
 }

@@ -31,6 +31,8 @@ pub struct Var {
     value: Value,
     target: Target,
     is_parameter: bool,
+    /// Where its packed form is kept for as long as its values stay as they are; otherwise the tape says where.
+    packed: Option<PackedWeightCache>,
 }
 
 impl Var {
@@ -61,6 +63,11 @@ impl Var {
     /// Whether it came from [`Tape::parameter`], so that its values are the same in the next pass.
     pub(crate) fn is_parameter(&self) -> bool {
         self.is_parameter
+    }
+
+    /// Where the packed form of a [frozen](Tape::frozen) parameter is kept.
+    pub(crate) fn packed(&self) -> Option<&PackedWeightCache> {
+        self.packed.as_ref()
     }
 }
 
@@ -173,7 +180,13 @@ impl<'a> Tape<'a> {
 
     /// A value that needs no gradient.
     pub fn constant(&self, value: impl Into<Value>) -> Var {
-        Var { value: value.into(), target: Target::Nowhere, is_parameter: false }
+        Var { value: value.into(), target: Target::Nowhere, is_parameter: false, packed: None }
+    }
+
+    /// A parameter that stays as it is: it has no gradient, and its form for matmuls is packed once for all tapes that get it with the
+    /// same `packed`.
+    pub fn frozen(&self, value: impl Into<Value>, packed: &PackedWeightCache) -> Var {
+        Var { is_parameter: true, packed: Some(packed.clone()), ..self.constant(value) }
     }
 
     /// A tensor that needs no gradient, on the device of `beside`: where values enter the tape.
@@ -188,13 +201,13 @@ impl<'a> Tape<'a> {
     /// A parameter: its gradient is summed over all uses and found under `name` in [`Gradients`].
     pub fn parameter(&self, name: &str, value: impl Into<Value>) -> Var {
         let target = if self.recording { Target::Parameter(name.into()) } else { Target::Nowhere };
-        Var { value: value.into(), target, is_parameter: true }
+        Var { value: value.into(), target, is_parameter: true, packed: None }
     }
 
     /// An input whose gradient is wanted, found by [`Gradients::input`].
     pub fn input(&self, value: impl Into<Value>) -> Var {
         let target = if self.recording { self.push(None) } else { Target::Nowhere };
-        Var { value: value.into(), target, is_parameter: false }
+        Var { value: value.into(), target, is_parameter: false, packed: None }
     }
 
     fn push(&self, backward: Option<Backward<'a>>) -> Target {
@@ -225,7 +238,7 @@ impl<'a> Tape<'a> {
             }
             Ok(())
         })));
-        Ok(Var { value, target, is_parameter: false })
+        Ok(Var { value, target, is_parameter: false, packed: None })
     }
 
     /// Goes back over the tape from `output`, whose gradient is `gradient`, and uses the tape up.

@@ -41,6 +41,6 @@ impl<'a> Tape<'a> {
             Ok(())
         };
         // Parameters inside want gradients even where no input does.
-        Ok(Var { value, target: self.push(Some(Box::new(backward))), is_parameter: false })
+        Ok(Var { value, target: self.push(Some(Box::new(backward))), is_parameter: false, packed: None })
     }
 }

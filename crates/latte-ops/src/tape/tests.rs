@@ -5,7 +5,7 @@ use candle_core::Device;
 use super::*;
 use crate::backend::cpu::instruction_set::tests::undisturbed;
 use crate::finite_difference::{check, pseudo_random};
-use crate::{add, gated_residual, linear_gelu, reshape, silu};
+use crate::{add, gated_residual, linear, linear_gelu, reshape, silu};
 
 fn two_layers<'a>(tape: &Tape<'a>, x: &Var, c: &Var, weights: &'a [Tensor; 2]) -> Result<Var> {
     let mut x = x.clone();
@@ -17,6 +17,24 @@ fn two_layers<'a>(tape: &Tape<'a>, x: &Var, c: &Var, weights: &'a [Tensor; 2]) -
         x = tape.segment(&[&x, c], layer)?;
     }
     Ok(x)
+}
+
+#[test]
+fn a_frozen_parameter_has_no_gradient_and_is_packed_once() -> Result<()> {
+    let (x, weight) = (pseudo_random(&[6, 20], 1)?, pseudo_random(&[30, 20], 2)?);
+    let packed = PackedWeightCache::new();
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        let tape = Tape::recording();
+        let (x, frozen) = (tape.input(&x), tape.frozen(&weight, &packed));
+        let y = linear(&tape, &x, &frozen, None)?;
+        let gradients = tape.backward(&y, pseudo_random(&[6, 30], 3)?)?;
+        assert!(gradients.input(&x).is_some() && gradients.parameters.is_empty());
+        sizes.push(packed.size());
+    }
+    // For the forward and the backward pass of the first tape, and never again.
+    assert!(sizes[0] > 2 * 4 * 30 * 20 - 1 && sizes.iter().all(|&size| size == sizes[0]), "{sizes:?}");
+    Ok(())
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! One step of an autoencoder's training: loss and gradients. Nothing here draws anything.
 
 use candle_core::{Tensor, Var as Leaf};
-use latte_model::vae::DiagonalGaussian;
+use latte_model::vae::{DiagonalGaussian, KlNetwork};
 use latte_ops::{Parameters, Tape, add_assign, global_norm};
 
 use super::config::{Reconstruction, VaeLossConfig};
-use super::network::VaeNetwork;
 use crate::config::{OptimizerConfig, Recompute};
 use crate::error::{Error, Result};
 use crate::state::TrainState;
@@ -29,7 +28,7 @@ pub struct VaeGradients {
 #[derive(Debug)]
 pub struct VaeStepper {
     /// The network.
-    pub network: VaeNetwork,
+    pub network: KlNetwork,
     /// What is minimised.
     pub loss: VaeLossConfig,
     /// The optimiser.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
+use latte_model::vae::KlNetwork;
 use latte_ops::CancelToken;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,6 @@ use super::checkpoint::{self, VaeRunState};
 use super::config::VaeTrainConfig;
 use super::export::{VaeReport, export};
 use super::frames::{Measured, OpenedFrames, open, stack};
-use super::network::VaeNetwork;
 use super::step::{VaeGradients, VaeStepper};
 use crate::checkpoint::DatasetFingerprint;
 use crate::checkpoint_folder::remove_unfinished;
@@ -120,7 +120,7 @@ impl VaeTrainer {
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
     pub fn open(config: VaeTrainConfig, start: Start) -> Result<Self> {
         let OpenedFrames { training, measured, mark: data, notes: mut warnings } = open(&config)?;
-        let network = VaeNetwork::new(config.autoencoder.unscaled()?)?;
+        let network = KlNetwork::new(config.autoencoder.unscaled()?)?;
 
         let checkpoints = CheckpointFolder::of_run(&config.output.run);
         let newest = newest_checkpoint(&checkpoints, &config.output.run, start)?;
@@ -134,7 +134,7 @@ impl VaeTrainer {
             (state, TorchRng::from_state(&run.rng)?, position(run.position, &run.data, &data, &mut warnings))
         } else {
             let weights = network.init(&mut root.fork(INIT_STREAM))?;
-            let trainable: Vec<String> = network.tensors().keys().cloned().collect();
+            let trainable: Vec<String> = network.parameters().iter().map(|spec| spec.name.clone()).collect();
             (TrainState::new(&weights, &trainable)?, root.fork(STEP_STREAM), Position::default())
         };
 

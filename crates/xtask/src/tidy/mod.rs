@@ -5,6 +5,7 @@
 mod boundaries;
 mod documents;
 mod imports;
+mod models;
 mod modules;
 mod operations;
 mod source;
@@ -33,6 +34,7 @@ const RULES: &[fn(&Tree) -> Vec<Problem>] = &[
     imports::circles,
     operations::operations_know_no_device,
     operations::one_dispatch,
+    models::models_know_no_device,
     documents::readme_length,
     documents::changelog,
     documents::size,

@@ -74,7 +74,7 @@ pub(crate) fn one_dispatch(tree: &Tree) -> Vec<Problem> {
 }
 
 /// The code of a file up to the tests at its end.
-fn without_tests(text: &str) -> String {
+pub(super) fn without_tests(text: &str) -> String {
     let mut code = code_only(text);
     if let Some(tests) = code.find("#[cfg(test)]\nmod tests {") {
         code.truncate(tests);

@@ -1,8 +1,7 @@
 //! The autoencoders of the published sizes at work.
 
-use std::collections::BTreeMap;
-
 use candle_core::{DType, Device, Tensor};
+use latte_model::layers::ParameterSpec;
 use latte_model::noise::TorchRng;
 use latte_model::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig, TemporalDecoderConfig, Tiling};
 use latte_model::weights::TensorSource;
@@ -83,15 +82,15 @@ impl Work for Coder {
 
 /// Random weights of these names and shapes, made when they are asked for, so that they take no more memory than those in a
 /// file would. Values stay about as large as they are.
-struct Fresh(BTreeMap<String, Vec<usize>>);
+struct Fresh(Vec<ParameterSpec>);
 
 impl TensorSource for Fresh {
     fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        self.0.iter().map(|spec| spec.name.clone()).collect()
     }
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.0.get(name).cloned()
+        self.0.iter().find(|spec| spec.name == name).map(|spec| spec.shape.clone())
     }
 
     fn tensor(&self, name: &str, dtype: DType, device: &Device) -> latte_model::weights::Result<Tensor> {
@@ -102,7 +101,7 @@ impl TensorSource for Fresh {
             return Ok(values(shape, dtype, device)?);
         }
         let bound = (3.0 * rows as f64 / count as f64).sqrt() as f32; // of a variance of 1 / inputs
-        let seed = self.0.keys().position(|known| known == name).unwrap_or_default();
+        let seed = self.0.iter().position(|known| known.name == name).unwrap_or_default();
         let values = TorchRng::new(seed as u64).rand_f32(count).into_iter().map(|u| (2.0 * u - 1.0) * bound).collect();
         Ok(Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
     }

@@ -5,7 +5,7 @@ use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{LatteT2v, T2vInput, TextContext, text_bias};
 use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
-use crate::{Denoiser, Result};
+use crate::{Denoiser, Result, host};
 
 /// A network with weights, bound to the prompts of its clips and, under guidance, to the texts to stay away from.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl PromptEmbeddings<'_> {
     fn mask_or_ones(&self) -> Result<Tensor> {
         Ok(match self.mask {
             Some(mask) => mask.to_dtype(DType::F32)?,
-            None => Tensor::ones(&self.text.dims()[..2], DType::F32, self.text.device())?,
+            None => host::beside(&host::full(1.0, &self.text.dims()[..2])?, self.text)?,
         })
     }
 }
@@ -107,7 +107,7 @@ impl Bound<'_> {
             .with_packed_weight_cache(&self.packed_weights)
             .with_cancel(&self.cancel);
         let input = T2vInput { x, timesteps, text, temporal: self.temporal };
-        Ok(self.model.forward(&tape, self.parameters, &input)?.to_host()?.to_device(x.device())?)
+        host::beside(&self.model.forward(&tape, self.parameters, &input)?.to_host()?, x)
     }
 }
 

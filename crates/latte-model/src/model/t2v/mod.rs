@@ -9,21 +9,25 @@ mod block;
 mod config;
 mod denoiser;
 mod recognise;
-mod weights;
 
-use candle_core::{DType, Device, Tensor};
-use latte_ops::{AttentionAxis, Parameters, Tape, Var, add, linear_gelu, modulated_layer_norm, narrow, permute, reshape, silu};
+use candle_core::{DType, Tensor};
+use latte_ops::{AttentionAxis, Parameters, Tape, Var, add, narrow, silu};
 
 pub use config::T2vConfig;
 pub use denoiser::{PromptEmbeddings, T2vDenoiser};
-pub use weights::T2vParameter;
 
-use super::{Weights, position};
+use super::position;
+use crate::layers::{
+    Adaptation, Init, Linear, Mlp, Modulation, Norm, ParamScope, ParameterSpec, ParameterTable, Patches, TimestepEmbedder,
+    constant, unpatchify,
+};
 use crate::noise::TorchRng;
-use crate::weights::TensorSource;
+use crate::weights::{TensorSource, all_fit};
 use crate::{Error, Result};
 use block::Block;
-use weights::{SPATIAL, TEMPORAL};
+
+/// Of all weights.
+const INIT: Init = Init::RoundedXavier;
 
 /// What is added to the score of a text token that is not to be attended to.
 const IGNORED: f64 = -10000.0;
@@ -37,11 +41,24 @@ pub fn text_bias(mask: &Tensor) -> Result<Tensor> {
     Ok(mask.to_dtype(DType::F32)?.affine(-IGNORED, IGNORED)?)
 }
 
-/// The network's shape. Its weights are a [`Parameters`] that every call gets.
+/// The network: its configuration and its layers. Its weights are a [`Parameters`] that every call gets.
+///
+/// Files hold queries, keys and values as layers of their own. In memory they are one layer (`to_qkv`, and `to_kv` in cross-attention,
+/// where queries come from elsewhere), so that one matmul does the work of three and attention reads its result where it lies.
 #[derive(Debug, Clone)]
 pub struct LatteT2v {
     config: T2vConfig,
-    specs: Vec<T2vParameter>,
+    patches: Patches,
+    timestep: TimestepEmbedder,
+    /// From the timestep's vector to what modulates all blocks, `[b, 6·d]`.
+    modulation: Linear,
+    captions: Mlp,
+    spatial: Vec<Block>,
+    temporal: Vec<Block>,
+    last_norm: Norm,
+    last_modulation: Modulation,
+    projection: Linear,
+    table: ParameterTable,
 }
 
 /// What the network reads.
@@ -88,9 +105,57 @@ impl LatteT2v {
     ///
     /// If `config` describes none.
     pub fn new(config: T2vConfig) -> Result<Self> {
+        Self::build(config, &Adaptation::default())
+    }
+
+    /// The same network with parameters frozen or layers adapted as `adaptation` says, and not otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If `adaptation` names what the network does not have.
+    pub fn adapted(&self, adaptation: &Adaptation) -> Result<Self> {
+        Self::build(self.config.clone(), adaptation)
+    }
+
+    fn build(config: T2vConfig, adaptation: &Adaptation) -> Result<Self> {
         config.validate()?;
-        let specs = weights::specification(&config);
-        Ok(Self { config, specs })
+        let (d, c, p) = (config.hidden_size(), config.in_channels, config.patch_size);
+        let (network, table) = ParamScope::build(adaptation, |scope| {
+            let patches = Patches::flat(scope, "pos_embed.proj", [d, c, p], INIT);
+            let lists = [(SPATIAL, true), (TEMPORAL, false)];
+            let [spatial, temporal] = lists.map(|(list, reads_text)| {
+                let scope = scope.within(list);
+                (0..config.num_layers)
+                    .map(|index| block::Layers::new(&scope.within(index), &config, reads_text))
+                    .collect::<Vec<_>>()
+            });
+            let time = scope.within("adaln_single");
+            let names = ["linear_1", "linear_2"];
+            let timestep = TimestepEmbedder::new(&time.within("emb.timestep_embedder"), names, d, INIT);
+            let modulation = Linear::new(&time, "linear", [6 * d, d], INIT);
+            let captions = Mlp::new(&scope.within("caption_projection"), names, [config.caption_channels, d, d], INIT);
+            let projection = Linear::new(scope, "proj_out", [p * p * config.out_channels, d], INIT);
+            // First values are drawn in this order: all tables behind all layers.
+            let with_tables = |list: &str, blocks: Vec<block::Layers>| -> Vec<Block> {
+                let scope = scope.within(list);
+                blocks.into_iter().enumerate().map(|(index, block)| block.with_table(&scope.within(index), d)).collect()
+            };
+            let (spatial, temporal) = (with_tables(SPATIAL, spatial), with_tables(TEMPORAL, temporal));
+            Ok(Self {
+                patches,
+                timestep,
+                modulation,
+                captions,
+                spatial,
+                temporal,
+                last_norm: Norm::modulated(config.norm_eps),
+                last_modulation: Modulation::table_of_one(scope, TABLE, [2, d]),
+                projection,
+                table: ParameterTable::default(),
+                config,
+            })
+        })?;
+        Ok(Self { table, ..network })
     }
 
     /// What the network is.
@@ -99,8 +164,13 @@ impl LatteT2v {
     }
 
     /// All parameters as files have them, under diffusers' names.
-    pub fn parameters(&self) -> &[T2vParameter] {
-        &self.specs
+    pub fn parameters(&self) -> &[ParameterSpec] {
+        self.table.specs()
+    }
+
+    /// The names in memory of the parameters that training changes: neither positions nor what is frozen.
+    pub fn trainable(&self) -> Vec<String> {
+        self.table.trainable().map(ToString::to_string).collect()
     }
 
     /// Whether `source` holds this network's parameters: all there, none besides, each of its shape.
@@ -109,7 +179,7 @@ impl LatteT2v {
     ///
     /// One that lists what is missing, unknown or of a wrong shape.
     pub fn check(&self, source: &dyn TensorSource) -> std::result::Result<(), String> {
-        weights::check(&self.specs, source)
+        all_fit("the text-to-video transformer", &self.table.misfits(source, is_computed))
     }
 
     /// Reads the parameters, and joins queries, keys and values, which files hold one by one.
@@ -118,16 +188,18 @@ impl LatteT2v {
     ///
     /// If they are not this network's, or cannot be read.
     pub fn load(&self, source: &dyn TensorSource) -> Result<Parameters> {
-        weights::load(&self.config, &self.specs, source)
+        self.check(source).map_err(|what| Error::config("the transformer's weights", what))?;
+        self.table.read(source)
     }
 
-    /// Fresh parameters, joined as [`load`](Self::load) has them.
+    /// Fresh parameters, joined as [`load`](Self::load) has them: weights uniform by Xavier's rule, tables normal with variance 1/d,
+    /// biases zero. For measuring and for training from nothing.
     ///
     /// # Errors
     ///
     /// If memory runs out.
     pub fn init(&self, rng: &mut TorchRng) -> Result<Parameters> {
-        weights::initialise(&self.config, &self.specs, rng)
+        self.table.draw(rng)
     }
 
     /// Texts as the blocks read them. `bias` is added to the scores of a text token in every cross-attention, for example
@@ -153,15 +225,10 @@ impl LatteT2v {
             let expected = format!("{:?}, one value for each token of the text", &text.dims()[..2]);
             return Err(Error::Shape { name: "bias of the text".into(), expected, got: bias.dims().to_vec() });
         }
-        let weights = Weights(parameters);
-        let weight = weights.get(tape, "caption_projection.linear_1.weight")?;
-        let first_bias = weights.get(tape, "caption_projection.linear_1.bias")?;
-        let hidden = linear_gelu(tape, &weights.constant(tape, text)?, &weight, Some(&first_bias))?;
-        let text = weights.linear(tape, "caption_projection.linear_2", &hidden)?; // [b, l, d]
-        let keys_and_values = (0..self.config.num_layers)
-            .map(|index| self.block(weights, SPATIAL, index, None).keys_and_values(tape, &text))
-            .collect::<Result<_>>()?;
-        let bias = bias.map(|bias| weights.constant(tape, bias)).transpose()?;
+        let text = self.captions.forward(tape, parameters, &constant(tape, parameters, text)?)?; // [b, l, d]
+        let keys_and_values =
+            self.spatial.iter().map(|block| block.keys_and_values(tape, parameters, &text)).collect::<Result<_>>()?;
+        let bias = bias.map(|bias| constant(tape, parameters, bias)).transpose()?;
         Ok(TextContext { keys_and_values, bias })
     }
 
@@ -175,37 +242,38 @@ impl LatteT2v {
     ///
     /// If the input does not fit the network, or `parameters` are not its own.
     pub fn forward<'a>(&'a self, tape: &Tape<'a>, parameters: &'a Parameters, input: &T2vInput<'_>) -> Result<Var> {
-        let [b, f, rows, columns] = self.sizes(input)?;
-        let weights = Weights(parameters);
-        let sinusoid = weights.constant(tape, &position::timestep_sinusoid(input.timesteps, &Device::Cpu)?)?; // [b, 256]
-        let hidden = silu(tape, &weights.linear(tape, "adaln_single.emb.timestep_embedder.linear_1", &sinusoid)?)?;
-        let time = weights.linear(tape, "adaln_single.emb.timestep_embedder.linear_2", &hidden)?; // [b, d]
-        let modulation = weights.linear(tape, "adaln_single.linear", &silu(tape, &time)?)?; // [b, 6·d]
-        let mut x = self.tokens(tape, weights, input, [b, f, rows, columns])?; // [b, f, n, d]
+        let (grid, weights) = (self.check_input(input)?, parameters);
+        let f = input.x.dims()[1];
+        let time = self.timestep.forward(tape, weights, input.timesteps)?; // [b, d]
+        let modulation = self.modulation.forward(tape, weights, &silu(tape, &time)?)?; // [b, 6·d]
+        let tokens = self.patches.forward(tape, weights, input.x)?; // [b, f, n, d]
+        let mut x = add(tape, &tokens, &constant(tape, weights, &self.positions(grid)?)?)?;
         let context = input.text;
-        for (index, text) in context.keys_and_values.iter().enumerate() {
-            let block = self.block(weights, SPATIAL, index, context.bias.clone());
-            x = tape.segment(&[&x, &modulation, text], move |tape, v| block.run(tape, &v[0], &v[1], Some(&v[2])))?;
+        let blocks = self.spatial.iter().zip(&self.temporal).zip(&context.keys_and_values);
+        for (index, ((spatial, temporal), text)) in blocks.enumerate() {
+            let bias = context.bias.clone();
+            x = tape.segment(&[&x, &modulation, text], move |tape, v| {
+                spatial.run(tape, weights, &v[0], &v[1], AttentionAxis::Spatial, Some((&v[2], bias.as_ref())))
+            })?;
             if !input.temporal {
                 continue;
             }
             if index == 0 && f > 1 {
-                let positions = position::temporal(f, self.config.hidden_size(), &Device::Cpu)?.unsqueeze(1)?; // [f, 1, d]
-                x = add(tape, &x, &weights.constant(tape, &positions)?)?;
+                let positions = position::temporal(f, self.config.hidden_size())?.unsqueeze(1)?; // [f, 1, d]
+                x = add(tape, &x, &constant(tape, weights, &positions)?)?;
             }
-            let block = self.block(weights, TEMPORAL, index, None);
-            x = tape.segment(&[&x, &modulation], move |tape, v| block.run(tape, &v[0], &v[1], None))?;
+            x = tape.segment(&[&x, &modulation], move |tape, v| {
+                temporal.run(tape, weights, &v[0], &v[1], AttentionAxis::Temporal, None)
+            })?;
         }
-        self.output(tape, weights, &x, &time, [b, f, rows, columns])
+        let [shift, scale] = self.last_modulation.for_norm(tape, weights, &time)?;
+        let y = self.last_norm.forward(tape, weights, &x, Some([&shift, &scale]))?;
+        let y = self.projection.forward(tape, weights, &y)?; // [b, f, n, p·p·out]
+        unpatchify(tape, &y, grid, [self.config.patch_size, self.config.out_channels])
     }
 
-    fn block<'p>(&'p self, weights: Weights<'p>, list: &str, index: usize, text_bias: Option<Var>) -> Block<'p> {
-        let axis = if list == SPATIAL { AttentionAxis::Spatial } else { AttentionAxis::Temporal };
-        Block { config: &self.config, weights, name: format!("{list}.{index}"), axis, text_bias }
-    }
-
-    /// Checks the input; gives batch, frames, and rows and columns of tokens.
-    fn sizes(&self, input: &T2vInput<'_>) -> Result<[usize; 4]> {
+    /// Checks the input; gives rows and columns of tokens.
+    fn check_input(&self, input: &T2vInput<'_>) -> Result<[usize; 2]> {
         let (p, c) = (self.config.patch_size, self.config.in_channels);
         let b = match *input.x.dims() {
             [b, f, channels, h, w] if channels == c && b * f * h * w > 0 && h.is_multiple_of(p) && w.is_multiple_of(p) => b,
@@ -220,40 +288,26 @@ impl LatteT2v {
         if input.text.batch() != b {
             return Err(Error::config("text", format!("expected one for each of {b} clips, got {}", input.text.batch())));
         }
-        Ok([b, input.x.dims()[1], input.x.dims()[3] / p, input.x.dims()[4] / p])
-    }
-
-    /// Patches, embedded, with their positions: `[b, f, n, d]`.
-    fn tokens(&self, tape: &Tape<'_>, weights: Weights<'_>, input: &T2vInput<'_>, sizes: [usize; 4]) -> Result<Var> {
-        let ([b, f, rows, columns], p, c) = (sizes, self.config.patch_size, self.config.in_channels);
-        let patches = input
-            .x
-            .reshape(vec![b * f, c, rows, p, columns, p])?
-            .permute(vec![0, 2, 4, 1, 3, 5])? // [b·f, rows, columns, c, p, p]
-            .contiguous()?
-            .reshape((b, f, rows * columns, c * p * p))?;
-        let tokens = weights.linear(tape, "pos_embed.proj", &weights.constant(tape, &patches)?)?;
-        Ok(add(tape, &tokens, &weights.constant(tape, &self.positions(rows, columns)?)?)?)
+        Ok([input.x.dims()[3] / p, input.x.dims()[4] / p])
     }
 
     /// Positions of a grid of any size, stretched over that of `sample_size`: `[n, d]`.
-    fn positions(&self, rows: usize, columns: usize) -> Result<Tensor> {
+    fn positions(&self, [rows, columns]: [usize; 2]) -> Result<Tensor> {
         let base = self.config.sample_size / self.config.patch_size;
         // Latents of 64 × 64 have the positions' own scale; larger samples are squeezed into it.
         let interpolation = (self.config.sample_size / 64).max(1);
-        position::stretched(rows, columns, self.config.hidden_size(), base, interpolation, &Device::Cpu)
+        position::stretched(rows, columns, self.config.hidden_size(), base, interpolation)
     }
+}
 
-    /// Norm, projection and patches back to their places: `[b, f, n, d]` to `[b, f, out, h, w]`.
-    fn output(&self, tape: &Tape<'_>, weights: Weights<'_>, x: &Var, time: &Var, sizes: [usize; 4]) -> Result<Var> {
-        let ([b, f, rows, columns], p) = (sizes, self.config.patch_size);
-        let table = weights.get(tape, "scale_shift_table")?; // [2, d]
-        let row = |i: usize| -> Result<Var> { Ok(add(tape, time, &narrow(tape, &table, 0, i, 1)?)?) };
-        let y = modulated_layer_norm(tape, x, &row(0)?, &row(1)?, self.config.norm_eps)?;
-        let y = weights.linear(tape, "proj_out", &y)?; // [b, f, n, p·p·out]
-        let out = self.config.out_channels;
-        let y = reshape(tape, &y, &[b * f, rows, columns, p, p, out])?;
-        let y = permute(tape, &y, &[0, 5, 1, 3, 2, 4])?; // [b·f, out, rows, p, columns, p]
-        Ok(reshape(tape, &y, &[b, f, out, rows * p, columns * p])?)
-    }
+/// The two kinds of blocks, by the names of their lists.
+const SPATIAL: &str = "transformer_blocks";
+const TEMPORAL: &str = "temporal_transformer_blocks";
+
+/// What is added to a modulation that all blocks share, for each block and at the end.
+const TABLE: &str = "scale_shift_table";
+
+/// Tensors of old or other files that are worked out anew, so that it does not matter whether they are there.
+fn is_computed(name: &str) -> bool {
+    matches!(name, "pos_embed.pos_embed" | "temp_pos_embed" | "caption_projection.y_embedding")
 }

@@ -45,6 +45,25 @@ pub(super) fn linear_gated(call: &Linear<'_>, residual: &Value, gate: &Value) ->
     Ok(forward_gated(&x, &*packed(call)?, bias.as_ref(), &residual.fetch()?, &gate.fetch()?)?.into())
 }
 
+/// GELU alone, as [`linear_gelu`] has it.
+pub(super) fn gelu_alone(x: &Value) -> Result<Computed<'static>> {
+    let x = x.fetch()?.contiguous()?;
+    let y = {
+        let values = Values::of(&x)?;
+        let mut y = Unwritten::new(values.len());
+        // SAFETY: `gelu_values` writes `y` before anything reads it.
+        (unsafe { y.values_mut() }.par_chunks_mut(CHUNK), values.par_chunks(CHUNK))
+            .into_par_iter()
+            .for_each(|(y, x)| gelu_values(y, x));
+        // SAFETY: the pieces cover all values, and each was written.
+        Tensor::from_vec(unsafe { y.written() }, x.dims(), x.device())?
+    };
+    Ok(Computed::new(y, move |gradient, _| {
+        let [dx, _] = backward_gelu(&x, &gradient.value.fetch()?)?;
+        Ok(vec![Some(Gradient::owned(dx))])
+    }))
+}
+
 fn fetch(bias: Option<&Var>) -> Result<Option<Tensor>> {
     bias.map(|bias| bias.value().fetch()).transpose()
 }

@@ -21,7 +21,8 @@ pub(crate) mod vectorised;
 
 use candle_core::{DType, Tensor};
 
-use super::{Backend, Prepared, Prepared3d};
+use super::{Backend, Prepared, Prepared3d, fallbacks, reference};
+use crate::ops::activation::Activation;
 use crate::ops::attention::SelfAttention;
 use crate::ops::conv3d::Branches;
 use crate::ops::convolution::{Frames, Images};
@@ -71,6 +72,14 @@ impl Backend for Cpu {
         eps: f64,
     ) -> Result<Computed<'static>> {
         modulated_layer_norm::modulated_layer_norm(context, x, shift, scale, eps)
+    }
+
+    fn activation(&self, x: &Value, kind: Activation) -> Result<Computed<'static>> {
+        if kind == Activation::Gelu {
+            return linear::gelu_alone(x);
+        }
+        fallbacks::count("activation");
+        reference::activation(x, kind)
     }
 
     fn attention(&self, call: &SelfAttention<'_>) -> Result<Computed<'static>> {

@@ -61,9 +61,9 @@ impl fmt::Debug for PackedWeightCache {
     }
 }
 
-/// The weight `[out, in]` packed for `kernel`, from `kept` if it is a parameter.
+/// The weight `[out, in]` packed for `kernel`: from where a frozen one is kept, or from `kept` if it is a parameter.
 pub(super) fn packed(kept: Option<&PackedWeightCache>, weight: &Var, side: Side, kernel: Kernel) -> Result<Arc<Packed>> {
-    match kept {
+    match weight.packed().or(kept) {
         Some(kept) if weight.is_parameter() => kept.get(weight, side, kernel),
         _ => Ok(Arc::new(pack(weight, side, kernel)?)),
     }

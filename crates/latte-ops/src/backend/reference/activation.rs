@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::linear::{backward_gelu, gelu};
 use crate::Value;
 use crate::ops::activation::Activation;
 use crate::tape::{Computed, Gradient};
@@ -15,14 +16,17 @@ pub(crate) fn activation(x: &Value, kind: Activation) -> crate::Result<Computed<
         Activation::Relu => x.relu()?,
         Activation::Silu => x.silu()?,
         Activation::QuickGelu => (&x * sigmoid(&x, QUICK_GELU)?)?,
+        Activation::Gelu => gelu(&x)?,
     };
     Ok(Computed::new(like.like(y)?, move |gradient, _| {
+        let gradient = gradient.value.fetch()?;
         let slope = match kind {
             Activation::Relu => x.gt(0f32)?.to_dtype(x.dtype())?,
             Activation::Silu => slope(&x, 1.0)?,
             Activation::QuickGelu => slope(&x, QUICK_GELU)?,
+            Activation::Gelu => backward_gelu(&x, &gradient.ones_like()?)?,
         };
-        Ok(vec![Some(Gradient::owned(like.like((gradient.value.fetch()? * slope)?)?))])
+        Ok(vec![Some(Gradient::owned(like.like((gradient * slope)?)?))])
     }))
 }
 

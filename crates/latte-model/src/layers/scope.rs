@@ -1,0 +1,155 @@
+//! Where layers get their names, and where the table of parameters comes from.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use super::adaptation::{begins_with, ends_with};
+use super::adapter::LowRankAdapter;
+use super::table::InMemory;
+use super::{Adaptation, Init, Param, ParameterSpec, ParameterTable};
+use crate::{Error, Result};
+
+/// A prefix of names, extended once while a network is built. Every parameter that a layer asks for is put into the table, in the
+/// order in which layers ask.
+#[derive(Debug)]
+pub(crate) struct ParamScope<'b> {
+    building: &'b RefCell<Building>,
+    prefix: String,
+}
+
+/// What a build has found so far.
+#[derive(Debug)]
+struct Building {
+    table: ParameterTable,
+    /// Behind all others, so that adapters change no draw of the rest.
+    adapters: Vec<ParameterSpec>,
+    adaptation: Adaptation,
+    /// The prefixes to freeze and the rules for adapters that were of use.
+    used: BTreeSet<(&'static str, usize)>,
+    problems: BTreeSet<String>,
+}
+
+const FREEZE: &str = "freeze";
+const ADAPT: &str = "adapt";
+
+impl ParamScope<'_> {
+    /// What `build` makes, and all parameters that it asked for.
+    ///
+    /// # Errors
+    ///
+    /// If `adaptation` names what the network does not have.
+    pub(crate) fn build<T>(
+        adaptation: &Adaptation,
+        build: impl FnOnce(&ParamScope<'_>) -> Result<T>,
+    ) -> Result<(T, ParameterTable)> {
+        let building = RefCell::new(Building {
+            table: ParameterTable::default(),
+            adapters: Vec::new(),
+            adaptation: adaptation.clone(),
+            used: BTreeSet::new(),
+            problems: BTreeSet::new(),
+        });
+        let built = build(&ParamScope { building: &building, prefix: String::new() })?;
+        Ok((built, building.into_inner().finish()?))
+    }
+
+    /// The scope of a part: `blocks`, `blocks.3` …
+    pub(crate) fn within(&self, part: impl Display) -> ParamScope<'_> {
+        ParamScope { building: self.building, prefix: self.name(&part.to_string()) }
+    }
+
+    fn name(&self, part: &str) -> String {
+        if self.prefix.is_empty() { part.to_string() } else { format!("{}.{part}", self.prefix) }
+    }
+
+    /// The parameter called `name` in here.
+    pub(crate) fn param(&self, name: &str, shape: &[usize], init: Init) -> Param {
+        self.reshaped(name, shape, shape, init)
+    }
+
+    /// A parameter that files hold in the shape `stored`, and that has another one in memory.
+    pub(crate) fn reshaped(&self, name: &str, stored: &[usize], shape: &[usize], init: Init) -> Param {
+        let part = self.record(name, stored, init);
+        self.in_memory(name, shape, vec![part])
+    }
+
+    /// Puts a parameter of files into the table; gives its place there.
+    pub(super) fn record(&self, name: &str, shape: &[usize], init: Init) -> usize {
+        let specs = &mut self.building.borrow_mut().table.specs;
+        specs.push(ParameterSpec { name: self.name(name), shape: shape.to_vec(), init, frozen: false });
+        specs.len() - 1
+    }
+
+    /// The parameter called `name` in memory, made of `parts` of the table one behind the other.
+    pub(super) fn in_memory(&self, name: &str, shape: &[usize], parts: Vec<usize>) -> Param {
+        let (name, building) = (self.name(name), &mut *self.building.borrow_mut());
+        let frozen = building.freeze(&name, &parts);
+        let param = Param::new(&name, frozen.then(|| building.adaptation.packed.clone()));
+        building.table.in_memory.push(InMemory { name, shape: shape.to_vec(), parts });
+        param
+    }
+
+    /// The adapter of the linear layer `name`, if it is to have one. The layer consists of `parts`, each `[out, in]`.
+    pub(super) fn adapter(&self, name: &str, parts: &[&str], [out, input]: [usize; 2]) -> Option<LowRankAdapter> {
+        let (layer, building) = (self.name(name), &mut *self.building.borrow_mut());
+        // The last rule counts.
+        let (index, rule) = building.adaptation.adapters.iter().enumerate().rfind(|(_, rule)| ends_with(&layer, &rule.layer))?;
+        let (rank, scale) = (rule.rank, rule.scale);
+        building.used.insert((ADAPT, index));
+        if rank == 0 || !scale.is_finite() {
+            let what = format!("`{}`: expected a rank of at least 1 and a finite scale, got {rank} and {scale}", rule.layer);
+            building.problems.insert(what);
+        }
+        let parts = parts.iter().map(|part| {
+            [("A", [rank, input], Init::Uniform { summed: input }), ("B", [out, rank], Init::Zeros)].map(|(half, shape, init)| {
+                let name = self.name(&format!("{part}.lora_{half}.weight"));
+                let param = Param::new(&name, None);
+                building.adapters.push(ParameterSpec { name, shape: shape.to_vec(), init, frozen: false });
+                param
+            })
+        });
+        Some(LowRankAdapter::new(parts.collect(), scale))
+    }
+}
+
+impl Building {
+    /// Whether the parameter `name`, made of `parts`, is to be frozen; marks its parts.
+    fn freeze(&mut self, name: &str, parts: &[usize]) -> bool {
+        let mut frozen = false;
+        for (index, prefix) in self.adaptation.frozen.iter().enumerate() {
+            let hits = parts.iter().filter(|&&part| begins_with(&self.table.specs[part].name, prefix)).count();
+            if hits == parts.len() || begins_with(name, prefix) {
+                self.used.insert((FREEZE, index));
+                frozen = true;
+            } else if hits > 0 {
+                self.used.insert((FREEZE, index));
+                self.problems.insert(format!("`{prefix}` is a part of `{name}`, which is frozen as a whole or not at all"));
+            }
+        }
+        for &part in parts {
+            self.table.specs[part].frozen = frozen;
+        }
+        frozen
+    }
+
+    fn finish(mut self) -> Result<ParameterTable> {
+        let frozen = self.adaptation.frozen.iter().map(|prefix| (FREEZE, prefix)).enumerate();
+        let adapters = self.adaptation.adapters.iter().map(|rule| (ADAPT, &rule.layer)).enumerate();
+        for (index, (key, name)) in frozen.chain(adapters) {
+            if !self.used.contains(&(key, index)) {
+                let what = if key == FREEZE { "no parameter begins with" } else { "no linear layer ends with" };
+                self.problems.insert(format!("{what} `{name}`"));
+            }
+        }
+        if !self.problems.is_empty() {
+            return Err(Error::config("adaptation", self.problems.into_iter().collect::<Vec<_>>().join("; ")));
+        }
+        for spec in self.adapters {
+            let (name, shape, place) = (spec.name.clone(), spec.shape.clone(), self.table.specs.len());
+            self.table.in_memory.push(InMemory { name, shape, parts: vec![place] });
+            self.table.specs.push(spec);
+        }
+        Ok(self.table)
+    }
+}

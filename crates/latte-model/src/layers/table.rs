@@ -1,0 +1,90 @@
+//! All parameters of a network: names, shapes and first values as files have them, and how they lie in memory.
+
+use std::collections::BTreeSet;
+
+use candle_core::Tensor;
+use latte_ops::Parameters;
+
+use super::ParameterSpec;
+use crate::Result;
+use crate::noise::TorchRng;
+use crate::weights::{TensorSource, expect_tensor, misfits};
+
+/// The parameters of a network.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ParameterTable {
+    /// As files have them. Their order is that of the random draws of first values: it is part of what a seed means.
+    pub(super) specs: Vec<ParameterSpec>,
+    pub(super) in_memory: Vec<InMemory>,
+}
+
+/// A parameter as passes read it: one of a file, or several one behind the other.
+#[derive(Debug, Clone)]
+pub(super) struct InMemory {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    /// The places in [`ParameterTable::specs`] of what it is made of, along the first axis.
+    pub(super) parts: Vec<usize>,
+}
+
+impl ParameterTable {
+    /// All parameters, as files have them.
+    pub(crate) fn specs(&self) -> &[ParameterSpec] {
+        &self.specs
+    }
+
+    /// The names in memory of the parameters that training changes.
+    pub(crate) fn trainable(&self) -> impl Iterator<Item = &str> {
+        let trainable = |parameter: &&InMemory| parameter.parts.iter().all(|&part| self.specs[part].is_trainable());
+        self.in_memory.iter().filter(trainable).map(|parameter| parameter.name.as_str())
+    }
+
+    /// First values of all parameters.
+    pub(crate) fn draw(&self, rng: &mut TorchRng) -> Result<Parameters> {
+        // In memory of their own, since training changes them in place.
+        self.collect(|spec| Ok(spec.draw(rng)?.copy()?))
+    }
+
+    /// All parameters from `source`, which must hold them in their shapes.
+    pub(crate) fn read(&self, source: &dyn TensorSource) -> Result<Parameters> {
+        self.collect(|spec| Ok(expect_tensor(source, &spec.name, &spec.shape)?))
+    }
+
+    /// The same parameters in the order of their names, which is then that of the draws.
+    pub(crate) fn in_order_of_names(mut self) -> Self {
+        let mut order: Vec<usize> = (0..self.specs.len()).collect();
+        order.sort_by(|&a, &b| self.specs[a].name.cmp(&self.specs[b].name));
+        for parameter in &mut self.in_memory {
+            for part in &mut parameter.parts {
+                *part = order.iter().position(|place| place == part).unwrap_or(*part);
+            }
+        }
+        self.in_memory.sort_by(|a, b| a.name.cmp(&b.name));
+        self.specs = order.into_iter().map(|place| self.specs[place].clone()).collect();
+        self
+    }
+
+    /// Puts the parameters in memory together from those of files, one after the other.
+    fn collect(&self, mut part: impl FnMut(&ParameterSpec) -> Result<Tensor>) -> Result<Parameters> {
+        let mut parameters = Parameters::new();
+        for InMemory { name, shape, parts } in &self.in_memory {
+            let parts = parts.iter().map(|&index| part(&self.specs[index])).collect::<Result<Vec<_>>>()?;
+            let whole = match parts.as_slice() {
+                [one] => one.clone(),
+                parts => Tensor::cat(parts, 0)?,
+            };
+            parameters.insert(name.clone(), whole.reshape(shape.as_slice())?);
+        }
+        Ok(parameters)
+    }
+
+    /// What keeps `source` from holding these parameters and no others, except for positions and what `is_known` names.
+    pub(crate) fn misfits(&self, source: &dyn TensorSource, is_known: impl Fn(&str) -> bool) -> Vec<String> {
+        let wanted = self.specs.iter().filter(|spec| !spec.is_position());
+        let mut wrong = misfits(wanted.map(|spec| (spec.name.as_str(), spec.shape.as_slice())), source);
+        let ours: BTreeSet<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        let unknown = source.names().into_iter().filter(|name| !ours.contains(name.as_str()) && !is_known(name));
+        wrong.extend(unknown.map(|name| format!("`{name}` is not known")));
+        wrong
+    }
+}
