@@ -21,10 +21,10 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 /// Inputs begun and ended: odd while one is being read.
 static READING: AtomicU64 = AtomicU64::new(0);
 
-/// Notices panics in this repository's code, also where they are caught. Decoders of other people may panic where the product contains
-/// that; one that is not contained ends the reader, and is noticed by that.
+/// Notices panics in this repository's code, also where they are caught. Decoders of other people may panic where the program catches
+/// that; one that is not caught ends the reader, and is noticed by that.
 pub(crate) fn panics() {
-    // The product wraps the hook of the process when it first decodes. After that, this hook sees every panic first.
+    // The program wraps the hook of the process when it first decodes. After that, this hook sees every panic first.
     let _ = latte_video::read_image(std::env::current_exe().unwrap_or_default());
     let others = take_hook();
     set_hook(Box::new(move |info| {

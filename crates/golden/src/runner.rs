@@ -103,7 +103,7 @@ pub fn run(owner: &str, check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dy
     ExitCode::from(u8::from(failed > 0))
 }
 
-/// What became of one golden file.
+/// The result of one golden file.
 #[derive(Debug)]
 pub struct FileReport {
     /// Its name.

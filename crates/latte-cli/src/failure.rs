@@ -28,7 +28,7 @@ pub(crate) fn bad_input(message: impl Into<String>) -> anyhow::Error {
 
 /// Prints the error as one line and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    // Who asked for it need not be told.
+    // Who asked for it needs no message.
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
         return ExitCode::from(interrupted.exit_code());
     }

@@ -6,12 +6,12 @@ mod device;
 mod failure;
 mod generator;
 mod interrupt;
-mod judges;
 mod memory;
 mod output;
 mod plot;
 mod precision;
 mod progress;
+mod run_evaluator;
 mod terminal;
 mod tips;
 

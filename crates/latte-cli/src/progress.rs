@@ -85,7 +85,7 @@ impl Observer for TrainingProgress {
     }
 
     fn evaluating(&mut self, step: u64, done: u64, total: u64) {
-        self.moving(&format!("clips to be judged after step {step}: {} %", 100 * done / total.max(1)));
+        self.moving(&format!("clips for the evaluation after step {step}: {} %", 100 * done / total.max(1)));
     }
 
     fn evaluation(&mut self, record: &EvaluationRecord) {

@@ -102,7 +102,7 @@ fn a_manifest_is_indexed_and_checked_with_its_columns() {
     let index = std::fs::read_to_string(dir.path().join("list.csv.index.jsonl")).unwrap();
     assert!(index.contains("\"caption\":\"A red square rises\""), "{index}");
     let (code, out, said) = latte(dir.path(), &[&with("check")[..], &["--num-frames", "8"]].concat());
-    assert!(code == 0 && out.contains("1 of 2 cannot be read") && out.contains("one is passed over"), "{out}{said}");
+    assert!(code == 0 && out.contains("1 of 2 cannot be read") && out.contains("one is skipped"), "{out}{said}");
     let (code, _, said) = latte(dir.path(), &[&["data", "index", "--path", PATH][..], &columns[..2]].concat());
     assert!(code == 2 && said.contains("`--layout manifest` only"), "{said}");
     for (path, expected) in [("none.csv", "none.csv"), ("list.txt", "expected .csv"), ("clips", "expected .csv")] {

@@ -85,7 +85,7 @@ fn plain_formulations_pass_the_golden_files_of_networks_and_trainer() {
         "vae_kl.safetensors",
         "vae_temporal.safetensors",
     ]);
-    let output = latte(&["selftest", "--device", "cpu", "--plain", "--golden", folder.path().to_str().unwrap()]);
+    let output = latte(&["selftest", "--device", "cpu", "--reference", "--golden", folder.path().to_str().unwrap()]);
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     let stdout = text(&output.stdout);
     assert_eq!(stdout.lines().filter(|line| line.starts_with("golden ") && line.contains(": ok: ")).count(), 7, "{stdout}");

@@ -37,7 +37,7 @@ fn a_stopped_training_saves_and_ends_with_the_code_of_the_signal() {
     let endless = ["output.run=run", "train.max_steps=1000000", "output.checkpoint_every=1000000", "train.batch_size=2"];
     let mut args = vec!["train", "--config", "clips/train.toml"];
     args.extend(endless.iter().flat_map(|setting| ["--set", setting]));
-    // The second one goes on from the first.
+    // The second one resumes from the first.
     for (signal, code, wait_for) in [("-INT", 130, 3), ("-TERM", 143, 6)] {
         let output = stopped(&place, &args, "run/metrics.jsonl", wait_for, signal);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
@@ -62,7 +62,7 @@ fn a_stopped_autoencoder_and_a_stopped_demo_end_alike() {
     assert_eq!(stopped(&place, &args, "vae/metrics.jsonl", 1, "-INT").status.code(), Some(130));
     let output = stopped(&place, &["demo", "--quick"], "latte-demo/run-450-steps-seed-0/metrics.jsonl", 2, "-TERM");
     assert_eq!(output.status.code(), Some(143), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("the same command goes on from there"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("the same command resumes from there"), "{}", text(&output.stdout));
     // What the demo has trained is found without a word about where it is.
     let table = place.ok(&["runs"]);
     assert!(table.contains("latte-demo/run-450-steps-seed-0") && table.contains("stopped"), "{table}");

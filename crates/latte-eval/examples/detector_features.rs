@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use candle_core::Tensor;
-use latte_eval::detector::{Clips, Detector, Setup, Tap, import_with_mean, open_clip, random_i3d};
+use latte_eval::detector::{Clips, Detector, FeatureLayer, Setup, import_with_mean, open_clip, random_i3d};
 
 /// As the program has it.
 #[global_allocator]
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if arguments.is_empty() {
         return features_of_a_gradient();
     }
-    let [weights, pixels, n, f, h, w, taps, out, times, more @ ..] = arguments.as_slice() else {
+    let [weights, pixels, n, f, h, w, layers, out, times, more @ ..] = arguments.as_slice() else {
         return Err("expected WEIGHTS PIXELS N F H W TAP,TAP… OUT TIMES".into());
     };
     let option = |name: &str| more.iter().position(|m| m == name).map(|at| &more[at + 1..]);
@@ -40,12 +40,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let pixels = fs::read(pixels)?;
     let clips = Clips { pixels: &pixels, shape: [n.parse()?, f.parse()?, h.parse()?, w.parse()?] };
-    let tap = |name: &str| detector.taps().iter().find(|tap| tap.name == name).copied().ok_or(format!("no output `{name}`"));
-    let taps = taps.split(',').map(tap).collect::<Result<Vec<Tap>, _>>()?;
-    let features = detector.features(clips, &taps)?;
+    let layer = |name: &str| {
+        detector.feature_layers().iter().find(|layer| layer.name == name).copied().ok_or(format!("no output `{name}`"))
+    };
+    let layers = layers.split(',').map(layer).collect::<Result<Vec<FeatureLayer>, _>>()?;
+    let features = detector.features(clips, &layers)?;
     for _ in 0..times.parse()? {
         let start = Instant::now();
-        detector.features(clips, &taps)?;
+        detector.features(clips, &layers)?;
         writeln!(std::io::stdout(), "{}", start.elapsed().as_secs_f64())?;
     }
     write(out, &features)
@@ -56,11 +58,11 @@ fn features_of_a_gradient() -> Result<(), Box<dyn Error>> {
     let shape = [1, 10, 224, 224];
     let pixels: Vec<u8> = (0..shape.iter().product::<usize>()).flat_map(|place| [(place % 224) as u8; 3]).collect();
     let detector = random_i3d(0, Setup::default())?;
-    let taps = detector.taps();
-    for (tap, features) in taps.iter().zip(detector.features(Clips { pixels: &pixels, shape }, taps)?) {
+    let layers = detector.feature_layers();
+    for (layer, features) in layers.iter().zip(detector.features(Clips { pixels: &pixels, shape }, layers)?) {
         let features = features.flatten_all()?.to_vec1::<f32>()?;
         let norm = features.iter().map(|value| value * value).sum::<f32>().sqrt();
-        writeln!(std::io::stdout(), "{}: {} values of norm {norm:.3}", tap.name, features.len())?;
+        writeln!(std::io::stdout(), "{}: {} values of norm {norm:.3}", layer.name, features.len())?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use latte_video::dataset::{Dataset, Item, Location, Place};
+use latte_video::dataset::{Dataset, Item, Location, MediaLocation};
 use latte_video::{Clip, Decoder, Video};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::framing::{Framing, Rounding, framed};
 use crate::metric::NumpyRandom;
-use crate::protocol::{Choice, Protocol, Room, Sampling, ShortVideos, StartRule};
+use crate::protocol::{Choice, LengthRule, Protocol, Sampling, ShortVideos, StartRule};
 use crate::{Error, Result};
 
 /// Videos that are looked into at a time.
@@ -24,7 +24,7 @@ pub struct SetReport {
     pub path: PathBuf,
     /// Videos that were found.
     pub videos: usize,
-    /// What the list of videos passed over, if it did.
+    /// What the list of videos skipped, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed_over: Option<String>,
     /// Videos left out because they are too short.
@@ -39,21 +39,21 @@ pub struct SetReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<usize>,
     /// How the clips were chosen and framed; absent where it is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taken: Option<Taken>,
+    #[serde(rename = "taken", default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<ClipSelection>,
     /// Rows and columns of frames as the detector got them; absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame_size: Option<[usize; 2]>,
     /// What decoded the first video: decoders need not agree in the last bit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<String>,
-    /// SHA-256 of names and contents of the clips and what became of their frames, hexadecimal; empty where it is not known.
+    /// SHA-256 of names and contents of the clips and of how their frames were prepared, hexadecimal; empty where it is not known.
     pub content: String,
 }
 
-/// How clips were chosen of the videos that there were, and what was made of their frames.
+/// How clips were selected from the videos, and how their frames were framed and rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taken {
+pub struct ClipSelection {
     /// Where clips begin.
     pub start: StartRule,
     /// At most so many clips; `None`: all there are.
@@ -62,19 +62,20 @@ pub struct Taken {
     pub choice: Choice,
     /// What decided about choice and starts.
     pub seed: u64,
-    /// Which videos were too short.
-    pub room: Room,
+    /// How long a video had to be.
+    #[serde(rename = "room")]
+    pub length_rule: LengthRule,
     /// How frames were brought to one size; `None`: they were taken as they are.
     pub framing: Option<Framing>,
     /// How frames became bytes.
     pub rounding: Rounding,
 }
 
-impl Taken {
-    /// As `protocol` says of the sets that `sampling` is of.
+impl ClipSelection {
+    /// The selection of `protocol` for the sets that `sampling` describes.
     pub fn by(protocol: &Protocol, sampling: &Sampling) -> Self {
-        let Sampling { start, most, choice, room, rounding, stride: _, short: _ } = *sampling;
-        Self { start, most, choice, seed: protocol.seed, room, framing: protocol.framing, rounding }
+        let Sampling { start, most, choice, length_rule, rounding, stride: _, short: _ } = *sampling;
+        Self { start, most, choice, seed: protocol.seed, length_rule, framing: protocol.framing, rounding }
     }
 }
 
@@ -111,7 +112,7 @@ pub struct ClipSet {
 #[derive(Debug)]
 struct Entry {
     name: String,
-    place: Place,
+    place: MediaLocation,
     caption: Option<String>,
     frames: usize,
     size: [usize; 2],
@@ -146,14 +147,14 @@ impl ClipSet {
             clips: 0,
             frames: protocol.frames,
             stride: Some(sampling.stride),
-            taken: Some(Taken::by(protocol, sampling)),
+            selection: Some(ClipSelection::by(protocol, sampling)),
             frame_size: None,
             decoder: None,
             content: String::new(),
         };
         let subject = format!("{role} set {}", location.path.display());
         let covered = (protocol.frames - 1) * sampling.stride + 1;
-        let needed = sampling.room.frames(protocol.frames, sampling.stride);
+        let needed = sampling.length_rule.frames(protocol.frames, sampling.stride);
         let mut videos = choose(
             items,
             sampling,
@@ -211,7 +212,7 @@ impl ClipSet {
         for &(video, start) in &clips {
             digest.update(format!("{}\n{}\n{start}\n", videos[video].name, videos[video].content));
         }
-        // What becomes of the pixels is part of what clips are.
+        // How the pixels are prepared is part of what clips are.
         if protocol.framing.is_some() || sampling.rounding != Rounding::Nearest {
             digest.update(format!("{:?}\n{:?}\n", protocol.framing, sampling.rounding));
         }
@@ -239,7 +240,7 @@ impl ClipSet {
             let mut wanted: Vec<usize> = starts.iter().flat_map(|&start| self.indices(start)).collect();
             wanted.sort_unstable();
             wanted.dedup();
-            let decoded = Video::open_place(&entry.place, self.decoder)?.frames(&wanted)?;
+            let decoded = Video::open_media(&entry.place, self.decoder)?.frames(&wanted)?;
             let [_, height, width, _] = decoded.shape();
             let cut = |start: &usize| {
                 let of = |index: &usize| decoded.frame(wanted.binary_search(index).unwrap_or_default());
@@ -317,7 +318,7 @@ fn choose(
 
 fn look(item: &Item, needed: usize, decoder: Decoder) -> Found {
     let look = || -> latte_video::Result<Found> {
-        let video = Video::open_place(&item.place, decoder)?;
+        let video = Video::open_media(&item.place, decoder)?;
         let info = video.info();
         if info.num_frames < needed {
             return Ok(Found::Short(item.name.clone(), info.num_frames));
@@ -337,8 +338,8 @@ fn look(item: &Item, needed: usize, decoder: Decoder) -> Found {
 }
 
 /// The prompt in the `.json` file beside a video, which this program writes with what it makes of texts.
-fn caption_beside(place: &Place) -> Option<String> {
-    let Place::Path(path) = place else { return None };
+fn caption_beside(place: &MediaLocation) -> Option<String> {
+    let MediaLocation::Path(path) = place else { return None };
     let text = latte_textfile::read(&path.with_extension("json")).ok()?;
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     let prompt = value.get("prompt").or_else(|| value.get("settings")?.get("prompt"))?;
@@ -430,7 +431,7 @@ impl ClipsInMemory {
             clips: clips.len(),
             frames: shape[0],
             stride: None,
-            taken: None,
+            selection: None,
             frame_size: Some([shape[1], shape[2]]),
             decoder: None,
             content: latte_weights::hexadecimal(&digest.finalize()),

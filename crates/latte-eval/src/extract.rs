@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
 use latte_video::Clip;
-use latte_video::dataset::Share;
+use latte_video::dataset::WorkShard;
 
 use crate::clips::ClipList;
-use crate::detector::{Clips, Detector, Kind, Preparation, Tap};
+use crate::detector::{Clips, Detector, FeatureLayer, Kind, Preparation};
 use crate::features::{FeatureOrigin, FeatureSet, read, write};
 use crate::metric::Features;
 use crate::{Error, Result};
@@ -16,14 +16,14 @@ use crate::{Error, Result};
 /// About as many frames are in memory at a time, and in a file.
 const GROUP_FRAMES: usize = 256;
 
-/// Is told how far the work is.
+/// Receives how far the work is.
 pub trait Progress {
     /// `done` of the `total` clips that this process works on are done.
     fn extracted(&mut self, done: usize, total: usize) {
         let _ = (done, total);
     }
 
-    /// Something is wrong that the work goes on without.
+    /// Something is wrong, but the work continues without it.
     fn warning(&mut self, message: &str) {
         let _ = message;
     }
@@ -31,9 +31,9 @@ pub trait Progress {
 
 /// Progress that nobody looks at.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Unseen;
+pub struct NoProgress;
 
-impl Progress for Unseen {}
+impl Progress for NoProgress {}
 
 /// A folder in which features are kept, in a folder of their key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +41,14 @@ pub struct Cache {
     /// The folder.
     pub folder: PathBuf,
     /// The part of the work that this process does.
-    pub share: Share,
+    pub shard: WorkShard,
 }
 
 /// The outputs of a detector that are kept on disk: those that numbers are made of. The others would double the room.
-pub fn kept_taps(detector: &dyn Detector) -> Vec<Tap> {
+pub fn kept_layers(detector: &dyn Detector) -> Vec<FeatureLayer> {
     const LEFT_OUT: [&str; 4] = ["logits", "768", "192", "64"];
     let is_inception = detector.identity().kind == Kind::InceptionFid.name();
-    detector.taps().iter().filter(|tap| !(is_inception && LEFT_OUT.contains(&tap.name))).copied().collect()
+    detector.feature_layers().iter().filter(|layer| !(is_inception && LEFT_OUT.contains(&layer.name))).copied().collect()
 }
 
 /// What came of an extraction.
@@ -65,7 +65,7 @@ pub enum Extraction {
     },
 }
 
-/// Takes features of all `clips` at the outputs `taps`. With a cache, what is there already is taken from there, and only the part of
+/// Takes features of all `clips` at the outputs `layers`. With a cache, what is there already is taken from there, and only the part of
 /// this process is done. Groups are fixed by the list of clips alone and put together in its order, so the features, and every number
 /// that follows from them, do not depend on the number of processes or their order.
 ///
@@ -76,7 +76,7 @@ pub fn extract(
     clips: &dyn ClipList,
     detector: &dyn Detector,
     preparation: Preparation,
-    taps: &[Tap],
+    layers: &[FeatureLayer],
     cache: Option<&Cache>,
     progress: &mut dyn Progress,
 ) -> Result<Extraction> {
@@ -96,19 +96,19 @@ pub fn extract(
             what: format!("features are to be kept here, and the folder cannot be made ({e}); name one that can be written to"),
         })?;
     }
-    let share = cache.map_or_else(Share::default, |cache| cache.share);
+    let shard = cache.map_or_else(WorkShard::default, |cache| cache.shard);
     let mut done: BTreeMap<usize, Group> = BTreeMap::new();
     let mut open = Vec::new();
     for group in 0..groups {
-        match folder.as_deref().map(|folder| cached(folder, [group, groups], &origin, taps, progress)) {
+        match folder.as_deref().map(|folder| cached(folder, [group, groups], &origin, layers, progress)) {
             Some(Some(found)) => _ = done.insert(group, found),
-            _ if share.has(group) => open.push(group),
+            _ if shard.has(group) => open.push(group),
             _ => {}
         }
     }
     let total: usize = open.iter().map(|&group| range(group).len()).sum();
     let mut count = 0;
-    let work = Work { clips, detector, taps, origin: &origin };
+    let work = Work { clips, detector, layers, origin: &origin };
     // One group is decoded while another is looked at.
     std::thread::scope(|scope| -> Result<()> {
         let (sender, receiver) = sync_channel(1);
@@ -194,21 +194,27 @@ fn file(folder: &Path, group: usize) -> PathBuf {
 }
 
 /// A group that is in the cache already. What is damaged is made again.
-fn cached(folder: &Path, group: [usize; 2], origin: &FeatureOrigin, taps: &[Tap], progress: &mut dyn Progress) -> Option<Group> {
+fn cached(
+    folder: &Path,
+    group: [usize; 2],
+    origin: &FeatureOrigin,
+    layers: &[FeatureLayer],
+    progress: &mut dyn Progress,
+) -> Option<Group> {
     let path = file(folder, group[0]);
     if !path.is_file() {
         return None;
     }
     match read(&path) {
         Ok((mut set, description)) => {
-            let has = |tap: &Tap| set.outputs.get(tap.name).is_some_and(|features| features.width() == tap.width);
-            let whole = set.names.is_empty() || taps.iter().all(has);
+            let has = |layer: &FeatureLayer| set.outputs.get(layer.name).is_some_and(|features| features.width() == layer.width);
+            let whole = set.names.is_empty() || layers.iter().all(has);
             // Somebody may have moved files between folders.
             if description.group != Some(group) || set.origin.key() != origin.key() || !whole {
                 return None;
             }
             // Other groups need not have what nobody asks for now.
-            set.outputs.retain(|name, _| taps.iter().any(|tap| tap.name == name));
+            set.outputs.retain(|name, _| layers.iter().any(|layer| layer.name == name));
             Some(Group { set, unreadable: description.unreadable })
         }
         Err(e) => {
@@ -259,7 +265,7 @@ fn join(groups: impl Iterator<Item = Group>, origin: &FeatureOrigin) -> Result<F
 struct Work<'a> {
     clips: &'a dyn ClipList,
     detector: &'a dyn Detector,
-    taps: &'a [Tap],
+    layers: &'a [FeatureLayer],
     origin: &'a FeatureOrigin,
 }
 
@@ -295,9 +301,9 @@ impl Work<'_> {
         let mut outputs = BTreeMap::new();
         if !names.is_empty() {
             let clips = Clips { pixels: &pixels, shape: [names.len(), frames, height, width] };
-            for (tap, tensor) in self.taps.iter().zip(self.detector.features(clips, self.taps)?) {
+            for (layer, tensor) in self.layers.iter().zip(self.detector.features(clips, self.layers)?) {
                 let values = tensor.flatten_all()?.to_vec1()?;
-                outputs.insert(tap.name.to_string(), self.rows(values, tap, &names)?);
+                outputs.insert(layer.name.to_string(), self.rows(values, layer, &names)?);
             }
         }
         let brightest = pixels.iter().copied().max().unwrap_or_default();
@@ -305,12 +311,12 @@ impl Work<'_> {
     }
 
     /// What the detector gave for the clips `names`. What is no number is said of the clip that it came from.
-    fn rows(&self, values: Vec<f32>, tap: &Tap, names: &[String]) -> Result<Features> {
+    fn rows(&self, values: Vec<f32>, layer: &FeatureLayer, names: &[String]) -> Result<Features> {
         let subject = self.origin.set.path.display().to_string();
         if let Some(at) = values.iter().position(|value| !value.is_finite())
-            && let Some(clip) = names.get(at / tap.width)
+            && let Some(clip) = names.get(at / layer.width)
         {
-            let Tap { name, width } = tap;
+            let FeatureLayer { name, width } = layer;
             let kind = &self.origin.detector.kind;
             let what = format!(
                 "value {} of the output `{name}` of {kind} for the clip {clip} is {}, no finite number; look at the detector's weights",
@@ -319,6 +325,6 @@ impl Work<'_> {
             );
             return Err(Error::refused(subject, what));
         }
-        Features::new(values, tap.width, &subject)
+        Features::new(values, layer.width, &subject)
     }
 }

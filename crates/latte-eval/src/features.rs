@@ -32,8 +32,8 @@ impl FeatureOrigin {
     /// whatever lies beside them. 32 hexadecimal digits.
     pub fn key(&self) -> String {
         let Identity { kind, weights, batch_norm_eps, source: _ } = &self.detector;
-        let SetReport { frames, stride, taken, frame_size, decoder, content, .. } = &self.set;
-        let framing = taken.and_then(|taken| taken.framing);
+        let SetReport { frames, stride, selection, frame_size, decoder, content, .. } = &self.set;
+        let framing = selection.and_then(|selection| selection.framing);
         let decisive = (kind, weights, batch_norm_eps, self.preparation, frames, stride, framing, frame_size, decoder, content);
         // Numbers and texts always have a JSON form.
         let text = serde_json::to_string(&decisive).unwrap_or_default();
@@ -165,7 +165,7 @@ pub(crate) mod tests {
     use latte_video::Transform;
 
     use super::*;
-    use crate::clips::Taken;
+    use crate::clips::ClipSelection;
     use crate::detector::ValueMap;
     use crate::protocol::{Framing, Protocol, Task};
     use crate::resize::Resize;
@@ -180,7 +180,7 @@ pub(crate) mod tests {
             clips,
             frames: 16,
             stride: Some(1),
-            taken: None,
+            selection: None,
             frame_size: Some([8, 8]),
             decoder: None,
             content: "abc".into(),
@@ -270,7 +270,7 @@ pub(crate) mod tests {
             let mut origin = origin(4);
             let protocol = Protocol::named("latte", Task::Fvd, Some(1)).unwrap();
             let protocol = protocol.changed(|p| p.framing = Some(Framing { size: [8, 8], transform }));
-            origin.set.taken = Some(Taken::by(&protocol, &protocol.fake));
+            origin.set.selection = Some(ClipSelection::by(&protocol, &protocol.fake));
             origin.key()
         };
         assert_ne!(framed(Transform::CropResize.into()), framed(Transform::ResizeCrop.into()));

@@ -1,4 +1,4 @@
-//! What becomes of frames before a detector sees them: one size for all, and bytes again.
+//! What is done to frames before a detector gets them: one size for all, and bytes again.
 
 use latte_video::{Clip, Transform, transform};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Judges sets of clips: detectors turn clips into features, metrics turn features into numbers, and a protocol says exactly
+//! Scores sets of clips: detectors turn clips into features, metrics turn features into numbers, and a protocol says exactly
 //! how both are done.
 //!
 //! This crate sees clips and features, never a denoiser: it scores what any program made.
@@ -9,14 +9,14 @@ pub mod clips;
 pub mod detector;
 pub mod extract;
 pub mod features;
-pub mod foreign;
 pub mod framing;
+pub mod interop;
 pub mod jpeg;
-pub mod judge;
 pub mod metric;
 pub mod plan;
 pub mod protocol;
 pub mod resize;
+pub mod score;
 
 mod error;
 mod request;

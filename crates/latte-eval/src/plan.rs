@@ -2,18 +2,18 @@
 
 use latte_textfile::named;
 
-use crate::clips::{SetReport, Taken};
+use crate::clips::{ClipSelection, SetReport};
 use crate::detector::Kind;
 use crate::features::{FeatureOrigin, FeatureSet};
 use crate::metric::{
     Covariance, check_extrapolated, check_neighbours, check_pairs, check_resamples, check_splits, check_unbiased,
 };
 use crate::protocol::{Framing, Protocol, Sampling, Statistic};
-use crate::request::{Extras, SetFeatures};
+use crate::request::{ScoreOptions, SetFeatures};
 use crate::{Error, Result};
 
 /// Fewer clips give no number that is worth anything.
-const FEWEST: usize = 64;
+const MIN_CLIPS: usize = 64;
 
 /// A set as far as it is known before its features are.
 #[derive(Debug, Clone, Copy)]
@@ -44,12 +44,12 @@ impl<'a> Planned<'a> {
     }
 }
 
-/// Refuses what [`judge`](crate::judge::judge) would refuse of these sets, as far as their features do not decide it.
+/// Refuses what [`score`](crate::score::score) would refuse of these sets, as far as their features do not decide it.
 ///
 /// # Errors
 ///
 /// If the sets do not belong together or to the protocol, are too small for what is asked for, or cannot give it.
-pub fn check(protocol: &Protocol, real: Option<Planned<'_>>, fake: Planned<'_>, extras: &Extras) -> Result<()> {
+pub fn check(protocol: &Protocol, real: Option<Planned<'_>>, fake: Planned<'_>, options: &ScoreOptions) -> Result<()> {
     needs(protocol, real.is_some())?;
     if fake.is_moments() {
         return Err(only_moments(fake.report()));
@@ -68,9 +68,9 @@ pub fn check(protocol: &Protocol, real: Option<Planned<'_>>, fake: Planned<'_>, 
         same_size(real.report(), fake.report())?;
     }
     let counted = real.filter(|real| !real.is_moments());
-    too_few(protocol, "generated", fake.report(), extras)?;
+    too_few(protocol, "generated", fake.report(), options)?;
     if let Some(real) = counted {
-        too_few(protocol, "real", real.report(), extras)?;
+        too_few(protocol, "real", real.report(), options)?;
     }
     let fewest = counted.map_or(usize::MAX, |real| real.report().clips).min(fake.report().clips);
     match &protocol.statistic {
@@ -79,9 +79,9 @@ pub fn check(protocol: &Protocol, real: Option<Planned<'_>>, fake: Planned<'_>, 
                 check_unbiased(fewest)?;
             }
             if counted.is_some() {
-                extras.neighbours.map_or(Ok(()), |neighbours| check_neighbours(neighbours, fewest))?;
-                extras.resamples.map_or(Ok(()), check_resamples)?;
-                if extras.infinity {
+                options.neighbours.map_or(Ok(()), |neighbours| check_neighbours(neighbours, fewest))?;
+                options.resamples.map_or(Ok(()), check_resamples)?;
+                if options.infinity {
                     check_extrapolated(fake.report().clips)?;
                 }
             }
@@ -121,15 +121,15 @@ pub(crate) fn items(protocol: &Protocol) -> (&'static str, &'static str) {
 }
 
 /// Refuses sets that are too small for a number that means anything.
-pub(crate) fn too_few(protocol: &Protocol, role: &str, report: &SetReport, extras: &Extras) -> Result<()> {
+pub(crate) fn too_few(protocol: &Protocol, role: &str, report: &SetReport, options: &ScoreOptions) -> Result<()> {
     let n = report.clips;
-    if n >= FEWEST || extras.allow_few {
+    if n >= MIN_CLIPS || options.allow_few {
         return Ok(());
     }
     let (items, usual) = items(protocol);
     let more = if role == "real" { "Take" } else { "Generate" };
     let what = format!(
-        "{n} {items}; {} of fewer than {FEWEST} says nothing. {more} more (usual are {usual}), or measure these all the same, for a \
+        "{n} {items}; {} of fewer than {MIN_CLIPS} says nothing. {more} more (usual are {usual}), or measure these all the same, for a \
          trial, with --allow-few",
         protocol.task.name()
     );
@@ -177,8 +177,8 @@ pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &Fea
     if let Some(stride) = clips.stride.filter(|stride| *stride != sampling.stride) {
         return differs("are of clips of frames with a stride of", stride.to_string(), sampling.stride.to_string());
     }
-    let asked = Taken::by(protocol, sampling);
-    let framing = clips.taken.map(|taken| taken.framing).filter(|framing| *framing != asked.framing);
+    let asked = ClipSelection::by(protocol, sampling);
+    let framing = clips.selection.map(|selection| selection.framing).filter(|framing| *framing != asked.framing);
     let size = protocol.framing.map(|framing| framing.size).zip(clips.frame_size).filter(|(asked, size)| asked != size);
     if framing.is_some() || size.is_some() {
         let of = |framing: Option<Framing>, size: Option<[usize; 2]>| match (framing, size) {
@@ -188,17 +188,17 @@ pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &Fea
         };
         return differs(
             "are of frames brought to",
-            of(clips.taken.and_then(|taken| taken.framing), clips.frame_size),
+            of(clips.selection.and_then(|selection| selection.framing), clips.frame_size),
             of(asked.framing, None),
         );
     }
-    if let Some(taken) = clips.taken.filter(|taken| taken.rounding != asked.rounding) {
-        return differs("are of frames rounded to bytes by", named(&taken.rounding), named(&asked.rounding));
+    if let Some(selection) = clips.selection.filter(|selection| selection.rounding != asked.rounding) {
+        return differs("are of frames rounded to bytes by", named(&selection.rounding), named(&asked.rounding));
     }
-    let others = clips.taken.filter(|taken| *taken != asked);
-    Ok(others.map(|taken| {
-        let (taken, asked) = (named(&taken), named(&asked));
-        format!("the {role} clips were chosen otherwise than the protocol says: {taken}; it asks for {asked}")
+    let others = clips.selection.filter(|selection| *selection != asked);
+    Ok(others.map(|selection| {
+        let (selection, asked) = (named(&selection), named(&asked));
+        format!("the {role} clips were chosen otherwise than the protocol says: {selection}; it asks for {asked}")
     }))
 }
 
@@ -212,26 +212,26 @@ mod tests {
         set(clips).origin.set
     }
 
-    fn said(task: Task, real: Option<&SetReport>, fake: &SetReport, extras: Extras) -> String {
+    fn said(task: Task, real: Option<&SetReport>, fake: &SetReport, options: ScoreOptions) -> String {
         let stride = matches!(task, Task::Fvd | Task::Kvd).then_some(1);
         let protocol = Protocol::named("latte", task, stride).unwrap();
-        check(&protocol, real.map(Planned::Clips), Planned::Clips(fake), &extras)
+        check(&protocol, real.map(Planned::Clips), Planned::Clips(fake), &options)
             .map_or_else(|e| e.to_string(), |()| String::new())
     }
 
     #[test]
     fn counts_are_refused_before_there_are_features() {
-        let few = Extras { allow_few: true, ..Extras::default() };
-        let fvd = |real: usize, fake: usize, extras: Extras| said(Task::Fvd, Some(&report(real)), &report(fake), extras);
-        assert_eq!(fvd(64, 64, Extras::default()), "");
+        let few = ScoreOptions { allow_few: true, ..ScoreOptions::default() };
+        let fvd = |real: usize, fake: usize, options: ScoreOptions| said(Task::Fvd, Some(&report(real)), &report(fake), options);
+        assert_eq!(fvd(64, 64, ScoreOptions::default()), "");
         for (real, fake, role) in [(63, 300, "real set"), (300, 63, "generated set")] {
-            let said = fvd(real, fake, Extras::default());
+            let said = fvd(real, fake, ScoreOptions::default());
             assert!(said.contains(role) && said.contains("63 clips") && said.contains("--allow-few"), "{said}");
             assert_eq!(fvd(real, fake, few), "");
         }
-        assert!(fvd(3, 300, Extras { neighbours: Some(3), ..few }).contains("3 neighbours of 3 items"));
-        assert!(fvd(300, 300, Extras { resamples: Some(19), ..few }).contains("at least 20"));
-        assert!(fvd(300, 44, Extras { infinity: true, ..few }).contains("at least 45"));
+        assert!(fvd(3, 300, ScoreOptions { neighbours: Some(3), ..few }).contains("3 neighbours of 3 items"));
+        assert!(fvd(300, 300, ScoreOptions { resamples: Some(19), ..few }).contains("at least 20"));
+        assert!(fvd(300, 44, ScoreOptions { infinity: true, ..few }).contains("at least 45"));
         assert!(said(Task::Kvd, Some(&report(1)), &report(9), few).contains("at least two"));
         assert!(said(Task::Is, None, &report(1), few).contains("cannot be split"));
         let other = SetReport { frame_size: Some([8, 9]), ..report(64) };

@@ -1,4 +1,4 @@
-//! What is judged, and what is wanted beside the number itself.
+//! What is scored, and what is measured beside the score itself.
 
 use crate::clips::SetReport;
 use crate::features::FeatureSet;
@@ -23,9 +23,9 @@ impl SetFeatures {
     }
 }
 
-/// What is measured besides the number itself.
+/// What is measured besides the score itself, and which checks are warnings only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extras {
+pub struct ScoreOptions {
     /// An interval from so many resamples.
     pub resamples: Option<usize>,
     /// The Fréchet distance of infinitely many generated clips.

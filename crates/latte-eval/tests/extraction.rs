@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Tensor};
 use latte_eval::clips::{ClipList, ClipSet, ClipsInMemory};
-use latte_eval::detector::{Clips, Detector, Identity, Tap};
-use latte_eval::extract::{Cache, Extraction, Progress, Unseen, extract, merge};
+use latte_eval::detector::{Clips, Detector, FeatureLayer, Identity};
+use latte_eval::extract::{Cache, Extraction, NoProgress, Progress, extract, merge};
 use latte_eval::features::FeatureSet;
-use latte_eval::judge::{Extras, SetFeatures, judge};
-use latte_eval::protocol::{FrameTransform, Framing, Protocol, Room, Rounding, StartRule, Task};
+use latte_eval::protocol::{FrameTransform, Framing, LengthRule, Protocol, Rounding, StartRule, Task};
+use latte_eval::score::{ScoreOptions, SetFeatures, score};
 use latte_video::dataset::{Layout, Location};
 use latte_video::encode::{Mp4Options, write_jpeg, write_mp4};
 use latte_video::{Clip, Decoder, Transform};
 
-const TAPS: &[Tap] = &[Tap { name: "logits", width: 4 }];
+const FEATURE_LAYERS: &[FeatureLayer] = &[FeatureLayer { name: "logits", width: 4 }];
 
 /// Four numbers of each clip.
 struct Simple {
@@ -35,17 +35,17 @@ impl Detector for Simple {
         &self.identity
     }
 
-    fn taps(&self) -> &'static [Tap] {
-        TAPS
+    fn feature_layers(&self) -> &'static [FeatureLayer] {
+        FEATURE_LAYERS
     }
 
     fn min_frames(&self) -> usize {
         2
     }
 
-    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> latte_eval::Result<Vec<Tensor>> {
+    fn features(&self, clips: Clips<'_>, layers: &[FeatureLayer]) -> latte_eval::Result<Vec<Tensor>> {
         let [n, f, h, w] = clips.shape;
-        assert_eq!(taps, TAPS);
+        assert_eq!(layers, FEATURE_LAYERS);
         self.clips.fetch_add(n, Ordering::Relaxed);
         let values: Vec<f32> = clips
             .pixels
@@ -96,16 +96,16 @@ impl Detector for Broken {
         self.0.identity()
     }
 
-    fn taps(&self) -> &'static [Tap] {
-        TAPS
+    fn feature_layers(&self) -> &'static [FeatureLayer] {
+        FEATURE_LAYERS
     }
 
     fn min_frames(&self) -> usize {
         2
     }
 
-    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> latte_eval::Result<Vec<Tensor>> {
-        let mut values = self.0.features(clips, taps)?.remove(0).flatten_all()?.to_vec1::<f32>()?;
+    fn features(&self, clips: Clips<'_>, layers: &[FeatureLayer]) -> latte_eval::Result<Vec<Tensor>> {
+        let mut values = self.0.features(clips, layers)?.remove(0).flatten_all()?.to_vec1::<f32>()?;
         values.iter_mut().skip(4 * 6 + 2).step_by(4 * 7).for_each(|value| *value = f32::NAN);
         Ok(vec![Tensor::from_vec(values, (clips.shape[0], 4), &Device::Cpu)?])
     }
@@ -116,9 +116,10 @@ fn features_that_are_no_numbers_are_said_of_their_clip_and_not_kept() {
     let dir = tempfile::tempdir().unwrap();
     videos(&dir.path().join("real"), 9, 12, 0);
     let clips = open(&dir.path().join("real"), &protocol()).unwrap();
-    let cache = Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() };
+    let cache = Cache { folder: dir.path().join("cache"), shard: "1/1".parse().unwrap() };
     let broken = Broken(Simple::new());
-    let failed = extract(&clips, &broken, protocol().preparation, TAPS, Some(&cache), &mut Unseen).unwrap_err().to_string();
+    let failed =
+        extract(&clips, &broken, protocol().preparation, FEATURE_LAYERS, Some(&cache), &mut NoProgress).unwrap_err().to_string();
     let expected = format!("value 2 of the output `logits` of simple for the clip {} is NaN", clips.name(6));
     assert!(failed.contains(&expected), "{failed}");
     let key = std::fs::read_dir(&cache.folder).unwrap().next().unwrap().unwrap().path();
@@ -130,9 +131,9 @@ fn two_processes_that_do_the_same_at_once_do_not_meet() {
     let dir = tempfile::tempdir().unwrap();
     videos(&dir.path().join("real"), 9, 12, 0);
     let clips = open(&dir.path().join("real"), &protocol()).unwrap();
-    let cache = Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() };
+    let cache = Cache { folder: dir.path().join("cache"), shard: "1/1".parse().unwrap() };
     let take = || {
-        let taken = extract(&clips, &Simple::new(), protocol().preparation, TAPS, Some(&cache), &mut Unseen);
+        let taken = extract(&clips, &Simple::new(), protocol().preparation, FEATURE_LAYERS, Some(&cache), &mut NoProgress);
         whole(taken.unwrap())
     };
     let expected = take();
@@ -172,26 +173,26 @@ fn one_two_and_five_processes_give_the_same_number_to_the_last_digit() {
     let protocol = protocol();
     let preparation = protocol.preparation;
     let mut values = Vec::new();
-    for shares in [1, 2, 5] {
+    for shards in [1, 2, 5] {
         let mut features = Vec::new();
         for (folder, sampling, role) in [(&real, protocol.real.unwrap(), "real"), (&fake, protocol.fake, "generated")] {
             let location = Location::new(Layout::Folder, folder);
             let clips = ClipSet::open(&location, &sampling, &protocol, Decoder::BuiltIn, role).unwrap();
-            let cache = dir.path().join(format!("cache-{shares}"));
+            let cache = dir.path().join(format!("cache-{shards}"));
             let detector = Simple::new();
             let mut found = None;
             // The last first.
-            for share in (1..=shares).rev() {
-                let cache = Cache { folder: cache.clone(), share: format!("{share}/{shares}").parse().unwrap() };
-                match extract(&clips, &detector, preparation, TAPS, Some(&cache), &mut Unseen).unwrap() {
+            for shard in (1..=shards).rev() {
+                let cache = Cache { folder: cache.clone(), shard: format!("{shard}/{shards}").parse().unwrap() };
+                match extract(&clips, &detector, preparation, FEATURE_LAYERS, Some(&cache), &mut NoProgress).unwrap() {
                     Extraction::Whole(set) => found = Some(*set),
-                    Extraction::Part { missing, .. } => assert!(missing > 0 && share > 1),
+                    Extraction::Part { missing, .. } => assert!(missing > 0 && shard > 1),
                 }
             }
             assert_eq!(detector.clips.load(Ordering::Relaxed), clips.len(), "each clip once");
             features.push(SetFeatures::Each(Box::new(found.unwrap())));
         }
-        let score = judge(&protocol, Some(&features[0]), &features[1], &Extras::default()).unwrap();
+        let score = score(&protocol, Some(&features[0]), &features[1], &ScoreOptions::default()).unwrap();
         values.push(score.value.to_bits());
     }
     assert_eq!(values, [values[0]; 3]);
@@ -203,10 +204,10 @@ fn finished_groups_are_taken_from_the_cache_and_damaged_ones_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
     videos(&folder, 120, 12, 0);
-    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() });
+    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("cache"), shard: "1/1".parse().unwrap() });
     let run = |detector: &Simple, heard: &mut Heard| {
         let clips = open(&folder, &protocol).unwrap();
-        whole(extract(&clips, detector, protocol.preparation, TAPS, Some(&cache), heard).unwrap())
+        whole(extract(&clips, detector, protocol.preparation, FEATURE_LAYERS, Some(&cache), heard).unwrap())
     };
     let (detector, mut heard) = (Simple::new(), Heard::default());
     let first = run(&detector, &mut heard);
@@ -246,12 +247,12 @@ fn groups_in_the_wrong_folder_and_parts_without_an_output_are_no_part_of_a_set()
     let (one, other) = (dir.path().join("one"), dir.path().join("other"));
     videos(&one, 60, 12, 0);
     videos(&other, 60, 12, 40);
-    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() });
+    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("cache"), shard: "1/1".parse().unwrap() });
     let detector = Simple::new();
     let mut folders = Vec::new();
     let mut run = |folder: &Path| {
         let clips = open(folder, &protocol).unwrap();
-        let set = whole(extract(&clips, &detector, protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap());
+        let set = whole(extract(&clips, &detector, protocol.preparation, FEATURE_LAYERS, Some(&cache), &mut NoProgress).unwrap());
         folders.push(cache.folder.join(set.origin.key()));
         set
     };
@@ -261,7 +262,7 @@ fn groups_in_the_wrong_folder_and_parts_without_an_output_are_no_part_of_a_set()
     std::fs::copy(&of_one, &of_other).unwrap();
     let again = |folder: &Path| {
         let clips = open(folder, &protocol).unwrap();
-        whole(extract(&clips, &detector, protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap())
+        whole(extract(&clips, &detector, protocol.preparation, FEATURE_LAYERS, Some(&cache), &mut NoProgress).unwrap())
     };
     assert_eq!(again(&other), second);
     // A group of a former run that has more is cut to what is asked for; one that has less is made again.
@@ -330,8 +331,10 @@ fn clips_that_cannot_be_read_are_counted_wherever_features_come_from() {
     let clip =
         |i: usize| Clip::new((0..4 * 4 * 4 * 3).map(|p| ((p * (i + 3) + i) % 251) as u8).collect(), [4, 4, 4, 3], 8.0).unwrap();
     let clips = |bad| Failing { clips: ClipsInMemory::new("some", (0..70).map(clip).collect()).unwrap(), bad };
-    let cache = Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() };
-    let run = |bad, heard: &mut Heard| extract(&clips(bad), &Simple::new(), protocol().preparation, TAPS, Some(&cache), heard);
+    let cache = Cache { folder: dir.path().join("cache"), shard: "1/1".parse().unwrap() };
+    let run = |bad, heard: &mut Heard| {
+        extract(&clips(bad), &Simple::new(), protocol().preparation, FEATURE_LAYERS, Some(&cache), heard)
+    };
     let mut heard = Heard::default();
     let set = whole(run(&[2, 66], &mut heard).unwrap());
     assert_eq!(
@@ -346,14 +349,15 @@ fn clips_that_cannot_be_read_are_counted_wherever_features_come_from() {
     assert_eq!(merge(&[cache.folder.join(set.origin.key())]).unwrap(), set);
     let of = protocol().changed(|p| p.frames = 4);
     let features = SetFeatures::Each(Box::new(set));
-    let warnings = judge(&of, Some(&features), &features, &Extras::default()).unwrap().warnings;
+    let warnings = score(&of, Some(&features), &features, &ScoreOptions::default()).unwrap().warnings;
     for role in ["2 real", "2 generated"] {
         let expected = format!("{role} videos or clips cannot be read and are left out; the first: clip 2: cut off");
         assert!(warnings.contains(&expected), "{warnings:?}");
     }
     // Nothing that can be read is no set.
     let none = Failing { clips: ClipsInMemory::new("none", vec![clip(1)]).unwrap(), bad: &[0] };
-    let said = extract(&none, &Simple::new(), protocol().preparation, TAPS, None, &mut Unseen).unwrap_err().to_string();
+    let said =
+        extract(&none, &Simple::new(), protocol().preparation, FEATURE_LAYERS, None, &mut NoProgress).unwrap_err().to_string();
     assert!(said.contains("none of its clips can be read") && said.contains("cut off"), "{said}");
 }
 
@@ -362,11 +366,11 @@ fn what_an_interrupted_run_leaves_behind_is_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
     videos(&folder, 120, 12, 0);
-    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("cache"), share: "1/1".parse().unwrap() });
+    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("cache"), shard: "1/1".parse().unwrap() });
     let detector = Simple::new();
     let run = || {
         let clips = open(&folder, &protocol).unwrap();
-        whole(extract(&clips, &detector, protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap())
+        whole(extract(&clips, &detector, protocol.preparation, FEATURE_LAYERS, Some(&cache), &mut NoProgress).unwrap())
     };
     let first = run();
     let parts = cache.folder.join(first.origin.key());
@@ -387,9 +391,11 @@ fn a_cache_that_cannot_be_written_is_one_clear_error() {
     let dir = tempfile::tempdir().unwrap();
     videos(&dir.path().join("v"), 3, 12, 0);
     std::fs::write(dir.path().join("file"), b"").unwrap();
-    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("file"), share: "1/1".parse().unwrap() });
+    let (protocol, cache) = (protocol(), Cache { folder: dir.path().join("file"), shard: "1/1".parse().unwrap() });
     let clips = open(&dir.path().join("v"), &protocol).unwrap();
-    let said = extract(&clips, &Simple::new(), protocol.preparation, TAPS, Some(&cache), &mut Unseen).unwrap_err().to_string();
+    let said = extract(&clips, &Simple::new(), protocol.preparation, FEATURE_LAYERS, Some(&cache), &mut NoProgress)
+        .unwrap_err()
+        .to_string();
     assert!(said.contains("features are to be kept here") && said.contains("name one that can be written to"), "{said}");
 }
 
@@ -406,7 +412,7 @@ fn short_and_unreadable_videos_are_counted_or_refused() {
     assert_eq!((report.videos, report.too_short, report.unreadable.len(), report.clips), (10, 6, 1, 3));
     assert!(report.unreadable[0].contains("broken.mp4"));
     // Where a clip's own frames suffice, two thirds are not.
-    let spanned = protocol.changed(|p| p.real.as_mut().unwrap().room = Room::Span);
+    let spanned = protocol.changed(|p| p.real.as_mut().unwrap().length_rule = LengthRule::Span);
     assert_eq!(open(&folder, &spanned).unwrap().report().too_short, 3);
     let fake = latte_eval::protocol::Sampling { stride: 2, ..protocol.fake };
     let location = Location::new(Layout::Folder, &folder);
@@ -414,7 +420,8 @@ fn short_and_unreadable_videos_are_counted_or_refused() {
     assert!(refused.contains("generated set") && refused.contains(".mp4 has ") && refused.contains("needs 10"), "{refused}");
     // Too few frames for the detector.
     let short = protocol.changed(|p| p.frames = 1);
-    let said = extract(&open(&folder, &short).unwrap(), &Simple::new(), short.preparation, TAPS, None, &mut Unseen).unwrap_err();
+    let said = extract(&open(&folder, &short).unwrap(), &Simple::new(), short.preparation, FEATURE_LAYERS, None, &mut NoProgress)
+        .unwrap_err();
     assert!(said.to_string().contains("needs at least 2"), "{said}");
 }
 
@@ -515,9 +522,10 @@ fn frames_of_many_sizes_need_one_size_and_dark_pixels_are_refused() {
     assert_ne!(content(&sized).content, content(&otherwise).content);
 
     let dark = ClipsInMemory::new("dark", vec![Clip::new(vec![1; 4 * 4 * 3], [4, 2, 2, 3], 8.0).unwrap()]).unwrap();
-    let set = whole(extract(&dark, &Simple::new(), protocol.preparation, TAPS, None, &mut Unseen).unwrap());
+    let set = whole(extract(&dark, &Simple::new(), protocol.preparation, FEATURE_LAYERS, None, &mut NoProgress).unwrap());
     let (set, of) = (SetFeatures::Each(Box::new(set)), protocol.changed(|p| p.frames = 4));
-    let said = judge(&of, Some(&set), &set, &Extras { allow_few: true, ..Extras::default() }).unwrap_err().to_string();
+    let said =
+        score(&of, Some(&set), &set, &ScoreOptions { allow_few: true, ..ScoreOptions::default() }).unwrap_err().to_string();
     assert!(said.contains("0 to 1"), "{said}");
     assert!(ClipsInMemory::new("none", Vec::new()).is_err());
 }

@@ -37,12 +37,12 @@ pub fn with_cause(error: Error, weights: &Parameters) -> Error {
         })
         .collect();
     let cause = if bad.is_empty() {
-        "the weights are all finite, so the network overflows: try f32 products, less guidance, or check that the weights are those of \
+        "the weights are all finite, so the network overflows: try f32 matmuls, less guidance, or check that the weights are those of \
          this configuration"
             .into()
     } else {
-        const MOST: usize = 4;
-        format!("the weights themselves are not: {}; take another checkpoint", latte_weights::listed(&bad, MOST))
+        const MAX_LISTED: usize = 4;
+        format!("the weights themselves are not: {}; take another checkpoint", latte_weights::listed(&bad, MAX_LISTED))
     };
     Error::NotFinite { what, count, of, cause: Some(cause) }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 fn tokenizers() -> Result<[Tokenizer; 2]> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/tiny-latte-t2v/tokenizer");
-    Ok([Tokenizer::from_json(&folder)?, Tokenizer::from_spiece(&folder)?])
+    Ok([Tokenizer::from_json(&folder)?, Tokenizer::from_sentencepiece(&folder)?])
 }
 
 #[test]

@@ -32,7 +32,7 @@ use crate::state::TrainState;
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 pub(crate) const CONFIG_FILE: &str = "config.toml";
 
-/// What a run needs besides tensors to go on exactly where it was.
+/// What a run needs besides tensors to resume exactly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use latte_video::dataset::{
-    Expected, Finding, ImageList, Index, IndexEntry, ScanOptions, ScanProgress, Severity, Signature, check, check_files,
+    Diagnostic, Expected, ImageList, Index, IndexEntry, ScanOptions, ScanProgress, Severity, Signature, check, check_files,
     check_images, scan,
 };
 
@@ -21,7 +21,7 @@ pub struct DataCheck {
     /// The videos.
     pub index: Index,
     /// What is wrong, worst first. An error is among it exactly if the run could not train.
-    pub findings: Vec<Finding>,
+    pub diagnostics: Vec<Diagnostic>,
     /// The list of the images of joint training, and how many it has.
     pub images: Option<(PathBuf, usize)>,
 }
@@ -38,42 +38,42 @@ pub fn check_data(
     progress: &mut dyn FnMut(ScanProgress<'_>) -> latte_video::Result<()>,
 ) -> Result<DataCheck> {
     let data = &config.data;
-    let mut findings = Vec::new();
-    let index = match look(config, options, &mut findings, progress) {
+    let mut diagnostics = Vec::new();
+    let index = match look(config, options, &mut diagnostics, progress) {
         Ok(index) => index,
         // Training says the same below, where it uses what cannot be read.
         Err(e) => {
-            findings.push(Finding { severity: Severity::Warning, what: e.to_string() });
+            diagnostics.push(Diagnostic { severity: Severity::Warning, what: e.to_string() });
             Index { layout: data.layout, root: data.path.clone(), classes: Vec::new(), entries: Vec::new() }
         }
     };
     if !index.entries.is_empty() {
-        findings.extend(check(&index, &expected(config)));
+        diagnostics.extend(check(&index, &expected(config)));
     }
     let images = match (&data.image_list, &data.image_path) {
         (Some(list), Some(folder)) if data.joint_images > 0 && data.latents.is_none() => {
             match ImageList::read(data.layout, list, folder, &index.classes) {
                 Ok(images) => {
-                    findings.extend(check_images(&images, Some(data.size.height_width()), IMAGE_SAMPLES));
+                    diagnostics.extend(check_images(&images, Some(data.size.height_width()), IMAGE_SAMPLES));
                     Some((list.clone(), images.len()))
                 }
                 Err(e) => {
-                    findings.push(Finding { severity: Severity::Warning, what: e.to_string() });
+                    diagnostics.push(Diagnostic { severity: Severity::Warning, what: e.to_string() });
                     None
                 }
             }
         }
         _ => None,
     };
-    settle(&mut findings, try_data(config).err().map(|e| e.to_string()));
-    Ok(DataCheck { index, findings, images })
+    settle(&mut diagnostics, try_data(config).err().map(|e| e.to_string()));
+    Ok(DataCheck { index, diagnostics, images })
 }
 
 /// What is known about the videos, and what is noticed on the way.
 fn look(
     config: &TrainConfig,
     options: ScanOptions,
-    findings: &mut Vec<Finding>,
+    diagnostics: &mut Vec<Diagnostic>,
     progress: &mut dyn FnMut(ScanProgress<'_>) -> latte_video::Result<()>,
 ) -> Result<Index> {
     let data = &config.data;
@@ -94,14 +94,16 @@ fn look(
     if let Some(file) = &data.index {
         let index = Index::read(file)?;
         match check_files(&index, &data.location()) {
-            Ok(found) => findings.extend(found),
+            Ok(found) => diagnostics.extend(found),
             // Training does not list the videos again.
-            Err(e) => findings.push(Finding { severity: Severity::Warning, what: format!("the data set cannot be listed: {e}") }),
+            Err(e) => {
+                diagnostics.push(Diagnostic { severity: Severity::Warning, what: format!("the data set cannot be listed: {e}") });
+            }
         }
         return Ok(index);
     }
     let scanned = scan(&data.location(), &[], options, progress)?;
-    findings.extend(scanned.skipped.finding());
+    diagnostics.extend(scanned.skipped.diagnostic());
     Ok(scanned.index)
 }
 
@@ -113,14 +115,14 @@ fn expected(config: &TrainConfig) -> Expected {
     Expected { window: data.window(), transform: data.transform, size, num_classes }
 }
 
-/// Makes errors of findings and of what the run would say exactly if it would say something.
-fn settle(findings: &mut Vec<Finding>, refusal: Option<String>) {
+/// Makes errors of diagnostics and of what the run would say exactly if it would say something.
+fn settle(diagnostics: &mut Vec<Diagnostic>, refusal: Option<String>) {
     match refusal {
         Some(what) => {
-            findings.retain(|finding| finding.what != what);
-            findings.push(Finding { severity: Severity::Error, what });
+            diagnostics.retain(|diagnostic| diagnostic.what != what);
+            diagnostics.push(Diagnostic { severity: Severity::Error, what });
         }
-        None => findings.iter_mut().for_each(|finding| finding.severity = Severity::Warning),
+        None => diagnostics.iter_mut().for_each(|diagnostic| diagnostic.severity = Severity::Warning),
     }
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    diagnostics.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
 }

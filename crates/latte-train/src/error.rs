@@ -52,9 +52,9 @@ pub enum Error {
     /// A trainable parameter got no gradient.
     #[error("no gradient reached the parameter `{0}`: the network does not use it, or an operation cut its gradient")]
     NoGradient(String),
-    /// Clips made on the way cannot be judged.
+    /// Clips made during the run cannot be evaluated.
     #[error("evaluation: {0}")]
-    Judge(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Evaluator(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The system could not read or write a file.
     #[error("{path}: {source}")]
     Io {

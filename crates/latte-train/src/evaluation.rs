@@ -1,5 +1,5 @@
-//! Scores of clips from the averaged weights, on the way. What a score is, this crate does not know: whoever puts the program
-//! together hands in a [`Judge`].
+//! Scores of clips from the averaged weights, during the run. This crate computes no score itself: the caller passes an
+//! [`Evaluator`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,26 +18,26 @@ use crate::observer::Observer;
 use crate::record::{EvaluationRecord, RunLog};
 use crate::sample_batch::SampleBatch;
 
-/// What a judge says: numbers with their names, or why it cannot.
-pub type Judgement = std::result::Result<BTreeMap<String, f64>, Box<dyn std::error::Error + Send + Sync>>;
+/// Scores by their names, such as `i3d_fvd`.
+pub type Scores = BTreeMap<String, f64>;
 
 /// Scores clips. It must draw from no generator of the run.
-pub trait Judge {
+pub trait Evaluator {
     /// The scores of `clips`, by name.
     ///
     /// # Errors
     ///
-    /// If they cannot be judged.
-    fn judge(&mut self, clips: Vec<Clip>) -> Judgement;
+    /// If they cannot be scored.
+    fn evaluate(&mut self, clips: Vec<Clip>) -> std::result::Result<Scores, Box<dyn std::error::Error + Send + Sync>>;
 }
 
-/// Makes clips from the averaged weights, and has them judged.
+/// Generates clips from the averaged weights, and has them scored.
 pub(crate) struct Evaluation {
     config: EvaluationConfig,
     metadata: CheckpointMetadata,
     autoencoder: Arc<dyn Autoencoder>,
     precision: Precision,
-    judge: Box<dyn Judge>,
+    evaluator: Box<dyn Evaluator>,
     log: RunLog<EvaluationRecord>,
 }
 
@@ -48,12 +48,12 @@ impl fmt::Debug for Evaluation {
 }
 
 impl Evaluation {
-    /// As `of` says; `step` optimiser steps are done.
+    /// The evaluation that `of` describes, of a run after `step` optimiser steps.
     pub(crate) fn new(
         config: &TrainConfig,
         of: &EvaluationConfig,
         metadata: &CheckpointMetadata,
-        judge: Box<dyn Judge>,
+        evaluator: Box<dyn Evaluator>,
         step: u64,
     ) -> Result<Self> {
         let log = RunLog::open(&config.output.run.join("evaluation.jsonl"), step)?;
@@ -62,7 +62,7 @@ impl Evaluation {
             precision: config.train.precision,
             config: of.clone(),
             metadata: metadata.clone(),
-            judge,
+            evaluator,
             log,
         };
         let model = ClassModelConfig::new(metadata, Arc::clone(&evaluation.autoencoder));
@@ -74,18 +74,19 @@ impl Evaluation {
         Ok(evaluation)
     }
 
-    /// Whether the weights of `step` of `max_steps` are to be judged, and are not yet.
+    /// Whether the weights of `step` of `max_steps` are to be evaluated, and are not yet.
     pub(crate) fn is_due(&self, step: u64, max_steps: u64) -> bool {
         let due = if step == 0 { self.config.at_start } else { step.is_multiple_of(self.config.every) || step == max_steps };
         due && self.log.last_step() != Some(step)
     }
 
-    /// Judges the weights of `step`. Where `stop` is set on the way, there is no score: it is made up for when the run goes on.
+    /// Evaluates the weights of `step`. If `stop` is set before the clips are complete, there is no score; the run evaluates this step
+    /// when it resumes.
     ///
     /// # Errors
     ///
-    /// If clips cannot be made or judged, or the scores not be written.
-    pub(crate) fn judge(
+    /// If clips cannot be generated or scored, or the scores cannot be written.
+    pub(crate) fn evaluate(
         &mut self,
         step: u64,
         ema: &Parameters,
@@ -95,7 +96,7 @@ impl Evaluation {
         let mut on_step = |done, total| observer.evaluating(step, done, total);
         let Some(made) = self.batch().make(&self.metadata, &self.autoencoder, ema, stop, &mut on_step)? else { return Ok(None) };
         let clips = made.into_iter().map(|made| made.clip).collect();
-        let mut scores = self.judge.judge(clips).map_err(Error::Judge)?;
+        let mut scores = self.evaluator.evaluate(clips).map_err(Error::Evaluator)?;
         // JSON has no such numbers: a log with one could not be read again.
         scores.retain(|name, value| {
             if !value.is_finite() {

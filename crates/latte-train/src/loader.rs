@@ -3,7 +3,7 @@
 //! The endless sequence of clips is fixed by the seed alone: epoch `e` visits every file once, in an order drawn from
 //! (seed, e), and what is drawn for a clip (its window, its flip) comes from (seed, e, place in the epoch). Threads take
 //! places from that sequence and the results are handed out in its order, so neither the number of threads nor their timing
-//! reaches the numbers, and a position is all that a checkpoint needs to go on exactly.
+//! reaches the numbers, and a position is all that a checkpoint needs to resume exactly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -195,7 +195,7 @@ impl Loader {
         self.failed.len()
     }
 
-    /// The next `count` clips. Files that give none are passed over; `warn` gets each different message once.
+    /// The next `count` clips. Files that give none are skipped; `warn` gets each different message once.
     ///
     /// # Errors
     ///
@@ -290,7 +290,7 @@ fn decode_ahead(shared: &Shared, num_files: u64) {
             Ok((clip, unread))
         };
         let result = catch_unwind(AssertUnwindSafe(load))
-            .unwrap_or_else(|_| Err(format!("file number {file} of the data set: the decoder crashed; it is passed over")));
+            .unwrap_or_else(|_| Err(format!("file number {file} of the data set: the decoder crashed; it is skipped")));
         shared.lock().ready.insert(ticket, result);
         shared.changed.notify_all();
     }

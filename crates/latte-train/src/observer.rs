@@ -1,4 +1,4 @@
-//! What a run tells while it goes on. This crate prints nothing itself.
+//! What a run reports while it trains. This crate prints nothing itself.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub struct StepEvent {
 }
 
 impl StepEvent {
-    /// The event of `record`, of a run of `max_steps` that began or went on after step `first` at `started`.
+    /// The event of `record`, of a run of `max_steps` that started or resumed after step `first` at `started`.
     pub(crate) fn new(record: StepRecord, max_steps: u64, first: u64, started: Instant) -> Self {
         let done = record.step;
         let mean_steps_per_s = (done - first) as f64 / started.elapsed().as_secs_f64();
@@ -28,7 +28,7 @@ impl StepEvent {
     }
 }
 
-/// Is told what happens during a run. Every method does nothing unless it is written.
+/// Receives what happens during a run. Every method does nothing by default.
 pub trait Observer {
     /// An optimiser step has been done and recorded.
     fn step(&mut self, event: &StepEvent) {
@@ -45,12 +45,12 @@ pub trait Observer {
         let _ = record;
     }
 
-    /// Clips to be judged are being made after `step`: `done` of `total` steps of the sampler.
+    /// Clips for the evaluation are being generated after `step`: `done` of `total` steps of the sampler.
     fn evaluating(&mut self, step: u64, done: u64, total: u64) {
         let _ = (step, done, total);
     }
 
-    /// Clips from the averaged weights have been judged, and the scores recorded.
+    /// Clips from the averaged weights have been evaluated, and the scores recorded.
     fn evaluation(&mut self, record: &EvaluationRecord) {
         let _ = record;
     }
@@ -83,6 +83,6 @@ pub trait Observer {
 
 /// An observer that does nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
+pub struct NoProgress;
 
-impl Observer for Silent {}
+impl Observer for NoProgress {}

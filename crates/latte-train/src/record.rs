@@ -55,7 +55,7 @@ pub struct ValidationRecord {
 pub struct EvaluationRecord {
     /// Optimiser steps done.
     pub step: u64,
-    /// How many clips were made and judged.
+    /// How many clips were generated and evaluated.
     pub clips: usize,
     /// The scores, by name.
     pub scores: BTreeMap<String, f64>,

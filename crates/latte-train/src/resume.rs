@@ -27,7 +27,7 @@ pub enum Start {
     Fresh,
 }
 
-/// The checkpoint to go on from, if any, as `start` wants it.
+/// The checkpoint to resume from, if any, as `start` wants it.
 pub(crate) fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -> Result<Option<PathBuf>> {
     let newest = checkpoints.latest()?;
     match (start, &newest) {
@@ -40,7 +40,7 @@ pub(crate) fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, star
     }
 }
 
-/// Where a run goes on.
+/// Where a run resumes.
 pub(crate) struct Resumed {
     pub(crate) state: TrainState,
     pub(crate) rng: TorchRng,
@@ -82,7 +82,7 @@ pub(crate) fn resume(
         |c: &TrainConfig| (c.train.seed, c.train.batch_size, c.train.accumulate, c.data.joint_images, c.autoencoder.posterior);
     if drawn(&old) != drawn(config) {
         let what = "seed, batch size, accumulation, joint images or posterior differ from the checkpoint's";
-        warnings.push(format!("{what}: the run goes on, but not as it would have"));
+        warnings.push(format!("{what}: the run resumes, but not as it would have continued"));
     }
     let position = position(run.position, &run.data, data, &mut warnings);
     let timesteps = match (config.train.timestep_sampler == old.train.timestep_sampler, run.timesteps) {

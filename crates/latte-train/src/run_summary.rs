@@ -29,7 +29,7 @@ pub enum RunCondition {
     Running,
     /// All steps are done.
     Finished,
-    /// It was asked to stop, and saved; it can go on.
+    /// It was asked to stop, and saved; it can be resumed.
     Stopped,
     /// The loss or the gradient was no longer a number.
     Diverged,
@@ -50,7 +50,7 @@ pub struct ScoreAt {
     pub value: f64,
 }
 
-/// What became of a score. Which direction is the better one, this crate does not know.
+/// The history of a score. Which direction is the better one, this crate does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ScoreSummary {
     /// The newest.

@@ -61,7 +61,7 @@ pub struct Stepper {
     pub optimizer: OptimizerConfig,
     /// What is computed twice to save memory.
     pub recompute: Recompute,
-    /// In which precision products are formed.
+    /// The precision of matmuls.
     pub precision: Precision,
 }
 

@@ -14,21 +14,21 @@ use latte_ops::{CancelToken, Parameters};
 use crate::checkpoint::{self, DatasetFingerprint, RunState};
 use crate::checkpoint_folder::remove_unfinished;
 use crate::config::{ConditionKind, InitConfig, TrainConfig};
-use crate::draw::{Clips, DrawRules, LatentDraw, draw};
 use crate::error::{Error, Result};
-use crate::evaluation::{Evaluation, Judge};
+use crate::evaluation::{Evaluation, Evaluator};
 use crate::loader::{LoadedClip, Loader, Position};
 use crate::lr::LrSchedule;
+use crate::noising::{Clips, DrawRules, LatentDraw, draw};
 use crate::observer::{Observer, StepEvent};
 use crate::pace::Pace;
 use crate::record::{RunLog, StepRecord, ValidationRecord};
 use crate::resume::{Resumed, Start, newest_checkpoint, resume};
+use crate::run_reporter::RunReporter;
 use crate::source::{OpenedData, expect_a_clip, open_data};
 use crate::state::TrainState;
 use crate::status::{Phase, RunLock, RunStatus};
 use crate::step::{MicroBatch, StepGradients, Stepper};
 use crate::validation::Validation;
-use crate::watch::Watch;
 
 /// The streams of the run's generator; the loader forks stream 2 of the same seed.
 pub(crate) const INIT_STREAM: u64 = 0;
@@ -67,7 +67,7 @@ pub struct Trainer {
     log: RunLog<StepRecord>,
     validation: Option<(Validation, RunLog<ValidationRecord>)>,
     evaluation: Option<Evaluation>,
-    watch: Watch,
+    reporter: RunReporter,
     checkpoints: CheckpointFolder,
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
@@ -144,13 +144,13 @@ impl Trainer {
             (state, root.fork(STEP_STREAM), timesteps, Position::default())
         };
 
-        let watch = Watch::new(&config, &metadata, autoencoder, state.step)?;
+        let reporter = RunReporter::new(&config, &metadata, autoencoder, state.step)?;
 
         let run = &config.output.run;
         std::fs::create_dir_all(run).map_err(Error::io(run))?;
         let lock = RunLock::take(run)?;
         remove_unfinished(&checkpoints)?;
-        warnings.extend(watch.forget_after(state.step));
+        warnings.extend(reporter.forget_after(state.step));
         let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
         let validation = match validation {
             Some(validation) => Some((validation, RunLog::open(&run.join("validation.jsonl"), state.step)?)),
@@ -172,7 +172,7 @@ impl Trainer {
             log,
             validation,
             evaluation: None,
-            watch,
+            reporter,
             checkpoints,
             warnings,
             notes,
@@ -181,14 +181,14 @@ impl Trainer {
         })
     }
 
-    /// The run with somebody who judges clips, where `[evaluation]` asks for that.
+    /// The run with an evaluator of clips, where `[evaluation]` asks for one.
     ///
     /// # Errors
     ///
     /// If such clips cannot be made, or the log of scores cannot be read.
-    pub fn with_judge(mut self, judge: Box<dyn Judge>) -> Result<Self> {
+    pub fn with_evaluator(mut self, evaluator: Box<dyn Evaluator>) -> Result<Self> {
         if let Some(of) = self.config.evaluation.clone() {
-            self.evaluation = Some(Evaluation::new(&self.config, &of, &self.metadata, judge, self.state.step)?);
+            self.evaluation = Some(Evaluation::new(&self.config, &of, &self.metadata, evaluator, self.state.step)?);
         }
         Ok(self)
     }
@@ -204,7 +204,7 @@ impl Trainer {
         Ok(self)
     }
 
-    /// The checkpoint that this run goes on from.
+    /// The checkpoint that this run resumes from.
     pub fn resumed_from(&self) -> Option<&Path> {
         self.resumed_from.as_deref()
     }
@@ -237,7 +237,7 @@ impl Trainer {
     /// Trains until `max_steps`, or until `stop` is set: then the step under way is finished and saved.
     ///
     /// Validation, samples and scores of a step come after its checkpoint. They and event files end no run: where they fail, the
-    /// observer is warned. Those that are missing for the newest checkpoint are made up for when the run goes on.
+    /// observer is warned. Those that are missing for the newest checkpoint are made up for when the run resumes.
     ///
     /// # Errors
     ///
@@ -256,7 +256,7 @@ impl Trainer {
     /// [`run`](Self::run) without the word about how it ended.
     fn run_steps(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<Outcome> {
         if self.config.evaluation.is_some() && self.evaluation.is_none() {
-            return Err(Error::config("configuration", "evaluation", "set, but nobody judges in this program; leave it out"));
+            return Err(Error::config("configuration", "evaluation", "set, but this program has no evaluator; leave it out"));
         }
         for line in self.notes.drain(..) {
             observer.note(&line);
@@ -277,7 +277,7 @@ impl Trainer {
             let event = StepEvent::new(record, max_steps, first, started);
             observer.step(&event);
             pace.warn(&event, done - first, started.elapsed(), observer);
-            self.watch.step(&event.record, observer);
+            self.reporter.step(&event.record, observer);
             if stop.is_cancelled() && done < max_steps {
                 let checkpoint = self.save(observer)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
@@ -300,17 +300,17 @@ impl Trainer {
     fn look(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> bool {
         let step = self.state.step;
         let warn = |what: &str, e: &Error, observer: &mut dyn Observer| {
-            observer.warning(&format!("step {step}: {what}, and the run goes on without: {e}"));
+            observer.warning(&format!("step {step}: {what}, and the run continues without it: {e}"));
         };
         if let Err(e) = self.validate(observer) {
             warn("the loss on validation data is not there", &e, observer);
         }
-        let sampled = self.watch.samples(step, &self.state.ema, stop, observer).unwrap_or_else(|e| {
+        let sampled = self.reporter.samples(step, &self.state.ema, stop, observer).unwrap_or_else(|e| {
             warn("samples could not be made", &e, observer);
             true
         });
         let evaluated = self.evaluate(stop, observer).unwrap_or_else(|e| {
-            warn("clips could not be judged", &e, observer);
+            warn("clips could not be evaluated", &e, observer);
             true
         });
         sampled && evaluated
@@ -357,20 +357,20 @@ impl Trainer {
             return Err(Error::data("validation", format!("the loss is {}", record.loss)));
         }
         log.append(&record)?;
-        self.watch.validation(&record, observer);
+        self.reporter.validation(&record, observer);
         observer.validation(&record);
         Ok(())
     }
 
-    /// Has clips from the averaged weights judged, if that is due and not done; false where `stop` kept it from that.
+    /// Evaluates clips from the averaged weights, if that is due and not done; false where `stop` ended it early.
     fn evaluate(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<bool> {
         let (step, max_steps) = (self.state.step, self.config.train.max_steps);
         let Some(evaluation) = self.evaluation.as_mut().filter(|evaluation| evaluation.is_due(step, max_steps)) else {
             return Ok(true);
         };
-        let record = evaluation.judge(step, &self.state.ema, stop, observer)?;
+        let record = evaluation.evaluate(step, &self.state.ema, stop, observer)?;
         if let Some(record) = &record {
-            self.watch.evaluation(record, observer);
+            self.reporter.evaluation(record, observer);
         }
         Ok(record.is_some())
     }
@@ -419,7 +419,7 @@ impl Trainer {
         for e in logs.into_iter().flatten().filter_map(Result::err) {
             observer.warning(&format!("step {step}: a log may not be on disk: {e}"));
         }
-        self.watch.sync(step, observer);
+        self.reporter.sync(step, observer);
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.metadata)?;
         self.saved = Some((step, path.clone()));
         observer.checkpoint(step, &path);
@@ -427,7 +427,7 @@ impl Trainer {
     }
 }
 
-/// Replaces fresh weights by those that `init` names, as far as they fit; says what became of them.
+/// Replaces fresh weights by those that `init` names, as far as they fit; reports which did.
 fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters) -> Result<Vec<String>> {
     let source = Pretrained::open(&init.path)?;
     let report = model.inherit(init.from.into(), &source, weights)?;

@@ -12,9 +12,9 @@ use latte_model::noise::TorchRng;
 use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use crate::config::{TrainConfig, ValidationConfig};
-use crate::draw::LatentDraw;
 use crate::error::{Error, Result};
 use crate::loader::ClipSource;
+use crate::noising::LatentDraw;
 use crate::observer::Observer;
 use crate::record::ValidationRecord;
 
@@ -114,7 +114,7 @@ impl Validation {
     }
 
     /// Loads the clips: of each file one, in order, and from the beginning again if there are too few files. Files that give
-    /// none are passed over.
+    /// none are skipped.
     fn load(&self, observer: &mut dyn Observer) -> Result<Vec<(Tensor, Option<u32>)>> {
         let root = TorchRng::new(self.config.seed);
         let files = self.source.num_files();

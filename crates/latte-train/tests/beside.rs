@@ -11,7 +11,7 @@ use std::path::Path;
 
 use latte_ops::CancelToken;
 use latte_train::{
-    EvaluationRecord, Judge, Judgement, Observer, Outcome, Start, StepEvent, TrainConfig, Trainer, ValidationRecord,
+    EvaluationRecord, Evaluator, Observer, Outcome, Scores, Start, StepEvent, TrainConfig, Trainer, ValidationRecord,
     read_evaluations, read_validation,
 };
 use weights::{bits, last_checkpoint};
@@ -75,8 +75,8 @@ struct Moody {
     score: f64,
 }
 
-impl Judge for Moody {
-    fn judge(&mut self, _: Vec<latte_video::Clip>) -> Judgement {
+impl Evaluator for Moody {
+    fn evaluate(&mut self, _: Vec<latte_video::Clip>) -> Result<Scores, Box<dyn std::error::Error + Send + Sync>> {
         if self.fails {
             Err("no taste".into())
         } else {
@@ -85,9 +85,9 @@ impl Judge for Moody {
     }
 }
 
-fn train_judged(config: TrainConfig, judge: Moody) -> Diary {
+fn train_evaluated(config: TrainConfig, evaluator: Moody) -> Diary {
     let mut diary = Diary::default();
-    let mut trainer = Trainer::open(config, Start::Auto).unwrap().with_judge(Box::new(judge)).unwrap();
+    let mut trainer = Trainer::open(config, Start::Auto).unwrap().with_evaluator(Box::new(evaluator)).unwrap();
     trainer.run(&CancelToken::new(), &mut diary).unwrap();
     diary
 }
@@ -99,7 +99,7 @@ fn a_checkpoint_comes_before_what_is_made_of_its_weights() {
         [&SAMPLES[..], &["output.checkpoint_every=2", "validation.path=data", "validation.every=2", EVALUATION]].concat();
     let mut config = config(dir.path(), "run", &overrides);
     config.validation.as_mut().unwrap().path = Some(dir.path().join("data"));
-    let diary = train_judged(config, Moody { fails: false, score: 2.0 });
+    let diary = train_evaluated(config, Moody { fails: false, score: 2.0 });
     let of = |step| [("checkpoint", step), ("validation", step), ("samples", step), ("evaluation", step)];
     let expected = [&[("step", 1), ("step", 2)][..], &of(2), &[("step", 3), ("step", 4)], &of(4)].concat();
     assert_eq!(diary.events, expected);
@@ -115,7 +115,7 @@ fn what_was_not_made_of_the_newest_checkpoint_is_made_when_the_run_goes_on() {
         config.validation.as_mut().unwrap().path = Some(dir.path().join("data"));
         config
     };
-    train_judged(config(), Moody { fails: false, score: 2.0 });
+    train_evaluated(config(), Moody { fails: false, score: 2.0 });
     let run = dir.path().join("run");
     // As after a kill between the last checkpoint and all that follows it.
     std::fs::remove_dir_all(run.join("samples/step_0000004")).unwrap();
@@ -123,12 +123,12 @@ fn what_was_not_made_of_the_newest_checkpoint_is_made_when_the_run_goes_on() {
         let text = std::fs::read_to_string(run.join(log)).unwrap();
         std::fs::write(run.join(log), format!("{}\n", text.lines().next().unwrap())).unwrap();
     }
-    let diary = train_judged(config(), Moody { fails: false, score: 2.0 });
+    let diary = train_evaluated(config(), Moody { fails: false, score: 2.0 });
     assert_eq!(diary.events, [("validation", 4), ("samples", 4), ("evaluation", 4)]);
     assert_eq!(read_validation(&run.join("validation.jsonl")).unwrap().iter().map(|r| r.step).collect::<Vec<_>>(), [2, 4]);
     assert_eq!(read_evaluations(&run.join("evaluation.jsonl")).unwrap().iter().map(|r| r.step).collect::<Vec<_>>(), [2, 4]);
     // And then there is nothing left to do.
-    assert!(train_judged(config(), Moody { fails: false, score: 2.0 }).events.is_empty());
+    assert!(train_evaluated(config(), Moody { fails: false, score: 2.0 }).events.is_empty());
 }
 
 #[test]
@@ -175,18 +175,18 @@ fn samples_and_events_that_cannot_be_written_are_warnings() {
 }
 
 #[test]
-fn a_judge_that_fails_is_a_warning_and_a_score_that_is_no_number_is_left_out() {
+fn an_evaluator_that_fails_is_a_warning_and_a_score_that_is_no_number_is_left_out() {
     let dir = with_videos();
     let run = dir.path().join("run");
     let overrides = ["train.max_steps=4", "output.checkpoint_every=2", EVALUATION];
-    let diary = train_judged(config(dir.path(), "run", &overrides), Moody { fails: true, score: 0.0 });
+    let diary = train_evaluated(config(dir.path(), "run", &overrides), Moody { fails: true, score: 0.0 });
     assert_eq!(
-        diary.warnings.iter().filter(|w| w.contains("could not be judged") && w.contains("no taste")).count(),
+        diary.warnings.iter().filter(|w| w.contains("could not be evaluated") && w.contains("no taste")).count(),
         2,
         "{diary:?}"
     );
     assert_eq!(last_checkpoint(&run).run.step, 4);
-    let diary = train_judged(config(dir.path(), "run", &overrides), Moody { fails: false, score: f64::NAN });
+    let diary = train_evaluated(config(dir.path(), "run", &overrides), Moody { fails: false, score: f64::NAN });
     assert!(diary.warnings.len() == 1 && diary.warnings[0].contains("the score taste is NaN"), "{diary:?}");
     let records = read_evaluations(&run.join("evaluation.jsonl")).unwrap();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! A checkpoint that cannot be read says how to go on without it, whichever of its files is damaged.
+//! A checkpoint that cannot be read says how to resume without it, whichever of its files is damaged.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -7,7 +7,7 @@ mod run;
 use std::path::Path;
 
 use latte_ops::CancelToken;
-use latte_train::{Silent, Start, TrainConfig, Trainer, VaeTrainConfig, VaeTrainer};
+use latte_train::{NoProgress, Start, TrainConfig, Trainer, VaeTrainConfig, VaeTrainer};
 
 /// Damages each file of the newest checkpoint of the run in `folder`, in each way; `open` is to refuse it.
 fn every_damage(folder: &Path, open: &dyn Fn() -> Result<(), String>) {
@@ -22,7 +22,7 @@ fn every_damage(folder: &Path, open: &dyn Fn() -> Result<(), String>) {
                 Some(bytes) => std::fs::write(&path, bytes).unwrap(),
             }
             let error = open().unwrap_err();
-            let expected = format!("remove the folder {} to go on from the one before, {}", newest.display(), before.display());
+            let expected = format!("remove the folder {} to resume from the one before, {}", newest.display(), before.display());
             assert!(error.contains(&expected) && error.contains(file), "{file}, {:?} bytes: {error}", damage.map(<[u8]>::len));
             assert!(!error.contains("copy it again") && !error.contains('\n'), "{error}");
         }
@@ -48,7 +48,7 @@ fn a_damaged_checkpoint_names_the_one_before() {
         let overrides = ["train.max_steps=2", "output.checkpoint_every=1", "output.keep_last=9"];
         run::config(&dir.path().join("data"), &dir.path().join("run"), &overrides)
     };
-    Trainer::open(config(), Start::Auto).unwrap().run(&CancelToken::new(), &mut Silent).unwrap();
+    Trainer::open(config(), Start::Auto).unwrap().run(&CancelToken::new(), &mut NoProgress).unwrap();
     every_damage(&dir.path().join("run"), &|| Trainer::open(config(), Start::Auto).map(|_| ()).map_err(|e| e.to_string()));
 }
 
@@ -63,7 +63,7 @@ fn so_does_that_of_an_autoencoder() {
         dir.path().join("run").display()
     );
     let config = || VaeTrainConfig::from_toml(&text, "test.toml", &[]).unwrap();
-    VaeTrainer::open(config(), Start::Auto).unwrap().run(&CancelToken::new(), &mut Silent).unwrap();
+    VaeTrainer::open(config(), Start::Auto).unwrap().run(&CancelToken::new(), &mut NoProgress).unwrap();
     every_damage(&dir.path().join("run"), &|| VaeTrainer::open(config(), Start::Auto).map(|_| ()).map_err(|e| e.to_string()));
 }
 
@@ -72,7 +72,7 @@ fn a_checkpoint_of_a_newer_version_is_not_to_be_removed() {
     let dir = tempfile::tempdir().unwrap();
     run::write_videos(&dir.path().join("data"));
     let config = || run::config(&dir.path().join("data"), &dir.path().join("run"), &["train.max_steps=1"]);
-    Trainer::open(config(), Start::Auto).unwrap().run(&CancelToken::new(), &mut Silent).unwrap();
+    Trainer::open(config(), Start::Auto).unwrap().run(&CancelToken::new(), &mut NoProgress).unwrap();
     let state = dir.path().join("run/checkpoints/0000001/state.toml");
     let text = std::fs::read_to_string(&state).unwrap();
     std::fs::write(&state, text.replace("format = 1", "format = 99")).unwrap();

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use latte_ops::CancelToken;
-use latte_train::{Silent, Start, TrainConfig, Trainer, check_data};
+use latte_train::{NoProgress, Start, TrainConfig, Trainer, check_data};
 use latte_video::dataset::{ScanOptions, Severity, update_index};
 use latte_video::{Clip, Decoder, encode};
 use proptest::prelude::*;
@@ -18,14 +18,14 @@ const OPTIONS: ScanOptions = ScanOptions { decoder: Decoder::BuiltIn, hash: fals
 
 /// The errors that a check finds.
 fn errors(config: &TrainConfig) -> Vec<String> {
-    let found = check_data(config, OPTIONS, &mut |_| Ok(())).unwrap().findings;
-    found.into_iter().filter(|finding| finding.severity == Severity::Error).map(|finding| finding.what).collect()
+    let found = check_data(config, OPTIONS, &mut |_| Ok(())).unwrap().diagnostics;
+    found.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error).map(|diagnostic| diagnostic.what).collect()
 }
 
 /// Trains for a step, and validates.
 fn train(config: TrainConfig) -> Result<(), String> {
     let mut trainer = Trainer::open(config, Start::Fresh).map_err(|e| e.to_string())?;
-    trainer.run(&CancelToken::new(), &mut Silent).map(drop).map_err(|e| e.to_string())
+    trainer.run(&CancelToken::new(), &mut NoProgress).map(drop).map_err(|e| e.to_string())
 }
 
 /// What a folder of a class may have in it.
@@ -200,7 +200,7 @@ fn files_that_were_touched_are_still_trained_on() {
     assert!(!errors(&config).is_empty() && train(config).is_err());
 }
 
-/// One of another size is passed over, be it the first.
+/// One of another size is skipped, be it the first.
 #[test]
 fn without_a_transform_videos_of_the_right_size_are_trained_on() {
     let (stock, dir) = (Stock::new(), tempfile::tempdir().unwrap());

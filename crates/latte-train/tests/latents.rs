@@ -12,8 +12,8 @@ use latte_model::checkpoint::load_weights;
 use latte_model::vae::AutoencoderKind;
 use latte_ops::CancelToken;
 use latte_train::{
-    EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, Silent, Start, TrainConfig, Trainer, encode,
-    read_metrics,
+    EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, NoProgress, Start, TrainConfig, Trainer,
+    encode, read_metrics,
 };
 
 /// A folder with videos in `data` and the tiny autoencoder (8 × 8 pixels, 4 channels) in `vae`.
@@ -37,7 +37,7 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
 
 fn train(config: TrainConfig) -> Trainer {
     let mut trainer = Trainer::open(config, Start::Auto).unwrap();
-    trainer.run(&CancelToken::new(), &mut Silent).unwrap();
+    trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
     trainer
 }
 
@@ -50,11 +50,11 @@ fn options(dir: &Path, name: &str) -> EncodeOptions {
 }
 
 fn encoded(config: &TrainConfig, options: &EncodeOptions) -> EncodeReport {
-    encode(config, options, &mut Silent).unwrap()
+    encode(config, options, &mut NoProgress).unwrap()
 }
 
 fn refused(config: &TrainConfig, options: &EncodeOptions) -> String {
-    let message = encode(config, options, &mut Silent).unwrap_err().to_string();
+    let message = encode(config, options, &mut NoProgress).unwrap_err().to_string();
     assert!(!message.contains('\n'), "{message}");
     message
 }
@@ -94,7 +94,7 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
     for (i, a) in all.iter().enumerate() {
         assert!(all[..i].iter().all(|b| a.2 != b.2), "{}: the losses of another variant", a.0);
     }
-    // What was begun with pixels goes on from the cache as if nothing had happened.
+    // What was begun with pixels resumes from the cache as if nothing had happened.
     let more = ["train.max_steps=5", "optimizer.decay=constant"];
     let longer = |name: &str| {
         let all = [more.as_slice(), &[cache.as_str()]].concat();
@@ -232,12 +232,12 @@ fn shares_parts_and_resumption_give_the_files_of_one_process() {
         "{broken:?}"
     );
 
-    let share = |number: &str| EncodeOptions { share: number.parse().unwrap(), ..options("shared") };
-    let left: Vec<usize> = ["2/3", "3/3", "1/3"].map(|number| encoded(&config, &share(number)).groups_left).to_vec();
+    let shard = |number: &str| EncodeOptions { shard: number.parse().unwrap(), ..options("shared") };
+    let left: Vec<usize> = ["2/3", "3/3", "1/3"].map(|number| encoded(&config, &shard(number)).groups_left).to_vec();
     assert_eq!(left, [2, 1, 0]);
     assert_eq!(contents(&dir.path().join("shared")), one);
     for wrong in ["0/3", "4/3", "1", "a/b", "1/0"] {
-        assert!(wrong.parse::<latte_video::dataset::Share>().is_err(), "{wrong}");
+        assert!(wrong.parse::<latte_video::dataset::WorkShard>().is_err(), "{wrong}");
     }
 
     // Any finished file may be missing, and what a killed process leaves is removed.
@@ -281,7 +281,7 @@ fn latents_of_something_else_are_refused_by_what_differs() {
     let expect = |message: &str, words: &[&str]| assert!(words.iter().all(|word| message.contains(word)), "{message}");
     expect(&trained(&[]), &["cache", "no latent cache here", "latte encode"]);
     // One file of three is there.
-    encoded(&with(&[]), &EncodeOptions { share: "1/3".parse().unwrap(), ..plain.clone() });
+    encoded(&with(&[]), &EncodeOptions { shard: "1/3".parse().unwrap(), ..plain.clone() });
     expect(&trained(&[]), &["no latent cache here"]);
     encoded(&with(&[]), &plain);
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use latte_model::noise::TorchRng;
 use latte_ops::CancelToken;
 use latte_train::{
-    ClipFrames, ClipSource, LoadedClip, Loader, Position, Silent, Start, TrainConfig, Trainer, open_data, read_metrics,
+    ClipFrames, ClipSource, LoadedClip, Loader, NoProgress, Position, Start, TrainConfig, Trainer, open_data, read_metrics,
 };
 use latte_video::dataset::{Layout, Location, ScanOptions, update_index};
 use latte_video::encode::{self, Mp4Options};
@@ -114,7 +114,7 @@ const OFFICIAL: [Layout; 4] = [Layout::FaceForensics, Layout::SkyTimelapse, Layo
 
 fn train(config: TrainConfig) -> Trainer {
     let mut trainer = Trainer::open(config, Start::Fresh).unwrap();
-    trainer.run(&CancelToken::new(), &mut Silent).unwrap();
+    trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
     trainer
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use latte_model::noise::TorchRng;
 use latte_ops::CancelToken;
-use latte_train::{LoadedClip, Silent, Start, TrainConfig, Trainer, list_data, open_data, read_metrics};
+use latte_train::{LoadedClip, NoProgress, Start, TrainConfig, Trainer, list_data, open_data, read_metrics};
 use latte_video::dataset::{Layout, ScanOptions, update_index};
 use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, Decoder};
@@ -96,7 +96,7 @@ fn manifests_and_shards_train_with_classes_and_joint_images() {
             assert_eq!(trainer.num_videos(), 4, "{layout}");
             assert_eq!(trainer.metadata().classes, ["run", "walk"], "{layout}");
             assert!((trainer.metadata().fps - 12.5).abs() < 0.01);
-            trainer.run(&CancelToken::new(), &mut Silent).unwrap();
+            trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
             let losses: Vec<f64> = read_metrics(&run.join("metrics.jsonl")).unwrap().iter().map(|r| r.loss).collect();
             assert!(losses.len() == 2 && losses.iter().all(|l| l.is_finite()), "{layout}: {losses:?}");
             // Another run can be made of what was saved.

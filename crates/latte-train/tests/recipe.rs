@@ -10,7 +10,7 @@ use std::path::Path;
 use latte_model::noise::TorchRng;
 use latte_model::weights::{FileKind, RawTensor, StoredDtype, write_weights};
 use latte_ops::{CancelToken, Parameters, Value};
-use latte_train::{Observer, Silent, Start, StepRecord, TrainConfig, Trainer, read_metrics};
+use latte_train::{NoProgress, Observer, Start, StepRecord, TrainConfig, Trainer, read_metrics};
 
 fn with_videos() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -24,7 +24,7 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
 
 fn records(dir: &Path, name: &str, overrides: &[&str]) -> Vec<StepRecord> {
     let mut trainer = Trainer::open(config(dir, name, overrides), Start::Fresh).unwrap();
-    trainer.run(&CancelToken::new(), &mut Silent).unwrap();
+    trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
     read_metrics(&dir.join(name).join("metrics.jsonl")).unwrap()
 }
 

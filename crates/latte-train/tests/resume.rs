@@ -84,7 +84,7 @@ fn stall(folder: &Path) -> ! {
 fn finish(folder: &Path, name: &str, overrides: &[&str]) -> Trainer {
     let config = run::config(&folder.join("data"), &folder.join(name), overrides);
     let mut trainer = Trainer::open(config, Start::Auto).unwrap();
-    let outcome = trainer.run(&CancelToken::new(), &mut latte_train::Silent).unwrap();
+    let outcome = trainer.run(&CancelToken::new(), &mut latte_train::NoProgress).unwrap();
     assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
     trainer
 }

@@ -13,8 +13,8 @@ use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
 use latte_ops::{CancelToken, Parameters, Precision, Value};
 use latte_train::{
-    Error, MicroBatch, Observer, OptimizerConfig, Outcome, Recompute, Silent, Start, StepEvent, Stepper, TrainConfig, TrainState,
-    Trainer, read_metrics,
+    Error, MicroBatch, NoProgress, Observer, OptimizerConfig, Outcome, Recompute, Start, StepEvent, Stepper, TrainConfig,
+    TrainState, Trainer, read_metrics,
 };
 
 fn never() -> CancelToken {
@@ -240,7 +240,7 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
 
 fn train(dir: &Path, name: &str, overrides: &[&str]) -> Trainer {
     let mut trainer = Trainer::open(config(dir, name, overrides), Start::Auto).unwrap();
-    trainer.run(&never(), &mut Silent).unwrap();
+    trainer.run(&never(), &mut NoProgress).unwrap();
     trainer
 }
 
@@ -334,7 +334,7 @@ fn a_loss_that_is_no_number_stops_and_leaves_the_checkpoint_alone() {
     let before = load_weights(&checkpoint.join("model.safetensors")).unwrap().0;
     let diverging = ["optimizer.learning_rate=1e30", "optimizer.warmup_steps=0", "output.checkpoint_every=100"];
     let mut trainer = Trainer::open(config(dir.path(), "run", &diverging), Start::Auto).unwrap();
-    let error = trainer.run(&never(), &mut Silent).unwrap_err();
+    let error = trainer.run(&never(), &mut NoProgress).unwrap_err();
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
     let message = error.to_string();
     let names_all = message.contains("step 4") && message.contains("0000002") && message.contains("optimizer.learning_rate");
@@ -363,7 +363,7 @@ fn one_bad_file_is_passed_over_and_only_bad_files_are_an_error() {
     assert!(error.contains("none of the 2 videos can be opened") && error.contains("x.mp4"), "{error}");
     // Videos that open but are too short for the window.
     let mut short = Trainer::open(config(dir.path(), "short", &["data.num_frames=16"]), Start::Auto).unwrap();
-    let error = short.run(&never(), &mut Silent).unwrap_err().to_string();
+    let error = short.run(&never(), &mut NoProgress).unwrap_err().to_string();
     assert!(error.contains("none of the 7 files gives a clip") && error.contains("16"), "{error}");
 }
 

@@ -1,5 +1,5 @@
 //! Training of an autoencoder: its network is that of the inference code, gradients are those of the loss, a run that breaks off
-//! goes on exactly, and what it writes is an autoencoder that can be opened.
+//! resumes exactly, and what it writes is an autoencoder that can be opened.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -16,8 +16,8 @@ use latte_model::vae::{Autoencoder, AutoencoderKl, KlNetwork};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
 use latte_ops::{CancelToken, Parameters, Precision, Tape, Value};
 use latte_train::{
-    Observer, OptimizerConfig, Recompute, Reconstruction, Silent, Start, StepEvent, VaeLossConfig, VaeModelConfig, VaeOutcome,
-    VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
+    NoProgress, Observer, OptimizerConfig, Recompute, Reconstruction, Start, StepEvent, VaeLossConfig, VaeModelConfig,
+    VaeOutcome, VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
 };
 
 fn sizes(levels: &[usize]) -> VaeModelConfig {
@@ -167,7 +167,7 @@ checkpoint_every = 10
 
 fn finish(config: VaeTrainConfig) -> (VaeTrainer, VaeReport) {
     let mut trainer = VaeTrainer::open(config, Start::Auto).unwrap();
-    match trainer.run(&CancelToken::new(), &mut Silent).unwrap() {
+    match trainer.run(&CancelToken::new(), &mut NoProgress).unwrap() {
         VaeOutcome::Finished { report, .. } => (trainer, report),
         other @ VaeOutcome::Stopped { .. } => panic!("{other:?}"),
     }

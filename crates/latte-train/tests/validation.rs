@@ -7,7 +7,7 @@ mod run;
 use std::path::Path;
 
 use latte_ops::{CancelToken, Parameters};
-use latte_train::{Observer, Silent, Start, TrainConfig, Trainer, ValidationRecord, list_data, open_data, read_validation};
+use latte_train::{NoProgress, Observer, Start, TrainConfig, Trainer, ValidationRecord, list_data, open_data, read_validation};
 
 fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
@@ -24,7 +24,7 @@ fn with_videos() -> tempfile::TempDir {
 
 fn train(dir: &Path, name: &str, overrides: &[&str]) -> (Trainer, Vec<ValidationRecord>) {
     let mut trainer = Trainer::open(config(dir, name, overrides), Start::Auto).unwrap();
-    trainer.run(&CancelToken::new(), &mut Silent).unwrap();
+    trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
     let log = dir.join(name).join("validation.jsonl");
     let records = if log.exists() { read_validation(&log).unwrap() } else { Vec::new() };
     (trainer, records)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use latte_ops::CancelToken;
 use latte_train::{
-    Checkpoint, Judge, Judgement, Observer, Outcome, Phase, RunCondition, RunStatus, RunSummary, Silent, Start, StepEvent,
+    Checkpoint, Evaluator, NoProgress, Observer, Outcome, Phase, RunCondition, RunStatus, RunSummary, Scores, Start, StepEvent,
     TrainConfig, Trainer, read_evaluations, read_metrics,
 };
 use weights::{bits, last_checkpoint};
@@ -33,7 +33,7 @@ fn train(dir: &Path, name: &str, overrides: &[&str], observer: &mut dyn Observer
 }
 
 fn train_to_the_end(dir: &Path, name: &str, overrides: &[&str]) {
-    let outcome = train(dir, name, overrides, &mut Silent, &CancelToken::new());
+    let outcome = train(dir, name, overrides, &mut NoProgress, &CancelToken::new());
     assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
 }
 
@@ -341,8 +341,8 @@ fn a_run_that_goes_back_says_each_step_once() {
 /// Says of every round how many there were.
 struct Counting(f64);
 
-impl Judge for Counting {
-    fn judge(&mut self, clips: Vec<latte_video::Clip>) -> Judgement {
+impl Evaluator for Counting {
+    fn evaluate(&mut self, clips: Vec<latte_video::Clip>) -> Result<Scores, Box<dyn std::error::Error + Send + Sync>> {
         assert_eq!(clips.len(), 2);
         self.0 += 1.0;
         Ok([("taste".to_string(), 10.0 - self.0)].into())
@@ -354,11 +354,11 @@ fn scores_are_in_the_event_files_and_in_the_summary() {
     let dir = with_videos();
     let run = dir.path().join("run");
     let evaluation = "evaluation={ detectors = [\"x\"], real_stride = 1, num = 2, steps = 1, every = 2, at_start = true }";
-    let judged = || {
+    let evaluated = || {
         let config = config(dir.path(), "run", &["train.max_steps=5", "output.checkpoint_every=4", evaluation]);
         let trainer = Trainer::open(config, Start::Auto).unwrap();
-        let mut trainer = trainer.with_judge(Box::new(Counting(0.0))).unwrap();
-        let outcome = trainer.run(&CancelToken::new(), &mut Silent).unwrap();
+        let mut trainer = trainer.with_evaluator(Box::new(Counting(0.0))).unwrap();
+        let outcome = trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
         assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
     };
     let expect = |expected: [(u64, f32); 4], last: (u64, f64)| {
@@ -371,11 +371,11 @@ fn scores_are_in_the_event_files_and_in_the_summary() {
         assert_eq!((score.last.step, score.last.value), last);
         assert_eq!((score.highest.step, score.highest.value), (0, 9.0));
     };
-    judged();
+    evaluated();
     expect([(0, 9.0), (2, 8.0), (4, 7.0), (5, 6.0)], (5, 6.0));
-    // The last step is done again, and judged again.
+    // The last step is done again, and evaluated again.
     std::fs::remove_dir_all(run.join("checkpoints/0000005")).unwrap();
-    judged();
+    evaluated();
     expect([(0, 9.0), (2, 8.0), (4, 7.0), (5, 9.0)], (5, 9.0));
 }
 
@@ -424,7 +424,7 @@ fn one_process_trains_in_a_folder_and_says_how_it_ended() {
     assert_eq!(condition(), RunCondition::Finished);
     let diverging = ["optimizer.learning_rate=1e30", "optimizer.warmup_steps=0"];
     let mut trainer = Trainer::open(config(dir.path(), "run", &diverging), Start::Auto).unwrap();
-    trainer.run(&CancelToken::new(), &mut Silent).unwrap_err();
+    trainer.run(&CancelToken::new(), &mut NoProgress).unwrap_err();
     drop(trainer);
     assert_eq!(condition(), RunCondition::Diverged);
     assert!(RunSummary::read(&run).unwrap().what.unwrap().contains("optimizer.learning_rate"));

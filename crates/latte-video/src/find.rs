@@ -1,7 +1,7 @@
 //! Finds the videos below a folder.
 //!
 //! A video is a video file, or a folder of frames: one that holds images and has no sub-folder with videos or frames in it. So a
-//! contact sheet beside folders of frames makes no video of the folder above them; what is passed over like this is told.
+//! contact sheet beside folders of frames makes no video of the folder above them; a message names what is skipped like this.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -21,7 +21,7 @@ pub(crate) const VIDEO_EXTENSIONS: [&str; 22] = [
 
 /// All videos below `dir`, at any depth, sorted by path: files whose names end like a video's, and folders that hold
 /// frames (image files, no video file beside them, and no videos or frames in their sub-folders). Names that begin with a dot are
-/// passed over, and a gif beside a video file of the same name.
+/// skipped, and a gif beside a video file of the same name.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ impl std::fmt::Display for Images {
 }
 
 impl Found {
-    /// Looks at any depth. Names that begin with a dot are passed over.
+    /// Looks at any depth. Names that begin with a dot are skipped.
     pub(crate) fn below(dir: &Path) -> Result<Self> {
         let mut found = Self::default();
         found.visit(dir, &mut Vec::new())?;
@@ -98,8 +98,8 @@ impl Found {
         Ok(found)
     }
 
-    /// Video files and folders of frames, sorted by path, and what is passed over. Images beside video files are no frames: where
-    /// there are more of them than there are videos, which may have a preview each, they are told.
+    /// Video files and folders of frames, sorted by path, and what is skipped. Images beside video files are no frames: where
+    /// there are more of them than there are videos, which may have a preview each, they are reported.
     pub(crate) fn files_and_frames(self) -> (Vec<PathBuf>, Skipped) {
         let Self { mut files, folders, mut skipped } = self;
         for FoundFrames { path, images, files: beside } in folders {
@@ -180,7 +180,7 @@ enum EntryKind {
 fn kind(entry: &DirEntry, path: &Path) -> Result<EntryKind> {
     let kind = entry.file_type().map_err(|e| Error::io(path, e))?;
     let (is_dir, is_file) = if kind.is_symlink() {
-        // A link to nowhere is a file that cannot be read, which is told when it is tried.
+        // A link to nowhere is a file that cannot be read, which is reported when it is opened.
         fs::metadata(path).map_or((false, true), |meta| (meta.is_dir(), meta.is_file()))
     } else {
         (kind.is_dir(), kind.is_file())
@@ -203,7 +203,7 @@ fn without_copies(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     files
 }
 
-/// Whether files and folders of this name are passed over: those that begin with a dot, and folders that storage servers and archive
+/// Whether files and folders of this name are skipped: those that begin with a dot, and folders that storage servers and archive
 /// programs fill with previews.
 pub(crate) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || name == "@eaDir" || name == "__MACOSX"

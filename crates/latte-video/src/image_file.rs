@@ -9,7 +9,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use crate::{Clip, Error, Result, contain};
+use crate::{Clip, Error, Result, panic_guard};
 
 /// Endings of the names of images that are read.
 pub(crate) const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
@@ -55,7 +55,7 @@ pub(crate) fn read(path: &Path) -> Result<Image> {
         }
         Kind::Unknown(what) => return Err(Error::damaged(path, format!("{what}; images here are PNG or JPEG files"))),
     };
-    let (pixels, size) = contain::run(|| decode(&bytes)).map_err(|e| Error::damaged(path, e))?;
+    let (pixels, size) = panic_guard::run(|| decode(&bytes)).map_err(|e| Error::damaged(path, e))?;
     if pixels.is_empty() || pixels.len() != size[0] * size[1] * 3 {
         return Err(Error::damaged(path, format!("{} bytes for an image of {} × {}", pixels.len(), size[0], size[1])));
     }

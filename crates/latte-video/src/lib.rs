@@ -27,9 +27,9 @@
 //! ```
 
 mod builtin;
+mod byte_range;
 mod clip;
 mod colour;
-mod contain;
 mod error;
 mod extension;
 mod ffmpeg;
@@ -37,10 +37,10 @@ mod find;
 mod frame_folder;
 mod image_file;
 mod info;
+mod media_location;
 mod natural;
 mod orientation;
-mod place;
-mod stretch;
+mod panic_guard;
 mod video;
 mod window;
 

@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use crate::builtin::{BuiltIn, Engine};
+use crate::byte_range::ByteRange;
 use crate::ffmpeg::Ffmpeg;
 use crate::frame_folder::FrameFolder;
-use crate::place::Place;
-use crate::stretch::Stretch;
+use crate::media_location::MediaLocation;
 use crate::{Clip, Error, Result, VideoInfo};
 
 /// What decodes a video file. Folders of frames are always read by this crate itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Decoder {
     /// The first of the three that knows the file's format: [`Decoder::Libavcodec`], [`Decoder::Ffmpeg`], [`Decoder::BuiltIn`].
-    /// Those that are not installed are passed over. Damage that one of them finds is an error, whatever the next would salvage.
+    /// Those that are not installed are skipped. Damage that one of them finds is an error, whatever the next would salvage.
     #[default]
     Auto,
     /// Pure Rust, in this process: H.264, H.265 and VP9 in mp4, mov, mkv and webm. Memory-safe.
@@ -68,7 +68,7 @@ impl Video {
         if meta.is_dir() {
             return Ok(Self { source: Source::Folder(FrameFolder::open(path)?) });
         }
-        Self::open_stretch(Stretch::whole(path), decoder)
+        Self::open_range(ByteRange::whole(path), decoder)
     }
 
     /// Opens a video of a data set, inside an archive too: nothing is unpacked, only the video's own part of the archive is
@@ -77,40 +77,42 @@ impl Video {
     /// # Errors
     ///
     /// As [`Video::open`], and if the archive is shorter than it was when the data set was listed.
-    pub fn open_place(place: &Place, decoder: Decoder) -> Result<Self> {
+    pub fn open_media(place: &MediaLocation, decoder: Decoder) -> Result<Self> {
         match place {
-            Place::Path(path) => Self::open(path, decoder),
-            Place::Archived { .. } => Self::open_stretch(Stretch::of(place), decoder),
+            MediaLocation::Path(path) => Self::open(path, decoder),
+            MediaLocation::Archived { .. } => Self::open_range(ByteRange::of(place), decoder),
         }
     }
 
-    fn open_stretch(stretch: Stretch, decoder: Decoder) -> Result<Self> {
-        let built_in = |stretch, engine| BuiltIn::open(stretch, engine).map(|s| Source::BuiltIn(Box::new(s)));
+    fn open_range(byte_range: ByteRange, decoder: Decoder) -> Result<Self> {
+        let built_in = |byte_range, engine| BuiltIn::open(byte_range, engine).map(|s| Source::BuiltIn(Box::new(s)));
         let libav = latte_libav::version();
         let source = match decoder {
-            Decoder::BuiltIn => built_in(stretch, Engine::Rust)?,
+            Decoder::BuiltIn => built_in(byte_range, Engine::Rust)?,
             Decoder::Libavcodec => {
-                libav.map_err(|e| Error::unsupported(&stretch.path, e.to_string()))?;
-                built_in(stretch, Engine::Libav)?
+                libav.map_err(|e| Error::unsupported(&byte_range.path, e.to_string()))?;
+                built_in(byte_range, Engine::Libav)?
             }
-            Decoder::Ffmpeg => Source::Ffmpeg(Ffmpeg::open(stretch)?),
-            Decoder::Auto => Self::first_that_reads(stretch, if libav.is_ok() { Engine::Libav } else { Engine::Rust })?,
+            Decoder::Ffmpeg => Source::Ffmpeg(Ffmpeg::open(byte_range)?),
+            Decoder::Auto => Self::first_that_reads(byte_range, if libav.is_ok() { Engine::Libav } else { Engine::Rust })?,
         };
         Ok(Self { source })
     }
 
     /// What [`Decoder::Auto`] takes. A file goes to the next decoder if its format is not known; never if it is damaged, for what
     /// one decoder makes up or leaves out would pass for the whole.
-    fn first_that_reads(stretch: Stretch, engine: Engine) -> Result<Source> {
+    fn first_that_reads(byte_range: ByteRange, engine: Engine) -> Result<Source> {
         let has_ffmpeg = crate::ffmpeg::is_available();
-        match BuiltIn::open(stretch.clone(), engine) {
+        match BuiltIn::open(byte_range.clone(), engine) {
             // The reading of the container is the same with both engines; decoding in Rust is the last choice. Of a file that is
             // cut off behind its index, ffmpeg counts only what is there.
             Ok(video) if engine == Engine::Rust && has_ffmpeg && !video.is_cut_off()? => {
-                Ok(Source::Ffmpeg(Ffmpeg::open(stretch)?))
+                Ok(Source::Ffmpeg(Ffmpeg::open(byte_range)?))
             }
             Ok(video) => Ok(Source::BuiltIn(Box::new(video))),
-            Err(Error::Unsupported { .. } | Error::NotVideo { .. }) if has_ffmpeg => Ok(Source::Ffmpeg(Ffmpeg::open(stretch)?)),
+            Err(Error::Unsupported { .. } | Error::NotVideo { .. }) if has_ffmpeg => {
+                Ok(Source::Ffmpeg(Ffmpeg::open(byte_range)?))
+            }
             Err(e) => Err(e),
         }
     }

@@ -78,7 +78,7 @@ fn every_frame_is_right(decoder: Decoder) {
         for index in [0, sums.len() / 2, sums.len() - 1] {
             assert_eq!(adler32(video.frames(&[index]).unwrap().pixels()), sums[index], "{name}, frame {index} alone");
         }
-        // And so it is where frames between the wanted ones are passed over.
+        // And so it is where frames between the wanted ones are skipped.
         for (first, step) in [(0, 3), (sums.len() / 5, 7)] {
             let indices: Vec<usize> = (first..sums.len()).step_by(step).collect();
             let clip = video.frames(&indices).unwrap();
@@ -143,7 +143,7 @@ fn a_window_decodes_only_what_it_needs() {
     video.frames(&[0]).unwrap();
     assert_eq!(video.pictures_decoded().unwrap() - before, 1);
     let before = video.pictures_decoded().unwrap();
-    // Two frames in the first and the last group: the group between is passed over.
+    // Two frames in the first and the last group: the group between is skipped.
     video.frames(&[1, 121]).unwrap();
     assert!(video.pictures_decoded().unwrap() - before < 12);
     let before = video.pictures_decoded().unwrap();

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use latte_video::dataset::{
-    Dataset, Expected, FrameExport, FrameFormat, ImageList, Index, Layout, Location, Place, ScanOptions, Severity, check,
+    Dataset, Expected, FrameExport, FrameFormat, ImageList, Index, Layout, Location, MediaLocation, ScanOptions, Severity, check,
     check_files, check_images, scan, update_index,
 };
 use latte_video::encode::{self, Mp4Options};
@@ -145,7 +145,7 @@ fn an_index_says_what_opening_the_files_says_and_reads_only_what_is_new() {
     let dataset = index.dataset(&Location::new(index.layout, &root)).unwrap();
     assert_eq!(names(&dataset), [("A/v_A_g01_c01.mp4", Some(0)), ("B/v_B_g01_c01.mp4", Some(1))]);
     for item in &dataset.items {
-        let opened = Video::open_place(&item.place, Decoder::BuiltIn).unwrap();
+        let opened = Video::open_media(&item.place, Decoder::BuiltIn).unwrap();
         let told = item.info.clone().unwrap();
         let mut really = opened.info().clone();
         really.decoder = told.decoder;
@@ -218,11 +218,11 @@ fn a_file_that_is_no_index_is_refused_by_line() {
     assert!(said.contains("none of the 1 videos") && said.contains("cut off"), "{said}");
 }
 
-/// The findings' first words, and whether any is an error.
+/// The diagnostics' first words, and whether any is an error.
 fn told(index: &Index, expected: &Expected) -> (Vec<String>, bool) {
-    let findings = check(index, expected);
-    let error = findings.iter().any(|f| f.severity == Severity::Error);
-    (findings.into_iter().map(|f| f.to_string()).collect(), error)
+    let diagnostics = check(index, expected);
+    let error = diagnostics.iter().any(|f| f.severity == Severity::Error);
+    (diagnostics.into_iter().map(|f| f.to_string()).collect(), error)
 }
 
 #[test]
@@ -314,14 +314,14 @@ fn files_that_changed_since_the_index_are_told() {
     fs::remove_file(dir.path().join("0.mp4")).unwrap();
     fs::write(dir.path().join("1.mp4"), "longer than it was, or shorter").unwrap();
     touch(&dir.path().join("new.mp4"));
-    let findings: Vec<String> =
+    let diagnostics: Vec<String> =
         check_files(&index, &Location::new(Layout::Folder, dir.path())).unwrap().iter().map(ToString::to_string).collect();
-    assert_eq!(findings.len(), 2);
+    assert_eq!(diagnostics.len(), 2);
     assert!(
-        findings[0].contains("2 of 3 videos are gone or have changed") && findings[0].contains("0.mp4; 1.mp4"),
-        "{findings:?}"
+        diagnostics[0].contains("2 of 3 videos are gone or have changed") && diagnostics[0].contains("0.mp4; 1.mp4"),
+        "{diagnostics:?}"
     );
-    assert!(findings[1].contains("1 videos are not in the index: new.mp4"), "{findings:?}");
+    assert!(diagnostics[1].contains("1 videos are not in the index: new.mp4"), "{diagnostics:?}");
 
     let signatures = index.signatures();
     let stale = |name: &str| signatures[name].stale(&dir.path().join(name));
@@ -359,9 +359,12 @@ fn lists_of_images_are_read_by_the_official_rule() {
     fs::create_dir(folder.join("id0")).unwrap();
     encode::write_jpeg(folder.join("id0/0001.jpg"), &[9; 8 * 8 * 3], 8, 8, 90).unwrap();
     assert!(check_images(&ffs, Some([8, 8]), 10).iter().all(|f| f.severity == Severity::Warning && f.what.contains("id1/0007")));
-    let findings = check_images(&ffs, Some([16, 16]), 10);
-    assert_eq!(findings[0].severity, Severity::Error);
-    assert!(findings[0].what.contains("1 of 1 images that were tried") && findings[0].what.contains("8 × 8"), "{findings:?}");
+    let diagnostics = check_images(&ffs, Some([16, 16]), 10);
+    assert_eq!(diagnostics[0].severity, Severity::Error);
+    assert!(
+        diagnostics[0].what.contains("1 of 1 images that were tried") && diagnostics[0].what.contains("8 × 8"),
+        "{diagnostics:?}"
+    );
     fs::write(&list, "\n").unwrap();
     assert!(ImageList::read(Layout::FaceForensics, &list, &folder, &[]).unwrap_err().to_string().contains("no image"));
 }
@@ -383,7 +386,7 @@ fn videos_become_frame_folders_that_are_read_back() {
     let whole = |path: &Path| Video::open(path, Decoder::BuiltIn).unwrap().all().unwrap();
     let frames = Layout::Folder.list(&out).unwrap();
     assert_eq!(names(&frames), [("a/one", Some(0)), ("two", Some(1))]);
-    assert_eq!(frames.items[0].place, Place::Path(out.join("a/one")));
+    assert_eq!(frames.items[0].place, MediaLocation::Path(out.join("a/one")));
     assert_eq!(whole(&out.join("a/one")).pixels(), whole(&root.join("a/one.mp4")).pixels());
     // What a killed run left is cleared away.
     fs::remove_dir_all(out.join("two")).unwrap();

@@ -1,4 +1,4 @@
-//! The system's libavcodec beside the built-in decoder: the same frames, the same pictures passed over, errors for damage; and
+//! The system's libavcodec beside the built-in decoder: the same frames, the same pictures skipped, errors for damage; and
 //! what happens where it is missing.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]

@@ -14,7 +14,7 @@ fn touch(path: &Path) {
     fs::write(path, "x").unwrap();
 }
 
-/// The names of the videos, and what is passed over, without the folder's own path.
+/// The names of the videos, and what is skipped, without the folder's own path.
 fn listed(layout: Layout, root: &Path) -> (Vec<String>, Vec<String>) {
     let (dataset, skipped) = Location::new(layout, root).list().unwrap();
     assert_eq!(skipped.count, skipped.listed.len());
@@ -130,7 +130,7 @@ mod names {
         expected.sort_unstable();
         assert_eq!(names, expected);
         for item in index.dataset(&location).unwrap().items {
-            Video::open_place(&item.place, Decoder::BuiltIn).unwrap();
+            Video::open_media(&item.place, Decoder::BuiltIn).unwrap();
         }
         // Nothing is opened twice.
         assert_eq!(update_index(&location, &out, OPTIONS, &mut |_| {}).unwrap().opened, 0);

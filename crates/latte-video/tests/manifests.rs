@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use latte_video::Error;
-use latte_video::dataset::{Dataset, Item, ManifestOptions, Place, Skipped};
+use latte_video::dataset::{Dataset, Item, ManifestOptions, MediaLocation, Skipped};
 
 struct Folder(tempfile::TempDir);
 
@@ -50,7 +50,7 @@ fn webvid_columns_are_understood() {
         seen(&data.items),
         [("000001_000050/1002.mp4", None, Some("A dog, running \"fast\"")), ("7.mp4", None, Some("Two lines")),]
     );
-    assert_eq!(data.items[0].place, Place::Path(folder.path("000001_000050/1002.mp4")));
+    assert_eq!(data.items[0].place, MediaLocation::Path(folder.path("000001_000050/1002.mp4")));
     assert_eq!(data.root, folder.path("results.csv"));
     assert!(data.classes.is_empty() && skipped.count == 0);
     // The same as JSON lines, where numbers are numbers.
@@ -87,8 +87,8 @@ fn options_name_columns_and_the_folder() {
     let text = "path,clip,caption,Long Text,verb\nwrong.mp4,a/b.mp4,wrong,right,cut\nwrong.mp4,/else/c.mp4,wrong,,cut\n";
     let (data, _) = folder.read_with("a.csv", text, &options).unwrap();
     assert_eq!(seen(&data.items), [("a/b.mp4", Some(0), Some("right")), ("else/c.mp4", Some(0), None)]);
-    assert_eq!(data.items[0].place, Place::Path("/data/videos/a/b.mp4".into()));
-    assert_eq!(data.items[1].place, Place::Path("/else/c.mp4".into()));
+    assert_eq!(data.items[0].place, MediaLocation::Path("/data/videos/a/b.mp4".into()));
+    assert_eq!(data.items[1].place, MediaLocation::Path("/else/c.mp4".into()));
     let said = folder.read_with("a.csv", "clip,verb\na,b\n", &options).unwrap_err().to_string();
     assert!(said.contains("a.csv, columns: there is no column `Long Text`, which `caption_column` names"), "{said}");
     assert!(said.ends_with("columns there are: clip, verb"), "{said}");
@@ -167,9 +167,9 @@ fn what_is_no_manifest_is_one_clear_error() {
             "columns there are: a, b (the first row names the columns); name the right one with `path_column`",
         ),
         ("a.csv", "path\n", "no row names a video"),
-        ("a.csv", "path,b\n,1\n,2\n", "the first of 2 passed over"),
+        ("a.csv", "path,b\n,1\n,2\n", "the first of 2 skipped"),
         ("a.csv", "path,label\na,1\nb,2\n", "column `label`: labels go up to 2, but none is 0"),
-        ("a.jsonl", "not json\n", "the first of 1 passed over"),
+        ("a.jsonl", "not json\n", "the first of 1 skipped"),
         ("a.jsonl", "", "columns there are: none"),
         ("a.txt", "a.mp4\n", "expected .csv, .tsv, .jsonl or .parquet"),
         ("a.csv.gz", "", "expected .csv, .tsv, .jsonl or .parquet, not compressed"),
@@ -192,7 +192,7 @@ fn millions_of_bad_rows_are_counted_and_not_kept() {
     let folder = Folder::new();
     let text = format!("path,caption\na.mp4,fine\n{}", ",bad\n".repeat(3000));
     let (_, skipped) = folder.read("a.csv", text).unwrap();
-    assert_eq!((skipped.count, skipped.listed.len()), (3000, Skipped::MOST_LISTED));
+    assert_eq!((skipped.count, skipped.listed.len()), (3000, Skipped::MAX_LISTED));
 }
 
 /// A value that nobody asked for costs no row; one that is read is named.

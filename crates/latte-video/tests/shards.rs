@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use latte_video::dataset::{Dataset, Item, Place, Skipped};
+use latte_video::dataset::{Dataset, Item, MediaLocation, Skipped};
 use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, Decoder, Error, Video, ffmpeg_is_available};
 use tar::{Builder, EntryType, Header};
@@ -98,7 +98,7 @@ fn shards_as_video2dataset_writes_them() {
     // The places are where the videos are.
     for (item, shade) in data.items.iter().zip([0, 100, 100]) {
         for decoder in decoders() {
-            let clip = Video::open_place(&item.place, decoder).unwrap().frames(&[0, 5]).unwrap();
+            let clip = Video::open_media(&item.place, decoder).unwrap().frames(&[0, 5]).unwrap();
             for (frame, level) in [(0, shade), (1, shade + 50)] {
                 assert!(clip.frame(frame)[0].abs_diff(level) <= 3, "{}: {}", item.name, clip.frame(frame)[0]);
             }
@@ -107,11 +107,11 @@ fn shards_as_video2dataset_writes_them() {
 }
 
 /// Where the member `name` lies, found without the reader that is tested.
-fn place(archive: &Path, name: &str) -> Place {
+fn place(archive: &Path, name: &str) -> MediaLocation {
     let mut tar = tar::Archive::new(fs::File::open(archive).unwrap());
     let entry = tar.entries().unwrap().map(Result::unwrap).find(|e| e.path().unwrap() == Path::new(name)).unwrap();
     let (offset, length) = (entry.raw_file_position(), entry.size());
-    Place::Archived { archive: archive.to_path_buf(), offset, length, name: name.into() }
+    MediaLocation::Archived { archive: archive.to_path_buf(), offset, length, name: name.into() }
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_video_inside_an_archive_is_the_one_outside() {
         let decoders = if name == "h264_bframes.mp4" || name == "vp9.webm" { decoders() } else { vec![Decoder::BuiltIn] };
         for decoder in decoders {
             let outside = Video::open(clips.join(name), decoder).unwrap();
-            let inside = Video::open_place(&place(&archive, name), decoder).unwrap();
+            let inside = Video::open_media(&place(&archive, name), decoder).unwrap();
             let (mut a, b) = (outside.info().clone(), inside.info());
             a.path = archive.join(name);
             assert_eq!(&a, b, "{name}");
@@ -137,7 +137,7 @@ fn a_video_inside_an_archive_is_the_one_outside() {
             for indices in [(n - 9..n).step_by(2).collect::<Vec<_>>(), vec![0, 1]] {
                 assert_eq!(outside.frames(&indices).unwrap(), inside.frames(&indices).unwrap(), "{name} {decoder:?} {indices:?}");
             }
-            let by_path = Video::open_place(&Place::Path(clips.join(name)), decoder).unwrap();
+            let by_path = Video::open_media(&MediaLocation::Path(clips.join(name)), decoder).unwrap();
             assert_eq!(by_path.info(), outside.info());
         }
     }
@@ -152,13 +152,13 @@ fn a_video_that_is_no_longer_there_is_named() {
     let whole = place(&archive, "x/y.mp4");
     for decoder in decoders() {
         for name in ["empty.mp4", "text.mp4"] {
-            let error = Video::open_place(&place(&archive, name), decoder).unwrap_err();
+            let error = Video::open_media(&place(&archive, name), decoder).unwrap_err();
             assert!(matches!(error, Error::NotVideo { .. }) && error.to_string().contains(name), "{error}");
         }
     }
     fs::write(&archive, &fs::read(&archive).unwrap()[..900]).unwrap();
     for decoder in decoders() {
-        let said = Video::open_place(&whole, decoder).unwrap_err().to_string();
+        let said = Video::open_media(&whole, decoder).unwrap_err().to_string();
         assert!(said.contains("a.tar/x/y.mp4") && said.contains("has 900 bytes") && said.contains("list it again"), "{said}");
     }
 }
@@ -317,7 +317,7 @@ fn members_of_other_programs_are_read() {
     );
     let (data, skipped) = Dataset::from_shards(&path).unwrap();
     assert_eq!(seen(&data.items), [("a/0", Some(0), Some("one")), ("a/1", Some(1), Some("two"))]);
-    assert!(matches!(&data.items[1].place, Place::Archived { name, .. } if name == "1.mp4"));
+    assert!(matches!(&data.items[1].place, MediaLocation::Archived { name, .. } if name == "1.mp4"));
     let lines = said(&skipped);
     assert!(
         lines.len() == 1 && lines[0].contains("a.tar/2: its .cls is no UTF-8 text: it is UTF-16; save it as UTF-8"),

@@ -33,7 +33,7 @@ const IN_FOLDERS: &[&str] = &[
     "diffusion_pytorch_model.fp16.bin",
 ];
 /// Longer files are no index, configuration or tokenizer.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 
 /// Tensors in one or more files.
 ///
@@ -357,8 +357,8 @@ pub fn read_json(path: &Path) -> Result<Value> {
 /// If it cannot be read, is far too long for what it should be, empty, or clearly another file ([`mixed_up`]).
 pub fn read_small(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
-    if std::fs::metadata(path).map_err(io)?.len() > MOST_BYTES {
-        return Err(refuse(path, format!("is longer than {MOST_BYTES} bytes, which no index, configuration or tokenizer is")));
+    if std::fs::metadata(path).map_err(io)?.len() > MAX_BYTES {
+        return Err(refuse(path, format!("is longer than {MAX_BYTES} bytes, which no index, configuration or tokenizer is")));
     }
     let bytes = std::fs::read(path).map_err(io)?;
     if bytes.is_empty() {

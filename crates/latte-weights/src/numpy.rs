@@ -5,7 +5,7 @@ use super::stored::{Layout, StoredDtype};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Headers are a line; the format allows 64 KiB and more.
-const MOST_HEADER: usize = 1 << 16;
+const MAX_HEADER_BYTES: usize = 1 << 16;
 
 /// An array: where its values begin, and how they lie from there on.
 ///
@@ -20,7 +20,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(usize, Layout), String> {
         [2 | 3, _, a, b, c, d, ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, MAGIC.len() + 6),
         _ => return Err(damaged()),
     };
-    let end = start.checked_add(len).filter(|&end| len <= MOST_HEADER && end <= bytes.len()).ok_or_else(damaged)?;
+    let end = start.checked_add(len).filter(|&end| len <= MAX_HEADER_BYTES && end <= bytes.len()).ok_or_else(damaged)?;
     let header = std::str::from_utf8(&bytes[start..end]).ok().ok_or_else(damaged)?;
     let value = |key: &str| {
         let (_, behind) = header.split_once(&format!("'{key}':")).ok_or_else(damaged)?;

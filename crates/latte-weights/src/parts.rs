@@ -52,7 +52,7 @@ const OUTER: &str = "state_dict";
 /// Names that older files have, and what they are called since.
 const RENAMED: [(&str, &str); 1] = [("time_embed", "temp_embed")];
 /// Sets of names that a message shows.
-const MOST_SHOWN: usize = 6;
+const MAX_SHOWN: usize = 6;
 
 /// Whether tensors of these names are those that are wanted.
 pub type IsWanted = dyn Fn(&[&str]) -> bool;
@@ -240,7 +240,7 @@ fn under_key(stored: &[String], sets: &[Set], key: &str) -> Result<Vec<Set>, Str
         if keys.is_empty() {
             keys.push("none: its tensors lie in no dictionary".into());
         }
-        return Err(format!("has no set of weights called `{key}`; there are {}", listed(&keys, MOST_SHOWN)));
+        return Err(format!("has no set of weights called `{key}`; there are {}", listed(&keys, MAX_SHOWN)));
     }
     let mut sets = self::sets(&within)?;
     for set in &mut sets {
@@ -300,6 +300,6 @@ fn note(chosen: &Set, others: &[Set], unnamed: Option<&str>) -> Option<String> {
         "the {what} in {} are taken ({} tensors); left are {}",
         described(&chosen.path),
         chosen.names.len(),
-        listed(&left, MOST_SHOWN)
+        listed(&left, MAX_SHOWN)
     ))
 }

@@ -15,7 +15,7 @@ const METADATA: &str = "__metadata__";
 /// Headers are filled up to a multiple of this, so that values begin at one.
 const ALIGNMENT: usize = 8;
 /// Bytes of a header at most, as the format has it.
-const MOST_HEADER: usize = 100_000_000;
+const MAX_HEADER_BYTES: usize = 100_000_000;
 
 /// What a safetensors file holds.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ pub(crate) fn read(file: &[u8]) -> std::result::Result<Contents, String> {
 fn cut_short(file: &[u8]) -> Option<String> {
     let header_len = usize::try_from(u64::from_le_bytes(*file.first_chunk()?)).ok()?;
     // Longer headers are none.
-    if file.get(8) != Some(&b'{') || header_len > MOST_HEADER {
+    if file.get(8) != Some(&b'{') || header_len > MAX_HEADER_BYTES {
         return None;
     }
     let begin = header_len + 8;

@@ -83,8 +83,8 @@ pub fn misfits<'n>(expected: impl IntoIterator<Item = (&'n str, &'n [usize])>, s
 ///
 /// If `wrong` is not empty.
 pub fn all_fit(whose: &str, wrong: &[String]) -> std::result::Result<(), String> {
-    const MOST: usize = 5;
-    if wrong.is_empty() { Ok(()) } else { Err(format!("the tensors do not fit {whose}: {}", listed(wrong, MOST))) }
+    const MAX_LISTED: usize = 5;
+    if wrong.is_empty() { Ok(()) } else { Err(format!("the tensors do not fit {whose}: {}", listed(wrong, MAX_LISTED))) }
 }
 
 /// `a, b and 3 more`: at most `most` of `items`.

@@ -144,10 +144,10 @@ impl fmt::Display for StoredDtype {
 }
 
 /// Axes that a tensor may have.
-const MOST_AXES: usize = 32;
+const MAX_AXES: usize = 32;
 /// Values that a tensor may have which repeats those of a smaller storage. Nobody's weights do, and a few bytes of a hostile file
 /// could ask for any amount of memory.
-const MOST_REPEATED: usize = 1 << 24;
+const MAX_REPEATED: usize = 1 << 24;
 
 /// Where the values of one tensor lie in a run of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Layout {
         available: usize,
     ) -> Result<Self, String> {
         let absurd = || format!("has the impossible shape {shape:?} with strides {strides:?}");
-        if shape.len() != strides.len() || shape.len() > MOST_AXES {
+        if shape.len() != strides.len() || shape.len() > MAX_AXES {
             return Err(absurd());
         }
         let len = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side)).ok_or_else(absurd)?;
@@ -191,7 +191,7 @@ impl Layout {
                 return Err(format!("needs {end} bytes of its storage, which has {available}: the file is damaged or cut short"));
             }
         }
-        if len > MOST_REPEATED && len > available / dtype.size() {
+        if len > MAX_REPEATED && len > available / dtype.size() {
             return Err(format!("repeats {} stored values to the shape {shape:?}", available / dtype.size()));
         }
         let start = if len == 0 { 0 } else { offset * dtype.size() };

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// The key of a file's description that has the checksum of its values. Files of earlier versions have none.
 const CHECKSUM: &str = "sha256";
 
-/// A folder for encoded prompts and unfinished latents. The work goes on without it where it cannot be written.
+/// A folder for encoded prompts and unfinished latents. The work continues without it where it cannot be written.
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
     folder: Option<PathBuf>,
@@ -50,7 +50,7 @@ impl Cache {
     pub(crate) fn failed(&self, error: &dyn Display) -> Option<String> {
         (!self.has_warned.replace(true)).then(|| {
             format!(
-                "nothing can be kept in the cache: {error}; the work goes on without it (LATTE_CACHE names another folder, \
+                "nothing can be kept in the cache: {error}; the work continues without it (LATTE_CACHE names another folder, \
                  --no-cache is to keep nothing)"
             )
         })

@@ -78,7 +78,7 @@ pub struct SamplingParams {
     pub frames: Option<usize>,
     /// Height and width in pixels; `None`: as trained.
     pub size: Option<[usize; 2]>,
-    /// In which precision products are formed.
+    /// The precision of matmuls.
     pub precision: Precision,
 }
 
@@ -255,7 +255,7 @@ impl ClassModel {
         &self.weights
     }
 
-    /// Makes one clip, or goes on from `state` with one that was stopped.
+    /// Makes one clip, or resumes from `state` with one that was stopped.
     ///
     /// Each clip is made by itself, with a generator of its own: the same request gives the same pixels, bit for bit, whatever
     /// else is made, and however often it was stopped and resumed.

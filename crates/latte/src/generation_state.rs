@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub enum Resumable<T> {
     /// It is there.
     Finished(T),
-    /// It was stopped, and can go on from here.
+    /// It was stopped, and can be resumed from here.
     Stopped(Box<GenerationState>),
 }
 

@@ -261,10 +261,10 @@ fn file_names(metadata: &CheckpointMetadata) -> Vec<String> {
 }
 
 fn listed(classes: &[String]) -> String {
-    const MOST: usize = 12;
+    const MAX_LISTED: usize = 12;
     match classes.len() {
         0 => String::new(),
-        n if n <= MOST => format!(" ({})", classes.join(", ")),
-        _ => format!(" ({}, …)", classes[..MOST].join(", ")),
+        n if n <= MAX_LISTED => format!(" ({})", classes.join(", ")),
+        _ => format!(" ({}, …)", classes[..MAX_LISTED].join(", ")),
     }
 }

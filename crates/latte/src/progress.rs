@@ -1,4 +1,4 @@
-//! What a generation reports while it goes on. This crate prints nothing itself.
+//! What a generation reports while it runs. This crate prints nothing itself.
 
 use latte_model::sampling::StepReport;
 

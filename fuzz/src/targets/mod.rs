@@ -49,7 +49,7 @@ pub(crate) const TARGETS: &[Target] = &[
 ];
 
 /// Larger files only make a run slower.
-const MOST_BYTES: u64 = 64 << 10;
+const MAX_BYTES: u64 = 64 << 10;
 
 type Seeds = fn() -> Result<Vec<Vec<u8>>, String>;
 
@@ -92,7 +92,7 @@ fn files(folder: &str, endings: &[&str]) -> Result<Vec<Vec<u8>>, String> {
     paths.sort();
     let is_wanted = |path: &&PathBuf| {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        endings.contains(&ending) && path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() < MOST_BYTES)
+        endings.contains(&ending) && path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() < MAX_BYTES)
     };
     paths.iter().filter(is_wanted).map(|path| file(path)).collect()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use latte_video::dataset::{
-    Dataset, Expected, ImageList, Index, Layout, Location, ManifestOptions, Place, ScanOptions, check, check_files, scan,
+    Dataset, Expected, ImageList, Index, Layout, Location, ManifestOptions, MediaLocation, ScanOptions, check, check_files, scan,
 };
 use latte_video::{ClipWindow, Decoder, FrameRule, Transform, Video};
 
@@ -40,7 +40,7 @@ pub(super) fn shards(path: &Path) -> bool {
     let Ok((dataset, skipped)) = Dataset::from_shards(path) else { return false };
     let _ = skipped.summary();
     dataset.items.iter().take(2).all(|item| {
-        let video = Video::open_place(&item.place, Decoder::BuiltIn);
+        let video = Video::open_media(&item.place, Decoder::BuiltIn);
         video.is_ok_and(|video| video.frames(&[0]).is_ok()) && item.place.content_hash().is_ok()
     })
 }
@@ -139,7 +139,7 @@ pub(super) fn index(path: &Path) -> bool {
     let _ = (check_files(&index, &location), index.signatures());
     if let Ok(dataset) = index.dataset(&location) {
         for item in dataset.items.iter().take(4) {
-            let _ = (item.place.shown(), matches!(item.place, Place::Path(_)));
+            let _ = (item.place.shown(), matches!(item.place, MediaLocation::Path(_)));
         }
     }
     let again = path.with_file_name("again.jsonl");

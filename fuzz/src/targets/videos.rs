@@ -40,7 +40,7 @@ pub(super) fn jpegs() -> Result<Vec<Vec<u8>>, String> {
 
 /// The file says the names of the frames of a folder, one a line: all are put there, then the folder is listed and read.
 pub(super) fn frame_names(path: &Path) -> bool {
-    const MOST: usize = 40;
+    const MAX_NAMES: usize = 40;
     let (Ok(text), Some(parent)) = (std::fs::read(path), path.parent()) else { return false };
     let (root, picture) = (parent.join("root"), parent.join("picture.png"));
     let folder = root.join("video");
@@ -49,7 +49,7 @@ pub(super) fn frame_names(path: &Path) -> bool {
     if std::fs::create_dir_all(&folder).is_err() || !(picture.exists() || write_picture(&picture)) {
         return false;
     }
-    for name in text.split(|byte| *byte == b'\n').take(MOST) {
+    for name in text.split(|byte| *byte == b'\n').take(MAX_NAMES) {
         // Names that the system refuses cannot come from elsewhere either.
         let _ = std::fs::hard_link(&picture, folder.join(OsStr::from_bytes(&name[..name.len().min(255)])));
     }

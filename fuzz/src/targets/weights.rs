@@ -3,21 +3,21 @@
 use std::path::Path;
 
 use latte_eval::detector;
-use latte_eval::foreign::{open_features, open_matrix};
+use latte_eval::interop::{open_features, open_matrix};
 use latte_model::text::Tokenizer;
 use latte_model::weights::{FileKind, Pretrained, TensorSource, WeightFiles, write_weights};
 
 use super::{file, files, repository, written};
 
 /// A tensor of zeros may be large; a few bytes may not ask for much.
-const MOST_VALUES: usize = 1 << 22;
+const MAX_VALUES: usize = 1 << 22;
 
 /// Opens the file, reads every tensor, and asks whose weights they are.
 pub(super) fn read(path: &Path) -> bool {
     let Ok(files) = WeightFiles::open(path) else { return false };
     for name in files.names() {
         let _ = files.raw(&name);
-        if files.num_values(&name).is_some_and(|n| n < MOST_VALUES) {
+        if files.num_values(&name).is_some_and(|n| n < MAX_VALUES) {
             let _ = files.f32_tensor(&name);
         }
     }
@@ -26,7 +26,7 @@ pub(super) fn read(path: &Path) -> bool {
         let _ = (
             found.kind(),
             found.dtypes(),
-            latte_model::model::LatteConfig::from_weights(&found, latte_model::model::Hints::default()),
+            latte_model::model::LatteConfig::from_weights(&found, latte_model::model::ConfigHints::default()),
         );
         true
     })
@@ -103,7 +103,7 @@ pub(super) fn feature_files() -> Result<Vec<Vec<u8>>, String> {
 
 /// Opens the tokenizer of a SentencePiece model, and makes ids.
 pub(super) fn spiece(path: &Path) -> bool {
-    path.parent().is_some_and(|folder| Tokenizer::from_spiece(folder).is_ok_and(|tokenizer| ids(&tokenizer)))
+    path.parent().is_some_and(|folder| Tokenizer::from_sentencepiece(folder).is_ok_and(|tokenizer| ids(&tokenizer)))
 }
 
 /// The same of a `tokenizer.json`.

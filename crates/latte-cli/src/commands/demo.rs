@@ -16,7 +16,7 @@ use crate::output::check_output_folder;
 ///   latte demo --quick
 ///   latte demo --measure samples
 ///
-/// The whole demo takes minutes; --quick about one, with a lower score. Ctrl-C saves; started again, the demo goes on
+/// The whole demo takes minutes; --quick about one, with a lower score. Ctrl-C saves; started again, the demo resumes
 /// where it was. --measure only measures videos that are there already, of any model that was trained on the demo's data.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]

@@ -43,7 +43,7 @@ fn lines(estimate: &Estimate) -> Vec<String> {
             config.train.max_steps
         ),
         format!(
-            "work        {:.6e} FLOP a step, {:.3e} in all: matrix products forward and backward, by count",
+            "work        {:.6e} FLOP a step, {:.3e} in all: matmuls forward and backward, by count",
             estimate.step_flops,
             estimate.step_flops * config.train.max_steps as f64
         ),

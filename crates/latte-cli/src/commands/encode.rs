@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::ValueEnum;
 use latte_train::{EncodeOptions, EncodeProgress, MomentDtype, TrainConfig, encode};
-use latte_video::dataset::{Layout, Share};
+use latte_video::dataset::{Layout, WorkShard};
 
 use super::data::layout_parser;
 use crate::device::DeviceArgs;
@@ -19,7 +19,7 @@ use crate::terminal::say;
 /// needs neither the videos nor the encoder.
 ///
 /// What is stored are the encoder's means and variances, so that training from them is training from the videos: same clips,
-/// same draws, same losses. Files are written whole or not at all; an encoding that was ended in any way goes on with the same
+/// same draws, same losses. Files are written whole or not at all; an encoding that was ended in any way resumes with the same
 /// command. Several processes share the work with --shard; whoever comes last finishes the cache.
 ///
 ///   latte encode --config train.toml --out latents
@@ -58,7 +58,7 @@ pub(crate) struct Args {
     dtype: Dtype,
     /// Do part K of N of the work only; others may do theirs at the same time, in the same folder.
     #[arg(long, default_value = "1/1", value_name = "K/N")]
-    shard: Share,
+    shard: WorkShard,
     /// How many videos are written at once.
     #[arg(long, default_value = "64", value_name = "N")]
     file_videos: NonZeroUsize,
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Dtype::F32 => MomentDtype::F32,
             Dtype::F16 => MomentDtype::F16,
         },
-        share: args.shard,
+        shard: args.shard,
         group_videos: args.file_videos,
         file_bytes: args.file_mib << 20,
         device: args.device.open()?,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::failure::bad_input;
 use crate::output::check_output_file;
-use crate::plot::curves::{Horizontal, Logs, Wish, chart};
+use crate::plot::curves::{Horizontal, Logs, PlotRequest, chart};
 use crate::plot::{raster, scene, svg, terminal};
 use crate::terminal::{say, say_styled};
 
@@ -71,8 +71,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         check_output_file("--out", path)?;
     }
     let runs = args.runs.iter().map(|run| Logs::read(run)).collect::<anyhow::Result<Vec<_>>>()?;
-    let wish = Wish { metrics: &args.metric, horizontal: args.x, smooth: args.smooth, log: args.log };
-    let chart = chart(&runs, &wish)?;
+    let request = PlotRequest { metrics: &args.metric, horizontal: args.x, smooth: args.smooth, log: args.log };
+    let chart = chart(&runs, &request)?;
     let (width, colours) = terminal_width();
     for line in terminal::lines(&chart, width, colours) {
         say_styled(&line);

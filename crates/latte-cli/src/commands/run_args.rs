@@ -15,10 +15,10 @@ pub(crate) struct ConfigArgs {
     pub(crate) overrides: Vec<String>,
 }
 
-/// Whether a run goes on or begins.
+/// Whether a run resumes or begins.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StartArgs {
-    /// Go on from the newest checkpoint; an error if there is none.
+    /// Resume from the newest checkpoint; an error if there is none.
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
     /// Begin at step 0; an error if the run folder has checkpoints.

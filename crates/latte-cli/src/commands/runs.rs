@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use latte_train::{RunCondition, RunSummary, ScoreSummary, find_runs};
 
 use crate::failure::bad_input;
-use crate::judges::is_distance;
 use crate::progress::duration;
+use crate::run_evaluator::is_distance;
 use crate::terminal::{note, say};
 
 /// How far below a folder runs are looked for.

@@ -71,7 +71,7 @@ pub(crate) struct Args {
     /// Height and width in pixels. Default: as in training.
     #[arg(long, value_parser = parse_size, value_name = "HxW")]
     size: Option<[usize; 2]>,
-    /// In which precision matrix products are formed. bf16 is faster on processors that have it (AVX-512-BF16).
+    /// The precision of matmuls. bf16 is faster on processors that have it (AVX-512-BF16).
     #[arg(long, value_parser = crate::precision::parser(), default_value = "f32")]
     precision: Precision,
     /// The folder to write into.

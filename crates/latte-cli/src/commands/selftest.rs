@@ -21,7 +21,7 @@ use crate::terminal::say;
 ///
 ///   latte selftest --golden testdata/golden
 ///   latte selftest --device cuda:0 --operations-only
-///   latte selftest --device cpu --plain
+///   latte selftest --device cpu --reference
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -33,10 +33,10 @@ pub(crate) struct Args {
     /// Leave the golden files out.
     #[arg(long, conflicts_with = "golden")]
     operations_only: bool,
-    /// Pass over the kernels of the CPU: every operation takes the way that it takes on a GPU. A trial of that way where there is no
+    /// Turn the CPU kernels off: every operation takes the path that it takes on a GPU. Tests that path where there is no
     /// GPU.
-    #[arg(long)]
-    plain: bool,
+    #[arg(long, alias = "plain")]
+    reference: bool,
 }
 
 /// Checks of one kind.
@@ -75,10 +75,10 @@ fn fallbacks(counts: &BTreeMap<&'static str, u64>) -> Option<String> {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.device.open()?;
-    if args.plain {
+    if args.reference {
         latte_ops::use_reference();
     }
-    let way = if args.plain { ", reference formulations" } else { "" };
+    let way = if args.reference { ", reference formulations" } else { "" };
     say(&format!("latte {} on {}{way}; CPU kernels: {}", env!("CARGO_PKG_VERSION"), device::name(&device), {
         InstructionSet::current()
     }));

@@ -9,16 +9,16 @@ use super::dry_run::dry_run;
 use super::run_args::{ConfigArgs, StartArgs};
 use crate::device::DeviceArgs;
 use crate::interrupt::Interrupt;
-use crate::judges::Judges;
 use crate::output::check_output_folder;
 use crate::progress::TrainingProgress;
+use crate::run_evaluator::RunEvaluator;
 use crate::terminal::{note, say};
 
 /// Trains a model on a folder of videos.
 ///
-/// The run goes on from its newest checkpoint if it has one, to the same weights, bit for bit, as without the break. Ctrl-C
+/// The run resumes from its newest checkpoint if it has one, to the same weights, bit for bit, as without the break. Ctrl-C
 /// finishes the step under way, saves, and ends with exit code 130 (143 where the program is asked to terminate); the same command
-/// goes on from there.
+/// resumes from there.
 ///
 ///   latte data demo clips && latte train --config configs/tiny.toml
 ///   latte train --config configs/small.toml --set data.path=my-videos --set output.run=runs/mine
@@ -26,7 +26,7 @@ use crate::terminal::{note, say};
 ///   latte train --config configs/ffs_train.toml --dry-run
 ///   latte train --config ffs_train.yaml --set data.path=my-videos
 ///
-/// configs/folder.toml explains every key. A YAML file of the original is translated, and what becomes of each of its keys is
+/// configs/folder.toml explains every key. A YAML file of the original is translated, and what happens to each of its keys is
 /// said.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -57,14 +57,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         Outcome::Stopped { step, checkpoint } => {
             say(&format!("stopped after step {step}; saved {}", checkpoint.display()));
-            say("the same command goes on from there");
+            say("the same command resumes from there");
             return Err(interrupt.error());
         }
     }
     Ok(())
 }
 
-/// Reads a configuration; of the original's, says what becomes of its keys.
+/// Reads a configuration; of the original's, reports what happened to its keys.
 fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
     if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("yaml") || ending.eq_ignore_ascii_case("yml")) {
         return Ok(TrainConfig::load(path, overrides)?);
@@ -84,7 +84,7 @@ fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
 /// As [`Trainer::open`] and [`Trainer::run`].
 pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrupt: &Interrupt) -> anyhow::Result<Outcome> {
     check_output_folder("output.run", &config.output.run)?;
-    let judge = Judges::of(&config)?;
+    let evaluator = RunEvaluator::of(&config)?;
     let mut trainer = Trainer::open(config, start)?.on(device)?;
     let model = &trainer.metadata().model;
     note(&format!(
@@ -101,8 +101,8 @@ pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrup
     if let Some(path) = trainer.resumed_from() {
         note(&format!("going on from {}", path.display()));
     }
-    if let Some(judge) = judge {
-        trainer = trainer.with_judge(Box::new(judge))?;
+    if let Some(evaluator) = evaluator {
+        trainer = trainer.with_evaluator(Box::new(evaluator))?;
     }
     let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
     let outcome = interrupt.while_saving(|stop| trainer.run(stop, &mut progress));

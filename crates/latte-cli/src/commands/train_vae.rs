@@ -15,8 +15,8 @@ use crate::terminal::{note, say};
 /// small; perceptual and adversarial losses are not there, so textures come out soft. What is written to the folder `vae` of the
 /// run is a diffusers folder, with the scaling_factor that gives the latents of this data a standard deviation of 1.
 ///
-/// The run goes on from its newest checkpoint if it has one. Ctrl-C finishes the step under way, saves, and ends with exit code 130;
-/// the same command goes on from there, bit for bit.
+/// The run resumes from its newest checkpoint if it has one. Ctrl-C finishes the step under way, saves, and ends with exit code 130;
+/// the same command resumes from there, bit for bit.
 ///
 ///   latte data demo clips && latte train-vae --config configs/vae_demo.toml
 ///   latte train-vae --config configs/vae_demo.toml --set data.path=my-videos --set data.size=64 --set output.run=runs/vae-mine
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         VaeOutcome::Stopped { step, checkpoint } => {
             say(&format!("stopped after step {step}; saved {}", checkpoint.display()));
-            say("the same command goes on from there");
+            say("the same command resumes from there");
             return Err(interrupt.error());
         }
     }

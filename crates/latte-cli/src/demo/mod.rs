@@ -47,7 +47,7 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
     say(&format!("2. training on {num_videos} files: latte train --config {}", config_path.display()));
     let config = TrainConfig::load(&config_path, &[])?;
     if let Outcome::Stopped { step, .. } = train(config, device, Start::Auto, interrupt)? {
-        say(&format!("stopped after step {step}; the same command goes on from there"));
+        say(&format!("stopped after step {step}; the same command resumes from there"));
         return Err(interrupt.error());
     }
 

@@ -23,7 +23,7 @@ pub(crate) enum Horizontal {
 
 /// What is drawn of the runs.
 #[derive(Debug, Clone)]
-pub(crate) struct Wish<'a> {
+pub(crate) struct PlotRequest<'a> {
     pub(crate) metrics: &'a [String],
     pub(crate) horizontal: Horizontal,
     /// How much of the curve's last value goes into the next one, 0 (nothing is smoothed) to below 1.
@@ -110,8 +110,8 @@ impl Logs {
 /// # Errors
 ///
 /// If a metric is none, or no run has it.
-pub(crate) fn chart(runs: &[Logs], wish: &Wish<'_>) -> anyhow::Result<Chart> {
-    let (unit_s, x_label) = match wish.horizontal {
+pub(crate) fn chart(runs: &[Logs], request: &PlotRequest<'_>) -> anyhow::Result<Chart> {
+    let (unit_s, x_label) = match request.horizontal {
         Horizontal::Step => (1.0, "step".to_string()),
         Horizontal::Time => {
             let (unit_s, unit) = time_unit(runs.iter().filter_map(|run| run.seconds.last().copied()).fold(0.0, f64::max));
@@ -121,26 +121,26 @@ pub(crate) fn chart(runs: &[Logs], wish: &Wish<'_>) -> anyhow::Result<Chart> {
     let scores: BTreeSet<&str> =
         runs.iter().flat_map(|run| &run.evaluations).flat_map(|record| record.scores.keys().map(String::as_str)).collect();
     let mut panels = Vec::new();
-    for wished in wish.metrics {
-        let metric = metric_named(wished, &scores)?;
-        let mut panel = Panel { title: metric.into(), log: wish.log, lines: Vec::new() };
+    for asked in request.metrics {
+        let metric = metric_named(asked, &scores)?;
+        let mut panel = Panel { title: metric.into(), log: request.log, lines: Vec::new() };
         for (run, logs) in runs.iter().enumerate() {
             let placed = |metric: &str| -> Vec<[f64; 2]> {
-                let place = |step: f64| match wish.horizontal {
+                let place = |step: f64| match request.horizontal {
                     Horizontal::Step => step,
                     Horizontal::Time => logs.seconds_at(step) / unit_s,
                 };
-                let drawable = |[_, v]: &[f64; 2]| v.is_finite() && (!wish.log || *v > 0.0);
+                let drawable = |[_, v]: &[f64; 2]| v.is_finite() && (!request.log || *v > 0.0);
                 logs.values(metric).into_iter().filter(drawable).map(|[step, v]| [place(step), v]).collect()
             };
             let few = metric.starts_with("validation_") || !METRICS.contains(&metric);
             let values = placed(metric);
             // A learning rate has no noise that could be smoothed away, only edges.
-            if few || metric == "lr" || wish.smooth == 0.0 {
+            if few || metric == "lr" || request.smooth == 0.0 {
                 let style = if few { Style::Dotted } else { Style::Strong };
                 panel.lines.push(Line { run, style, points: values });
             } else {
-                panel.lines.push(Line { run, style: Style::Strong, points: smoothed(&values, wish.smooth) });
+                panel.lines.push(Line { run, style: Style::Strong, points: smoothed(&values, request.smooth) });
                 panel.lines.push(Line { run, style: Style::Faint, points: values });
             }
             if !few {
@@ -149,7 +149,7 @@ pub(crate) fn chart(runs: &[Logs], wish: &Wish<'_>) -> anyhow::Result<Chart> {
         }
         panel.lines.retain(|line| !line.points.is_empty());
         if panel.lines.is_empty() {
-            let why = if wish.log { "no run has a value of it above 0" } else { "no run has a value of it" };
+            let why = if request.log { "no run has a value of it above 0" } else { "no run has a value of it" };
             return Err(bad_input(format!("--metric {metric}: {why}")));
         }
         // What is behind is drawn first.
@@ -168,20 +168,20 @@ pub(crate) fn chart(runs: &[Logs], wish: &Wish<'_>) -> anyhow::Result<Chart> {
 /// # Errors
 ///
 /// If there is none, or there are several.
-fn metric_named<'a>(wished: &'a str, scores: &BTreeSet<&'a str>) -> anyhow::Result<&'a str> {
-    if METRICS.contains(&wished) || scores.contains(wished) {
-        return Ok(wished);
+fn metric_named<'a>(asked: &'a str, scores: &BTreeSet<&'a str>) -> anyhow::Result<&'a str> {
+    if METRICS.contains(&asked) || scores.contains(asked) {
+        return Ok(asked);
     }
     let half = |part: Option<&str>| part.is_some_and(|rest| rest.starts_with('_') || rest.ends_with('_'));
-    let fits = |score: &&&str| half(score.strip_prefix(wished)) || half(score.strip_suffix(wished));
+    let fits = |score: &&&str| half(score.strip_prefix(asked)) || half(score.strip_suffix(asked));
     let fitting: Vec<&str> = scores.iter().filter(fits).copied().collect();
     match fitting[..] {
         [one] => Ok(one),
         [] => {
             let all: Vec<&str> = METRICS.iter().chain(scores).copied().collect();
-            Err(bad_input(format!("--metric {wished}: expected one of {}", all.join(", "))))
+            Err(bad_input(format!("--metric {asked}: expected one of {}", all.join(", "))))
         }
-        _ => Err(bad_input(format!("--metric {wished}: is several scores; expected one of {}", fitting.join(", ")))),
+        _ => Err(bad_input(format!("--metric {asked}: is several scores; expected one of {}", fitting.join(", ")))),
     }
 }
 
@@ -241,14 +241,14 @@ mod tests {
         Logs { evaluations: scores.iter().flat_map(of).collect(), ..logs(name, 100) }
     }
 
-    fn wish(metrics: &[String], horizontal: Horizontal, smooth: f64) -> Wish<'_> {
-        Wish { metrics, horizontal, smooth, log: false }
+    fn request(metrics: &[String], horizontal: Horizontal, smooth: f64) -> PlotRequest<'_> {
+        PlotRequest { metrics, horizontal, smooth, log: false }
     }
 
     #[test]
     fn a_loss_is_its_values_their_curve_and_the_validation() {
         let metrics = ["loss".to_string(), "lr".to_string()];
-        let chart = chart(&[logs("a", 100), logs("b", 40)], &wish(&metrics, Horizontal::Step, 0.9)).unwrap();
+        let chart = chart(&[logs("a", 100), logs("b", 40)], &request(&metrics, Horizontal::Step, 0.9)).unwrap();
         let styles: Vec<(usize, Style)> = chart.panels[0].lines.iter().map(|line| (line.run, line.style)).collect();
         use Style::{Dotted, Faint, Strong};
         assert_eq!(styles, [(0, Faint), (1, Faint), (0, Strong), (1, Strong), (0, Dotted), (1, Dotted)]);
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn time_is_that_of_the_steps() {
         let metrics = ["loss".to_string()];
-        let chart = chart(&[logs("a", 120)], &wish(&metrics, Horizontal::Time, 0.0)).unwrap();
+        let chart = chart(&[logs("a", 120)], &request(&metrics, Horizontal::Time, 0.0)).unwrap();
         assert_eq!(chart.x_label, "time of training (min)");
         let line = &chart.panels[0].lines[0];
         assert_eq!((line.points[0][0], line.points[119][0]), (2.0 / 60.0, 4.0));
@@ -287,20 +287,20 @@ mod tests {
         ];
         for name in ["i3d_fvd", "fvd", "i3d"] {
             let metrics = [name.to_string()];
-            let panel = chart(&runs, &wish(&metrics, Horizontal::Step, 0.9)).unwrap().panels.remove(0);
+            let panel = chart(&runs, &request(&metrics, Horizontal::Step, 0.9)).unwrap().panels.remove(0);
             assert_eq!(panel.title, "i3d_fvd");
             let line = |run, points: &[[f64; 2]]| Line { run, style: Style::Dotted, points: points.to_vec() };
             assert_eq!(panel.lines, [line(0, &[[0.0, 900.0], [50.0, 300.0]]), line(1, &[[100.0, 250.0]])]);
         }
         let metrics = ["fid".to_string()];
-        let by_time = chart(&runs, &wish(&metrics, Horizontal::Time, 0.9)).unwrap();
+        let by_time = chart(&runs, &request(&metrics, Horizontal::Time, 0.9)).unwrap();
         assert_eq!(
             (by_time.panels[0].title.as_str(), &by_time.panels[0].lines[0].points[..]),
             ("inception_fid_fid", &[[100.0 / 60.0, 70.0]][..])
         );
         let refused = |name: &str, runs: &[Logs]| {
             let metrics = [name.to_string()];
-            chart(runs, &wish(&metrics, Horizontal::Step, 0.9)).unwrap_err().to_string()
+            chart(runs, &request(&metrics, Horizontal::Step, 0.9)).unwrap_err().to_string()
         };
         let line = refused("vd", &runs);
         assert!(line.contains("one of loss, mse") && line.ends_with("validation_vb, i3d_fvd, inception_fid_fid"), "{line}");
@@ -313,8 +313,8 @@ mod tests {
     fn what_cannot_be_drawn_is_said() {
         let say = |metric: &str, log: bool| {
             let metrics = [metric.to_string()];
-            let wish = Wish { log, ..wish(&metrics, Horizontal::Step, 0.9) };
-            chart(&[logs("a", 4)], &wish).unwrap_err().to_string()
+            let request = PlotRequest { log, ..request(&metrics, Horizontal::Step, 0.9) };
+            chart(&[logs("a", 4)], &request).unwrap_err().to_string()
         };
         assert!(say("accuracy", false).contains("expected one of loss, mse"));
         assert_eq!(say("vb", false), "--metric vb: no run has a value of it");

@@ -11,7 +11,7 @@ fn python_s_nan_costs_no_row() {
     let place = case("rows-lost-by-nan");
     let check = |file: &str| place.ok(&[&CHECK[..], &[file]].concat());
     let said = check("list.jsonl");
-    assert!(said.contains("2 videos, ") && !said.contains("passed over"), "{said}");
+    assert!(said.contains("2 videos, ") && !said.contains("skipped"), "{said}");
     let lines = fs::read_to_string(place.path("list.jsonl")).unwrap();
     let array = format!("[{}]", lines.trim().replace('\n', ","));
     fs::write(place.path("list.json"), array).unwrap();

@@ -34,7 +34,7 @@ fn a_damaged_newest_checkpoint_names_the_one_before() {
     let more = ["train", "--config", "untrained.toml", "--set", "samples.every=0", "--set", "train.max_steps=7"];
     let refused = place.refused(&more);
     assert!(refused.contains("optimizer.safetensors"), "{refused}");
-    let expected = "remove the folder run/checkpoints/0000006 to go on from the one before, run/checkpoints/0000004";
+    let expected = "remove the folder run/checkpoints/0000006 to resume from the one before, run/checkpoints/0000004";
     assert!(refused.ends_with(expected), "{refused}");
     fs::remove_dir_all(place.path("run/checkpoints/0000006")).unwrap();
     let (_, noted) = place.both(&more);

@@ -25,7 +25,7 @@ pub(super) fn identity(kind: &str) -> Identity {
     Identity { kind: kind.into(), source: "formula".into(), weights: "formula".into(), batch_norm_eps: Some(1e-3) }
 }
 
-/// A golden file: its pixels, their shape, and the expected output called `tap`.
+/// A golden file: its pixels, their shape, and the expected output called `layer`.
 pub(super) struct Example {
     pub(super) pixels: Vec<u8>,
     pub(super) shape: [usize; 4],
@@ -41,10 +41,10 @@ impl Example {
         Self { pixels, shape, case }
     }
 
-    /// How far the output of a detector at `tap` is from the expected one.
-    pub(super) fn error(&self, tap: &str, ours: &Tensor) -> f64 {
+    /// How far the output of a detector at `layer` is from the expected one.
+    pub(super) fn error(&self, layer: &str, ours: &Tensor) -> f64 {
         let ours: Vec<f64> = ours.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect();
-        golden::relative_error(&ours, &self.case.tensor(&format!("out.{tap}")).unwrap().values)
+        golden::relative_error(&ours, &self.case.tensor(&format!("out.{layer}")).unwrap().values)
     }
 }
 

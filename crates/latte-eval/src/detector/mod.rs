@@ -36,9 +36,9 @@ pub struct Clips<'p> {
     pub shape: [usize; 4],
 }
 
-/// Where in a network an output is taken, and how wide it is.
+/// A layer of a network whose output is a feature vector, and how wide that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tap {
+pub struct FeatureLayer {
     /// As in the name of the output: `logits`, `pool`, `2048`, …
     pub name: &'static str,
     /// Values per clip.
@@ -81,36 +81,36 @@ pub trait Detector: Sync {
     fn identity(&self) -> &Identity;
 
     /// What can be taken from it.
-    fn taps(&self) -> &'static [Tap];
+    fn feature_layers(&self) -> &'static [FeatureLayer];
 
     /// The fewest frames of a clip.
     fn min_frames(&self) -> usize;
 
-    /// The outputs at `taps`, each `[n, width]` in f32, in the order that was asked for. Pixels are prepared (range and size)
+    /// The outputs at `layers`, each `[n, width]` in f32, in the order that was asked for. Pixels are prepared (range and size)
     /// as the detector was set up for.
     ///
     /// # Errors
     ///
-    /// If clips are too short, a tap is not of this detector, or an operation fails.
-    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>>;
+    /// If clips are too short, this detector has no such layer, or an operation fails.
+    fn features(&self, clips: Clips<'_>, layers: &[FeatureLayer]) -> Result<Vec<Tensor>>;
 }
 
-/// The outputs of `forward` for all clips, `together` at a time, of taps that are the detector's.
+/// The outputs of `forward` for all clips, `together` at a time, of layers of this detector.
 fn in_groups(
     detector: &dyn Detector,
     clips: Clips<'_>,
-    taps: &[Tap],
+    layers: &[FeatureLayer],
     together: usize,
     forward: impl Fn(Clips<'_>) -> Result<Vec<Tensor>>,
 ) -> Result<Vec<Tensor>> {
-    if let Some(foreign) = taps.iter().find(|tap| !detector.taps().contains(tap)) {
-        let known: Vec<&str> = detector.taps().iter().map(|tap| tap.name).collect();
+    if let Some(unknown) = layers.iter().find(|layer| !detector.feature_layers().contains(layer)) {
+        let known: Vec<&str> = detector.feature_layers().iter().map(|layer| layer.name).collect();
         let what = format!("is no output of {}; it has {}", detector.identity().kind, known.join(", "));
-        return Err(Error::refused(format!("`{}`", foreign.name), what));
+        return Err(Error::refused(format!("`{}`", unknown.name), what));
     }
     let n = clips.shape[0];
     let groups = (0..n).step_by(together).map(|start| forward(clips.some(start, together.min(n - start))));
     let groups = groups.collect::<Result<Vec<_>>>()?;
-    let joined = |tap: usize| Ok(Tensor::cat(&groups.iter().map(|group| &group[tap]).collect::<Vec<_>>(), 0)?);
-    (0..taps.len()).map(joined).collect()
+    let joined = |layer: usize| Ok(Tensor::cat(&groups.iter().map(|group| &group[layer]).collect::<Vec<_>>(), 0)?);
+    (0..layers.len()).map(joined).collect()
 }

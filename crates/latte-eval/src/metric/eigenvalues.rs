@@ -5,10 +5,10 @@ use rayon::prelude::*;
 use super::matrix::{Matrix, dot};
 use crate::{Error, Result};
 
-/// Columns that are reduced before the rest of the matrix is brought up to date, in one product.
+/// Columns that are reduced before the rest of the matrix is brought up to date, in one matmul.
 const BLOCK: usize = 32;
 /// QL needs two or three iterations for an eigenvalue.
-const MOST_ITERATIONS: usize = 60;
+const MAX_ITERATIONS: usize = 60;
 
 /// The eigenvalues of the symmetric matrix `values` `[n, n]`, ascending. Only rounding separates them from those of a matrix
 /// within some `n · 2⁻⁵²` of the given one, relative to its norm.
@@ -142,7 +142,7 @@ fn implicit_ql(d: &mut [f64], mut e: Vec<f64>) -> Result<()> {
                 break;
             }
             iterations += 1;
-            if iterations > MOST_ITERATIONS {
+            if iterations > MAX_ITERATIONS {
                 return Err(Error::refused("matrix", "its eigenvalues were not found: QL does not converge"));
             }
             // Wilkinson's shift.

@@ -84,9 +84,10 @@ pub struct Sampling {
     pub most: Option<usize>,
     /// Which, where there are more.
     pub choice: Choice,
-    /// When a video is too short.
-    pub room: Room,
-    /// What becomes of videos that are too short.
+    /// How long a video must be.
+    #[serde(rename = "room")]
+    pub length_rule: LengthRule,
+    /// What is done with videos that are too short.
     pub short: ShortVideos,
     /// How frames become bytes.
     pub rounding: Rounding,
@@ -95,14 +96,14 @@ pub struct Sampling {
 /// How many frames a video must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Room {
+pub enum LengthRule {
     /// As many as a clip spans: from its first frame to its last.
     Span,
     /// Frames of a clip times the stride, as StyleGAN-V counts: a stride less one more.
     WholeStrides,
 }
 
-impl Room {
+impl LengthRule {
     /// The fewest frames of a video that gives a clip of `frames`, `stride` apart.
     pub fn frames(self, frames: usize, stride: usize) -> usize {
         match self {
@@ -136,7 +137,7 @@ pub enum Choice {
     Random,
 }
 
-/// What becomes of videos that are too short for a clip.
+/// What is done with videos that are too short for a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShortVideos {
@@ -209,7 +210,7 @@ struct Row {
     most_real_of_kid: Option<usize>,
     choice: Choice,
     real_start: StartRule,
-    room: Room,
+    length_rule: LengthRule,
     /// How real clips, and generated ones, become bytes.
     rounding: (Rounding, Rounding),
     /// How frames come to one size, where the program says so; those in JPEG files always do, to [`SIZE`] unless another is given.
@@ -236,7 +237,7 @@ const STYLEGAN_V: Row = Row {
     most_real_of_kid: Some(1_000_000),
     choice: Choice::First,
     real_start: StartRule::Random,
-    room: Room::WholeStrides,
+    length_rule: LengthRule::WholeStrides,
     rounding: (Rounding::Nearest, Rounding::Nearest),
     framing: None,
     shuffle: (None, Some(42)),
@@ -246,8 +247,13 @@ const STYLEGAN_V: Row = Row {
 const LATTE: Row = Row { name: "latte", choice: Choice::Random, shuffle: (Some(0), Some(42)), ..STYLEGAN_V };
 
 /// Programs that take whatever is there.
-const WHOLE: Row =
-    Row { covariance: Covariance::Unbiased, most: (None, None), most_real_of_kid: None, room: Room::Span, ..STYLEGAN_V };
+const WHOLE: Row = Row {
+    covariance: Covariance::Unbiased,
+    most: (None, None),
+    most_real_of_kid: None,
+    length_rule: LengthRule::Span,
+    ..STYLEGAN_V
+};
 
 const ROWS: &[Row] = &[
     LATTE,
@@ -303,7 +309,7 @@ impl Protocol {
         ROWS.iter().map(|row| row.name)
     }
 
-    /// The protocol `name` of a task. The stride of real clips is never taken for granted, since published numbers differ by it
+    /// The protocol `name` of a task. The stride of real clips has no default, since published numbers differ by it
     /// most of all: tasks that compare clips with real ones need it.
     ///
     /// # Errors
@@ -339,7 +345,7 @@ impl Protocol {
             start,
             most,
             choice: row.choice,
-            room: row.room,
+            length_rule: row.length_rule,
             short: ShortVideos::Refused,
             rounding: row.rounding.1,
         };

@@ -30,18 +30,18 @@ fn protocols_are_what_their_programs_do() {
 
 #[test]
 fn every_protocol_is_told_in_full() {
-    // Name: resize of clips, epsilon, covariance, most clips, choice, start of real clips, room, rounding, framing.
+    // Name: resize of clips, epsilon, covariance, most clips, choice, start of real clips, length rule, rounding, framing.
     #[derive(Debug, Clone, Copy, PartialEq)]
-    struct Told(Resize, f64, bool, Option<usize>, Choice, StartRule, Room, [Rounding; 2], Option<FrameTransform>);
+    struct Told(Resize, f64, bool, Option<usize>, Choice, StartRule, LengthRule, [Rounding; 2], Option<FrameTransform>);
     let half = Resize::HalfPixelBilinear;
     let (near, first, random) = ([Rounding::Nearest; 2], Choice::First, Choice::Random);
-    let styleganv = Told(half, 1e-3, true, Some(2048), first, StartRule::Random, Room::WholeStrides, near, None);
+    let styleganv = Told(half, 1e-3, true, Some(2048), first, StartRule::Random, LengthRule::WholeStrides, near, None);
     let of_clips: [(&str, Told); 6] = [
         ("styleganv", styleganv),
         ("styleganv-jpeg75", Told { 8: Some(FrameTransform::LanczosCropJpeg(75)), ..styleganv }),
         ("latte", Told { 4: random, ..styleganv }),
         ("latte-jpeg75", Told { 4: random, 8: Some(FrameTransform::CropLanczosJpeg(75)), ..styleganv }),
-        ("tf-fvd", Told(Resize::TfBilinear, 1e-3, false, None, first, StartRule::First, Room::Span, near, None)),
+        ("tf-fvd", Told(Resize::TfBilinear, 1e-3, false, None, first, StartRule::First, LengthRule::Span, near, None)),
         (
             "videogpt",
             Told(
@@ -51,7 +51,7 @@ fn every_protocol_is_told_in_full() {
                 Some(256),
                 random,
                 StartRule::Anywhere,
-                Room::Span,
+                LengthRule::Span,
                 [Rounding::DownFromHalf, Rounding::Down],
                 None,
             ),
@@ -67,7 +67,7 @@ fn every_protocol_is_told_in_full() {
             real.most,
             real.choice,
             real.start,
-            real.room,
+            real.length_rule,
             [real.rounding, fake.rounding],
             protocol.framing.map(|framing| framing.transform),
         );
@@ -133,8 +133,8 @@ fn a_size_is_part_of_some_programs_and_a_change_of_others() {
 
 #[test]
 fn styleganv_wants_a_stride_behind_the_last_frame() {
-    assert_eq!((Room::Span.frames(16, 3), Room::WholeStrides.frames(16, 3)), (46, 48));
-    assert_eq!((Room::Span.frames(16, 1), Room::WholeStrides.frames(16, 1)), (16, 16));
+    assert_eq!((LengthRule::Span.frames(16, 3), LengthRule::WholeStrides.frames(16, 3)), (46, 48));
+    assert_eq!((LengthRule::Span.frames(16, 1), LengthRule::WholeStrides.frames(16, 1)), (16, 16));
 }
 
 #[test]

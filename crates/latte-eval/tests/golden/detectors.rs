@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use golden::{Array, Case, Check, formula_pixels, formula_weight};
-use latte_eval::detector::{Clips, Identity, Kind, Preparation, Setup, Tap, ValueMap};
+use latte_eval::detector::{Clips, FeatureLayer, Identity, Kind, Preparation, Setup, ValueMap};
 use latte_eval::resize::Resize;
 use latte_ops::Parameters;
 
@@ -57,9 +57,10 @@ pub(crate) fn outputs(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
         [number("n").ok_or("n")?, number("frames").unwrap_or(1), number("size").ok_or("size")?, number("size").ok_or("size")?];
     let pixels = formula_pixels(text("pixels_tag").ok_or("pixels_tag")?, shape);
     let expected: Vec<(&str, &Array)> = case.with_prefix("out.").collect();
-    let tap = |name: &str| detector.taps().iter().find(|tap| tap.name == name).copied().ok_or(format!("no tap {name}"));
-    let taps = expected.iter().map(|(name, _)| tap(name)).collect::<Result<Vec<Tap>, _>>()?;
-    let found = detector.features(Clips { pixels: &pixels, shape }, &taps)?;
+    let layer =
+        |name: &str| detector.feature_layers().iter().find(|layer| layer.name == name).copied().ok_or(format!("no layer {name}"));
+    let layers = expected.iter().map(|(name, _)| layer(name)).collect::<Result<Vec<FeatureLayer>, _>>()?;
+    let found = detector.features(Clips { pixels: &pixels, shape }, &layers)?;
     let check = |((name, expected), found): ((&str, &Array), Tensor)| {
         if found.dims() != expected.shape.as_slice() {
             return Err(format!("{name}: expected shape {:?}, got {:?}", expected.shape, found.dims()).into());

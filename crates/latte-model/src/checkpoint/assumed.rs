@@ -4,7 +4,7 @@ use latte_ops::Parameters;
 
 use super::metadata::CheckpointMetadata;
 use crate::diffusion::{PredictionType, VarianceType};
-use crate::model::{Condition, Hints, Latte, LatteConfig};
+use crate::model::{Condition, ConfigHints, Latte, LatteConfig};
 use crate::vae::AutoencoderKind;
 use crate::weights::{Pretrained, refuse};
 use crate::{Error, Result};
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StatedMetadata {
     /// What shapes do not tell.
-    pub hints: Hints,
+    pub hints: ConfigHints,
     /// What the network predicts.
     pub prediction: Option<PredictionType>,
     /// The variance of a reverse step, for networks that do not predict it.
@@ -40,13 +40,13 @@ impl AssumedMetadata {
     /// # Errors
     ///
     /// If they are no Latte's, shapes do not say enough, or what the user says cannot be.
-    pub fn of(source: &Pretrained, told: StatedMetadata) -> Result<Self> {
+    pub fn of(source: &Pretrained, stated: StatedMetadata) -> Result<Self> {
         let path = source.files().path();
-        let model = LatteConfig::from_weights(source, told.hints).map_err(|e| named(source, e))?;
+        let model = LatteConfig::from_weights(source, stated.hints).map_err(|e| named(source, e))?;
         let mut metadata = CheckpointMetadata::of_official(model, source.is_average());
         let is_like_official = metadata.model.learn_sigma;
-        metadata.diffusion.prediction = told.prediction.unwrap_or(metadata.diffusion.prediction);
-        metadata.diffusion.variance = told.variance.unwrap_or(metadata.diffusion.variance);
+        metadata.diffusion.prediction = stated.prediction.unwrap_or(metadata.diffusion.prediction);
+        metadata.diffusion.variance = stated.variance.unwrap_or(metadata.diffusion.variance);
         if metadata.diffusion.variance.is_learned() != metadata.model.learn_sigma {
             let [what, variance] = if metadata.model.learn_sigma {
                 ["predicts a variance", "`learned` or `learned_range`"]
@@ -59,12 +59,12 @@ impl AssumedMetadata {
             )
             .into());
         }
-        metadata.fps = told.fps.unwrap_or(metadata.fps);
-        let taken = taken(&metadata, &told);
+        metadata.fps = stated.fps.unwrap_or(metadata.fps);
+        let taken = taken(&metadata, &stated);
         Ok(Self { metadata, taken, is_like_official })
     }
 
-    /// What was taken for granted, as one line about `path`.
+    /// What was assumed, as one line about `path`.
     pub fn note(&self, path: &std::path::Path) -> String {
         let like = if self.is_like_official {
             "as in the official checkpoints"
@@ -77,15 +77,15 @@ impl AssumedMetadata {
 }
 
 /// What of `metadata` neither shapes nor the user say.
-fn taken(metadata: &CheckpointMetadata, told: &StatedMetadata) -> Vec<String> {
+fn taken(metadata: &CheckpointMetadata, stated: &StatedMetadata) -> Vec<String> {
     let word =
         |value: serde_json::Result<serde_json::Value>| value.ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
     let diffusion = &metadata.diffusion;
     let mut taken = Vec::new();
-    if told.prediction.is_none() {
+    if stated.prediction.is_none() {
         taken.push(format!("predicts {}", word(serde_json::to_value(diffusion.prediction))));
     }
-    if told.variance.is_none() {
+    if stated.variance.is_none() {
         taken.push(format!("variance {}", word(serde_json::to_value(diffusion.variance))));
     }
     taken.push(format!(
@@ -93,7 +93,7 @@ fn taken(metadata: &CheckpointMetadata, told: &StatedMetadata) -> Vec<String> {
         diffusion.num_timesteps,
         word(serde_json::to_value(diffusion.noise_schedule))
     ));
-    if told.hints.num_heads.is_none() {
+    if stated.hints.num_heads.is_none() {
         taken.push(format!("{} heads", metadata.model.num_heads));
     }
     taken.push(format!("{} blocks", word(serde_json::to_value(metadata.model.block_layout))));
@@ -103,7 +103,7 @@ fn taken(metadata: &CheckpointMetadata, told: &StatedMetadata) -> Vec<String> {
     if metadata.autoencoder.kind == AutoencoderKind::Kl {
         taken.push("latents of Stable Diffusion's autoencoder".into());
     }
-    if told.fps.is_none() {
+    if stated.fps.is_none() {
         taken.push(format!("{} frames per second", metadata.fps));
     }
     taken
@@ -118,13 +118,13 @@ fn named(source: &Pretrained, error: Error) -> Error {
 }
 
 /// Reads the weights of an official checkpoint, whose shapes say which model they are of (see [`LatteConfig::from_weights`]), and
-/// says what was taken for granted.
+/// says what was assumed.
 ///
 /// # Errors
 ///
 /// If they are no Latte's or cannot be those of an official checkpoint, shapes do not say enough, or tensors are missing or do not
 /// fit.
-pub fn load_pretrained(source: &Pretrained, hints: Hints) -> Result<(Parameters, AssumedMetadata)> {
+pub fn load_pretrained(source: &Pretrained, hints: ConfigHints) -> Result<(Parameters, AssumedMetadata)> {
     let assumed = AssumedMetadata::of(source, StatedMetadata { hints, ..StatedMetadata::default() })?;
     if !assumed.is_like_official {
         let what = "it does not say what the network predicts, and it predicts no variance, which every official checkpoint does; \

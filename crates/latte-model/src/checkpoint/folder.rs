@@ -81,7 +81,7 @@ impl CheckpointFolder {
     pub fn way_on_without(&self, path: &Path) -> Result<String> {
         let before = self.list()?.into_iter().map(|(_, other)| other).rfind(|other| other != path);
         Ok(match before {
-            Some(before) => format!("remove the folder {} to go on from the one before, {}", path.display(), before.display()),
+            Some(before) => format!("remove the folder {} to resume from the one before, {}", path.display(), before.display()),
             None => format!("there is no other one: remove the folder {} to begin anew", path.display()),
         })
     }

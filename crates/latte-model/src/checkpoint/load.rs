@@ -9,7 +9,7 @@ use super::assumed::load_pretrained;
 use super::folder::CheckpointFolder;
 use super::metadata::{CheckpointMetadata, without_metadata};
 use crate::Result;
-use crate::model::Hints;
+use crate::model::ConfigHints;
 use crate::weights::{self, Pretrained, TensorSource, WeightKind, refuse};
 
 /// Finds the weights that `path` means: a weights file itself, the average in a checkpoint folder, or that of the newest
@@ -47,7 +47,7 @@ pub struct LoadedWeights {
     pub weights: Parameters,
     /// What they are of.
     pub metadata: CheckpointMetadata,
-    /// Which of several sets of weights was taken, and what was taken for granted, where there was something to decide. In words.
+    /// Which of several sets of weights was taken, and what was assumed, where there was something to decide. In words.
     pub notes: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ pub fn open_weights(path: &Path) -> Result<LoadedWeights> {
             (files.names().into_iter().map(tensor).collect::<weights::Result<_>>()?, metadata)
         }
         (false, WeightKind::Latte) => {
-            let (weights, assumed) = load_pretrained(&files, Hints::default())?;
+            let (weights, assumed) = load_pretrained(&files, ConfigHints::default())?;
             notes.push(assumed.note(&path));
             (weights, assumed.metadata)
         }

@@ -117,7 +117,7 @@ impl Diffusion {
         self.variance
     }
 
-    /// What a [`super::Denoiser`] wants to be told: the original timesteps.
+    /// What a [`super::Denoiser`] expects: the original timesteps.
     ///
     /// # Errors
     ///

@@ -23,9 +23,9 @@ mod config;
 mod denoiser;
 mod embed;
 mod final_layer;
+mod infer_config;
 pub mod position;
 mod pretrained;
-mod recognise;
 pub mod t2v;
 mod work;
 
@@ -34,8 +34,8 @@ use latte_ops::{Parameters, Rope, Tape, Var};
 
 pub use config::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
 pub use denoiser::LatteDenoiser;
+pub use infer_config::ConfigHints;
 pub use pretrained::{Ancestor, LoadReport};
-pub use recognise::Hints;
 
 pub use crate::layers::ParameterSpec;
 

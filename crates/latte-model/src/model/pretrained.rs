@@ -1,4 +1,4 @@
-//! Loads weights from files into a model, and says what became of each tensor.
+//! Loads weights from files into a model, and reports what was loaded, missing or ignored.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use super::Latte;
 use crate::weights::{TensorSource, listed};
 use crate::{Error, Result};
 
-/// What became of tensors and parameters when weights were loaded.
+/// Which tensors were loaded, missing or ignored when weights were loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadReport {
     /// Parameters that were filled.
@@ -23,7 +23,7 @@ pub struct LoadReport {
 }
 
 /// Names of each kind that an error or a report shows.
-const MOST_SHOWN: usize = 5;
+const MAX_SHOWN: usize = 5;
 
 impl LoadReport {
     /// Whether every parameter was filled and every tensor used.
@@ -43,7 +43,7 @@ impl LoadReport {
         for (what, names) in [("ignored", quoted(&self.ignored)), ("missing", quoted(&self.missing)), ("of another shape", wrong)]
         {
             if !names.is_empty() {
-                lines.push(format!("{} {what}: {}", names.len(), listed(&names, MOST_SHOWN)));
+                lines.push(format!("{} {what}: {}", names.len(), listed(&names, MAX_SHOWN)));
             }
         }
         lines

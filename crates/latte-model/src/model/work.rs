@@ -21,9 +21,9 @@ struct Rows {
 }
 
 impl Latte {
-    /// Floating-point operations of the matrix products of one forward pass over `clips` clips, each with `num_images` single
+    /// Floating-point operations of the matmuls of one forward pass over `clips` clips, each with `num_images` single
     /// images: linear layers and attention, a multiplication and an addition as two. Norms, activations and sums of vectors are
-    /// left out. A training step is three times as much: the backward pass has two products for each one.
+    /// left out. A training step is three times as much: the backward pass has two matmuls for each one.
     pub fn forward_flops(&self, clips: usize, num_images: usize) -> f64 {
         let config = self.config();
         let (p, [h, w]) = (config.patch_size, config.input_size);
@@ -50,7 +50,7 @@ impl Latte {
 }
 
 impl Rows {
-    /// How many rows are multiplied with this parameter; 0 for those that are no matrix of a product.
+    /// How many rows are multiplied with this parameter; 0 for those that are in no matmul.
     fn through(&self, config: &LatteConfig, spec: &ParameterSpec) -> usize {
         let Some(layer) = spec.name.strip_suffix(".weight") else { return 0 };
         if spec.shape.len() < 2 {
@@ -84,7 +84,7 @@ impl Rows {
         }
     }
 
-    /// The two products of attention, of all heads.
+    /// The two matmuls of attention, of all heads.
     fn attention(&self, config: &LatteConfig, kind: BlockKind) -> f64 {
         let frames_of_a_clip = self.frames / self.clips.max(1);
         let spatial = (self.with_images * self.n * self.n) as f64;

@@ -87,7 +87,7 @@ pub struct SolverConfig {
     pub sigma_max: Option<f64>,
     /// Euler: how σ is found between timesteps (`interpolation_type`).
     pub interpolation: SigmaInterpolation,
-    /// Euler: what the network is told.
+    /// Euler: which time the network gets.
     pub timestep_type: TimestepType,
     /// Euler, DPM-Solver, UniPC: where the run ends (`final_sigmas_type`).
     pub final_sigma: FinalSigma,

@@ -3,7 +3,7 @@
 //! [`SolverConfig`] says which of the methods of [`Sampler`] runs, over which process and with which options;
 //! [`SolverConfig::solver`] makes a [`Solver`] for a number of steps; [`sample`] is the loop: it calls the network, draws noise and
 //! reports. A solver's step is a pure function of the network's prediction, x, noise and the solver's memory. A run that is stopped
-//! leaves a [`SamplingState`], from which it goes on to the same bits.
+//! leaves a [`SamplingState`], from which it resumes to the same bits.
 //!
 //! Methods walk over *original* timesteps (0 ..= 999, also between two) or noise levels, as diffusers' schedulers do. The official
 //! class models' DDIM and DDPM respace the process first: [`RespacedDdim`], [`RespacedDdpm`].
@@ -94,7 +94,7 @@ pub struct StepOutput {
 /// A step of a method may take several predictions: there are as many calls as [`Solver::timesteps`]. Apart from the memory,
 /// which call 0 clears, a call is a pure function.
 pub trait Solver: fmt::Debug + Send {
-    /// What the network is told in each call: original timesteps, descending, some twice.
+    /// The timesteps that the network gets in each call: original timesteps, descending, some twice.
     fn timesteps(&self) -> &[f64];
 
     /// The noise levels of the calls and, behind them, of the end, for methods that know σ.
@@ -182,7 +182,7 @@ impl<'a> From<&'a SamplingState> for Start<'a> {
 pub enum Sampled {
     /// At the sample, `[b, f, c, h, w]`.
     Finished(Tensor),
-    /// It was stopped, and can go on from here.
+    /// It was stopped, and can be resumed from here.
     Stopped(Box<SamplingState>),
 }
 
@@ -199,7 +199,7 @@ impl Sampled {
 /// Goes from standard normal noise, or from where an earlier run was stopped, to a sample, call by call.
 ///
 /// `on_step` hears of every call (its `num_steps` counts calls, not steps) and may stop the run; a denoiser that was cancelled
-/// ([`latte_ops::CancelToken`]) stops it within a call. A run that goes on from a state
+/// ([`latte_ops::CancelToken`]) stops it within a call. A run that resumes from a state
 /// gives the same bits as one that was never stopped, if solver, denoiser and the position of the noise source are the same.
 ///
 /// # Shapes
@@ -231,7 +231,7 @@ pub fn sample<'a>(
         let scaled = prediction::combine(&[(solver.input_scale(call), &x)])?;
         let timesteps = vec![solver.timesteps()[call]; samples];
         let prediction = match denoiser.predict(&scaled, &timesteps) {
-            // Nothing of this call has changed the solver or the noise, so that the run can go on before it.
+            // Nothing of this call has changed the solver or the noise, so that the run can resume before it.
             Err(Error::Ops(latte_ops::Error::Cancelled)) => {
                 let state = SamplingState { done: call, num_steps, x, solver: solver.save()? };
                 return Ok(Sampled::Stopped(Box::new(state)));

@@ -175,7 +175,7 @@ pub enum SigmaInterpolation {
     LogLinear,
 }
 
-/// What the network is told.
+/// What the network gets as its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimestepType {

@@ -8,7 +8,7 @@ use crate::Result;
 
 impl SolverConfig {
     /// Whether runs of `steps` steps with these two configurations are the same, whatever the network: both are tried on a small
-    /// network that depends on everything it is told. Configurations that cannot run are not the same as any.
+    /// network that depends on everything that it gets. Configurations that cannot run are not the same as any.
     pub(super) fn runs_as(&self, other: &Self, steps: usize) -> bool {
         // The small network's values may stay within bounds that a real one's leave.
         let limit = |config: &Self| match Limit::new(config) {

@@ -48,7 +48,7 @@ fn missing(name: &str) -> Error {
     Error::config("saved state", format!("`{name}` is missing: it is the state of another method, or damaged"))
 }
 
-/// A run that was stopped, to go on from with a solver of the same configuration.
+/// A run that was stopped, to resume with a solver of the same configuration.
 #[derive(Debug, Clone)]
 pub struct SamplingState {
     /// Calls done.

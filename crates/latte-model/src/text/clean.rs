@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-use super::{html, mend};
+use super::{html, mojibake};
 
 /// Longer texts are cut before anything is done to them: they have far more tokens than an encoder reads.
-const MOST_CHARACTERS: usize = 16_384;
+const MAX_CHARACTERS: usize = 16_384;
 
 /// The caption as the reference cleans it by default, twice. That lowers letters and takes out addresses, markup, nicknames, Chinese
 /// characters (a prompt in Chinese becomes empty), numbers of articles, file names, and much punctuation.
@@ -22,7 +22,7 @@ pub fn clean_caption(text: &str) -> String {
 
 /// As much of the text as is looked at.
 pub(super) fn shortened(text: &str) -> &str {
-    let end = text.char_indices().nth(MOST_CHARACTERS).map_or(text.len(), |(at, _)| at);
+    let end = text.char_indices().nth(MAX_CHARACTERS).map_or(text.len(), |(at, _)| at);
     &text[..end]
 }
 
@@ -143,7 +143,7 @@ fn clean(text: &str) -> String {
     if text.matches(['-', '_']).count() > 3 {
         text = text.replace(['-', '_'], " ");
     }
-    text = html::unescape(&html::unescape(&mend::mend(&text)));
+    text = html::unescape(&html::unescape(&mojibake::repair(&text)));
     run(&rules.after_mending, text).trim().to_string()
 }
 
@@ -276,8 +276,8 @@ mod tests {
 
     #[test]
     fn what_is_far_too_long_is_cut_between_characters() {
-        let text = "é ".repeat(MOST_CHARACTERS);
-        assert_eq!(shortened(&text).chars().count(), MOST_CHARACTERS);
+        let text = "é ".repeat(MAX_CHARACTERS);
+        assert_eq!(shortened(&text).chars().count(), MAX_CHARACTERS);
         assert_eq!(shortened("é"), "é");
     }
 

@@ -109,7 +109,7 @@ fn numbered(number: &str) -> String {
     match code.unwrap_or(u32::MAX) {
         0 => "\u{fffd}".into(),
         0x0d => "\r".into(),
-        code @ 0x80..=0x9f => char::from_u32(code).map(super::mend::second_block).map(String::from).unwrap_or_default(),
+        code @ 0x80..=0x9f => char::from_u32(code).map(super::mojibake::second_block).map(String::from).unwrap_or_default(),
         0x01..=0x08 | 0x0b | 0x0e..=0x1f | 0x7f | 0xfdd0..=0xfdef => String::new(),
         code if code & 0xfffe == 0xfffe && code <= 0x10_ffff => String::new(),
         code => char::from_u32(code).unwrap_or('\u{fffd}').into(),

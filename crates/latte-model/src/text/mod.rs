@@ -4,9 +4,9 @@ mod charsmap;
 mod clean;
 mod encoder;
 mod html;
-mod mend;
+mod mojibake;
 mod reading;
-mod spiece;
+mod sentencepiece;
 mod t5;
 mod tokenizer;
 

@@ -42,7 +42,7 @@ impl Tokenizer {
         // The end-of-text token takes the last place.
         let cut_at = places.pieces.get(MAX_LENGTH - 1).filter(|_| tokens.cut > 0).map(|piece| piece.start);
         let rest = cut_at.map(|at| looked_at.get(at..).unwrap_or_default().trim().to_string());
-        // What is cut off is told as such.
+        // What is cut off is reported as such.
         let is_read = |start: usize| cut_at.is_none_or(|at| start < at);
         let unknown = places.unknown.into_iter().filter(|place| is_read(place.start));
         let unknown = unknown.map(|place| looked_at.get(place).unwrap_or_default().trim().to_string()).collect();
@@ -55,22 +55,23 @@ impl Tokenizer {
 impl Reading {
     /// A sentence for each way in which something of the text is left out; none if the network reads all of it.
     pub fn left_out(&self) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut messages = Vec::new();
         if self.emptied {
-            told.push("cleaning leaves nothing of it, so an empty text is read (--no-clean-caption takes it as it is)".into());
+            messages
+                .push("cleaning leaves nothing of it, so an empty text is read (--no-clean-caption takes it as it is)".into());
         } else if !self.removed.is_empty() {
-            told.push(format!("cleaning takes out {} (--no-clean-caption takes it as it is)", listed(&self.removed)));
+            messages.push(format!("cleaning takes out {} (--no-clean-caption takes it as it is)", listed(&self.removed)));
         }
         if !self.unknown.is_empty() {
-            told.push(format!("the tokenizer does not know {}", listed(&self.unknown)));
+            messages.push(format!("the tokenizer does not know {}", listed(&self.unknown)));
         }
         if let Some(rest) = &self.rest {
             let more = if self.shortened { "more than " } else { "" };
             let read = self.tokens.length;
             let all = read + self.tokens.cut;
-            told.push(format!("it has {more}{all} tokens, and {read} are read; it is cut before {}", quoted(rest)));
+            messages.push(format!("it has {more}{all} tokens, and {read} are read; it is cut before {}", quoted(rest)));
         }
-        told
+        messages
     }
 }
 

@@ -88,12 +88,12 @@ impl T5Config {
     pub fn validate(&self) -> Result<()> {
         const LARGEST: usize = 1 << 24;
         // Every layer has a dozen names: a damaged file must not fill the memory with them.
-        const MOST_LAYERS: usize = 1 << 10;
+        const MAX_LAYERS: usize = 1 << 10;
         for (key, value, most) in [
             ("d_model", self.d_model, LARGEST),
             ("d_kv", self.d_kv, LARGEST),
             ("d_ff", self.d_ff, LARGEST),
-            ("num_layers", self.num_layers, MOST_LAYERS),
+            ("num_layers", self.num_layers, MAX_LAYERS),
             ("num_heads", self.num_heads, LARGEST),
             ("vocab_size", self.vocab_size, LARGEST),
             ("relative_attention_max_distance", self.relative_attention_max_distance, LARGEST),

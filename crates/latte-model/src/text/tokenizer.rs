@@ -13,13 +13,13 @@ use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::{AddedToken, PreTokenizerWrapper};
 
 use super::charsmap;
-use super::spiece::{LONGEST_PIECE, PieceKind, SentencePiece};
+use super::sentencepiece::{MAX_PIECE_LENGTH, PieceKind, SentencePiece};
 use crate::weights::{read_json_if_there, read_small, refuse};
 use crate::{Error, Result};
 
 /// T5's own number of sentinel tokens, which configurations leave out.
 const DEFAULT_EXTRA_IDS: u64 = 100;
-const MOST_EXTRA_IDS: u64 = 100_000;
+const MAX_EXTRA_IDS: u64 = 100_000;
 
 /// The token ids of a text, padded to a length.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Tokenizer {
     ///
     /// If there is neither, or it cannot be read or understood.
     pub fn open(folder: &Path) -> Result<Self> {
-        if folder.join("tokenizer.json").exists() { Self::from_json(folder) } else { Self::from_spiece(folder) }
+        if folder.join("tokenizer.json").exists() { Self::from_json(folder) } else { Self::from_sentencepiece(folder) }
     }
 
     /// Opens `tokenizer.json` in `folder`, with `tokenizer_config.json` where there is one.
@@ -84,7 +84,7 @@ impl Tokenizer {
     /// # Errors
     ///
     /// If it cannot be read, or is no unigram model.
-    pub fn from_spiece(folder: &Path) -> Result<Self> {
+    pub fn from_sentencepiece(folder: &Path) -> Result<Self> {
         let path = folder.join("spiece.model");
         let bad = |what: String| refuse(&path, what);
         let model = SentencePiece::parse(&read_small(&path)?).map_err(bad)?;
@@ -170,10 +170,10 @@ impl SpecialTokens {
             tokens.insert(id as u32, AddedToken::from(&*piece.text, special).normalized(false));
         }
         let bad = |path: &Path, id: &str| {
-            let most = model.pieces.len() as u64 + MOST_EXTRA_IDS;
+            let most = model.pieces.len() as u64 + MAX_EXTRA_IDS;
             refuse(path, format!("expected the id of an added token, a number below {most}, got `{id}`"))
         };
-        let largest = model.pieces.len() as u64 + MOST_EXTRA_IDS;
+        let largest = model.pieces.len() as u64 + MAX_EXTRA_IDS;
         let decoder = config["added_tokens_decoder"].as_object();
         for (id, token) in decoder.into_iter().flatten() {
             let Some(text) = token_text(token) else { continue };
@@ -192,7 +192,7 @@ impl SpecialTokens {
         if decoder.is_none() && added.is_null() {
             let count = match &config["extra_ids"] {
                 Value::Null => DEFAULT_EXTRA_IDS,
-                value => value.as_u64().filter(|&n| n <= MOST_EXTRA_IDS).ok_or_else(|| bad(&config_path, &value.to_string()))?,
+                value => value.as_u64().filter(|&n| n <= MAX_EXTRA_IDS).ok_or_else(|| bad(&config_path, &value.to_string()))?,
             };
             for k in 0..count {
                 let id = model.pieces.len() as u64 + count - 1 - k;
@@ -200,8 +200,8 @@ impl SpecialTokens {
             }
         }
         tokens.retain(|_, token| !token.content.is_empty());
-        if let Some(token) = tokens.values().find(|token| token.content.len() > LONGEST_PIECE) {
-            let what = format!("has an added token of {} bytes, expected at most {LONGEST_PIECE}", token.content.len());
+        if let Some(token) = tokens.values().find(|token| token.content.len() > MAX_PIECE_LENGTH) {
+            let what = format!("has an added token of {} bytes, expected at most {MAX_PIECE_LENGTH}", token.content.len());
             return Err(refuse(&config_path, what).into());
         }
         Ok(Self(tokens))
@@ -253,8 +253,8 @@ fn check_json(json: &Value) -> std::result::Result<(), String> {
     }
     let pieces = json["model"]["vocab"].as_array().into_iter().flatten().map(|entry| &entry[0]);
     let added = json["added_tokens"].as_array().into_iter().flatten().map(|token| &token["content"]);
-    if let Some(text) = pieces.chain(added).filter_map(Value::as_str).find(|text| text.len() > LONGEST_PIECE) {
-        return Err(format!("has a piece of {} bytes, expected at most {LONGEST_PIECE}", text.len()));
+    if let Some(text) = pieces.chain(added).filter_map(Value::as_str).find(|text| text.len() > MAX_PIECE_LENGTH) {
+        return Err(format!("has a piece of {} bytes, expected at most {MAX_PIECE_LENGTH}", text.len()));
     }
     check_charsmaps(json)
 }

@@ -128,9 +128,9 @@ const PUBLISHED_LEVELS: [usize; 4] = [128, 256, 512, 512];
 pub(super) const TEMPORAL_GROUPS: usize = 32;
 
 /// More than any autoencoder has: what a damaged or hostile file may ask for is bounded.
-const MOST_CHANNELS: usize = 1 << 14;
-const MOST_LEVELS: usize = 8;
-const MOST_LAYERS: usize = 64;
+const MAX_CHANNELS: usize = 1 << 14;
+const MAX_LEVELS: usize = 8;
+const MAX_LAYERS: usize = 64;
 
 /// What building the network takes.
 #[derive(Debug, Clone)]
@@ -155,14 +155,14 @@ impl Sizes {
             v if (1..=most).contains(&v) => Ok(()),
             v => Err(Error::config(key, format!("expected 1 to {most}, got {v}"))),
         };
-        range("in_channels", self.in_channels, MOST_CHANNELS)?;
-        range("out_channels", self.out_channels, MOST_CHANNELS)?;
-        range("latent_channels", self.latent, MOST_CHANNELS)?;
-        range("layers_per_block", self.layers, MOST_LAYERS)?;
-        range("norm_num_groups", self.groups, MOST_CHANNELS)?;
-        range("block_out_channels", self.levels.len(), MOST_LEVELS)?;
+        range("in_channels", self.in_channels, MAX_CHANNELS)?;
+        range("out_channels", self.out_channels, MAX_CHANNELS)?;
+        range("latent_channels", self.latent, MAX_CHANNELS)?;
+        range("layers_per_block", self.layers, MAX_LAYERS)?;
+        range("norm_num_groups", self.groups, MAX_CHANNELS)?;
+        range("block_out_channels", self.levels.len(), MAX_LEVELS)?;
         for &channels in &self.levels {
-            range("block_out_channels", channels, MOST_CHANNELS)?;
+            range("block_out_channels", channels, MAX_CHANNELS)?;
             if !channels.is_multiple_of(self.groups) {
                 let what = format!("expected multiples of the {} groups of a norm, got {channels}", self.groups);
                 return Err(Error::config("block_out_channels", what));

@@ -43,7 +43,7 @@ impl AutoencoderKl {
         Self::open_on(&Device::Cpu, path, precision)
     }
 
-    /// [`open`](Self::open), to work on `device`: frames go there, and what becomes of them comes back.
+    /// [`open`](Self::open), to work on `device`: frames go there, and results come back.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl AutoencoderKl {
         self
     }
 
-    /// What was taken for granted, and which of several sets of weights was taken, where there was something to decide.
+    /// What was assumed, and which of several sets of weights was taken, where there was something to decide.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

@@ -19,10 +19,10 @@ pub struct AutoencoderConfig {
     #[serde(default)]
     pub kind: AutoencoderKind,
     /// With `kl`: a diffusers folder (`config.json` and weights) or a single file of weights. May be left out where the data
-    /// is a latent cache, and then sampling has to be told.
+    /// is a latent cache, and then sampling needs it as an option.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// In which precision the encoder's products are formed: `f32` (default, as the original) or `bf16`.
+    /// The precision of the encoder's matmuls: `f32` (default, as the original) or `bf16`.
     #[serde(default)]
     pub precision: Precision,
     /// What is taken from the encoder's distribution: `sample` (default, as the original) or `mean`.

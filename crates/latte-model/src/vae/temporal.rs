@@ -71,7 +71,7 @@ impl AutoencoderKlTemporalDecoder {
         Self::open_on(&Device::Cpu, folder, precision)
     }
 
-    /// [`open`](Self::open), to work on `device`: clips go there, and what becomes of them comes back.
+    /// [`open`](Self::open), to work on `device`: clips go there, and results come back.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Whether kernels are passed over, so that reference formulations do all work: what other devices get, tried out on the CPU.
+//! Whether kernels are turned off, so that the reference formulations do all work, as on other devices.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,13 @@ thread_local! {
     static HERE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Passes over the CPU kernels from now on, in all threads: every operation takes the way that it takes on another device. For
+/// Turns the CPU kernels off from now on, in all threads: every operation takes the way that it takes on another device. For
 /// checks; it is slow.
 pub fn use_reference() {
     EVERYWHERE.store(true, Ordering::Relaxed);
 }
 
-/// Whether kernels are passed over in this thread.
+/// Whether kernels are turned off in this thread.
 pub(crate) fn is_forced() -> bool {
     EVERYWHERE.load(Ordering::Relaxed) || HERE.get()
 }
@@ -25,7 +25,7 @@ pub(super) fn is_comparison() -> bool {
     HERE.get()
 }
 
-/// Runs `f` with the kernels passed over in this thread. The choice between kernel and reference formulation is always made in the
+/// Runs `f` with the kernels turned off in this thread. The choice between kernel and reference formulation is always made in the
 /// thread that calls the operation.
 pub(crate) fn by_reference<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(bool);

@@ -52,7 +52,7 @@ pub(crate) fn tokens(path: &Path) -> Result<Vec<Check>> {
     let folder = folder_beside(path)?.join("tokenizer");
     let mut checks = Vec::new();
     for (name, tokenizer) in
-        [("tokenizer.json", Tokenizer::from_json(&folder)?), ("spiece.model", Tokenizer::from_spiece(&folder)?)]
+        [("tokenizer.json", Tokenizer::from_json(&folder)?), ("spiece.model", Tokenizer::from_sentencepiece(&folder)?)]
     {
         let mut wrong = Vec::new();
         for case in &cases {

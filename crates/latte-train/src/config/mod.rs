@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use data::{DataConfig, DecoderChoice, FrameSize};
 pub use evaluation::EvaluationConfig;
-pub(crate) use model::Surroundings;
+pub(crate) use model::DataShape;
 pub use model::{ConditionKind, ModelConfig};
 pub use official::{TranslatedKey, Translation};
 pub(crate) use sections::at_least_one;
@@ -170,8 +170,8 @@ impl TrainConfig {
 
     fn resolve_model_in(&self, source_name: &str, num_classes: usize) -> Result<LatteConfig> {
         let learn_sigma = self.diffusion.variance.is_learned();
-        let surroundings = Surroundings { latent: self.latent_shape()?, learn_sigma, num_classes };
-        self.model.resolve(surroundings).map_err(|e| match e {
+        let shape = DataShape { latent: self.latent_shape()?, learn_sigma, num_classes };
+        self.model.resolve(shape).map_err(|e| match e {
             // Keys that this file spells otherwise.
             latte_model::Error::Config { key, what } => match key.as_str() {
                 "input_size" => Error::config(source_name, "data.size", what),

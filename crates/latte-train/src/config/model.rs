@@ -71,7 +71,7 @@ pub enum ConditionKind {
 
 /// What the data and the other sections decide about the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Surroundings {
+pub(crate) struct DataShape {
     /// `[f, c, h, w]` of a clip's latent.
     pub(crate) latent: [usize; 4],
     pub(crate) learn_sigma: bool,
@@ -81,7 +81,7 @@ pub(crate) struct Surroundings {
 
 impl ModelConfig {
     /// The network, in full.
-    pub(crate) fn resolve(&self, surroundings: Surroundings) -> latte_model::Result<LatteConfig> {
+    pub(crate) fn resolve(&self, data: DataShape) -> latte_model::Result<LatteConfig> {
         let wrong = |key: &str, what: String| latte_model::Error::Config { key: key.into(), what };
         let preset = self.preset.as_deref().map(LatteConfig::preset).transpose()?;
         let axis = |key: &str, written: Option<usize>, of_preset: Option<usize>| {
@@ -91,7 +91,7 @@ impl ModelConfig {
         let condition = match self.condition {
             ConditionKind::None => Condition::None,
             ConditionKind::Class => {
-                let found = surroundings.num_classes;
+                let found = data.num_classes;
                 if let Some(written) = self.num_classes
                     && written != found
                 {
@@ -100,7 +100,7 @@ impl ModelConfig {
                 Condition::Class { num_classes: found, dropout: self.class_dropout }
             }
         };
-        let [num_frames, in_channels, height, width] = surroundings.latent;
+        let [num_frames, in_channels, height, width] = data.latent;
         let config = LatteConfig {
             input_size: [height, width],
             num_frames,
@@ -115,7 +115,7 @@ impl ModelConfig {
             injection: self.injection,
             condition,
             temporal_position: self.temporal_position,
-            learn_sigma: surroundings.learn_sigma,
+            learn_sigma: data.learn_sigma,
         };
         config.validate()?;
         Ok(config)

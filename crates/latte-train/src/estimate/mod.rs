@@ -44,7 +44,7 @@ pub struct Estimate {
     pub num_videos: usize,
     /// Clips of one optimiser step.
     pub clips_per_step: usize,
-    /// Floating-point operations of the matrix products of one optimiser step, by count: the same on every machine. What
+    /// Floating-point operations of the matmuls of one optimiser step, by count: the same on every machine. What
     /// recomputation adds is not among them.
     pub step_flops: f64,
     /// Forward and backward passes of one optimiser step.
@@ -119,7 +119,7 @@ pub fn estimate(mut config: TrainConfig, meter: &dyn MemoryMeter) -> Result<Esti
     let specs = Latte::new(model)?;
     let all: usize = specs.parameters().iter().map(latte_model::model::ParameterSpec::num_values).sum();
     let num_trainable = specs.num_trainable();
-    // The backward pass has two products for each one of the forward pass.
+    // The backward pass has two matmuls for each one of the forward pass.
     let step_flops = 3.0 * specs.forward_flops(clips_per_step, config.data.joint_images);
     Ok(Estimate {
         num_trainable,

@@ -9,8 +9,8 @@ use latte_model::noise::TorchRng;
 
 use super::MemoryMeter;
 use crate::config::TrainConfig;
-use crate::draw::{Clips, DrawRules, draw};
 use crate::error::Result;
+use crate::noising::{Clips, DrawRules, draw};
 use crate::state::{TrainState, clip_scale};
 use crate::step::Stepper;
 
@@ -21,7 +21,7 @@ const REPEAT_S: f64 = 5.0;
 /// The smaller depth: one spatial and one temporal block in every layout.
 const SHALLOW: usize = 2;
 /// Passes that are run where a step has more: from the second on, gradients of the first are held too.
-const MOST_PASSES: usize = 2;
+const MAX_PASSES: usize = 2;
 
 /// What of the network was run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl NetworkCost {
         let run = |depth: usize, clips: usize| corner(config, &LatteConfig { depth, ..model.clone() }, clips, meter);
         let first = run(shallow, 1)?;
         let times = |depth: usize, clips: usize| (depth * clips) as f64 / shallow as f64;
-        let passes = config.train.accumulate.min(MOST_PASSES) as f64;
+        let passes = config.train.accumulate.min(MAX_PASSES) as f64;
         let step_s = times(depth, clips) * (first.pass_s * passes) + depth as f64 / shallow as f64 * first.update_s;
         let fits = meter.available().is_none_or(|available| times(depth, clips) * first.held < available as f64 / 2.0);
         if step_s <= AFFORDABLE_S && fits {
@@ -136,7 +136,7 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
     };
     let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
     let rules = DrawRules { batch_size: clips, offset_noise: config.train.offset_noise };
-    let passes = config.train.accumulate.min(MOST_PASSES);
+    let passes = config.train.accumulate.min(MAX_PASSES);
     let begun = Instant::now();
     let (mut of_passes, mut of_updates) = (Vec::new(), Vec::new());
     // The first step is slower: it asks the system for memory.

@@ -1,6 +1,6 @@
 //! TensorBoard event files: numbers and pictures of a run, for a program that draws them.
 //!
-//! A process writes one file. When a run goes on from a checkpoint, a new file begins with the step that comes next, and
+//! A process writes one file. When a run resumes from a checkpoint, a new file begins with the step that comes next, and
 //! TensorBoard forgets what older files say of that step and of later ones: they are done again. So a file is only ever
 //! appended to, each record in a single write; a record that a power cut tore is the last of its file, and readers end there.
 

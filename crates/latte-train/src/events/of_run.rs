@@ -1,4 +1,4 @@
-//! The event files of a run, which goes on where they cannot be written.
+//! The event files of a run, which continues where they cannot be written.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +12,14 @@ use crate::observer::Observer;
 pub(crate) struct RunEvents {
     writer: Option<(PathBuf, EventWriter)>,
     /// The last warning: a disk that stays full is named once.
-    told: Option<String>,
+    reported: Option<String>,
 }
 
 impl RunEvents {
     /// Event files in the folder of `run`, for a process whose first step is `first_step`; none where there is no folder.
     pub(crate) fn new(run: Option<&Path>, first_step: u64) -> Self {
         let folder = run.map(|run| run.join("tensorboard"));
-        Self { writer: folder.map(|folder| (folder.clone(), EventWriter::new(&folder, first_step))), told: None }
+        Self { writer: folder.map(|folder| (folder.clone(), EventWriter::new(&folder, first_step))), reported: None }
     }
 
     /// Lets `write` write what belongs to `step`.
@@ -27,10 +27,10 @@ impl RunEvents {
         let Some((folder, writer)) = &mut self.writer else { return };
         let Err(e) = write(writer) else { return };
         *writer = EventWriter::new(folder, step + 1);
-        let what = format!("TensorBoard's event file cannot be written, and the run goes on without: {e}");
-        if self.told.as_ref() != Some(&what) {
+        let what = format!("TensorBoard's event file cannot be written, and the run continues without it: {e}");
+        if self.reported.as_ref() != Some(&what) {
             observer.warning(&what);
-            self.told = Some(what);
+            self.reported = Some(what);
         }
     }
 }

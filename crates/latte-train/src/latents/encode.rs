@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use latte_model::vae::{Autoencoder, AutoencoderFingerprint, AutoencoderKind};
-use latte_video::dataset::{Probe, Share};
+use latte_video::dataset::{Probe, WorkShard};
 
 use super::manifest::{CacheHeader, MANIFEST, Manifest, MomentDtype, VideoRecord};
 use super::shard::{FILES, ShardHeader, StoredVideo, file_name};
@@ -31,7 +31,7 @@ pub struct EncodeOptions {
     /// How values are stored.
     pub dtype: MomentDtype,
     /// Which part of the work this process does.
-    pub share: Share,
+    pub shard: WorkShard,
     /// How many videos make a group, which is written at once.
     pub group_videos: NonZeroUsize,
     /// How large a file may be, in bytes, unless it holds one video only.
@@ -47,7 +47,7 @@ impl EncodeOptions {
             out: out.to_path_buf(),
             flips: false,
             dtype: MomentDtype::F32,
-            share: Share::default(),
+            shard: WorkShard::default(),
             group_videos: NonZeroUsize::new(64).unwrap_or(NonZeroUsize::MIN),
             file_bytes: 256 << 20,
             device: Device::Cpu,
@@ -55,20 +55,20 @@ impl EncodeOptions {
     }
 }
 
-/// Is told how far the work is.
+/// Receives how far the work is.
 pub trait EncodeProgress {
     /// `done` of the `total` videos that this process has to encode are done; those that were there already count in neither.
     fn encoded(&mut self, done: usize, total: usize) {
         let _ = (done, total);
     }
 
-    /// Something is wrong that the work goes on without, such as an unreadable video.
+    /// Something is wrong, but the work continues without it, such as an unreadable video.
     fn warning(&mut self, message: &str) {
         let _ = message;
     }
 }
 
-impl EncodeProgress for crate::observer::Silent {}
+impl EncodeProgress for crate::observer::NoProgress {}
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub struct EncodeReport {
 /// # Errors
 ///
 /// If the configuration works on pixels, the videos or the autoencoder are not there, the folder holds the latents of other
-/// ones, or the disk fails. Finished files stay, and the next run goes on from there.
+/// ones, or the disk fails. Finished files stay, and the next run resumes from there.
 pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn EncodeProgress) -> Result<EncodeReport> {
     if config.autoencoder.kind == AutoencoderKind::Pixels {
         let what = "`pixels` has nothing to encode; set it to `kl`, and `autoencoder.path` to the autoencoder's folder";
@@ -129,7 +129,7 @@ pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn 
             open.push((group, files));
         }
     }
-    open.retain(|(group, _)| options.share.has(*group));
+    open.retain(|(group, _)| options.shard.has(*group));
     if !open.is_empty() {
         let left = |(group, files): &(usize, Vec<ShardHeader>)| {
             work.group(*group).len() - files.iter().map(|file| file.videos.len()).sum::<usize>()
@@ -346,7 +346,7 @@ impl Encoder {
             })
         };
         let info = catch_unwind(AssertUnwindSafe(read))
-            .unwrap_or_else(|_| Err(format!("video number {number} of the data set: the decoder crashed; it is passed over")));
+            .unwrap_or_else(|_| Err(format!("video number {number} of the data set: the decoder crashed; it is skipped")));
         if let Some(e) = failed {
             return Err(e);
         }

@@ -7,7 +7,7 @@ use latte_model::vae::{AutoencoderConfig, AutoencoderFingerprint, LatentSpace};
 use latte_model::weights::StoredDtype;
 use latte_ops::Precision;
 use latte_video::Transform;
-use latte_video::dataset::{Dataset, Item, Layout, Place, Probe};
+use latte_video::dataset::{Dataset, Item, Layout, MediaLocation, Probe};
 use serde::{Deserialize, Serialize};
 
 use crate::config::DataConfig;
@@ -30,7 +30,7 @@ pub struct CacheHeader {
     pub autoencoder: AutoencoderFingerprint,
     /// Where it lay.
     pub autoencoder_path: PathBuf,
-    /// In which precision its products were formed.
+    /// The precision of its matmuls.
     pub precision: Precision,
     /// How the data set lay on disk.
     pub layout: Layout,
@@ -237,8 +237,8 @@ impl VideoRecord {
     /// A video of a data set before it is encoded.
     pub(super) fn planned(item: &Item) -> Self {
         let bytes = match &item.place {
-            Place::Path(path) => latte_video::dataset::Signature::of(path).map_or(0, |signature| signature.bytes),
-            Place::Archived { length, .. } => *length,
+            MediaLocation::Path(path) => latte_video::dataset::Signature::of(path).map_or(0, |signature| signature.bytes),
+            MediaLocation::Archived { length, .. } => *length,
         };
         Self {
             name: item.name.clone(),
@@ -312,7 +312,7 @@ impl Manifest {
                 label: record.label,
                 caption: record.caption.clone(),
                 info: record.video.as_ref().map(|probe| probe.info(&path)),
-                place: Place::Path(path),
+                place: MediaLocation::Path(path),
             }
         };
         let items = self.videos.iter().map(item).collect();

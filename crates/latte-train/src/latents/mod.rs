@@ -9,7 +9,7 @@
 //!
 //! Videos come in groups of so many, in the order of the data set, and a group in one file, or in several where it would be
 //! larger than a file may be. So what a file holds depends on the data set alone: processes that share the work write what one
-//! would have written, and a process that was killed goes on behind the last finished file. A file says in its header what it
+//! would have written, and a process that was killed resumes after the last finished file. A file says in its header what it
 //! was made from and which videos it holds, so that finished ones are known again without reading them.
 //!
 //! Moments are those of whole videos, not scaled, so that windows stay random, the draw from the posterior stays possible, and

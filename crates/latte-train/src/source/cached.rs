@@ -9,7 +9,7 @@ use latte_video::dataset::Dataset;
 
 use super::images::{Image, ImagePool, JointImages, locate};
 use super::window::{Window, WindowRule};
-use super::{OpenedData, Part, select};
+use super::{OpenedData, Split, select};
 use crate::checkpoint::DatasetFingerprint;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
@@ -58,13 +58,13 @@ pub(super) fn open(folder: &Path, config: &TrainConfig) -> Result<OpenedData> {
                 return Err(Error::data(validation.path.as_deref().unwrap_or(folder), what));
             }
             if let Some(fraction) = validation.fraction {
-                Part::Validation.keep(&mut held_out.items, fraction, &dataset.classes)?;
+                Split::Validation.keep(&mut held_out.items, fraction, &dataset.classes)?;
             }
             Some(Box::new(CachedSource::new(cache, held_out, data.window_rule(), None)))
         }
     };
     if let Some(fraction) = config.held_out() {
-        Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
+        Split::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
     }
     let mark = DatasetFingerprint { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let classes = dataset.classes.clone();

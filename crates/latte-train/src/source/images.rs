@@ -181,7 +181,7 @@ fn probe(dataset: &mut Dataset, decoder: Decoder) {
             scope.spawn(|| {
                 while let Some((at, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, items.get(i)?))) {
                     if item.info.is_none()
-                        && let Ok(video) = Video::open_place(&item.place, decoder)
+                        && let Ok(video) = Video::open_media(&item.place, decoder)
                     {
                         found.lock().unwrap_or_else(PoisonError::into_inner).push((at, video.info().clone()));
                     }

@@ -21,7 +21,7 @@ use latte_video::dataset::{Dataset, Index, Layout, Signature};
 use encoded::EncodedSource;
 pub(crate) use encoded::moments;
 pub use images::EpochOrder;
-pub use split::Part;
+pub use split::Split;
 pub use video::VideoSource;
 pub use window::{Window, WindowRule};
 
@@ -98,7 +98,7 @@ fn open_videos(config: &TrainConfig) -> Result<OpenedVideos> {
         None => None,
     };
     if let Some(fraction) = config.held_out() {
-        Part::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
+        Split::Training.keep(&mut dataset.items, fraction, &dataset.classes)?;
     }
     let mark = DatasetFingerprint { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let classes = dataset.classes.clone();
@@ -135,7 +135,7 @@ pub(crate) fn try_data(config: &TrainConfig) -> Result<()> {
     Ok(())
 }
 
-/// Refuses data for validation none of whose videos gives a clip: a run would go on without its loss, with a warning each time.
+/// Refuses data for validation none of whose videos gives a clip: a run would continue without its loss, with a warning each time.
 ///
 /// # Errors
 ///
@@ -172,7 +172,7 @@ fn held_out(
         }
     }
     if let Some(fraction) = validation.fraction {
-        Part::Validation.keep(&mut listed.dataset.items, fraction, &all.classes)?;
+        Split::Validation.keep(&mut listed.dataset.items, fraction, &all.classes)?;
     }
     Ok(Box::new(VideoSource::new(listed.dataset, &data).with_signatures(listed.signatures)))
 }

@@ -4,17 +4,17 @@ use latte_video::dataset::Item;
 
 use crate::error::{Error, Result};
 
-/// A part of a data set that is cut by `validation.fraction`.
+/// One side of a data set that `validation.fraction` splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum Split {
     /// What is trained on.
     Training,
     /// What is held out.
     Validation,
 }
 
-impl Part {
-    /// Whether a video called `name` is in this part when `fraction` of the videos are held out. Depends on nothing else, so
+impl Split {
+    /// Whether a video called `name` is in this split when `fraction` of the videos are held out. Depends on nothing else, so
     /// that a video stays on its side when others are added or removed. A video that a manifest lists with several captions
     /// (`name`, `name#2`, …) is on one side, and so are the clips that UCF-101 cut from one recording (`v_Class_g01_c01`, `v_Class_g01_c02`,
     /// …): they are as alike as one video's parts.
@@ -22,7 +22,7 @@ impl Part {
         (place(recording(name)) < fraction) == (self == Self::Validation)
     }
 
-    /// Leaves the items of this part; those that are held out in an order that depends on their names alone.
+    /// Keeps the items of this split; those that are held out in an order that depends on their names alone.
     ///
     /// # Errors
     ///
@@ -98,13 +98,13 @@ fn place(name: &str) -> f64 {
 mod tests {
     use std::path::PathBuf;
 
-    use latte_video::dataset::Place;
+    use latte_video::dataset::MediaLocation;
 
     use super::*;
 
     fn items(names: impl Iterator<Item = String>) -> Vec<Item> {
         let item = |(i, name): (usize, String)| Item {
-            place: Place::Path(PathBuf::from(&name)),
+            place: MediaLocation::Path(PathBuf::from(&name)),
             name,
             label: Some(i as u32 % 2),
             caption: None,
@@ -123,8 +123,8 @@ mod tests {
         let cut = |count: usize| {
             let all = items((0..count).map(|i| format!("class/{i:03}.mp4")));
             let (mut train, mut held) = (all.clone(), all);
-            Part::Training.keep(&mut train, 0.2, &classes).unwrap();
-            Part::Validation.keep(&mut held, 0.2, &classes).unwrap();
+            Split::Training.keep(&mut train, 0.2, &classes).unwrap();
+            Split::Validation.keep(&mut held, 0.2, &classes).unwrap();
             (train, held)
         };
         let (train, held) = cut(1000);
@@ -146,7 +146,7 @@ mod tests {
         for other in ["a/v_Archery_g08_c1.avi", "a/v_Archery_c08_c01.avi", "a/x_c01.mp4", "g01_c01"] {
             assert_eq!(recording(other), other);
         }
-        let sides = |clip: u32| (1..=25).map(move |g| Part::Validation.holds(&format!("A/v_A_g{g:02}_c{clip:02}.avi"), 0.5));
+        let sides = |clip: u32| (1..=25).map(move |g| Split::Validation.holds(&format!("A/v_A_g{g:02}_c{clip:02}.avi"), 0.5));
         assert!((2..=7).all(|clip| sides(clip).eq(sides(1))));
         assert!(sides(1).any(|held| held) && sides(1).any(|held| !held));
     }
@@ -154,12 +154,16 @@ mod tests {
     #[test]
     fn a_video_with_several_captions_is_on_one_side() {
         for i in 0..200 {
-            let held = Part::Validation.holds(&format!("{i}.mp4"), 0.5);
-            assert_eq!(Part::Validation.holds(&format!("{i}.mp4#2"), 0.5), held);
-            assert_eq!(Part::Validation.holds(&format!("{i}.mp4#17"), 0.5), held);
+            let held = Split::Validation.holds(&format!("{i}.mp4"), 0.5);
+            assert_eq!(Split::Validation.holds(&format!("{i}.mp4#2"), 0.5), held);
+            assert_eq!(Split::Validation.holds(&format!("{i}.mp4#17"), 0.5), held);
         }
         // Names as Taichi-HD's are whole.
-        assert!((0..200).any(|i| Part::Training.holds("a#2.mp4", f64::from(i) / 200.0) != Part::Training.holds("a", f64::from(i) / 200.0)));
+        assert!(
+            (0..200)
+                .any(|i| Split::Training.holds("a#2.mp4", f64::from(i) / 200.0)
+                    != Split::Training.holds("a", f64::from(i) / 200.0))
+        );
     }
 
     /// Of `class/000.mp4` to `class/019.mp4`.
@@ -167,17 +171,17 @@ mod tests {
 
     #[test]
     fn a_part_without_videos_is_an_error_that_says_what_to_do() {
-        let refuse = |part: Part, fraction: f64, names: &[&str], classes: &[String]| {
+        let refuse = |split: Split, fraction: f64, names: &[&str], classes: &[String]| {
             let mut items = items(names.iter().map(ToString::to_string));
-            part.keep(&mut items, fraction, classes).unwrap_err().to_string()
+            split.keep(&mut items, fraction, classes).unwrap_err().to_string()
         };
-        let none = refuse(Part::Validation, 1e-9, &["a", "b"], &[]);
+        let none = refuse(Split::Validation, 1e-9, &["a", "b"], &[]);
         assert!(none.contains("validation.fraction") && none.contains("none of them") && none.contains("larger"), "{none}");
-        let all = refuse(Part::Training, 1.0 - 1e-9, &["a", "b"], &[]);
+        let all = refuse(Split::Training, 1.0 - 1e-9, &["a", "b"], &[]);
         assert!(all.contains("all of them") && all.contains("smaller"), "{all}");
         let many: Vec<String> = (0..40).map(|i| i.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let class = refuse(Part::Training, 0.5, &many, &["x".into(), "y".into(), "z".into()]);
+        let class = refuse(Split::Training, 0.5, &many, &["x".into(), "y".into(), "z".into()]);
         assert!(class.contains("all videos of the class `z`"), "{class}");
     }
 }

@@ -84,7 +84,7 @@ impl VideoSource {
                          `data.transform` to `resize_crop` or `crop_resize`, or `data.size`",
                         info.height, info.width, self.size[0], self.size[1]
                     );
-                    // One of another size is passed over by the loader, too.
+                    // One of another size is skipped by the loader, too.
                     misfit = misfit.or_else(|| Some(Error::data(self.dataset.items[video].place.path(), what)));
                 }
                 Ok(info) => return Ok(info.fps / self.frame_interval as f64),
@@ -185,7 +185,7 @@ impl VideoSource {
         if let Some(what) = signature.and_then(|signature| signature.stale(item.place.path())) {
             return Err(what);
         }
-        let opened = Video::open_place(&item.place, self.decoder).map_err(|e| e.to_string())?;
+        let opened = Video::open_media(&item.place, self.decoder).map_err(|e| e.to_string())?;
         if let Some(known) = &item.info {
             let told = |info: &VideoInfo| [info.num_frames, info.height, info.width];
             let ([frames, height, width], now) = (told(known), told(opened.info()));

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::loader::Position;
 use crate::state::TrainState;
 
-/// What a run needs to go on exactly, beside tensors and configuration.
+/// What a run needs to resume exactly, beside tensors and configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaeRunState {

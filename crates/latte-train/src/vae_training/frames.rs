@@ -8,13 +8,13 @@ use crate::checkpoint::DatasetFingerprint;
 use crate::config::DataConfig;
 use crate::error::Result;
 use crate::loader::{ClipSource, LoadedClip};
-use crate::source::{ListedData, Part, VideoSource, list_unlabelled};
+use crate::source::{ListedData, Split, VideoSource, list_unlabelled};
 
 /// The stream of the run's generator for what is measured on; the trainer and the loader have others.
 const MEASURE_STREAM: u64 = 3;
 
 /// Clips that are measured on, at most.
-const MOST_MEASURED: usize = 256;
+const MAX_MEASURED: usize = 256;
 
 /// The videos of a run.
 pub(super) struct OpenedFrames {
@@ -46,8 +46,8 @@ pub(super) fn open(config: &VaeTrainConfig) -> Result<OpenedFrames> {
     let once = DataConfig { cache_mib: 0, ..config.data.clone() };
     let source = |dataset, data: &DataConfig| VideoSource::new(dataset, data).with_signatures(signatures.clone());
     if fraction > 0.0 {
-        Part::Training.keep(&mut dataset.items, fraction, &[])?;
-        Part::Validation.keep(&mut held_out.items, fraction, &[])?;
+        Split::Training.keep(&mut dataset.items, fraction, &[])?;
+        Split::Validation.keep(&mut held_out.items, fraction, &[])?;
     }
     let mark = DatasetFingerprint { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let training = source(dataset.clone(), &config.data);
@@ -63,11 +63,11 @@ pub(super) fn open(config: &VaeTrainConfig) -> Result<OpenedFrames> {
 }
 
 impl Measured {
-    /// A clip of each video of `source` (of the first [`MOST_MEASURED`]) as frames `[f, 3, h, w]`, always the same ones. Videos
-    /// that give none are passed over.
+    /// A clip of each video of `source` (of the first [`MAX_MEASURED`]) as frames `[f, 3, h, w]`, always the same ones. Videos
+    /// that give none are skipped.
     pub(super) fn clips(&self, source: &VideoSource) -> impl Iterator<Item = Result<Tensor>> {
         let rng = TorchRng::new(self.seed).fork(MEASURE_STREAM);
-        (0..source.num_files().min(MOST_MEASURED))
+        (0..source.num_files().min(MAX_MEASURED))
             .filter_map(move |file| source.load(file, &mut rng.fork(file as u64)).ok())
             .map(|clip| stack([clip], self.size))
     }

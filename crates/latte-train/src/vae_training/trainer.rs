@@ -171,7 +171,7 @@ impl VaeTrainer {
         })
     }
 
-    /// The checkpoint that this run goes on from.
+    /// The checkpoint that this run resumes from.
     pub fn resumed_from(&self) -> Option<&Path> {
         self.resumed_from.as_deref()
     }
@@ -332,7 +332,7 @@ fn fits(path: &Path, old: &VaeTrainConfig, config: &VaeTrainConfig, warnings: &m
     let chance = |c: &VaeTrainConfig| (c.train.seed, c.train.batch_size, c.validation.fraction);
     if chance(old) != chance(config) {
         warnings.push(
-            "seed, batch size or held-out share differ from the checkpoint's: the run goes on, but not as it would have".into(),
+            "seed, batch size or held-out share differ from the checkpoint's: the run resumes, but not as it would have continued".into(),
         );
     }
     Ok(())

@@ -12,20 +12,20 @@ use matroska_demuxer::{
 
 use super::bounded::Bounded;
 use super::{Codec, Sample, Track, h264, h265, vp9};
+use crate::byte_range::{ByteRange, Window};
 use crate::colour::{Colour, Matrix};
 use crate::orientation::Orientation;
-use crate::stretch::{Stretch, Window};
-use crate::{Error, Result, contain};
+use crate::{Error, Result, panic_guard};
 
-pub(super) fn open(stretch: &Stretch) -> Result<Track> {
-    let path = &stretch.path;
-    let mut file = stretch.open()?;
+pub(super) fn open(byte_range: &ByteRange) -> Result<Track> {
+    let path = &byte_range.path;
+    let mut file = byte_range.open()?;
     let len = file.len();
     if let Some(end) = segment_end(&mut file).filter(|&end| end > len) {
         return Err(Error::damaged(path, format!("the file has {len} bytes, and by its own account {end}")));
     }
-    let file = stretch.open()?;
-    contain::run(|| Ok::<_, String>(read(path, file))).map_err(|e| Error::damaged(path, e))?
+    let file = byte_range.open()?;
+    panic_guard::run(|| Ok::<_, String>(read(path, file))).map_err(|e| Error::damaged(path, e))?
 }
 
 fn read(path: &Path, file: Window<File>) -> Result<Track> {

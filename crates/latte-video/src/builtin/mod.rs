@@ -30,11 +30,11 @@ use picture::{Picture, Sink};
 use random_access::{Beginning, keys_before};
 use role::Role;
 
+use crate::byte_range::{ByteRange, Window};
 use crate::colour::Colour;
 use crate::info::is_variable;
 use crate::orientation::Orientation;
-use crate::stretch::{Stretch, Window};
-use crate::{Error, Result, VideoInfo, contain};
+use crate::{Error, Result, VideoInfo, panic_guard};
 
 /// A coded picture in the file.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ pub(crate) enum Engine {
 #[derive(Debug)]
 pub(crate) struct BuiltIn {
     engine: Engine,
-    stretch: Stretch,
+    byte_range: ByteRange,
     track: Track,
     /// The samples that are shown, in order of presentation.
     order: Vec<usize>,
@@ -118,16 +118,16 @@ const MAX_PIXELS: usize = 1 << 27;
 const MAX_REUSE: u64 = 64;
 
 impl BuiltIn {
-    pub(crate) fn open(stretch: Stretch, engine: Engine) -> Result<Self> {
-        let path = &stretch.path;
-        let mut track = match sniff(&stretch)? {
-            Container::Mp4 => mp4::open(&stretch)?,
-            Container::Matroska => matroska::open(&stretch)?,
+    pub(crate) fn open(byte_range: ByteRange, engine: Engine) -> Result<Self> {
+        let path = &byte_range.path;
+        let mut track = match sniff(&byte_range)? {
+            Container::Mp4 => mp4::open(&byte_range)?,
+            Container::Matroska => matroska::open(&byte_range)?,
         };
         if track.samples.is_empty() {
             return Err(Error::not_video(path, "the video track holds no frame"));
         }
-        let mut file = stretch.open()?;
+        let mut file = byte_range.open()?;
         let file_len = file.len();
         let coded = track.samples.iter().filter(|s| s.lies_within(file_len)).fold(0_u64, |sum, s| sum.saturating_add(s.size));
         // Some repeat pictures by naming them again. Beyond that, a small file would keep a decoder busy for days.
@@ -175,7 +175,7 @@ impl BuiltIn {
                 },
             },
             track,
-            stretch,
+            byte_range,
             stored: [0, 0],
             decoded: AtomicU64::new(0),
         };
@@ -246,13 +246,13 @@ impl BuiltIn {
 
     /// Whether pictures lie behind the end of the file.
     pub(crate) fn is_cut_off(&self) -> Result<bool> {
-        let len = self.stretch.open()?.len();
+        let len = self.byte_range.open()?.len();
         Ok(!self.track.samples.iter().all(|sample| sample.lies_within(len)))
     }
 
     /// Decodes the samples `wanted` and hands each over once.
     fn decode(&self, wanted: &[usize], mut take: impl FnMut(usize, &Picture, Colour) -> Result<()>) -> Result<()> {
-        let mut file = self.stretch.open()?;
+        let mut file = self.byte_range.open()?;
         // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
         let mut runs: BTreeMap<usize, (Beginning, BTreeSet<usize>)> = BTreeMap::new();
         let mut known = BTreeMap::new();
@@ -361,7 +361,7 @@ impl BuiltIn {
                 continue;
             }
             self.decoded.fetch_add(1, Ordering::Relaxed);
-            let pushed = contain::run(|| codec.push(&data, index, &mut sink));
+            let pushed = panic_guard::run(|| codec.push(&data, index, &mut sink));
             // Pictures that are not whole are decoded for what others take from them: what they refer to is not there.
             if !(is_open && self.track.samples[index].time < whole_time) {
                 pushed.map_err(|fault| fault.at(&format!("coded picture {index}")).of(path))?;
@@ -371,7 +371,7 @@ impl BuiltIn {
             }
             give(&mut sink)?;
         }
-        contain::run(|| codec.finish(&mut sink)).map_err(|fault| fault.of(path))?;
+        panic_guard::run(|| codec.finish(&mut sink)).map_err(|fault| fault.of(path))?;
         give(&mut sink)?;
         if let Some(missing) = left.first() {
             let frame = self.order.iter().position(|s| s == missing).unwrap_or_default();
@@ -454,10 +454,10 @@ enum Container {
     Matroska,
 }
 
-fn sniff(stretch: &Stretch) -> Result<Container> {
-    let path = &stretch.path;
+fn sniff(byte_range: &ByteRange) -> Result<Container> {
+    let path = &byte_range.path;
     let mut head = Vec::new();
-    let file = stretch.open()?;
+    let file = byte_range.open()?;
     if file.len() == 0 {
         return Err(Error::not_video(path, "the file is empty"));
     }

@@ -4,10 +4,10 @@ use super::boxes::{Fields, Index, boxes, child, descendant};
 use super::fault::Fault;
 use super::sample_table::SampleTable;
 use super::{Codec, Sample, Track, fragments, h264, h265};
+use crate::byte_range::ByteRange;
 use crate::colour::Colour;
 use crate::orientation::Orientation;
-use crate::stretch::Stretch;
-use crate::{Error, Result, contain};
+use crate::{Error, Result, panic_guard};
 
 /// Of a track's box, what is read first.
 struct Trak<'a> {
@@ -18,16 +18,16 @@ struct Trak<'a> {
     coding: [u8; 4],
 }
 
-pub(super) fn open(stretch: &Stretch) -> Result<Track> {
-    let path = &stretch.path;
-    let mut file = stretch.open()?;
+pub(super) fn open(byte_range: &ByteRange) -> Result<Track> {
+    let path = &byte_range.path;
+    let mut file = byte_range.open()?;
     let len = file.len();
     let index = Index::read(&mut file, len).map_err(|e| Error::io(path, e))?;
     let index = index.map_err(|what| Error::damaged(path, what))?;
     let traks: Vec<Trak<'_>> =
         boxes(&index.moov).filter(|(name, _)| *name == b"trak").filter_map(|(_, body)| Trak::of(body)).collect();
     let Some(trak) = the_video(&traks) else { return Err(Error::not_video(path, no_video(&traks))) };
-    contain::run(|| read(trak, &index, len)).map_err(|fault| fault.of(path))
+    panic_guard::run(|| read(trak, &index, len)).map_err(|fault| fault.of(path))
 }
 
 /// The track that is the video: pictures of a cover, which some writers put first, are not.
@@ -264,7 +264,7 @@ pub(super) fn is_mp4(head: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Edits, Fault, open};
-    use crate::stretch::Stretch;
+    use crate::byte_range::ByteRange;
 
     fn boxed(name: &[u8], body: &[u8]) -> Vec<u8> {
         [&(body.len() as u32 + 8).to_be_bytes(), name, body].concat()
@@ -281,7 +281,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.mp4");
         std::fs::write(&path, [boxed(b"ftyp", b"isom"), moov].concat()).unwrap();
-        open(&Stretch::whole(&path)).unwrap_err().to_string()
+        open(&ByteRange::whole(&path)).unwrap_err().to_string()
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
         let said = refusal(&[(b"soun", b"mp4a"), (b"tmcd", b"tmcd")]);
         assert!(said.contains("no video track") && said.contains("sound (`mp4a`), kind `tmcd` (`tmcd`)"), "{said}");
         assert!(refusal(&[]).contains("no track"));
-        // A cover is passed over for the video behind it, whose box `tkhd` is missing here; alone it is what is refused.
+        // A cover is skipped for the video behind it, whose box `tkhd` is missing here; alone it is what is refused.
         for cover in [b"png ", b"jpeg"] {
             let said = refusal(&[(b"vide", cover), (b"vide", b"avc1")]);
             assert!(said.contains("tkhd"), "{said}");

@@ -1,7 +1,7 @@
 //! Patterns of file names with braces: `{00000..00009}` and `{a,b}`.
 
 /// More names than these are a slip of the pen.
-const MOST: usize = 1_000_000;
+const MAX_NAMES: usize = 1_000_000;
 
 /// All names that a pattern means, in order. A number's leading zeros say how many digits all have.
 pub(super) fn expand(pattern: &str) -> Result<Vec<String>, String> {
@@ -12,8 +12,8 @@ pub(super) fn expand(pattern: &str) -> Result<Vec<String>, String> {
     let (head, inner, tail) = (&pattern[..open], &pattern[open + 1..close], &pattern[close + 1..]);
     let choices = choices(inner)?;
     let tails = expand(tail)?;
-    if choices.len().saturating_mul(tails.len()) > MOST {
-        return Err(format!("the pattern means more than {MOST} files"));
+    if choices.len().saturating_mul(tails.len()) > MAX_NAMES {
+        return Err(format!("the pattern means more than {MAX_NAMES} files"));
     }
     Ok(choices.iter().flat_map(|choice| tails.iter().map(move |tail| format!("{head}{choice}{tail}"))).collect())
 }
@@ -30,8 +30,8 @@ fn choices(inner: &str) -> Result<Vec<String>, String> {
     let (Some(first), Some(last)) = (number(from), number(to)) else {
         return Err(format!("`{{{inner}}}` should be two numbers with `..` between them, as {{00000..00009}}"));
     };
-    if last < first || last - first >= MOST {
-        return Err(format!("`{{{inner}}}` should go up, by at most {MOST} numbers"));
+    if last < first || last - first >= MAX_NAMES {
+        return Err(format!("`{{{inner}}}` should go up, by at most {MAX_NAMES} numbers"));
     }
     let width = if from.starts_with('0') || to.starts_with('0') { from.len().max(to.len()) } else { 0 };
     Ok((first..=last).map(|n| format!("{n:0width$}")).collect())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::{Finding, ImageList, Index, IndexEntry, Layout, Location, Place, Probe, Severity, Signature};
+use super::{Diagnostic, ImageList, Index, IndexEntry, Layout, Location, MediaLocation, Probe, Severity, Signature};
 use crate::{ClipWindow, FrameRule, Result, Transform, read_image};
 
 /// What training would make of a data set.
@@ -21,22 +21,22 @@ pub struct Expected {
 
 /// Looks for what is wrong with the data set that `index` describes, worst first. Contents that are there twice are found if
 /// the index has hashes.
-pub fn check(index: &Index, expected: &Expected) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    unreadable(index, &mut findings);
-    let usable = usable(index, expected, &mut findings);
-    sizes(&usable, expected, &mut findings);
-    classes(index, &usable, expected, &mut findings);
-    duplicates(index, &mut findings);
-    rates(&usable, &mut findings);
+pub fn check(index: &Index, expected: &Expected) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    unreadable(index, &mut diagnostics);
+    let usable = usable(index, expected, &mut diagnostics);
+    sizes(&usable, expected, &mut diagnostics);
+    classes(index, &usable, expected, &mut diagnostics);
+    duplicates(index, &mut diagnostics);
+    rates(&usable, &mut diagnostics);
     // Some cannot be read, and all others are too short, say.
-    if !findings.iter().any(|finding| finding.severity == Severity::Error)
+    if !diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
         && !usable.iter().any(|video| has_size(video, expected))
     {
         let what = format!("none of the {} videos gives a clip", index.entries.len());
-        findings.push(Finding { severity: Severity::Error, what });
+        diagnostics.push(Diagnostic { severity: Severity::Error, what });
     }
-    sort(findings)
+    sort(diagnostics)
 }
 
 /// Looks for what has changed at `location` since `index` was made: files that are gone or have another size, and videos that the
@@ -45,9 +45,9 @@ pub fn check(index: &Index, expected: &Expected) -> Vec<Finding> {
 /// # Errors
 ///
 /// If it cannot be listed.
-pub fn check_files(index: &Index, location: &Location) -> Result<Vec<Finding>> {
+pub fn check_files(index: &Index, location: &Location) -> Result<Vec<Diagnostic>> {
     let (dataset, skipped) = location.list()?;
-    let mut findings = skipped.finding().into_iter().collect::<Vec<_>>();
+    let mut diagnostics = skipped.diagnostic().into_iter().collect::<Vec<_>>();
     let mut unknown: BTreeSet<String> = dataset.items.into_iter().map(|item| item.name).collect();
     let (mut stale, mut gone) = (Vec::new(), 0);
     for entry in &index.entries {
@@ -62,28 +62,28 @@ pub fn check_files(index: &Index, location: &Location) -> Result<Vec<Finding>> {
     if !stale.is_empty() {
         let severity = if gone == index.entries.len() { Severity::Error } else { Severity::Warning };
         let count = count(stale.len(), index.entries.len(), "videos are gone or have changed", "is gone or has changed");
-        findings.push(Finding {
+        diagnostics.push(Diagnostic {
             severity,
             what: format!("{count} since the index was made; run `latte data index` again: {}", some(stale)),
         });
     }
     if !unknown.is_empty() {
         let what = format!("{} videos are not in the index: {}", unknown.len(), some(unknown.iter().map(String::as_str)));
-        findings.push(Finding { severity: Severity::Warning, what });
+        diagnostics.push(Diagnostic { severity: Severity::Warning, what });
     }
-    Ok(findings)
+    Ok(diagnostics)
 }
 
 /// Looks for what is wrong with the images of joint training, which must have the size of training, worst first. All must be
 /// there; `samples` of them, evenly spread, are read.
-pub fn check_images(images: &ImageList, size: Option<[usize; 2]>, samples: usize) -> Vec<Finding> {
-    let mut findings = Vec::new();
+pub fn check_images(images: &ImageList, size: Option<[usize; 2]>, samples: usize) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
     let missing: Vec<String> =
         (0..images.len()).map(|i| images.path(i)).filter(|p| !p.is_file()).map(|p| p.display().to_string()).collect();
     if !missing.is_empty() {
         let count = count(missing.len(), images.len(), "images of the list are missing", "is missing");
         let severity = if missing.len() == images.len() { Severity::Error } else { Severity::Warning };
-        findings.push(Finding { severity, what: format!("{count}: {}", some(missing.iter().map(String::as_str))) });
+        diagnostics.push(Diagnostic { severity, what: format!("{count}: {}", some(missing.iter().map(String::as_str))) });
     }
     let (mut bad, mut tried) = (Vec::new(), 0);
     for path in (0..images.len()).step_by(images.len().div_ceil(samples.max(1))).map(|i| images.path(i)).filter(|p| p.is_file()) {
@@ -103,9 +103,9 @@ pub fn check_images(images: &ImageList, size: Option<[usize; 2]>, samples: usize
             bad.len(),
             some(bad.iter().map(String::as_str))
         );
-        findings.push(Finding { severity: if bad.len() == tried { Severity::Error } else { Severity::Warning }, what });
+        diagnostics.push(Diagnostic { severity: if bad.len() == tried { Severity::Error } else { Severity::Warning }, what });
     }
-    sort(findings)
+    sort(diagnostics)
 }
 
 /// A video that training could read.
@@ -116,7 +116,7 @@ fn has_size((_, video): &Usable<'_>, expected: &Expected) -> bool {
     expected.transform != Transform::None || expected.size.is_none_or(|size| size == [video.height, video.width])
 }
 
-fn unreadable(index: &Index, findings: &mut Vec<Finding>) {
+fn unreadable(index: &Index, diagnostics: &mut Vec<Diagnostic>) {
     let bad: Vec<&IndexEntry> = index.entries.iter().filter(|entry| entry.video.is_none()).collect();
     if bad.is_empty() {
         return;
@@ -124,11 +124,11 @@ fn unreadable(index: &Index, findings: &mut Vec<Finding>) {
     let severity = if bad.len() == index.entries.len() { Severity::Error } else { Severity::Warning };
     let said = bad.iter().map(|entry| entry.error.as_deref().unwrap_or(&entry.name));
     let count = count(bad.len(), index.entries.len(), "videos cannot be read", "cannot be read");
-    findings.push(Finding { severity, what: format!("{count}: {}", some(said)) });
+    diagnostics.push(Diagnostic { severity, what: format!("{count}: {}", some(said)) });
 }
 
 /// The readable videos that are long enough; says which are not.
-fn usable<'a>(index: &'a Index, expected: &Expected, findings: &mut Vec<Finding>) -> Vec<Usable<'a>> {
+fn usable<'a>(index: &'a Index, expected: &Expected, diagnostics: &mut Vec<Diagnostic>) -> Vec<Usable<'a>> {
     let readable: Vec<Usable<'a>> =
         index.entries.iter().filter_map(|entry| entry.video.as_ref().map(|video| (entry, video))).collect();
     let window = expected.window;
@@ -152,7 +152,7 @@ fn usable<'a>(index: &'a Index, expected: &Expected, findings: &mut Vec<Finding>
             window.frame_interval,
             told(&short)
         );
-        findings.push(Finding { severity: if long.is_empty() { Severity::Error } else { Severity::Warning }, what });
+        diagnostics.push(Diagnostic { severity: if long.is_empty() { Severity::Error } else { Severity::Warning }, what });
     }
     let dense: Vec<Usable<'a>> = long.iter().filter(|(_, video)| video.frames < covered).copied().collect();
     if window.rule == FrameRule::Linspace && !dense.is_empty() {
@@ -161,12 +161,12 @@ fn usable<'a>(index: &'a Index, expected: &Expected, findings: &mut Vec<Finding>
             count(dense.len(), readable.len(), "videos are shorter", "is shorter"),
             told(&dense)
         );
-        findings.push(Finding { severity: Severity::Warning, what });
+        diagnostics.push(Diagnostic { severity: Severity::Warning, what });
     }
     long
 }
 
-fn sizes(usable: &[Usable<'_>], expected: &Expected, findings: &mut Vec<Finding>) {
+fn sizes(usable: &[Usable<'_>], expected: &Expected, diagnostics: &mut Vec<Diagnostic>) {
     let mut found: BTreeMap<[usize; 2], Vec<&str>> = BTreeMap::new();
     for (entry, video) in usable {
         found.entry([video.height, video.width]).or_default().push(&entry.name);
@@ -183,7 +183,7 @@ fn sizes(usable: &[Usable<'_>], expected: &Expected, findings: &mut Vec<Finding>
             if !wrong.is_empty() {
                 let severity = if wrong.len() == found.len() { Severity::Error } else { Severity::Warning };
                 let what = format!(
-                    "{} (height × width) and are passed over, for there is no transform: {}",
+                    "{} (height × width) and are skipped, for there is no transform: {}",
                     count(
                         of(&wrong),
                         usable.len(),
@@ -192,13 +192,13 @@ fn sizes(usable: &[Usable<'_>], expected: &Expected, findings: &mut Vec<Finding>
                     ),
                     tell(&wrong)
                 );
-                findings.push(Finding { severity, what });
+                diagnostics.push(Diagnostic { severity, what });
             }
         }
         (Transform::None, None) if found.len() > 1 => {
             let all: Vec<_> = found.iter().collect();
             let what = format!("videos have {} sizes (height × width), and there is no transform: {}", found.len(), tell(&all));
-            findings.push(Finding { severity: Severity::Warning, what });
+            diagnostics.push(Diagnostic { severity: Severity::Warning, what });
         }
         (_, Some(size)) => {
             let small: Vec<_> = found.iter().filter(|(other, _)| other[0] < size[0] || other[1] < size[1]).collect();
@@ -210,16 +210,16 @@ fn sizes(usable: &[Usable<'_>], expected: &Expected, findings: &mut Vec<Finding>
                     size[1],
                     tell(&small)
                 );
-                findings.push(Finding { severity: Severity::Warning, what });
+                diagnostics.push(Diagnostic { severity: Severity::Warning, what });
             }
         }
         _ => {}
     }
 }
 
-fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, findings: &mut Vec<Finding>) {
+fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, diagnostics: &mut Vec<Diagnostic>) {
     let found = index.classes.len();
-    let mut add = |severity, what| findings.push(Finding { severity, what });
+    let mut add = |severity, what| diagnostics.push(Diagnostic { severity, what });
     if let Some(wanted) = expected.num_classes.filter(|&wanted| wanted != found) {
         add(Severity::Error, format!("{found} classes, where the model has {wanted}"));
     } else if let Some(published) = index.layout.num_classes().filter(|&published| published != found) {
@@ -236,7 +236,7 @@ fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, findings: 
             ("videos have no label", "has no label")
         };
         let count = count(outside.len(), index.entries.len(), many, one);
-        add(Severity::Warning, format!("{count}: without a class, and passed over where classes are trained: {}", some(outside)));
+        add(Severity::Warning, format!("{count}: without a class, and skipped where classes are trained: {}", some(outside)));
     }
     let mut sizes = vec![0; found];
     for label in usable.iter().filter_map(|(entry, _)| entry.label) {
@@ -271,9 +271,9 @@ fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, findings: 
     }
 }
 
-fn duplicates(index: &Index, findings: &mut Vec<Finding>) {
+fn duplicates(index: &Index, diagnostics: &mut Vec<Diagnostic>) {
     // By place: a video that a manifest lists with several captions is there once.
-    let mut by_hash: BTreeMap<&str, BTreeMap<Place, &str>> = BTreeMap::new();
+    let mut by_hash: BTreeMap<&str, BTreeMap<MediaLocation, &str>> = BTreeMap::new();
     for entry in &index.entries {
         if let Some(hash) = &entry.hash {
             by_hash.entry(hash).or_default().entry(entry.place_in(Path::new(""))).or_insert(&entry.name);
@@ -284,11 +284,11 @@ fn duplicates(index: &Index, findings: &mut Vec<Finding>) {
     groups.sort();
     if !groups.is_empty() {
         let what = format!("the same content {} times over: {}", groups.len(), some(groups.iter().map(String::as_str)));
-        findings.push(Finding { severity: Severity::Warning, what });
+        diagnostics.push(Diagnostic { severity: Severity::Warning, what });
     }
 }
 
-fn rates(usable: &[Usable<'_>], findings: &mut Vec<Finding>) {
+fn rates(usable: &[Usable<'_>], diagnostics: &mut Vec<Diagnostic>) {
     // In hundredths, so that rounding in containers makes no difference.
     let mut rates: BTreeMap<u64, usize> = BTreeMap::new();
     for (_, video) in usable {
@@ -301,12 +301,12 @@ fn rates(usable: &[Usable<'_>], findings: &mut Vec<Finding>) {
             rates.len(),
             some(told.iter().map(String::as_str))
         );
-        findings.push(Finding { severity: Severity::Warning, what });
+        diagnostics.push(Diagnostic { severity: Severity::Warning, what });
     }
     let uneven: Vec<&str> = usable.iter().filter(|(_, v)| v.variable_frame_rate).map(|(e, _)| e.name.as_str()).collect();
     if !uneven.is_empty() {
         let count = count(uneven.len(), usable.len(), "videos have a variable frame rate", "has a variable frame rate");
-        findings.push(Finding { severity: Severity::Warning, what: format!("{count}: {}", some(uneven)) });
+        diagnostics.push(Diagnostic { severity: Severity::Warning, what: format!("{count}: {}", some(uneven)) });
     }
 }
 
@@ -322,7 +322,7 @@ fn some<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     if all.len() > 5 { format!("{shown}; and {} more", all.len() - 5) } else { shown }
 }
 
-fn sort(mut findings: Vec<Finding>) -> Vec<Finding> {
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    findings
+fn sort(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
+    diagnostics
 }

@@ -4,11 +4,11 @@ use std::io::Read;
 
 use sha2::{Digest, Sha256};
 
-use super::Place;
-use crate::stretch::Stretch;
+use super::MediaLocation;
+use crate::byte_range::ByteRange;
 use crate::{Error, Result, frame_folder};
 
-impl Place {
+impl MediaLocation {
     /// SHA-256 of a video's own bytes, or of all frames of a folder in their order, in hexadecimal digits.
     ///
     /// # Errors
@@ -16,8 +16,8 @@ impl Place {
     /// If they cannot be read.
     pub fn content_hash(&self) -> Result<String> {
         let files = match self {
-            Self::Path(path) if path.is_dir() => frame_folder::list(path)?.iter().map(|file| Stretch::whole(file)).collect(),
-            _ => vec![Stretch::of(self)],
+            Self::Path(path) if path.is_dir() => frame_folder::list(path)?.iter().map(|file| ByteRange::whole(file)).collect(),
+            _ => vec![ByteRange::of(self)],
         };
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 18];

@@ -12,7 +12,7 @@ use super::table::{Cell, Row, Table};
 use crate::{Error, Result};
 
 /// A row is below this; a file that is no table, or a quote that is never closed, is not read into memory as a whole.
-const LONGEST_ROW: u64 = 16 << 20;
+const MAX_ROW_LENGTH: u64 = 16 << 20;
 
 /// Reads the columns that `wanted` names. Fields may be quoted, the first row names the columns.
 pub(super) fn read(path: &Path, delimiter: u8, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
@@ -88,7 +88,7 @@ fn check_closed(path: &Path, byte: u64, line: u64) -> Result<()> {
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     file.seek(SeekFrom::Start(byte)).map_err(|e| Error::io(path, e))?;
     let mut row = Vec::new();
-    file.take(LONGEST_ROW).read_to_end(&mut row).map_err(|e| Error::io(path, e))?;
+    file.take(MAX_ROW_LENGTH).read_to_end(&mut row).map_err(|e| Error::io(path, e))?;
     let row = row.trim_ascii();
     if row.contains(&b'\n') && row.split(|&b| b == b'"').count() % 2 == 0 {
         let what =
@@ -107,8 +107,8 @@ struct Bounded<R> {
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.since_row.get() > LONGEST_ROW {
-            let what = format!("a row is longer than {} MiB: a quote may be open, or it is no table", LONGEST_ROW >> 20);
+        if self.since_row.get() > MAX_ROW_LENGTH {
+            let what = format!("a row is longer than {} MiB: a quote may be open, or it is no table", MAX_ROW_LENGTH >> 20);
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         let n = self.inner.read(buffer)?;

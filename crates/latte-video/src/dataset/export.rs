@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Place};
+use super::{Item, MediaLocation};
 use crate::encode::{write_atomically, write_jpeg, write_png};
 use crate::{Clip, Decoder, Error, Result, Transform, Video, find_videos, transform};
 
@@ -58,7 +58,7 @@ impl FrameExport {
                 let what = format!("both this and {} would become {}; rename one", other.display(), folder.display());
                 return Err(Error::folder(&path, what));
             }
-            tasks.push((Item { name, place: Place::Path(path), label: None, caption: None, info: None }, folder));
+            tasks.push((Item { name, place: MediaLocation::Path(path), label: None, caption: None, info: None }, folder));
         }
         if tasks.is_empty() {
             return Err(Error::folder(root, "no video file in this folder"));
@@ -98,7 +98,7 @@ impl FrameExport {
         if folder.exists() {
             return Ok(None);
         }
-        let video = Video::open_place(&item.place, decoder)?;
+        let video = Video::open_media(&item.place, decoder)?;
         // One name for all processes: the next run clears what a killed one has left.
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let partial = folder.with_file_name(format!(".{name}.partial"));

@@ -18,7 +18,7 @@ pub struct ImageList {
 }
 
 impl ImageList {
-    /// Reads the list at `list`, of images below `folder`. Empty lines are passed over.
+    /// Reads the list at `list`, of images below `folder`. Empty lines are skipped.
     ///
     /// With `classes`, the class is the second of the parts of the file's name between `_`, as UCF101 names its files:
     /// `v_<class>_g01_c01_0001.jpg`.

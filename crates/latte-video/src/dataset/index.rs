@@ -24,7 +24,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::table::Cell;
-use super::{Dataset, Item, Layout, Location, Place, json};
+use super::{Dataset, Item, Layout, Location, MediaLocation, json};
 use crate::{Error, Result, VideoInfo, frame_folder};
 
 const FORMAT: &str = "latte-index";
@@ -50,7 +50,7 @@ pub struct IndexEntry {
     pub name: String,
     /// Where it is, relative to the root; `None`: where its name says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<MediaLocation>,
     /// Its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<u32>,
@@ -248,8 +248,8 @@ impl IndexEntry {
     pub(super) fn of(item: &Item, base: &Path) -> Self {
         let place = item.place.moved(|path| path.strip_prefix(base).unwrap_or(path).to_path_buf());
         let is_at_name = match &place {
-            Place::Path(path) => path == Path::new(&item.name) || item.name == ".",
-            Place::Archived { .. } => false,
+            MediaLocation::Path(path) => path == Path::new(&item.name) || item.name == ".",
+            MediaLocation::Archived { .. } => false,
         };
         Self {
             name: item.name.clone(),
@@ -264,11 +264,11 @@ impl IndexEntry {
     }
 
     /// Where the video is, if the data set's root is `base`.
-    pub(super) fn place_in(&self, base: &Path) -> Place {
+    pub(super) fn place_in(&self, base: &Path) -> MediaLocation {
         match &self.place {
             Some(place) => place.moved(|path| base.join(path)),
-            None if self.name == "." => Place::Path(base.to_path_buf()),
-            None => Place::Path(base.join(&self.name)),
+            None if self.name == "." => MediaLocation::Path(base.to_path_buf()),
+            None => MediaLocation::Path(base.join(&self.name)),
         }
     }
 

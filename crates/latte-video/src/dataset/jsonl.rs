@@ -9,16 +9,16 @@ use super::table::{Row, Table};
 use crate::{Error, Result};
 
 /// A line is below this; a file that is something else is not read into memory as a whole.
-const LONGEST_LINE: u64 = 16 << 20;
+const MAX_LINE_LENGTH: u64 = 16 << 20;
 
-/// Reads the keys that `wanted` names. Lines may have different keys; empty lines are passed over.
+/// Reads the keys that `wanted` names. Lines may have different keys; empty lines are skipped.
 pub(super) fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
     let mut table = Table::default();
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let n = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).map_err(|e| Error::io(path, e))?;
+        let n = reader.by_ref().take(MAX_LINE_LENGTH).read_until(b'\n', &mut line).map_err(|e| Error::io(path, e))?;
         if n == 0 {
             break;
         }
@@ -26,8 +26,8 @@ pub(super) fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> 
         if number == 1 {
             latte_textfile::refuse_wide(&line).map_err(|e| Error::io(path, e.into()))?;
         }
-        if n as u64 == LONGEST_LINE {
-            let what = format!("longer than {} MiB; expected one JSON object a line", LONGEST_LINE >> 20);
+        if n as u64 == MAX_LINE_LENGTH {
+            let what = format!("longer than {} MiB; expected one JSON object a line", MAX_LINE_LENGTH >> 20);
             return Err(Error::manifest(path, place(), what));
         }
         let text = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&line).trim_ascii();

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Item, Place, Skipped, name_below};
+use super::{Dataset, Item, MediaLocation, Skipped, name_below};
 use crate::find::{Found, is_hidden};
 use crate::{ClipWindow, Error, FrameRule, Result, Transform, frame_folder};
 
 /// How a data set lies on disk, and with it how the official reader of that data set makes clips.
 ///
-/// Everywhere names that begin with a dot are passed over, and videos are in the order of their paths (letter by letter: numbers of
+/// Everywhere names that begin with a dot are skipped, and videos are in the order of their paths (letter by letter: numbers of
 /// classes and fingerprints depend on it). The frames of a folder are in the order in which people number them, so that
 /// `frame_2.png` is before `frame_10.png`. A folder with images is a video only if no sub-folder has videos or images in it.
 /// Each of the paper's data sets consists of video files or of folders of frames; where a root holds none of its kind, the other
@@ -94,7 +94,7 @@ impl Layout {
         matches!(self, Self::Folder | Self::Ucf101)
     }
 
-    /// As [`Layout::list`], of a layout of folders, with what was passed over.
+    /// As [`Layout::list`], of a layout of folders, with what was skipped.
     pub(super) fn list_folders(self, root: &Path) -> Result<(Dataset, Skipped)> {
         if !root.is_dir() {
             return Err(Error::folder(root, "no such folder; expected a folder of videos"));
@@ -118,7 +118,7 @@ impl Layout {
             if self == Self::Ucf101 && label.is_none() {
                 continue;
             }
-            items.push(Item { name, place: Place::Path(path), label, caption: None, info: None });
+            items.push(Item { name, place: MediaLocation::Path(path), label, caption: None, info: None });
         }
         if items.is_empty() {
             let what = "no video in this folder (a video is a video file, or a folder of png or jpeg frames)";
@@ -143,7 +143,7 @@ impl Layout {
         dataset.items.retain(|item| {
             let frames = match (&item.info, &item.place) {
                 (Some(info), _) => Some(info.num_frames),
-                (None, Place::Path(path)) if path.is_dir() => frame_folder::list(path).ok().map(|files| files.len()),
+                (None, MediaLocation::Path(path)) if path.is_dir() => frame_folder::list(path).ok().map(|files| files.len()),
                 _ => None,
             };
             // What cannot be counted is left to the reader, which says why.
@@ -160,7 +160,7 @@ impl Layout {
         Ok(before - dataset.items.len())
     }
 
-    /// The videos of a layout, and what is passed over.
+    /// The videos of a layout, and what is skipped.
     fn videos(self, found: Found) -> (Vec<PathBuf>, Skipped) {
         let frames = |found: Found| (found.folders.into_iter().map(|folder| folder.path).collect(), found.skipped);
         match self {

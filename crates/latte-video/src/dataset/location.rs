@@ -22,7 +22,7 @@ impl Location {
         Self { layout, path: path.into(), manifest: ManifestOptions::default() }
     }
 
-    /// All videos, with their classes and captions, and what was passed over; opens no video.
+    /// All videos, with their classes and captions, and what was skipped; opens no video.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Layout {
     /// All videos below `root`, with their classes; opens none of them.
     ///
     /// In [`Layout::Folder`] videos that lie directly in the root have no class. Manifests and shards are read by the defaults;
-    /// [`Location::list`] has options and says what was passed over.
+    /// [`Location::list`] has options and says what was skipped.
     ///
     /// # Errors
     ///

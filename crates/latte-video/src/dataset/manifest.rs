@@ -7,7 +7,7 @@ use latte_textfile::printable;
 use super::classes::Classes;
 use super::names::{clean, make_unique};
 use super::table::{Cell, Row, Table};
-use super::{Dataset, Item, Place, Skipped, csv, jsonl};
+use super::{Dataset, Item, MediaLocation, Skipped, csv, jsonl};
 use crate::{Error, Result};
 
 /// How a manifest is to be read. By default the columns are found by their names.
@@ -41,7 +41,7 @@ impl Dataset {
     /// `prompt`, `name`; the label the first of `label`, `class`, `category`. Upper and lower case are the same.
     ///
     /// Labels are numbers from 0 without gaps, or names; names are numbered in alphabetical order. Whether the files are
-    /// there is not looked at. A row that cannot be used is passed over and listed: a wrong number of fields, broken JSON, no
+    /// there is not looked at. A row that cannot be used is skipped and listed: a wrong number of fields, broken JSON, no
     /// path, a web address for a path, a list for a caption, a row that says the same as one before. What stands in columns that
     /// are not read costs no row. The same video with another caption or label is another item, whose name gets `#2`, `#3` … added.
     ///
@@ -224,7 +224,7 @@ impl<'a> Columns<'a> {
         }
         let caption = self.caption.map(text).transpose()?.flatten();
         let label = self.label.map(text).transpose()?.flatten();
-        let item = Item { name, place: Place::Path(root.join(path)), label: None, caption, info: None };
+        let item = Item { name, place: MediaLocation::Path(root.join(path)), label: None, caption, info: None };
         Ok((item, label))
     }
 }

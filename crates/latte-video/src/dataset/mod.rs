@@ -5,8 +5,8 @@ mod check;
 mod classes;
 mod content;
 mod csv;
+mod diagnostic;
 mod export;
-mod finding;
 mod image_list;
 mod index;
 mod json;
@@ -19,27 +19,27 @@ mod names;
 mod parquet;
 mod scan;
 mod shards;
-mod share;
 mod skipped;
 mod table;
 mod tar;
+mod work_shard;
 
 use std::path::{Path, PathBuf};
 
 use crate::VideoInfo;
 
-pub use crate::place::Place;
+pub use crate::media_location::MediaLocation;
 pub use check::{Expected, check, check_files, check_images};
+pub use diagnostic::{Diagnostic, Severity};
 pub use export::{FrameExport, FrameFormat};
-pub use finding::{Finding, Severity};
 pub use image_list::ImageList;
 pub use index::{Index, IndexEntry, Probe, Signature};
 pub use layout::{Layout, LayoutRules};
 pub use location::Location;
 pub use manifest::ManifestOptions;
 pub use scan::{Scan, ScanOptions, ScanProgress, scan, update_index};
-pub use share::Share;
 pub use skipped::Skipped;
+pub use work_shard::WorkShard;
 
 /// The videos of a data set, in an order that depends on what the data set is alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +71,7 @@ pub struct Item {
     /// What it is called: its path below the root, or its archive's and its key in it, with `/` between parts. No two are the same.
     pub name: String,
     /// Where its frames are.
-    pub place: Place,
+    pub place: MediaLocation,
     /// Its class.
     pub label: Option<u32>,
     /// What it shows, in words.

@@ -62,10 +62,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dataset::Place;
+    use crate::dataset::MediaLocation;
 
     fn item(name: &str, caption: &str) -> Item {
-        let place = Place::Path(name.into());
+        let place = MediaLocation::Path(name.into());
         Item { name: name.into(), place, label: None, caption: Some(caption.into()), info: None }
     }
 

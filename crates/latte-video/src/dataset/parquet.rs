@@ -9,13 +9,13 @@ use parquet::record::Field;
 use parquet::schema::types::Type;
 
 use super::table::{Cell, Row, Table};
-use crate::{Error, Result, contain};
+use crate::{Error, Result, panic_guard};
 
 /// Reads the columns that `wanted` names.
 pub(super) fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     // The library panics on some damaged files.
-    contain::run(|| rows(file, wanted)).map_err(|e| Error::damaged(path, e))
+    panic_guard::run(|| rows(file, wanted)).map_err(|e| Error::damaged(path, e))
 }
 
 fn rows(file: File, wanted: &dyn Fn(&str) -> bool) -> std::result::Result<Table, String> {

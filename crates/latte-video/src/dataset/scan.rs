@@ -31,7 +31,7 @@ pub struct Scan {
     pub index: Index,
     /// How many videos were opened; the others were known and unchanged.
     pub opened: usize,
-    /// What of a manifest or of shards was passed over.
+    /// What of a manifest or of shards was skipped.
     pub skipped: Skipped,
 }
 
@@ -192,7 +192,7 @@ fn look(mut entry: IndexEntry, item: &Item, old: Option<&IndexEntry>, options: S
 }
 
 fn probe(item: &Item, options: ScanOptions) -> Result<(Probe, Option<String>)> {
-    let video = Video::open_place(&item.place, options.decoder)?;
+    let video = Video::open_media(&item.place, options.decoder)?;
     if options.last_frame {
         video.frames(&[video.info().num_frames.saturating_sub(1)])?;
     }

@@ -11,13 +11,13 @@ use super::manifest::{CAPTIONS, LABELS};
 use super::names::{clean, make_unique};
 use super::table::Cell;
 use super::tar::{Kind, Member, Members};
-use super::{Dataset, Item, Place, Skipped, json};
+use super::{Dataset, Item, MediaLocation, Skipped, json};
 use crate::find::VIDEO_EXTENSIONS;
 use crate::{Error, Result};
 
 impl Dataset {
     /// Reads WebDataset shards: a folder of `.tar` files, one `.tar` file, or a pattern as `shards/train-{00000..00146}.tar`
-    /// or `{a,b}.tar`. Nothing is unpacked: an item's place is a stretch of its shard.
+    /// or `{a,b}.tar`. Nothing is unpacked: an item is a byte range of its shard.
     ///
     /// Members whose names are the same up to the first dot are a sample: a video (`.mp4`, `.webm`, `.mkv` …), its caption
     /// (`.txt` or `.caption`), its label (`.cls`) and more (`.json`: `caption`, `text`, `prompt` or `name`; `label`, `class`
@@ -25,7 +25,7 @@ impl Dataset {
     /// shard's, without `.tar`, and the part before the dot: `00000/000000012`. The order is that of the shards' names or of
     /// the pattern, and within a shard that of the archive. Labels are numbered as by [`Dataset::from_manifest`].
     ///
-    /// Passed over and listed are: samples without a video or with a caption, label or JSON that cannot be read, links,
+    /// Skipped and listed are: samples without a video or with a caption, label or JSON that cannot be read, links,
     /// compressed archives, and of a damaged archive all behind the damage. Each shard is gone through once, by its headers.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Dataset {
                 Ok(samples) => {
                     for (key, sample) in samples {
                         let Some(video) = sample.video else { continue };
-                        let place = Place::Archived {
+                        let place = MediaLocation::Archived {
                             archive: shard.clone(),
                             offset: video.offset,
                             length: video.length,

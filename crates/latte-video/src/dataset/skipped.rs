@@ -1,46 +1,43 @@
-//! What of a data set is passed over.
+//! What of a data set is skipped.
 
-use super::{Finding, Severity};
+use super::{Diagnostic, Severity};
 use crate::Error;
 
-/// What of a data set cannot be used and was passed over: rows of a manifest, samples and members of archives, files and folders.
+/// What of a data set cannot be used and was skipped: rows of a manifest, samples and members of archives, files and folders.
 #[derive(Debug, Default)]
 pub struct Skipped {
     /// How many there are.
     pub count: usize,
-    /// The first of them, at most [`Skipped::MOST_LISTED`]; each says where it is and what is wrong with it.
+    /// The first of them, at most [`Skipped::MAX_LISTED`]; each says where it is and what is wrong with it.
     pub listed: Vec<Error>,
 }
 
 impl Skipped {
     /// A list of more is of no use to anybody, and millions of them would fill the memory.
-    pub const MOST_LISTED: usize = 1000;
+    pub const MAX_LISTED: usize = 1000;
 
     pub(crate) fn add(&mut self, error: Error) {
         self.count += 1;
-        if self.listed.len() < Self::MOST_LISTED {
+        if self.listed.len() < Self::MAX_LISTED {
             self.listed.push(error);
         }
     }
 
-    /// What happened in one sentence; `None` if nothing was passed over.
+    /// What happened in one sentence; `None` if nothing was skipped.
     pub fn summary(&self) -> Option<String> {
         let first = self.listed.first()?;
-        let many = if self.count == 1 {
-            "one is passed over".into()
-        } else {
-            format!("{} are passed over, the first of them", self.count)
-        };
+        let many =
+            if self.count == 1 { "one is skipped".into() } else { format!("{} are skipped, the first of them", self.count) };
         Some(format!("of the rows, samples, files and folders that there are, {many}: {first}"))
     }
 
-    /// The same as a finding of a check.
-    pub fn finding(&self) -> Option<Finding> {
-        Some(Finding { severity: Severity::Warning, what: self.summary()? })
+    /// The same as a diagnostic of a check.
+    pub fn diagnostic(&self) -> Option<Diagnostic> {
+        Some(Diagnostic { severity: Severity::Warning, what: self.summary()? })
     }
 
-    /// Puts the first message behind a sentence that says that nothing is left; nothing where nothing was passed over.
+    /// Puts the first message behind a sentence that says that nothing is left; nothing where nothing was skipped.
     pub(crate) fn first(&self) -> String {
-        self.listed.first().map_or_else(String::new, |e| format!("; the first of {} passed over: {e}", self.count))
+        self.listed.first().map_or_else(String::new, |e| format!("; the first of {} skipped: {e}", self.count))
     }
 }

@@ -5,7 +5,7 @@ use super::Skipped;
 /// The rows of a manifest, cut down to the columns that may matter.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// The names of all columns, for messages; the first [`Table::MOST_NAMES`].
+    /// The names of all columns, for messages; the first [`Table::MAX_NAMES`].
     pub(super) found: Vec<String>,
     /// The names of the columns that are kept.
     pub(super) columns: Vec<String>,
@@ -38,11 +38,11 @@ pub(super) enum Cell {
 
 impl Table {
     /// More names than these help nobody to find the right one.
-    const MOST_NAMES: usize = 40;
+    const MAX_NAMES: usize = 40;
 
     /// Notes that there is a column of this name.
     pub(super) fn note(&mut self, name: &str) {
-        if self.found.len() < Self::MOST_NAMES && !self.found.iter().any(|n| n == name) {
+        if self.found.len() < Self::MAX_NAMES && !self.found.iter().any(|n| n == name) {
             self.found.push(name.to_string());
         }
     }

@@ -1,7 +1,7 @@
-//! Finds out where the files of a tar archive lie. Only headers are read; contents are passed over by seeking.
+//! Finds out where the files of a tar archive lie. Only headers are read; contents are skipped by seeking.
 //!
 //! Reads POSIX archives (ustar and pax) and GNU's long names and large sizes. Memory stays small whatever the archive says
-//! of itself: nothing longer than [`LONGEST`] is held.
+//! of itself: nothing longer than [`MAX_LENGTH`] is held.
 
 use std::io::{BufReader, ErrorKind, Read, Seek};
 
@@ -9,7 +9,7 @@ use std::io::{BufReader, ErrorKind, Read, Seek};
 const BLOCK: u64 = 512;
 
 /// Extended headers (long names, say) and the members that are read are below this.
-const LONGEST: u64 = 4 << 20;
+const MAX_LENGTH: u64 = 4 << 20;
 
 /// What went wrong, in words.
 type Result<T> = std::result::Result<T, String>;
@@ -93,7 +93,7 @@ impl<R: Read + Seek> Members<R> {
             })?;
             self.next = end.next_multiple_of(BLOCK);
             if is_extension {
-                if length > LONGEST {
+                if length > MAX_LENGTH {
                     return Err(format!("the extended header at byte {at} is {length} bytes long, more than any name needs"));
                 }
                 let mut body = vec![0; length as usize];
@@ -129,8 +129,8 @@ impl<R: Read + Seek> Members<R> {
 
     /// The contents of a member, which must be short.
     pub(super) fn contents(&mut self, member: &Member) -> Result<Vec<u8>> {
-        if member.length > LONGEST {
-            return Err(format!("{} bytes long; read are at most {LONGEST}", member.length));
+        if member.length > MAX_LENGTH {
+            return Err(format!("{} bytes long; read are at most {MAX_LENGTH}", member.length));
         }
         let mut contents = vec![0; member.length as usize];
         self.read_at(member.offset, &mut contents)?;
@@ -230,7 +230,7 @@ mod tests {
             match members.next() {
                 Ok(Some(member)) => {
                     // Short contents can always be read where they are said to be.
-                    assert!(members.contents(&member).is_ok() || member.length > LONGEST);
+                    assert!(members.contents(&member).is_ok() || member.length > MAX_LENGTH);
                     found.push(member);
                 }
                 Ok(None) => return (found, Ok(members.is_closed())),

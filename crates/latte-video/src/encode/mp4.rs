@@ -85,7 +85,7 @@ fn encode(clip: &Clip, even: &Even, finest: u8) -> std::result::Result<(Vec<u8>,
     Err(format!("the H.264 encoder cannot take this clip at any quality ({last}); {INSTEAD}"))
 }
 
-/// What became of an attempt.
+/// The result of an attempt.
 enum Encoded {
     /// The file.
     Whole(Vec<u8>),

@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use start::{leave_out_first, lost_at_start};
 
+use crate::byte_range::ByteRange;
 use crate::info::is_variable;
 use crate::orientation::Orientation;
-use crate::stretch::Stretch;
 use crate::{Error, Result, VideoInfo};
 
 /// Whether the `ffmpeg` and `ffprobe` programs are found: in the folder of, or at, `LATTE_FFMPEG`, else in `PATH`.
@@ -35,7 +35,7 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
 /// A file opened with ffprobe.
 #[derive(Debug)]
 pub(crate) struct Ffmpeg {
-    stretch: Stretch,
+    byte_range: ByteRange,
     info: VideoInfo,
     /// The number of the video track.
     stream: usize,
@@ -98,13 +98,13 @@ struct Format {
 }
 
 impl Ffmpeg {
-    pub(crate) fn open(stretch: Stretch) -> Result<Self> {
-        let path = &stretch.path;
+    pub(crate) fn open(byte_range: ByteRange) -> Result<Self> {
+        let path = &byte_range.path;
         // Says what is wrong with the file in this crate's own words, before a program does in its.
-        if stretch.open()?.len() == 0 {
+        if byte_range.open()?.len() == 0 {
             return Err(Error::not_video(path, "the file is empty"));
         }
-        let probe = probe(&stretch)?;
+        let probe = probe(&byte_range)?;
         let Some(stream) = the_video(&probe.streams) else {
             return Err(Error::not_video(path, "ffprobe finds no video track in it"));
         };
@@ -116,7 +116,7 @@ impl Ffmpeg {
             return Err(Error::not_video(path, "the video track holds no frame"));
         }
         if stream.codec_name.as_deref().is_some_and(|name| OPEN_GROUPS.contains(&name)) {
-            leave_out_first(&mut shown, lost_at_start(&stretch, stream.index)?);
+            leave_out_first(&mut shown, lost_at_start(&byte_range, stream.index)?);
             if shown.is_empty() {
                 return Err(Error::damaged(path, "ffmpeg can decode no frame of it"));
             }
@@ -163,7 +163,7 @@ impl Ffmpeg {
         // Only these can be entered at a time; others are decoded from the start. So are frames that no time tells apart.
         let seeks = matches!(container, "mp4" | "matroska");
         let times = times.filter(|times| seeks && times.windows(2).all(|w| w[1] - w[0] > 1e-4));
-        Ok(Self { times, start, stream: stream.index, info, stretch })
+        Ok(Self { times, start, stream: stream.index, info, byte_range })
     }
 
     pub(crate) fn info(&self) -> &VideoInfo {
@@ -209,7 +209,7 @@ impl Ffmpeg {
     fn decode(&self, seek: &[&str], wanted: &str, count: usize) -> Result<(Vec<u8>, String)> {
         let path = &self.info.path;
         let mut command = command(path, "ffmpeg")?;
-        command.args(["-nostdin", "-v", "error", "-threads", "1"]).args(seek).arg("-i").arg(url(&self.stretch));
+        command.args(["-nostdin", "-v", "error", "-threads", "1"]).args(seek).arg("-i").arg(url(&self.byte_range));
         command.args(["-map", &format!("0:{}", self.stream), "-an", "-sn", "-dn", "-vf", &format!("select={wanted}")]);
         command.args(passthrough()?);
         command.args(["-frames:v", &count.to_string(), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]);
@@ -295,15 +295,15 @@ fn run(path: &Path, mut command: Command, expected: usize) -> Result<(Vec<u8>, S
     Ok((written, said.lines().map(str::trim).filter(|l| !l.is_empty()).take(3).collect::<Vec<_>>().join("; ")))
 }
 
-fn probe(stretch: &Stretch) -> Result<Probe> {
-    let path = &stretch.path;
+fn probe(byte_range: &ByteRange) -> Result<Probe> {
+    let path = &byte_range.path;
     let mut command = command(path, "ffprobe")?;
     command.args(["-v", "error", "-select_streams", "V", "-of", "json", "-show_entries"]);
     command.arg(
         "stream=index,codec_name,width,height,avg_frame_rate,r_frame_rate,time_base:stream_side_data=rotation:\
          format=format_name,start_time:packet=stream_index,pts_time,flags",
     );
-    command.arg(url(stretch));
+    command.arg(url(byte_range));
     let (json, said) = run(path, command, 1 << 16)?;
     let probe: Probe =
         serde_json::from_slice(&json).map_err(|e| Error::ffmpeg(path, format!("ffprobe's answer is not clear: {e}")))?;
@@ -314,13 +314,13 @@ fn probe(stretch: &Stretch) -> Result<Probe> {
 }
 
 /// The file by its full meaning: a name with a colon or a dash is no protocol and no option.
-fn url(stretch: &Stretch) -> std::ffi::OsString {
+fn url(byte_range: &ByteRange) -> std::ffi::OsString {
     let mut url = std::ffi::OsString::new();
-    if let Some((start, len)) = stretch.range {
+    if let Some((start, len)) = byte_range.range {
         url.push(format!("subfile,,start,{start},end,{},,:", start.saturating_add(len)));
     }
     url.push("file:");
-    url.push(&stretch.file);
+    url.push(&byte_range.file);
     url
 }
 

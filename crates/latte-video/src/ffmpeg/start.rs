@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::{Packet, command, number, run, url};
-use crate::stretch::Stretch;
+use crate::byte_range::ByteRange;
 use crate::{Error, Result};
 
 /// Coded pictures and the frames that become of them, in the order in which ffprobe meets them.
@@ -31,14 +31,14 @@ enum Event {
 }
 
 /// How many of the first coded pictures, in order of presentation, ffmpeg gives no frame for.
-pub(super) fn lost_at_start(stretch: &Stretch, stream: usize) -> Result<usize> {
-    let path = &stretch.path;
+pub(super) fn lost_at_start(byte_range: &ByteRange, stream: usize) -> Result<usize> {
+    let path = &byte_range.path;
     let mut num_packets = 64;
     loop {
         let mut command = command(path, "ffprobe")?;
         command.args(["-v", "error", "-threads", "1", "-select_streams", &stream.to_string(), "-of", "json"]);
         command.args(["-read_intervals", &format!("%+#{num_packets}"), "-show_entries"]);
-        command.arg("packet=pts_time,flags:frame=best_effort_timestamp_time").arg(url(stretch));
+        command.arg("packet=pts_time,flags:frame=best_effort_timestamp_time").arg(url(byte_range));
         let (json, _) = run(path, command, 1 << 16)?;
         let start: Start =
             serde_json::from_slice(&json).map_err(|e| Error::ffmpeg(path, format!("ffprobe's answer is not clear: {e}")))?;

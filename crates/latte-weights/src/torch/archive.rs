@@ -13,9 +13,9 @@ use super::object::StorageMark;
 use super::{Contents, Parsed, Storage, pickle, plain, walk};
 
 /// Bytes that compressed entries may have in all. PyTorch compresses nothing; only a file that was packed again has any.
-const MOST_INFLATED: usize = 256 << 20;
+const MAX_INFLATED_BYTES: usize = 256 << 20;
 /// How many times as long as its compressed form an entry may be; weights hardly compress.
-const MOST_RATIO: u64 = 200;
+const MAX_RATIO: u64 = 200;
 
 /// What the names of NumPy's arrays end with in an archive of them.
 const ARRAY: &str = ".npy";
@@ -145,7 +145,7 @@ impl<'a> Archive<'a> {
         if entry.stored {
             return Ok(Bytes::InFile(entry.range.clone()));
         }
-        let most = MOST_RATIO.saturating_mul(entry.range.len() as u64).min((MOST_INFLATED - self.inflated) as u64);
+        let most = MAX_RATIO.saturating_mul(entry.range.len() as u64).min((MAX_INFLATED_BYTES - self.inflated) as u64);
         if entry.len > most {
             return Err(format!("unpacks {} bytes to {}: more than is reasonable for weights", entry.range.len(), entry.len));
         }

@@ -11,12 +11,12 @@ use super::globals::{Role, role};
 use super::object::{Id, Object, Pickle, StorageMark, TensorMark};
 
 /// Instructions, and things copied by them, that one pickle may have. PyTorch needs about thirty for a tensor.
-const MOST_WORK: usize = 4_000_000;
+const MAX_WORK: usize = 4_000_000;
 /// Numbers in the shape of a tensor.
-const MOST_AXES: usize = 32;
+const MAX_AXES: usize = 32;
 
 /// Arguments of a function that are looked at.
-const MOST_ARGUMENTS: usize = 8;
+const MAX_ARGUMENTS: usize = 8;
 
 /// Runs the pickle at the beginning of `input`.
 ///
@@ -200,7 +200,7 @@ impl<'a> Machine<'a> {
         let Object::List(arguments) = self.get(arguments) else {
             return Err(format!("gives `{name}` no list of arguments"));
         };
-        let arguments: Vec<Id> = arguments.iter().take(MOST_ARGUMENTS).copied().collect();
+        let arguments: Vec<Id> = arguments.iter().take(MAX_ARGUMENTS).copied().collect();
         let argument = |n: usize| arguments.get(n).copied().ok_or_else(|| format!("gives `{name}` too few arguments"));
         let made = match role {
             Role::First => return argument(0),
@@ -258,7 +258,7 @@ impl<'a> Machine<'a> {
     fn tensor(&self, [storage, offset, shape, strides]: [Id; 4], dtype: StoredDtype) -> Parsed<Object<'a>> {
         let Object::Storage(storage) = self.get(storage) else { return Err("has a tensor without a storage".into()) };
         let sides = |id: Id| match self.get(id) {
-            Object::List(items) if items.len() <= MOST_AXES => items.iter().map(|&id| self.size(id)).collect::<Parsed<Vec<_>>>(),
+            Object::List(items) if items.len() <= MAX_AXES => items.iter().map(|&id| self.size(id)).collect::<Parsed<Vec<_>>>(),
             _ => Err("has a tensor whose shape is no list of sizes".into()),
         };
         Ok(Object::Tensor(TensorMark {
@@ -403,7 +403,7 @@ impl<'a> Machine<'a> {
 
     fn spend(&mut self, work: usize) -> Parsed<()> {
         self.work = self.work.saturating_add(work);
-        if self.work > MOST_WORK { Err(format!("takes more than {MOST_WORK} instructions")) } else { Ok(()) }
+        if self.work > MAX_WORK { Err(format!("takes more than {MAX_WORK} instructions")) } else { Ok(()) }
     }
 
     fn take(&mut self, len: usize) -> Parsed<&'a [u8]> {
@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     fn endless_work_is_refused() {
-        let message = root(&vec![b'N'; MOST_WORK + 2]).unwrap_err();
+        let message = root(&vec![b'N'; MAX_WORK + 2]).unwrap_err();
         assert!(message.contains("instructions"), "{message}");
         // Copying one long list again and again costs as much as writing it would.
         let mut input = b"ccollections\nOrderedDict\nq\x00}(".to_vec();

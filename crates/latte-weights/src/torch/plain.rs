@@ -10,14 +10,14 @@ use super::object::{Id, Object, Pickle};
 /// The keys that are looked at; other programs put all kinds of things under others.
 const KEYS: [&str; 3] = [DESCRIPTION, CONFIG, TEXTS];
 /// Dictionaries within dictionaries.
-const MOST_DEPTH: usize = 32;
+const MAX_DEPTH: usize = 32;
 /// Values looked at, one that is part of several as often as that.
-const MOST_VALUES: usize = 100_000;
+const MAX_VALUES: usize = 100_000;
 
 /// The values under [`KEYS`] in the outermost dictionary. One that holds anything that JSON has no word for is left out.
 pub(super) fn beside_tensors(pickle: &Pickle<'_>) -> BTreeMap<String, Value> {
     let Object::Dictionary(entries) = pickle.get(pickle.root) else { return BTreeMap::new() };
-    let mut left = MOST_VALUES;
+    let mut left = MAX_VALUES;
     let value = |&(key, value): &(Id, Id)| match pickle.get(key) {
         Object::Text(key) if KEYS.contains(key) => Some(((*key).to_string(), json(pickle, value, 0, &mut left)?)),
         _ => None,
@@ -26,7 +26,7 @@ pub(super) fn beside_tensors(pickle: &Pickle<'_>) -> BTreeMap<String, Value> {
 }
 
 fn json(pickle: &Pickle<'_>, id: Id, depth: usize, left: &mut usize) -> Option<Value> {
-    if depth == MOST_DEPTH || *left == 0 {
+    if depth == MAX_DEPTH || *left == 0 {
         return None;
     }
     *left -= 1;

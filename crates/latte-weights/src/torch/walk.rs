@@ -7,13 +7,13 @@ use super::object::{Id, Object, Pickle, StorageMark, TensorMark};
 use super::{Contents, Parsed, Storage};
 
 /// Dictionaries within dictionaries; weights are rarely deeper than a module of a module.
-const MOST_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 64;
 /// Objects looked at, one that is part of several as often as that: a small file can make a vast tree of shared parts.
-const MOST_VISITS: usize = 4_000_000;
+const MAX_VISITS: usize = 4_000_000;
 /// Tensors in a file.
-const MOST_TENSORS: usize = 200_000;
+const MAX_TENSORS: usize = 200_000;
 /// Characters in a name.
-const MOST_NAME: usize = 512;
+const MAX_NAME_LENGTH: usize = 512;
 
 /// Adds the tensors of `pickle` to `contents`, those of nested parts under names with dots. `resolve` finds a storage: where it lies
 /// and how many bytes it has.
@@ -47,8 +47,8 @@ struct Walk<'w, 'a> {
 impl<'a> Walk<'_, 'a> {
     fn visit(&mut self, id: Id, name: &mut String, depth: usize) -> Parsed<()> {
         self.visits += 1;
-        if self.visits > MOST_VISITS {
-            return Err(format!("describes more than {MOST_VISITS} objects"));
+        if self.visits > MAX_VISITS {
+            return Err(format!("describes more than {MAX_VISITS} objects"));
         }
         let pickle = self.pickle;
         let parts: &mut dyn Iterator<Item = (String, Id)> = match pickle.get(id) {
@@ -64,8 +64,8 @@ impl<'a> Walk<'_, 'a> {
                 name.push('.');
             }
             name.push_str(&part);
-            if name.len() > MOST_NAME {
-                return Err(format!("has a tensor whose name is longer than {MOST_NAME} bytes"));
+            if name.len() > MAX_NAME_LENGTH {
+                return Err(format!("has a tensor whose name is longer than {MAX_NAME_LENGTH} bytes"));
             }
             self.deeper(value, name, depth)?;
             name.truncate(len);
@@ -74,8 +74,8 @@ impl<'a> Walk<'_, 'a> {
     }
 
     fn deeper(&mut self, id: Id, name: &mut String, depth: usize) -> Parsed<()> {
-        if depth == MOST_DEPTH {
-            return Err(format!("nests deeper than {MOST_DEPTH} levels"));
+        if depth == MAX_DEPTH {
+            return Err(format!("nests deeper than {MAX_DEPTH} levels"));
         }
         self.visit(id, name, depth + 1)
     }
@@ -100,8 +100,8 @@ impl<'a> Walk<'_, 'a> {
         if self.contents.tensors.insert(name.to_string(), (layout, storage)).is_some() {
             return Err(format!("has two tensors called `{name}`"));
         }
-        if self.contents.tensors.len() > MOST_TENSORS {
-            return Err(format!("has more than {MOST_TENSORS} tensors"));
+        if self.contents.tensors.len() > MAX_TENSORS {
+            return Err(format!("has more than {MAX_TENSORS} tensors"));
         }
         Ok(())
     }

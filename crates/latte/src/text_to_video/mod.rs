@@ -296,7 +296,7 @@ impl TextToVideo {
     fn kept_paths(&self, clips: &[Sidecar]) -> Result<Vec<Option<PathBuf>>> {
         let Some(folder) = self.cache.folder() else { return Ok(vec![None; clips.len()]) };
         let weights = self.parts.transformer_fingerprint()?;
-        // A run that ran out of memory while decoding goes on from its latents with tiles, or without the temporal decoder.
+        // A run that ran out of memory while decoding resumes from its latents with tiles, or without the temporal decoder.
         let path = |clip: &Sidecar| -> Result<Option<PathBuf>> {
             let of_latents = Sidecar { settings: clip.settings.of_latents(), ..clip.clone() };
             let text = serde_json::to_string(&of_latents).map_err(|e| Error::config("settings", e.to_string()))?;

@@ -297,7 +297,7 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Makes the latents of one clip, `[1, f, c, h, w]`, or goes on from `state` with one that was stopped: its latents have the same
+    /// Makes the latents of one clip, `[1, f, c, h, w]`, or resumes from `state` with one that was stopped: its latents have the same
     /// bits as those that were never stopped.
     ///
     /// `progress` hears of every prediction. Once `cancel` is cancelled, the work stops between two blocks of the network, and the

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// first of these.
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// In which precision matrix products are formed.
+    /// The precision of matmuls.
     #[arg(long, value_parser = crate::precision::parser(), default_value = "f32")]
     dtype: Precision,
     /// Threads. Default: one per core.

@@ -162,7 +162,7 @@ fn input_file(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// They are copied all the same: what is written is what was read.
 fn warn_of_values_that_are_not_finite(weights: &Pretrained, names: &[String], input: &Path) -> anyhow::Result<()> {
-    const MOST_SHOWN: usize = 5;
+    const MAX_SHOWN: usize = 5;
     let bad = weights.not_finite()?;
     let bad: Vec<String> = bad
         .into_iter()
@@ -173,7 +173,7 @@ fn warn_of_values_that_are_not_finite(weights: &Pretrained, names: &[String], in
         note(&format!(
             "{}: values that are not finite (NaN or infinite): {}; they are copied as they are, but no model with them is of use",
             input.display(),
-            listed(&bad, MOST_SHOWN)
+            listed(&bad, MAX_SHOWN)
         ));
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use latte_model::checkpoint::{AssumedMetadata, CheckpointMetadata, StatedMetadata};
 use latte_model::model::t2v::{LatteT2v, T2vConfig};
-use latte_model::model::{Hints, Latte};
+use latte_model::model::{ConfigHints, Latte};
 use latte_model::weights::{
     CONFIG, DESCRIPTION, FileKind, Pretrained, TEXTS, TensorSource, WeightFiles, WeightKind, write_atomically, write_weights,
 };
@@ -101,7 +101,7 @@ impl Plan {
 fn own(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
     let wrong = |what: String| bad_input(format!("{}: {what}", args.input.display()));
     let metadata: CheckpointMetadata = CheckpointMetadata::read(weights.files())?;
-    let told = [
+    let stated = [
         ("heads", args.heads.is_some_and(|heads| heads != metadata.model.num_heads), metadata.model.num_heads.to_string()),
         (
             "prediction",
@@ -111,7 +111,7 @@ fn own(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
         ("variance", args.variance.is_some_and(|v| metadata.diffusion.variance != v.into()), named(&metadata.diffusion.variance)),
         ("fps", args.fps.is_some_and(|fps| fps.to_bits() != metadata.fps.to_bits()), metadata.fps.to_string()),
     ];
-    if let Some((option, _, written)) = told.iter().find(|(_, differs, _)| *differs) {
+    if let Some((option, _, written)) = stated.iter().find(|(_, differs, _)| *differs) {
         return Err(wrong(format!("--{option}: the file itself says {written}; leave the option out")));
     }
     let description = weights.files().description()?;
@@ -120,13 +120,13 @@ fn own(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
 
 /// Weights of a class model that say nothing of themselves, such as the official ones.
 fn latte(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
-    let told = StatedMetadata {
-        hints: Hints { num_heads: args.heads, input_size: None },
+    let stated = StatedMetadata {
+        hints: ConfigHints { num_heads: args.heads, input_size: None },
         prediction: args.prediction.map(Into::into),
         variance: args.variance.map(Into::into),
         fps: args.fps,
     };
-    let assumed = AssumedMetadata::of(weights, told)?;
+    let assumed = AssumedMetadata::of(weights, stated)?;
     let metadata = &assumed.metadata;
     let plan = planned(&Latte::new(metadata.model.clone())?, weights, metadata, Some(serde_json::to_value(metadata)?), args)?;
     note(&assumed.note(&args.input));

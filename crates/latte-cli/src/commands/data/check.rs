@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use latte_train::{DataCheck, TrainConfig, check_data};
 use latte_video::dataset::{
-    Expected, Finding, ImageList, Index, Layout, Scan, ScanOptions, Severity, check, check_files, check_images, scan,
+    Diagnostic, Expected, ImageList, Index, Layout, Scan, ScanOptions, Severity, check, check_files, check_images, scan,
 };
 use latte_video::{ClipWindow, Decoder, Error, Transform};
 
@@ -73,29 +73,29 @@ pub(crate) struct Args {
 const IMAGE_SAMPLES: usize = 200;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let DataCheck { index, findings, images } = match &args.config {
+    let DataCheck { index, diagnostics, images } = match &args.config {
         Some(file) => of_run(args, file)?,
         None => of_options(args)?,
     };
     if let Some((list, count)) = images {
         say(&format!("{count} images in {}", list.display()));
     }
-    report(&index, findings)
+    report(&index, diagnostics)
 }
 
-fn report(index: &Index, mut findings: Vec<Finding>) -> anyhow::Result<()> {
+fn report(index: &Index, mut diagnostics: Vec<Diagnostic>) -> anyhow::Result<()> {
     let classes = match index.classes.len() {
         0 => String::new(),
         n => format!(" of {n} classes"),
     };
     let frames: usize = index.entries.iter().filter_map(|entry| entry.video.as_ref()).map(|video| video.frames).sum();
     say(&format!("{} videos{classes}, {frames} frames", index.entries.len()));
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    for finding in &findings {
-        say(&finding.to_string());
+    diagnostics.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
+    for diagnostic in &diagnostics {
+        say(&diagnostic.to_string());
     }
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    match (errors, findings.len()) {
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    match (errors, diagnostics.len()) {
         (0, 0) => say("nothing wrong was found"),
         (0, n) => say(&format!("training would run; {n} warnings")),
         _ => return Err(anyhow!("training could not run on this data set: {errors} errors")),
@@ -126,10 +126,10 @@ fn of_options(args: &Args) -> anyhow::Result<DataCheck> {
     let transform: Transform = rules.transform;
     let expected = Expected { window, transform, size: args.size.map(|side| [side, side]), num_classes: args.num_classes };
     let location = args.manifest.location(args.layout, args.path.as_deref().unwrap_or(Path::new("")))?;
-    let mut findings = Vec::new();
+    let mut diagnostics = Vec::new();
     let index = if let Some(file) = &args.index {
         let index = Index::read(file)?;
-        findings.extend(check_files(&index, &location)?);
+        diagnostics.extend(check_files(&index, &location)?);
         index
     } else {
         let mut progress = StageProgress::new("looking at videos");
@@ -139,25 +139,25 @@ fn of_options(args: &Args) -> anyhow::Result<DataCheck> {
         });
         match progress.finish_with(scanned) {
             Ok(Scan { index, skipped, .. }) => {
-                findings.extend(skipped.finding());
+                diagnostics.extend(skipped.diagnostic());
                 index
             }
             Err(e) if is_about_what_is_there(&e, &location.path, args.layout) => {
-                findings.push(Finding { severity: Severity::Error, what: e.to_string() });
+                diagnostics.push(Diagnostic { severity: Severity::Error, what: e.to_string() });
                 let index = Index { layout: args.layout, root: location.path, classes: Vec::new(), entries: Vec::new() };
-                return Ok(DataCheck { index, findings, images: None });
+                return Ok(DataCheck { index, diagnostics, images: None });
             }
             Err(e) => return Err(e.into()),
         }
     };
-    findings.extend(check(&index, &expected));
+    diagnostics.extend(check(&index, &expected));
     let mut images = None;
     if let Some((list, folder)) = args.image_list.as_ref().zip(args.image_path.as_ref()) {
         let read = ImageList::read(args.layout, list, folder, &index.classes)?;
-        findings.extend(check_images(&read, expected.size, IMAGE_SAMPLES));
+        diagnostics.extend(check_images(&read, expected.size, IMAGE_SAMPLES));
         images = Some((list.clone(), read.len()));
     }
-    Ok(DataCheck { index, findings, images })
+    Ok(DataCheck { index, diagnostics, images })
 }
 
 fn options(args: &Args, decoder: Decoder) -> ScanOptions {

@@ -16,7 +16,7 @@ use crate::terminal::{note, say};
 /// Turns the video files below a folder into folders of frames.
 ///
 /// Each video file becomes a folder of that name without its ending, at the same place below the output folder. A folder
-/// appears when it is complete, so that an interrupted run goes on with the next video. Frames are png, which loses nothing,
+/// appears when it is complete, so that an interrupted run resumes with the next video. Frames are png, which loses nothing,
 /// or jpeg of a stated quality with colours at full resolution.
 ///
 ///   latte data frames --path UCF-101 --out UCF-101-frames

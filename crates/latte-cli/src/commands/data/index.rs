@@ -14,7 +14,7 @@ use crate::terminal::say;
 /// Looks at every video of a data set and writes what it finds into an index, which training reads instead.
 ///
 /// An index is a text file with a JSON object for each video: frames, size, frame rate, class, and why a video cannot be read. A
-/// scan that was interrupted goes on where it was, and a later one opens only videos whose size or time of change is new.
+/// interrupted scan resumes where it stopped, and a later one opens only videos whose size or time of change is new.
 ///
 ///   latte data index --layout ucf101 --path UCF-101
 ///   latte data index --layout manifest --path results.csv --video-path videos
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let scanned = update_index(&location, &out, options, &mut |far| progress.set(far.done as u64, far.total as u64));
     let Scan { index, opened, skipped } = progress.finish_with(scanned)?;
     let passed_over: Vec<String> = skipped.listed.iter().map(ToString::to_string).collect();
-    warn(&passed_over, skipped.count, ", passed over as these are");
+    warn(&passed_over, skipped.count, ", skipped as these are");
     let unreadable: Vec<String> = index.entries.iter().filter_map(|entry| entry.error.clone()).collect();
     warn(&unreadable, unreadable.len(), ", each named in the index with its \"error\"");
     let empty: Vec<String> = index

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use latte_eval::detector::{Detector, Kind, Setup};
-use latte_eval::judge::{Extras, Score, SetFeatures, judge};
 use latte_eval::plan;
 use latte_eval::protocol::{Protocol, Task};
+use latte_eval::score::{Score, ScoreOptions, SetFeatures, score};
 
 use super::detectors::DetectorChoice;
 use super::report::OutputArgs;
-use super::sets::{Clips, FeatureArgs, Sets, Taken};
+use super::sets::{Clips, FeatureArgs, LoadedFeatures, Sets};
 use crate::failure::bad_input;
 use crate::terminal::say;
 
@@ -258,7 +258,7 @@ struct Job<'d> {
 struct Wanted<'a> {
     common: &'a CommonArgs,
     real: Option<&'a RealArgs>,
-    extras: Extras,
+    options: ScoreOptions,
 }
 
 impl<'a> Wanted<'a> {
@@ -267,7 +267,13 @@ impl<'a> Wanted<'a> {
         Self {
             common,
             real,
-            extras: Extras { resamples: bootstrap, infinity, neighbours, allow_few: common.allow_few, ..Extras::default() },
+            options: ScoreOptions {
+                resamples: bootstrap,
+                infinity,
+                neighbours,
+                allow_few: common.allow_few,
+                ..ScoreOptions::default()
+            },
         }
     }
 
@@ -330,7 +336,7 @@ impl<'a> Wanted<'a> {
         };
         let fake = sets.find(Clips::new(&self.common.fake, "generated", protocol.fake, protocol), protocol)?;
         let real = real.map(|real| sets.planned(real, &identity)).transpose()?;
-        Ok(plan::check(protocol, real, sets.planned(fake, &identity)?, &self.extras)?)
+        Ok(plan::check(protocol, real, sets.planned(fake, &identity)?, &self.options)?)
     }
 
     /// The scores of a job; none where other processes have yet to do their part.
@@ -353,8 +359,8 @@ impl<'a> Wanted<'a> {
                     return Ok(known);
                 }
                 match sets.take(clips, protocol, detector.as_ref())? {
-                    Taken::Whole(set) => features.push((clips, setup, set)),
-                    Taken::Part(missing, folder) => {
+                    LoadedFeatures::Whole(set) => features.push((clips, setup, set)),
+                    LoadedFeatures::Part(missing, folder) => {
                         say(&format!(
                             "{}: this part is done; {missing} parts are missing, which others do, in {}",
                             clips.role,
@@ -376,7 +382,7 @@ impl<'a> Wanted<'a> {
                     say("the same command without --shard (or the last of them to end) gives the number");
                     return Ok(None);
                 }
-                (real, Some(fake)) => scores.push(judge(protocol, real.flatten().map(of), of(fake), &self.extras)?),
+                (real, Some(fake)) => scores.push(score(protocol, real.flatten().map(of), of(fake), &self.options)?),
             }
         }
         Ok(Some(scores))

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use latte_eval::clips::SetReport;
-use latte_eval::judge::Score;
 use latte_eval::protocol::Statistic;
+use latte_eval::score::Score;
 use serde::Serialize;
 
 use crate::output::check_output_file;

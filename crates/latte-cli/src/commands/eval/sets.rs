@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use latte_eval::clips::{ClipList, ClipSet, SetReport};
 use latte_eval::detector::{Detector, Identity};
-use latte_eval::extract::{Cache, Extraction, Progress, extract, kept_taps};
-use latte_eval::foreign::{is_feature_file, open_features};
-use latte_eval::judge::SetFeatures;
+use latte_eval::extract::{Cache, Extraction, Progress, extract, kept_layers};
+use latte_eval::interop::{is_feature_file, open_features};
 use latte_eval::plan::Planned;
 use latte_eval::protocol::{Framing, Protocol, Sampling};
+use latte_eval::score::SetFeatures;
 use latte_video::Decoder;
-use latte_video::dataset::{Layout, Location, Share};
+use latte_video::dataset::{Layout, Location, WorkShard};
 
 use super::super::data::decoder_parser;
 use crate::failure::bad_input;
@@ -30,7 +30,7 @@ pub(crate) struct FeatureArgs {
     cache: Option<PathBuf>,
     /// Do part K of N of the detector's work only; others may do theirs at the same time, with the same cache or another one.
     #[arg(long, default_value = "1/1", value_name = "K/N")]
-    shard: Share,
+    shard: WorkShard,
 }
 
 impl FeatureArgs {
@@ -46,18 +46,18 @@ impl FeatureArgs {
             return Err(bad_input("--cache: missing, and the system names no folder for caches; say where features are kept"));
         };
         match check_output_folder("--cache", &folder) {
-            Err(why) if self.cache.is_some() || self.shard != Share::default() => Err(why),
+            Err(why) if self.cache.is_some() || self.shard != WorkShard::default() => Err(why),
             Err(why) => {
                 note(&format!("warning: features are not kept: {why}"));
                 Ok(None)
             }
-            Ok(()) => Ok(Some(Cache { folder, share: self.shard })),
+            Ok(()) => Ok(Some(Cache { folder, shard: self.shard })),
         }
     }
 }
 
 /// Features, or how much of them is missing.
-pub(crate) enum Taken {
+pub(crate) enum LoadedFeatures {
     Whole(SetFeatures),
     /// Parts of the set that other processes have yet to do, and where they are kept.
     Part(usize, PathBuf),
@@ -153,9 +153,14 @@ impl<'a> Sets<'a> {
     /// # Errors
     ///
     /// As [`Sets::find`] and [`extract`].
-    pub(crate) fn take(&mut self, wanted: Clips<'a>, protocol: &Protocol, detector: &dyn Detector) -> anyhow::Result<Taken> {
+    pub(crate) fn take(
+        &mut self,
+        wanted: Clips<'a>,
+        protocol: &Protocol,
+        detector: &dyn Detector,
+    ) -> anyhow::Result<LoadedFeatures> {
         match self.find(wanted, protocol)? {
-            Found::File(at) => Ok(Taken::Whole(self.files[at].1.clone())),
+            Found::File(at) => Ok(LoadedFeatures::Whole(self.files[at].1.clone())),
             Found::Clips(at) => features_of(&self.clips[at].1, protocol, detector, self.cache.as_ref(), wanted.role),
         }
     }
@@ -172,13 +177,13 @@ pub(crate) fn features_of(
     detector: &dyn Detector,
     cache: Option<&Cache>,
     role: &str,
-) -> anyhow::Result<Taken> {
+) -> anyhow::Result<LoadedFeatures> {
     let stage = if role == "real" { "features of real clips" } else { "features of generated clips" };
     let mut progress = Shown { stage: StageProgress::new(stage) };
-    let extraction = extract(clips, detector, protocol.preparation, &kept_taps(detector), cache, &mut progress);
+    let extraction = extract(clips, detector, protocol.preparation, &kept_layers(detector), cache, &mut progress);
     match progress.stage.finish_with(extraction)? {
-        Extraction::Whole(set) => Ok(Taken::Whole(SetFeatures::Each(set))),
-        Extraction::Part { missing, folder } => Ok(Taken::Part(missing, folder)),
+        Extraction::Whole(set) => Ok(LoadedFeatures::Whole(SetFeatures::Each(set))),
+        Extraction::Part { missing, folder } => Ok(LoadedFeatures::Part(missing, folder)),
     }
 }
 

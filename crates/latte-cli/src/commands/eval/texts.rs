@@ -9,7 +9,7 @@ use latte_eval::protocol::{Protocol, StartRule, Task};
 use serde_json::json;
 
 use super::report::{OutputArgs, number};
-use super::sets::{FeatureArgs, Taken, clips, features_of};
+use super::sets::{FeatureArgs, LoadedFeatures, clips, features_of};
 use crate::failure::bad_input;
 use crate::terminal::{note, say};
 
@@ -59,9 +59,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let width = texts.dim(1)?;
     let texts = Features::new(texts.flatten_all()?.to_vec1()?, width, "texts")?;
     let found = match features_of(&set, &protocol, &clip, cache.as_ref(), "generated")? {
-        Taken::Whole(latte_eval::judge::SetFeatures::Each(found)) => found,
-        Taken::Whole(_) => return Err(bad_input("--fake: expected videos")),
-        Taken::Part(missing, folder) => {
+        LoadedFeatures::Whole(latte_eval::score::SetFeatures::Each(found)) => found,
+        LoadedFeatures::Whole(_) => return Err(bad_input("--fake: expected videos")),
+        LoadedFeatures::Part(missing, folder) => {
             say(&format!("this part is done; {missing} parts are missing, which others do, in {}", folder.display()));
             return Ok(());
         }

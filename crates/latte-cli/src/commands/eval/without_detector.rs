@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use latte_eval::clips::ClipList;
 use latte_eval::detector::Clips;
-use latte_eval::foreign::open_matrix;
+use latte_eval::interop::open_matrix;
 use latte_eval::metric::{Polynomial, mmd_unbiased, mmd_with_diagonal, temporal_flicker};
 use latte_eval::protocol::{Protocol, Task};
 use latte_video::Decoder;

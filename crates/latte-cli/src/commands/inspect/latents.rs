@@ -34,7 +34,7 @@ pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
         field(
             "autoencoder",
             format!(
-                "{} (SHA-256 {}…, {} channels for {s} × {s} pixels, products in {})",
+                "{} (SHA-256 {}…, {} channels for {s} × {s} pixels, matmuls in {})",
                 header.autoencoder_path.display(),
                 vae.sha256.chars().take(12).collect::<String>(),
                 space.channels(),

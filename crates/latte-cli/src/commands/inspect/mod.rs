@@ -1,6 +1,6 @@
 //! `latte inspect`: says what a file or folder is.
 
-mod foreign;
+mod interop;
 mod latents;
 
 use std::path::{Path, PathBuf};
@@ -33,8 +33,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = args.path.as_path();
-    if foreign::is_pipeline(path) {
-        return foreign::say_pipeline(path);
+    if interop::is_pipeline(path) {
+        return interop::say_pipeline(path);
     }
     let lines = match path.extension().and_then(|e| e.to_str()) {
         _ if !path.exists() => return Err(bad_input(format!("{}: no such file or folder", path.display()))),
@@ -42,8 +42,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         _ if path.join("ema.safetensors").is_file() => weights(path)?,
         _ if Manifest::exists(path) => latents::lines(path)?,
         Some("safetensors" | "pt" | "pth" | "bin" | "ckpt") => weights(path)?,
-        Some("json") => foreign::lines(path)?,
-        _ if foreign::is_folder_of_weights(path) => foreign::lines(path)?,
+        Some("json") => interop::lines(path)?,
+        _ if interop::is_folder_of_weights(path) => interop::lines(path)?,
         Some("toml") => configuration(path)?,
         _ => vec![Video::open(path, Decoder::Auto)?.info().to_string()],
     };
@@ -77,16 +77,16 @@ fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
     let file = find_weights(path)?;
     let files = Pretrained::open(&file)?;
     if !files.files().is_described() {
-        return foreign::lines(&file);
+        return interop::lines(&file);
     }
     let metadata = CheckpointMetadata::read(files.files())?;
     let mut lines = vec![format!("{}: weights after {} steps", file.display(), metadata.step)];
     lines.push(field("these are", if metadata.ema { "the moving average" } else { "the weights themselves" }));
-    lines.push(foreign::count(&files));
-    lines.push(foreign::types(&files));
-    lines.extend(foreign::not_finite(&files)?);
+    lines.push(interop::count(&files));
+    lines.push(interop::types(&files));
+    lines.extend(interop::not_finite(&files)?);
     lines.extend(metadata_lines(&metadata));
-    lines.extend(foreign::digests(&files));
+    lines.extend(interop::digests(&files));
     if let Err(what) = Latte::new(metadata.model.clone())?.check(&files) {
         lines.push(field("not usable", what));
     }

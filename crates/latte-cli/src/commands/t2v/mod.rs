@@ -90,7 +90,7 @@ pub(crate) struct Args {
     /// Treat text as diffusers does for a single prompt: the negative prompt is cut to the prompt's length, nothing is masked.
     #[arg(long)]
     compat_masking: bool,
-    /// In which precision matrix products are formed. bf16 is faster on processors that have it (AVX-512-BF16).
+    /// The precision of matmuls. bf16 is faster on processors that have it (AVX-512-BF16).
     #[arg(long, value_parser = crate::precision::parser(), default_value = "f32")]
     precision: Precision,
     /// Frames per second of the video.
@@ -133,7 +133,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let mut results = ResultFolder::new(&args.out, args.overwrite);
     let clips: Vec<Sidecar> = jobs.iter().map(|job| job.sidecar.clone()).collect();
-    let progress = RefCell::new(Stages { jobs: &jobs, shown: None, told: BTreeSet::new() });
+    let progress = RefCell::new(Stages { jobs: &jobs, shown: None, reported: BTreeSet::new() });
     let made = model.generate_all(&clips, &mut Shared(&progress), &CancelToken::new(), &mut |index, made| {
         for path in write(&mut results, &clips[index], &made)? {
             progress.borrow().say(&path.display().to_string());
@@ -152,7 +152,7 @@ struct Stages<'j> {
     jobs: &'j [Job],
     shown: Option<(Stage, StageProgress)>,
     /// Lines about texts: several videos may have one prompt.
-    told: BTreeSet<String>,
+    reported: BTreeSet<String>,
 }
 
 impl Stages<'_> {
@@ -210,7 +210,7 @@ impl Progress for Shared<'_, '_> {
             TextOf::NegativePrompt => &job.origins[1],
         };
         let line = format!("warning: {origin}: {what}");
-        if stages.told.insert(line.clone()) {
+        if stages.reported.insert(line.clone()) {
             stages.note(&line);
         }
     }

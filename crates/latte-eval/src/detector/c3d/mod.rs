@@ -11,7 +11,7 @@ use latte_weights::{TensorSource, expect_tensor};
 
 use super::layers::{convolution, dense, of_volumes};
 use super::preparation::Preparation;
-use super::{Clips, Detector, Identity, Tap, in_groups};
+use super::{Clips, Detector, FeatureLayer, Identity, in_groups};
 use crate::Result;
 
 /// Height and width of the frames that it takes.
@@ -20,7 +20,7 @@ const SIDE: usize = 112;
 const FRAMES: usize = 16;
 /// Clips that go through the network together: its last layers have one place for a clip, and weights of 200 MB.
 const TOGETHER: usize = 8;
-const TAPS: &[Tap] = &[Tap { name: "logits", width: 101 }];
+const FEATURE_LAYERS: &[FeatureLayer] = &[FeatureLayer { name: "logits", width: 101 }];
 
 /// The name of the mean of the training clips, `[3, 16, 112, 112]`, blue before green before red.
 pub(super) const MEAN: &str = "mean";
@@ -122,19 +122,19 @@ impl Detector for C3d {
         &self.identity
     }
 
-    fn taps(&self) -> &'static [Tap] {
-        TAPS
+    fn feature_layers(&self) -> &'static [FeatureLayer] {
+        FEATURE_LAYERS
     }
 
     fn min_frames(&self) -> usize {
         FRAMES
     }
 
-    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>> {
+    fn features(&self, clips: Clips<'_>, layers: &[FeatureLayer]) -> Result<Vec<Tensor>> {
         clips.check(&self.identity.kind, FRAMES..=FRAMES)?;
-        in_groups(self, clips, taps, TOGETHER, |clips| {
+        in_groups(self, clips, layers, TOGETHER, |clips| {
             let logits = self.forward(&self.preparation.apply(clips, SIDE)?)?;
-            Ok(vec![logits; taps.len()])
+            Ok(vec![logits; layers.len()])
         })
     }
 }

@@ -18,11 +18,11 @@ fn the_mean_is_taken_from_the_channels_in_their_order() -> Result<()> {
     let weights: latte_ops::Parameters = tensors.chain([(MEAN.to_string(), mean)]).collect();
     let c3d = C3d::new(&weights, identity("c3d"), preparation(ValueMap::Bytes))?;
     let pixels: Vec<u8> = (0..FRAMES * 4 * 4).flat_map(|_| [10, 20, 30]).collect();
-    let logits = c3d.features(Clips { pixels: &pixels, shape: [1, FRAMES, 4, 4] }, TAPS)?[0].to_vec2::<f32>()?;
+    let logits = c3d.features(Clips { pixels: &pixels, shape: [1, FRAMES, 4, 4] }, FEATURE_LAYERS)?[0].to_vec2::<f32>()?;
     assert!((logits[0][0] - (30.0 - 7.0)).abs() < 1e-4, "{}", logits[0][0]);
     assert_eq!(logits[0][1..], [0.0; 100]);
     let short = Clips { pixels: &pixels[..15 * 4 * 4 * 3], shape: [1, 15, 4, 4] };
-    assert!(c3d.features(short, TAPS).is_err_and(|e| e.to_string().contains("clips of 16 frames, got clips of 15")));
+    assert!(c3d.features(short, FEATURE_LAYERS).is_err_and(|e| e.to_string().contains("clips of 16 frames, got clips of 15")));
     Ok(())
 }
 
@@ -49,7 +49,7 @@ fn the_last_pool_goes_over_the_far_border_and_the_first_product_takes_channels_b
     // Blue is the number of the part that a pixel is in, row by row.
     let pixel = |i: usize| [0, 0, (i / SIDE % SIDE / 16 * 7 + i % SIDE / 16) as u8];
     let pixels: Vec<u8> = (0..FRAMES * SIDE * SIDE).flat_map(pixel).collect();
-    let logits = c3d.features(Clips { pixels: &pixels, shape: [1, FRAMES, SIDE, SIDE] }, TAPS)?[0].to_vec2::<f32>()?;
+    let logits = c3d.features(Clips { pixels: &pixels, shape: [1, FRAMES, SIDE, SIDE] }, FEATURE_LAYERS)?[0].to_vec2::<f32>()?;
     // Row r and column c have 6r + c. Of 7 × 7 parts in steps of 2, the first place holds the largest of rows and columns 0 and 1; the
     // last only row and column 6. Sixteen places on begins the next channel, which is empty.
     assert_eq!(logits[0][..5], [7.0, 9.0, 19.0, 42.0, 0.0]);

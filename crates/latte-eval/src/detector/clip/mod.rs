@@ -17,7 +17,7 @@ pub use tokens::Tokenizer;
 
 use super::layers::{convolution, dense, of_volumes};
 use super::preparation::Preparation;
-use super::{Clips, Detector, Identity, Tap, in_groups};
+use super::{Clips, Detector, FeatureLayer, Identity, in_groups};
 use crate::{Error, Result};
 use tower::{Mask, Norm, Tower};
 
@@ -37,7 +37,7 @@ pub(super) const TEXT_TOKENS: usize = 77;
 const VOCABULARY: usize = 49_408;
 /// Images, or texts, that go through the network together.
 const TOGETHER: usize = 16;
-const TAPS: &[Tap] = &[Tap { name: "image", width: JOINT_WIDTH }];
+const FEATURE_LAYERS: &[FeatureLayer] = &[FeatureLayer { name: "image", width: JOINT_WIDTH }];
 
 /// The names and shapes of its tensors.
 pub(super) fn tensors() -> Vec<(String, Vec<usize>)> {
@@ -241,19 +241,19 @@ impl Detector for Clip {
         &self.identity
     }
 
-    fn taps(&self) -> &'static [Tap] {
-        TAPS
+    fn feature_layers(&self) -> &'static [FeatureLayer] {
+        FEATURE_LAYERS
     }
 
     fn min_frames(&self) -> usize {
         1
     }
 
-    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>> {
+    fn features(&self, clips: Clips<'_>, layers: &[FeatureLayer]) -> Result<Vec<Tensor>> {
         clips.check(&self.identity.kind, 1..=1)?;
-        in_groups(self, clips, taps, TOGETHER, |clips| {
+        in_groups(self, clips, layers, TOGETHER, |clips| {
             let image = self.vision.forward(&self.preparation.apply_cropped(clips, SIDE)?)?;
-            Ok(vec![image; taps.len()])
+            Ok(vec![image; layers.len()])
         })
     }
 }

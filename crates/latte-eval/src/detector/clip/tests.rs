@@ -31,8 +31,8 @@ fn texts_and_images_do_not_depend_on_their_neighbours() -> Result<()> {
     assert!(clip.token_texts(&[vec![49_408]]).is_err() && clip.token_texts(&[vec![1; 78]]).is_err());
     assert!(clip.texts(&["a cat"]).is_err_and(|e| e.to_string().contains("merges.txt")));
     let pixels = golden::formula_pixels("clip", [2, 1, 20, 30]);
-    let all = clip.features(Clips { pixels: &pixels, shape: [2, 1, 20, 30] }, TAPS)?;
-    let second = clip.features(Clips { pixels: &pixels[20 * 30 * 3..], shape: [1, 1, 20, 30] }, TAPS)?;
+    let all = clip.features(Clips { pixels: &pixels, shape: [2, 1, 20, 30] }, FEATURE_LAYERS)?;
+    let second = clip.features(Clips { pixels: &pixels[20 * 30 * 3..], shape: [1, 1, 20, 30] }, FEATURE_LAYERS)?;
     let [all, second] = [all[0].get(1)?, second[0].get(0)?].map(|t| t.to_vec1::<f32>().unwrap());
     assert!(all.iter().zip(&second).all(|(a, b)| (a - b).abs() < 1e-5));
     Ok(())

@@ -18,7 +18,7 @@ pub(in super::super) const MERGES: &str = "tokenizer.merges";
 /// Files that hold the list, the first found being taken.
 const FILES: [&str; 4] = ["merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt"];
 /// A list is not longer than this, unpacked.
-const MOST_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 /// What a piece at the end of a word has behind it in the list.
 const END_OF_WORD: &str = "</w>";
 /// What words are: endings behind an apostrophe, runs of letters, single digits, runs of what is none of these.
@@ -59,7 +59,7 @@ impl Tokenizer {
             let mut bytes = read_small(&path)?;
             if path.extension().is_some_and(|e| e == "gz") {
                 let mut unpacked = Vec::new();
-                let read = flate2::read::GzDecoder::new(bytes.as_slice()).take(MOST_BYTES).read_to_end(&mut unpacked);
+                let read = flate2::read::GzDecoder::new(bytes.as_slice()).take(MAX_BYTES).read_to_end(&mut unpacked);
                 read.map_err(|e| damaged(format!("cannot be unpacked: {e}")))?;
                 bytes = unpacked;
             }

@@ -11,7 +11,7 @@ use latte_weights::TensorSource;
 pub(super) use names::{Naming, logits, units};
 
 use super::preparation::Preparation;
-use super::{Clips, Detector, Identity, Tap};
+use super::{Clips, Detector, FeatureLayer, Identity};
 use crate::{Error, Result};
 use network::Network;
 
@@ -21,7 +21,8 @@ const SIDE: usize = 224;
 const MIN_FRAMES: usize = 9;
 /// Clips that go through the network together: its last layers have 98 places for a clip, and weights of 20 MB.
 const TOGETHER: usize = 4;
-const TAPS: &[Tap] = &[Tap { name: "logits", width: 400 }, Tap { name: "pool", width: 1024 }];
+const FEATURE_LAYERS: &[FeatureLayer] =
+    &[FeatureLayer { name: "logits", width: 400 }, FeatureLayer { name: "pool", width: 1024 }];
 
 /// The network with its weights.
 #[derive(Debug)]
@@ -47,24 +48,24 @@ impl Detector for I3d {
         &self.identity
     }
 
-    fn taps(&self) -> &'static [Tap] {
-        TAPS
+    fn feature_layers(&self) -> &'static [FeatureLayer] {
+        FEATURE_LAYERS
     }
 
     fn min_frames(&self) -> usize {
         MIN_FRAMES
     }
 
-    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>> {
+    fn features(&self, clips: Clips<'_>, layers: &[FeatureLayer]) -> Result<Vec<Tensor>> {
         clips.check(&self.identity.kind, MIN_FRAMES..=usize::MAX)?;
-        super::in_groups(self, clips, taps, TOGETHER, |clips| {
+        super::in_groups(self, clips, layers, TOGETHER, |clips| {
             let [logits, pool] = self.network.forward(&self.preparation.apply(clips, SIDE)?)?;
-            let choose = |tap: &Tap| match tap.name {
+            let choose = |layer: &FeatureLayer| match layer.name {
                 "logits" => Ok(logits.clone()),
                 "pool" => Ok(pool.clone()),
                 other => Err(Error::refused(other, "is no output of I3D")),
             };
-            taps.iter().map(choose).collect()
+            layers.iter().map(choose).collect()
         })
     }
 }

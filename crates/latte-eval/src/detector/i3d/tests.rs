@@ -65,13 +65,14 @@ fn short_clips_and_foreign_taps_are_refused() -> Result<()> {
         super::super::formula::identity("i3d"),
         preparation(ValueMap::MinusOneToOne),
     )?;
-    let message = |clips: Clips<'_>, tap: Tap| i3d.features(clips, &[tap]).err().map(|e| e.to_string()).unwrap_or_default();
+    let message =
+        |clips: Clips<'_>, layer: FeatureLayer| i3d.features(clips, &[layer]).err().map(|e| e.to_string()).unwrap_or_default();
     let pixels = vec![0; 8 * 16 * 16 * 3];
     let eight = Clips { pixels: &pixels, shape: [1, 8, 16, 16] };
-    assert!(message(eight, TAPS[0]).contains("at least 9 frames, got clips of 8"));
-    assert!(message(Clips { shape: [1, 9, 16, 16], ..eight }, TAPS[0]).contains("pixels"));
+    assert!(message(eight, FEATURE_LAYERS[0]).contains("at least 9 frames, got clips of 8"));
+    assert!(message(Clips { shape: [1, 9, 16, 16], ..eight }, FEATURE_LAYERS[0]).contains("pixels"));
     let pixels = vec![0; 9 * 16 * 16 * 3];
     let nine = Clips { pixels: &pixels, shape: [1, 9, 16, 16] };
-    assert!(message(nine, Tap { name: "2048", width: 2048 }).contains("logits, pool"));
+    assert!(message(nine, FeatureLayer { name: "2048", width: 2048 }).contains("logits, pool"));
     Ok(())
 }

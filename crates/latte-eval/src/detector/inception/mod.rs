@@ -12,7 +12,7 @@ use latte_weights::TensorSource;
 pub(super) use names::{Naming, output, units};
 
 use super::preparation::Preparation;
-use super::{Clips, Detector, Identity, Tap};
+use super::{Clips, Detector, FeatureLayer, Identity};
 use crate::Result;
 use network::Network;
 
@@ -20,13 +20,13 @@ use network::Network;
 const SIDE: usize = 299;
 /// Images that go through the network together.
 const TOGETHER: usize = 8;
-const TAPS: &[Tap] = &[
-    Tap { name: "2048", width: 2048 },
-    Tap { name: "logits_unbiased", width: 1008 },
-    Tap { name: "logits", width: 1008 },
-    Tap { name: "768", width: 768 },
-    Tap { name: "192", width: 192 },
-    Tap { name: "64", width: 64 },
+const FEATURE_LAYERS: &[FeatureLayer] = &[
+    FeatureLayer { name: "2048", width: 2048 },
+    FeatureLayer { name: "logits_unbiased", width: 1008 },
+    FeatureLayer { name: "logits", width: 1008 },
+    FeatureLayer { name: "768", width: 768 },
+    FeatureLayer { name: "192", width: 192 },
+    FeatureLayer { name: "64", width: 64 },
 ];
 
 /// The network with its weights.
@@ -53,16 +53,18 @@ impl Detector for InceptionFid {
         &self.identity
     }
 
-    fn taps(&self) -> &'static [Tap] {
-        TAPS
+    fn feature_layers(&self) -> &'static [FeatureLayer] {
+        FEATURE_LAYERS
     }
 
     fn min_frames(&self) -> usize {
         1
     }
 
-    fn features(&self, clips: Clips<'_>, taps: &[Tap]) -> Result<Vec<Tensor>> {
+    fn features(&self, clips: Clips<'_>, layers: &[FeatureLayer]) -> Result<Vec<Tensor>> {
         clips.check(&self.identity.kind, 1..=1)?;
-        super::in_groups(self, clips, taps, TOGETHER, |clips| self.network.forward(&self.preparation.apply(clips, SIDE)?, taps))
+        super::in_groups(self, clips, layers, TOGETHER, |clips| {
+            self.network.forward(&self.preparation.apply(clips, SIDE)?, layers)
+        })
     }
 }

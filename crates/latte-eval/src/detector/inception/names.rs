@@ -62,7 +62,7 @@ pub(super) const BLOCKS: [(&str, usize, Block); 11] = [
     ("7c", 2048, Block::E),
 ];
 
-/// The name of the last product without `weight` or `bias`.
+/// The name of the last matmul without `weight` or `bias`.
 pub(crate) fn output(naming: Naming) -> &'static str {
     match naming {
         Naming::Plain => "fc",

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use latte_ops::{Branch, Conv3d, Padding, Pool, Tape, Var, Window, add, conv3d, pool3d, reshape, side_by_side};
 use latte_weights::{TensorSource, expect_tensor};
 
-use super::super::Tap;
+use super::super::FeatureLayer;
 use super::super::layers::{dense, mean_of_places};
 use super::names::{self, BLOCKS, Block, Naming};
 use crate::{Error, Result};
@@ -28,15 +28,15 @@ pub(super) struct Network {
     pools: Pools,
 }
 
-/// Outputs at places of the network where there is a tap.
+/// The outputs of the layers that were asked for.
 struct Outputs<'t> {
-    taps: &'t [Tap],
+    layers: &'t [FeatureLayer],
     found: Vec<Option<Tensor>>,
 }
 
 impl Outputs<'_> {
     fn is_wanted(&self, name: &str) -> bool {
-        self.taps.iter().any(|tap| tap.name == name)
+        self.layers.iter().any(|layer| layer.name == name)
     }
 
     /// Whether the network need not go on.
@@ -47,8 +47,8 @@ impl Outputs<'_> {
     fn offer(&mut self, name: &str, value: impl FnOnce() -> Result<Var>) -> Result<()> {
         if self.is_wanted(name) {
             let value = value()?.to_host()?;
-            for (tap, found) in self.taps.iter().zip(&mut self.found) {
-                if tap.name == name {
+            for (layer, found) in self.layers.iter().zip(&mut self.found) {
+                if layer.name == name {
                     *found = Some(value.clone());
                 }
             }
@@ -89,12 +89,12 @@ impl Network {
         Ok(Self { stem, blocks, output, output_bias, pools })
     }
 
-    /// The outputs at `taps` of images `x` `[n, 1, 299, 299, 3]`.
-    pub(super) fn forward(&self, x: &Tensor, taps: &[Tap]) -> Result<Vec<Tensor>> {
-        let mut outputs = Outputs { taps, found: vec![None; taps.len()] };
+    /// The outputs at `layers` of images `x` `[n, 1, 299, 299, 3]`.
+    pub(super) fn forward(&self, x: &Tensor, layers: &[FeatureLayer]) -> Result<Vec<Tensor>> {
+        let mut outputs = Outputs { layers, found: vec![None; layers.len()] };
         self.run(x, &mut outputs)?;
-        let missing = |tap: &Tap| Error::refused(tap.name, "is no output of the Inception network");
-        outputs.found.into_iter().zip(taps).map(|(found, tap)| found.ok_or_else(|| missing(tap))).collect()
+        let missing = |layer: &FeatureLayer| Error::refused(layer.name, "is no output of the Inception network");
+        outputs.found.into_iter().zip(layers).map(|(found, layer)| found.ok_or_else(|| missing(layer))).collect()
     }
 
     fn run(&self, x: &Tensor, outputs: &mut Outputs<'_>) -> Result<()> {

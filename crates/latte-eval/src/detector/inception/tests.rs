@@ -14,7 +14,7 @@ fn every_wrong_variant_is_noticed() -> Result<()> {
     let clips = Clips { pixels: &example.pixels, shape: example.shape };
     let error = |eps: f64, pools: Pools, values: ValueMap| -> Result<f64> {
         let network = Network::with_pools(&weights, eps, pools)?;
-        let output = network.forward(&preparation(values).apply(clips, SIDE)?, &TAPS[..1])?;
+        let output = network.forward(&preparation(values).apply(clips, SIDE)?, &FEATURE_LAYERS[..1])?;
         Ok(example.error("2048", &output[0]))
     };
     let right = Pools { most: Pool::Mean, last: Pool::Max };

@@ -62,7 +62,7 @@ impl Converted {
             return Err(format!("holds {}, not {}", found.name(), kind.name()));
         }
         let mut tensors = origins(&Names { source: source.as_ref(), prefix });
-        // What the file lacks is told of together, with our names.
+        // What the file lacks is reported together, with our names.
         tensors.retain(|_, origin| origin.name().is_none_or(|name| source.shape(name).is_some()));
         Ok(Self { kind: found, source, tensors })
     }
@@ -277,7 +277,7 @@ fn clip_of_openai(names: &Names<'_>) -> BTreeMap<String, Origin> {
         "text_projection.weight" => Origin::Permuted(full("text_projection"), vec![1, 0]),
         "visual_projection.weight" => Origin::Permuted(full("visual.proj"), vec![1, 0]),
         name => {
-            let packed = ["q_proj.", "k_proj.", "v_proj."].iter().position(|product| name.contains(product));
+            let packed = ["q_proj.", "k_proj.", "v_proj."].iter().position(|projection| name.contains(projection));
             let Some(part) = packed else { return names.same(&theirs(name).replace(".self_attn.", ".attn.")) };
             let (layer, _) = name.split_once(".self_attn.").unwrap_or((name, ""));
             let kind = name.rsplit('.').next().unwrap_or_default();

@@ -37,7 +37,7 @@ pub struct Import {
 }
 
 /// Finds the weights of a detector in a file of any usual kind: TensorFlow's `….data-00000-of-00001` of I3D, PyTorch's pickles,
-/// archives and TorchScript modules, safetensors, and `.npz`. Which network it is is told from the names in it; `kind` says
+/// archives and TorchScript modules, safetensors, and `.npz`. Which network it is is inferred from the names in it; `kind` says
 /// which one it must be.
 ///
 /// # Errors

@@ -67,7 +67,7 @@ impl T2vConfig {
     }
 
     /// Reads the keys of a `config.json`. Keys that are missing have diffusers' defaults; keys that say nothing about this
-    /// network are passed over.
+    /// network are skipped.
     ///
     /// # Errors
     ///
@@ -137,13 +137,13 @@ impl T2vConfig {
         // Far beyond every network there is; keeps products of the sizes of a damaged file from overflowing.
         const LARGEST: usize = 1 << 16;
         // Every pair of blocks has forty names: a damaged file must not fill the memory with them.
-        const MOST_LAYERS: usize = 1 << 10;
+        const MAX_LAYERS: usize = 1 << 10;
         for (key, value, most) in [
             ("num_attention_heads", self.num_attention_heads, LARGEST),
             ("attention_head_dim", self.attention_head_dim, LARGEST),
             ("in_channels", self.in_channels, LARGEST),
             ("out_channels", self.out_channels, LARGEST),
-            ("num_layers", self.num_layers, MOST_LAYERS),
+            ("num_layers", self.num_layers, MAX_LAYERS),
             ("sample_size", self.sample_size, LARGEST),
             ("patch_size", self.patch_size, LARGEST),
             ("caption_channels", self.caption_channels, LARGEST),

@@ -8,7 +8,7 @@
 mod block;
 mod config;
 mod denoiser;
-mod recognise;
+mod infer_config;
 
 use candle_core::{DType, Tensor};
 use latte_ops::{AttentionAxis, Parameters, Tape, Var, add, narrow, silu};

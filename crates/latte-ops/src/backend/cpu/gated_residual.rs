@@ -105,9 +105,9 @@ mod tests {
                 let (x, y) = (random(&[groups, rows, d], seed)?, random(&[groups, rows, d], seed ^ 1)?);
                 let (gate, gradient) = (random(&[groups, d], seed ^ 2)?, random(&[groups, rows, d], seed ^ 3)?);
                 assert_close(&super::forward(&x, &gate, &y)?, &reference::forward(&x, &gate, &y)?, 1e-6)?;
-                let (ours, plain) = (super::backward(&gate, &y, &gradient)?, reference::backward(&gate, &y, &gradient)?);
-                assert_close(&ours.0, &plain.0, 2e-5)?;
-                assert_close(&ours.1, &plain.1, 1e-6)
+                let (ours, expected) = (super::backward(&gate, &y, &gradient)?, reference::backward(&gate, &y, &gradient)?);
+                assert_close(&ours.0, &expected.0, 2e-5)?;
+                assert_close(&ours.1, &expected.1, 1e-6)
             };
             for (set, result) in with_each(|set| (set, run())) {
                 prop_assert!(result.is_ok(), "{set}: {result:?}");

@@ -402,7 +402,7 @@ mod tests {
                 let (residual, gate) = (contiguous([rows, out], seed ^ 4)?, contiguous([groups, out], seed ^ 5)?);
                 let bias = with_bias.then_some(&bias);
                 let y = reference::forward(precision, &x, &weight, bias)?;
-                let near = |ours: &Tensor, plain: &Tensor| assert_close(ours, plain, 1e-5);
+                let near = |ours: &Tensor, expected: &Tensor| assert_close(ours, expected, 1e-5);
                 // Behind GELU operands differ in their last bits, and round to other numbers of bfloat16 here and there.
                 let tolerance = if bf16 { 4e-3 } else { 1e-5 };
                 let tape = || Tape::recording().with_precision(precision);
@@ -410,16 +410,16 @@ mod tests {
                     let bias = bias.map(|bias| tape.input(bias.clone()));
                     (tape.input(x.clone()), tape.input(weight.clone()), bias)
                 };
-                let check = |tape: Tape<'_>, output: &Var, (x_var, weight_var, bias_var): &(Var, Var, Option<Var>), plain: &Tensor, tolerance| {
-                    let near = |ours: &Tensor, plain: &Tensor| assert_close(ours, plain, tolerance);
+                let check = |tape: Tape<'_>, output: &Var, (x_var, weight_var, bias_var): &(Var, Var, Option<Var>), expected: &Tensor, tolerance| {
+                    let near = |ours: &Tensor, expected: &Tensor| assert_close(ours, expected, tolerance);
                     let gradients = tape.backward(output, &gradient)?;
                     let found = |var: &Var| gradients.input(var).ok_or(Error::MissingParameter("gradient".into()))?.to_host();
-                    near(&found(x_var)?, &reference::backward_input(precision, &weight, plain)?)?;
-                    near(&found(weight_var)?, &reference::backward_weight(precision, &x, plain)?)?;
-                    bias_var.as_ref().map_or(Ok(()), |bias| near(&found(bias)?, &reference::backward_bias(plain)?))
+                    near(&found(x_var)?, &reference::backward_input(precision, &weight, expected)?)?;
+                    near(&found(weight_var)?, &reference::backward_weight(precision, &x, expected)?)?;
+                    bias_var.as_ref().map_or(Ok(()), |bias| near(&found(bias)?, &reference::backward_bias(expected)?))
                 };
 
-                let (recording, plain_tape) = (tape(), Tape::inference().with_precision(precision));
+                let (recording, reference_tape) = (tape(), Tape::inference().with_precision(precision));
                 let vars = inputs(&recording);
                 let ours = linear(&recording, &vars.0, &vars.1, vars.2.as_ref())?;
                 near(&ours.to_host()?, &y)?;
@@ -429,14 +429,14 @@ mod tests {
                 let vars = inputs(&recording);
                 let ours = linear_gelu(&recording, &vars.0, &vars.1, vars.2.as_ref())?;
                 near(&ours.to_host()?, &reference::gelu(&y)?)?;
-                let unrecorded = linear_gelu(&plain_tape, &vars.0, &vars.1, vars.2.as_ref())?;
+                let unrecorded = linear_gelu(&reference_tape, &vars.0, &vars.1, vars.2.as_ref())?;
                 near(&unrecorded.to_host()?.to_dtype(DType::F32)?, &ours.to_host()?.to_dtype(unrecorded.to_host()?.dtype())?.to_dtype(DType::F32)?)?;
                 check(recording, &ours, &vars, &reference::backward_gelu(&y, &gradient)?, tolerance)?;
 
-                let (residual_var, gate_var) = (plain_tape.constant(residual.clone()), plain_tape.constant(gate.clone()));
-                let plain = gated_residual(&plain_tape, &residual_var, &gate_var, &plain_tape.constant(y))?;
-                let ours = linear_gated(&plain_tape, &vars.0, &vars.1, vars.2.as_ref(), &residual_var, &gate_var)?;
-                near(&ours.to_host()?, &plain.to_host()?)
+                let (residual_var, gate_var) = (reference_tape.constant(residual.clone()), reference_tape.constant(gate.clone()));
+                let expected = gated_residual(&reference_tape, &residual_var, &gate_var, &reference_tape.constant(y))?;
+                let ours = linear_gated(&reference_tape, &vars.0, &vars.1, vars.2.as_ref(), &residual_var, &gate_var)?;
+                near(&ours.to_host()?, &expected.to_host()?)
             };
             for (set, result) in with_each(|set| (set, run())) {
                 prop_assert!(result.is_ok(), "{set}: {result:?}");

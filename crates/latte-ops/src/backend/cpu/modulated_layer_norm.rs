@@ -176,16 +176,16 @@ mod tests {
                 // Other strides, the same values.
                 let strided = |t: &Tensor| if transposed { t.transpose(0, 1)?.contiguous()?.transpose(0, 1) } else { Ok(t.clone()) };
                 let (ours, saved) = super::forward(&strided(&x)?, &strided(&shift)?, &strided(&scale)?, 1e-6)?;
-                let (plain, plain_saved) = reference::forward(&x, &shift, &scale, 1e-6)?;
-                assert_close(&ours, &plain, 1e-5)?;
-                let plain = reference::backward(&plain_saved, &scale, &gradient)?;
+                let (expected, reference_saved) = reference::forward(&x, &shift, &scale, 1e-6)?;
+                assert_close(&ours, &expected, 1e-5)?;
+                let expected = reference::backward(&reference_saved, &scale, &gradient)?;
                 // Terms of about 1, and in the gradient of x of about 1/std, may cancel: a row of two values has none.
                 let largest = |t: &Tensor| Result::Ok(t.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?);
                 let deviations = x.broadcast_sub(&x.mean_keepdim(2)?)?.sqr()?.mean_keepdim(2)?;
                 let terms = [largest(&(deviations + 1e-6)?.powf(-0.5)?)?, 1.0, 1.0];
                 let ours = super::backward(&saved, &scale, &strided(&gradient)?)?;
-                for ((ours, plain), terms) in ours.iter().zip(&plain).zip(terms) {
-                    assert_close_at(ours, plain, 5e-5, f64::from(largest(plain)?.max(terms)))?;
+                for ((ours, expected), terms) in ours.iter().zip(&expected).zip(terms) {
+                    assert_close_at(ours, expected, 5e-5, f64::from(largest(expected)?.max(terms)))?;
                 }
                 Ok(())
             };

@@ -127,9 +127,9 @@ proptest! {
             branches.extend(pools.map(|pool| Branch::Pool(&x_var, pool, window)));
             branches.push(Branch::Convolution(&x_var, &convolution));
             let ours = run(&branches)?;
-            let plain = convolved(&x, &weight, &bias, &window, relu)?;
+            let reference = convolved(&x, &weight, &bias, &window, relu)?;
             let pools = pools.iter().map(|&pool| pooled(&x, pool, &window)).collect::<Result<Vec<_>>>()?;
-            let expected = Tensor::cat(&[&plain, &pools[0], &pools[1], &pools[2], &plain], 4)?;
+            let expected = Tensor::cat(&[&reference, &pools[0], &pools[1], &pools[2], &reference], 4)?;
             assert_close(&ours, &expected, 1e-5)
         };
         for (set, result) in with_each(|set| (set, compare())) {
@@ -148,8 +148,8 @@ fn many_places_are_shared_among_tasks() -> Result<()> {
         let (weight, bias) = (pseudo_random(&[70, 6, t, h, w], 2)?, pseudo_random(&[70], 3)?);
         let padding = Padding::Around(size.map(|s| [s / 2; 2]));
         let convolution = prepared(&weight, &bias, [1; 3], padding, true)?;
-        let plain = convolved(&x, &weight, &bias, &Window { size, stride: [1; 3], padding }, true)?;
-        for result in with_each(|_| assert_close(&run(&[Branch::Convolution(&var(&x), &convolution)])?, &plain, 1e-5)) {
+        let reference = convolved(&x, &weight, &bias, &Window { size, stride: [1; 3], padding }, true)?;
+        for result in with_each(|_| assert_close(&run(&[Branch::Convolution(&var(&x), &convolution)])?, &reference, 1e-5)) {
             result?;
         }
     }

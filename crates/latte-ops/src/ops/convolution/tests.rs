@@ -123,9 +123,9 @@ fn agrees(case: &Case) -> Result<()> {
     let norm = norm(&pseudo_random(&[input], seed ^ 3)?, &pseudo_random(&[input], seed ^ 4)?, 1, 1e-3)?;
     let normalisation = (case.input > 0).then(|| norm.of(&var(&x), case.input == 2)).transpose()?;
     let seen = normalisation.as_ref().map_or(Ok(x.clone()), |n| activated(&x, n))?;
-    let plain = reference::forward(precision, &seen, &weight, &bias, case.stride, case.padding, case.upsample)?;
-    let residual = pseudo_random(plain.dims(), seed ^ 5)?;
-    let expected = if case.residual { (&plain + &residual)? } else { plain };
+    let reference = reference::forward(precision, &seen, &weight, &bias, case.stride, case.padding, case.upsample)?;
+    let residual = pseudo_random(reference.dims(), seed ^ 5)?;
+    let expected = if case.residual { (&reference + &residual)? } else { reference };
     let weights = prepared(&weight, &bias, precision)?;
     let residual_var = var(&residual);
     let options = Convolution {
@@ -174,9 +174,9 @@ proptest! {
             let normalisation = with_norm.then(|| norm.of(&var(&image), true)).transpose()?;
             let seen = normalisation.as_ref().map_or(Ok(image.clone()), |n| activated(&image, n))?;
             let padding = [[length / 2; 2], [0; 2]];
-            let plain = reference::forward(precision, &seen, &weight, &bias, 1, padding, false)?.reshape((f, h, w, output))?;
+            let reference = reference::forward(precision, &seen, &weight, &bias, 1, padding, false)?.reshape((f, h, w, output))?;
             let residual = pseudo_random(&[f, h, w, output], seed ^ 5)?;
-            let expected = if with_residual { (plain + &residual)? } else { plain };
+            let expected = if with_residual { (reference + &residual)? } else { reference };
             let split = |x: &Tensor| (0..f).map(|i| x.narrow(0, i, 1)).collect::<candle_core::Result<Vec<_>>>();
             let wanted = from.min(f - 1)..f - from / 3 * usize::from(from / 3 + from.min(f - 1) < f);
             let expected = expected.narrow(0, wanted.start, wanted.len())?;
@@ -305,15 +305,15 @@ proptest! {
             let x = Leaf::from_tensor(&pseudo_random(&[n, h, w, input], seed)?)?;
             let weight = Leaf::from_tensor(&pseudo_random(&[output, input, kernel[0], kernel[1]], seed ^ 1)?)?;
             let bias = Leaf::from_tensor(&pseudo_random(&[output], seed ^ 2)?)?;
-            let plain = reference::forward(Precision::F32, &x, &weight, &bias, stride, padding, upsample)?;
-            let gradient = pseudo_random(plain.dims(), seed ^ 3)?;
-            let expected = (&plain * &gradient)?.sum_all()?.backward()?;
+            let reference = reference::forward(Precision::F32, &x, &weight, &bias, stride, padding, upsample)?;
+            let gradient = pseudo_random(reference.dims(), seed ^ 3)?;
+            let expected = (&reference * &gradient)?.sum_all()?.backward()?;
 
             let tape = Tape::recording();
             let x_var = if wants_x { tape.input(x.as_tensor()) } else { tape.constant(x.as_tensor()) };
             let (weight_var, bias_var) = (tape.parameter("w", weight.as_tensor()), tape.parameter("b", bias.as_tensor()));
             let y = recorded(&tape, [&x_var, &weight_var, &bias_var], &options)?;
-            assert_close(&y.to_host()?, &plain, 1e-5)?;
+            assert_close(&y.to_host()?, &reference, 1e-5)?;
             let found = tape.backward(&y, gradient)?;
             let near = |ours: Option<&Value>, leaf: &Leaf| assert_gradient(ours, &expected, leaf, 1e-5);
             if wants_x {

@@ -109,14 +109,14 @@ proptest! {
             let x = Leaf::from_tensor(&(pseudo_random(&[images, h, w, c], seed)? + offset)?)?;
             let (weight, bias) = (Leaf::from_tensor(&pseudo_random(&[c], seed ^ 1)?)?, Leaf::from_tensor(&pseudo_random(&[c], seed ^ 2)?)?);
             // A tiny variance would take digits of the difference from the mean.
-            let plain = reference::forward(&x, &weight, &bias, groups, 1e-2, silu)?;
-            let gradient = pseudo_random(plain.dims(), seed ^ 3)?;
-            let expected = (&plain * &gradient)?.sum_all()?.backward()?;
+            let reference = reference::forward(&x, &weight, &bias, groups, 1e-2, silu)?;
+            let gradient = pseudo_random(reference.dims(), seed ^ 3)?;
+            let expected = (&reference * &gradient)?.sum_all()?.backward()?;
             let tape = Tape::recording();
             let (x_var, weight_var, bias_var) =
                 (tape.input(x.as_tensor()), tape.parameter("w", weight.as_tensor()), tape.parameter("b", bias.as_tensor()));
             let y = group_norm(&tape, &x_var, &GroupNorm::new(&weight_var, &bias_var, groups, 1e-2)?, silu)?;
-            assert_close(&y.to_host()?, &plain, 1e-5)?;
+            assert_close(&y.to_host()?, &reference, 1e-5)?;
             let found = tape.backward(&y, gradient)?;
             let near = |ours: Option<&Value>, leaf: &Leaf| assert_gradient(ours, &expected, leaf, 1e-4);
             near(found.input(&x_var), &x)?;

@@ -232,12 +232,12 @@ fn an_imported_file_gives_the_same_features_and_says_whose_they_are() {
     assert_eq!((direct.identity(), opened.identity()), (&expected, &expected));
     let pixels = golden::formula_pixels("loader", [1, 9, 32, 32]);
     let clips = Clips { pixels: &pixels, shape: [1, 9, 32, 32] };
-    let features = [&direct, &opened].map(|d| d.features(clips, &d.taps()[..1]).unwrap()[0].to_vec2::<f32>().unwrap());
+    let features = [&direct, &opened].map(|d| d.features(clips, &d.feature_layers()[..1]).unwrap()[0].to_vec2::<f32>().unwrap());
     assert_eq!(features[0], features[1]);
     // Another epsilon is another detector, and says so.
     let other = open(&path, Setup { batch_norm_eps: Some(1e-5), ..Setup::default() }).unwrap();
     assert_eq!(other.identity().batch_norm_eps, Some(1e-5));
-    assert_ne!(features[0], other.features(clips, &other.taps()[..1]).unwrap()[0].to_vec2::<f32>().unwrap());
+    assert_ne!(features[0], other.features(clips, &other.feature_layers()[..1]).unwrap()[0].to_vec2::<f32>().unwrap());
     let message = |e: Error| e.to_string();
     assert!(import(&path, None).map_err(message).unwrap_err().contains("already"));
     let not_imported = open(&source, Setup::default()).map(|_| ()).map_err(message).unwrap_err();

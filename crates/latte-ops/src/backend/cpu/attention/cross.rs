@@ -173,8 +173,8 @@ mod tests {
                 let largest = |t: &Tensor| Result::Ok(f64::from(t.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?));
                 let (values, keys_seen) = (largest(&v)?, largest(&p.sum(2)?)?);
                 let change = values * head_size as f64 / (head_size as f64).sqrt(); // |∂ loss / ∂ score| ≤ p · |g · v|, |g| ≤ 1
-                let plain = reference::forward(precision, &layout, &q, &kv, bias)?;
-                assert_close_at(&forward(precision, &layout, &q, &kv, bias, false)?, &plain, tolerance, values)?;
+                let expected = reference::forward(precision, &layout, &q, &kv, bias)?;
+                assert_close_at(&forward(precision, &layout, &q, &kv, bias, false)?, &expected, tolerance, values)?;
                 let [dq, dkv] = reference::backward(precision, &layout, &q, &kv, bias, &gradient)?;
                 let [our_dq, our_dkv] = backward(precision, &layout, &q, &kv, bias, &gradient)?;
                 assert_close_at(&our_dq, &dq, tolerance, change * largest(&k)?)?;

@@ -228,12 +228,12 @@ mod tests {
                 let [cos, sin] = rope.tables();
                 let tables = [cos.fetch()?, sin.fetch()?];
                 let plain_tables = reference::Tables::fetch(rope.tables())?;
-                let (rope, plain_rope) = (rotates.then_some(&tables), rotates.then_some(&plain_tables));
+                let (rope, reference_rope) = (rotates.then_some(&tables), rotates.then_some(&plain_tables));
                 let gradient = pseudo_random(&[b, f, n, 2 * layout.heads.len() * half_size], seed ^ 1)?;
-                let (ours, plain) = (forward(precision, &layout, rope, &qkv, false)?, reference::forward(precision, &layout, plain_rope, &qkv)?);
-                assert_close(&ours, &plain, tolerance)?;
-                let plain = reference::backward(precision, &layout, plain_rope, &qkv, &gradient)?;
-                assert_close(&backward(precision, &layout, rope, &qkv, &gradient)?, &plain, tolerance)
+                let (ours, expected) = (forward(precision, &layout, rope, &qkv, false)?, reference::forward(precision, &layout, reference_rope, &qkv)?);
+                assert_close(&ours, &expected, tolerance)?;
+                let expected = reference::backward(precision, &layout, reference_rope, &qkv, &gradient)?;
+                assert_close(&backward(precision, &layout, rope, &qkv, &gradient)?, &expected, tolerance)
             };
             for (set, result) in with_each(|set| (set, run())) {
                 prop_assert!(result.is_ok(), "{set}: {result:?}");

@@ -1,34 +1,34 @@
-//! Parts of a work on a data set that processes share.
+//! How several processes divide the work on a data set.
 
 use std::str::FromStr;
 
-/// Part `number` of `of`, counted from 1: `2/5`.
+/// Shard `number` of `of`, counted from 1: `2/5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct WorkShard {
     number: usize,
     of: usize,
 }
 
-impl Share {
-    /// Whether piece `index` of the work, counted from 0, is of this part: the parts take turns.
+impl WorkShard {
+    /// Whether piece `index` of the work, counted from 0, belongs to this shard: shards take turns.
     pub fn has(self, index: usize) -> bool {
         index % self.of == self.number - 1
     }
 }
 
-impl Default for Share {
+impl Default for WorkShard {
     fn default() -> Self {
         Self { number: 1, of: 1 }
     }
 }
 
-impl FromStr for Share {
+impl FromStr for WorkShard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text.split_once('/').and_then(|(k, n)| Some(Self { number: k.parse().ok()?, of: n.parse().ok()? }));
         parsed
-            .filter(|share| (1..=share.of).contains(&share.number))
+            .filter(|shard| (1..=shard.of).contains(&shard.number))
             .ok_or_else(|| format!("expected k/n with 1 ≤ k ≤ n, for example 1/4, got `{text}`"))
     }
 }

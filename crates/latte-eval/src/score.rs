@@ -1,4 +1,4 @@
-//! From features of two sets to a number, with everything that was decided on the way and what is doubtful about it.
+//! Computes a score from the features of two sets, and records everything that it depends on and what is doubtful about it.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,14 +13,14 @@ use crate::plan::check_protocol;
 use crate::protocol::{Protocol, Statistic};
 use crate::{Error, Result, plan};
 
-pub use crate::request::{Extras, SetFeatures};
+pub use crate::request::{ScoreOptions, SetFeatures};
 
 /// With fewer, numbers are far from those of many.
 const FEW: usize = 256;
 /// Sets without a brighter pixel are black, or have another range of values.
 const DARK: u8 = 1;
 
-/// A number and all that it depends on.
+/// A score and all that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// `fvd`, `fid`, …
@@ -68,29 +68,29 @@ pub struct Parts {
     pub manifolds: Option<Manifolds>,
 }
 
-/// Measures what `protocol` says.
+/// Computes the score of `protocol`.
 ///
 /// # Errors
 ///
 /// If the features are not what the protocol asks for (another detector, epsilon, preparation, number of frames, stride or size), the
 /// sets do not belong together, are too small or black, or the statistic cannot be had from what is there.
-pub fn judge(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures, extras: &Extras) -> Result<Score> {
+pub fn score(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures, options: &ScoreOptions) -> Result<Score> {
     plan::needs(protocol, real.is_some())?;
     let SetFeatures::Each(generated) = fake else { return Err(plan::only_moments(fake.report())) };
     let features = generated.output(&protocol.output)?;
-    let mut warnings = doubts(protocol, real, generated, extras)?;
+    let mut warnings = doubts(protocol, real, generated, options)?;
     let (value, mut parts) = statistic(protocol, real, features)?;
     warnings.extend(parts.frechet.as_ref().and_then(negative));
     match (&protocol.statistic, real) {
         (Statistic::Frechet { covariance }, Some(SetFeatures::Each(real))) => {
             let real = real.output(&protocol.output)?;
             let seed = protocol.seed as u32;
-            // What takes longest is last, so that what cannot be had is said before.
-            parts.manifolds = extras.neighbours.map(|k| manifolds(real, features, k)).transpose()?;
-            parts.infinity = extras.infinity.then(|| frechet_at_infinity(real, features, *covariance, seed)).transpose()?;
-            parts.interval = extras.resamples.map(|n| bootstrap_frechet(real, features, *covariance, n, seed)).transpose()?;
+            // The slowest comes last, so that errors of the others are reported early.
+            parts.manifolds = options.neighbours.map(|k| manifolds(real, features, k)).transpose()?;
+            parts.infinity = options.infinity.then(|| frechet_at_infinity(real, features, *covariance, seed)).transpose()?;
+            parts.interval = options.resamples.map(|n| bootstrap_frechet(real, features, *covariance, n, seed)).transpose()?;
         }
-        _ if extras.resamples.is_some() || extras.infinity || extras.neighbours.is_some() => {
+        _ if options.resamples.is_some() || options.infinity || options.neighbours.is_some() => {
             warnings.push(
                 "intervals, extrapolation and neighbours need a Fréchet distance and the features of both sets: left out".into(),
             );
@@ -154,7 +154,7 @@ fn negative(distance: &Frechet) -> Option<String> {
 }
 
 /// Refuses sets that do not belong together; says what makes a number doubtful.
-fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, extras: &Extras) -> Result<Vec<String>> {
+fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, options: &ScoreOptions) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     warnings.extend(check_protocol(protocol, &protocol.fake, fake, "generated")?);
     if let (Some(SetFeatures::Each(real)), Some(sampling)) = (real, &protocol.real) {
@@ -162,7 +162,7 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
     }
     let (items, usual) = plan::items(protocol);
     let d = fake.output(&protocol.output)?.width();
-    plan::too_few(protocol, "generated", &fake.origin.set, extras)?;
+    plan::too_few(protocol, "generated", &fake.origin.set, options)?;
     if let Some(SetFeatures::Each(real)) = real {
         let (one, other) = (&real.origin, &fake.origin);
         if !one.detector.is_same(&other.detector) {
@@ -173,14 +173,14 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
             return Err(Error::refused("features", what));
         }
         plan::same_size(&one.set, &other.set)?;
-        plan::too_few(protocol, "real", &one.set, extras)?;
+        plan::too_few(protocol, "real", &one.set, options)?;
     }
     for (role, set) in [("generated", Some(fake)), ("real", each(real))] {
         if let Some(set) = set.filter(|set| set.brightest <= DARK) {
             let what =
                 "no pixel is brighter than 1 of 255: they are black, or values from 0 to 1 were stored where 0 to 255 belong";
             let subject = format!("{role} set {}", set.origin.set.path.display());
-            if role == "real" || !extras.allow_dark {
+            if role == "real" || !options.allow_dark {
                 return Err(Error::refused(subject, what));
             }
             warnings.push(format!("{subject}: {what}"));
@@ -230,7 +230,7 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, ex
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clips::Taken;
+    use crate::clips::ClipSelection;
     use crate::features::tests::set;
     use crate::protocol::{Framing, Task};
 
@@ -254,18 +254,18 @@ mod tests {
 
     #[test]
     fn a_score_says_all_that_it_depends_on() {
-        let extras = Extras { resamples: Some(20), infinity: true, neighbours: Some(3), ..Extras::default() };
-        let score = judge(&fvd(), Some(&each(300)), &each(280), &extras).unwrap();
-        assert!(score.value > 0.0 && score.parts.frechet.unwrap().value == score.value);
-        assert!(score.parts.interval.is_some() && score.parts.infinity.is_some() && score.parts.manifolds.is_some());
-        assert_eq!(score.warnings.len(), 1, "{:?}", score.warnings);
-        assert!(score.warnings[0].contains("300 real and 280"));
-        let text = serde_json::to_string(&score).unwrap();
+        let options = ScoreOptions { resamples: Some(20), infinity: true, neighbours: Some(3), ..ScoreOptions::default() };
+        let found = score(&fvd(), Some(&each(300)), &each(280), &options).unwrap();
+        assert!(found.value > 0.0 && found.parts.frechet.unwrap().value == found.value);
+        assert!(found.parts.interval.is_some() && found.parts.infinity.is_some() && found.parts.manifolds.is_some());
+        assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);
+        assert!(found.warnings[0].contains("300 real and 280"));
+        let text = serde_json::to_string(&found).unwrap();
         // Read numbers may differ in the last bit.
         let read: Score = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (read.protocol, read.detector, read.real, read.fake),
-            (score.protocol, score.detector, score.real, score.fake)
+            (found.protocol, found.detector, found.real, found.fake)
         );
         for key in ["\"stride\"", "\"seed 1\"", "\"covariance\":\"biased\"", "\"too_short\"", "\"resize\"", "\"seed\""] {
             assert!(text.contains(key), "{key}: {text}");
@@ -274,8 +274,9 @@ mod tests {
 
     #[test]
     fn sets_that_do_not_belong_together_are_refused() {
-        let said =
-            |real: SetFeatures, fake: SetFeatures| judge(&fvd(), Some(&real), &fake, &Extras::default()).unwrap_err().to_string();
+        let said = |real: SetFeatures, fake: SetFeatures| {
+            score(&fvd(), Some(&real), &fake, &ScoreOptions::default()).unwrap_err().to_string()
+        };
         assert!(said(each(300), each(63)).contains("63 clips"));
         assert!(said(each(63), each(300)).contains("63 clips"));
         assert!(
@@ -286,10 +287,10 @@ mod tests {
         assert!(said(with(each(300), |s| s.origin.set.frame_size = Some([8, 9])), each(300)).contains("9 × 8"));
         // The same weights by another name of the file are the same.
         let copy = with(each(300), |s| s.origin.detector.source = "copy".into());
-        assert!(judge(&fvd(), Some(&each(300)), &copy, &Extras::default()).is_ok());
-        assert!(judge(&fvd(), None, &each(300), &Extras::default()).is_err());
+        assert!(score(&fvd(), Some(&each(300)), &copy, &ScoreOptions::default()).is_ok());
+        assert!(score(&fvd(), None, &each(300), &ScoreOptions::default()).is_err());
         let is = Protocol::named("latte", Task::Is, None).unwrap();
-        assert!(judge(&is, Some(&each(300)), &each(300), &Extras::default()).is_err());
+        assert!(score(&is, Some(&each(300)), &each(300), &ScoreOptions::default()).is_err());
     }
 
     /// A change of a set, and what must be said of it.
@@ -307,8 +308,8 @@ mod tests {
             (|s| s.origin.detector.kind = "random_c3d".into(), "c3d, and the protocol asks for i3d"),
             (|s| s.brightest = 1, "0 to 1"),
         ];
-        let few = Extras { allow_few: true, ..Extras::default() };
-        let said = |real: &SetFeatures, fake: &SetFeatures| judge(&fvd(), Some(real), fake, &few).unwrap_err().to_string();
+        let few = ScoreOptions { allow_few: true, ..ScoreOptions::default() };
+        let said = |real: &SetFeatures, fake: &SetFeatures| score(&fvd(), Some(real), fake, &few).unwrap_err().to_string();
         for (change, expected) in changes {
             let changed = with(each(300), change);
             for (real, fake, role) in [(&changed, &each(300), "real set"), (&each(300), &changed, "generated set")] {
@@ -320,33 +321,33 @@ mod tests {
         let sized =
             fvd().changed(|p| p.framing = Some(Framing { size: [8, 8], transform: latte_video::Transform::CropResize.into() }));
         let of = |protocol: &Protocol| {
-            let taken = Taken::by(protocol, &protocol.fake);
-            with(each(300), |s| s.origin.set.taken = Some(taken))
+            let selection = ClipSelection::by(protocol, &protocol.fake);
+            with(each(300), |s| s.origin.set.selection = Some(selection))
         };
         assert!(said(&each(300), &of(&sized)).contains("8 × 8 by crop_resize, and the protocol asks for frames as they are"));
         let larger =
             fvd().changed(|p| p.framing = Some(Framing { size: [16, 16], transform: latte_video::Transform::CropResize.into() }));
-        let refused = judge(&larger, Some(&each(300)), &each(300), &few).unwrap_err().to_string();
+        let refused = score(&larger, Some(&each(300)), &each(300), &few).unwrap_err().to_string();
         assert!(refused.contains("8 × 8 as they are, and the protocol asks for 16 × 16"), "{refused}");
         let lower = fvd().changed(|p| p.fake.rounding = crate::framing::Rounding::Down);
         assert!(said(&each(300), &of(&lower)).contains("rounded to bytes by down, and the protocol asks for nearest"));
         // Other clips of the same kind can be compared, and it is said.
         let first = fvd().changed(|p| p.seed = 9);
-        let warnings = judge(&fvd(), Some(&each(300)), &of(&first), &few).unwrap().warnings;
+        let warnings = score(&fvd(), Some(&each(300)), &of(&first), &few).unwrap().warnings;
         assert!(
             warnings.iter().any(|w| w.contains("generated clips were chosen otherwise") && w.contains("seed 9, start ")),
             "{warnings:?}"
         );
-        assert!(judge(&fvd(), Some(&each(300)), &of(&fvd()), &few).unwrap().warnings.is_empty());
+        assert!(score(&fvd(), Some(&each(300)), &of(&fvd()), &few).unwrap().warnings.is_empty());
     }
 
     #[test]
     fn black_clips_of_a_model_in_training_are_judged_and_real_ones_never() {
-        let extras = Extras { allow_dark: true, ..Extras::default() };
+        let options = ScoreOptions { allow_dark: true, ..ScoreOptions::default() };
         let dark = || with(each(300), |s| s.brightest = 0);
-        let score = judge(&fvd(), Some(&each(300)), &dark(), &extras).unwrap();
-        assert!(score.warnings.iter().any(|w| w.contains("they are black")), "{:?}", score.warnings);
-        assert!(judge(&fvd(), Some(&dark()), &each(300), &extras).is_err());
+        let found = score(&fvd(), Some(&each(300)), &dark(), &options).unwrap();
+        assert!(found.warnings.iter().any(|w| w.contains("they are black")), "{:?}", found.warnings);
+        assert!(score(&fvd(), Some(&dark()), &each(300), &options).is_err());
     }
 
     #[test]
@@ -357,7 +358,7 @@ mod tests {
 
     #[test]
     fn what_is_doubtful_is_said() {
-        let few = Extras { allow_few: true, ..Extras::default() };
+        let few = ScoreOptions { allow_few: true, ..ScoreOptions::default() };
         let fake = with(each(10), |s| {
             s.origin.detector.kind = "random_i3d".into();
             s.origin.set.unreadable = vec!["a.mp4: cut off".into()];
@@ -366,7 +367,7 @@ mod tests {
             s.origin.detector.kind = "random_i3d".into();
             s.origin.set.too_short = 7;
         });
-        let warnings = judge(&fvd(), Some(&real), &fake, &few).unwrap().warnings.join("\n");
+        let warnings = score(&fvd(), Some(&real), &fake, &few).unwrap().warnings.join("\n");
         let expected = [
             "3 real clips for features of 3 values",
             "10 generated clips",
@@ -380,7 +381,7 @@ mod tests {
         }
         // Of four values, four are too few for a covariance of full rank, in either set.
         let warnings =
-            |real: usize, fake: usize| judge(&fvd(), Some(&each(real)), &each(fake), &few).unwrap().warnings.join("\n");
+            |real: usize, fake: usize| score(&fvd(), Some(&each(real)), &each(fake), &few).unwrap().warnings.join("\n");
         assert!(warnings(300, 3).contains("3 generated clips for features") && !warnings(4, 4).contains("for features"));
         assert!(warnings(255, 255).contains("255 real clips: ") && warnings(256, 256).is_empty());
     }
@@ -397,10 +398,10 @@ mod tests {
                 Box::new(report),
             )
         };
-        let score = judge(&fvd(), Some(&moments(report.clone())), &each(300), &Extras::default()).unwrap();
-        assert!(score.value > 0.0 && score.warnings.iter().any(|w| w.contains("does not say")));
+        let found = score(&fvd(), Some(&moments(report.clone())), &each(300), &ScoreOptions::default()).unwrap();
+        assert!(found.value > 0.0 && found.warnings.iter().any(|w| w.contains("does not say")));
         let kvd = Protocol::named("latte", Task::Kvd, Some(1)).unwrap();
-        assert!(judge(&kvd, Some(&moments(report.clone())), &each(300), &Extras::default()).is_err());
-        assert!(judge(&fvd(), Some(&each(300)), &moments(report), &Extras::default()).is_err());
+        assert!(score(&kvd, Some(&moments(report.clone())), &each(300), &ScoreOptions::default()).is_err());
+        assert!(score(&fvd(), Some(&each(300)), &moments(report), &ScoreOptions::default()).is_err());
     }
 }

@@ -1,11 +1,11 @@
-//! Keeps a panic of a decoder, which a damaged file can cause, from ending the program or littering the terminal.
+//! Turns a panic of a decoder, which a damaged file can cause, into an error that is not printed.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `decode`; a panic becomes an error. What `decode` changes must not be used again after an error.
@@ -16,14 +16,14 @@ pub(crate) fn run<T, E: From<String>>(decode: impl FnOnce() -> Result<T, E>) -> 
     HOOK.call_once(|| {
         let print = take_hook();
         set_hook(Box::new(move |info| {
-            if !CONTAINED.get() {
+            if !GUARDED.get() {
                 print(info);
             }
         }));
     });
-    let outer = CONTAINED.replace(true);
+    let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(decode));
-    CONTAINED.set(outer);
+    GUARDED.set(outer);
     result.unwrap_or_else(|payload| {
         let said = payload.downcast_ref::<&str>().map(ToString::to_string);
         let said = said.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! What a check of a data set finds.
+//! The problems that a check of a data set reports.
 
 use std::fmt;
 
-/// How bad a finding is.
+/// How serious a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Training runs, but perhaps not on what it should.
@@ -13,14 +13,14 @@ pub enum Severity {
 
 /// One thing that is wrong with a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
+pub struct Diagnostic {
+    /// How serious it is.
     pub severity: Severity,
-    /// What it is, with the names of some videos.
+    /// The message, with the names of some videos.
     pub what: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.severity {
             Severity::Warning => "warning",

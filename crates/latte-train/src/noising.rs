@@ -1,4 +1,4 @@
-//! What chance decides about an optimiser step: latents, diffusion times, noise, dropped labels.
+//! The random part of an optimiser step: latents, diffusion times, noise, dropped labels.
 //!
 //! Everything is drawn for the whole step before it is cut into passes, so `accumulate = 4, batch_size = 2` sees the same
 //! noise as `accumulate = 1, batch_size = 8`.
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::loader::ClipFrames;
 use crate::step::MicroBatch;
 
-/// Makes latents of what an encoder says of frames.
+/// Draws latents from an encoder's moments of frames.
 #[derive(Debug, Clone)]
 pub(crate) struct LatentDraw {
     space: LatentSpace,
@@ -38,7 +38,7 @@ impl LatentDraw {
     }
 }
 
-/// The clips of one optimiser step before chance has its say.
+/// The clips of one optimiser step, before times, noise and dropped labels are drawn.
 #[derive(Debug, Clone)]
 pub(crate) struct Clips {
     /// `[clips, f + images, c, h, w]`.
@@ -56,7 +56,7 @@ pub(crate) struct Clips {
 pub(crate) struct DrawRules {
     /// Clips of one pass.
     pub(crate) batch_size: usize,
-    /// How strongly noise is shifted as a whole; 0 for plain noise.
+    /// How strongly noise is shifted as a whole; 0 for independent noise.
     pub(crate) offset_noise: f64,
 }
 
@@ -168,11 +168,15 @@ mod tests {
 
     /// What the option adds to the noise: `[clips][pictures][channels]`, after a check that it is one value for each.
     fn shifts(batch_size: usize, strength: f64) -> Vec<Vec<Vec<f32>>> {
-        let plain = draw_in(batch_size, 1);
+        let unshifted = draw_in(batch_size, 1);
         let shifted = draw_with(DrawRules { batch_size, offset_noise: strength }, 1);
-        let (plain, shifted) = (flat(&plain), flat(&shifted));
-        assert_eq!((&plain.1, &plain.2, &plain.3), (&shifted.1, &shifted.2, &shifted.3), "times and labels stay as they were");
-        let added: Vec<f32> = plain.0.iter().zip(&shifted.0).map(|(a, b)| b - a).collect();
+        let (unshifted, shifted) = (flat(&unshifted), flat(&shifted));
+        assert_eq!(
+            (&unshifted.1, &unshifted.2, &unshifted.3),
+            (&shifted.1, &shifted.2, &shifted.3),
+            "times and labels stay as they were"
+        );
+        let added: Vec<f32> = unshifted.0.iter().zip(&shifted.0).map(|(a, b)| b - a).collect();
         let of_channel = |area: &[f32]| {
             assert!(area.iter().all(|v| (v - area[0]).abs() < 1e-5), "{area:?}");
             area[0]

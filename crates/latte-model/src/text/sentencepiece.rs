@@ -4,9 +4,9 @@
 //! says, memory stays within a small multiple of its size, and damage is an error.
 
 /// Pieces of real models are counted in hundreds of thousands at most.
-const MOST_PIECES: usize = 1 << 20;
+const MAX_PIECES: usize = 1 << 20;
 /// Pieces of real models have tens of bytes.
-pub(super) const LONGEST_PIECE: usize = 1024;
+pub(super) const MAX_PIECE_LENGTH: usize = 1024;
 
 /// What a piece is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl SentencePiece {
         for field in Fields(bytes) {
             match field? {
                 (1, Value::Bytes(piece)) => {
-                    if model.pieces.len() == MOST_PIECES {
-                        return Err(format!("has more than {MOST_PIECES} pieces"));
+                    if model.pieces.len() == MAX_PIECES {
+                        return Err(format!("has more than {MAX_PIECES} pieces"));
                     }
                     model.pieces.push(parse_piece(piece).map_err(|what| format!("piece {}: {what}", model.pieces.len()))?);
                 }
@@ -84,10 +84,10 @@ fn parse_piece(bytes: &[u8]) -> Result<Piece, String> {
     let mut piece = Piece { text: String::new(), score: 0.0, kind: PieceKind::Normal };
     for field in Fields(bytes) {
         match field? {
-            (1, Value::Bytes(text)) if text.len() <= LONGEST_PIECE => {
+            (1, Value::Bytes(text)) if text.len() <= MAX_PIECE_LENGTH => {
                 piece.text = std::str::from_utf8(text).map_err(|e| format!("is no UTF-8 ({e})"))?.into();
             }
-            (1, Value::Bytes(text)) => return Err(format!("has {} bytes, expected at most {LONGEST_PIECE}", text.len())),
+            (1, Value::Bytes(text)) => return Err(format!("has {} bytes, expected at most {MAX_PIECE_LENGTH}", text.len())),
             (2, Value::Fixed32(bits)) => piece.score = f32::from_bits(bits),
             (3, Value::Integer(kind)) => {
                 piece.kind = match kind {
@@ -230,7 +230,7 @@ mod tests {
         let with = |more: &[u8]| SentencePiece::parse(&[&model(), more].concat()).err().unwrap_or_default();
         assert!(with(&piece("x", f32::NAN, 1)).contains("piece 2: has the score NaN"));
         assert!(with(&piece("", 0.0, 1)).contains("no text"));
-        assert!(with(&piece(&"x".repeat(LONGEST_PIECE + 1), 0.0, 1)).contains("1025 bytes"));
+        assert!(with(&piece(&"x".repeat(MAX_PIECE_LENGTH + 1), 0.0, 1)).contains("1025 bytes"));
         assert!(with(&piece("x", 0.0, 9)).contains("kind 9"));
         assert!(with(&bytes_field(1, &bytes_field(1, &[0xff]))).contains("UTF-8"));
         assert!(with(&bytes_field(2, &[3 << 3, 2])).contains("type 2"));

@@ -1,9 +1,9 @@
-//! What is in weights that other programs wrote.
+//! Describes weights that other programs wrote.
 
 use std::path::Path;
 
 use latte_model::model::t2v::T2vConfig;
-use latte_model::model::{Hints, Latte, LatteConfig};
+use latte_model::model::{ConfigHints, Latte, LatteConfig};
 use latte_model::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind, listed};
 use serde_json::Value;
 
@@ -119,11 +119,11 @@ pub(super) fn types(weights: &Pretrained) -> String {
 
 /// The tensors with values that are not finite, a line each of the first ones. Reads all values.
 pub(super) fn not_finite(weights: &Pretrained) -> anyhow::Result<Vec<String>> {
-    const MOST_SHOWN: usize = 8;
+    const MAX_SHOWN: usize = 8;
     let bad = weights.not_finite()?;
     let line = |(name, count, of): &(String, usize, usize)| format!("{count} of {of} in `{name}`");
     let bad: Vec<String> = bad.iter().map(line).collect();
-    Ok(if bad.is_empty() { Vec::new() } else { vec![field("not finite", listed(&bad, MOST_SHOWN))] })
+    Ok(if bad.is_empty() { Vec::new() } else { vec![field("not finite", listed(&bad, MAX_SHOWN))] })
 }
 
 /// The fingerprint of each file.
@@ -143,7 +143,7 @@ fn choices(config: &Value) -> String {
 }
 
 fn latte_lines(weights: &Pretrained) -> Vec<String> {
-    let model = LatteConfig::from_weights(weights, Hints::default()).and_then(Latte::new);
+    let model = LatteConfig::from_weights(weights, ConfigHints::default()).and_then(Latte::new);
     match model {
         Err(e) => vec![field("not usable", e.to_string())],
         Ok(model) => {

@@ -1,6 +1,6 @@
-//! Mends what text suffers on its way through programs: wrong decoding, curly quotes, invisible characters.
+//! Repairs text that other programs damaged: wrong decoding (mojibake), curly quotes, invisible characters.
 //!
-//! The reference calls the Python library ftfy here. This does the part of it that captions need: see [`mend`].
+//! The reference calls the Python library ftfy here. This does the part of it that captions need: see [`repair`].
 
 use tokenizers::NormalizedString;
 
@@ -19,16 +19,16 @@ const WINDOWS_1252: [u16; 32] = [
 /// - curly quotes straight, and the whole in Unicode's composed normal form (NFC).
 ///
 /// It differs from ftfy in this: ftfy weighs how likely the whole text is to be wrong, tries many encodings (Windows-1251,
-/// MacRoman, …), and mends several layers of wrong decoding; of sequences that lost a blank
+/// MacRoman, …), and repairs several layers of wrong decoding; of sequences that lost a blank
 /// this knows one.
-pub(super) fn mend(text: &str) -> String {
+pub(super) fn repair(text: &str) -> String {
     let text = read_rightly(&without_escapes(text));
-    let mut mended = String::with_capacity(text.len());
+    let mut repaired = String::with_capacity(text.len());
     let mut previous = None;
     for c in text.chars().map(second_block) {
         match c {
             '\n' if previous == Some('\r') => {}
-            '\r' | '\u{2028}' | '\u{2029}' => mended.push('\n'),
+            '\r' | '\u{2028}' | '\u{2029}' => repaired.push('\n'),
             '\0'..='\x08'
             | '\x0b'
             | '\x0e'..='\x1f'
@@ -36,18 +36,18 @@ pub(super) fn mend(text: &str) -> String {
             | '\u{206a}'..='\u{206f}'
             | '\u{feff}'
             | '\u{fff9}'..='\u{fffc}' => {}
-            '\u{2bc}' | '\u{2018}'..='\u{201b}' => mended.push('\''),
-            '\u{201c}'..='\u{201f}' => mended.push('"'),
+            '\u{2bc}' | '\u{2018}'..='\u{201b}' => repaired.push('\''),
+            '\u{201c}'..='\u{201f}' => repaired.push('"'),
             // Ligatures, the Dutch ij, the Croatian digraphs; full width and half width; the blank of a full width.
             '\u{fb00}'..='\u{fb06}' | '\u{132}' | '\u{133}' | '\u{149}' | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}' => {
-                mended.push_str(NormalizedString::from(c.to_string()).nfkc().get());
+                repaired.push_str(NormalizedString::from(c.to_string()).nfkc().get());
             }
-            '\u{ff01}'..='\u{ffef}' | '\u{3000}' => mended.push_str(NormalizedString::from(c.to_string()).nfkc().get()),
-            _ => mended.push(c),
+            '\u{ff01}'..='\u{ffef}' | '\u{3000}' => repaired.push_str(NormalizedString::from(c.to_string()).nfkc().get()),
+            _ => repaired.push(c),
         }
         previous = Some(c);
     }
-    NormalizedString::from(mended).nfc().get().to_string()
+    NormalizedString::from(repaired).nfc().get().to_string()
 }
 
 /// A control character of the second block as Windows-1252 has it, or itself where that has nothing.
@@ -141,19 +141,19 @@ mod tests {
             ("\u{93}windows\u{94}", "\"windows\""),
             ("ö ñ é à votre santé", "ö ñ é à votre santé"),
         ] {
-            assert_eq!(mend(text), expected, "{text:?}");
+            assert_eq!(repair(text), expected, "{text:?}");
         }
     }
 
     proptest! {
         #[test]
         fn ascii_without_controls_stays(text in "[ -~\n\t]*") {
-            prop_assert_eq!(mend(&text), text);
+            prop_assert_eq!(repair(&text), text);
         }
 
         #[test]
         fn nothing_panics(text in any::<String>()) {
-            let _ = mend(&text);
+            let _ = repair(&text);
         }
     }
 }

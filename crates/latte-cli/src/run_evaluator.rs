@@ -1,13 +1,13 @@
-//! Judges of the clips that a training run makes on the way: what `latte eval` does, in the same process.
+//! Scores the clips that a training run generates, as `latte eval` does, in the same process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use latte_eval::clips::{ClipSet, ClipsInMemory};
-use latte_eval::detector::{Detector, Kind, Tap};
-use latte_eval::extract::{Extraction, Unseen, extract};
-use latte_eval::judge::{Extras, Score, SetFeatures, judge};
+use latte_eval::detector::{Detector, FeatureLayer, Kind};
+use latte_eval::extract::{Extraction, NoProgress, extract};
 use latte_eval::protocol::{Framing, Protocol, Task};
-use latte_train::{EvaluationConfig, Judge, Judgement, TrainConfig};
+use latte_eval::score::{Score, ScoreOptions, SetFeatures, score};
+use latte_train::{EvaluationConfig, Evaluator, Scores, TrainConfig};
 use latte_video::Clip;
 use latte_video::dataset::Location;
 
@@ -16,13 +16,13 @@ use crate::failure::bad_input;
 use crate::terminal::note;
 
 /// All detectors of a run.
-pub(crate) struct Judges {
-    judges: Vec<OneDetector>,
-    /// What was said to be doubtful already: once is enough.
-    told: BTreeSet<String>,
+pub(crate) struct RunEvaluator {
+    detectors: Vec<OneDetector>,
+    /// Warnings that were printed already: each is printed once.
+    reported: BTreeSet<String>,
 }
 
-/// A detector, and the real clips as it sees them.
+/// A detector, and its features of the real clips.
 struct OneDetector {
     detector: Box<dyn Detector>,
     protocol: Protocol,
@@ -31,30 +31,30 @@ struct OneDetector {
     real: SetFeatures,
 }
 
-impl Judges {
-    /// The judges that a configuration asks for; they look at the real clips now.
+impl RunEvaluator {
+    /// The detectors that a configuration asks for; they extract the features of the real clips now.
     ///
     /// # Errors
     ///
     /// If a detector cannot be opened or the real clips cannot be read.
     pub(crate) fn of(config: &TrainConfig) -> anyhow::Result<Option<Self>> {
         let Some(evaluation) = &config.evaluation else { return Ok(None) };
-        // What is wrong with the last of them is said before the first one works.
+        // A mistake in the last one is reported before the first one starts its work.
         let planned = evaluation.detectors.iter().map(|detector| PlannedDetector::new(detector, evaluation, config));
         let planned = planned.collect::<anyhow::Result<Vec<_>>>()?;
-        let judges = planned.into_iter().map(|planned| planned.open(evaluation, config));
-        Ok(Some(Self { judges: judges.collect::<anyhow::Result<_>>()?, told: BTreeSet::new() }))
+        let detectors = planned.into_iter().map(|planned| planned.open(evaluation, config));
+        Ok(Some(Self { detectors: detectors.collect::<anyhow::Result<_>>()?, reported: BTreeSet::new() }))
     }
 }
 
-impl Judge for Judges {
-    fn judge(&mut self, clips: Vec<Clip>) -> Judgement {
+impl Evaluator for RunEvaluator {
+    fn evaluate(&mut self, clips: Vec<Clip>) -> Result<Scores, Box<dyn std::error::Error + Send + Sync>> {
         let clips = ClipsInMemory::new("clips of the averaged weights", clips)?;
-        let mut scores = BTreeMap::new();
-        for one in &self.judges {
+        let mut scores = Scores::new();
+        for one in &self.detectors {
             let score = one.score(&clips)?;
             for warning in score.warnings {
-                if self.told.insert(warning.clone()) {
+                if self.reported.insert(warning.clone()) {
                     note(&format!("warning: evaluation: {warning}"));
                 }
             }
@@ -64,7 +64,7 @@ impl Judge for Judges {
     }
 }
 
-/// A detector whose file is sound, before it is ready.
+/// A detector whose file was checked, before it is opened.
 struct PlannedDetector {
     choice: DetectorChoice,
     kind: Kind,
@@ -123,8 +123,14 @@ impl PlannedDetector {
         let Some(sampling) = &protocol.real else { return Err(bad_input("evaluation.protocol: compares with no real clips")) };
         let clips = ClipSet::open(&location, sampling, &protocol, data.decoder.into(), "real")?;
         let name = score_name(&detector.identity().kind, task);
-        let Extraction::Whole(real) =
-            extract(&clips, detector.as_ref(), protocol.preparation, &taps(detector.as_ref(), &protocol), None, &mut Unseen)?
+        let Extraction::Whole(real) = extract(
+            &clips,
+            detector.as_ref(),
+            protocol.preparation,
+            &layers(detector.as_ref(), &protocol),
+            None,
+            &mut NoProgress,
+        )?
         else {
             return Err(bad_input("evaluation: the real clips were not all looked at"));
         };
@@ -146,32 +152,32 @@ impl OneDetector {
             clips,
             self.detector.as_ref(),
             self.protocol.preparation,
-            &taps(self.detector.as_ref(), &self.protocol),
+            &layers(self.detector.as_ref(), &self.protocol),
             None,
-            &mut Unseen,
+            &mut NoProgress,
         )?;
         let Extraction::Whole(fake) = found else {
             return Err(latte_eval::Error::Refused { subject: "clips".into(), what: "were not all looked at".into() });
         };
-        // A run goes on whatever its clips are like.
-        let extras = Extras { allow_few: true, allow_dark: true, ..Extras::default() };
-        judge(&self.protocol, Some(&self.real), &SetFeatures::Each(fake), &extras)
+        // Poor clips must not end a run.
+        let options = ScoreOptions { allow_few: true, allow_dark: true, ..ScoreOptions::default() };
+        score(&self.protocol, Some(&self.real), &SetFeatures::Each(fake), &options)
     }
 }
 
-/// What the score of a detector is called.
+/// The name of a detector's score.
 fn score_name(detector: &str, task: Task) -> String {
     format!("{detector}_{}", task.name())
 }
 
-/// Whether the score of this name is a distance, of which less is better.
+/// Whether the score of this name is a distance (lower is better).
 pub(crate) fn is_distance(score: &str) -> bool {
     [Task::Fvd, Task::Kvd, Task::Fid, Task::Kid]
         .iter()
         .any(|task| score.strip_suffix(task.name()).is_some_and(|d| d.ends_with('_')))
 }
 
-/// The output that the protocol takes.
-fn taps(detector: &dyn Detector, protocol: &Protocol) -> Vec<Tap> {
-    detector.taps().iter().filter(|tap| tap.name == protocol.output).copied().collect()
+/// The layer whose features the protocol uses.
+fn layers(detector: &dyn Detector, protocol: &Protocol) -> Vec<FeatureLayer> {
+    detector.feature_layers().iter().filter(|layer| layer.name == protocol.output).copied().collect()
 }

@@ -1,4 +1,4 @@
-//! Where a video lies.
+//! Where the frames of a video are stored.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Where the frames of a video are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum MediaLocation {
     /// A video file, or a folder of frames.
     Path(PathBuf),
     /// A video file inside an archive that does not compress it.
@@ -23,7 +23,7 @@ pub enum Place {
     },
 }
 
-impl Place {
+impl MediaLocation {
     /// The file or folder that must be there for the video to be read.
     pub fn path(&self) -> &Path {
         match self {
@@ -40,7 +40,7 @@ impl Place {
         }
     }
 
-    /// The same place with the path that `change` makes of [`Place::path`].
+    /// The same location with the path that `change` makes of [`MediaLocation::path`].
     pub(crate) fn moved(&self, change: impl FnOnce(&Path) -> PathBuf) -> Self {
         let mut moved = self.clone();
         let (Self::Path(path) | Self::Archived { archive: path, .. }) = &mut moved;

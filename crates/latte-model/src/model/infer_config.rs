@@ -1,17 +1,17 @@
-//! From the shapes of a checkpoint's tensors to the model that they are the weights of.
+//! Infers a model's configuration from the shapes of a checkpoint's tensors.
 
 use super::config::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, SIZES, TemporalPosition};
 use crate::weights::TensorSource;
 use crate::{Error, Result};
 
-/// The paper's; the tensors do not tell.
+/// The paper's: shapes do not show it.
 const CLASS_DROPOUT: f64 = 0.1;
 /// Tokens of a text as the official class code flattens them, where the width is a multiple of them.
 const TEXT_LENGTH: usize = 77;
 
-/// What shapes do not tell.
+/// What shapes do not show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Hints {
+pub struct ConfigHints {
     /// Heads per attention; else that of the published model of this width.
     pub num_heads: Option<usize>,
     /// Height and width of a latent frame; else a square.
@@ -27,7 +27,7 @@ impl LatteConfig {
     /// # Errors
     ///
     /// If a tensor that would tell is missing or has a shape that no model has, or a hint is needed; says which.
-    pub fn from_weights(source: &dyn TensorSource, hints: Hints) -> Result<Self> {
+    pub fn from_weights(source: &dyn TensorSource, hints: ConfigHints) -> Result<Self> {
         let shapes = Shapes(source);
         let (hidden_size, in_channels, tubelet, patch_size) = match shapes.of("x_embedder.proj.weight")?.as_slice() {
             &[d, c, p, q] if p == q => (d, c, None, p),
@@ -76,7 +76,7 @@ impl LatteConfig {
 }
 
 /// The heads of a model of width `hidden_size`.
-fn num_heads(hidden_size: usize, hints: Hints) -> Result<usize> {
+fn num_heads(hidden_size: usize, hints: ConfigHints) -> Result<usize> {
     let known = SIZES.iter().find(|size| size.2 == hidden_size).map(|size| size.3);
     hints.num_heads.or(known).ok_or_else(|| {
         let what = format!("no published model has the width {hidden_size}, and shapes do not tell how many heads there are");
@@ -93,7 +93,7 @@ impl Shapes<'_> {
         })
     }
 
-    fn input_size(&self, patch_size: usize, hints: Hints) -> Result<[usize; 2]> {
+    fn input_size(&self, patch_size: usize, hints: ConfigHints) -> Result<[usize; 2]> {
         if let Some(size) = hints.input_size {
             return Ok(size);
         }
@@ -150,7 +150,7 @@ mod tests {
     use crate::model::Latte;
     use crate::noise::TorchRng;
 
-    fn recognised(config: &LatteConfig, hints: Hints) -> Result<LatteConfig> {
+    fn inferred(config: &LatteConfig, hints: ConfigHints) -> Result<LatteConfig> {
         let parameters = Latte::new(config.clone())?.init(&mut TorchRng::new(0))?;
         LatteConfig::from_weights(&parameters, hints)
     }
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn shapes_tell_the_model() -> Result<()> {
-        let hints = Hints { num_heads: Some(2), input_size: None };
+        let hints = ConfigHints { num_heads: Some(2), input_size: None };
         let class = Condition::Class { num_classes: 5, dropout: CLASS_DROPOUT };
         let text = Condition::Text { length: TEXT_LENGTH, width: 3 };
         for config in [
@@ -174,24 +174,24 @@ mod tests {
             LatteConfig { injection: Injection::AllTokens, ..small()? },
             LatteConfig { patch_embedding: PatchEmbedding::CompressionFrame { tubelet: 2 }, ..small()? },
         ] {
-            assert_eq!(recognised(&config, hints)?, config);
+            assert_eq!(inferred(&config, hints)?, config);
         }
         // The published widths tell their heads.
         let published = LatteConfig { hidden_size: 384, num_heads: 6, ..small()? };
-        assert_eq!(recognised(&published, Hints::default())?, published);
+        assert_eq!(inferred(&published, ConfigHints::default())?, published);
         Ok(())
     }
 
     #[test]
     fn what_shapes_do_not_tell_is_asked_for() -> Result<()> {
         let message = |result: Result<LatteConfig>| result.err().map(|e| e.to_string()).unwrap_or_default();
-        let heads = message(recognised(&small()?, Hints::default()));
+        let heads = message(inferred(&small()?, ConfigHints::default()));
         assert!(heads.contains("num_heads") && heads.contains("--heads"), "{heads}");
         let wide = LatteConfig { input_size: [4, 8], ..small()? };
-        let size = message(recognised(&wide, Hints { num_heads: Some(2), input_size: None }));
+        let size = message(inferred(&wide, ConfigHints { num_heads: Some(2), input_size: None }));
         assert!(size.contains("input_size"), "{size}");
-        assert_eq!(recognised(&wide, Hints { num_heads: Some(2), input_size: Some([4, 8]) })?, wide);
-        let empty = message(LatteConfig::from_weights(&latte_ops::Parameters::new(), Hints::default()));
+        assert_eq!(inferred(&wide, ConfigHints { num_heads: Some(2), input_size: Some([4, 8]) })?, wide);
+        let empty = message(LatteConfig::from_weights(&latte_ops::Parameters::new(), ConfigHints::default()));
         assert!(empty.contains("x_embedder.proj.weight"), "{empty}");
         Ok(())
     }

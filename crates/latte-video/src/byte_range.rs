@@ -1,15 +1,15 @@
-//! A stretch of a file: where the bytes of a video lie, as a file of its own or inside an archive.
+//! The byte range of a video: a whole file, or a part of an archive.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::place::Place;
+use crate::media_location::MediaLocation;
 use crate::{Error, Result};
 
 /// Where the bytes of a video are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stretch {
+pub(crate) struct ByteRange {
     /// The file that holds them.
     pub(crate) file: PathBuf,
     /// Where they begin, and how many there are; `None`: the whole file.
@@ -18,17 +18,17 @@ pub(crate) struct Stretch {
     pub(crate) path: PathBuf,
 }
 
-impl Stretch {
+impl ByteRange {
     /// All of a file.
     pub(crate) fn whole(path: &Path) -> Self {
         Self { file: path.to_path_buf(), range: None, path: path.to_path_buf() }
     }
 
     /// The bytes of the video at `place`, which is no folder.
-    pub(crate) fn of(place: &Place) -> Self {
+    pub(crate) fn of(place: &MediaLocation) -> Self {
         let range = match place {
-            Place::Path(_) => None,
-            Place::Archived { offset, length, .. } => Some((*offset, *length)),
+            MediaLocation::Path(_) => None,
+            MediaLocation::Archived { offset, length, .. } => Some((*offset, *length)),
         };
         Self { file: place.path().to_path_buf(), range, path: place.shown() }
     }
@@ -115,8 +115,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.tar");
         std::fs::write(&path, [0; 100]).unwrap();
-        let open =
-            |offset, length| Stretch::of(&Place::Archived { archive: path.clone(), offset, length, name: "x.mp4".into() }).open();
+        let open = |offset, length| {
+            ByteRange::of(&MediaLocation::Archived { archive: path.clone(), offset, length, name: "x.mp4".into() }).open()
+        };
         let mut window = open(90, 10).unwrap();
         assert_eq!(window.read_to_end(&mut Vec::new()).unwrap(), 10);
         let said = open(90, 11).unwrap_err().to_string();

@@ -1,7 +1,7 @@
-//! What a run shows of itself while it goes on: TensorBoard event files, and samples from the averaged weights.
+//! The files that show how a run is doing: TensorBoard event files, and samples from the averaged weights.
 //!
-//! Nothing here touches what decides about the weights: a run with samples ends with the same bits as one without. And nothing here
-//! ends a run: what cannot be made or written is a warning.
+//! Nothing here changes the weights: a run with samples ends with the same bits as one without. And nothing here ends a run: what
+//! cannot be generated or written is a warning.
 
 use std::fmt;
 use std::fs;
@@ -28,10 +28,10 @@ const UNFINISHED: &str = ".unfinished-";
 const FINISHED: &str = "step_";
 const CONTACT_SHEET: &str = "contact_sheet.png";
 
-/// Is told what happens in a run, and shows it.
-pub(crate) struct Watch {
+/// Writes a run's event files and samples.
+pub(crate) struct RunReporter {
     metadata: CheckpointMetadata,
-    /// Where samples are made; they need it.
+    /// Only if the run makes samples.
     autoencoder: Option<Arc<dyn Autoencoder>>,
     precision: Precision,
     samples: SamplesConfig,
@@ -40,15 +40,15 @@ pub(crate) struct Watch {
     events: RunEvents,
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for RunReporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("samples", &self.samples).field("events", &self.events).finish_non_exhaustive()
+        f.debug_struct("RunReporter").field("samples", &self.samples).field("events", &self.events).finish_non_exhaustive()
     }
 }
 
-impl Watch {
-    /// Looks whether the samples that `config` asks for can be made; `step` optimiser steps are done. Writes nothing yet. Where
-    /// the run has opened its autoencoder already, samples share it.
+impl RunReporter {
+    /// Checks that the samples that `config` asks for can be made, of a run after `step` optimiser steps. Writes nothing yet. If the
+    /// run has opened its autoencoder already, samples share it.
     pub(crate) fn new(
         config: &TrainConfig,
         metadata: &CheckpointMetadata,
@@ -56,7 +56,7 @@ impl Watch {
         step: u64,
     ) -> Result<Self> {
         let run = &config.output.run;
-        let watch = Self {
+        let reporter = Self {
             metadata: metadata.clone(),
             autoencoder: (config.samples.every > 0).then(|| opened.map_or_else(|| config.autoencoder.open(), Ok)).transpose()?,
             precision: config.train.precision,
@@ -64,19 +64,19 @@ impl Watch {
             folder: run.join("samples"),
             events: RunEvents::new(config.output.tensorboard.then_some(run.as_path()), step + 1),
         };
-        if let Some(autoencoder) = &watch.autoencoder {
+        if let Some(autoencoder) = &reporter.autoencoder {
             let model = ClassModelConfig::new(metadata, Arc::clone(autoencoder));
-            let batch = watch.batch();
+            let batch = reporter.batch();
             model.check(&batch.requests[0].params, batch.first_class()).map_err(|e| match e {
                 latte::Error::Config { key, problem } => Error::config("configuration", format!("samples.{key}"), problem),
                 other => other.into(),
             })?;
         }
-        Ok(watch)
+        Ok(reporter)
     }
 
-    /// Removes samples of steps behind `step`, which will be done again, and those that were never finished. Samples that cannot be
-    /// removed are named in the result.
+    /// Removes samples of steps after `step`, which the run will do again, and unfinished ones. Returns a message for each that cannot
+    /// be removed.
     pub(crate) fn forget_after(&self, step: u64) -> Vec<String> {
         let problem = |path: &Path, e: std::io::Error| {
             format!("{}: samples of steps that are done again could not be removed: {e}", path.display())
@@ -99,7 +99,7 @@ impl Watch {
         problems
     }
 
-    /// A step has been done: its numbers go into the event file.
+    /// Writes the numbers of a step into the event file.
     pub(crate) fn step(&mut self, record: &StepRecord, observer: &mut dyn Observer) {
         let mut scalars = vec![("train/loss", record.loss)];
         scalars.extend(record.mse.map(|mse| ("train/mse", mse)));
@@ -109,7 +109,7 @@ impl Watch {
         self.events.write(record.step, observer, |events| events.scalars(&scalars, record.step, record.time));
     }
 
-    /// The loss on data that is not trained on has been measured.
+    /// Writes the loss on held-out data into the event file.
     pub(crate) fn validation(&mut self, record: &ValidationRecord, observer: &mut dyn Observer) {
         let mut scalars = vec![("validation/loss", record.loss)];
         scalars.extend(record.mse.map(|mse| ("validation/mse", mse)));
@@ -117,7 +117,7 @@ impl Watch {
         self.events.write(record.step, observer, |events| events.scalars(&scalars, record.step, record.time));
     }
 
-    /// Clips have been judged.
+    /// Writes the scores of an evaluation into the event file.
     pub(crate) fn evaluation(&mut self, record: &EvaluationRecord, observer: &mut dyn Observer) {
         let tagged: Vec<(String, f64)> =
             record.scores.iter().map(|(name, value)| (format!("evaluation/{name}"), *value)).collect();
@@ -125,8 +125,8 @@ impl Watch {
         self.events.write(record.step, observer, |events| events.scalars(&scalars, record.step, record.time));
     }
 
-    /// Makes the samples of `step` if they are due and not there yet. Returns false where `stop` is set on the way: then there are
-    /// none, and they are made when the run goes on.
+    /// Makes the samples of `step` if they are due and not there yet. Returns false if `stop` is set before they are complete: then
+    /// none are written, and the run makes them when it resumes.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Watch {
         self.batch().make(&self.metadata, autoencoder, ema, stop, &mut on_step)
     }
 
-    /// Writes a round of samples into `folder`, and what is to be seen of it into the event file.
+    /// Writes the samples into `folder`, and their pictures into the event file.
     fn write(&mut self, step: u64, clips: &[GeneratedClip], folder: &Path, observer: &mut dyn Observer) -> Result<()> {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let mut pictures = Vec::new();

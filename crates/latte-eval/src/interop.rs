@@ -1,4 +1,4 @@
-//! Features and statistics in files, of this program and of others.
+//! Reads files of features and statistics, of this program and of others.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub fn open_features(path: &Path) -> Result<SetFeatures> {
             clips: 0,
             frames: 0,
             stride: None,
-            taken: None,
+            selection: None,
             frame_size: None,
             decoder: None,
             content: String::new(),

@@ -1,4 +1,5 @@
-//! From the shapes of a file's tensors to the text-to-video transformer, and to the `config.json` that diffusers wants beside them.
+//! Infers the text-to-video transformer's configuration from the shapes of a file's tensors, and writes the `config.json` that diffusers
+//! wants beside them.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,7 @@ use super::config::T2vConfig;
 use crate::weights::TensorSource;
 use crate::{Error, Result};
 
-/// What shapes do not tell is taken to be as in the published models.
+/// The width of the published models, which decide what shapes do not show.
 const PUBLISHED_WIDTH: usize = 1152;
 
 impl T2vConfig {
