@@ -9,7 +9,6 @@ mod interrupt;
 mod judges;
 mod memory;
 mod output;
-mod plot;
 mod precision;
 mod progress;
 mod terminal;
