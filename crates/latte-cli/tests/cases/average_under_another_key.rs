@@ -44,5 +44,5 @@ fn what_is_taken_for_granted_is_told() {
     assert!(message.contains("predicts no variance"), "{message}");
     // Now the file says it: saying otherwise is refused.
     let message = place.refused(&["convert", "x.safetensors", "y.pt", "--prediction", "epsilon"]);
-    assert!(message.contains("--prediction") && message.contains("X0"), "{message}");
+    assert!(message.contains("--prediction") && message.contains("says x0"), "{message}");
 }
