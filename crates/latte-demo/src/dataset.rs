@@ -34,7 +34,7 @@ pub fn write(folder: &Path, clips_per_class: usize, seed: u64) -> Result<usize> 
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub fn write_held_out(folder: &Path, clips_per_class: usize, seed: u64) -> Result<usize> {
     write_clips(folder, clips_per_class, HELD_OUT_FRAMES, &TorchRng::new(seed).fork(HELD_OUT_STREAM))
 }
