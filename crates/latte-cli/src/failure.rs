@@ -87,6 +87,8 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
             || cause.downcast_ref().is_some_and(is_bad_request)
             || cause.downcast_ref().is_some_and(is_bad_training_input)
             || cause.downcast_ref().is_some_and(is_bad_evaluation_input)
+            || cause.downcast_ref().is_some_and(is_bad_demo)
+            || cause.downcast_ref().is_some_and(is_bad_plot)
             || cause.downcast_ref().is_some_and(is_bad_path)
     })
 }
@@ -153,6 +155,25 @@ fn is_bad_evaluation_input(error: &latte_eval::Error) -> bool {
         Error::Video(inner) => is_bad_video(inner),
         Error::Io { source, .. } => is_bad_path(source),
         _ => false,
+    }
+}
+
+fn is_bad_demo(error: &latte_demo::Error) -> bool {
+    use latte_demo::Error;
+    match error {
+        Error::NoClass { .. } => true,
+        // Transparent: the chain of causes goes past it.
+        Error::Video(latte_video::Error::Io { source, .. }) | Error::Io { source, .. } => is_bad_path(source),
+        Error::Video(inner) => is_bad_video(inner),
+    }
+}
+
+fn is_bad_plot(error: &latte_plot::Error) -> bool {
+    use latte_plot::Error;
+    match error {
+        Error::NoRun { .. } | Error::Metric { .. } => true,
+        // Transparent: the chain of causes goes past it.
+        Error::Log(inner) => is_bad_training_input(inner),
     }
 }
 

@@ -8,7 +8,6 @@ mod generator;
 mod interrupt;
 mod memory;
 mod output;
-mod plot;
 mod precision;
 mod progress;
 mod run_evaluator;

@@ -3,10 +3,11 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+use latte_plot::{Horizontal, Logs, PlotRequest, chart, png, svg, terminal_lines};
+
 use crate::failure::bad_input;
 use crate::output::check_output_file;
-use crate::plot::curves::{Horizontal, Logs, PlotRequest, chart};
-use crate::plot::{raster, scene, svg, terminal};
 use crate::terminal::{say, say_styled};
 
 /// Columns where no terminal says how many it has.
@@ -40,11 +41,29 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0.9, value_name = "0…1")]
     smooth: f64,
     /// What the horizontal axis counts: steps, or the time that they took.
-    #[arg(long, value_enum, default_value_t = Horizontal::Step)]
-    x: Horizontal,
+    #[arg(long, value_enum, default_value_t = X::Step)]
+    x: X,
     /// A logarithmic vertical axis.
     #[arg(long)]
     log: bool,
+}
+
+/// What the horizontal axis counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum X {
+    /// Optimiser steps.
+    Step,
+    /// The time that the steps took; breaks, samples and checkpoints are not in it.
+    Time,
+}
+
+impl From<X> for Horizontal {
+    fn from(x: X) -> Self {
+        match x {
+            X::Step => Self::Step,
+            X::Time => Self::Time,
+        }
+    }
 }
 
 /// What a file is written as.
@@ -70,18 +89,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for (path, _) in &files {
         check_output_file("--out", path)?;
     }
-    let runs = args.runs.iter().map(|run| Logs::read(run)).collect::<anyhow::Result<Vec<_>>>()?;
-    let request = PlotRequest { metrics: &args.metric, horizontal: args.x, smooth: args.smooth, log: args.log };
+    let runs = args.runs.iter().map(|run| Logs::read(run)).collect::<latte_plot::Result<Vec<_>>>()?;
+    let request = PlotRequest { metrics: &args.metric, horizontal: args.x.into(), smooth: args.smooth, log: args.log };
     let chart = chart(&runs, &request)?;
     let (width, colours) = terminal_width();
-    for line in terminal::lines(&chart, width, colours) {
+    for line in terminal_lines(&chart, width, colours) {
         say_styled(&line);
     }
-    let page = scene::scene(&chart);
     for (path, format) in files {
         match format {
-            Format::Svg => latte_model::weights::write_atomically(path, svg::svg(&page).as_bytes())?,
-            Format::Png => raster::raster(&page, PNG_SCALE).write_png(path)?,
+            Format::Svg => latte_model::weights::write_atomically(path, svg(&chart).as_bytes())?,
+            Format::Png => png(&chart, PNG_SCALE).write_png(path)?,
         }
         say(&format!("{}", path.display()));
     }

@@ -109,15 +109,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         groups.push(("golden files", files));
     }
 
+    if let Some(line) = fallbacks(&latte_ops::fallbacks()) {
+        say(&line);
+    }
     say("");
     say(&format!("{:<14}{:>7}{:>8}{:>14}{:>12}", "", "passed", "failed", "closest", "time"));
     for (name, group) in &groups {
         say(&group.line(name));
     }
     say("(closest: the largest part of what is allowed that a check that passed has used up)");
-    if let Some(line) = fallbacks(&latte_ops::fallbacks()) {
-        say(&line);
-    }
     let failed: Vec<&str> = groups.iter().flat_map(|(_, group)| &group.failed).map(String::as_str).collect();
     let passed: usize = groups.iter().map(|(_, group)| group.passed).sum();
     if !failed.is_empty() {

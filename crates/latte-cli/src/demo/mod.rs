@@ -1,9 +1,6 @@
 //! The demo: data set, training, samples, and a count of the clips that move as they should.
 
-pub(crate) mod dataset;
-mod motion;
 pub(crate) mod parameters;
-mod scene;
 mod score;
 
 use std::path::Path;
@@ -12,6 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use candle_core::Device;
 use latte::{ClassId, ClassRequest, Generator, Precision, SamplingParams, contact_sheet_of};
+use latte_demo::{Class, Measured, dataset, measure_folder};
 use latte_train::{Outcome, Start, TrainConfig, read_evaluations};
 use latte_video::results::{Part, ResultFolder};
 
@@ -23,8 +21,6 @@ use crate::output;
 use crate::progress::duration;
 use crate::terminal::say;
 use parameters::{Budget, Folders};
-use scene::Class;
-use score::Measured;
 
 /// Runs the demo in the folder `out`, training and sampling on `device`.
 ///
@@ -98,9 +94,9 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
 ///
 /// # Errors
 ///
-/// As [`score::measure_folder`].
+/// As [`measure_folder`].
 pub(crate) fn measure(folder: &Path) -> anyhow::Result<()> {
-    for line in score::report(&score::measure_folder(folder)?) {
+    for line in score::report(&measure_folder(folder)?) {
         say(&line);
     }
     Ok(())
@@ -144,11 +140,11 @@ mod tests {
         assert_eq!(count("run-1-steps-seed-3/checkpoints"), 1);
 
         // What was written can be measured again; the data set itself is the best that there is.
-        assert_eq!(score::measure_folder(&out.join("samples")).unwrap().len(), 8);
-        let data = score::measure_folder(&out.join("videos/up_blue_disc")).unwrap();
+        assert_eq!(measure_folder(&out.join("samples")).unwrap().len(), 8);
+        let data = measure_folder(&out.join("videos/up_blue_disc")).unwrap();
         let all = parameters::CLIPS_PER_CLASS;
         assert_eq!(score::report(&data)[0], format!("{all} of {all} clips (100 %) move the way their class says"));
-        let error = score::measure_folder(&out.join("run-1-steps-seed-3")).unwrap_err().to_string();
+        let error = measure_folder(&out.join("run-1-steps-seed-3")).unwrap_err().to_string();
         assert!(error.contains("no video in this folder"), "{error}");
     }
 

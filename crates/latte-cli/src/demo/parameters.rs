@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-
-use super::scene::Class;
+use latte_demo::Class;
 
 /// Training clips of each class.
 pub(crate) const CLIPS_PER_CLASS: usize = 24;

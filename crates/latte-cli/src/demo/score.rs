@@ -1,69 +1,7 @@
 //! The demo's result: how many generated clips move the way their class says, and show the thing it says.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::Context;
+use latte_demo::{CHANCE, Class, MIN_TRAVEL, Measured};
 use latte_train::EvaluationRecord;
-use latte_video::{Decoder, Video, find_videos};
-
-use super::motion::{CHANCE, MIN_TRAVEL, Motion, measure};
-use super::scene::Class;
-use crate::failure::bad_input;
-
-/// A generated clip and what was measured in its file.
-#[derive(Debug)]
-pub(crate) struct Measured {
-    pub(crate) class: Class,
-    pub(crate) path: PathBuf,
-    pub(crate) motion: Motion,
-}
-
-impl Measured {
-    /// Reads the written file and measures its pixels.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read.
-    pub(crate) fn from_file(class: Class, path: &Path) -> anyhow::Result<Self> {
-        let clip = Video::open(path, Decoder::Auto).and_then(|video| video.all()).context("cannot measure a clip")?;
-        Ok(Self { class, path: path.to_path_buf(), motion: measure(clip.pixels(), clip.shape()) })
-    }
-
-    fn direction_is_right(&self) -> bool {
-        self.motion.direction_matches(self.class)
-    }
-
-    fn thing_is_right(&self) -> bool {
-        self.motion.thing_matches(self.class)
-    }
-}
-
-/// Measures all videos below `folder`. The class is what a video's name begins with, as `latte sample` names them, or the name of
-/// the folder that it lies in, as in the demo's data set.
-///
-/// # Errors
-///
-/// If there is no video, a name tells no class, or a video cannot be read.
-pub(crate) fn measure_folder(folder: &Path) -> anyhow::Result<Vec<Measured>> {
-    let measured = find_videos(folder)?.into_iter().map(|path| {
-        let class = class_of(&path).ok_or_else(|| {
-            bad_input(format!(
-                "{}: expected a name that begins with a class of the demo and `_`, for example right_red_square_seed0.mp4, or a \
-                 folder of the class's name around it; measure what a model of the demo's classes made",
-                path.display()
-            ))
-        })?;
-        Measured::from_file(class, &path)
-    });
-    measured.collect()
-}
-
-fn class_of(path: &Path) -> Option<Class> {
-    let name = path.file_stem()?.to_str()?;
-    let begins = |class: &Class| name.strip_prefix(&class.to_string()).is_some_and(|rest| rest.starts_with('_'));
-    let parent = || Class::from_name(path.parent()?.file_name()?.to_str()?);
-    Class::all().into_iter().find(begins).or_else(parent)
-}
 
 /// The result for people, a line each.
 pub(crate) fn report(clips: &[Measured]) -> Vec<String> {
@@ -137,22 +75,13 @@ fn seen(clip: &Measured) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scene::{Direction, Thing};
+    use latte_demo::{Direction, Motion, Thing};
+
     use super::*;
 
     fn clip(class: Class, direction: Option<Direction>, thing: Thing) -> Measured {
         let displacement = direction.map(Direction::step);
         Measured { class, path: "a.mp4".into(), motion: Motion { displacement, direction, thing: Some(thing) } }
-    }
-
-    #[test]
-    fn a_class_is_read_from_the_name_or_from_the_folder() {
-        let class = |path: &str| class_of(Path::new(path)).map(|class| class.to_string());
-        assert_eq!(class("a/up_blue_disc_seed3.mp4").as_deref(), Some("up_blue_disc"));
-        assert_eq!(class("left_red_square/007.mp4").as_deref(), Some("left_red_square"));
-        // The name is nearer to the clip than the folder.
-        assert_eq!(class("left_red_square/up_blue_disc_seed3.mp4").as_deref(), Some("up_blue_disc"));
-        assert_eq!((class("up_blue_discs.mp4"), class("a.mp4"), class("left_red_square/sub/007.mp4")), (None, None, None));
     }
 
     #[test]

@@ -39,10 +39,10 @@ fn what_is_taken_for_granted_is_told() {
     let (_, told) = place.both(&[&args[..], &more].concat());
     assert!(!told.contains("predicts epsilon") && !told.contains("frames per second"), "{told}");
     let told = place.ok(&["inspect", "x.safetensors"]);
-    assert!(told.contains("predicts X0, variance FixedSmall") && told.contains("12.500 per second"), "{told}");
+    assert!(told.contains("predicts x0, variance fixed_small") && told.contains("12.500 per second"), "{told}");
     let message = place.refused(&[&args[..], &["--variance", "learned_range"]].concat());
     assert!(message.contains("predicts no variance"), "{message}");
     // Now the file says it: saying otherwise is refused.
     let message = place.refused(&["convert", "x.safetensors", "y.pt", "--prediction", "epsilon"]);
-    assert!(message.contains("--prediction") && message.contains("X0"), "{message}");
+    assert!(message.contains("--prediction") && message.contains("says x0"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! The layers that networks are made of, each built once from a [`ParamScope`] with its full name inside.
+//! The layers that networks are made of, each built once from a `ParamScope` with its full name inside.
 //!
 //! A layer keeps no values: a pass gets them as `Parameters`, so that weights and their moving average serve the same network. What
 //! concerns every layer of a kind, such as freezing, adapters, and how queries, keys and values of files become one layer in memory, is

@@ -23,6 +23,8 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     // The facade: the only library where model and pixels meet.
     ("latte", &["latte-model", "latte-ops", "latte-textfile", "latte-video", "latte-weights"]),
     ("latte-train", &["latte", "latte-model", "latte-ops", "latte-textfile", "latte-video"]),
+    ("latte-plot", &["latte-train", "latte-video"]),
+    ("latte-demo", &["latte-model", "latte-video"]),
     ("latte-serve", &["latte", "latte-train", "latte-video"]),
     // A command of the program, so what it compares with is part of the program.
     ("latte-selftest", &["golden", "latte", "latte-model", "latte-ops", "latte-train"]),
@@ -32,8 +34,10 @@ const MAY_SEE: &[(&str, &[&str])] = &[
             "golden",
             "latte",
             "latte-model",
+            "latte-demo",
             "latte-eval",
             "latte-ops",
+            "latte-plot",
             "latte-selftest",
             "latte-serve",
             "latte-textfile",

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use latte_demo::dataset;
 use latte_video::Decoder;
 use latte_video::dataset::{Layout, Location, ManifestOptions};
 
-use crate::demo::{dataset, parameters};
+use crate::demo::parameters;
 use crate::failure::bad_input;
 use crate::output::check_output_folder;
 use crate::terminal::{note, say};

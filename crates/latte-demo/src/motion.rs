@@ -13,7 +13,7 @@
 //!
 //! A clip that always moves, in a direction picked blindly, is right in one case of four: chance is at most 25 %.
 
-use super::scene::{Class, Direction, Thing};
+use crate::scene::{Class, Direction, Thing};
 
 /// How many of 255 levels a channel of a foreground pixel differs from the background, at least.
 const FOREGROUND_LEVELS: u8 = 50;
@@ -24,39 +24,39 @@ const MAX_AREA: f64 = 0.40;
 /// The part of the frames that must show a thing.
 const MIN_FRAMES: f64 = 0.75;
 /// The shortest displacement that counts as motion, as part of the frame's side.
-pub(crate) const MIN_TRAVEL: f64 = 0.15;
+pub const MIN_TRAVEL: f64 = 0.15;
 /// How many times longer than its other component the displacement must be to have a direction.
 const MIN_RATIO: f64 = 2.0;
 
 /// The highest share of right directions that a clip which ignores its class can be expected to reach.
-pub(crate) const CHANCE: f64 = 0.25;
+pub const CHANCE: f64 = 0.25;
 
 /// What a clip shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Motion {
+pub struct Motion {
     /// Displacement of the centroid from the first frame to the last, `(right, down)`, as parts of the frame's width and height.
     /// `None` where too few frames show a thing.
-    pub(crate) displacement: Option<(f64, f64)>,
+    pub displacement: Option<(f64, f64)>,
     /// The direction, where there is one.
-    pub(crate) direction: Option<Direction>,
+    pub direction: Option<Direction>,
     /// What moves, by its colour.
-    pub(crate) thing: Option<Thing>,
+    pub thing: Option<Thing>,
 }
 
 impl Motion {
     /// Whether the clip moves as its class says.
-    pub(crate) fn direction_matches(&self, class: Class) -> bool {
+    pub fn direction_matches(&self, class: Class) -> bool {
         self.direction == Some(class.direction)
     }
 
     /// Whether the clip shows what its class says.
-    pub(crate) fn thing_matches(&self, class: Class) -> bool {
+    pub fn thing_matches(&self, class: Class) -> bool {
         self.thing == Some(class.thing)
     }
 }
 
 /// Measures a clip: u8 RGB, `shape` = `[f, h, w, 3]`.
-pub(crate) fn measure(pixels: &[u8], shape: [usize; 4]) -> Motion {
+pub fn measure(pixels: &[u8], shape: [usize; 4]) -> Motion {
     let [num_frames, height, width, _] = shape;
     let background = border_median(pixels, shape);
     let frames: Vec<Foreground> =

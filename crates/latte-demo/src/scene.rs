@@ -4,54 +4,62 @@ use std::f64::consts::PI;
 use std::fmt;
 
 /// The colour behind everything.
-pub(crate) const BACKGROUND: [u8; 3] = [18, 20, 28];
+pub const BACKGROUND: [u8; 3] = [18, 20, 28];
 
 /// Which way a thing moves. Screen directions: `Down` is towards the last row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Direction {
+pub enum Direction {
+    /// Towards the last column.
     Right,
+    /// Towards the first column.
     Left,
+    /// Towards the first row.
     Up,
+    /// Towards the last row.
     Down,
 }
 
 /// What moves. Things differ in colour and in shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Thing {
+pub enum Thing {
+    /// A red square.
     RedSquare,
+    /// A blue disc.
     BlueDisc,
 }
 
 /// All directions.
-pub(crate) const DIRECTIONS: [Direction; 4] = [Direction::Right, Direction::Left, Direction::Up, Direction::Down];
+pub const DIRECTIONS: [Direction; 4] = [Direction::Right, Direction::Left, Direction::Up, Direction::Down];
 
 /// All things.
-pub(crate) const THINGS: [Thing; 2] = [Thing::RedSquare, Thing::BlueDisc];
+pub const THINGS: [Thing; 2] = [Thing::RedSquare, Thing::BlueDisc];
 
 /// A class of the demo's data set: a direction and a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Class {
-    pub(crate) direction: Direction,
-    pub(crate) thing: Thing,
+pub struct Class {
+    /// Which way it moves.
+    pub direction: Direction,
+    /// What moves.
+    pub thing: Thing,
 }
 
 impl Class {
     /// Every class, in the order of the names (as a data folder sorts its sub-folders).
-    pub(crate) fn all() -> Vec<Self> {
+    pub fn all() -> Vec<Self> {
         let mut all: Vec<Self> = DIRECTIONS.iter().flat_map(|&direction| THINGS.map(|thing| Self { direction, thing })).collect();
         all.sort_by_key(ToString::to_string);
         all
     }
 
     /// The class called `name`.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::all().into_iter().find(|class| class.to_string() == name)
     }
 }
 
 impl Direction {
     /// The unit step `(right, down)`.
-    pub(crate) fn step(self) -> (f64, f64) {
+    pub fn step(self) -> (f64, f64) {
         match self {
             Self::Right => (1.0, 0.0),
             Self::Left => (-1.0, 0.0),
@@ -63,7 +71,7 @@ impl Direction {
 
 impl Thing {
     /// Its colour.
-    pub(crate) fn colour(self) -> [u8; 3] {
+    pub fn colour(self) -> [u8; 3] {
         match self {
             Self::RedSquare => [235, 70, 50],
             Self::BlueDisc => [60, 130, 250],
@@ -99,20 +107,21 @@ impl fmt::Display for Thing {
 
 /// One clip before it is drawn: a class with a place to start, a speed and a size. Lengths are parts of the frame's side.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scene {
-    pub(crate) class: Class,
+pub struct Scene {
+    /// What it shows.
+    pub class: Class,
     /// Centre in the first frame, `(right, down)`.
-    pub(crate) start: (f64, f64),
+    pub start: (f64, f64),
     /// How far the centre moves from the first frame to the last.
-    pub(crate) travel: f64,
+    pub travel: f64,
     /// Half the width of the thing.
-    pub(crate) radius: f64,
+    pub radius: f64,
 }
 
 impl Scene {
     /// A scene with start, speed and size drawn at random: the thing crosses most of the frame, near its middle, and stays
     /// inside it all the time. So a class says roughly where its thing is when, which a small model learns in minutes.
-    pub(crate) fn random(class: Class, uniform: &mut dyn FnMut() -> f64) -> Self {
+    pub fn random(class: Class, uniform: &mut dyn FnMut() -> f64) -> Self {
         let mut between = |low: f64, high: f64| low + (high - low) * uniform();
         let radius = between(0.15, 0.18);
         let travel = between(0.48, 0.58);
@@ -130,7 +139,7 @@ impl Scene {
     }
 
     /// Draws the clip: u8 RGB, `[num_frames, side, side, 3]`.
-    pub(crate) fn draw(&self, num_frames: usize, side: usize) -> Vec<u8> {
+    pub fn draw(&self, num_frames: usize, side: usize) -> Vec<u8> {
         let mut pixels = Vec::with_capacity(num_frames * side * side * 3);
         let (step_x, step_y) = self.class.direction.step();
         let scale = side as f64;

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 
 use latte_train::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
 
-use super::{Chart, Line, Panel, Style};
-use crate::failure::bad_input;
+use super::{Chart, Error, Line, Panel, Result, Style};
 
 /// What every run can be asked for, besides the scores that it has.
-pub(crate) const METRICS: [&str; 10] =
+pub const METRICS: [&str; 10] =
     ["loss", "mse", "vb", "grad_norm", "lr", "steps_per_s", "clips_per_s", "validation_loss", "validation_mse", "validation_vb"];
 
 /// What the horizontal axis counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Horizontal {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Horizontal {
     /// Optimiser steps.
     Step,
     /// The time that the steps took; breaks, samples and checkpoints are not in it.
@@ -23,18 +22,21 @@ pub(crate) enum Horizontal {
 
 /// What is drawn of the runs.
 #[derive(Debug, Clone)]
-pub(crate) struct PlotRequest<'a> {
-    pub(crate) metrics: &'a [String],
-    pub(crate) horizontal: Horizontal,
+pub struct PlotRequest<'a> {
+    /// Names of metrics or scores, a panel each.
+    pub metrics: &'a [String],
+    /// What the horizontal axis counts.
+    pub horizontal: Horizontal,
     /// How much of the curve's last value goes into the next one, 0 (nothing is smoothed) to below 1.
-    pub(crate) smooth: f64,
-    pub(crate) log: bool,
+    pub smooth: f64,
+    /// Whether values stand on a logarithmic axis.
+    pub log: bool,
 }
 
 /// A run's logs.
 #[derive(Debug)]
-pub(crate) struct Logs {
-    pub(crate) name: String,
+pub struct Logs {
+    name: String,
     records: Vec<StepRecord>,
     validations: Vec<ValidationRecord>,
     evaluations: Vec<EvaluationRecord>,
@@ -48,12 +50,11 @@ impl Logs {
     /// # Errors
     ///
     /// If there are none, or they cannot be understood.
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+    pub fn read(path: &Path) -> Result<Self> {
         let folder = if path.is_file() { path.parent().unwrap_or(path).to_path_buf() } else { path.to_path_buf() };
         let metrics: PathBuf = if path.is_file() { path.to_path_buf() } else { folder.join("metrics.jsonl") };
         if !metrics.is_file() {
-            let what = "no metrics.jsonl here: expected the folder of a run, as `latte train` writes it";
-            return Err(bad_input(format!("{}: {what}", path.display())));
+            return Err(Error::NoRun { path: path.to_path_buf() });
         }
         let validations = read_validation(&folder.join("validation.jsonl"))?;
         let evaluations = read_evaluations(&folder.join("evaluation.jsonl"))?;
@@ -110,7 +111,7 @@ impl Logs {
 /// # Errors
 ///
 /// If a metric is none, or no run has it.
-pub(crate) fn chart(runs: &[Logs], request: &PlotRequest<'_>) -> anyhow::Result<Chart> {
+pub fn chart(runs: &[Logs], request: &PlotRequest<'_>) -> Result<Chart> {
     let (unit_s, x_label) = match request.horizontal {
         Horizontal::Step => (1.0, "step".to_string()),
         Horizontal::Time => {
@@ -150,7 +151,7 @@ pub(crate) fn chart(runs: &[Logs], request: &PlotRequest<'_>) -> anyhow::Result<
         panel.lines.retain(|line| !line.points.is_empty());
         if panel.lines.is_empty() {
             let why = if request.log { "no run has a value of it above 0" } else { "no run has a value of it" };
-            return Err(bad_input(format!("--metric {metric}: {why}")));
+            return Err(Error::metric(metric, why.into()));
         }
         // What is behind is drawn first.
         panel.lines.sort_by_key(|line| match line.style {
@@ -168,7 +169,7 @@ pub(crate) fn chart(runs: &[Logs], request: &PlotRequest<'_>) -> anyhow::Result<
 /// # Errors
 ///
 /// If there is none, or there are several.
-fn metric_named<'a>(asked: &'a str, scores: &BTreeSet<&'a str>) -> anyhow::Result<&'a str> {
+fn metric_named<'a>(asked: &'a str, scores: &BTreeSet<&'a str>) -> Result<&'a str> {
     if METRICS.contains(&asked) || scores.contains(asked) {
         return Ok(asked);
     }
@@ -179,9 +180,9 @@ fn metric_named<'a>(asked: &'a str, scores: &BTreeSet<&'a str>) -> anyhow::Resul
         [one] => Ok(one),
         [] => {
             let all: Vec<&str> = METRICS.iter().chain(scores).copied().collect();
-            Err(bad_input(format!("--metric {asked}: expected one of {}", all.join(", "))))
+            Err(Error::metric(asked, format!("expected one of {}", all.join(", "))))
         }
-        _ => Err(bad_input(format!("--metric {asked}: is several scores; expected one of {}", fitting.join(", ")))),
+        _ => Err(Error::metric(asked, format!("is several scores; expected one of {}", fitting.join(", ")))),
     }
 }
 

@@ -2,23 +2,23 @@
 
 use std::path::Path;
 
-use anyhow::Context;
 use latte_model::noise::TorchRng;
 use latte_video::Clip;
 use latte_video::encode::{Mp4Options, write_mp4};
 
-use super::scene::{Class, Scene};
+use crate::scene::{Class, Scene};
+use crate::{Error, Result};
 
 /// Height and width of a clip of the data set, in pixels.
-pub(crate) const SIDE: usize = 64;
+pub const SIDE: usize = 64;
 /// Frames of a clip.
-pub(crate) const NUM_FRAMES: usize = 24;
+pub const NUM_FRAMES: usize = 24;
 /// Frames of a clip that is held out: nine of them, three apart, fit in, which are the fewest that I3D takes.
 const HELD_OUT_FRAMES: usize = 27;
 /// Streams 0, 1, … of the seed are those of the classes.
 const HELD_OUT_STREAM: u64 = 1 << 32;
 /// Frames per second.
-pub(crate) const FPS: f64 = 8.0;
+pub const FPS: f64 = 8.0;
 
 /// Writes `clips_per_class` mp4 files for every class into `folder/<class>/`; returns how many files that are. The same seed
 /// writes the same files.
@@ -26,7 +26,7 @@ pub(crate) const FPS: f64 = 8.0;
 /// # Errors
 ///
 /// If a file cannot be written.
-pub(crate) fn write(folder: &Path, clips_per_class: usize, seed: u64) -> anyhow::Result<usize> {
+pub fn write(folder: &Path, clips_per_class: usize, seed: u64) -> Result<usize> {
     write_clips(folder, clips_per_class, NUM_FRAMES, &TorchRng::new(seed))
 }
 
@@ -34,16 +34,16 @@ pub(crate) fn write(folder: &Path, clips_per_class: usize, seed: u64) -> anyhow:
 ///
 /// # Errors
 ///
-/// As [`write`].
-pub(crate) fn write_held_out(folder: &Path, clips_per_class: usize, seed: u64) -> anyhow::Result<usize> {
+/// As [`write()`].
+pub fn write_held_out(folder: &Path, clips_per_class: usize, seed: u64) -> Result<usize> {
     write_clips(folder, clips_per_class, HELD_OUT_FRAMES, &TorchRng::new(seed).fork(HELD_OUT_STREAM))
 }
 
-fn write_clips(folder: &Path, clips_per_class: usize, num_frames: usize, root: &TorchRng) -> anyhow::Result<usize> {
+fn write_clips(folder: &Path, clips_per_class: usize, num_frames: usize, root: &TorchRng) -> Result<usize> {
     let mut written = 0;
     for (label, class) in Class::all().into_iter().enumerate() {
         let class_folder = folder.join(class.to_string());
-        std::fs::create_dir_all(&class_folder).with_context(|| format!("cannot make {}", class_folder.display()))?;
+        std::fs::create_dir_all(&class_folder).map_err(|source| Error::Io { path: class_folder.clone(), source })?;
         for index in 0..clips_per_class {
             // A stream of its own for each clip: more clips do not change the ones before.
             let mut rng = root.fork(label as u64).fork(index as u64);

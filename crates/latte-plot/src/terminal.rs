@@ -15,7 +15,7 @@ const LEAST_WIDTH: usize = 30;
 
 /// The chart as lines of text, `width` columns wide. With `colours` in braille and with the colours of a terminal; else in
 /// plain characters, a letter for each run.
-pub(crate) fn lines(chart: &Chart, width: usize, colours: bool) -> Vec<String> {
+pub fn lines(chart: &Chart, width: usize, colours: bool) -> Vec<String> {
     let columns = width.max(LEAST_WIDTH) - LABEL - 2;
     let across = chart.across();
     let mut out = Vec::new();

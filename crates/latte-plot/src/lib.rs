@@ -1,24 +1,41 @@
-//! Curves of runs. Logs become a [`Chart`] (`curves`), which is drawn in the terminal, or laid out as a list of marks (`scene`)
-//! from which both SVG and PNG are made.
+//! Curves of runs. Logs become a [`Chart`] ([`chart`]), which is drawn in the terminal ([`terminal_lines`]), or laid out as a list of
+//! marks from which both SVG ([`svg`]) and PNG ([`png`]) are made.
 
-pub(crate) mod axis;
-pub(crate) mod curves;
-pub(crate) mod raster;
-pub(crate) mod scene;
+mod axis;
+mod curves;
+mod error;
+mod raster;
+mod scene;
 mod strokes;
-pub(crate) mod svg;
-pub(crate) mod terminal;
+mod svg;
+mod terminal;
+
+use latte_video::encode::Image;
+
+pub use curves::{Horizontal, Logs, METRICS, PlotRequest, chart};
+pub use error::{Error, Result};
+pub use terminal::lines as terminal_lines;
 
 use axis::Axis;
 
 /// All that is drawn: a panel for each metric, one above the other.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Chart {
+pub struct Chart {
     /// The names of the runs, in the order of their colours.
     pub(crate) runs: Vec<String>,
     /// What the horizontal axis counts.
     pub(crate) x_label: String,
     pub(crate) panels: Vec<Panel>,
+}
+
+/// The chart as the text of an SVG file.
+pub fn svg(chart: &Chart) -> String {
+    svg::svg(&scene::scene(chart))
+}
+
+/// The chart as pixels, `scale` × `scale` of them for each of the SVG's.
+pub fn png(chart: &Chart, scale: f64) -> Image {
+    raster::raster(&scene::scene(chart), scale)
 }
 
 /// One metric of all runs.
