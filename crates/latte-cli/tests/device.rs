@@ -75,7 +75,7 @@ fn the_selftest_passes_here_and_says_so_line_by_line() {
 
 /// The way that a device without kernels of its own takes, tried out on the CPU.
 #[test]
-fn plain_formulations_pass_the_golden_files_of_networks_and_trainer() {
+fn reference_formulations_pass_the_golden_files_of_networks_and_trainer() {
     let folder = some_golden(&[
         "latte_class.safetensors",
         "latte_joint_class.safetensors",
