@@ -38,7 +38,7 @@ pub enum Error {
     /// The loss or the gradient is no longer a number. The weights on disk are untouched.
     #[error(
         "step {step}: {what}; nothing of this step was kept. {}. \
-         Try a lower `optimizer.learning_rate`, a longer `optimizer.warmup_steps`, or a smaller `optimizer.clip_norm` with `optimizer.start_clip_iter = 0`",
+         Try a lower `optimizer.learning_rate`, a longer `optimizer.warmup_steps`, or a smaller `optimizer.max_grad_norm` with `optimizer.start_clip_iter = 0`",
         last_good(.checkpoint.as_deref())
     )]
     Diverged {

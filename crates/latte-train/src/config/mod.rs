@@ -4,6 +4,7 @@ pub(crate) mod data;
 mod evaluation;
 mod model;
 mod official;
+mod renamed;
 mod sections;
 pub(crate) mod source;
 mod validation;
@@ -22,7 +23,7 @@ pub(crate) use model::Surroundings;
 pub use model::{ConditionKind, ModelConfig};
 pub use official::{TranslatedKey, Translation};
 pub(crate) use sections::at_least_one;
-pub use sections::{InitConfig, InitFrom, LoopConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig};
+pub use sections::{ActivationCheckpointing, InitConfig, InitFrom, LoopConfig, OptimizerConfig, OutputConfig, SamplesConfig};
 pub use validation::ValidationConfig;
 
 use crate::error::{Error, Result};
@@ -85,10 +86,8 @@ impl TrainConfig {
     }
 
     /// The last part of every way to a configuration.
-    fn from_table(mut table: toml::Table, source_name: &str, overrides: &[String]) -> Result<Self> {
-        for setting in overrides {
-            source::apply_override(&mut table, setting)?;
-        }
+    fn from_table(table: toml::Table, source_name: &str, overrides: &[String]) -> Result<Self> {
+        let mut table = source::with_overrides(table, source_name, overrides)?;
         data::write_out_layout(&mut table);
         let config: Self = source::from_table(table, source_name)?;
         config.validate(source_name)?;
@@ -190,7 +189,7 @@ impl TrainConfig {
         let counts = [
             ("train.max_steps", self.train.max_steps),
             ("train.batch_size", self.train.batch_size as u64),
-            ("train.accumulate", self.train.accumulate as u64),
+            ("train.gradient_accumulation_steps", self.train.gradient_accumulation_steps as u64),
             ("samples.num", self.samples.num as u64),
             ("samples.steps", self.samples.steps as u64),
         ];
@@ -275,7 +274,7 @@ mod tests {
         let config = load(&[]).unwrap();
         let o = &config.optimizer;
         assert_eq!((o.learning_rate, o.betas, o.eps, o.weight_decay), (1e-4, [0.9, 0.999], 1e-8, 0.0));
-        assert_eq!((o.ema_decay, o.clip_norm, o.start_clip_iter, o.warmup_steps), (0.9999, 0.1, 20_000, 0));
+        assert_eq!((o.ema_decay, o.max_grad_norm, o.start_clip_iter, o.warmup_steps), (0.9999, 0.1, 20_000, 0));
         assert_eq!((config.data.num_frames, config.data.frame_interval, config.train.seed), (16, 3, 3407));
         assert_eq!(config.diffusion, DiffusionConfig::default());
         let model = config.resolve_model(0).unwrap();
@@ -300,7 +299,7 @@ mod tests {
             "data.image_path=images",
             "data.decoder=libavcodec",
             "data.transform=crop_resize",
-            "train.recompute=block",
+            "train.activation_checkpointing=block",
             "train.min_snr_gamma=5",
             "train.offset_noise=0.1",
             "validation.path=held-out",

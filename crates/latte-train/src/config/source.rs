@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use super::renamed::{new_name, refuse_both, rename_in_section, rename_keys};
 use crate::error::{Error, Result};
 
 /// Reads TOML text; `source_name` (a path, usually) opens the error message.
@@ -17,8 +18,22 @@ pub(crate) fn parse_table(text: &str, source_name: &str) -> Result<Table> {
     })
 }
 
+/// The table of a configuration file with `overrides` (`section.key=value`) applied, all keys under the names of today.
+///
+/// # Errors
+///
+/// If an override cannot be read, or a key is set under its old and its new name.
+pub(crate) fn with_overrides(mut table: Table, source_name: &str, overrides: &[String]) -> Result<Table> {
+    rename_keys(&mut table, source_name)?;
+    refuse_both(overrides)?;
+    for setting in overrides {
+        apply_override(&mut table, setting)?;
+    }
+    Ok(table)
+}
+
 /// Applies one `--set section.key=value` to `table`. The value is read as TOML (`3`, `1e-4`, `true`, `[1, 2]`, `"text"`), and as
-/// plain text if it is no TOML value (`Latte-S/2`).
+/// plain text if it is no TOML value (`Latte-S/2`). An old name of a key counts as its new one.
 ///
 /// # Errors
 ///
@@ -42,7 +57,16 @@ pub fn apply_override(table: &mut Table, setting: &str) -> Result<()> {
             other => return Err(wrong(key, format!("`{section}` is a {}, not a section", other.type_str()))),
         };
     }
-    at.insert((*last).to_string(), parse_value(value.trim()));
+    let mut value = parse_value(value.trim());
+    let name = match sections {
+        [] => {
+            rename_in_section(last, &mut value, "--set")?;
+            last
+        }
+        [section] => new_name(section, last).unwrap_or(last),
+        _ => last,
+    };
+    at.insert(name.to_string(), value);
     Ok(())
 }
 
