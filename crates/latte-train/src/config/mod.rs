@@ -2,6 +2,7 @@
 
 pub(crate) mod data;
 mod evaluation;
+pub(crate) mod fill;
 mod model;
 mod official;
 mod renamed;
@@ -89,7 +90,7 @@ impl TrainConfig {
     fn from_table(table: toml::Table, source_name: &str, overrides: &[String]) -> Result<Self> {
         let mut table = source::with_overrides(table, source_name, overrides)?;
         data::write_out_layout(&mut table);
-        let config: Self = source::from_table(table, source_name)?;
+        let config: Self = fill::from_table(table, source_name)?;
         config.validate(source_name)?;
         Ok(config)
     }

@@ -10,7 +10,7 @@ use latte_model::model::LatteConfig;
 use toml::{Table, Value};
 
 use super::yaml::{Entry, Scalar, read_map};
-use super::{TrainConfig, source};
+use super::{TrainConfig, fill};
 use crate::error::{Error, Result};
 
 /// A key of the original's file, and what it means here.
@@ -173,7 +173,7 @@ impl Translator<'_> {
                 return Err(self.wrong(key, "a key of the original's sampling files; train with one of its `*_train.yaml` files"));
             }
             if !KNOWN.contains(&key) {
-                let hint = source::nearest(key, &KNOWN).map_or_else(
+                let hint = fill::nearest(key, &KNOWN).map_or_else(
                     || {
                         "unknown key; the original's training files have none such (our own keys go into a TOML file or --set)"
                             .into()

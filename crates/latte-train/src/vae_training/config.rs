@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::data::write_out_layout;
-use crate::config::source::{from_table, parse_table, with_overrides};
+use crate::config::fill::from_table;
+use crate::config::source::{parse_table, with_overrides};
 use crate::config::{ActivationCheckpointing, DataConfig, OptimizerConfig, OutputConfig, at_least_one};
 use crate::error::{Error, Result};
 
