@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use crate::interrupt::Interrupted;
+use crate::interrupt::{self, Interrupted};
 
 /// Input that the command itself refuses.
 #[derive(Debug)]
@@ -28,12 +28,20 @@ pub(crate) fn bad_input(message: impl Into<String>) -> anyhow::Error {
 
 /// Prints the error as one line and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let fault = fault(error);
     // Who asked for it needs no message.
-    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
-        return ExitCode::from(interrupted.exit_code());
+    if fault != Fault::Stopped {
+        crate::terminal::note(&format!("error: {}", one_line(error)));
     }
-    crate::terminal::note(&format!("error: {}", one_line(error)));
-    ExitCode::from(if is_bad_input(error) { 2 } else { 1 })
+    ExitCode::from(exit_code(error, fault))
+}
+
+fn exit_code(error: &anyhow::Error, fault: Fault) -> u8 {
+    match fault {
+        Fault::Internal => 1,
+        Fault::Input => 2,
+        Fault::Stopped => error.downcast_ref().map_or(interrupt::BY_CTRL_C, Interrupted::exit_code),
+    }
 }
 
 /// What to print, and the exit code, where the command line itself could not be read: help and version as they are, everything
@@ -78,110 +86,153 @@ fn flat(message: &str) -> String {
     lines.join("; ")
 }
 
-fn is_bad_input(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.is::<BadInput>()
-            || cause.downcast_ref().is_some_and(is_bad_video)
-            || cause.downcast_ref().is_some_and(is_bad_weights)
-            || cause.downcast_ref().is_some_and(is_bad_model_input)
-            || cause.downcast_ref().is_some_and(is_bad_request)
-            || cause.downcast_ref().is_some_and(is_bad_training_input)
-            || cause.downcast_ref().is_some_and(is_bad_evaluation_input)
-            || cause.downcast_ref().is_some_and(is_bad_demo)
-            || cause.downcast_ref().is_some_and(is_bad_plot)
-            || cause.downcast_ref().is_some_and(is_bad_path)
-    })
+/// Whose fault an error is. Of a chain of causes the last one of this order counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// The work failed: the machine's, or this program's.
+    Internal,
+    /// The user's: a file, an option, a configuration.
+    Input,
+    /// Nobody's: the user stopped the work.
+    Stopped,
 }
 
-fn is_bad_video(error: &latte_video::Error) -> bool {
+fn fault(error: &anyhow::Error) -> Fault {
+    error.chain().map(of_cause).max().unwrap_or(Fault::Internal)
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Fault {
+    if cause.is::<BadInput>() {
+        return Fault::Input;
+    }
+    if cause.is::<Interrupted>() {
+        return Fault::Stopped;
+    }
+    None.or_else(|| cause.downcast_ref().map(of_video))
+        .or_else(|| cause.downcast_ref().map(of_weights))
+        .or_else(|| cause.downcast_ref().map(of_ops))
+        .or_else(|| cause.downcast_ref().map(of_model))
+        .or_else(|| cause.downcast_ref().map(of_facade))
+        .or_else(|| cause.downcast_ref().map(of_training))
+        .or_else(|| cause.downcast_ref().map(of_evaluation))
+        .or_else(|| cause.downcast_ref().map(of_demo))
+        .or_else(|| cause.downcast_ref().map(of_plot))
+        .or_else(|| cause.downcast_ref().map(of_system))
+        .unwrap_or(Fault::Internal)
+}
+
+// The matches below name every variant: a new one does not compile until somebody has decided about it.
+
+fn of_video(error: &latte_video::Error) -> Fault {
     use latte_video::Error;
-    // What the system says about a file is judged by itself.
-    !matches!(error, Error::Io { .. } | Error::Encode { .. } | Error::Ffmpeg { .. })
-}
-
-fn is_bad_model_input(error: &latte_model::Error) -> bool {
-    use latte_model::Error;
     match error {
-        Error::Config { .. } | Error::Shape { .. } | Error::NewerLayout { .. } => true,
-        // Transparent: the chain of causes goes past it.
-        Error::Weights(inner) => is_bad_weights(inner),
-        Error::Io { source, .. } => is_bad_path(source),
-        _ => false,
+        Error::NotVideo { .. }
+        | Error::Unsupported { .. }
+        | Error::Damaged { .. }
+        | Error::Folder { .. }
+        | Error::Manifest { .. }
+        | Error::FrameIndex { .. }
+        | Error::Window(_)
+        | Error::Shape(_) => Fault::Input,
+        Error::Ffmpeg { .. } | Error::Encode { .. } => Fault::Internal,
+        Error::Labels(inner) => of_video(inner),
+        Error::Io { source, .. } => of_system(source),
     }
 }
 
-fn is_bad_request(error: &latte::Error) -> bool {
-    use latte::Error;
+fn of_ops(error: &latte_ops::Error) -> Fault {
+    use latte_ops::Error;
     match error {
-        Error::Config { .. } => true,
-        // Transparent: the chain of causes goes past them.
-        Error::Model(inner) => is_bad_model_input(inner),
-        Error::Video(latte_video::Error::Io { source, .. }) | Error::Io { source, .. } => is_bad_path(source),
-        Error::Video(inner) => is_bad_video(inner),
-        _ => false,
+        // A device that was asked for.
+        Error::Device(_) => Fault::Input,
+        Error::Shape { .. } | Error::MissingParameter(_) | Error::NoGradient(_) | Error::Recompute(_) | Error::Tensor(_) => {
+            Fault::Internal
+        }
+        Error::Cancelled => Fault::Stopped,
     }
 }
 
-fn is_bad_weights(error: &latte_model::weights::Error) -> bool {
+fn of_weights(error: &latte_model::weights::Error) -> Fault {
     use latte_model::weights::Error;
     match error {
-        Error::File { .. } | Error::Shape { .. } => true,
-        Error::Io { source, .. } => is_bad_path(source),
-        _ => false,
+        Error::File { .. } | Error::Shape { .. } => Fault::Input,
+        Error::Tensor(_) => Fault::Internal,
+        Error::Ops(inner) => of_ops(inner),
+        Error::Io { source, .. } => of_system(source),
     }
 }
 
-fn is_bad_training_input(error: &latte_train::Error) -> bool {
+fn of_model(error: &latte_model::Error) -> Fault {
+    use latte_model::Error;
+    match error {
+        // The shapes are those of tensors in weights files.
+        Error::Config { .. } | Error::Shape { .. } | Error::NewerLayout { .. } => Fault::Input,
+        Error::NotFinite { .. } | Error::Tensor(_) => Fault::Internal,
+        Error::Weights(inner) => of_weights(inner),
+        Error::Ops(inner) => of_ops(inner),
+        Error::Io { source, .. } => of_system(source),
+    }
+}
+
+fn of_facade(error: &latte::Error) -> Fault {
+    use latte::Error;
+    match error {
+        Error::Config { .. } => Fault::Input,
+        Error::Cancelled => Fault::Stopped,
+        Error::Model(inner) => of_model(inner),
+        Error::Video(inner) => of_video(inner),
+        Error::Io { source, .. } => of_system(source),
+    }
+}
+
+fn of_training(error: &latte_train::Error) -> Fault {
     use latte_train::Error;
     match error {
-        Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } => true,
-        // Transparent: the chain of causes goes past them.
-        Error::Latte(inner) => is_bad_model_input(inner),
-        Error::Generate(inner) => is_bad_request(inner),
-        Error::Video(latte_video::Error::Io { source, .. }) => is_bad_path(source),
-        Error::Video(inner) => is_bad_video(inner),
-        Error::Io { source, .. } => is_bad_path(source),
-        _ => false,
+        Error::Config { .. } | Error::Data { .. } | Error::Checkpoint { .. } => Fault::Input,
+        Error::Diverged { .. } | Error::NoGradient(_) | Error::Tensor(_) => Fault::Internal,
+        Error::Evaluator(cause) => of_cause(cause.as_ref()),
+        Error::Latte(inner) => of_model(inner),
+        Error::Generate(inner) => of_facade(inner),
+        Error::Video(inner) => of_video(inner),
+        Error::Ops(inner) => of_ops(inner),
+        Error::Io { source, .. } => of_system(source),
     }
 }
 
-fn is_bad_evaluation_input(error: &latte_eval::Error) -> bool {
+fn of_evaluation(error: &latte_eval::Error) -> Fault {
     use latte_eval::Error;
     match error {
-        Error::Refused { .. } | Error::File { .. } => true,
-        // Transparent: the chain of causes goes past them.
-        Error::Weights(inner) => is_bad_weights(inner),
-        Error::Video(latte_video::Error::Io { source, .. }) => is_bad_path(source),
-        Error::Video(inner) => is_bad_video(inner),
-        Error::Io { source, .. } => is_bad_path(source),
-        _ => false,
+        Error::Refused { .. } | Error::File { .. } => Fault::Input,
+        Error::Tensor(_) => Fault::Internal,
+        Error::Weights(inner) => of_weights(inner),
+        Error::Video(inner) => of_video(inner),
+        Error::Ops(inner) => of_ops(inner),
+        Error::Io { source, .. } => of_system(source),
     }
 }
 
-fn is_bad_demo(error: &latte_demo::Error) -> bool {
+fn of_demo(error: &latte_demo::Error) -> Fault {
     use latte_demo::Error;
     match error {
-        Error::NoClass { .. } => true,
-        // Transparent: the chain of causes goes past it.
-        Error::Video(latte_video::Error::Io { source, .. }) | Error::Io { source, .. } => is_bad_path(source),
-        Error::Video(inner) => is_bad_video(inner),
+        Error::NoClass { .. } => Fault::Input,
+        Error::Video(inner) => of_video(inner),
+        Error::Io { source, .. } => of_system(source),
     }
 }
 
-fn is_bad_plot(error: &latte_plot::Error) -> bool {
+fn of_plot(error: &latte_plot::Error) -> Fault {
     use latte_plot::Error;
     match error {
-        Error::NoRun { .. } | Error::Metric { .. } => true,
-        // Transparent: the chain of causes goes past it.
-        Error::Log(inner) => is_bad_training_input(inner),
+        Error::NoRun { .. } | Error::Metric { .. } => Fault::Input,
+        Error::Log(inner) => of_training(inner),
     }
 }
 
-/// Whether the system complains about the path that was given, not about the machine.
-fn is_bad_path(error: &std::io::Error) -> bool {
+/// What the system complains about: the path that was given, or the machine.
+fn of_system(error: &std::io::Error) -> Fault {
     use ErrorKind::{AlreadyExists, InvalidData, InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied};
     let kinds = [AlreadyExists, InvalidData, InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied];
-    kinds.contains(&error.kind())
+    if kinds.contains(&error.kind()) { Fault::Input } else { Fault::Internal }
 }
 
 #[cfg(test)]
@@ -196,7 +247,7 @@ mod tests {
         let error =
             Err::<(), _>(latte_model::Error::Io { path: "a/b".into(), source: io() }).context("cannot sample").unwrap_err();
         assert_eq!(one_line(&error), "cannot sample: a/b: no such file");
-        assert!(is_bad_input(&error));
+        assert_eq!(code(&error), 2);
         let error = anyhow::anyhow!("first\n\n  second\n   0: std::backtrace\n   1: more");
         assert_eq!(one_line(&error), "first; second");
     }
@@ -211,10 +262,228 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_not_the_users_input() {
-        let full = std::io::Error::new(ErrorKind::StorageFull, "no space left");
-        let error = anyhow::Error::new(latte_model::Error::Io { path: "x".into(), source: full });
-        assert!(!is_bad_input(&error));
-        assert!(!is_bad_input(&anyhow::anyhow!("a bug")));
-        assert!(is_bad_input(&bad_input("class 9 is out of range").context("while sampling")));
+        assert_eq!(code(&anyhow::Error::new(latte_model::Error::Io { path: "x".into(), source: full_disk() })), 1);
+        assert_eq!(code(&anyhow::anyhow!("a bug")), 1);
+        assert_eq!(code(&bad_input("class 9 is out of range").context("while sampling")), 2);
+    }
+
+    #[test]
+    fn a_stop_by_a_signal_has_the_signals_code_through_every_context() {
+        let interrupt = interrupt::Interrupt::default();
+        assert_eq!(code(&interrupt.error().context("while training")), 130);
+        assert_eq!(code(&interrupt::tests::terminated().context("while training")), 143);
+    }
+
+    fn code(error: &anyhow::Error) -> u8 {
+        exit_code(error, fault(error))
+    }
+
+    fn full_disk() -> std::io::Error {
+        std::io::Error::new(ErrorKind::StorageFull, "no space left")
+    }
+
+    fn no_file() -> std::io::Error {
+        std::io::Error::new(ErrorKind::NotFound, "no such file")
+    }
+
+    fn tensor() -> candle_core::Error {
+        candle_core::Error::Msg("out of memory".into())
+    }
+
+    /// Compares the exit code of each error, also with a context, with the one beside it. `variant` numbers the variants from 0;
+    /// each of the `variants` has to be there.
+    fn compare<E>(cases: Vec<(E, u8)>, variants: usize, variant: fn(&E) -> usize)
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let mut seen = vec![false; variants];
+        for (error, expected) in cases {
+            seen[variant(&error)] = true;
+            let name = format!("{error:?}");
+            assert_eq!(code(&anyhow::Error::new(error).context("while working")), expected, "{name}");
+        }
+        let missing = seen.iter().position(|seen| !seen);
+        assert_eq!(missing, None, "no case for a variant of {}", std::any::type_name::<E>());
+    }
+
+    #[test]
+    fn each_refusal_of_ops_and_weights_has_its_code() {
+        use latte_model::weights::Error as Weights;
+        use latte_ops::Error as Ops;
+
+        let cases = vec![
+            (Ops::Shape { op: "matmul", expected: "[2, 2]".into(), got: "[3]".into() }, 1),
+            (Ops::MissingParameter("x".into()), 1),
+            (Ops::NoGradient("x"), 1),
+            (Ops::Recompute("failed".into()), 1),
+            (Ops::Cancelled, 130),
+            (Ops::Device("no such device".into()), 2),
+            (Ops::Tensor(tensor()), 1),
+        ];
+        compare(cases, 7, |error| match error {
+            Ops::Shape { .. } => 0,
+            Ops::MissingParameter(_) => 1,
+            Ops::NoGradient(_) => 2,
+            Ops::Recompute(_) => 3,
+            Ops::Cancelled => 4,
+            Ops::Device(_) => 5,
+            Ops::Tensor(_) => 6,
+        });
+        let cases = vec![
+            (Weights::File { path: "x".into(), what: "cut off".into() }, 2),
+            (Weights::Shape { name: "x".into(), expected: "[2]".into(), got: vec![3] }, 2),
+            (Weights::Io { path: "x".into(), source: no_file() }, 2),
+            (Weights::Io { path: "x".into(), source: full_disk() }, 1),
+            (Weights::Tensor(tensor()), 1),
+            (Weights::Ops(Ops::Cancelled), 130),
+        ];
+        compare(cases, 5, |error| match error {
+            Weights::File { .. } => 0,
+            Weights::Shape { .. } => 1,
+            Weights::Io { .. } => 2,
+            Weights::Tensor(_) => 3,
+            Weights::Ops(_) => 4,
+        });
+    }
+
+    #[test]
+    fn each_refusal_of_the_model_and_the_facade_has_its_code() {
+        use latte::Error as Facade;
+        use latte_model::Error as Model;
+
+        let config = || Model::Config { key: "depth".into(), what: "expected at least 1, got 0".into() };
+        let cases = vec![
+            (config(), 2),
+            (Model::Shape { name: "x".into(), expected: "[2]".into(), got: vec![3] }, 2),
+            (Model::Weights(latte_model::weights::Error::File { path: "x".into(), what: "cut off".into() }), 2),
+            (Model::Weights(latte_model::weights::Error::Tensor(tensor())), 1),
+            (Model::NewerLayout { path: "x".into(), layout: 9, known: 1 }, 2),
+            (Model::NotFinite { what: "x".into(), count: 1, of: 2, cause: None }, 1),
+            (Model::Io { path: "x".into(), source: no_file() }, 2),
+            (Model::Io { path: "x".into(), source: full_disk() }, 1),
+            (Model::Tensor(tensor()), 1),
+            (Model::Ops(latte_ops::Error::Cancelled), 130),
+        ];
+        compare(cases, 8, |error| match error {
+            Model::Config { .. } => 0,
+            Model::Shape { .. } => 1,
+            Model::Weights(_) => 2,
+            Model::NewerLayout { .. } => 3,
+            Model::NotFinite { .. } => 4,
+            Model::Io { .. } => 5,
+            Model::Tensor(_) => 6,
+            Model::Ops(_) => 7,
+        });
+        let cases = vec![
+            (Facade::Cancelled, 130),
+            (Facade::Config { key: "steps".into(), problem: "expected at least 1, got 0".into() }, 2),
+            (Facade::Model(Model::NewerLayout { path: "x".into(), layout: 9, known: 1 }), 2),
+            (Facade::Model(Model::Tensor(tensor())), 1),
+            (Facade::Video(latte_video::Error::Window("too short".into())), 2),
+            (Facade::Video(latte_video::Error::Encode { path: "x".into(), what: "failed".into() }), 1),
+            (Facade::Io { path: "x".into(), source: no_file() }, 2),
+            (Facade::Io { path: "x".into(), source: full_disk() }, 1),
+        ];
+        compare(cases, 5, |error| match error {
+            Facade::Cancelled => 0,
+            Facade::Config { .. } => 1,
+            Facade::Model(_) => 2,
+            Facade::Video(_) => 3,
+            Facade::Io { .. } => 4,
+        });
+    }
+
+    #[test]
+    fn each_refusal_of_videos_and_evaluations_has_its_code() {
+        use latte_eval::Error as Evaluation;
+        use latte_video::Error as Video;
+
+        let what = || "a word".to_string();
+        let cases = vec![
+            (Video::Io { path: "x".into(), source: no_file() }, 2),
+            (Video::Io { path: "x".into(), source: full_disk() }, 1),
+            (Video::NotVideo { path: "x".into(), what: what() }, 2),
+            (Video::Unsupported { path: "x".into(), what: what() }, 2),
+            (Video::Damaged { path: "x".into(), what: what() }, 2),
+            (Video::Folder { path: "x".into(), what: what() }, 2),
+            (Video::Manifest { path: "x".into(), place: "line 1".into(), what: what() }, 2),
+            (Video::Labels(Box::new(Video::Folder { path: "x".into(), what: what() })), 2),
+            (Video::FrameIndex { path: "x".into(), index: 9, total: 8 }, 2),
+            (Video::Window(what()), 2),
+            (Video::Shape(what()), 2),
+            (Video::Ffmpeg { path: "x".into(), what: what() }, 1),
+            (Video::Encode { path: "x".into(), what: what() }, 1),
+        ];
+        compare(cases, 12, |error| match error {
+            Video::Io { .. } => 0,
+            Video::NotVideo { .. } => 1,
+            Video::Unsupported { .. } => 2,
+            Video::Damaged { .. } => 3,
+            Video::Folder { .. } => 4,
+            Video::Manifest { .. } => 5,
+            Video::Labels(_) => 6,
+            Video::FrameIndex { .. } => 7,
+            Video::Window(_) => 8,
+            Video::Shape(_) => 9,
+            Video::Ffmpeg { .. } => 10,
+            Video::Encode { .. } => 11,
+        });
+        let cases = vec![
+            (Evaluation::Refused { subject: "clips".into(), what: what() }, 2),
+            (Evaluation::File { path: "x".into(), what: what() }, 2),
+            (Evaluation::Io { path: "x".into(), source: no_file() }, 2),
+            (Evaluation::Io { path: "x".into(), source: full_disk() }, 1),
+            (Evaluation::Weights(latte_model::weights::Error::File { path: "x".into(), what: what() }), 2),
+            (Evaluation::Video(Video::Window(what())), 2),
+            (Evaluation::Ops(latte_ops::Error::NoGradient("x")), 1),
+            (Evaluation::Tensor(tensor()), 1),
+        ];
+        compare(cases, 7, |error| match error {
+            Evaluation::Refused { .. } => 0,
+            Evaluation::File { .. } => 1,
+            Evaluation::Io { .. } => 2,
+            Evaluation::Weights(_) => 3,
+            Evaluation::Video(_) => 4,
+            Evaluation::Ops(_) => 5,
+            Evaluation::Tensor(_) => 6,
+        });
+    }
+
+    #[test]
+    fn each_refusal_of_training_has_its_code() {
+        use latte_train::Error as Train;
+
+        let what = || "a word".to_string();
+        let cases = vec![
+            (Train::Config { source_name: "x.toml".into(), key: "train".into(), what: what() }, 2),
+            (Train::Data { path: "x".into(), what: what() }, 2),
+            (Train::Checkpoint { path: "x".into(), what: what() }, 2),
+            (Train::Diverged { step: 1, what: what(), checkpoint: None }, 1),
+            (Train::NoGradient("x".into()), 1),
+            (Train::Evaluator(Box::new(latte_eval::Error::Refused { subject: "clips".into(), what: what() })), 2),
+            (Train::Evaluator("a bug".into()), 1),
+            (Train::Io { path: "x".into(), source: no_file() }, 2),
+            (Train::Io { path: "x".into(), source: full_disk() }, 1),
+            (Train::Latte(latte_model::Error::NewerLayout { path: "x".into(), layout: 9, known: 1 }), 2),
+            (Train::Latte(latte_model::Error::Tensor(tensor())), 1),
+            (Train::Generate(latte::Error::Cancelled), 130),
+            (Train::Video(latte_video::Error::Window(what())), 2),
+            (Train::Ops(latte_ops::Error::Device(what())), 2),
+            (Train::Tensor(tensor()), 1),
+        ];
+        compare(cases, 12, |error| match error {
+            Train::Config { .. } => 0,
+            Train::Data { .. } => 1,
+            Train::Checkpoint { .. } => 2,
+            Train::Diverged { .. } => 3,
+            Train::NoGradient(_) => 4,
+            Train::Evaluator(_) => 5,
+            Train::Io { .. } => 6,
+            Train::Latte(_) => 7,
+            Train::Generate(_) => 8,
+            Train::Video(_) => 9,
+            Train::Ops(_) => 10,
+            Train::Tensor(_) => 11,
+        });
     }
 }

@@ -16,6 +16,9 @@ const SIGNALLED: i32 = 128;
 /// Ctrl-C's number.
 const INTERRUPT: i32 = 2;
 
+/// The exit code of work that was cancelled and does not know by which signal.
+pub(crate) const BY_CTRL_C: u8 = (SIGNALLED + INTERRUPT) as u8;
+
 /// Work ended early because a signal asked for it. What was done has been said and saved.
 #[derive(Debug)]
 pub(crate) struct Interrupted(i32);
@@ -122,8 +125,13 @@ fn listen(asked: impl Fn(i32) + Send + 'static) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The error after a request to terminate.
+    pub(crate) fn terminated() -> anyhow::Error {
+        Interrupted(15).into()
+    }
 
     #[test]
     fn exit_codes_are_those_of_shells() {

@@ -63,7 +63,8 @@ fn a_dry_run_says_what_a_run_would_be_and_writes_nothing() {
     let at = dir.path();
     ok(at, &["data", "demo", "clips", "--clips", "2"]);
     let before = everything(at);
-    let (out, err) = ok(at, &train("clips/train.toml", &["train.accumulate=2", "model.class_dropout=0.2"], &["--dry-run"]));
+    let (out, err) =
+        ok(at, &train("clips/train.toml", &["train.gradient_accumulation_steps=2", "model.class_dropout=0.2"], &["--dry-run"]));
     assert_eq!(everything(at), before, "something was written");
     assert!(err.contains("nothing is written"), "{err}");
 
@@ -149,7 +150,7 @@ fn a_configuration_of_the_original_trains_and_each_key_is_spoken_of() {
     let run = at.join("results/Latte-S-2-F4S3-ffs");
     let saved = TrainConfig::load(&run.join("checkpoints/0000002/config.toml"), &[]).unwrap();
     assert_eq!((saved.data.layout.to_string().as_str(), saved.data.flip, saved.model.depth), ("faceforensics", true, Some(2)));
-    assert_eq!(saved.train.recompute, latte_train::Recompute::Block);
+    assert_eq!(saved.train.activation_checkpointing, latte_train::ActivationCheckpointing::Block);
 
     std::fs::write(at.join("bad.yml"), text.replace("ckpt_every", "checkpoint_every")).unwrap();
     let output = latte(at, &["train", "--config", "bad.yml", "--dry-run"]);

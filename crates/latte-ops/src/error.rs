@@ -4,8 +4,9 @@
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can go wrong in an operation.
+///
+/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// Shapes that the operation cannot join.
     #[error("{op}: expected {expected}, got {got}")]

@@ -31,12 +31,14 @@ pub struct DataCheck {
 ///
 /// # Errors
 ///
-/// If `progress` gives one; it is called for every video that is looked at.
+/// If the autoencoder or the latent cache does not fit the configuration, or `progress` gives one; it is called for every video
+/// that is looked at.
 pub fn check_data(
     config: &TrainConfig,
     options: ScanOptions,
     progress: &mut dyn FnMut(ScanProgress<'_>) -> latte_video::Result<()>,
 ) -> Result<DataCheck> {
+    config.check_latents()?;
     let data = &config.data;
     let mut diagnostics = Vec::new();
     let index = match look(config, options, &mut diagnostics, progress) {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+///
+/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// A configuration that cannot be read or describes no possible run.
     #[error("{source_name}: {key}: {what}")]
@@ -38,7 +39,7 @@ pub enum Error {
     /// The loss or the gradient is no longer a number. The weights on disk are untouched.
     #[error(
         "step {step}: {what}; nothing of this step was kept. {}. \
-         Try a lower `optimizer.learning_rate`, a longer `optimizer.warmup_steps`, or a smaller `optimizer.clip_norm` with `optimizer.start_clip_iter = 0`",
+         Try a lower `optimizer.learning_rate`, a longer `optimizer.warmup_steps`, or a smaller `optimizer.max_grad_norm` with `optimizer.start_clip_iter = 0`",
         last_good(.checkpoint.as_deref())
     )]
     Diverged {

@@ -48,8 +48,9 @@ mod validation;
 pub use checkpoint::{Checkpoint, DatasetFingerprint, RunState};
 pub use config::source::apply_override;
 pub use config::{
-    ConditionKind, DataConfig, DecoderChoice, EvaluationConfig, FrameSize, InitConfig, InitFrom, LoopConfig, ModelConfig,
-    OptimizerConfig, OutputConfig, Recompute, SamplesConfig, TrainConfig, TranslatedKey, Translation, ValidationConfig,
+    ActivationCheckpointing, ConditionKind, DataConfig, DecoderChoice, EvaluationConfig, FrameSize, InitConfig, InitFrom,
+    LoopConfig, ModelConfig, OptimizerConfig, OutputConfig, SamplesConfig, TrainConfig, TranslatedKey, Translation,
+    ValidationConfig,
 };
 pub use data_check::{DataCheck, check_data};
 pub use error::{Error, Result};

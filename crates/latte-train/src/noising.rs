@@ -1,7 +1,7 @@
 //! The random part of an optimiser step: latents, diffusion times, noise, dropped labels.
 //!
-//! Everything is drawn for the whole step before it is cut into passes, so `accumulate = 4, batch_size = 2` sees the same
-//! noise as `accumulate = 1, batch_size = 8`.
+//! Everything is drawn for the whole step before it is cut into passes, so 4 passes (`gradient_accumulation_steps`) of 2 clips
+//! see the same noise as one pass of 8.
 
 use candle_core::{DType, Device, Tensor};
 use latte_model::diffusion::TimestepSampler;

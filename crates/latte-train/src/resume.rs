@@ -78,8 +78,9 @@ pub(crate) fn resume(
     }
     whole(checkpoints, path, model.check(&state.weights).map_err(|what| Error::checkpoint(path, what)))?;
     let mut warnings = Vec::new();
-    let drawn =
-        |c: &TrainConfig| (c.train.seed, c.train.batch_size, c.train.accumulate, c.data.joint_images, c.autoencoder.posterior);
+    let drawn = |c: &TrainConfig| {
+        (c.train.seed, c.train.batch_size, c.train.gradient_accumulation_steps, c.data.joint_images, c.autoencoder.posterior)
+    };
     if drawn(&old) != drawn(config) {
         let what = "seed, batch size, accumulation, joint images or posterior differ from the checkpoint's";
         warnings.push(format!("{what}: the run resumes, but not as it would have continued"));

@@ -116,11 +116,11 @@ impl TrainState {
     }
 }
 
-/// What the gradient of optimiser step `step` (counted from 1) is multiplied by, given its L2 norm: `clip_norm / norm` where
+/// What the gradient of optimiser step `step` (counted from 1) is multiplied by, given its L2 norm: `max_grad_norm / norm` where
 /// that is below 1, from the step after `start_clip_iter` on; else 1.
 pub fn clip_scale(config: &OptimizerConfig, step: u64, grad_norm: f64) -> f64 {
-    if config.clip_norm > 0.0 && step > config.start_clip_iter {
-        (config.clip_norm / (grad_norm + CLIP_EPS)).min(1.0)
+    if config.max_grad_norm > 0.0 && step > config.start_clip_iter {
+        (config.max_grad_norm / (grad_norm + CLIP_EPS)).min(1.0)
     } else {
         1.0
     }
@@ -132,10 +132,10 @@ mod tests {
 
     #[test]
     fn clipping_begins_after_its_first_steps_and_never_lengthens_a_gradient() {
-        let config = OptimizerConfig { clip_norm: 0.5, start_clip_iter: 10, ..OptimizerConfig::default() };
+        let config = OptimizerConfig { max_grad_norm: 0.5, start_clip_iter: 10, ..OptimizerConfig::default() };
         assert_eq!(clip_scale(&config, 10, 5.0), 1.0);
         assert!((clip_scale(&config, 11, 5.0) - 0.1).abs() < 1e-6);
         assert_eq!(clip_scale(&config, 11, 0.1), 1.0);
-        assert_eq!(clip_scale(&OptimizerConfig { clip_norm: 0.0, ..config }, 11, 5.0), 1.0);
+        assert_eq!(clip_scale(&OptimizerConfig { max_grad_norm: 0.0, ..config }, 11, 5.0), 1.0);
     }
 }

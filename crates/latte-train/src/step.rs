@@ -10,7 +10,7 @@ use latte_model::diffusion::Diffusion;
 use latte_model::model::{Input, Latte};
 use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, add_assign, global_norm};
 
-use crate::config::{OptimizerConfig, Recompute};
+use crate::config::{ActivationCheckpointing, OptimizerConfig};
 use crate::error::{Error, Result};
 use crate::state::TrainState;
 
@@ -60,7 +60,7 @@ pub struct Stepper {
     /// The optimiser.
     pub optimizer: OptimizerConfig,
     /// What is computed twice to save memory.
-    pub recompute: Recompute,
+    pub activation_checkpointing: ActivationCheckpointing,
     /// The precision of matmuls.
     pub precision: Precision,
 }
@@ -122,7 +122,9 @@ impl Stepper {
         // What chance decided is on the CPU, and so is the loss; the network works where its weights are.
         let MicroBatch { latents, noise, timesteps, .. } = batch;
         let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f + num_images, c, h, w]
-        let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute == Recompute::Block);
+        let tape = Tape::recording()
+            .with_precision(self.precision)
+            .with_recompute(self.activation_checkpointing == ActivationCheckpointing::Block);
         let tape = match packed {
             Some(packed) => tape.with_packed_weight_cache(packed),
             None => tape,

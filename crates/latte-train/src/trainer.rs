@@ -121,7 +121,7 @@ impl Trainer {
             model: Latte::new(model.clone())?,
             diffusion: config.diffusion()?,
             optimizer: config.optimizer.clone(),
-            recompute: config.train.recompute,
+            activation_checkpointing: config.train.activation_checkpointing,
             precision: config.train.precision,
         };
         let trainable: Vec<String> =
@@ -378,7 +378,9 @@ impl Trainer {
     /// The passes of one optimiser step: clips, as latents, with all that chance decides.
     fn next_batches(&mut self, observer: &mut dyn Observer) -> Result<Vec<MicroBatch>> {
         let train = &self.config.train;
-        let clips = self.loader.next_clips(train.batch_size * train.accumulate, &mut |message| observer.warning(message))?;
+        let clips = self
+            .loader
+            .next_clips(train.batch_size * train.gradient_accumulation_steps, &mut |message| observer.warning(message))?;
         let clips = self.latents(clips)?;
         let rules = DrawRules { batch_size: self.config.train.batch_size, offset_noise: self.config.train.offset_noise };
         draw(clips, rules, &self.metadata.model, &self.timesteps, &mut self.rng)

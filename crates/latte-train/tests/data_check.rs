@@ -114,7 +114,9 @@ impl Stock {
 }
 
 fn config(root: &Path, settings: &[&str]) -> TrainConfig {
-    let all = [&["train.max_steps=1", "train.batch_size=1", "train.accumulate=1", "data.loader_threads=1"], settings].concat();
+    let all =
+        [&["train.max_steps=1", "train.batch_size=1", "train.gradient_accumulation_steps=1", "data.loader_threads=1"], settings]
+            .concat();
     run::config(root, &root.with_extension("run"), &all)
 }
 

@@ -125,7 +125,8 @@ impl EncodeProgress for Warnings {
 #[test]
 fn a_run_on_latents_learns_and_its_card_says_which_latents() {
     let dir = place();
-    let trainer = train(config(dir.path(), "run", &["train.max_steps=60", "train.accumulate=1", "model.hidden_size=32"]));
+    let trainer =
+        train(config(dir.path(), "run", &["train.max_steps=60", "train.gradient_accumulation_steps=1", "model.hidden_size=32"]));
     let mse: Vec<f64> = read_metrics(&dir.path().join("run/metrics.jsonl")).unwrap().iter().map(|r| r.mse.unwrap()).collect();
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
     assert!(mean(&mse[50..]) < 0.9 * mean(&mse[..10]), "{} {}", mean(&mse[50..]), mean(&mse[..10]));

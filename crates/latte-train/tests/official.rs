@@ -5,7 +5,7 @@ use std::path::Path;
 use latte_model::diffusion::VarianceType;
 use latte_model::vae::AutoencoderKind;
 use latte_ops::Precision;
-use latte_train::{ConditionKind, Recompute, TrainConfig, Translation};
+use latte_train::{ActivationCheckpointing, ConditionKind, TrainConfig, Translation};
 
 /// What differs between the original's training files: data set, list of images and their folder, images per clip, model,
 /// clips, steps before clipping, classes, and the key about the authors' storage.
@@ -107,12 +107,16 @@ fn all_training_files_of_the_original_mean_what_they_say() {
         let condition = if official.classes.is_some() { ConditionKind::Class } else { ConditionKind::None };
         assert_eq!((config.model.condition, config.model.num_classes), (condition, official.classes), "{name}");
         let o = &config.optimizer;
-        assert_eq!((o.learning_rate, o.warmup_steps, o.clip_norm, o.ema_decay), (1e-4, 0, 0.1, 0.9999), "{name}");
+        assert_eq!((o.learning_rate, o.warmup_steps, o.max_grad_norm, o.ema_decay), (1e-4, 0, 0.1, 0.9999), "{name}");
         assert_eq!(o.start_clip_iter, official.start_clip_iter, "{name}");
         let train = &config.train;
-        assert_eq!((train.batch_size, train.accumulate, train.seed), (official.local_batch_size, 1, 3407), "{name}");
+        assert_eq!(
+            (train.batch_size, train.gradient_accumulation_steps, train.seed),
+            (official.local_batch_size, 1, 3407),
+            "{name}"
+        );
         assert_eq!((train.max_steps, config.output.checkpoint_every), (1_000_000, 10_000), "{name}");
-        assert_eq!((train.precision, train.recompute), (Precision::F32, Recompute::None), "{name}");
+        assert_eq!((train.precision, train.activation_checkpointing), (Precision::F32, ActivationCheckpointing::None), "{name}");
         assert_eq!(config.diffusion.variance, VarianceType::LearnedRange, "{name}");
         let vae = if joint { "/path/to/pretrained/Latte/sd-vae-ft-mse" } else { "/path/to/pretrained/Latte/vae" };
         assert_eq!((config.autoencoder.kind, config.autoencoder.path.as_deref()), (AutoencoderKind::Kl, Some(Path::new(vae))));
@@ -142,7 +146,10 @@ fn the_report_says_what_each_key_became() {
     let of = |key: &str| lines.iter().find(|l| l.trim_start().starts_with(key)).unwrap().clone();
     assert!(of("dataset").contains("data.layout = \"faceforensics\""), "{}", of("dataset"));
     assert!(of("learning_rate: 1e-4").contains("optimizer.learning_rate = 1e-4  (the original always took 1e-4)"));
-    assert!(of("local_batch_size: 5").contains("train.batch_size = 5") && of("local_batch_size").contains("accumulate = 8"));
+    assert!(
+        of("local_batch_size: 5").contains("train.batch_size = 5")
+            && of("local_batch_size").contains("gradient_accumulation_steps = 8")
+    );
     assert!(of("attention_bias").contains("never read"));
     let (honoured, idle) = (
         lines.iter().position(|l| l == "honoured:").unwrap(),
@@ -164,11 +171,14 @@ fn options_of_the_original_that_did_nothing_are_done() {
         .replace("gradient_accumulation_steps: 1", "gradient_accumulation_steps: 8");
     let (config, _) = read(&text, &["train.min_snr_gamma=5", "data.path=mine"]).unwrap();
     assert_eq!((config.optimizer.learning_rate, config.optimizer.warmup_steps), (3e-4, 500));
-    assert_eq!((config.train.precision, config.train.recompute), (Precision::Bf16, Recompute::Block));
+    assert_eq!(
+        (config.train.precision, config.train.activation_checkpointing),
+        (Precision::Bf16, ActivationCheckpointing::Block)
+    );
     assert_eq!(config.diffusion.variance, VarianceType::FixedLarge);
     assert_eq!(config.init.as_ref().unwrap().path.to_str(), Some("./0040000.pt"));
     // The original counts passes.
-    assert_eq!((config.train.accumulate, config.train.max_steps), (8, 125_000));
+    assert_eq!((config.train.gradient_accumulation_steps, config.train.max_steps), (8, 125_000));
     assert_eq!((config.optimizer.start_clip_iter, config.output.checkpoint_every), (2500, 1250));
     assert_eq!((config.train.min_snr_gamma, config.data.path.to_str()), (Some(5.0), Some("mine")));
 }
@@ -231,8 +241,8 @@ fn the_shipped_configurations_are_the_originals() {
         translated.data.path.clone_from(&shipped.data.path);
         translated.output.run.clone_from(&shipped.output.run);
         translated.autoencoder.path.clone_from(&shipped.autoencoder.path);
-        assert_eq!((shipped.train.accumulate, translated.train.accumulate), (8, 1));
-        translated.train.accumulate = 8;
+        assert_eq!((shipped.train.gradient_accumulation_steps, translated.train.gradient_accumulation_steps), (8, 1));
+        translated.train.gradient_accumulation_steps = 8;
         assert_eq!(shipped, translated, "{file}");
     }
 }

@@ -13,8 +13,8 @@ use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
 use latte_ops::{CancelToken, Parameters, Precision, Value};
 use latte_train::{
-    Error, MicroBatch, NoProgress, Observer, OptimizerConfig, Outcome, Recompute, Start, StepEvent, Stepper, TrainConfig,
-    TrainState, Trainer, read_metrics,
+    ActivationCheckpointing, Error, MicroBatch, NoProgress, Observer, OptimizerConfig, Outcome, Start, StepEvent, Stepper,
+    TrainConfig, TrainState, Trainer, read_metrics,
 };
 
 fn never() -> CancelToken {
@@ -33,7 +33,7 @@ fn distance(a: &Parameters, b: &Parameters) -> f32 {
     a.iter().zip(&b).fold(0_f32, |m, (a, b)| m.max((a - b).abs())) / scale
 }
 
-fn stepper(recompute: Recompute) -> (Stepper, Parameters) {
+fn stepper(activation_checkpointing: ActivationCheckpointing) -> (Stepper, Parameters) {
     let model = LatteConfig {
         input_size: [4, 4],
         num_frames: 2,
@@ -53,7 +53,10 @@ fn stepper(recompute: Recompute) -> (Stepper, Parameters) {
     };
     let weights: Parameters = weights.iter().map(noisy).collect();
     let diffusion = Diffusion::new(&DiffusionConfig::default(), &TimestepSpacing::All).unwrap();
-    (Stepper { model, diffusion, optimizer: OptimizerConfig::default(), recompute, precision: Precision::F32 }, weights)
+    (
+        Stepper { model, diffusion, optimizer: OptimizerConfig::default(), activation_checkpointing, precision: Precision::F32 },
+        weights,
+    )
 }
 
 fn batch(clips: usize) -> MicroBatch {
@@ -85,7 +88,7 @@ fn part(batch: &MicroBatch, start: usize, length: usize) -> MicroBatch {
 
 #[test]
 fn passes_add_up_to_one_batch() {
-    let (stepper, weights) = stepper(Recompute::None);
+    let (stepper, weights) = stepper(ActivationCheckpointing::None);
     let whole = batch(6);
     let one = stepper.gradients(&weights, std::slice::from_ref(&whole)).unwrap();
     for cuts in [vec![2, 2, 2], vec![1; 6], vec![4, 2]] {
@@ -108,7 +111,7 @@ fn passes_add_up_to_one_batch() {
 /// in size.
 #[test]
 fn wrong_divisions_are_far_outside_the_tolerance() {
-    let (stepper, weights) = stepper(Recompute::None);
+    let (stepper, weights) = stepper(ActivationCheckpointing::None);
     let whole = batch(6);
     let right = stepper.gradients(&weights, std::slice::from_ref(&whole)).unwrap().gradients;
     let passes = [part(&whole, 0, 4), part(&whole, 4, 2)];
@@ -125,7 +128,7 @@ fn wrong_divisions_are_far_outside_the_tolerance() {
 
 #[test]
 fn gradients_are_those_of_finite_differences_of_the_loss() {
-    let (mut stepper, _) = stepper(Recompute::None);
+    let (mut stepper, _) = stepper(ActivationCheckpointing::None);
     // A fixed variance, for the variational term sends only a part of its gradient on purpose.
     let config = DiffusionConfig { variance: VarianceType::FixedLarge, ..DiffusionConfig::default() };
     stepper.diffusion = Diffusion::new(&config, &TimestepSpacing::All).unwrap();
@@ -157,15 +160,15 @@ fn gradients_are_those_of_finite_differences_of_the_loss() {
 
 #[test]
 fn recomputing_changes_no_bit() {
-    let (plain, weights) = stepper(Recompute::None);
-    let (saving, _) = stepper(Recompute::Block);
+    let (plain, weights) = stepper(ActivationCheckpointing::None);
+    let (saving, _) = stepper(ActivationCheckpointing::Block);
     let gradients = |s: &Stepper| flat(&s.gradients(&weights, &[batch(3)]).unwrap().gradients);
     assert_eq!(gradients(&plain), gradients(&saving));
 }
 
 #[test]
 fn weight_decay_shrinks_every_trainable_parameter_and_no_other() {
-    let (mut stepper, weights) = stepper(Recompute::None);
+    let (mut stepper, weights) = stepper(ActivationCheckpointing::None);
     stepper.optimizer.weight_decay = 0.5;
     // Without a learning rate of its own the gradient does nothing; decay is learning rate times weight decay.
     let trainable: Vec<String> = stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
@@ -189,7 +192,7 @@ fn weight_decay_shrinks_every_trainable_parameter_and_no_other() {
 
 #[test]
 fn a_loss_weight_of_nothing_takes_a_clip_out() {
-    let (stepper, weights) = stepper(Recompute::None);
+    let (stepper, weights) = stepper(ActivationCheckpointing::None);
     let whole = batch(4);
     let weighted = MicroBatch { loss_weights: Some(vec![2.0, 2.0, 0.0, 0.0]), ..whole.clone() };
     let half = stepper.gradients(&weights, &[part(&whole, 0, 2)]).unwrap();
@@ -259,8 +262,8 @@ fn threads_cache_and_decode_ahead_change_nothing() {
 #[test]
 fn accumulation_is_a_larger_batch_from_the_data_to_the_weights() {
     let dir = with_videos();
-    let one = train(dir.path(), "one", &["train.max_steps=3", "train.batch_size=4", "train.accumulate=1"]);
-    let four = train(dir.path(), "four", &["train.max_steps=3", "train.batch_size=1", "train.accumulate=4"]);
+    let one = train(dir.path(), "one", &["train.max_steps=3", "train.batch_size=4", "train.gradient_accumulation_steps=1"]);
+    let four = train(dir.path(), "four", &["train.max_steps=3", "train.batch_size=1", "train.gradient_accumulation_steps=4"]);
     for (a, b) in losses(dir.path(), "one").iter().zip(losses(dir.path(), "four")) {
         assert!((a - b).abs() < 1e-5 * a, "{a} {b}");
     }

@@ -16,8 +16,8 @@ use latte_model::vae::{Autoencoder, AutoencoderKl, KlNetwork};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
 use latte_ops::{CancelToken, Parameters, Precision, Tape, Value};
 use latte_train::{
-    NoProgress, Observer, OptimizerConfig, Recompute, Reconstruction, Start, StepEvent, VaeLossConfig, VaeModelConfig,
-    VaeOutcome, VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
+    ActivationCheckpointing, NoProgress, Observer, OptimizerConfig, Reconstruction, Start, StepEvent, VaeLossConfig,
+    VaeModelConfig, VaeOutcome, VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
 };
 
 fn sizes(levels: &[usize]) -> VaeModelConfig {
@@ -74,8 +74,8 @@ fn the_training_network_is_the_one_for_inference() {
     }
 }
 
-fn stepper(network: KlNetwork, loss: VaeLossConfig, recompute: Recompute) -> VaeStepper {
-    VaeStepper { network, loss, optimizer: OptimizerConfig::default(), recompute }
+fn stepper(network: KlNetwork, loss: VaeLossConfig, activation_checkpointing: ActivationCheckpointing) -> VaeStepper {
+    VaeStepper { network, loss, optimizer: OptimizerConfig::default(), activation_checkpointing }
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn gradients_are_the_slopes_of_the_loss() {
     // With a divergence that counts as much as the frames do. The absolute value has a kink, which a value or two may cross.
     for (reconstruction, kl_weight, tolerance) in [(Reconstruction::Mse, 30.0, 2e-4), (Reconstruction::L1, 0.0, 3.0 / 144.0)] {
         let (network, weights) = network(&sizes(&[4, 6]));
-        let stepper = stepper(network, VaeLossConfig { reconstruction, kl_weight }, Recompute::None);
+        let stepper = stepper(network, VaeLossConfig { reconstruction, kl_weight }, ActivationCheckpointing::None);
         let (frames, noise) = (pseudo_random(&[2, 3, 4, 6], 7).unwrap(), pseudo_random(&[2, 3, 2, 3], 8).unwrap());
         let found = stepper.gradients(&weights, &frames, &noise).unwrap();
         assert_eq!(found.gradients.len(), weights.len());
@@ -112,12 +112,12 @@ fn gradients_are_the_slopes_of_the_loss() {
 
 #[test]
 fn recomputing_changes_no_gradient() {
-    let run = |recompute| {
+    let run = |activation_checkpointing| {
         let (network, weights) = network(&sizes(&[4, 6]));
         let (frames, noise) = (pseudo_random(&[2, 3, 4, 4], 7).unwrap(), pseudo_random(&[2, 3, 2, 2], 8).unwrap());
-        stepper(network, VaeLossConfig::default(), recompute).gradients(&weights, &frames, &noise).unwrap()
+        stepper(network, VaeLossConfig::default(), activation_checkpointing).gradients(&weights, &frames, &noise).unwrap()
     };
-    let (plain, recomputed) = (run(Recompute::None), run(Recompute::Block));
+    let (plain, recomputed) = (run(ActivationCheckpointing::None), run(ActivationCheckpointing::Block));
     assert_eq!(plain.loss.to_bits(), recomputed.loss.to_bits());
     assert_eq!(bits(&plain.gradients), bits(&recomputed.gradients));
 }
@@ -142,7 +142,7 @@ decoder = "built_in"
 learning_rate = 4e-3
 warmup_steps = 5
 decay = "cosine"
-clip_norm = 0.5
+max_grad_norm = 0.5
 start_clip_iter = 3
 ema_decay = 0.9
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+///
+/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The system could not read or write a file.
     #[error("{path}: {source}")]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+///
+/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// A [`CancelToken`](crate::CancelToken) stopped the work.
     #[error("the work was cancelled")]

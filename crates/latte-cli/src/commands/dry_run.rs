@@ -69,8 +69,8 @@ fn lines(estimate: &Estimate) -> Vec<String> {
     if let Some(available) = Meter::available_bytes()
         && estimate.memory > available
     {
-        let what = "less than the run would take: a smaller `train.batch_size` (with a larger `train.accumulate`), or \
-                    `train.recompute = \"block\"`, takes less";
+        let what = "less than the run would take: a smaller `train.batch_size` (with a larger \
+                    `train.gradient_accumulation_steps`), or `train.activation_checkpointing = \"block\"`, takes less";
         lines.push(format!("warning: {} of memory are free here, {what}", mib(available)));
     }
     lines

@@ -7,7 +7,7 @@ use golden::{Case, Check};
 use latte_model::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
 use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_ops::Precision;
-use latte_train::{MicroBatch, OptimizerConfig, Recompute, Stepper, TrainState};
+use latte_train::{ActivationCheckpointing, MicroBatch, OptimizerConfig, Stepper, TrainState};
 use serde_json::Value;
 
 use super::tensors::{Result, parameters, tensor};
@@ -87,7 +87,7 @@ impl Config<'_> {
             betas: self.pair("betas")?,
             eps: self.float("eps")?,
             weight_decay: self.float("weight_decay")?,
-            clip_norm: if clip.is_null() { 0.0 } else { self.float("clip_max_norm")? },
+            max_grad_norm: if clip.is_null() { 0.0 } else { self.float("clip_max_norm")? },
             start_clip_iter: 0,
             ema_decay: self.float("ema_decay")?,
             ..OptimizerConfig::default()
@@ -118,7 +118,7 @@ pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let stepper = Stepper {
         diffusion: Diffusion::new(&config.diffusion(model.learn_sigma)?, &TimestepSpacing::All)?,
         model: Latte::new(model)?,
-        recompute: Recompute::None,
+        activation_checkpointing: ActivationCheckpointing::None,
         precision: Precision::F32,
         optimizer: optimizer.clone(),
     };

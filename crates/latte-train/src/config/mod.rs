@@ -2,8 +2,10 @@
 
 pub(crate) mod data;
 mod evaluation;
+pub(crate) mod fill;
 mod model;
 mod official;
+mod renamed;
 mod sections;
 pub(crate) mod source;
 mod validation;
@@ -22,7 +24,7 @@ pub(crate) use model::DataShape;
 pub use model::{ConditionKind, ModelConfig};
 pub use official::{TranslatedKey, Translation};
 pub(crate) use sections::at_least_one;
-pub use sections::{InitConfig, InitFrom, LoopConfig, OptimizerConfig, OutputConfig, Recompute, SamplesConfig};
+pub use sections::{ActivationCheckpointing, InitConfig, InitFrom, LoopConfig, OptimizerConfig, OutputConfig, SamplesConfig};
 pub use validation::ValidationConfig;
 
 use crate::error::{Error, Result};
@@ -64,7 +66,8 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// Reads a configuration file and applies `overrides` (`section.key=value`) to it.
+    /// Reads a configuration file and applies `overrides` (`section.key=value`) to it. No other file is looked at: whether the
+    /// videos, the autoencoder or the latent cache that it names are there, whatever opens them says.
     ///
     /// # Errors
     ///
@@ -85,12 +88,10 @@ impl TrainConfig {
     }
 
     /// The last part of every way to a configuration.
-    fn from_table(mut table: toml::Table, source_name: &str, overrides: &[String]) -> Result<Self> {
-        for setting in overrides {
-            source::apply_override(&mut table, setting)?;
-        }
+    fn from_table(table: toml::Table, source_name: &str, overrides: &[String]) -> Result<Self> {
+        let mut table = source::with_overrides(table, source_name, overrides)?;
         data::write_out_layout(&mut table);
-        let config: Self = source::from_table(table, source_name)?;
+        let config: Self = fill::from_table(table, source_name)?;
         config.validate(source_name)?;
         Ok(config)
     }
@@ -116,7 +117,7 @@ impl TrainConfig {
         }
     }
 
-    /// `[f, c, h, w]` of one clip's latent.
+    /// `[f, c, h, w]` of one clip's latent. Looks at the files of [`latent_space`](Self::latent_space).
     ///
     /// # Errors
     ///
@@ -132,13 +133,31 @@ impl TrainConfig {
         Ok(space.latent_shape(self.data.num_frames, height, width)?)
     }
 
-    /// The network of a run on data with `num_classes` classes.
+    /// Whether the autoencoder or the latent cache on disk gives latents that the network takes. Reading a configuration does not
+    /// ask this: a checkpoint's is read wherever its files are. Whatever opens the data asks it first.
+    ///
+    /// # Errors
+    ///
+    /// If they do not fit, or one of them cannot be read.
+    pub(crate) fn check_latents(&self) -> Result<()> {
+        // The number of classes is not known yet; any will do to check the rest.
+        let resolved = self.resolve_model(self.model.num_classes.unwrap_or(1)).map(drop);
+        match &self.autoencoder.path {
+            // What was taken in the place of its configuration is no reason to refuse this one.
+            Some(path) if resolved.is_err() && !path.exists() => {
+                self.autoencoder.existing_path().map(drop).map_err(Error::of_configuration)
+            }
+            _ => resolved,
+        }
+    }
+
+    /// The network of a run on data with `num_classes` classes. Looks at the files of [`latent_space`](Self::latent_space).
     ///
     /// # Errors
     ///
     /// If the sections do not fit together, or not the data.
     pub fn resolve_model(&self, num_classes: usize) -> Result<LatteConfig> {
-        self.resolve_model_in("configuration", num_classes)
+        self.resolve_model_in("configuration", num_classes, self.latent_shape()?)
     }
 
     /// Whether data with `found` classes is what `model.num_classes` says, if it says anything; [`TrainConfig::resolve_model`] asks
@@ -168,9 +187,10 @@ impl TrainConfig {
         self.validation.as_ref().and_then(|validation| validation.fraction)
     }
 
-    fn resolve_model_in(&self, source_name: &str, num_classes: usize) -> Result<LatteConfig> {
+    /// The network for latents of the shape `latent`; looks at no file.
+    fn resolve_model_in(&self, source_name: &str, num_classes: usize, latent: [usize; 4]) -> Result<LatteConfig> {
         let learn_sigma = self.diffusion.variance.is_learned();
-        let shape = DataShape { latent: self.latent_shape()?, learn_sigma, num_classes };
+        let shape = DataShape { latent, learn_sigma, num_classes };
         self.model.resolve(shape).map_err(|e| match e {
             // Keys that this file spells otherwise.
             latte_model::Error::Config { key, what } => match key.as_str() {
@@ -184,13 +204,13 @@ impl TrainConfig {
         })
     }
 
-    /// Whether this describes a possible run, as far as can be said without looking at the data.
+    /// Whether this describes a possible run, as far as can be said without looking at any file.
     fn validate(&self, source_name: &str) -> Result<()> {
         let wrong = |key: &str, what: String| Err(Error::config(source_name, key, what));
         let counts = [
             ("train.max_steps", self.train.max_steps),
             ("train.batch_size", self.train.batch_size as u64),
-            ("train.accumulate", self.train.accumulate as u64),
+            ("train.gradient_accumulation_steps", self.train.gradient_accumulation_steps as u64),
             ("samples.num", self.samples.num as u64),
             ("samples.steps", self.samples.steps as u64),
         ];
@@ -233,15 +253,13 @@ impl TrainConfig {
         if self.model.condition == ConditionKind::None && self.model.num_classes.is_some() {
             return wrong("model.num_classes", "set, but `model.condition` is `none`; set it to `class`".into());
         }
+        let latent = match self.autoencoder.kind {
+            AutoencoderKind::Pixels => self.latent_shape()?,
+            // Files say it: `check_latents` looks at them. A latent of one patch suits every network.
+            AutoencoderKind::Kl => [self.data.num_frames, 1, self.model.patch_side(), self.model.patch_side()],
+        };
         // The number of classes is not known yet; any will do to check the rest.
-        let resolved = self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1)).map(|_| ());
-        match &self.autoencoder.path {
-            // What was taken in the place of its configuration is no reason to refuse this one.
-            Some(path) if resolved.is_err() && !path.exists() => {
-                self.autoencoder.existing_path().map(|_| ()).map_err(Error::of_configuration)
-            }
-            _ => resolved,
-        }
+        self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1), latent).map(drop)
     }
 }
 
@@ -275,7 +293,7 @@ mod tests {
         let config = load(&[]).unwrap();
         let o = &config.optimizer;
         assert_eq!((o.learning_rate, o.betas, o.eps, o.weight_decay), (1e-4, [0.9, 0.999], 1e-8, 0.0));
-        assert_eq!((o.ema_decay, o.clip_norm, o.start_clip_iter, o.warmup_steps), (0.9999, 0.1, 20_000, 0));
+        assert_eq!((o.ema_decay, o.max_grad_norm, o.start_clip_iter, o.warmup_steps), (0.9999, 0.1, 20_000, 0));
         assert_eq!((config.data.num_frames, config.data.frame_interval, config.train.seed), (16, 3, 3407));
         assert_eq!(config.diffusion, DiffusionConfig::default());
         let model = config.resolve_model(0).unwrap();
@@ -300,7 +318,7 @@ mod tests {
             "data.image_path=images",
             "data.decoder=libavcodec",
             "data.transform=crop_resize",
-            "train.recompute=block",
+            "train.activation_checkpointing=block",
             "train.min_snr_gamma=5",
             "train.offset_noise=0.1",
             "validation.path=held-out",
@@ -412,5 +430,60 @@ mod tests {
         assert_eq!(missing, "x.toml: model.patch_size: missing; please set it, or `model.preset`");
         let file = TrainConfig::load(Path::new("/nowhere/x.toml"), &[]).unwrap_err().to_string();
         assert!(file.starts_with("/nowhere/x.toml: "), "{file}");
+    }
+    /// Text that names an autoencoder, a cache and videos in `folder`.
+    fn with_files_in(folder: &Path) -> String {
+        let at = |name: &str| folder.join(name).display().to_string();
+        LEAST.replace(
+            "[data]\n        path = \"videos\"",
+            &format!("[data]\n        path = '{}'\nlatents = '{}'", at("videos"), at("cache")),
+        ) + &format!("[autoencoder]\nkind = \"kl\"\npath = '{}'\n[validation]\npath = '{}'\n", at("vae"), at("held-out"))
+    }
+
+    #[test]
+    fn reading_a_configuration_looks_at_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |folder: &Path| TrainConfig::from_toml(&with_files_in(folder), "x.toml", &[]).unwrap();
+        // Whatever read these files would stumble.
+        for (name, file) in [("vae", "config.json"), ("cache", "latents.jsonl")] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join(file), "{ neither").unwrap();
+        }
+        let traps = read(folder.path());
+        let gone = read(Path::new("/nowhere"));
+        let moved = traps.to_toml().unwrap().replace(&folder.path().display().to_string(), "/nowhere");
+        assert_eq!(moved, gone.to_toml().unwrap());
+        assert_eq!(TrainConfig::from_toml(&moved, "x.toml", &[]).unwrap(), gone);
+
+        // Opening the data looks at them, before anything else.
+        let of_cache = crate::open_data(&traps).unwrap_err().to_string();
+        assert!(of_cache.contains(&folder.path().join("cache").display().to_string()), "{of_cache}");
+        let no_cache = TrainConfig { data: DataConfig { latents: None, ..traps.data.clone() }, ..traps };
+        let of_vae = crate::open_data(&no_cache).unwrap_err().to_string();
+        assert!(of_vae.contains("config.json"), "{of_vae}");
+    }
+
+    #[test]
+    fn a_network_is_checked_without_its_autoencoder_and_its_latents_when_the_data_is_opened() {
+        let kl = ["autoencoder.kind=kl"];
+        for (setting, expected) in [
+            ("model.num_heads=5", "x.toml: model.num_heads: expected a divisor"),
+            ("model.preset=Latte-Q/2", "x.toml: model.preset: there is no `Latte-Q/2`"),
+            ("model.patch_embedding={ compression_frame = { tubelet = 3 } }", "x.toml: data.num_frames: "),
+        ] {
+            let message = load(&[kl[0], setting]).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
+        // Stable Diffusion's makes one latent position of 8 × 8 pixels.
+        for (size, expected) in
+            [("36", "data.size: expected multiples of 8"), ("40", "data.size: expected multiples of patch_size = 2")]
+        {
+            let config = load(&[kl[0], &format!("data.size={size}")]).unwrap();
+            let message = crate::open_data(&config).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("configuration: {expected}")), "{message}");
+        }
+        let missing = load(&[kl[0], "data.size=36", "autoencoder.path=/nowhere/vae"]).unwrap();
+        let message = crate::open_data(&missing).unwrap_err().to_string();
+        assert!(message.starts_with("configuration: autoencoder.path: there is no /nowhere/vae"), "{message}");
     }
 }

@@ -80,6 +80,12 @@ pub(crate) struct DataShape {
 }
 
 impl ModelConfig {
+    /// Height and width of a patch, as far as they are known.
+    pub(super) fn patch_side(&self) -> usize {
+        let of_preset = || Some(LatteConfig::preset(self.preset.as_deref()?).ok()?.patch_size);
+        self.patch_size.or_else(of_preset).unwrap_or(1).max(1)
+    }
+
     /// The network, in full.
     pub(crate) fn resolve(&self, data: DataShape) -> latte_model::Result<LatteConfig> {
         let wrong = |key: &str, what: String| latte_model::Error::Config { key: key.into(), what };

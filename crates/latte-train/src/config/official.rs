@@ -10,7 +10,7 @@ use latte_model::model::LatteConfig;
 use toml::{Table, Value};
 
 use super::yaml::{Entry, Scalar, read_map};
-use super::{TrainConfig, source};
+use super::{TrainConfig, fill};
 use crate::error::{Error, Result};
 
 /// A key of the original's file, and what it means here.
@@ -173,7 +173,7 @@ impl Translator<'_> {
                 return Err(self.wrong(key, "a key of the original's sampling files; train with one of its `*_train.yaml` files"));
             }
             if !KNOWN.contains(&key) {
-                let hint = source::nearest(key, &KNOWN).map_or_else(
+                let hint = fill::nearest(key, &KNOWN).map_or_else(
                     || {
                         "unknown key; the original's training files have none such (our own keys go into a TOML file or --set)"
                             .into()
@@ -274,7 +274,7 @@ impl Translator<'_> {
             "lr_warmup_steps" => {
                 self.set(entry, "optimizer.warmup_steps", self.count(entry)?, "the original's constant schedule had none");
             }
-            "clip_max_norm" => self.set(entry, "optimizer.clip_norm", self.number(entry)?, "the whole step's gradient, once"),
+            "clip_max_norm" => self.set(entry, "optimizer.max_grad_norm", self.number(entry)?, "the whole step's gradient, once"),
             "start_clip_iter" => self.set(entry, "optimizer.start_clip_iter", self.count(entry)?.div_euclid(passes), ""),
             "ckpt_every" => self.set(entry, "output.checkpoint_every", (self.count(entry)? / passes).max(1), ""),
             "max_train_steps" => {
@@ -286,10 +286,10 @@ impl Translator<'_> {
                     entry,
                     "train.batch_size",
                     self.count(entry)?,
-                    "of one GPU there; the paper had 8, as `train.accumulate = 8` has here",
+                    "of one GPU there; the paper had 8, as `train.gradient_accumulation_steps = 8` has here",
                 );
             }
-            "gradient_accumulation_steps" => self.set(entry, "train.accumulate", passes, ""),
+            "gradient_accumulation_steps" => self.set(entry, "train.gradient_accumulation_steps", passes, ""),
             "global_seed" => self.set(entry, "train.seed", self.count(entry)?, ""),
             "num_workers" => self.set(entry, "data.loader_threads", self.count(entry)?.max(1), "threads"),
             "mixed_precision" => {
@@ -297,8 +297,13 @@ impl Translator<'_> {
                 self.set(entry, "train.precision", precision, "in the original part of the folder's name only");
             }
             "gradient_checkpointing" => {
-                let recompute = if self.flag(entry)? { "block" } else { "none" };
-                self.set(entry, "train.recompute", recompute, "in the original part of the folder's name only");
+                let activation_checkpointing = if self.flag(entry)? { "block" } else { "none" };
+                self.set(
+                    entry,
+                    "train.activation_checkpointing",
+                    activation_checkpointing,
+                    "in the original part of the folder's name only",
+                );
             }
             "num_sampling_steps" => self.idle(entry, "training does not sample; `[samples] steps` is for samples on the way"),
             "fixed_spatial" => self.idle(entry, "all of the network is trained"),

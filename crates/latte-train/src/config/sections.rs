@@ -28,7 +28,7 @@ pub struct OptimizerConfig {
     /// Decoupled weight decay of every trainable parameter. Default 0.
     pub weight_decay: f64,
     /// The largest L2 norm of the whole gradient. Default 0.1; 0 for no clipping.
-    pub clip_norm: f64,
+    pub max_grad_norm: f64,
     /// Clipping begins after this many optimiser steps; before, the norm is only recorded. Default 20000 (FaceForensics,
     /// SkyTimelapse; the reference has 100000 for UCF101 and 500000 for Taichi-HD).
     pub start_clip_iter: u64,
@@ -46,7 +46,7 @@ impl Default for OptimizerConfig {
             betas: [0.9, 0.999],
             eps: 1e-8,
             weight_decay: 0.0,
-            clip_norm: 0.1,
+            max_grad_norm: 0.1,
             start_clip_iter: 20_000,
             ema_decay: 0.9999,
         }
@@ -72,7 +72,7 @@ impl OptimizerConfig {
             ("optimizer.min_learning_rate", self.min_learning_rate),
             ("optimizer.eps", self.eps),
             ("optimizer.weight_decay", self.weight_decay),
-            ("optimizer.clip_norm", self.clip_norm),
+            ("optimizer.max_grad_norm", self.max_grad_norm),
         ];
         for (key, value) in not_negative {
             if !(value.is_finite() && value >= 0.0) {
@@ -101,10 +101,10 @@ pub struct LoopConfig {
     pub max_steps: u64,
     /// Clips in one forward and backward pass.
     pub batch_size: usize,
-    /// Passes that make one optimiser step. Default 1. `accumulate` passes of `batch_size` clips give the gradient of one
-    /// pass of `accumulate · batch_size` clips, for less memory.
+    /// Passes that make one optimiser step. Default 1. k passes of `batch_size` clips give the gradient of one pass of
+    /// k · `batch_size` clips, for less memory.
     #[serde(default = "defaults::one")]
-    pub accumulate: usize,
+    pub gradient_accumulation_steps: usize,
     /// Where all randomness of the run comes from. Default 3407, the reference's.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
@@ -121,7 +121,7 @@ pub struct LoopConfig {
     pub offset_noise: f64,
     /// Which intermediate results are computed twice to save memory: `none` (default) or `block`.
     #[serde(default)]
-    pub recompute: Recompute,
+    pub activation_checkpointing: ActivationCheckpointing,
     /// In which precision matrix products are formed: `f32` (default) or `bf16`. Weights, gradients, sums, norms and the
     /// residual stream are f32 always.
     #[serde(default)]
@@ -131,7 +131,7 @@ pub struct LoopConfig {
 /// Which intermediate results are computed twice to save memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Recompute {
+pub enum ActivationCheckpointing {
     /// None: everything is kept until the backward pass.
     #[default]
     None,

@@ -2,7 +2,7 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-use super::source::whole_number;
+use super::fill::whole_number;
 use crate::error::{Error, Result};
 
 /// A key of the map with its value.

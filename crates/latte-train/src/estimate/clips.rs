@@ -94,7 +94,8 @@ impl ClipCost {
     /// The seconds that loading adds to a step that is busy for `busy_s` without it, on the average of the run.
     pub(super) fn added_to_a_step(&self, config: &TrainConfig, busy_s: f64) -> f64 {
         let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
-        let (threads, clips) = (config.data.loader_threads as f64, (config.train.batch_size * config.train.accumulate) as f64);
+        let (threads, clips) =
+            (config.data.loader_threads as f64, (config.train.batch_size * config.train.gradient_accumulation_steps) as f64);
         let added = |of_clip: Seconds| {
             // Loading goes on beside the step, on the same processors; and a step cannot begin before its clips are there.
             let shared = busy_s + clips * of_clip.of_processors / cores;
@@ -110,7 +111,7 @@ impl ClipCost {
     pub(super) fn memory(&self, config: &TrainConfig) -> u64 {
         let (ahead, threads) = (config.data.prefetch as f64, config.data.loader_threads as f64);
         // Those that are ready, those of the step that is under way, and what threads work on.
-        let step = (config.train.batch_size * config.train.accumulate) as f64;
+        let step = (config.train.batch_size * config.train.gradient_accumulation_steps) as f64;
         ((self.kept - self.kept_already).max(0.0) + (ahead + step) * self.ready + threads * self.on_the_way) as u64
     }
 }
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_clips_is_that_of_kept_and_ready_ones() {
-        let config = config(&["data.loader_threads=2", "data.prefetch=3", "train.accumulate=2"]);
+        let config = config(&["data.loader_threads=2", "data.prefetch=3", "train.gradient_accumulation_steps=2"]);
         assert_eq!(cost([0.0; 2], [0.0; 2], 1.0, 1).memory(&config), 900 + (3 + 8) * 10 + 2 * 5);
     }
 

@@ -105,13 +105,13 @@ pub fn estimate(mut config: TrainConfig, meter: &dyn MemoryMeter) -> Result<Esti
     if config.model.condition == ConditionKind::Class {
         config.model.num_classes = Some(classes.len());
     }
-    let clips_per_step = config.train.batch_size * config.train.accumulate;
+    let clips_per_step = config.train.batch_size * config.train.gradient_accumulation_steps;
     let clips = ClipCost::measure(&Arc::from(source), &config, meter)?;
     let network = NetworkCost::measure(&config, &model, meter)?;
     // Small tensors, the program itself: what the process held at its largest beyond the tensors that were counted.
     let rest = meter.process_peak().map_or(0, |peak| peak.saturating_sub(network.most_measured));
     let memory_of_clips = clips.memory(&config);
-    let passes_s = network.pass_s * config.train.accumulate as f64;
+    let passes_s = network.pass_s * config.train.gradient_accumulation_steps as f64;
     let busy_s = passes_s + network.update_s;
     let validation_s = config.validation.as_ref().map(|validation| {
         (validation.clips * validation.timesteps) as f64 * network.pass_s / config.train.batch_size as f64 / 3.0

@@ -66,7 +66,7 @@ impl NetworkCost {
         let run = |depth: usize, clips: usize| corner(config, &LatteConfig { depth, ..model.clone() }, clips, meter);
         let first = run(shallow, 1)?;
         let times = |depth: usize, clips: usize| (depth * clips) as f64 / shallow as f64;
-        let passes = config.train.accumulate.min(MAX_PASSES) as f64;
+        let passes = config.train.gradient_accumulation_steps.min(MAX_PASSES) as f64;
         let step_s = times(depth, clips) * (first.pass_s * passes) + depth as f64 / shallow as f64 * first.update_s;
         let fits = meter.available().is_none_or(|available| times(depth, clips) * first.held < available as f64 / 2.0);
         if step_s <= AFFORDABLE_S && fits {
@@ -125,7 +125,7 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
         model: Latte::new(model.clone())?,
         diffusion: config.diffusion()?,
         optimizer: config.optimizer.clone(),
-        recompute: config.train.recompute,
+        activation_checkpointing: config.train.activation_checkpointing,
         precision: config.train.precision,
     };
     let mut rng = TorchRng::new(config.train.seed);
@@ -136,7 +136,7 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
     };
     let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
     let rules = DrawRules { batch_size: clips, offset_noise: config.train.offset_noise };
-    let passes = config.train.accumulate.min(MAX_PASSES);
+    let passes = config.train.gradient_accumulation_steps.min(MAX_PASSES);
     let begun = Instant::now();
     let (mut of_passes, mut of_updates) = (Vec::new(), Vec::new());
     // The first step is slower: it asks the system for memory.

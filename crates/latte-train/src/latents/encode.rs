@@ -95,6 +95,7 @@ pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn 
         let what = "`pixels` has nothing to encode; set it to `kl`, and `autoencoder.path` to the autoencoder's folder";
         return Err(Error::config("configuration", "autoencoder.kind", what));
     }
+    config.check_latents()?;
     let path = config.autoencoder.existing_path().map_err(Error::of_configuration)?;
     let ListedData { dataset, signatures, notes } = list_all(&config.data)?;
     for note in &notes {

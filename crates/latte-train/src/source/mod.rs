@@ -64,6 +64,7 @@ impl std::fmt::Debug for OpenedData {
 ///
 /// If the data is not there or does not fit the configuration; each names what to change.
 pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
+    config.check_latents()?;
     if let Some(folder) = &config.data.latents {
         return cached::open(folder, config);
     }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::data::write_out_layout;
-use crate::config::source::{apply_override, from_table, parse_table};
-use crate::config::{DataConfig, OptimizerConfig, OutputConfig, Recompute, at_least_one};
+use crate::config::fill::from_table;
+use crate::config::source::{parse_table, with_overrides};
+use crate::config::{ActivationCheckpointing, DataConfig, OptimizerConfig, OutputConfig, at_least_one};
 use crate::error::{Error, Result};
 
 /// A training run of an autoencoder, in full. `[autoencoder]`, `[data]`, `[train]` and `[output]` must be there.
@@ -136,7 +137,7 @@ pub struct VaeLoopConfig {
     /// Which intermediate results are computed twice to save memory: `none` (default) or `block` (those inside each residual
     /// block).
     #[serde(default)]
-    pub recompute: Recompute,
+    pub activation_checkpointing: ActivationCheckpointing,
 }
 
 /// `[validation]`: the videos that are kept out of the training.
@@ -172,10 +173,7 @@ impl VaeTrainConfig {
     ///
     /// As [`VaeTrainConfig::load`].
     pub fn from_toml(text: &str, source_name: &str, overrides: &[String]) -> Result<Self> {
-        let mut table = parse_table(text, source_name)?;
-        for setting in overrides {
-            apply_override(&mut table, setting)?;
-        }
+        let mut table = with_overrides(parse_table(text, source_name)?, source_name, overrides)?;
         write_out_layout(&mut table);
         let config: Self = from_table(table, source_name)?;
         config.validate(source_name)?;
@@ -280,7 +278,7 @@ mod tests {
             "loss.reconstruction=mse",
             "loss.kl_weight=0.00012345678901234567",
             "validation.fraction=0.25",
-            "train.recompute=block",
+            "train.activation_checkpointing=block",
             "data.size=[32, 48]",
         ];
         for config in [load(&[]).unwrap(), load(&every).unwrap()] {

@@ -5,7 +5,7 @@ use latte_model::vae::{DiagonalGaussian, KlNetwork};
 use latte_ops::{Parameters, Tape, add_assign, global_norm};
 
 use super::config::{Reconstruction, VaeLossConfig};
-use crate::config::{OptimizerConfig, Recompute};
+use crate::config::{ActivationCheckpointing, OptimizerConfig};
 use crate::error::{Error, Result};
 use crate::state::TrainState;
 
@@ -34,7 +34,7 @@ pub struct VaeStepper {
     /// The optimiser.
     pub optimizer: OptimizerConfig,
     /// What is computed twice to save memory.
-    pub recompute: Recompute,
+    pub activation_checkpointing: ActivationCheckpointing,
 }
 
 impl VaeStepper {
@@ -59,7 +59,7 @@ impl VaeStepper {
     ///
     /// If a shape does not fit, or memory runs out.
     pub fn gradients(&self, weights: &Parameters, frames: &Tensor, noise: &Tensor) -> Result<VaeGradients> {
-        let tape = || Tape::recording().with_recompute(self.recompute == Recompute::Block);
+        let tape = || Tape::recording().with_recompute(self.activation_checkpointing == ActivationCheckpointing::Block);
         let frames = channels_last(frames)?; // [n, h, w, 3]
         let encoder = tape();
         let moments = self.network.encode(&encoder, weights, &encoder.constant(weights.beside(&frames)?))?; // [n, h/s, w/s, 2·latent]

@@ -151,7 +151,7 @@ impl VaeTrainer {
                 network,
                 loss: config.loss.clone(),
                 optimizer: config.optimizer.clone(),
-                recompute: config.train.recompute,
+                activation_checkpointing: config.train.activation_checkpointing,
             },
             schedule: config.optimizer.schedule(config.train.max_steps),
             saved: newest.clone().map(|path| (state.step, path)),

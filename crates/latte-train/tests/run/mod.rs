@@ -32,14 +32,14 @@ learning_rate = 3e-3
 warmup_steps = 5
 decay = "cosine"
 weight_decay = 0.01
-clip_norm = 0.5
+max_grad_norm = 0.5
 start_clip_iter = 3
 ema_decay = 0.9
 
 [train]
 max_steps = 20
 batch_size = 2
-accumulate = 2
+gradient_accumulation_steps = 2
 seed = 7
 
 [output]

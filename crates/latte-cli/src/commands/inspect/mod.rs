@@ -181,7 +181,12 @@ fn configuration(path: &Path) -> anyhow::Result<Vec<String>> {
     let train = &config.train;
     lines.push(field(
         "training",
-        format!("{} steps of {} clips, seed {}", train.max_steps, train.batch_size * train.accumulate, train.seed),
+        format!(
+            "{} steps of {} clips, seed {}",
+            train.max_steps,
+            train.batch_size * train.gradient_accumulation_steps,
+            train.seed
+        ),
     ));
     lines.push(field("run folder", config.output.run.display().to_string()));
     lines.push(String::new());
