@@ -297,7 +297,7 @@ fn training_resumes_and_can_be_told_not_to() {
     assert!(line.contains("run") && line.contains("checkpoint"), "{line}");
     let output = place.latte(&Place::train_args(&["train.max_steps=3"]));
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("going on from"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("resuming from"), "{}", text(&output.stderr));
     assert!(place.path("run/checkpoints/0000003").is_dir());
     let elsewhere = Place::train_args(&["output.run=other"]);
     let line = place.refused_at_once(&[&elsewhere[..], &["--resume"]].concat());

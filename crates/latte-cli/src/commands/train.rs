@@ -84,6 +84,8 @@ fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
 /// As [`Trainer::open`] and [`Trainer::run`].
 pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrupt: &Interrupt) -> anyhow::Result<Outcome> {
     check_output_folder("output.run", &config.output.run)?;
+    // The detectors may take minutes.
+    config.check_latents()?;
     let evaluator = RunEvaluator::of(&config)?;
     let mut trainer = Trainer::open(config, start)?.on(device)?;
     let model = &trainer.metadata().model;
@@ -99,7 +101,7 @@ pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrup
         }
     ));
     if let Some(path) = trainer.resumed_from() {
-        note(&format!("going on from {}", path.display()));
+        note(&format!("resuming from {}", path.display()));
     }
     if let Some(evaluator) = evaluator {
         trainer = trainer.with_evaluator(Box::new(evaluator))?;

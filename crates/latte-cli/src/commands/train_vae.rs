@@ -63,7 +63,7 @@ fn train(config: VaeTrainConfig, start: Start, interrupt: &Interrupt) -> anyhow:
         trainer.config().autoencoder.block_out_channels,
     ));
     if let Some(path) = trainer.resumed_from() {
-        note(&format!("going on from {}", path.display()));
+        note(&format!("resuming from {}", path.display()));
     }
     let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
     let outcome = interrupt.while_saving(|stop| trainer.run(stop, &mut progress));

@@ -38,6 +38,6 @@ fn a_damaged_newest_checkpoint_names_the_one_before() {
     assert!(refused.ends_with(expected), "{refused}");
     fs::remove_dir_all(place.path("run/checkpoints/0000006")).unwrap();
     let (_, noted) = place.both(&more);
-    assert!(noted.contains("going on from run/checkpoints/0000004"), "{noted}");
+    assert!(noted.contains("resuming from run/checkpoints/0000004"), "{noted}");
     assert!(noted.contains("train.max_steps: 6 → 7"), "{noted}");
 }

@@ -139,7 +139,7 @@ impl TrainConfig {
     /// # Errors
     ///
     /// If they do not fit, or one of them cannot be read.
-    pub(crate) fn check_latents(&self) -> Result<()> {
+    pub fn check_latents(&self) -> Result<()> {
         // The number of classes is not known yet; any will do to check the rest.
         let resolved = self.resolve_model(self.model.num_classes.unwrap_or(1)).map(drop);
         match &self.autoencoder.path {
