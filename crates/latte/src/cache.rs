@@ -1,8 +1,9 @@
 //! What can be made again and takes long: kept as files, and found again only if they are whole.
 
-use std::cell::Cell;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{Device, Tensor};
 use latte_weights::hexadecimal;
@@ -18,7 +19,7 @@ const CHECKSUM: &str = "sha256";
 pub struct Cache {
     folder: Option<PathBuf>,
     /// Whether a failure was reported: once is enough.
-    has_warned: Cell<bool>,
+    has_warned: Arc<AtomicBool>,
 }
 
 impl Cache {
@@ -28,12 +29,12 @@ impl Cache {
         let folder = set("LATTE_CACHE")
             .or_else(|| set("XDG_CACHE_HOME").map(|path| path.join("latte")))
             .or_else(|| set("HOME").map(|path| path.join(".cache/latte")));
-        Self { folder, has_warned: Cell::new(false) }
+        Self { folder, ..Self::default() }
     }
 
     /// A cache in this folder, which is made where it is missing.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: Some(folder.into()), has_warned: Cell::new(false) }
+        Self { folder: Some(folder.into()), ..Self::default() }
     }
 
     /// No cache.
@@ -48,7 +49,7 @@ impl Cache {
 
     /// What to warn of after something could not be kept: nothing after the first time.
     pub(crate) fn failed(&self, error: &dyn Display) -> Option<String> {
-        (!self.has_warned.replace(true)).then(|| {
+        (!self.has_warned.swap(true, Ordering::Relaxed)).then(|| {
             format!(
                 "nothing can be kept in the cache: {error}; the work continues without it (LATTE_CACHE names another folder, \
                  --no-cache is to keep nothing)"
