@@ -33,7 +33,7 @@ pub(crate) fn open(
     device: Device,
 ) -> anyhow::Result<Generator> {
     let mut builder = Generator::open(path)?.precision(precision).on(device);
-    if raw && !path.is_file() {
+    if raw {
         builder = builder.raw_weights();
     }
     if let Some(vae) = vae {

@@ -42,7 +42,8 @@ impl SampleBatch {
         }
     }
 
-    /// Makes all clips; none if `cancel` is cancelled on the way. `on_step` hears after each prediction how many are done, and of how many.
+    /// Makes all clips; none if `cancel` is cancelled on the way. `on_step` gets, after each prediction, how many are
+    /// done and how many there are.
     pub(crate) fn make(
         &self,
         metadata: &CheckpointMetadata,
@@ -54,29 +55,25 @@ impl SampleBatch {
         // A new one each time, for it keeps weights packed. The tensors are shared, and are not changed meanwhile.
         let generator = Generator::from_parts(metadata.clone(), Arc::clone(autoencoder), weights.clone())?;
         let mut clips = Vec::with_capacity(self.requests.len());
-        for (index, request) in (0_u64..).zip(&self.requests) {
-            let mut progress = OfBatch { index, clips: self.requests.len() as u64, on_step };
-            match generator.generate_with(request, &mut progress, cancel) {
-                Ok(clip) => clips.push(clip),
-                Err(latte::Error::Cancelled) => return Ok(None),
-                Err(other) => return Err(other.into()),
-            }
+        let made = generator.generate_all(&self.requests, &mut Predictions(on_step), cancel, &mut |_, clip| {
+            clips.push(clip);
+            Ok(())
+        });
+        match made {
+            Ok(()) => Ok(Some(clips)),
+            Err(latte::Error::Cancelled) => Ok(None),
+            Err(other) => Err(other.into()),
         }
-        Ok(Some(clips))
     }
 }
 
-/// The progress of one clip of a batch.
-struct OfBatch<'p> {
-    index: u64,
-    clips: u64,
-    on_step: &'p mut dyn FnMut(u64, u64),
-}
+/// Counts predictions.
+struct Predictions<'p>(&'p mut dyn FnMut(u64, u64));
 
-impl Progress for OfBatch<'_> {
+impl Progress for Predictions<'_> {
     fn stage(&mut self, stage: Stage, done: u64, total: u64) {
         if stage == Stage::Denoising {
-            (self.on_step)(self.index * total + done, self.clips * total);
+            (self.0)(done, total);
         }
     }
 }

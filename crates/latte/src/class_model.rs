@@ -4,7 +4,6 @@
 //! `h w` height and width.
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -15,13 +14,13 @@ use latte_model::finite::with_cause;
 use latte_model::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
 use latte_model::model::{Latte, LatteConfig, LatteDenoiser};
 use latte_model::noise::TorchRng;
-use latte_model::sampling::{AskedFor, Sampled, Sampler, Solver, SolverConfig, Start, StepReport, sample};
+use latte_model::sampling::{AskedFor, Sampled, Sampler, Solver, SolverConfig, Start, sample};
 use latte_model::vae::{Autoencoder, AutoencoderKind};
 use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision};
 use serde_json::Value;
 
 use crate::generation_state::{GenerationState, Resumable};
-use crate::progress::{Progress, Stage};
+use crate::progress::{Progress, Stage, on_step};
 use crate::{Error, Result};
 
 /// The guidance scale where none is asked for and the model can be guided.
@@ -260,7 +259,7 @@ impl ClassModel {
     /// Each clip is made by itself, with a generator of its own: the same request gives the same pixels, bit for bit, whatever
     /// else is made, and however often it was stopped and resumed.
     ///
-    /// `progress` hears of every prediction. Once `cancel` is cancelled, the work stops between two blocks of the network, and the
+    /// `progress` gets every prediction. Once `cancel` is cancelled, the work stops between two blocks of the network, and the
     /// result is the state after the last whole prediction.
     ///
     /// # Errors
@@ -297,12 +296,7 @@ impl ClassModel {
                 Start::State(&state.sampling)
             }
         };
-        let mut on_step = |report: &StepReport| {
-            progress.stage(Stage::Denoising, report.done as u64, report.num_steps as u64);
-            progress.step(report);
-            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let sampled = sample(&mut *solver, &denoiser, start, &mut rng, &mut on_step);
+        let sampled = sample(&mut *solver, &denoiser, start, &mut rng, &mut on_step(progress, cancel));
         let latents = match sampled.map_err(|e| with_cause(e, &self.weights))? {
             Sampled::Finished(latents) => latents, // [1, f, c, h, w]
             Sampled::Stopped(sampling) => {
@@ -352,6 +346,7 @@ impl ConditionalDenoiser for Bound<'_> {
 #[cfg(test)]
 mod tests {
     use latte_model::model::Condition;
+    use latte_model::sampling::StepReport;
     use latte_model::vae::Pixels;
 
     use super::*;

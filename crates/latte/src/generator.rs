@@ -14,7 +14,7 @@ use crate::class_model::{ClassModel, ClassModelConfig, ClipPixels, Request};
 use crate::clip::GeneratedClip;
 use crate::device::Device;
 use crate::generation_state::{GenerationState, Resumable};
-use crate::progress::{NoProgress, Progress};
+use crate::progress::{NoProgress, OneOf, Progress};
 use crate::request::{ClassId, ClassRequest};
 use crate::{Error, Result};
 
@@ -33,6 +33,8 @@ pub struct Generator {
 #[derive(Debug, Clone)]
 pub struct GeneratorBuilder {
     weights: PathBuf,
+    /// Whether they were found in a checkpoint, which holds the weights themselves, too.
+    is_in_checkpoint: bool,
     autoencoder: Option<PathBuf>,
     precision: Precision,
     device: Device,
@@ -46,8 +48,9 @@ impl Generator {
     ///
     /// If there is none.
     pub fn open(path: impl AsRef<Path>) -> Result<GeneratorBuilder> {
-        let weights = find_weights(path.as_ref())?;
-        Ok(GeneratorBuilder { weights, autoencoder: None, precision: Precision::F32, device: Device::cpu() })
+        let (path, weights) = (path.as_ref(), find_weights(path.as_ref())?);
+        let is_in_checkpoint = !path.is_file();
+        Ok(GeneratorBuilder { weights, is_in_checkpoint, autoencoder: None, precision: Precision::F32, device: Device::cpu() })
     }
 
     /// Puts a model together from its parts. The weights must not be changed in place for as long as it lives: they are packed once.
@@ -123,6 +126,25 @@ impl Generator {
         self.generate_resumable(request, None, progress, cancel)?.finished().ok_or(Error::Cancelled)
     }
 
+    /// Makes several clips one after the other. `on_clip` gets each as soon as it is there, with its place in `requests`.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate_with`](Self::generate_with), and those of `on_clip`.
+    pub fn generate_all(
+        &self,
+        requests: &[ClassRequest],
+        progress: &mut dyn Progress,
+        cancel: &CancelToken,
+        on_clip: &mut dyn FnMut(usize, GeneratedClip) -> Result<()>,
+    ) -> Result<()> {
+        for (index, request) in requests.iter().enumerate() {
+            let mut of_clip = OneOf { index, clips: requests.len(), all: progress };
+            on_clip(index, self.generate_with(request, &mut of_clip, cancel)?)?;
+        }
+        Ok(())
+    }
+
     /// As [`generate_with`](Self::generate_with), but a clip that is cancelled can be resumed: hand its state in with the same request,
     /// also in another process, and it gets the bits of one that was never stopped.
     ///
@@ -171,10 +193,11 @@ impl GeneratorBuilder {
         Self { autoencoder: Some(path.into()), ..self }
     }
 
-    /// The weights themselves instead of their moving average, where both lie in one checkpoint.
+    /// The weights themselves instead of their moving average, if a checkpoint or run folder was opened. A weights file that was named
+    /// is taken as it is.
     #[must_use]
     pub fn raw_weights(self) -> Self {
-        let weights = self.weights.with_file_name(MODEL_FILE);
+        let weights = if self.is_in_checkpoint { self.weights.with_file_name(MODEL_FILE) } else { self.weights };
         Self { weights, ..self }
     }
 

@@ -202,13 +202,14 @@ pub(crate) fn sample_all(
     results: &mut ResultFolder,
 ) -> anyhow::Result<Vec<Written>> {
     let bar = progress::bar(1, "{wide_bar} {msg}  {eta} left");
-    let mut written = Vec::new();
-    for (index, request) in requests.iter().enumerate() {
-        if let Some(bar) = &bar {
+    let begin = |index: usize| {
+        if let Some(bar) = bar.as_ref().filter(|_| index < requests.len()) {
             bar.set_message(format!("video {} of {}", index + 1, requests.len()));
         }
-        let mut progress = OnBar { bar: bar.as_ref(), index: index as u64, videos: requests.len() as u64 };
-        let made = generator.generate_with(request, &mut progress, &CancelToken::new()).map_err(generator::of_option)?;
+    };
+    begin(0);
+    let mut written = Vec::new();
+    let made = generator.generate_all(requests, &mut OnBar(bar.as_ref()), &CancelToken::new(), &mut |index, made| {
         let part = match format {
             Format::Mp4 => Part::mp4(&made.clip),
             Format::Gif => Part::gif(&made.clip),
@@ -216,25 +217,24 @@ pub(crate) fn sample_all(
         };
         let path = results.write(&made.name, &[part])?.pop().unwrap_or_default();
         written.push(Written { made, path });
-    }
+        begin(index + 1);
+        Ok(())
+    });
+    made.map_err(generator::of_option)?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     Ok(written)
 }
 
-/// Shows how far one of several videos is.
-struct OnBar<'b> {
-    bar: Option<&'b ProgressBar>,
-    index: u64,
-    videos: u64,
-}
+/// Shows how far the sampler is.
+struct OnBar<'b>(Option<&'b ProgressBar>);
 
 impl Progress for OnBar<'_> {
     fn stage(&mut self, stage: Stage, done: u64, total: u64) {
-        if let (Some(bar), Stage::Denoising) = (self.bar, stage) {
-            bar.set_length(self.videos * total);
-            bar.set_position(self.index * total + done);
+        if let (Some(bar), Stage::Denoising) = (self.0, stage) {
+            bar.set_length(total);
+            bar.set_position(done);
         }
     }
 }

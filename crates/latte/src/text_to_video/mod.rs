@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
-use latte_model::sampling::{AskedFor, StepReport};
+use latte_model::sampling::AskedFor;
 use latte_model::text::{EncodedText, PromptPair, Reading};
 use latte_model::vae::Autoencoder;
 use latte_ops::{CancelToken, Precision};
@@ -27,7 +27,7 @@ use crate::cache::{self, Cache};
 use crate::clip::GeneratedClip;
 use crate::device::Device;
 use crate::generation_state::{GenerationState, Resumable};
-use crate::progress::{NoProgress, Progress, Stage, TextOf};
+use crate::progress::{NoProgress, OneOf, Progress, Stage, TextOf};
 use crate::{Error, Result};
 
 /// What latents are called in files of the cache.
@@ -280,7 +280,7 @@ impl TextToVideo {
                 Some(loaded) => loaded,
                 None => transformer.insert(self.transformer()?),
             };
-            let mut of_clip = OneOf { index: index as u64, clips: clips.len() as u64, all: progress };
+            let mut of_clip = OneOf { index, clips: clips.len(), all: progress };
             let made = transformer.denoise(settings, texts, clip.precision, None, &mut of_clip, cancel)?;
             let latents = made.finished().ok_or(Error::Cancelled)?;
             let failed = path.as_deref().and_then(|path| cache::keep(path, LATENTS, &latents).err());
@@ -403,31 +403,6 @@ impl TextToVideoBuilder {
             model.transformer()?;
         }
         Ok(model)
-    }
-}
-
-/// The progress of one clip among several that are denoised one after the other.
-struct OneOf<'p> {
-    index: u64,
-    clips: u64,
-    all: &'p mut dyn Progress,
-}
-
-impl Progress for OneOf<'_> {
-    fn stage(&mut self, stage: Stage, done: u64, total: u64) {
-        self.all.stage(stage, self.index * total + done, self.clips * total);
-    }
-
-    fn step(&mut self, report: &StepReport) {
-        self.all.step(report);
-    }
-
-    fn note(&mut self, message: &str) {
-        self.all.note(message);
-    }
-
-    fn warning(&mut self, message: &str) {
-        self.all.warning(message);
     }
 }
 

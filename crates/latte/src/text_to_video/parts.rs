@@ -4,7 +4,6 @@
 //! Three stages, each of which needs its own part of the model: texts ([`TextToVideoParts::encode_texts`]), denoising
 //! ([`Transformer`]), and decoding, which an [`Autoencoder`] does.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -12,7 +11,7 @@ use latte_model::diffusion::VarianceType;
 use latte_model::finite::with_cause;
 use latte_model::model::t2v::{LatteT2v, PromptEmbeddings, T2vConfig, T2vDenoiser};
 use latte_model::noise::{NoiseSource, TorchRng};
-use latte_model::sampling::{AskedFor, Sampled, Sampler, Sampling, SolverConfig, Start, StepReport, sample};
+use latte_model::sampling::{AskedFor, Sampled, Sampler, Sampling, SolverConfig, Start, sample};
 use latte_model::text::{EncodedText, MAX_LENGTH, PromptPair, Reading, TextEncoder, Tokenizer, Tokens};
 use latte_model::vae::{Autoencoder, AutoencoderKl, AutoencoderKlTemporalDecoder, KlConfig};
 use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision};
@@ -23,7 +22,7 @@ use sha2::{Digest, Sha256};
 use super::settings::{TemporalDecoding, TextSettings};
 use crate::cache;
 use crate::generation_state::{GenerationState, Resumable};
-use crate::progress::{NoProgress, Progress, Stage};
+use crate::progress::{NoProgress, Progress, Stage, on_step};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
@@ -172,7 +171,7 @@ impl TextToVideoParts {
     /// Encodes texts; each is looked up in the folder `cache` first and kept there afterwards, if there is one. Without texts
     /// that are new, no weights are read. A cache that cannot be read or written is no failure.
     ///
-    /// `progress` hears how many layers of all are done; `cancel` stops between two.
+    /// `progress` gets the number of layers that are done; `cancel` stops between two.
     ///
     /// # Errors
     ///
@@ -300,7 +299,7 @@ impl Transformer {
     /// Makes the latents of one clip, `[1, f, c, h, w]`, or resumes from `state` with one that was stopped: its latents have the same
     /// bits as those that were never stopped.
     ///
-    /// `progress` hears of every prediction. Once `cancel` is cancelled, the work stops between two blocks of the network, and the
+    /// `progress` gets every prediction. Once `cancel` is cancelled, the work stops between two blocks of the network, and the
     /// result is the state after the last whole prediction.
     ///
     /// # Errors
@@ -367,12 +366,7 @@ impl Transformer {
             denoiser = denoiser.without_temporal_attention();
         }
         let mut solver = solver_config(settings, self.model.config())?.solver(settings.num_steps)?;
-        let mut on_step = |report: &StepReport| {
-            progress.stage(Stage::Denoising, report.done as u64, report.num_steps as u64);
-            progress.step(report);
-            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let sampled = sample(solver.as_mut(), &denoiser, start, noise, &mut on_step);
+        let sampled = sample(solver.as_mut(), &denoiser, start, noise, &mut on_step(progress, cancel));
         Ok(sampled.map_err(|e| with_cause(e, &self.parameters))?)
     }
 }

@@ -138,6 +138,44 @@ fn a_generator_stops_when_it_is_cancelled() {
 }
 
 #[test]
+fn several_clips_of_a_generator_are_those_made_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Generator::open(saved_model(folder.path())).unwrap().load().unwrap();
+    let requests = [ClassRequest::class(0).steps(2), ClassRequest::class("dog").seed(3).steps(2)];
+    let (mut diary, mut made) = (Diary::default(), Vec::new());
+    let all = model.generate_all(&requests, &mut diary, &CancelToken::new(), &mut |index, clip| {
+        made.push((index, clip.clip));
+        Ok(())
+    });
+    assert!(all.is_ok());
+    for (index, request) in requests.iter().enumerate() {
+        assert_eq!(made[index], (index, model.generate(request).unwrap().clip));
+    }
+    let denoising: Vec<_> = diary.stages.iter().filter(|(stage, ..)| *stage == Stage::Denoising).collect();
+    assert_eq!(denoising.iter().map(|(_, done, total)| (*done, *total)).collect::<Vec<_>>(), [(1, 4), (2, 4), (3, 4), (4, 4)]);
+    let refused = model.generate_all(&requests, &mut NoProgress, &CancelToken::new(), &mut |_, _| Err(Error::Cancelled));
+    assert!(matches!(refused, Err(Error::Cancelled)));
+}
+
+#[test]
+fn raw_weights_are_those_of_a_checkpoint_and_not_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = saved_model(folder.path()).join("ema.safetensors");
+    let raw = |path: &Path| Generator::open(path).unwrap().raw_weights().weights().to_path_buf();
+    assert_eq!(raw(folder.path()), folder.path().join("model.safetensors"));
+    assert_eq!(raw(&file), file);
+}
+
+/// A server shares one model among threads.
+#[test]
+fn models_can_be_shared_among_threads() {
+    fn shared<T: Send + Sync>() -> &'static str {
+        std::any::type_name::<T>()
+    }
+    assert!(shared::<Generator>().ends_with("Generator") && shared::<TextToVideo>().ends_with("TextToVideo"));
+}
+
+#[test]
 fn text_becomes_the_same_clip_however_the_model_is_kept() {
     let staged = text_to_video(Residency::Staged, Cache::none());
     let resident = text_to_video(Residency::Resident, Cache::none());
