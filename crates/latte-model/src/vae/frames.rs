@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
+use crate::finite::expect_finite;
 use crate::{Error, Result};
 
 /// Frame `index` of `[n, c, h, w]` as `[1, h, w, c]`.
@@ -27,6 +28,14 @@ pub(super) fn check(name: &str, x: &Tensor, channels: usize, multiple: usize) ->
             got: other.to_vec(),
         }),
     }
+}
+
+/// What `moments` gives for the frames `[b·f, 3, h, w]` of `pixels` `[b, f, 3, h, w]`, as `[b, f, m, h', w']`; all values are finite.
+pub(super) fn clip_moments(pixels: &Tensor, moments: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let (pixels, clips) = flatten("pixels", pixels)?;
+    let moments = moments(&pixels)?;
+    expect_finite(&moments, || "what the autoencoder makes of the frames".into())?;
+    unflatten(&moments, clips)
 }
 
 /// `[b, f, …]` as `[b·f, …]`, and `b` and `f`.

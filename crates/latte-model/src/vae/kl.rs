@@ -187,10 +187,7 @@ impl Autoencoder for AutoencoderKl {
     }
 
     fn clip_moments(&self, pixels: &Tensor) -> Result<Tensor> {
-        let (pixels, clips) = frames::flatten("pixels", pixels)?;
-        let moments = self.moments(&pixels)?;
-        expect_finite(&moments, || "what the autoencoder makes of the frames".into())?;
-        frames::unflatten(&moments, clips)
+        frames::clip_moments(pixels, |pixels| self.moments(pixels))
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
