@@ -41,9 +41,7 @@ impl Solver for Deis {
     }
 
     fn save(&self) -> Result<SavedState> {
-        let mut state = SavedState::default();
-        self.memory.save(&mut state)?;
-        Ok(state)
+        self.memory.save()
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<()> {

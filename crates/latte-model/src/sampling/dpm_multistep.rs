@@ -59,9 +59,7 @@ impl Solver for DpmMultistep {
     }
 
     fn save(&self) -> Result<SavedState> {
-        let mut state = SavedState::default();
-        self.memory.save(&mut state)?;
-        Ok(state)
+        self.memory.save()
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<()> {

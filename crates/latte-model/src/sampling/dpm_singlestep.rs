@@ -63,8 +63,7 @@ impl Solver for DpmSinglestep {
     }
 
     fn save(&self) -> Result<SavedState> {
-        let mut state = SavedState::default();
-        self.memory.save(&mut state)?;
+        let mut state = self.memory.save()?;
         state.set_optional("start", self.start.as_ref());
         Ok(state)
     }

@@ -53,7 +53,7 @@ impl MultistepGrid {
         Ok(Self { timesteps, sigmas })
     }
 
-    /// The σ that a call leads from and to; `memory` hears that it begins.
+    /// The σ that a call leads from and to. Begins the call in `memory`.
     pub(super) fn begin(&self, input: &StepInput<'_>, memory: &mut Memory) -> Result<(f64, f64)> {
         input.timestep_of(&self.timesteps)?;
         memory.begin(input.call)?;
@@ -118,7 +118,8 @@ impl Memory {
         self.entries.truncate(capacity);
     }
 
-    pub(super) fn save(&self, state: &mut SavedState) -> Result<()> {
+    pub(super) fn save(&self) -> Result<SavedState> {
+        let mut state = SavedState::default();
         state.set_number("memory.next_call", self.next_call);
         state.set_number("memory.len", self.entries.len());
         for (age, (_, prediction)) in self.entries.iter().enumerate() {
@@ -128,7 +129,7 @@ impl Memory {
         if !sigmas.is_empty() {
             state.set("memory.sigmas", &Tensor::new(sigmas, &Device::Cpu)?);
         }
-        Ok(())
+        Ok(state)
     }
 
     pub(super) fn restored(state: &SavedState) -> Result<Self> {

@@ -111,8 +111,7 @@ impl Solver for Unipc {
     }
 
     fn save(&self) -> Result<SavedState> {
-        let mut state = SavedState::default();
-        self.memory.save(&mut state)?;
+        let mut state = self.memory.save()?;
         if let Some((start, order)) = &self.last {
             state.set("start", start);
             state.set_number("order", *order);
