@@ -93,7 +93,7 @@ fn kl_gradients_reach_every_channel() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// With the MSE losses the prediction hears only of the squared error, the variance only of the variational term.
+/// With the MSE losses, only the squared error has a gradient for the prediction, and only the variational term one for the variance.
 #[test]
 fn mse_gradients_keep_the_two_halves_apart() -> latte_model::Result<()> {
     for loss in [LossType::Mse, LossType::RescaledMse] {

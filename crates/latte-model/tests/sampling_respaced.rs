@@ -291,7 +291,7 @@ impl Denoiser for Listener {
 }
 
 #[test]
-fn the_network_hears_original_timesteps() -> latte_model::Result<()> {
+fn the_network_gets_original_timesteps() -> latte_model::Result<()> {
     let listener = Listener(std::cell::RefCell::default());
     let x = noise_f64(1)?.narrow(0, 0, 1)?;
     run(ddim(&process("5", PredictionType::Epsilon)?, 0.0)?, &listener, &x)?;

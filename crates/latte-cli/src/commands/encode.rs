@@ -18,9 +18,9 @@ use crate::terminal::say;
 /// Runs the autoencoder over all frames of a data set once and for all. Training then reads latents at the speed of memory, and
 /// needs neither the videos nor the encoder.
 ///
-/// What is stored are the encoder's means and variances, so that training from them is training from the videos: same clips,
-/// same draws, same losses. Files are written whole or not at all; an encoding that was ended in any way resumes with the same
-/// command. Several processes share the work with --shard; whoever comes last finishes the cache.
+/// The cache holds the encoder's means and variances, so training from it gives the same clips, the same draws and the same losses
+/// as training from the videos. No file is ever half-written. The same command resumes an encoding that was stopped or killed.
+/// Several processes share the work with --shard; the last one to end completes the cache.
 ///
 ///   latte encode --config train.toml --out latents
 ///   latte train --config train.toml --set data.latents=latents

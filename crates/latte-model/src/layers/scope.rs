@@ -124,7 +124,8 @@ impl Building {
                 frozen = true;
             } else if hits > 0 {
                 self.used.insert((FREEZE, index));
-                self.problems.insert(format!("`{prefix}` is a part of `{name}`, which is frozen as a whole or not at all"));
+                self.problems
+                    .insert(format!("`{prefix}` is only a part of `{name}`; expected all of its parts, or none, to be frozen"));
             }
         }
         for &part in parts {

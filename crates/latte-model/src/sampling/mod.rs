@@ -198,9 +198,9 @@ impl Sampled {
 
 /// Goes from standard normal noise, or from where an earlier run was stopped, to a sample, call by call.
 ///
-/// `on_step` hears of every call (its `num_steps` counts calls, not steps) and may stop the run; a denoiser that was cancelled
-/// ([`latte_ops::CancelToken`]) stops it within a call. A run that resumes from a state
-/// gives the same bits as one that was never stopped, if solver, denoiser and the position of the noise source are the same.
+/// `on_step` is called after every call of the denoiser (its `num_steps` counts calls, not steps) and may stop the run. A denoiser whose
+/// [`latte_ops::CancelToken`] is cancelled stops the run within a call. A run that resumes from a state gives the same bits as one that was
+/// never stopped, if the solver, the denoiser and the position of the noise source are the same.
 ///
 /// # Shapes
 ///

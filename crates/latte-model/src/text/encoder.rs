@@ -99,7 +99,7 @@ impl<'s> TextEncoder<'s> {
         Self { encoder: self.encoder.with_cancel(cancel), ..self }
     }
 
-    /// Encodes texts, cleaned before ([`clean_caption`](super::clean_caption)) if `clean` is set. `on_layer` hears how many layers of
+    /// Encodes texts, cleaned before ([`clean_caption`](super::clean_caption)) if `clean` is set. `on_layer` gets how many layers of
     /// all are done.
     ///
     /// # Errors

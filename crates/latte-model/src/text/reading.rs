@@ -58,9 +58,9 @@ impl Reading {
         let mut messages = Vec::new();
         if self.emptied {
             messages
-                .push("cleaning leaves nothing of it, so an empty text is read (--no-clean-caption takes it as it is)".into());
+                .push("cleaning leaves nothing of it; the model gets an empty text (--no-clean-caption keeps the words)".into());
         } else if !self.removed.is_empty() {
-            messages.push(format!("cleaning takes out {} (--no-clean-caption takes it as it is)", listed(&self.removed)));
+            messages.push(format!("cleaning takes out {} (--no-clean-caption keeps it)", listed(&self.removed)));
         }
         if !self.unknown.is_empty() {
             messages.push(format!("the tokenizer does not know {}", listed(&self.unknown)));

@@ -214,7 +214,7 @@ impl<'s> T5Encoder<'s> {
         Ok(tape.constant(weight))
     }
 
-    /// Encodes texts of the same length. `on_layer` hears after each layer how many are done, of how many.
+    /// Encodes texts of the same length. `on_layer` gets, after each layer, how many are done and how many there are.
     ///
     /// # Shapes
     ///

@@ -221,7 +221,7 @@ impl Work<'_> {
         Ok(found)
     }
 
-    /// Encodes what `files` leaves of a group, file by file. `encoded` hears of every video.
+    /// Encodes what `files` leaves of a group, file by file. `encoded` is called for every video.
     fn encode_group(
         &mut self,
         encoder: &Encoder,
