@@ -3,12 +3,12 @@
 use super::{File, Problem, Tree};
 
 /// README is read from top to bottom; everything longer has a page of its own.
-const README_LINES: usize = 200;
+const README_LINES: usize = 120;
 
 /// A repository that is quick to clone.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// README exists and is at most 200 lines.
+/// README exists and is at most 120 lines.
 pub(crate) fn readme_length(tree: &Tree) -> Vec<Problem> {
     let Some(file) = tree.file("README.md") else { return vec![Problem::new("README.md", "is missing")] };
     let lines = file.text.lines().count();
@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn a_long_or_missing_readme_is_found() {
-        assert_eq!(found(readme_length, &[("README.md", &"x\n".repeat(201))]).len(), 1);
-        assert_eq!(found(readme_length, &[("README.md", &"x\n".repeat(200))]), Vec::<String>::new());
+        assert_eq!(found(readme_length, &[("README.md", &"x\n".repeat(121))]).len(), 1);
+        assert_eq!(found(readme_length, &[("README.md", &"x\n".repeat(120))]), Vec::<String>::new());
         assert_eq!(found(readme_length, &[("docs/README.md", "x")]), ["README.md: is missing"]);
     }
 
