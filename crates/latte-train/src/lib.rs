@@ -18,61 +18,43 @@
 //! # }
 //! ```
 
-mod checkpoint;
-mod checkpoint_folder;
 mod config;
-mod data_check;
+mod data;
+mod engine;
 mod error;
 mod estimate;
-mod evaluation;
-mod events;
-mod latents;
-mod loader;
-mod lr;
-mod noising;
-mod observer;
-mod pace;
-mod record;
-mod resume;
-mod run_reporter;
-mod run_summary;
-mod sample_batch;
-mod source;
-mod state;
-mod status;
-mod step;
-mod trainer;
-mod vae_training;
-mod validation;
+mod hooks;
+mod run;
+mod tasks;
 
-pub use checkpoint::{Checkpoint, DatasetFingerprint, RunState};
 pub use config::source::apply_override;
 pub use config::{
     ActivationCheckpointing, ConditionKind, DataConfig, DecoderChoice, EvaluationConfig, FrameSize, InitConfig, InitFrom,
     LoopConfig, ModelConfig, OptimizerConfig, OutputConfig, SamplesConfig, TrainConfig, TranslatedKey, Translation,
     ValidationConfig,
 };
-pub use data_check::{DataCheck, check_data};
-pub use error::{Error, Result};
-pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
-pub use evaluation::{Evaluator, Scores};
-pub use events::{EncodedImage, EventWriter};
-pub use latents::{
+pub use data::check::{DataCheck, check_data};
+pub use data::latents::{
     CacheHeader, EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, VideoRecord, encode,
 };
-pub use loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
-pub use lr::{Decay, LrSchedule};
-pub use observer::{NoProgress, Observer, StepEvent};
-pub use pace::long_run;
-pub use record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
-pub use resume::Start;
-pub use run_summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_runs};
-pub use source::{EpochOrder, ListedData, OpenedData, Split, VideoSource, Window, WindowRule, list_data, open_data};
-pub use state::{TrainState, clip_scale};
-pub use status::{Phase, RunStatus};
-pub use step::{MicroBatch, StepGradients, Stepper};
-pub use trainer::{Outcome, Trainer};
-pub use vae_training::{
+pub use data::loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
+pub use data::source::{EpochOrder, ListedData, OpenedData, Split, VideoSource, Window, WindowRule, list_data, open_data};
+pub use engine::checkpoint::{Checkpoint, DatasetFingerprint, RunState};
+pub use engine::lr::{Decay, LrSchedule};
+pub use engine::observer::{NoProgress, Observer, StepEvent};
+pub use engine::pace::long_run;
+pub use engine::resume::Start;
+pub use engine::state::{TrainState, clip_scale};
+pub use engine::trainer::{Outcome, Trainer};
+pub use error::{Error, Result};
+pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
+pub use hooks::evaluation::{Evaluator, Scores};
+pub use hooks::events::{EncodedImage, EventWriter};
+pub use run::record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
+pub use run::status::{Phase, RunStatus};
+pub use run::summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_runs};
+pub use tasks::autoencoder::{
     Reconstruction, VaeGradients, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeOutcome, VaeReport, VaeRunState,
     VaeStepRecord, VaeStepper, VaeTrainConfig, VaeTrainer, VaeValidationConfig,
 };
+pub use tasks::class::step::{MicroBatch, StepGradients, Stepper};

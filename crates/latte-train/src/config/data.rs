@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::at_least_one;
+use crate::data::source::WindowRule;
 use crate::error::Result;
-use crate::source::WindowRule;
 
 /// `[data]`: which videos, and what a training clip is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

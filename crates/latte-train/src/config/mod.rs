@@ -27,8 +27,8 @@ pub(crate) use sections::at_least_one;
 pub use sections::{ActivationCheckpointing, InitConfig, InitFrom, LoopConfig, OptimizerConfig, OutputConfig, SamplesConfig};
 pub use validation::ValidationConfig;
 
+use crate::data::latents::Manifest;
 use crate::error::{Error, Result};
-use crate::latents::Manifest;
 
 /// A training run, in full. `[model]`, `[data]`, `[train]` and `[output]` must be there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

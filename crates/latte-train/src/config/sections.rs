@@ -6,8 +6,8 @@ use latte_model::sampling::Sampler;
 use latte_ops::Precision;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::lr::{Decay, LrSchedule};
 use crate::error::{Error, Result};
-use crate::lr::{Decay, LrSchedule};
 
 /// `[optimizer]`: AdamW, its learning rate, clipping, and the moving average. Defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::MemoryMeter;
 use crate::config::TrainConfig;
+use crate::data::loader::{ClipSource, EpochPlace, LoadedClip, Loader, Position};
 use crate::error::Result;
-use crate::loader::{ClipSource, EpochPlace, LoadedClip, Loader, Position};
 use latte_model::noise::TorchRng;
 
 /// Loading stops after so many seconds or clips.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use latte_model::model::Latte;
 
 use crate::config::{ConditionKind, TrainConfig};
+use crate::data::source::{OpenedData, open_data};
 use crate::error::Result;
-use crate::source::{OpenedData, open_data};
 use clips::ClipCost;
 use network::NetworkCost;
 pub use network::Portion;

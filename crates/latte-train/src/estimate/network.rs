@@ -9,10 +9,10 @@ use latte_model::noise::TorchRng;
 
 use super::MemoryMeter;
 use crate::config::TrainConfig;
+use crate::engine::state::{TrainState, clip_scale};
 use crate::error::Result;
-use crate::noising::{Clips, DrawRules, draw};
-use crate::state::{TrainState, clip_scale};
-use crate::step::Stepper;
+use crate::tasks::class::noising::{Clips, DrawRules, draw};
+use crate::tasks::class::step::Stepper;
 
 /// One whole step may take this long, in seconds, to be worth measuring as it is.
 const AFFORDABLE_S: f64 = 6.0;

@@ -1,0 +1,6 @@
+//! What a run is trained on: videos and their index, windows of frames, latent caches, and the threads that load clips ahead.
+
+pub(crate) mod check;
+pub(crate) mod latents;
+pub(crate) mod loader;
+pub(crate) mod source;

@@ -1,0 +1,179 @@
+//! What a checkpoint holds, and how it is written and read.
+//!
+//! A checkpoint is a folder:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `model.safetensors` | the weights |
+//! | `ema.safetensors` | their moving average; with its metadata ([`CheckpointMetadata`]) all that sampling needs |
+//! | `optimizer.safetensors` | AdamW's moments, `first_moment.<name>` and `second_moment.<name>` |
+//! | `config.toml` | the configuration, defaults written out |
+//! | `state.toml` | step, generator, place in the data, what the timestep sampler has learnt (TOML: its reader gives every bit of a number back) |
+
+use std::path::{Path, PathBuf};
+
+use latte_model::checkpoint::{
+    CheckpointFolder, CheckpointMetadata, EMA_FILE, FORMAT, MODEL_FILE, STATE_FILE, check_format, not_understood,
+};
+use latte_model::diffusion::TimestepSampler;
+use latte_model::noise::RngState;
+use latte_model::weights;
+use latte_ops::Parameters;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::TrainConfig;
+use crate::data::loader::Position;
+use crate::engine::checkpoint_folder::{self, prune};
+use crate::engine::state::TrainState;
+use crate::error::{Error, Result};
+
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+pub(crate) const CONFIG_FILE: &str = "config.toml";
+
+/// What a run needs besides tensors to resume exactly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunState {
+    /// The layout of the checkpoint; 1.
+    pub format: u32,
+    /// The version of the program that wrote it.
+    pub version: String,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// The generator of times, noise and dropped labels.
+    pub rng: RngState,
+    /// The next clip.
+    pub position: Position,
+    /// What the timestep sampler has learnt.
+    pub timesteps: TimestepSampler,
+    /// How many videos the data has, and a number that changes with their names.
+    pub data: DatasetFingerprint,
+}
+
+/// Tells whether the data is still the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetFingerprint {
+    /// How many videos.
+    pub num_videos: usize,
+    /// Changes when a video is added, removed or renamed; 16 hexadecimal digits.
+    pub fingerprint: String,
+}
+
+impl RunState {
+    /// The layout that this version writes.
+    pub(crate) const FORMAT: u32 = FORMAT;
+}
+
+/// A checkpoint in memory.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The tensors.
+    pub state: TrainState,
+    /// What else the run needs.
+    pub run: RunState,
+    /// The configuration of the run that wrote it.
+    pub config: TrainConfig,
+    /// The model.
+    pub metadata: CheckpointMetadata,
+}
+
+/// Writes a checkpoint, whole or not at all, and removes the oldest ones beyond `config.output.keep_last`.
+pub(crate) fn save(
+    folder: &CheckpointFolder,
+    state: &TrainState,
+    run: &RunState,
+    config: &TrainConfig,
+    metadata: &CheckpointMetadata,
+) -> Result<PathBuf> {
+    let path = checkpoint_folder::write(folder, run.step, |dir| {
+        let of = |ema| description(&CheckpointMetadata { step: run.step, ema, ..metadata.clone() }, dir);
+        write_tensors(dir, state, Some([of(false)?, of(true)?]))?;
+        write(&dir.join(CONFIG_FILE), &config.to_toml()?)?;
+        let text = toml::to_string(run).map_err(|e| Error::checkpoint(dir, e.to_string()))?;
+        write(&dir.join(STATE_FILE), &text)
+    })?;
+    prune(folder, config.output.keep_last)?;
+    Ok(path)
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint in the folder `path`.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing, damaged, or of a newer layout.
+    pub fn load(path: &Path) -> Result<Self> {
+        let run: RunState = read_state(&path.join(STATE_FILE))?;
+        let config_path = path.join(CONFIG_FILE);
+        let config = TrainConfig::load(&config_path, &[])?;
+        let (state, description) = read_tensors(path, run.step)?;
+        let metadata = CheckpointMetadata::from_description(&path.join(MODEL_FILE), description)?;
+        Ok(Self { state, run, config, metadata })
+    }
+}
+
+/// Writes weights, average and moments into the folder `dir`; `descriptions` are of weights and average.
+pub(crate) fn write_tensors(dir: &Path, state: &TrainState, descriptions: Option<[Value; 2]>) -> Result<()> {
+    let [model, ema] = descriptions.map_or([None, None], |d| d.map(Some));
+    weights::save(&dir.join(MODEL_FILE), &state.weights, model.as_ref())?;
+    weights::save(&dir.join(EMA_FILE), &state.ema, ema.as_ref())?;
+    let moments = [("first_moment.", &state.first_moments), ("second_moment.", &state.second_moments)];
+    let named = moments.iter().flat_map(|(prefix, set)| set.iter().map(move |(n, t)| (format!("{prefix}{n}"), t.clone())));
+    Ok(weights::save(&dir.join(OPTIMIZER_FILE), &named.collect(), None)?)
+}
+
+/// Reads what [`write_tensors`] wrote in step `step`, and the description of the weights.
+pub(crate) fn read_tensors(dir: &Path, step: u64) -> Result<(TrainState, Option<Value>)> {
+    let (trained, description) = weights::load(&dir.join(MODEL_FILE))?;
+    let (ema, _) = weights::load(&dir.join(EMA_FILE))?;
+    let optimizer_path = dir.join(OPTIMIZER_FILE);
+    let (mut first_moments, mut second_moments) = (Parameters::new(), Parameters::new());
+    for (name, tensor) in weights::load(&optimizer_path)?.0 {
+        if let Some(name) = name.strip_prefix("first_moment.") {
+            first_moments.insert(name, tensor);
+        } else if let Some(name) = name.strip_prefix("second_moment.") {
+            second_moments.insert(name, tensor);
+        } else {
+            return Err(Error::checkpoint(optimizer_path, format!("`{name}` is no moment of the optimiser")));
+        }
+    }
+    let state = TrainState { weights: trained, ema, first_moments, second_moments, step };
+    check_shapes(dir, &state)?;
+    Ok((state, description))
+}
+
+/// Reads the state of a run, of this kind of training or another.
+pub(crate) fn read_state<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = latte_textfile::read(path).map_err(Error::io(path))?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| not_understood(path, e.message()))?;
+    let format = table.get("format").and_then(toml::Value::as_integer).unwrap_or_default();
+    check_format(path, u32::try_from(format).unwrap_or(u32::MAX))?;
+    Ok(table.try_into().map_err(|e: toml::de::Error| not_understood(path, &e.to_string().replace('\n', " ")))?)
+}
+
+/// Weights, average and moments must be one family.
+fn check_shapes(path: &Path, state: &TrainState) -> Result<()> {
+    for (what, set) in [("ema", &state.ema), ("first moments", &state.first_moments), ("second moments", &state.second_moments)] {
+        for (name, tensor) in set.iter() {
+            if !state.weights.get(name).is_ok_and(|weight| weight.dims() == tensor.dims()) {
+                let what = format!("`{name}` of the {what} has shape {:?}, the weights have none such", tensor.dims());
+                return Err(Error::checkpoint(path, what));
+            }
+        }
+    }
+    if state.ema.len() != state.weights.len() || state.first_moments.len() != state.second_moments.len() {
+        return Err(Error::checkpoint(path, "weights, average and moments do not hold the same parameters"));
+    }
+    Ok(())
+}
+
+fn description(metadata: &CheckpointMetadata, path: &Path) -> Result<Value> {
+    serde_json::to_value(metadata).map_err(|e| Error::checkpoint(path, e.to_string()))
+}
+
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(Error::io(path))
+}

@@ -1,0 +1,4 @@
+//! Class-conditional and unconditional models.
+
+pub(crate) mod noising;
+pub(crate) mod step;

@@ -1,0 +1,222 @@
+//! The random part of an optimiser step: latents, diffusion times, noise, dropped labels.
+//!
+//! Everything is drawn for the whole step before it is cut into passes, so 4 passes (`gradient_accumulation_steps`) of 2 clips
+//! see the same noise as one pass of 8.
+
+use candle_core::{DType, Device, Tensor};
+use latte_model::diffusion::TimestepSampler;
+use latte_model::model::{Condition, LatteConfig};
+use latte_model::noise::TorchRng;
+use latte_model::vae::{LatentSpace, Posterior};
+
+use crate::data::loader::ClipFrames;
+use crate::error::Result;
+use crate::tasks::class::step::MicroBatch;
+
+/// Draws latents from an encoder's moments of frames.
+#[derive(Debug, Clone)]
+pub(crate) struct LatentDraw {
+    space: LatentSpace,
+    posterior: Posterior,
+    /// Height and width of a latent.
+    size: [usize; 2],
+}
+
+impl LatentDraw {
+    pub(crate) fn new(space: LatentSpace, posterior: Posterior, size: [usize; 2]) -> Self {
+        Self { space, posterior, size }
+    }
+
+    /// The latents of a clip and of the images behind it, `[1, f + images, c, h, w]`.
+    pub(crate) fn draw(&self, frames: ClipFrames, rng: &mut TorchRng) -> Result<Tensor> {
+        // Of a network on pixels, these are the pixels.
+        let (ClipFrames::Pixels(moments) | ClipFrames::Moments(moments)) = frames;
+        let (channels, [h, w]) = (self.space.moment_channels(), self.size);
+        let frames = moments.len() / (channels * h * w);
+        let moments = Tensor::from_vec(moments, (1, frames, channels, h, w), &Device::Cpu)?; // [1, f + images, m, h, w]
+        Ok(self.space.latents(&moments, self.posterior, rng)?)
+    }
+}
+
+/// The clips of one optimiser step, before times, noise and dropped labels are drawn.
+#[derive(Debug, Clone)]
+pub(crate) struct Clips {
+    /// `[clips, f + images, c, h, w]`.
+    pub(crate) latents: Tensor,
+    /// One for each clip; `None` without classes.
+    pub(crate) labels: Option<Vec<u32>>,
+    /// How many single images stand behind the frames of each clip.
+    pub(crate) num_images: usize,
+    /// One for each image of each clip; `None` without classes or images.
+    pub(crate) image_labels: Option<Vec<u32>>,
+}
+
+/// What `[train]` says about drawing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DrawRules {
+    /// Clips of one pass.
+    pub(crate) batch_size: usize,
+    /// How strongly noise is shifted as a whole; 0 for independent noise.
+    pub(crate) offset_noise: f64,
+}
+
+/// Decides times, noise and dropped labels for the clips of one optimiser step, and cuts them into passes.
+pub(crate) fn draw(
+    clips: Clips,
+    rules: DrawRules,
+    model: &LatteConfig,
+    timesteps: &TimestepSampler,
+    rng: &mut TorchRng,
+) -> Result<Vec<MicroBatch>> {
+    let DrawRules { batch_size, offset_noise } = rules;
+    let Clips { latents, labels, num_images, image_labels } = clips;
+    let clips = latents.dim(0)?;
+    // The order of the reference: times, noise, and labels inside the network, those of clips before those of images.
+    let times = timesteps.sample(rng, clips)?;
+    let noise = rng.randn(latents.shape())?.to_device(latents.device())?;
+    let labels = labels.map(|labels| drop_labels(labels, model, rng));
+    let image_labels = image_labels.map(|labels| drop_labels(labels, model, rng));
+    // Last, so that it changes nothing else that is drawn; and not at all where it is off.
+    let noise = if offset_noise > 0.0 { shift(&noise, num_images, offset_noise, rng)? } else { noise };
+    let uniform = times.weights.iter().all(|&w| w == 1.0);
+    let mut batches = Vec::new();
+    for start in (0..clips).step_by(batch_size) {
+        let length = batch_size.min(clips - start);
+        let range = start..start + length;
+        batches.push(MicroBatch {
+            latents: latents.narrow(0, start, length)?.contiguous()?, // [b, f + images, c, h, w]
+            noise: noise.narrow(0, start, length)?.contiguous()?,
+            timesteps: times.timesteps[range.clone()].to_vec(),
+            labels: labels.as_ref().map(|labels| labels[range.clone()].to_vec()),
+            num_images,
+            image_labels: image_labels.as_ref().map(|labels| labels[start * num_images..(start + length) * num_images].to_vec()),
+            loss_weights: (!uniform).then(|| times.weights[range].to_vec()),
+        });
+    }
+    Ok(batches)
+}
+
+/// Offset noise: shifts the noise of a whole clip by one value per channel, `strength` times a standard normal one, so that
+/// the network learns to change a clip's mean colour too. All frames of a clip get the same shift, for one of each frame
+/// would be a flicker; a single image gets its own.
+fn shift(noise: &Tensor, num_images: usize, strength: f64, rng: &mut TorchRng) -> Result<Tensor> {
+    let (clips, all, channels, _, _) = noise.dims5()?;
+    let shifts = rng.randn((clips, 1 + num_images, channels, 1, 1))?; // [b, 1 + images, c, 1, 1]
+    // Pictures to shifts: the frames of the clip have the first one, each image its own.
+    let frames = all - num_images;
+    let of_picture: Vec<u32> = (0..all).map(|i| (i + 1).saturating_sub(frames) as u32).collect();
+    let shifts = shifts.index_select(&Tensor::new(of_picture, &Device::Cpu)?, 1)?; // [b, f + images, c, 1, 1]
+    let shifts = (shifts * strength)?.to_dtype(DType::F32)?.to_device(noise.device())?;
+    Ok(noise.broadcast_add(&shifts)?)
+}
+
+fn drop_labels(mut labels: Vec<u32>, model: &LatteConfig, rng: &mut TorchRng) -> Vec<u32> {
+    if let (Some(null), Condition::Class { dropout, .. }) = (model.null_label(), model.condition) {
+        let chances = rng.rand_f32(labels.len());
+        for (label, chance) in labels.iter_mut().zip(chances) {
+            if f64::from(chance) < dropout {
+                *label = null;
+            }
+        }
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use latte_model::diffusion::TimestepSampling;
+
+    use super::*;
+
+    fn model(dropout: f64) -> LatteConfig {
+        LatteConfig { condition: Condition::Class { num_classes: 7, dropout }, ..LatteConfig::preset("S/8").unwrap() }
+    }
+
+    fn draw_in(batch_size: usize, seed: u64) -> Vec<MicroBatch> {
+        draw_with(DrawRules { batch_size, offset_noise: 0.0 }, seed)
+    }
+
+    fn draw_with(rules: DrawRules, seed: u64) -> Vec<MicroBatch> {
+        let latents = Tensor::zeros((8, 2 + 3, 3, 4, 4), DType::F32, &Device::Cpu).unwrap();
+        let times = TimestepSampler::new(TimestepSampling::Uniform, 1000);
+        let labels = |count: u32| Some((0..count).map(|i| i % 7).collect());
+        let clips = Clips { latents, labels: labels(8), num_images: 3, image_labels: labels(8 * 3) };
+        draw(clips, rules, &model(0.3), &times, &mut TorchRng::new(seed)).unwrap()
+    }
+
+    type Flat = (Vec<f32>, Vec<usize>, Vec<u32>, Vec<u32>);
+
+    fn flat(batches: &[MicroBatch]) -> Flat {
+        let mut all: Flat = Default::default();
+        for batch in batches {
+            all.0.extend(batch.noise.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+            all.1.extend(&batch.timesteps);
+            all.2.extend(batch.labels.as_ref().unwrap());
+            all.3.extend(batch.image_labels.as_ref().unwrap());
+        }
+        all
+    }
+
+    #[test]
+    fn the_cut_into_passes_changes_nothing_that_is_drawn() {
+        let (one, four) = (draw_in(8, 1), draw_in(2, 1));
+        assert_eq!((one.len(), four.len()), (1, 4));
+        assert_eq!(flat(&one), flat(&four));
+        assert_ne!(flat(&one), flat(&draw_in(8, 2)));
+    }
+
+    /// What the option adds to the noise: `[clips][pictures][channels]`, after a check that it is one value for each.
+    fn shifts(batch_size: usize, strength: f64) -> Vec<Vec<Vec<f32>>> {
+        let unshifted = draw_in(batch_size, 1);
+        let shifted = draw_with(DrawRules { batch_size, offset_noise: strength }, 1);
+        let (unshifted, shifted) = (flat(&unshifted), flat(&shifted));
+        assert_eq!(
+            (&unshifted.1, &unshifted.2, &unshifted.3),
+            (&shifted.1, &shifted.2, &shifted.3),
+            "times and labels stay as they were"
+        );
+        let added: Vec<f32> = unshifted.0.iter().zip(&shifted.0).map(|(a, b)| b - a).collect();
+        let of_channel = |area: &[f32]| {
+            assert!(area.iter().all(|v| (v - area[0]).abs() < 1e-5), "{area:?}");
+            area[0]
+        };
+        added
+            .chunks(5 * 3 * 16)
+            .map(|clip| clip.chunks(3 * 16).map(|p| p.chunks(16).map(of_channel).collect()).collect())
+            .collect()
+    }
+
+    #[test]
+    fn offset_noise_shifts_a_clip_as_a_whole_and_each_image_by_itself() {
+        let shifts = shifts(2, 0.5);
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        let mut squares = 0.0;
+        for clip in &shifts {
+            assert!(near(&clip[0], &clip[1]), "the frames of a clip shift together: {clip:?}");
+            for (i, j) in [(1, 2), (1, 3), (2, 3), (3, 4)] {
+                assert!(!near(&clip[i], &clip[j]), "images and clip shift apart: {clip:?}");
+            }
+            squares += clip[1..].iter().flatten().map(|v| v * v).sum::<f32>();
+        }
+        assert!(!near(&shifts[0][0], &shifts[1][0]), "clips shift apart");
+        // 8 clips × 4 pictures × 3 channels of standard deviation 0.5.
+        let deviation = (squares / 96.0).sqrt();
+        assert!((0.38..0.62).contains(&deviation), "{deviation}");
+        assert_eq!(self::shifts(8, 0.5).concat().len(), shifts.concat().len());
+        assert!(self::shifts(8, 0.5).concat().iter().zip(shifts.concat()).all(|(a, b)| near(a, &b)), "passes change nothing");
+    }
+
+    #[test]
+    fn labels_are_dropped_about_as_often_as_asked() {
+        let labels = vec![3; 4000];
+        let dropped = |p| {
+            let after = drop_labels(labels.clone(), &model(p), &mut TorchRng::new(5));
+            assert!(after.iter().all(|&l| l == 3 || l == 7));
+            after.iter().filter(|&&l| l == 7).count()
+        };
+        assert_eq!(dropped(0.0), 0);
+        // 1200 ± 4 standard deviations of a binomial distribution.
+        assert!((1084..=1316).contains(&dropped(0.3)), "{}", dropped(0.3));
+    }
+}

@@ -1,0 +1,184 @@
+//! One optimiser step: the gradient of the loss over several passes, and what it does to the weights.
+//!
+//! Nothing here draws anything: a [`MicroBatch`] says which noise, times and labels. So the same function trains, and is
+//! compared with the reference.
+//!
+//! Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
+
+use candle_core::{Tensor, Var};
+use latte_model::diffusion::Diffusion;
+use latte_model::model::{Input, Latte};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, add_assign, global_norm};
+
+use crate::config::{ActivationCheckpointing, OptimizerConfig};
+use crate::engine::state::TrainState;
+use crate::error::{Error, Result};
+
+/// The clips of one forward and backward pass, with everything that chance decides already decided.
+#[derive(Debug, Clone)]
+pub struct MicroBatch {
+    /// `[b, f + num_images, c, h, w]`: clips, and behind the frames of each its single images.
+    pub latents: Tensor,
+    /// Standard normal, of the same shape.
+    pub noise: Tensor,
+    /// `b` diffusion times.
+    pub timesteps: Vec<usize>,
+    /// `b` labels, dropped ones already replaced by the null label; `None` without classes.
+    pub labels: Option<Vec<u32>>,
+    /// How many single images stand behind the frames of each clip; 0 outside joint training.
+    pub num_images: usize,
+    /// `b · num_images` labels, as `labels`; `None` without classes or images.
+    pub image_labels: Option<Vec<u32>>,
+    /// `b` weights of the clips' losses (for times that are not drawn uniformly); `None` for 1.
+    pub loss_weights: Option<Vec<f64>>,
+}
+
+/// The loss and its gradient, over all passes of an optimiser step.
+#[derive(Debug)]
+pub struct StepGradients {
+    /// By parameter name; of the mean loss over all clips.
+    pub gradients: Parameters,
+    /// The L2 norm of all gradients together, not clipped.
+    pub grad_norm: f64,
+    /// The mean loss over all clips, without loss weights.
+    pub loss: f64,
+    /// The mean of its squared-error part, where it has one.
+    pub mse: Option<f64>,
+    /// The mean of its variational part, where it has one.
+    pub vb: Option<f64>,
+    /// The loss of each clip, in order.
+    pub clip_losses: Vec<f64>,
+}
+
+/// What one optimiser step does.
+#[derive(Debug)]
+pub struct Stepper {
+    /// The network.
+    pub model: Latte,
+    /// The diffusion process, with all its times.
+    pub diffusion: Diffusion,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// What is computed twice to save memory.
+    pub activation_checkpointing: ActivationCheckpointing,
+    /// The precision of matmuls.
+    pub precision: Precision,
+}
+
+impl Stepper {
+    /// Loss, backward, clip, AdamW, moving average. Takes `batches` as one batch: the gradient is that of the mean loss over
+    /// all their clips, however they are cut into passes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Diverged`] if the loss or the gradient is not finite; the state is then as it was.
+    pub fn step(&self, state: &mut TrainState, batches: &[MicroBatch], lr: f64) -> Result<StepGradients> {
+        let found = self.gradients(&state.weights, batches)?;
+        state.take_step(&found.gradients, [found.loss, found.grad_norm], &self.optimizer, lr)?;
+        Ok(found)
+    }
+
+    /// The gradient of the mean loss over all clips of `batches`, and the loss.
+    ///
+    /// # Errors
+    ///
+    /// If a shape does not fit, or memory runs out.
+    pub fn gradients(&self, weights: &Parameters, batches: &[MicroBatch]) -> Result<StepGradients> {
+        let clips: usize = batches.iter().map(|batch| batch.timesteps.len()).sum();
+        let mut sum: Option<Parameters> = None;
+        let mut terms = Terms::default();
+        // Weights stand still during a step: with several passes each is packed once for all.
+        let packed = (batches.len() > 1).then(PackedWeightCache::new);
+        for batch in batches {
+            let gradients = self.pass(weights, packed.as_ref(), batch, clips, &mut terms)?;
+            sum = Some(match sum {
+                None => gradients,
+                Some(sum) => add(sum, gradients)?,
+            });
+        }
+        let gradients = sum.unwrap_or_default();
+        let grad_norm = global_norm(gradients.iter().map(|(_, gradient)| gradient))?;
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / clips as f64;
+        let part = |values: &[f64]| (values.len() == clips).then(|| mean(values));
+        Ok(StepGradients {
+            gradients,
+            grad_norm,
+            loss: mean(&terms.loss),
+            mse: part(&terms.mse),
+            vb: part(&terms.vb),
+            clip_losses: terms.loss,
+        })
+    }
+
+    /// Forward and backward of one pass. Each clip's loss counts `weight / clips`, so that passes simply add up.
+    fn pass(
+        &self,
+        weights: &Parameters,
+        packed: Option<&PackedWeightCache>,
+        batch: &MicroBatch,
+        clips: usize,
+        terms: &mut Terms,
+    ) -> Result<Parameters> {
+        // What chance decided is on the CPU, and so is the loss; the network works where its weights are.
+        let MicroBatch { latents, noise, timesteps, .. } = batch;
+        let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f + num_images, c, h, w]
+        let tape = Tape::recording()
+            .with_precision(self.precision)
+            .with_recompute(self.activation_checkpointing == ActivationCheckpointing::Block);
+        let tape = match packed {
+            Some(packed) => tape.with_packed_weight_cache(packed),
+            None => tape,
+        };
+        let times: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
+        let (labels, image_labels) = (batch.labels.as_deref(), batch.image_labels.as_deref());
+        let input = Input { labels, image_labels, num_images: batch.num_images, ..Input::new(&x_t, &times) };
+        let prediction = self.model.forward(&tape, weights, &input)?; // [b, f + num_images, c or 2c, h, w]
+
+        // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.
+        let leaf = Var::from_tensor(&prediction.to_host()?)?;
+        let loss = self.diffusion.loss(leaf.as_tensor(), latents, noise, &x_t, timesteps)?;
+        let weight_of = |i: usize| batch.loss_weights.as_ref().map_or(1.0, |w| w[i]) / clips as f64;
+        let loss_weights: Vec<f32> = (0..timesteps.len()).map(|i| weight_of(i) as f32).collect();
+        let loss_weights = Tensor::new(loss_weights, latents.device())?; // [b]
+        let weighted = (&loss.loss * loss_weights)?.sum_all()?; // []
+        let gradient = weighted.backward()?.remove(&leaf).ok_or_else(|| Error::NoGradient("prediction".into()))?;
+        terms.extend(&loss)?;
+        // What the leaf and the loss hold is no longer needed, and the backward pass wants memory.
+        drop((loss, weighted, leaf, x_t));
+        Ok(tape.backward(&prediction, weights.beside(&gradient)?)?.into_parameters()?)
+    }
+}
+
+/// The parts of the loss, clip by clip.
+#[derive(Debug, Default)]
+struct Terms {
+    loss: Vec<f64>,
+    mse: Vec<f64>,
+    vb: Vec<f64>,
+}
+
+impl Terms {
+    fn extend(&mut self, terms: &latte_model::diffusion::LossTerms) -> Result<()> {
+        let values = |t: &Tensor| -> Result<Vec<f64>> { Ok(t.to_dtype(candle_core::DType::F64)?.to_vec1()?) };
+        self.loss.extend(values(&terms.loss)?);
+        if let Some(mse) = &terms.mse {
+            self.mse.extend(values(mse)?);
+        }
+        if let Some(vb) = &terms.vb {
+            self.vb.extend(values(vb)?);
+        }
+        Ok(())
+    }
+}
+
+/// Adds in place where both have a gradient.
+fn add(mut sum: Parameters, more: Parameters) -> Result<Parameters> {
+    for (name, gradient) in more {
+        if sum.contains(&name) {
+            add_assign(sum.get(&name)?, &gradient)?;
+        } else {
+            sum.insert(name, gradient);
+        }
+    }
+    Ok(sum)
+}

@@ -1,0 +1,4 @@
+//! What can be trained: each task knows its network, its data and its loss.
+
+pub(crate) mod autoencoder;
+pub(crate) mod class;
