@@ -3,18 +3,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "run/bits.rs"]
+mod bits;
 mod run;
 #[path = "run/weights.rs"]
 mod weights;
 
 use std::path::Path;
 
+use bits::bits;
 use latte_ops::CancelToken;
+use latte_train::tasks::class;
 use latte_train::{
     EvaluationRecord, Evaluator, Observer, Outcome, Scores, Start, StepEvent, TrainConfig, Trainer, ValidationRecord,
     read_evaluations, read_validation,
 };
-use weights::{bits, last_checkpoint};
+use weights::last_checkpoint;
 
 const SAMPLES: [&str; 4] = ["train.max_steps=4", "samples.every=2", "samples.num=2", "samples.steps=2"];
 const EVALUATION: &str = "evaluation={ detectors = [\"x\"], real_stride = 1, num = 2, steps = 1, every = 2 }";
@@ -64,7 +68,7 @@ impl Observer for Diary {
 
 fn train(config: TrainConfig) -> Diary {
     let mut diary = Diary::default();
-    let outcome = Trainer::open(config, Start::Auto).unwrap().run(&CancelToken::new(), &mut diary).unwrap();
+    let outcome = Trainer::open(class(config).unwrap(), Start::Auto).unwrap().run(&CancelToken::new(), &mut diary).unwrap();
     assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
     diary
 }
@@ -87,7 +91,7 @@ impl Evaluator for Moody {
 
 fn train_evaluated(config: TrainConfig, evaluator: Moody) -> Diary {
     let mut diary = Diary::default();
-    let mut trainer = Trainer::open(config, Start::Auto).unwrap().with_evaluator(Box::new(evaluator)).unwrap();
+    let mut trainer = Trainer::open(class(config).unwrap().with_evaluator(Box::new(evaluator)), Start::Auto).unwrap();
     trainer.run(&CancelToken::new(), &mut diary).unwrap();
     diary
 }
@@ -207,7 +211,7 @@ fn a_stop_in_the_last_samples_is_a_stop() {
     }
     let dir = with_videos();
     let stop = CancelToken::new();
-    let mut trainer = Trainer::open(config(dir.path(), "run", &SAMPLES), Start::Auto).unwrap();
+    let mut trainer = Trainer::open(class(config(dir.path(), "run", &SAMPLES)).unwrap(), Start::Auto).unwrap();
     let outcome = trainer.run(&stop, &mut StopAtFour(&stop)).unwrap();
     let checkpoint = dir.path().join("run/checkpoints/0000004");
     assert_eq!(outcome, Outcome::Stopped { step: 4, checkpoint });
@@ -242,7 +246,7 @@ fn a_run_of_days_is_told_so_and_a_short_one_is_not() {
     let stop = CancelToken::new();
     let mut observer = StopAtFive(&stop, Vec::new());
     let long = config(dir.path(), "long", &["train.max_steps=1000000000000"]);
-    Trainer::open(long, Start::Auto).unwrap().run(&stop, &mut observer).unwrap();
+    Trainer::open(class(long).unwrap(), Start::Auto).unwrap().run(&stop, &mut observer).unwrap();
     let warnings = observer.1;
     assert!(warnings.len() == 1 && warnings[0].contains(" days") && warnings[0].contains("train.max_steps"), "{warnings:?}");
     assert!(train(config(dir.path(), "short", &["train.max_steps=5"])).warnings.is_empty());

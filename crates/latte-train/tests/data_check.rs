@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use latte_ops::CancelToken;
+use latte_train::tasks::class;
 use latte_train::{NoProgress, Start, TrainConfig, Trainer, check_data};
 use latte_video::dataset::{ScanOptions, Severity, update_index};
 use latte_video::{Clip, Decoder, encode};
@@ -24,7 +25,7 @@ fn errors(config: &TrainConfig) -> Vec<String> {
 
 /// Trains for a step, and validates.
 fn train(config: TrainConfig) -> Result<(), String> {
-    let mut trainer = Trainer::open(config, Start::Fresh).map_err(|e| e.to_string())?;
+    let mut trainer = class(config).and_then(|task| Trainer::open(task, Start::Fresh)).map_err(|e| e.to_string())?;
     trainer.run(&CancelToken::new(), &mut NoProgress).map(drop).map_err(|e| e.to_string())
 }
 
