@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use latte_eval::clips::{ClipSet, ClipsInMemory};
 use latte_eval::detector::{Detector, FeatureLayer, Kind};
-use latte_eval::extract::{Extraction, NoProgress, extract};
+use latte_eval::extract::{Extraction, extract};
 use latte_eval::protocol::{Framing, Protocol, Task};
 use latte_eval::score::{Score, ScoreOptions, SetFeatures, score};
+use latte_progress::NoProgress;
 use latte_train::{EvaluationConfig, Evaluator, Scores, TrainConfig};
 use latte_video::Clip;
 use latte_video::dataset::Location;

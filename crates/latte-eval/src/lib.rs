@@ -22,3 +22,4 @@ mod error;
 mod request;
 
 pub use error::{Error, Result};
+pub use latte_progress::{NoProgress, Progress, Stage};

@@ -35,17 +35,15 @@ pub use config::{
 };
 pub use data::check::{DataCheck, check_data};
 pub use data::fingerprint::DatasetFingerprint;
-pub use data::latents::{
-    CacheHeader, EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, VideoRecord, encode,
-};
+pub use data::latents::{CacheHeader, EncodeOptions, EncodeReport, LatentCache, Manifest, MomentDtype, VideoRecord, encode};
 pub use data::loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip, Loader, Position};
 pub use data::source::{
     EpochOrder, ListedData, OpenedData, Split, VideoSource, Window, WindowRule, list_data, open_data, open_data_on,
 };
 pub use engine::checkpoint::{Checkpoint, RunState};
 pub use engine::gradients::StepGradients;
-pub use engine::observer::{NoProgress, Observer, StepEvent};
 pub use engine::pace::long_run;
+pub use engine::progress::{StepEvent, TrainingProgress};
 pub use engine::resume::Start;
 pub use engine::saved::Saved;
 pub use engine::schedule::{Decay, LrSchedule};
@@ -57,6 +55,7 @@ pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
 pub use hooks::evaluation::{Evaluator, Scores};
 pub use hooks::events::{EncodedImage, EventWriter, RunEvents};
 pub use hooks::{Hook, Weights};
+pub use latte_progress::{NoProgress, Progress, Stage};
 pub use run::loss_parts::LossParts;
 pub use run::record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};
 pub use run::status::{Phase, RunStatus};

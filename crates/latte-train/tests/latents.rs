@@ -13,8 +13,8 @@ use latte_model::vae::AutoencoderKind;
 use latte_ops::CancelToken;
 use latte_train::tasks::{ClassTask, class};
 use latte_train::{
-    EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, NoProgress, Start, TrainConfig, Trainer,
-    encode, read_metrics,
+    EncodeOptions, EncodeReport, LatentCache, Manifest, MomentDtype, NoProgress, Progress, Start, TrainConfig, Trainer,
+    TrainingProgress, encode, read_metrics,
 };
 
 /// A folder with videos in `data` and the tiny autoencoder (8 × 8 pixels, 4 channels) in `vae`.
@@ -111,17 +111,12 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
 #[derive(Default)]
 struct Warnings(Vec<String>);
 
-impl latte_train::Observer for Warnings {
+impl Progress for Warnings {
     fn warning(&mut self, message: &str) {
         self.0.push(message.into());
     }
 }
-
-impl EncodeProgress for Warnings {
-    fn warning(&mut self, message: &str) {
-        self.0.push(message.into());
-    }
-}
+impl TrainingProgress for Warnings {}
 
 #[test]
 fn a_run_on_latents_learns_and_its_card_says_which_latents() {

@@ -478,7 +478,7 @@ fn training_from_an_index_is_the_same_and_says_what_is_stale() {
     // Before: a video that cannot be read, which the index lists and training leaves out.
     fs::create_dir(data.dir.path().join("C/bad")).unwrap();
     fs::write(data.dir.path().join("C/bad/0.jpg"), "x").unwrap();
-    update_index(&Location::new(Layout::Ucf101, data.dir.path()), &file, options, &mut |_| {}).unwrap();
+    update_index(&Location::new(Layout::Ucf101, data.dir.path()), &file, options, &mut NoProgress).unwrap();
     fs::remove_dir_all(data.dir.path().join("C/bad")).unwrap();
     let index = format!("data.index={}", file.display());
     let open = |overrides: &[&str]| open_data(&data.config(Layout::Ucf101, 8, overrides)).unwrap();

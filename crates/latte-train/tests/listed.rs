@@ -140,7 +140,7 @@ fn an_index_says_the_same_without_the_manifest_and_notices_changes() {
     for (layout, part) in [(Layout::Manifest, "videos/walk/1.mp4"), (Layout::Shards, "00001.tar")] {
         let plain = data.config(layout, &[]);
         let file = data.path(&format!("{layout}.index.jsonl"));
-        let scan = update_index(&plain.data.location(), &file, options, &mut |_| {}).unwrap();
+        let scan = update_index(&plain.data.location(), &file, options, &mut NoProgress).unwrap();
         assert_eq!((scan.opened, scan.skipped.count), (4, usize::from(layout == Layout::Manifest)), "{layout}");
         // Each video has a hash of its own, in one archive or not.
         let hashes: std::collections::BTreeSet<_> = scan.index.entries.iter().map(|entry| entry.hash.clone().unwrap()).collect();
@@ -156,7 +156,7 @@ fn an_index_says_the_same_without_the_manifest_and_notices_changes() {
         assert!(listed.items.iter().all(|item| item.info.as_ref().is_some_and(|info| info.num_frames == 12)));
         assert_eq!(listed.items[2].caption.as_deref(), Some("They walk, 2"));
         if layout == Layout::Shards {
-            assert_eq!(update_index(&plain.data.location(), &file, options, &mut |_| {}).unwrap().opened, 0);
+            assert_eq!(update_index(&plain.data.location(), &file, options, &mut NoProgress).unwrap().opened, 0);
         }
         // Another size: an error that names the file and what to do, and only what is in it is opened again.
         let mut bytes = fs::read(data.path(part)).unwrap();
@@ -167,7 +167,7 @@ fn an_index_says_the_same_without_the_manifest_and_notices_changes() {
         let said = source.load(2, &mut TorchRng::new(7)).unwrap_err();
         assert!(said.contains(part) && said.contains("latte data index"), "{said}");
         if layout == Layout::Shards {
-            assert_eq!(update_index(&plain.data.location(), &file, options, &mut |_| {}).unwrap().opened, 2);
+            assert_eq!(update_index(&plain.data.location(), &file, options, &mut NoProgress).unwrap().opened, 2);
         }
     }
 }

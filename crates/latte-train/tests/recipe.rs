@@ -11,7 +11,7 @@ use latte_model::noise::TorchRng;
 use latte_model::weights::{FileKind, RawTensor, StoredDtype, write_weights};
 use latte_ops::{CancelToken, Parameters, Value};
 use latte_train::tasks::class;
-use latte_train::{NoProgress, Observer, Start, StepRecord, TrainConfig, Trainer, read_metrics};
+use latte_train::{NoProgress, Progress, Start, StepRecord, TrainConfig, Trainer, TrainingProgress, read_metrics};
 
 fn with_videos() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -65,11 +65,12 @@ fn the_options_of_the_loss_change_what_they_should_and_nothing_when_off() {
 #[derive(Default)]
 struct Notes(Vec<String>);
 
-impl Observer for Notes {
+impl Progress for Notes {
     fn note(&mut self, message: &str) {
         self.0.push(message.to_string());
     }
 }
+impl TrainingProgress for Notes {}
 
 /// The tensors of an image DiT with the blocks of the test's model: 4 channels, 1000 classes, no temporal positions.
 fn dit(d: usize) -> BTreeMap<String, Vec<usize>> {

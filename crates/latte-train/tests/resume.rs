@@ -23,7 +23,7 @@ use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
 use latte_ops::CancelToken;
 use latte_train::tasks::{ClassTask, class};
-use latte_train::{Observer, Outcome, RunCondition, RunSummary, Start, StepEvent, Trainer, read_metrics};
+use latte_train::{Outcome, Progress, RunCondition, RunSummary, Start, StepEvent, Trainer, TrainingProgress, read_metrics};
 
 const FOLDER: &str = "LATTE_TRAIN_CHILD";
 /// With this, the child does not stall.
@@ -73,7 +73,8 @@ fn main() -> ExitCode {
 /// The child: trains until step [`STALL_AT`] has been recorded, then waits to be killed.
 fn stall(folder: &Path) -> ! {
     struct Stall;
-    impl Observer for Stall {
+    impl Progress for Stall {}
+    impl TrainingProgress for Stall {
         fn step(&mut self, event: &StepEvent) {
             if event.record.step == STALL_AT {
                 loop {
@@ -168,7 +169,8 @@ fn learning_sampler() {
     finish(dir.path(), "straight", &learning);
     // The learning rate depends on `max_steps`, so the run is cut by the stop flag instead.
     struct StopAt15<'a>(&'a CancelToken);
-    impl Observer for StopAt15<'_> {
+    impl Progress for StopAt15<'_> {}
+    impl TrainingProgress for StopAt15<'_> {
         fn step(&mut self, event: &StepEvent) {
             if event.record.step == 15 {
                 self.0.cancel();

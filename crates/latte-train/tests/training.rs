@@ -14,8 +14,8 @@ use latte_model::noise::TorchRng;
 use latte_ops::{CancelToken, Parameters, Precision, Value};
 use latte_train::tasks::{ClassTask, class};
 use latte_train::{
-    ActivationCheckpointing, Error, MicroBatch, NoProgress, Observer, OptimizerConfig, Outcome, Start, StepEvent, Stepper,
-    TrainConfig, TrainState, Trainer, read_metrics,
+    ActivationCheckpointing, Error, MicroBatch, NoProgress, OptimizerConfig, Outcome, Progress, Start, StepEvent, Stepper,
+    TrainConfig, TrainState, Trainer, TrainingProgress, read_metrics,
 };
 
 fn never() -> CancelToken {
@@ -205,7 +205,12 @@ struct Diary {
     stop_at: Option<(u64, CancelToken)>,
 }
 
-impl Observer for Diary {
+impl Progress for Diary {
+    fn warning(&mut self, message: &str) {
+        self.warnings.push(message.to_string());
+    }
+}
+impl TrainingProgress for Diary {
     fn step(&mut self, event: &StepEvent) {
         self.steps.push(event.record.step);
         assert!(event.mean_steps_per_s > 0.0);
@@ -219,10 +224,6 @@ impl Observer for Diary {
     fn checkpoint(&mut self, step: u64, path: &Path) {
         assert!(path.join("state.toml").is_file());
         self.checkpoints.push(step);
-    }
-
-    fn warning(&mut self, message: &str) {
-        self.warnings.push(message.to_string());
     }
 }
 

@@ -20,8 +20,8 @@ use latte_ops::finite_difference::{assert_close, pseudo_random};
 use latte_ops::{CancelToken, Parameters, Precision, Tape};
 use latte_train::tasks::{AutoencoderTask, autoencoder};
 use latte_train::{
-    ActivationCheckpointing, NoProgress, Observer, Outcome, Reconstruction, Start, StepEvent, Trainer, VaeLossConfig,
-    VaeModelConfig, VaeReport, VaeStepper, VaeTrainConfig, read_metrics,
+    ActivationCheckpointing, NoProgress, Outcome, Progress, Reconstruction, Start, StepEvent, Trainer, TrainingProgress,
+    VaeLossConfig, VaeModelConfig, VaeReport, VaeStepper, VaeTrainConfig, read_metrics,
 };
 
 fn sizes(levels: &[usize]) -> VaeModelConfig {
@@ -182,7 +182,8 @@ fn finish(config: VaeTrainConfig) -> (Trainer<AutoencoderTask>, VaeReport) {
 fn a_run_that_breaks_off_goes_on_exactly() {
     /// Ends the run without any saving, as a crash does.
     struct Break;
-    impl Observer for Break {
+    impl Progress for Break {}
+    impl TrainingProgress for Break {
         fn step(&mut self, event: &StepEvent) {
             assert!(event.record.step < 13, "the break that this test makes");
         }

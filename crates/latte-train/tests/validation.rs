@@ -11,7 +11,9 @@ use std::path::Path;
 use bits::bits;
 use latte_ops::CancelToken;
 use latte_train::tasks::{ClassTask, class};
-use latte_train::{NoProgress, Observer, Start, TrainConfig, Trainer, ValidationRecord, list_data, open_data, read_validation};
+use latte_train::{
+    NoProgress, Progress, Start, TrainConfig, Trainer, TrainingProgress, ValidationRecord, list_data, open_data, read_validation,
+};
 
 fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
@@ -82,7 +84,8 @@ fn a_resumed_run_validates_as_one_that_was_not_broken() {
     let options = [&SHORT[1..], &["validation.fraction=0.4", "output.checkpoint_every=5"]].concat();
     let (_, straight) = train(dir.path(), "straight", &[&options[..], &["train.max_steps=12"]].concat());
     struct StopAt<'a>(u64, &'a CancelToken);
-    impl Observer for StopAt<'_> {
+    impl Progress for StopAt<'_> {}
+    impl TrainingProgress for StopAt<'_> {
         fn step(&mut self, event: &latte_train::StepEvent) {
             if event.record.step == self.0 {
                 self.1.cancel();
@@ -138,11 +141,12 @@ fn bad_videos_are_passed_over_and_named_once() {
     let dir = with_videos();
     std::fs::write(dir.path().join("other/down/broken.mp4"), b"no video").unwrap();
     struct Warnings(Vec<String>);
-    impl Observer for Warnings {
+    impl Progress for Warnings {
         fn warning(&mut self, message: &str) {
             self.0.push(message.to_string());
         }
     }
+    impl TrainingProgress for Warnings {}
     let other = format!("validation.path={}", dir.path().join("other").display());
     let many = ["train.max_steps=2", "validation.every=1", "validation.clips=20", "validation.timesteps=1", &other];
     let mut warnings = Warnings(Vec::new());

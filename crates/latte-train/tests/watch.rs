@@ -15,8 +15,8 @@ use bits::bits;
 use latte_ops::CancelToken;
 use latte_train::tasks::class;
 use latte_train::{
-    Checkpoint, Evaluator, NoProgress, Observer, Outcome, Phase, RunCondition, RunStatus, RunSummary, Scores, Start, StepEvent,
-    TrainConfig, Trainer, read_evaluations, read_metrics,
+    Checkpoint, Evaluator, NoProgress, Outcome, Phase, Progress, RunCondition, RunStatus, RunSummary, Scores, Stage, Start,
+    StepEvent, TrainConfig, Trainer, TrainingProgress, read_evaluations, read_metrics,
 };
 use weights::last_checkpoint;
 
@@ -32,7 +32,7 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
 }
 
-fn train(dir: &Path, name: &str, overrides: &[&str], observer: &mut dyn Observer, stop: &CancelToken) -> Outcome<()> {
+fn train(dir: &Path, name: &str, overrides: &[&str], observer: &mut dyn TrainingProgress, stop: &CancelToken) -> Outcome<()> {
     Trainer::open(class(config(dir, name, overrides)).unwrap(), Start::Auto).unwrap().run(stop, observer).unwrap()
 }
 
@@ -267,6 +267,8 @@ fn samples_are_those_of_the_averaged_weights_of_their_step() {
 
 /// Sets the stop flag when something happens for the first time, and remembers what it was told.
 struct StopAt<'a> {
+    /// Optimiser steps of this process and of those before it.
+    step: u64,
     stop: &'a CancelToken,
     when: fn(&str, u64) -> bool,
     seen: Vec<(&'static str, u64)>,
@@ -274,7 +276,7 @@ struct StopAt<'a> {
 
 impl<'a> StopAt<'a> {
     fn new(stop: &'a CancelToken, when: fn(&str, u64) -> bool) -> Self {
-        Self { stop, when, seen: Vec::new() }
+        Self { stop, when, step: 0, seen: Vec::new() }
     }
 
     fn happens(&mut self, what: &'static str, step: u64) {
@@ -285,14 +287,19 @@ impl<'a> StopAt<'a> {
     }
 }
 
-impl Observer for StopAt<'_> {
-    fn step(&mut self, event: &StepEvent) {
-        self.happens("step", event.record.step);
+impl Progress for StopAt<'_> {
+    fn stage(&mut self, stage: Stage, done: u64, total: u64) {
+        if stage == Stage::Samples {
+            assert!(1 <= done && done <= total && total == 6, "{done} of {total}");
+            self.happens("sampling", self.step);
+        }
     }
+}
 
-    fn sampling(&mut self, step: u64, done: u64, total: u64) {
-        assert!(1 <= done && done <= total && total == 6, "{done} of {total}");
-        self.happens("sampling", step);
+impl TrainingProgress for StopAt<'_> {
+    fn step(&mut self, event: &StepEvent) {
+        self.step = event.record.step;
+        self.happens("step", event.record.step);
     }
 
     fn samples(&mut self, step: u64, folder: &Path) {
@@ -410,7 +417,8 @@ fn one_process_trains_in_a_folder_and_says_how_it_ended() {
     let second = class(config(dir.path(), "run", &[])).and_then(|task| Trainer::open(task, Start::Auto)).unwrap_err().to_string();
     assert!(second.contains("another process trains in this folder"), "{second}");
     struct AtTwo<'a>(&'a CancelToken, &'a Path);
-    impl Observer for AtTwo<'_> {
+    impl Progress for AtTwo<'_> {}
+    impl TrainingProgress for AtTwo<'_> {
         fn step(&mut self, event: &StepEvent) {
             if event.record.step == 2 {
                 self.0.cancel();

@@ -1,6 +1,6 @@
 //! Videos from a class model: `cargo run --release -p latte --example generate -- [WEIGHTS [AUTOENCODER]]`.
 
-use latte::{CancelToken, ClassRequest, Device, Generator, Progress, Resumable, Stage};
+use latte::{CancelToken, ClassRequest, Device, GenerationProgress, Generator, Progress, Resumable, Stage};
 
 /// Prints how far it is, and cancels the work after two predictions.
 struct Steps(CancelToken);
@@ -14,6 +14,8 @@ impl Progress for Steps {
         }
     }
 }
+
+impl GenerationProgress for Steps {}
 
 #[allow(clippy::print_stdout, reason = "an example says what it made")]
 fn main() -> latte::Result<()> {

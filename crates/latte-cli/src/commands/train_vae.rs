@@ -7,7 +7,7 @@ use super::run_args::{ConfigArgs, StartArgs};
 use crate::device::DeviceArgs;
 use crate::interrupt::Interrupt;
 use crate::output::check_output_folder;
-use crate::progress::TrainingProgress;
+use crate::progress::RunProgress;
 use crate::terminal::{note, say};
 
 /// Trains a small autoencoder (AutoencoderKL) on the frames of videos.
@@ -67,7 +67,7 @@ fn train(config: VaeTrainConfig, start: Start, interrupt: &Interrupt) -> anyhow:
     if let Some(path) = trainer.resumed_from() {
         note(&format!("resuming from {}", path.display()));
     }
-    let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
+    let mut progress = RunProgress::new(trainer.config().train.max_steps);
     let outcome = interrupt.while_saving(|stop| trainer.run(stop, &mut progress));
     progress.finish();
     Ok(outcome?)

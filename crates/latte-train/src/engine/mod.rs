@@ -3,8 +3,8 @@
 pub(crate) mod checkpoint;
 pub(crate) mod checkpoint_folder;
 pub(crate) mod gradients;
-pub(crate) mod observer;
 pub(crate) mod pace;
+pub(crate) mod progress;
 pub(crate) mod resume;
 pub(crate) mod saved;
 pub(crate) mod schedule;

@@ -10,8 +10,8 @@ use latte_ops::CancelToken;
 use super::checkpoint::{self, RunState};
 use super::checkpoint_folder::remove_unfinished;
 use super::gradients::StepGradients;
-use super::observer::{Observer, StepEvent};
 use super::pace::Pace;
+use super::progress::{StepEvent, TrainingProgress};
 use super::resume::{Start, newest_checkpoint, resume};
 use super::schedule::LrSchedule;
 use super::state::TrainState;
@@ -64,9 +64,9 @@ pub struct Trainer<T: Task> {
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
     resumed_from: Option<PathBuf>,
-    /// Warnings for the observer when the run starts.
+    /// Warnings for the progress when the run starts.
     warnings: Vec<String>,
-    /// The observer gets these lines too: how the initial weights were loaded, or which settings differ from the checkpoint.
+    /// The progress gets these lines too: how the initial weights were loaded, or which settings differ from the checkpoint.
     notes: Vec<String>,
     /// No other process trains in the run folder while this one does.
     _lock: RunLock,
@@ -159,16 +159,16 @@ impl<T: Task> Trainer<T> {
     /// Trains until all steps are done, or until `stop` is set: then the step under way is finished and saved.
     ///
     /// What hooks make of the weights of a step comes after its checkpoint. They and event files end no run: where they fail, the
-    /// observer is warned. What is missing for the newest checkpoint is made up for when the run resumes.
+    /// progress is warned. What is missing for the newest checkpoint is made up for when the run resumes.
     ///
     /// # Errors
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
-    pub fn run(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<Outcome<T::Report>> {
+    pub fn run(&mut self, stop: &CancelToken, progress: &mut dyn TrainingProgress) -> Result<Outcome<T::Report>> {
         let run = self.config().output().run.clone();
         let status = RunStatus::begins(self.state.step, self.config().max_steps());
         status.write(&run)?;
-        let outcome = self.run_steps(stop, observer);
+        let outcome = self.run_steps(stop, progress);
         status.write_end(&run, self.state.step, outcome, |outcome| match outcome {
             Outcome::Finished { .. } => Phase::Finished,
             Outcome::Stopped { .. } => Phase::Stopped,
@@ -176,41 +176,41 @@ impl<T: Task> Trainer<T> {
     }
 
     /// [`run`](Self::run) without the word about how it ended.
-    fn run_steps(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<Outcome<T::Report>> {
+    fn run_steps(&mut self, stop: &CancelToken, progress: &mut dyn TrainingProgress) -> Result<Outcome<T::Report>> {
         for line in self.notes.drain(..) {
-            observer.note(&line);
+            progress.note(&line);
         }
         for warning in self.warnings.drain(..) {
-            observer.warning(&warning);
+            progress.warning(&warning);
         }
         let (max_steps, checkpoint_every) = (self.config().max_steps(), self.config().output().checkpoint_every);
         let started = Instant::now();
         let first = self.state.step;
         let mut pace = Pace::default();
         // What the last process did not come to.
-        let mut all_made = self.run_hooks(stop, observer);
+        let mut all_made = self.run_hooks(stop, progress);
         while self.state.step < max_steps {
-            let record = self.step(observer)?;
+            let record = self.step(progress)?;
             self.log.append(&record)?;
             let done = self.state.step;
             let event = StepEvent::new(record, max_steps, first, started);
-            observer.step(&event);
-            pace.warn(&event, done - first, started.elapsed(), observer);
-            self.events.write(done, observer, |events| events.scalars(&event.record.scalars(), done, event.record.time));
+            progress.step(&event);
+            pace.warn(&event, done - first, started.elapsed(), progress);
+            self.events.write(done, progress, |events| events.scalars(&event.record.scalars(), done, event.record.time));
             if stop.is_cancelled() && done < max_steps {
-                let checkpoint = self.save(observer)?;
+                let checkpoint = self.save(progress)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
             }
             if done.is_multiple_of(checkpoint_every) || done == max_steps {
-                self.save(observer)?;
+                self.save(progress)?;
             }
-            all_made = self.run_hooks(stop, observer);
+            all_made = self.run_hooks(stop, progress);
             if stop.is_cancelled() && done < max_steps {
-                let checkpoint = self.save(observer)?;
+                let checkpoint = self.save(progress)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
             }
         }
-        let (step, checkpoint) = (self.state.step, self.save(observer)?);
+        let (step, checkpoint) = (self.state.step, self.save(progress)?);
         if !all_made {
             return Ok(Outcome::Stopped { step, checkpoint });
         }
@@ -218,16 +218,16 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Runs the hooks that are due. A failure is a warning. Returns false where `stop` left something unmade.
-    fn run_hooks(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> bool {
+    fn run_hooks(&mut self, stop: &CancelToken, progress: &mut dyn TrainingProgress) -> bool {
         let step = self.state.step;
         let now = Weights { ema: &self.state.ema, step, max_steps: self.task.config().max_steps() };
         let mut all_made = true;
         for hook in &mut self.hooks {
-            match hook.run(now, stop, &mut self.events, observer) {
+            match hook.run(now, stop, &mut self.events, progress) {
                 Ok(made) => all_made &= made,
                 Err(e) => {
                     let what = hook.what_is_missing();
-                    observer.warning(&format!("step {step}: {what}, and the run continues without it: {e}"));
+                    progress.warning(&format!("step {step}: {what}, and the run continues without it: {e}"));
                 }
             }
         }
@@ -235,9 +235,9 @@ impl<T: Task> Trainer<T> {
     }
 
     /// One optimiser step: load, draw, step.
-    fn step(&mut self, observer: &mut dyn Observer) -> Result<StepRecord> {
+    fn step(&mut self, progress: &mut dyn TrainingProgress) -> Result<StepRecord> {
         let started = Instant::now();
-        let clips = self.loader.next_clips(self.task.clips_per_step(), &mut |message| observer.warning(message))?;
+        let clips = self.loader.next_clips(self.task.clips_per_step(), &mut |message| progress.warning(message))?;
         let num_clips = clips.len();
         let batch = self.task.draw(clips, &mut self.rng)?;
         let step = self.state.step + 1;
@@ -257,7 +257,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Writes a checkpoint of the present step, unless it is on disk already.
-    fn save(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
+    fn save(&mut self, progress: &mut dyn TrainingProgress) -> Result<PathBuf> {
         let step = self.state.step;
         if let Some((saved, path)) = &self.saved
             && *saved == step
@@ -275,12 +275,12 @@ impl<T: Task> Trainer<T> {
         };
         self.log.sync()?;
         for e in self.hooks.iter().filter_map(|hook| hook.sync().err()) {
-            observer.warning(&format!("step {step}: a log may not be on disk: {e}"));
+            progress.warning(&format!("step {step}: a log may not be on disk: {e}"));
         }
-        self.events.write(step, observer, |events| events.sync());
+        self.events.write(step, progress, |events| events.sync());
         let path = checkpoint::save(&self.checkpoints, &self.state, &run, self.task.config(), self.task.descriptions(step)?)?;
         self.saved = Some((step, path.clone()));
-        observer.checkpoint(step, &path);
+        progress.checkpoint(step, &path);
         Ok(path)
     }
 }

@@ -9,13 +9,14 @@ use latte::{ClassModelConfig, SamplingParams};
 use latte_model::checkpoint::CheckpointMetadata;
 use latte_model::vae::Autoencoder;
 use latte_ops::{CancelToken, Precision};
+use latte_progress::Stage;
 use latte_video::Clip;
 
 use super::events::RunEvents;
 use super::sample_batch::SampleBatch;
 use super::{Hook, Weights};
 use crate::config::{EvaluationConfig, TrainConfig};
-use crate::engine::observer::Observer;
+use crate::engine::progress::TrainingProgress;
 use crate::error::{Error, Result};
 use crate::run::record::{EvaluationRecord, RunLog};
 
@@ -92,13 +93,19 @@ impl Hook for Evaluation {
         Ok(Vec::new())
     }
 
-    fn run(&mut self, now: Weights<'_>, stop: &CancelToken, events: &mut RunEvents, observer: &mut dyn Observer) -> Result<bool> {
+    fn run(
+        &mut self,
+        now: Weights<'_>,
+        stop: &CancelToken,
+        events: &mut RunEvents,
+        progress: &mut dyn TrainingProgress,
+    ) -> Result<bool> {
         let Weights { ema, step, max_steps } = now;
         if !self.is_due(step, max_steps) {
             return Ok(true);
         }
-        let mut on_step = |done, total| observer.evaluating(step, done, total);
-        let Some(made) = self.batch().make(&self.metadata, &self.autoencoder, ema, stop, &mut on_step)? else {
+        let batch = self.batch();
+        let Some(made) = batch.make(&self.metadata, &self.autoencoder, ema, stop, Stage::EvaluationClips, progress)? else {
             return Ok(false);
         };
         let clips = made.into_iter().map(|made| made.clip).collect();
@@ -106,7 +113,7 @@ impl Hook for Evaluation {
         // JSON has no such numbers: a log with one could not be read again.
         scores.retain(|name, value| {
             if !value.is_finite() {
-                observer.warning(&format!("step {step}: the score {name} is {value}, and is not recorded"));
+                progress.warning(&format!("step {step}: the score {name} is {value}, and is not recorded"));
             }
             value.is_finite()
         });
@@ -114,8 +121,8 @@ impl Hook for Evaluation {
         self.log.append(&record)?;
         let scalars: Vec<(String, f64)> =
             record.scores.iter().map(|(name, value)| (format!("evaluation/{name}"), *value)).collect();
-        events.write(step, observer, |events| events.scalars(&scalars, step, record.time));
-        observer.evaluation(&record);
+        events.write(step, progress, |events| events.scalars(&scalars, step, record.time));
+        progress.evaluation(&record);
         Ok(true)
     }
 

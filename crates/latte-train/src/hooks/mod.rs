@@ -4,7 +4,7 @@ use std::fmt;
 
 use latte_ops::{CancelToken, Parameters};
 
-use crate::engine::observer::Observer;
+use crate::engine::progress::TrainingProgress;
 use crate::error::Result;
 use events::RunEvents;
 
@@ -42,7 +42,13 @@ pub trait Hook: fmt::Debug {
     /// # Errors
     ///
     /// If it cannot be made or written; the run warns, and continues without it.
-    fn run(&mut self, now: Weights<'_>, stop: &CancelToken, events: &mut RunEvents, observer: &mut dyn Observer) -> Result<bool>;
+    fn run(
+        &mut self,
+        now: Weights<'_>,
+        stop: &CancelToken,
+        events: &mut RunEvents,
+        progress: &mut dyn TrainingProgress,
+    ) -> Result<bool>;
 
     /// What a warning says of a failure, such as `samples could not be made`.
     fn what_is_missing(&self) -> &'static str;

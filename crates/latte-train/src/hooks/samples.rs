@@ -9,13 +9,14 @@ use latte::{ClassModelConfig, GeneratedClip, SamplingParams, contact_sheet_of};
 use latte_model::checkpoint::CheckpointMetadata;
 use latte_model::vae::Autoencoder;
 use latte_ops::{CancelToken, Precision};
+use latte_progress::Stage;
 use latte_video::encode::{Mp4Options, write_gif, write_mp4};
 
 use super::events::{EncodedImage, RunEvents};
 use super::sample_batch::SampleBatch;
 use super::{Hook, Weights};
 use crate::config::{SamplesConfig, TrainConfig};
-use crate::engine::observer::Observer;
+use crate::engine::progress::TrainingProgress;
 use crate::error::{Error, Result};
 
 /// Frames with a shorter side are enlarged by a whole factor, so that they can be seen.
@@ -75,7 +76,7 @@ impl Samples {
         clips: &[GeneratedClip],
         folder: &Path,
         events: &mut RunEvents,
-        observer: &mut dyn Observer,
+        progress: &mut dyn TrainingProgress,
     ) -> Result<()> {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let mut pictures = Vec::new();
@@ -84,7 +85,7 @@ impl Samples {
             match write_mp4(folder.join(format!("{}.mp4", made.name)), &made.clip, &Mp4Options::default()) {
                 Ok(quantiser) => coarse += usize::from(quantiser.is_some()),
                 // The gif shows the same clip.
-                Err(e) => observer.warning(&format!("step {step}: a sample has no mp4: {e}")),
+                Err(e) => progress.warning(&format!("step {step}: a sample has no mp4: {e}")),
             }
             let path = folder.join(format!("{}.gif", made.name));
             write_gif(&path, &made.clip)?;
@@ -92,7 +93,7 @@ impl Samples {
         }
         if coarse > 0 {
             let what = "noise takes more bits than the encoder has room for at its usual quality";
-            observer.note(&format!("step {step}: {coarse} of {} mp4 files are compressed more: {what}", clips.len()));
+            progress.note(&format!("step {step}: {coarse} of {} mp4 files are compressed more: {what}", clips.len()));
         }
         let sheet = contact_sheet_of(clips)?;
         let path = folder.join(CONTACT_SHEET);
@@ -101,7 +102,7 @@ impl Samples {
         for (tag, path, [width, height]) in pictures {
             let bytes = fs::read(&path).map_err(Error::io(&path))?;
             let image = EncodedImage { bytes: &bytes, width, height };
-            events.write(step, observer, |events| events.image(&tag, image, step));
+            events.write(step, progress, |events| events.image(&tag, image, step));
         }
         Ok(())
     }
@@ -119,23 +120,29 @@ impl Hook for Samples {
         Ok(forget_after(&self.folder, step))
     }
 
-    fn run(&mut self, now: Weights<'_>, stop: &CancelToken, events: &mut RunEvents, observer: &mut dyn Observer) -> Result<bool> {
+    fn run(
+        &mut self,
+        now: Weights<'_>,
+        stop: &CancelToken,
+        events: &mut RunEvents,
+        progress: &mut dyn TrainingProgress,
+    ) -> Result<bool> {
         let Weights { ema, step, .. } = now;
         let folder = self.folder.join(format!("{FINISHED}{step:07}"));
         let Some(autoencoder) = &self.autoencoder else { return Ok(true) };
         if step == 0 || !step.is_multiple_of(self.config.every) || folder.exists() {
             return Ok(true);
         }
-        let mut on_step = |done, total| observer.sampling(step, done, total);
-        let Some(clips) = self.batch().make(&self.metadata, autoencoder, ema, stop, &mut on_step)? else { return Ok(false) };
+        let batch = self.batch();
+        let Some(clips) = batch.make(&self.metadata, autoencoder, ema, stop, Stage::Samples, progress)? else { return Ok(false) };
         let temporary = self.folder.join(format!("{UNFINISHED}{step:07}"));
-        let written = Self::write(step, &clips, &temporary, events, observer);
+        let written = Self::write(step, &clips, &temporary, events, progress);
         if let Err(e) = written.and_then(|()| fs::rename(&temporary, &folder).map_err(Error::io(&folder))) {
             // It may not be there.
             let _ = fs::remove_dir_all(&temporary);
             return Err(e);
         }
-        observer.samples(step, &folder);
+        progress.samples(step, &folder);
         Ok(true)
     }
 

@@ -8,13 +8,14 @@ use latte_model::diffusion::{Diffusion, TimestepSpacing};
 use latte_model::model::{Input, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
 use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision, Tape};
+use latte_progress::Stage;
 
 use super::events::RunEvents;
 use super::{Hook, Weights};
 use crate::config::{TrainConfig, ValidationConfig};
 use crate::data::latent_draw::LatentDraw;
 use crate::data::loader::ClipSource;
-use crate::engine::observer::Observer;
+use crate::engine::progress::TrainingProgress;
 use crate::error::{Error, Result};
 use crate::run::record::{RunLog, ValidationRecord};
 use crate::run::status::now;
@@ -69,10 +70,10 @@ impl Validation {
     }
 
     /// The loss with `weights`, after optimiser step `step`.
-    fn measure(&mut self, weights: &Parameters, step: u64, observer: &mut dyn Observer) -> Result<ValidationRecord> {
+    fn measure(&mut self, weights: &Parameters, step: u64, progress: &mut dyn TrainingProgress) -> Result<ValidationRecord> {
         let clips = match self.clips.take() {
             Some(clips) => clips,
-            None => self.load(observer)?,
+            None => self.load(progress)?,
         };
         let rng = TorchRng::new(self.config.seed).fork(NOISE_STREAM);
         let cases: Vec<(usize, usize)> =
@@ -80,7 +81,7 @@ impl Validation {
         let packed = PackedWeightCache::new();
         let (mut loss, mut mse, mut vb) = (Mean::default(), Mean::default(), Mean::default());
         for (number, batch) in cases.chunks(self.batch_size).enumerate() {
-            observer.validating(number * self.batch_size, cases.len());
+            progress.stage(Stage::Validation, (number * self.batch_size) as u64, cases.len() as u64);
             let latents: Vec<&Tensor> = batch.iter().map(|&(clip, _)| &clips[clip].0).collect();
             let latents = Tensor::cat(&latents, 0)?; // [b, f, c, h, w]
             // A clip's noise does not depend on the batch that it is in.
@@ -98,7 +99,7 @@ impl Validation {
             mse.add(terms.mse.as_ref())?;
             vb.add(terms.vb.as_ref())?;
         }
-        observer.validating(cases.len(), cases.len());
+        progress.stage(Stage::Validation, cases.len() as u64, cases.len() as u64);
         self.clips = Some(clips);
         let loss = loss.value().unwrap_or(f64::NAN);
         Ok(ValidationRecord { step, loss, mse: mse.value(), vb: vb.value(), time: now() })
@@ -106,7 +107,7 @@ impl Validation {
 
     /// Loads the clips: of each file one, in order, and from the beginning again if there are too few files. Files that give
     /// none are skipped.
-    fn load(&self, observer: &mut dyn Observer) -> Result<Vec<(Tensor, Option<u32>)>> {
+    fn load(&self, progress: &mut dyn TrainingProgress) -> Result<Vec<(Tensor, Option<u32>)>> {
         let root = TorchRng::new(self.config.seed);
         let files = self.source.num_files();
         let mut clips = Vec::with_capacity(self.config.clips);
@@ -127,7 +128,7 @@ impl Validation {
                     }
                     // Only in the first round: the next ones would say the same.
                     if number < files {
-                        observer.warning(&message);
+                        progress.warning(&message);
                     }
                 }
             }
@@ -148,14 +149,14 @@ impl Hook for Validation {
         now: Weights<'_>,
         _stop: &CancelToken,
         events: &mut RunEvents,
-        observer: &mut dyn Observer,
+        progress: &mut dyn TrainingProgress,
     ) -> Result<bool> {
         let Weights { ema, step, max_steps } = now;
         let is_due = step > 0 && (step.is_multiple_of(self.config.every) || step == max_steps);
         if !is_due || self.log.last_step() == Some(step) {
             return Ok(true);
         }
-        let record = self.measure(ema, step, observer)?;
+        let record = self.measure(ema, step, progress)?;
         if !record.loss.is_finite() {
             return Err(Error::data("validation", format!("the loss is {}", record.loss)));
         }
@@ -163,8 +164,8 @@ impl Hook for Validation {
         let mut scalars = vec![("validation/loss", record.loss)];
         scalars.extend(record.mse.map(|mse| ("validation/mse", mse)));
         scalars.extend(record.vb.map(|vb| ("validation/vb", vb)));
-        events.write(step, observer, |events| events.scalars(&scalars, step, record.time));
-        observer.validation(&record);
+        events.write(step, progress, |events| events.scalars(&scalars, step, record.time));
+        progress.validation(&record);
         Ok(true)
     }
 
