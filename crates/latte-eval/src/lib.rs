@@ -6,6 +6,7 @@
 //! Shape letters: `n` clips, `f` frames, `c` channels, `h w` height and width, `d` width of a feature.
 
 pub mod clips;
+pub mod compare;
 pub mod detector;
 pub mod extract;
 pub mod features;

@@ -55,6 +55,7 @@ pub use estimate::{Estimate, MemoryMeter, Portion, estimate};
 pub use hooks::evaluation::{Evaluator, Scores};
 pub use hooks::events::{EncodedImage, EventWriter, RunEvents};
 pub use hooks::{Hook, Weights};
+pub use latte_ops::CancelToken;
 pub use latte_progress::{NoProgress, Progress, Stage};
 pub use run::loss_parts::LossParts;
 pub use run::record::{EvaluationRecord, StepRecord, ValidationRecord, read_evaluations, read_metrics, read_validation};

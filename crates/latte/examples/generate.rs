@@ -23,11 +23,8 @@ fn main() -> latte::Result<()> {
     let mut path = |tiny: &str| args.next().unwrap_or(format!("{}/../../testdata/{tiny}", env!("CARGO_MANIFEST_DIR")));
     let builder = Generator::open(path("compatibility/run"))?.autoencoder(path("golden/tiny-latte-t2v/vae"));
     let model = builder.on(Device::auto()?).load()?;
-    let request = match model.metadata().classes.first() {
-        Some(name) => ClassRequest::class(name.as_str()),
-        None => ClassRequest::unconditional(),
-    };
-    let request = request.seed(7).steps(5).enlarge(8);
+    let class = model.metadata().classes.first().map(|name| ClassRequest::class(name.as_str()));
+    let request = class.unwrap_or(ClassRequest::unconditional()).seed(7).steps(5).enlarge(8);
     let clip = model.generate(&request)?;
     // The same clip, stopped on the way and resumed.
     let cancel = CancelToken::new();
