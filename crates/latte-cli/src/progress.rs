@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use latte_train::{EvaluationRecord, Observer, StepEvent, ValidationRecord};
+use latte_progress::{Progress, Stage};
+use latte_train::{EvaluationRecord, StepEvent, TrainingProgress, ValidationRecord};
 
 use crate::terminal::{note, say};
 
@@ -14,14 +15,14 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows a training run.
 #[derive(Debug)]
-pub(crate) struct TrainingProgress {
+pub(crate) struct RunProgress {
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
     /// Loss and gradient norm, smoothed over some 20 steps.
     smooth: Option<(f64, f64)>,
 }
 
-impl TrainingProgress {
+impl RunProgress {
     pub(crate) fn new(max_steps: u64) -> Self {
         Self { bar: bar(max_steps, "{wide_bar} {pos}/{len}  {msg}"), last_line: None, smooth: None }
     }
@@ -33,16 +34,6 @@ impl TrainingProgress {
         }
     }
 
-    /// Says how far something beside the steps is, not too often.
-    fn moving(&mut self, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(text.to_string());
-        } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
-            self.last_line = Some(Instant::now());
-            note(text);
-        }
-    }
-
     fn print(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| note(line)),
@@ -51,7 +42,27 @@ impl TrainingProgress {
     }
 }
 
-impl Observer for TrainingProgress {
+impl Progress for RunProgress {
+    fn stage(&mut self, stage: Stage, done: u64, total: u64) {
+        let text = format!("{}: {} %", stage.name(), 100 * done / total.max(1));
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+        } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+            self.last_line = Some(Instant::now());
+            note(&text);
+        }
+    }
+
+    fn note(&mut self, message: &str) {
+        self.print(message);
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.print(&format!("warning: {message}"));
+    }
+}
+
+impl TrainingProgress for RunProgress {
     fn step(&mut self, event: &StepEvent) {
         let record = &event.record;
         let (loss, norm) = self.smooth.unwrap_or((record.loss, record.grad_norm));
@@ -74,18 +85,8 @@ impl Observer for TrainingProgress {
         }
     }
 
-    fn validating(&mut self, done: usize, total: usize) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("validating: {done} of {total}"));
-        }
-    }
-
     fn validation(&mut self, record: &ValidationRecord) {
         self.print(&format!("step {}: validation loss {:.4}", record.step, record.loss));
-    }
-
-    fn evaluating(&mut self, step: u64, done: u64, total: u64) {
-        self.moving(&format!("clips for the evaluation after step {step}: {} %", 100 * done / total.max(1)));
     }
 
     fn evaluation(&mut self, record: &EvaluationRecord) {
@@ -97,20 +98,8 @@ impl Observer for TrainingProgress {
         self.print(&format!("step {step}: saved {}", path.display()));
     }
 
-    fn sampling(&mut self, step: u64, done: u64, total: u64) {
-        self.moving(&format!("samples of step {step}: {} %", 100 * done / total.max(1)));
-    }
-
     fn samples(&mut self, step: u64, folder: &Path) {
         self.print(&format!("step {step}: samples in {}", folder.display()));
-    }
-
-    fn note(&mut self, message: &str) {
-        self.print(message);
-    }
-
-    fn warning(&mut self, message: &str) {
-        self.print(&format!("warning: {message}"));
     }
 }
 
@@ -183,6 +172,20 @@ impl StageProgress {
             bar.finish_and_clear();
         }
         note(&format!("{}: {:.1} s", self.stage, self.start.elapsed().as_secs_f64()));
+    }
+}
+
+impl Progress for StageProgress {
+    fn stage(&mut self, _: Stage, done: u64, total: u64) {
+        self.set(done, total);
+    }
+
+    fn note(&mut self, message: &str) {
+        Self::note(self, message);
+    }
+
+    fn warning(&mut self, message: &str) {
+        Self::note(self, &format!("warning: {message}"));
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use latte_eval::clips::{ClipSet, ClipsInMemory};
-use latte_eval::detector::{Detector, FeatureLayer, Kind};
-use latte_eval::extract::{Extraction, NoProgress, extract};
+use latte_eval::compare::features;
+use latte_eval::detector::{Detector, Kind};
 use latte_eval::protocol::{Framing, Protocol, Task};
 use latte_eval::score::{Score, ScoreOptions, SetFeatures, score};
+use latte_progress::NoProgress;
 use latte_train::{EvaluationConfig, Evaluator, Scores, TrainConfig};
 use latte_video::Clip;
 use latte_video::dataset::Location;
@@ -123,17 +124,7 @@ impl PlannedDetector {
         let Some(sampling) = &protocol.real else { return Err(bad_input("evaluation.protocol: compares with no real clips")) };
         let clips = ClipSet::open(&location, sampling, &protocol, data.decoder.into(), "real")?;
         let name = score_name(&detector.identity().kind, task);
-        let Extraction::Whole(real) = extract(
-            &clips,
-            detector.as_ref(),
-            protocol.preparation,
-            &layers(detector.as_ref(), &protocol),
-            None,
-            &mut NoProgress,
-        )?
-        else {
-            return Err(bad_input("evaluation: the real clips were not all looked at"));
-        };
+        let real = features(&protocol, detector.as_ref(), &clips, &mut NoProgress)?;
         note(&format!("evaluation: {name} against {} real clips in {}", real.names.len(), location.path.display()));
         Ok(OneDetector { detector, protocol, name, real: SetFeatures::Each(real) })
     }
@@ -148,17 +139,7 @@ impl OneDetector {
         } else {
             clips
         };
-        let found = extract(
-            clips,
-            self.detector.as_ref(),
-            self.protocol.preparation,
-            &layers(self.detector.as_ref(), &self.protocol),
-            None,
-            &mut NoProgress,
-        )?;
-        let Extraction::Whole(fake) = found else {
-            return Err(latte_eval::Error::Refused { subject: "clips".into(), what: "were not all looked at".into() });
-        };
+        let fake = features(&self.protocol, self.detector.as_ref(), clips, &mut NoProgress)?;
         // Poor clips must not end a run.
         let options = ScoreOptions { allow_few: true, allow_dark: true, ..ScoreOptions::default() };
         score(&self.protocol, Some(&self.real), &SetFeatures::Each(fake), &options)
@@ -175,9 +156,4 @@ pub(crate) fn is_distance(score: &str) -> bool {
     [Task::Fvd, Task::Kvd, Task::Fid, Task::Kid]
         .iter()
         .any(|task| score.strip_suffix(task.name()).is_some_and(|d| d.ends_with('_')))
-}
-
-/// The layer whose features the protocol uses.
-fn layers(detector: &dyn Detector, protocol: &Protocol) -> Vec<FeatureLayer> {
-    detector.feature_layers().iter().filter(|layer| layer.name == protocol.output).copied().collect()
 }

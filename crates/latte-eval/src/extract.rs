@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
+use latte_progress::{Progress, Stage};
 use latte_video::Clip;
 use latte_video::dataset::WorkShard;
 
@@ -15,25 +16,6 @@ use crate::{Error, Result};
 
 /// About as many frames are in memory at a time, and in a file.
 const GROUP_FRAMES: usize = 256;
-
-/// Receives how far the work is.
-pub trait Progress {
-    /// `done` of the `total` clips that this process works on are done.
-    fn extracted(&mut self, done: usize, total: usize) {
-        let _ = (done, total);
-    }
-
-    /// Something is wrong, but the work continues without it.
-    fn warning(&mut self, message: &str) {
-        let _ = message;
-    }
-}
-
-/// Progress that nobody looks at.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoProgress;
-
-impl Progress for NoProgress {}
 
 /// A folder in which features are kept, in a folder of their key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +108,7 @@ pub fn extract(
                 write(&file(folder, group), &found.set, found.unreadable.clone(), Some([group, groups]))?;
             }
             count += range(group).len();
-            progress.extracted(count, total);
+            progress.stage(Stage::Features, count as u64, total as u64);
             done.insert(group, found);
         }
         Ok(())

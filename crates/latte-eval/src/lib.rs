@@ -6,6 +6,7 @@
 //! Shape letters: `n` clips, `f` frames, `c` channels, `h w` height and width, `d` width of a feature.
 
 pub mod clips;
+pub mod compare;
 pub mod detector;
 pub mod extract;
 pub mod features;
@@ -22,3 +23,4 @@ mod error;
 mod request;
 
 pub use error::{Error, Result};
+pub use latte_progress::{NoProgress, Progress, Stage};

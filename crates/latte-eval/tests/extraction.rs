@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::{Device, Tensor};
 use latte_eval::clips::{ClipList, ClipSet, ClipsInMemory};
 use latte_eval::detector::{Clips, Detector, FeatureLayer, Identity};
-use latte_eval::extract::{Cache, Extraction, NoProgress, Progress, extract, merge};
+use latte_eval::extract::{Cache, Extraction, extract, merge};
 use latte_eval::features::FeatureSet;
 use latte_eval::protocol::{FrameTransform, Framing, LengthRule, Protocol, Rounding, StartRule, Task};
 use latte_eval::score::{ScoreOptions, SetFeatures, score};
+use latte_eval::{NoProgress, Progress, Stage};
 use latte_video::dataset::{Layout, Location};
 use latte_video::encode::{Mp4Options, write_jpeg, write_mp4};
 use latte_video::{Clip, Decoder, Transform};
@@ -155,8 +156,8 @@ struct Heard {
 }
 
 impl Progress for Heard {
-    fn extracted(&mut self, done: usize, total: usize) {
-        self.last = (done, total);
+    fn stage(&mut self, _: Stage, done: u64, total: u64) {
+        self.last = (done as usize, total as usize);
     }
 
     fn warning(&mut self, message: &str) {

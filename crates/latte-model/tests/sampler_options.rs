@@ -1,14 +1,13 @@
 //! Options of samplers that are asked for by name: each changes the run or is refused, and settings record what is done.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-
 use candle_core::Tensor;
 use latte_model::Result;
 use latte_model::diffusion::Denoiser;
 use latte_model::noise::TorchRng;
 use latte_model::sampling::{AskedFor, Sampler, Sampling, SolverConfig, sample};
+use latte_ops::CancelToken;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A network with variance values behind its prediction, far from any limit.
 struct Toy;
@@ -45,8 +44,8 @@ fn configuration(sampling: &Sampling) -> Result<SolverConfig> {
 fn end(sampling: &Sampling, steps: usize) -> Result<Vec<f32>> {
     let mut solver = configuration(sampling)?.solver(steps)?;
     let start = TorchRng::new(1).randn((1, 2, 3, 4, 4))?;
-    let mut go_on = |_: &_| ControlFlow::Continue(());
-    let end = sample(&mut *solver, &Toy, &start, &mut TorchRng::new(2), &mut go_on)?;
+    let go_on = CancelToken::new();
+    let end = sample(&mut *solver, &Toy, &start, &mut TorchRng::new(2), &go_on, &mut |_| {})?;
     end.finished().map_or_else(|| Ok(Vec::new()), |x| Ok(x.flatten_all()?.to_vec1()?))
 }
 

@@ -1,13 +1,12 @@
 //! Solvers on the one problem whose solution is known: Gaussian data.
 
-use std::ops::ControlFlow;
-
 use candle_core::{DType, Device, Tensor};
 use latte_model::diffusion::{Denoiser, TimestepSpacing};
 use latte_model::noise::{NoiseSource, TorchRng};
 use latte_model::sampling::{
     DpmAlgorithm, FinalSigma, Sampler, SigmaSpacing, Solver, SolverConfig, StepFormula, StepInput, sample,
 };
+use latte_ops::CancelToken;
 
 /// Mean and standard deviation of the data of every element.
 const MEAN: f64 = 0.3;
@@ -209,7 +208,7 @@ fn variance_of_samples(config: &SolverConfig, steps: usize) -> latte_model::Resu
     start[1] = 1.0;
     let start = Tensor::from_vec(start, (samples, 1, 1, 1, 1), &Device::Cpu)?;
     let mut noise = OneHot { draws: 0 };
-    let end = sample(&mut *solver, &network, &start, &mut noise, &mut |_| ControlFlow::Continue(()))?;
+    let end = sample(&mut *solver, &network, &start, &mut noise, &CancelToken::new(), &mut |_| {})?;
     let end: Vec<f64> = end.finished().map_or(Ok(Vec::new()), |end| end.flatten_all()?.to_vec1())?;
     assert!(noise.draws > 0, "{} draws no noise", config.kind);
     Ok(end[1..].iter().map(|x| (x - end[0]).powi(2)).sum())

@@ -1,13 +1,12 @@
 //! DDIM and DDPM over a respaced process, on problems with known solutions.
 
-use std::ops::ControlFlow;
-
 use candle_core::{DType, Device, Tensor};
 use latte_model::diffusion::{Denoiser, Diffusion, DiffusionConfig, PredictionType, TimestepSpacing, VarianceType};
 use latte_model::noise::TorchRng;
 use latte_model::sampling::{
     InvertOptions, RespacedDdim, RespacedDdpm, Sampler, Solver, SolverConfig, StepInput, ddim_reverse_step, invert, sample,
 };
+use latte_ops::CancelToken;
 
 /// Mean and standard deviation of the data of every element.
 const MEAN: f64 = 0.3;
@@ -72,8 +71,8 @@ fn ddpm(diffusion: &Diffusion) -> RespacedDdpm {
 }
 
 fn run(mut solver: impl Solver, denoiser: &dyn Denoiser, x_t: &Tensor) -> latte_model::Result<Tensor> {
-    let mut go_on = |_: &_| ControlFlow::Continue(());
-    Ok(sample(&mut solver, denoiser, x_t, &mut TorchRng::new(9), &mut go_on)?.finished().expect("nobody stops it"))
+    let go_on = CancelToken::new();
+    Ok(sample(&mut solver, denoiser, x_t, &mut TorchRng::new(9), &go_on, &mut |_| {})?.finished().expect("nobody stops it"))
 }
 
 fn largest_difference(a: &Tensor, b: &Tensor) -> latte_model::Result<f64> {
@@ -243,10 +242,9 @@ fn clamping_keeps_x0_in_range() -> latte_model::Result<()> {
                 Sampler::Ddim => Box::new(RespacedDdim::new(diffusion.clone(), clip_denoised, 0.0)?),
                 _ => Box::new(RespacedDdpm::new(diffusion.clone(), clip_denoised)),
             };
-            sample(&mut *solver, &Toy, &x_t, &mut TorchRng::new(0), &mut |report| {
+            sample(&mut *solver, &Toy, &x_t, &mut TorchRng::new(0), &CancelToken::new(), &mut |report| {
                 let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f64>());
                 *largest = largest.max(seen.expect("a tensor"));
-                ControlFlow::Continue(())
             })?;
         }
         assert!(largest[0] > 1.0 && largest[1] <= 1.0, "{sampler}: {largest:?}");
@@ -262,8 +260,8 @@ fn the_loop_reports_stops_and_is_independent_of_the_batch() -> latte_model::Resu
         let mut rngs: Vec<TorchRng> = streams.iter().map(|&stream| root.fork(stream)).collect();
         let starts = rngs.iter_mut().map(|rng| rng.randn((1, 4, 4, 4))).collect::<latte_model::Result<Vec<_>>>()?;
         let x_t = Tensor::stack(&starts, 0)?;
-        let mut go_on = |_: &_| ControlFlow::Continue(());
-        let sampled = sample(&mut ddpm(&diffusion), &Toy, &x_t, &mut rngs, &mut go_on)?;
+        let go_on = CancelToken::new();
+        let sampled = sample(&mut ddpm(&diffusion), &Toy, &x_t, &mut rngs, &go_on, &mut |_| {})?;
         Ok(sampled.finished().expect("nobody stops it"))
     };
     let (both, alone) = (make(&[3, 4])?, make(&[4])?);
@@ -271,9 +269,12 @@ fn the_loop_reports_stops_and_is_independent_of_the_batch() -> latte_model::Resu
     assert!(largest_difference(&both.narrow(0, 0, 1)?, &alone)? > 0.1);
 
     let mut seen = Vec::new();
-    let stopped = sample(&mut ddpm(&diffusion), &Toy, &noise_f64(7)?, &mut TorchRng::new(0), &mut |report| {
+    let stop = CancelToken::new();
+    let stopped = sample(&mut ddpm(&diffusion), &Toy, &noise_f64(7)?, &mut TorchRng::new(0), &stop, &mut |report| {
         seen.push((report.done, report.num_steps));
-        if report.done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if report.done == 3 {
+            stop.cancel();
+        }
     })?;
     assert!(stopped.finished().is_none());
     assert_eq!(seen, [(1, 10), (2, 10), (3, 10)]);
@@ -306,8 +307,8 @@ fn impossible_options_are_refused() -> latte_model::Result<()> {
         assert!(ddim(&diffusion, eta).is_err());
     }
     let mut rngs = vec![TorchRng::new(0)]; // one generator, two samples
-    let mut go_on = |_: &_| ControlFlow::Continue(());
-    let result = sample(&mut ddpm(&diffusion), &Toy, &noise_f64(1)?, &mut rngs, &mut go_on);
+    let go_on = CancelToken::new();
+    let result = sample(&mut ddpm(&diffusion), &Toy, &noise_f64(1)?, &mut rngs, &go_on, &mut |_| {});
     assert!(result.expect_err("one generator for two samples").to_string().contains("one sample for each generator"));
     let x = noise_f64(1)?;
     let late = StepInput { prediction: &x, call: 5, x: &x, noise: Some(&x) };
@@ -326,8 +327,10 @@ fn a_configuration_may_respace_the_process() -> latte_model::Result<()> {
         for (kind, eta) in [(Sampler::Ddim, 0.4), (Sampler::Ddpm, 0.0)] {
             let config = SolverConfig { timestep_spacing: spacing.clone(), clip_sample: false, eta, ..SolverConfig::new(kind) };
             let mut solver = config.solver(diffusion.num_steps())?;
-            let mut go_on = |_: &_| ControlFlow::Continue(());
-            let end = sample(&mut *solver, &Toy, &x_t, &mut TorchRng::new(9), &mut go_on)?.finished().expect("nobody stops it");
+            let go_on = CancelToken::new();
+            let end = sample(&mut *solver, &Toy, &x_t, &mut TorchRng::new(9), &go_on, &mut |_| {})?
+                .finished()
+                .expect("nobody stops it");
             let expected = match kind {
                 Sampler::Ddim => run(ddim(&diffusion, eta)?, &Toy, &x_t)?,
                 _ => run(ddpm(&diffusion), &Toy, &x_t)?,

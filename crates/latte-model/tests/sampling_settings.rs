@@ -1,7 +1,5 @@
 //! Solvers: files that describe them, limits, and every combination of settings.
 
-use std::ops::ControlFlow;
-
 use candle_core::{DType, Tensor};
 use latte_model::diffusion::{BetaSchedule, Denoiser, PredictionType, TimestepSpacing, VarianceType};
 use latte_model::noise::TorchRng;
@@ -9,6 +7,7 @@ use latte_model::sampling::{
     DpmAlgorithm, FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, SolverConfig, StepFormula, StepInput, TimestepType,
     sample,
 };
+use latte_ops::CancelToken;
 use proptest::prelude::*;
 
 /// A network that is no line; with variance values if asked.
@@ -29,8 +28,8 @@ fn noise(seed: u64) -> latte_model::Result<Tensor> {
 
 fn run(config: &SolverConfig, steps: usize, with_variance: bool) -> latte_model::Result<Tensor> {
     let mut solver = config.solver(steps)?;
-    let mut go_on = |_: &_| ControlFlow::Continue(());
-    let end = sample(&mut *solver, &Toy { with_variance }, &noise(1)?, &mut TorchRng::new(2), &mut go_on)?;
+    let go_on = CancelToken::new();
+    let end = sample(&mut *solver, &Toy { with_variance }, &noise(1)?, &mut TorchRng::new(2), &go_on, &mut |_| {})?;
     end.finished().ok_or_else(|| latte_model::Error::Config { key: "test".into(), what: "nobody stops it".into() })
 }
 
@@ -115,9 +114,10 @@ fn every_schedule_and_spacing_of_sigma_runs() -> latte_model::Result<()> {
                             };
                             for steps in [1, 2, 5, 20] {
                                 let Ok(mut solver) = config.solver(steps) else { continue };
-                                let mut go_on = |_: &_| ControlFlow::Continue(());
+                                let go_on = CancelToken::new();
                                 let toy = Toy { with_variance: false };
-                                let end = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(2), &mut go_on)?.finished();
+                                let end = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(2), &go_on, &mut |_| {})?
+                                    .finished();
                                 assert!(end.map_or(Ok(false), |end| is_finite(&end))?, "{config:?} {steps}");
                                 runs += 1;
                             }
@@ -152,9 +152,8 @@ fn the_last_step_ends_at_the_predicted_x0() -> latte_model::Result<()> {
             let mut solver = SolverConfig { clip_sample: false, order: 3, ..SolverConfig::new(kind) }.solver(8)?;
             let mut last = None;
             let toy = Toy { with_variance: false };
-            sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(2), &mut |report| {
+            sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(2), &CancelToken::new(), &mut |report| {
                 last = Some((report.x.clone(), report.x0.clone()));
-                ControlFlow::Continue(())
             })?;
             let difference = last.map_or(Ok(f64::NAN), |(x, x0)| largest_difference(&x, &x0))?;
             assert!(difference < 1e-5, "{kind}: {difference}");
@@ -169,17 +168,20 @@ fn the_loop_counts_calls_stops_and_begins_anew() -> latte_model::Result<()> {
         let mut solver = SolverConfig::new(kind).solver(10)?;
         let mut seen = Vec::new();
         let toy = Toy { with_variance: false };
-        let stopped = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(0), &mut |report| {
+        let stop = CancelToken::new();
+        let stopped = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(0), &stop, &mut |report| {
             seen.push((report.done, report.num_steps));
-            if report.done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if report.done == 3 {
+                stop.cancel();
+            }
         })?;
         assert!(stopped.finished().is_none());
         assert_eq!(seen, [(1, calls), (2, calls), (3, calls)]);
         // What an abandoned run remembered is forgotten.
         let mut fresh = SolverConfig::new(kind).solver(10)?;
-        let mut go_on = |_: &_| ControlFlow::Continue(());
-        let again = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(0), &mut go_on)?;
-        let new = sample(&mut *fresh, &toy, &noise(1)?, &mut TorchRng::new(0), &mut go_on)?;
+        let go_on = CancelToken::new();
+        let again = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(0), &go_on, &mut |_| {})?;
+        let new = sample(&mut *fresh, &toy, &noise(1)?, &mut TorchRng::new(0), &go_on, &mut |_| {})?;
         assert_eq!(
             again.finished().zip(new.finished()).map(|(a, b)| largest_difference(&a, &b)).transpose()?,
             Some(0.0),
@@ -250,11 +252,17 @@ fn limits_keep_x0_in_range() -> latte_model::Result<()> {
         let limited = SolverConfig { thresholding: true, sample_max_value: 1.5, ..SolverConfig::new(kind) };
         let Ok(mut solver) = limited.solver(5) else { continue };
         let mut largest: f64 = 0.0;
-        sample(&mut *solver, &Toy { with_variance: false }, &(noise(1)? * 3.0)?, &mut TorchRng::new(0), &mut |report| {
-            let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f32>()).unwrap_or(f32::NAN);
-            largest = largest.max(f64::from(seen));
-            ControlFlow::Continue(())
-        })?;
+        sample(
+            &mut *solver,
+            &Toy { with_variance: false },
+            &(noise(1)? * 3.0)?,
+            &mut TorchRng::new(0),
+            &CancelToken::new(),
+            &mut |report| {
+                let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f32>()).unwrap_or(f32::NAN);
+                largest = largest.max(f64::from(seen));
+            },
+        )?;
         assert!((0.9..1.0 + 1e-6).contains(&largest), "{kind}: {largest}");
     }
     Ok(())

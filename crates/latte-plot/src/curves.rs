@@ -86,8 +86,8 @@ impl Logs {
         };
         match metric {
             "loss" => of_step(|r| Some(r.loss)),
-            "mse" => of_step(|r| r.mse),
-            "vb" => of_step(|r| r.vb),
+            "mse" => of_step(|r| r.parts.get("mse")),
+            "vb" => of_step(|r| r.parts.get("vb")),
             "grad_norm" => of_step(|r| Some(r.grad_norm)),
             "lr" => of_step(|r| Some(r.lr)),
             "steps_per_s" => of_step(|r| Some(r.steps_per_s)),
@@ -210,14 +210,15 @@ fn time_unit(seconds: f64) -> (f64, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use latte_train::LossParts;
+
     use super::*;
 
     fn logs(name: &str, steps: u64) -> Logs {
         let record = |step: u64| StepRecord {
             step,
             loss: 1.0 / step as f64,
-            mse: Some(0.5),
-            vb: None,
+            parts: LossParts::new([("mse", Some(0.5)), ("vb", None)]),
             grad_norm: 2.0,
             lr: 1e-4,
             steps_per_s: 0.5,

@@ -3,18 +3,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "run/bits.rs"]
+mod bits;
 mod run;
 #[path = "run/weights.rs"]
 mod weights;
 
 use std::path::Path;
 
+use bits::bits;
 use latte_ops::CancelToken;
+use latte_train::tasks::class;
 use latte_train::{
-    EvaluationRecord, Evaluator, Observer, Outcome, Scores, Start, StepEvent, TrainConfig, Trainer, ValidationRecord,
-    read_evaluations, read_validation,
+    EvaluationRecord, Evaluator, Outcome, Progress, Scores, Stage, Start, StepEvent, TrainConfig, Trainer, TrainingProgress,
+    ValidationRecord, read_evaluations, read_validation,
 };
-use weights::{bits, last_checkpoint};
+use weights::last_checkpoint;
 
 const SAMPLES: [&str; 4] = ["train.max_steps=4", "samples.every=2", "samples.num=2", "samples.steps=2"];
 const EVALUATION: &str = "evaluation={ detectors = [\"x\"], real_stride = 1, num = 2, steps = 1, every = 2 }";
@@ -37,34 +41,41 @@ struct Diary {
     notes: Vec<String>,
 }
 
-impl Observer for Diary {
+impl Progress for Diary {
+    fn note(&mut self, message: &str) {
+        self.notes.push(message.into());
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.warnings.push(message.into());
+    }
+}
+impl TrainingProgress for Diary {
     fn step(&mut self, event: &StepEvent) {
         self.events.push(("step", event.record.step));
     }
+
     fn validation(&mut self, record: &ValidationRecord) {
         self.events.push(("validation", record.step));
     }
+
     fn evaluation(&mut self, record: &EvaluationRecord) {
         self.events.push(("evaluation", record.step));
     }
+
     fn checkpoint(&mut self, step: u64, path: &Path) {
         assert!(path.join("state.toml").is_file());
         self.events.push(("checkpoint", step));
     }
+
     fn samples(&mut self, step: u64, _: &Path) {
         self.events.push(("samples", step));
-    }
-    fn note(&mut self, message: &str) {
-        self.notes.push(message.into());
-    }
-    fn warning(&mut self, message: &str) {
-        self.warnings.push(message.into());
     }
 }
 
 fn train(config: TrainConfig) -> Diary {
     let mut diary = Diary::default();
-    let outcome = Trainer::open(config, Start::Auto).unwrap().run(&CancelToken::new(), &mut diary).unwrap();
+    let outcome = Trainer::open(class(config).unwrap(), Start::Auto).unwrap().run(&CancelToken::new(), &mut diary).unwrap();
     assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
     diary
 }
@@ -87,7 +98,7 @@ impl Evaluator for Moody {
 
 fn train_evaluated(config: TrainConfig, evaluator: Moody) -> Diary {
     let mut diary = Diary::default();
-    let mut trainer = Trainer::open(config, Start::Auto).unwrap().with_evaluator(Box::new(evaluator)).unwrap();
+    let mut trainer = Trainer::open(class(config).unwrap().with_evaluator(Box::new(evaluator)), Start::Auto).unwrap();
     trainer.run(&CancelToken::new(), &mut diary).unwrap();
     diary
 }
@@ -197,18 +208,26 @@ fn an_evaluator_that_fails_is_a_warning_and_a_score_that_is_no_number_is_left_ou
 
 #[test]
 fn a_stop_in_the_last_samples_is_a_stop() {
-    struct StopAtFour<'a>(&'a CancelToken);
-    impl Observer for StopAtFour<'_> {
-        fn sampling(&mut self, step: u64, _: u64, _: u64) {
-            if step == 4 {
-                self.0.cancel();
+    struct StopAtFour<'a> {
+        stop: &'a CancelToken,
+        step: u64,
+    }
+    impl Progress for StopAtFour<'_> {
+        fn stage(&mut self, stage: Stage, _: u64, _: u64) {
+            if stage == Stage::Samples && self.step == 4 {
+                self.stop.cancel();
             }
+        }
+    }
+    impl TrainingProgress for StopAtFour<'_> {
+        fn step(&mut self, event: &StepEvent) {
+            self.step = event.record.step;
         }
     }
     let dir = with_videos();
     let stop = CancelToken::new();
-    let mut trainer = Trainer::open(config(dir.path(), "run", &SAMPLES), Start::Auto).unwrap();
-    let outcome = trainer.run(&stop, &mut StopAtFour(&stop)).unwrap();
+    let mut trainer = Trainer::open(class(config(dir.path(), "run", &SAMPLES)).unwrap(), Start::Auto).unwrap();
+    let outcome = trainer.run(&stop, &mut StopAtFour { stop: &stop, step: 0 }).unwrap();
     let checkpoint = dir.path().join("run/checkpoints/0000004");
     assert_eq!(outcome, Outcome::Stopped { step: 4, checkpoint });
 }
@@ -229,20 +248,22 @@ fn a_run_of_days_is_told_so_and_a_short_one_is_not() {
     let dir = with_videos();
     // On the fastest machine this takes days, and it is stopped at once.
     struct StopAtFive<'a>(&'a CancelToken, Vec<String>);
-    impl Observer for StopAtFive<'_> {
+    impl Progress for StopAtFive<'_> {
+        fn warning(&mut self, message: &str) {
+            self.1.push(message.into());
+        }
+    }
+    impl TrainingProgress for StopAtFive<'_> {
         fn step(&mut self, event: &StepEvent) {
             if event.record.step == 5 {
                 self.0.cancel();
             }
         }
-        fn warning(&mut self, message: &str) {
-            self.1.push(message.into());
-        }
     }
     let stop = CancelToken::new();
     let mut observer = StopAtFive(&stop, Vec::new());
     let long = config(dir.path(), "long", &["train.max_steps=1000000000000"]);
-    Trainer::open(long, Start::Auto).unwrap().run(&stop, &mut observer).unwrap();
+    Trainer::open(class(long).unwrap(), Start::Auto).unwrap().run(&stop, &mut observer).unwrap();
     let warnings = observer.1;
     assert!(warnings.len() == 1 && warnings[0].contains(" days") && warnings[0].contains("train.max_steps"), "{warnings:?}");
     assert!(train(config(dir.path(), "short", &["train.max_steps=5"])).warnings.is_empty());

@@ -7,7 +7,8 @@ mod run;
 use std::path::Path;
 
 use latte_ops::CancelToken;
-use latte_train::{NoProgress, Start, TrainConfig, Trainer, VaeTrainConfig, VaeTrainer};
+use latte_train::tasks::{autoencoder, class};
+use latte_train::{NoProgress, Start, TrainConfig, Trainer, VaeTrainConfig};
 
 /// Damages each file of the newest checkpoint of the run in `folder`, in each way; `open` is to refuse it.
 fn every_damage(folder: &Path, open: &dyn Fn() -> Result<(), String>) {
@@ -48,8 +49,10 @@ fn a_damaged_checkpoint_names_the_one_before() {
         let overrides = ["train.max_steps=2", "output.checkpoint_every=1", "output.keep_last=9"];
         run::config(&dir.path().join("data"), &dir.path().join("run"), &overrides)
     };
-    Trainer::open(config(), Start::Auto).unwrap().run(&CancelToken::new(), &mut NoProgress).unwrap();
-    every_damage(&dir.path().join("run"), &|| Trainer::open(config(), Start::Auto).map(|_| ()).map_err(|e| e.to_string()));
+    Trainer::open(class(config()).unwrap(), Start::Auto).unwrap().run(&CancelToken::new(), &mut NoProgress).unwrap();
+    every_damage(&dir.path().join("run"), &|| {
+        class(config()).and_then(|task| Trainer::open(task, Start::Auto)).map(|_| ()).map_err(|e| e.to_string())
+    });
 }
 
 #[test]
@@ -63,8 +66,10 @@ fn so_does_that_of_an_autoencoder() {
         dir.path().join("run").display()
     );
     let config = || VaeTrainConfig::from_toml(&text, "test.toml", &[]).unwrap();
-    VaeTrainer::open(config(), Start::Auto).unwrap().run(&CancelToken::new(), &mut NoProgress).unwrap();
-    every_damage(&dir.path().join("run"), &|| VaeTrainer::open(config(), Start::Auto).map(|_| ()).map_err(|e| e.to_string()));
+    Trainer::open(autoencoder(config()).unwrap(), Start::Auto).unwrap().run(&CancelToken::new(), &mut NoProgress).unwrap();
+    every_damage(&dir.path().join("run"), &|| {
+        autoencoder(config()).and_then(|task| Trainer::open(task, Start::Auto)).map(|_| ()).map_err(|e| e.to_string())
+    });
 }
 
 #[test]
@@ -72,10 +77,10 @@ fn a_checkpoint_of_a_newer_version_is_not_to_be_removed() {
     let dir = tempfile::tempdir().unwrap();
     run::write_videos(&dir.path().join("data"));
     let config = || run::config(&dir.path().join("data"), &dir.path().join("run"), &["train.max_steps=1"]);
-    Trainer::open(config(), Start::Auto).unwrap().run(&CancelToken::new(), &mut NoProgress).unwrap();
+    Trainer::open(class(config()).unwrap(), Start::Auto).unwrap().run(&CancelToken::new(), &mut NoProgress).unwrap();
     let state = dir.path().join("run/checkpoints/0000001/state.toml");
     let text = std::fs::read_to_string(&state).unwrap();
     std::fs::write(&state, text.replace("format = 1", "format = 99")).unwrap();
-    let error = Trainer::open(config(), Start::Auto).unwrap_err().to_string();
+    let error = class(config()).and_then(|task| Trainer::open(task, Start::Auto)).unwrap_err().to_string();
     assert!(error.contains("layout 99 by a newer version") && !error.contains("remove"), "{error}");
 }

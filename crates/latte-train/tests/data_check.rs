@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use latte_ops::CancelToken;
+use latte_train::tasks::class;
 use latte_train::{NoProgress, Start, TrainConfig, Trainer, check_data};
 use latte_video::dataset::{ScanOptions, Severity, update_index};
 use latte_video::{Clip, Decoder, encode};
@@ -18,13 +19,13 @@ const OPTIONS: ScanOptions = ScanOptions { decoder: Decoder::BuiltIn, hash: fals
 
 /// The errors that a check finds.
 fn errors(config: &TrainConfig) -> Vec<String> {
-    let found = check_data(config, OPTIONS, &mut |_| Ok(())).unwrap().diagnostics;
+    let found = check_data(config, OPTIONS, &mut NoProgress).unwrap().diagnostics;
     found.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error).map(|diagnostic| diagnostic.what).collect()
 }
 
 /// Trains for a step, and validates.
 fn train(config: TrainConfig) -> Result<(), String> {
-    let mut trainer = Trainer::open(config, Start::Fresh).map_err(|e| e.to_string())?;
+    let mut trainer = class(config).and_then(|task| Trainer::open(task, Start::Fresh)).map_err(|e| e.to_string())?;
     trainer.run(&CancelToken::new(), &mut NoProgress).map(drop).map_err(|e| e.to_string())
 }
 
@@ -157,7 +158,7 @@ proptest! {
         let mut config = config(&root, &settings);
         if by_index {
             let file = dir.path().join("index.jsonl");
-            if update_index(&config.data.location(), &file, OPTIONS, &mut |_| {}).is_ok() {
+            if update_index(&config.data.location(), &file, OPTIONS, &mut NoProgress).is_ok() {
                 config.data.index = Some(file);
             }
         }
@@ -189,7 +190,7 @@ fn files_that_were_touched_are_still_trained_on() {
     stock.write(&root, &[vec![], vec![Video], vec![Video]]);
     let index = format!("data.index={}", file.display());
     let config = config(&root, &[&index]);
-    update_index(&config.data.location(), &file, OPTIONS, &mut |_| {}).unwrap();
+    update_index(&config.data.location(), &file, OPTIONS, &mut NoProgress).unwrap();
     for class in ["class1", "class2"] {
         let video = fs::File::options().append(true).open(root.join(class).join("0.mp4")).unwrap();
         video.set_modified(std::time::UNIX_EPOCH).unwrap();

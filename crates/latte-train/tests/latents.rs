@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use latte_model::checkpoint::load_weights;
 use latte_model::vae::AutoencoderKind;
 use latte_ops::CancelToken;
+use latte_train::tasks::{ClassTask, class};
 use latte_train::{
-    EncodeOptions, EncodeProgress, EncodeReport, LatentCache, Manifest, MomentDtype, NoProgress, Start, TrainConfig, Trainer,
-    encode, read_metrics,
+    EncodeOptions, EncodeReport, LatentCache, Manifest, MomentDtype, NoProgress, Progress, Start, TrainConfig, Trainer,
+    TrainingProgress, encode, read_metrics,
 };
 
 /// A folder with videos in `data` and the tiny autoencoder (8 × 8 pixels, 4 channels) in `vae`.
@@ -35,8 +36,8 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), &all.concat())
 }
 
-fn train(config: TrainConfig) -> Trainer {
-    let mut trainer = Trainer::open(config, Start::Auto).unwrap();
+fn train(config: TrainConfig) -> Trainer<ClassTask> {
+    let mut trainer = Trainer::open(class(config).unwrap(), Start::Auto).unwrap();
     trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
     trainer
 }
@@ -80,7 +81,7 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
     let mut all = Vec::new();
     for (name, overrides) in variants {
         let from_pixels = train(config(dir.path(), name, overrides));
-        all.push((name, overrides, losses(dir.path(), name), from_pixels.metadata().clone(), from_pixels.num_videos()));
+        all.push((name, overrides, losses(dir.path(), name), from_pixels.task().metadata().clone(), from_pixels.num_videos()));
     }
     // The encoder is asked for what is there: nothing, from here on.
     std::fs::rename(dir.path().join("data"), dir.path().join("no data")).unwrap();
@@ -89,7 +90,7 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
         let cached = format!("{name} cached");
         let trainer = train(config(dir.path(), &cached, &[overrides, [cache.as_str()].as_slice()].concat()));
         assert_eq!(losses(dir.path(), &cached), *expected, "{name}");
-        assert_eq!((trainer.metadata(), trainer.num_videos()), (card, *num_videos), "{name}");
+        assert_eq!((trainer.task().metadata(), trainer.num_videos()), (card, *num_videos), "{name}");
     }
     for (i, a) in all.iter().enumerate() {
         assert!(all[..i].iter().all(|b| a.2 != b.2), "{}: the losses of another variant", a.0);
@@ -98,7 +99,7 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
     let more = ["train.max_steps=5", "optimizer.decay=constant"];
     let longer = |name: &str| {
         let all = [more.as_slice(), &[cache.as_str()]].concat();
-        let mut trainer = Trainer::open(config(dir.path(), name, &all), Start::Auto).unwrap();
+        let mut trainer = Trainer::open(class(config(dir.path(), name, &all)).unwrap(), Start::Auto).unwrap();
         let mut warnings = Warnings::default();
         trainer.run(&CancelToken::new(), &mut warnings).unwrap();
         assert_eq!(warnings.0, Vec::<String>::new());
@@ -110,24 +111,20 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
 #[derive(Default)]
 struct Warnings(Vec<String>);
 
-impl latte_train::Observer for Warnings {
+impl Progress for Warnings {
     fn warning(&mut self, message: &str) {
         self.0.push(message.into());
     }
 }
-
-impl EncodeProgress for Warnings {
-    fn warning(&mut self, message: &str) {
-        self.0.push(message.into());
-    }
-}
+impl TrainingProgress for Warnings {}
 
 #[test]
 fn a_run_on_latents_learns_and_its_card_says_which_latents() {
     let dir = place();
     let trainer =
         train(config(dir.path(), "run", &["train.max_steps=60", "train.gradient_accumulation_steps=1", "model.hidden_size=32"]));
-    let mse: Vec<f64> = read_metrics(&dir.path().join("run/metrics.jsonl")).unwrap().iter().map(|r| r.mse.unwrap()).collect();
+    let mse: Vec<f64> =
+        read_metrics(&dir.path().join("run/metrics.jsonl")).unwrap().iter().map(|r| r.parts.get("mse").unwrap()).collect();
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
     assert!(mean(&mse[50..]) < 0.9 * mean(&mse[..10]), "{} {}", mean(&mse[50..]), mean(&mse[..10]));
     let (_, card) = load_weights(&dir.path().join("run")).unwrap();
@@ -142,7 +139,8 @@ fn a_run_on_latents_learns_and_its_card_says_which_latents() {
     std::fs::rename(dir.path().join("vae"), dir.path().join("vae2")).unwrap();
     let moved = format!("autoencoder.path={}", dir.path().join("vae2").display());
     let open = |path: &str| {
-        Trainer::open(config(dir.path(), "run", &["train.max_steps=61", "model.hidden_size=32", path]), Start::Resume)
+        class(config(dir.path(), "run", &["train.max_steps=61", "model.hidden_size=32", path]))
+            .and_then(|task| Trainer::open(task, Start::Resume))
     };
     open(&moved).unwrap();
     another_vae(&dir.path().join("vae2"));
@@ -275,7 +273,7 @@ fn latents_of_something_else_are_refused_by_what_differs() {
     let with = |overrides: &[&str]| config(dir.path(), "run", overrides);
     let trained = |overrides: &[&str]| {
         let all = [&["data.flip=false", cache.as_str()], overrides].concat();
-        let message = Trainer::open(with(&all), Start::Auto).unwrap_err().to_string();
+        let message = class(with(&all)).and_then(|task| Trainer::open(task, Start::Auto)).unwrap_err().to_string();
         assert!(!message.contains('\n'), "{message}");
         message
     };
@@ -311,7 +309,7 @@ fn latents_of_something_else_are_refused_by_what_differs() {
     expect(&trained(&[]), &["another autoencoder", "SHA-256"]);
     expect(&refused(&with(&[]), &plain), &["another autoencoder", "SHA-256"]);
     std::fs::remove_dir_all(dir.path().join("vae")).unwrap();
-    Trainer::open(with(&["data.flip=false", &cache]), Start::Auto).unwrap();
+    Trainer::open(class(with(&["data.flip=false", &cache])).unwrap(), Start::Auto).unwrap();
     std::fs::remove_file(dir.path().join("cache/moments-00001-0.safetensors")).unwrap();
     expect(&trained(&[]), &["moments-00001-0.safetensors"]);
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use latte_model::noise::TorchRng;
 use latte_ops::CancelToken;
+use latte_train::tasks::{ClassTask, class};
 use latte_train::{
     ClipFrames, ClipSource, LoadedClip, Loader, NoProgress, Position, Start, TrainConfig, Trainer, open_data, read_metrics,
 };
@@ -112,8 +113,8 @@ fn config(layout: Layout, root: &Path, run: &Path, overrides: &[&str]) -> TrainC
 
 const OFFICIAL: [Layout; 4] = [Layout::FaceForensics, Layout::SkyTimelapse, Layout::Ucf101, Layout::TaichiHd];
 
-fn train(config: TrainConfig) -> Trainer {
-    let mut trainer = Trainer::open(config, Start::Fresh).unwrap();
+fn train(config: TrainConfig) -> Trainer<ClassTask> {
+    let mut trainer = Trainer::open(class(config).unwrap(), Start::Fresh).unwrap();
     trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
     trainer
 }
@@ -131,12 +132,12 @@ fn every_layout_trains_with_and_without_images() {
             assert!(losses.len() == 2 && losses.iter().all(|l| l.is_finite()), "{layout} {name}: {losses:?}");
             assert_eq!(trainer.num_videos(), if layout == Layout::Ucf101 { 4 } else { 3 }, "{layout}");
             let classes: &[&str] = if layout == Layout::Ucf101 { &["ApplyEyeMakeup", "Basketball", "YoYo"] } else { &[] };
-            assert_eq!(trainer.metadata().classes, classes, "{layout}");
+            assert_eq!(trainer.task().metadata().classes, classes, "{layout}");
             // 25 frames per second in files; folders of frames have no rate, 8 is assumed.
             let fps = if matches!(layout, Layout::SkyTimelapse | Layout::TaichiHd) { 8.0 } else { 25.0 };
-            assert!((trainer.metadata().fps - fps / 3.0).abs() < 0.01, "{layout}: {}", trainer.metadata().fps);
+            assert!((trainer.task().metadata().fps - fps / 3.0).abs() < 0.01, "{layout}: {}", trainer.task().metadata().fps);
             // The images are no part of the model: what was trained with them is sampled without.
-            assert_eq!(trainer.metadata().num_frames, 16);
+            assert_eq!(trainer.task().metadata().num_frames, 16);
             let saved = TrainConfig::load(&run.join("checkpoints/0000002/config.toml"), &[]).unwrap();
             assert_eq!(&saved, trainer.config());
         }
@@ -477,7 +478,7 @@ fn training_from_an_index_is_the_same_and_says_what_is_stale() {
     // Before: a video that cannot be read, which the index lists and training leaves out.
     fs::create_dir(data.dir.path().join("C/bad")).unwrap();
     fs::write(data.dir.path().join("C/bad/0.jpg"), "x").unwrap();
-    update_index(&Location::new(Layout::Ucf101, data.dir.path()), &file, options, &mut |_| {}).unwrap();
+    update_index(&Location::new(Layout::Ucf101, data.dir.path()), &file, options, &mut NoProgress).unwrap();
     fs::remove_dir_all(data.dir.path().join("C/bad")).unwrap();
     let index = format!("data.index={}", file.display());
     let open = |overrides: &[&str]| open_data(&data.config(Layout::Ucf101, 8, overrides)).unwrap();

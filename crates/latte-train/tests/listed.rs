@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use latte_model::noise::TorchRng;
 use latte_ops::CancelToken;
+use latte_train::tasks::class;
 use latte_train::{LoadedClip, NoProgress, Start, TrainConfig, Trainer, list_data, open_data, read_metrics};
 use latte_video::dataset::{Layout, ScanOptions, update_index};
 use latte_video::encode::{self, Mp4Options};
@@ -92,10 +93,10 @@ fn manifests_and_shards_train_with_classes_and_joint_images() {
             let config = data.config(layout, &overrides);
             let run = config.output.run.clone();
             let _ = fs::remove_dir_all(&run);
-            let mut trainer = Trainer::open(config, Start::Fresh).unwrap();
+            let mut trainer = Trainer::open(class(config).unwrap(), Start::Fresh).unwrap();
             assert_eq!(trainer.num_videos(), 4, "{layout}");
-            assert_eq!(trainer.metadata().classes, ["run", "walk"], "{layout}");
-            assert!((trainer.metadata().fps - 12.5).abs() < 0.01);
+            assert_eq!(trainer.task().metadata().classes, ["run", "walk"], "{layout}");
+            assert!((trainer.task().metadata().fps - 12.5).abs() < 0.01);
             trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
             let losses: Vec<f64> = read_metrics(&run.join("metrics.jsonl")).unwrap().iter().map(|r| r.loss).collect();
             assert!(losses.len() == 2 && losses.iter().all(|l| l.is_finite()), "{layout}: {losses:?}");
@@ -106,21 +107,27 @@ fn manifests_and_shards_train_with_classes_and_joint_images() {
     }
 }
 
+const CAPTIONS: [&str; 4] = ["They run, 0", "They run, 1", "They walk, 2", "They walk, 3"];
+
 fn clips(config: &TrainConfig) -> Vec<LoadedClip> {
     let source = open_data(config).unwrap().source;
     (0..4).map(|video| source.load(video, &mut TorchRng::new(7)).unwrap()).collect()
+}
+
+/// The clips of a folder with the captions that the other forms have.
+fn captioned(folder: Vec<LoadedClip>) -> Vec<LoadedClip> {
+    folder.into_iter().zip(CAPTIONS).map(|(clip, caption)| LoadedClip { caption: Some(caption.into()), ..clip }).collect()
 }
 
 #[test]
 fn the_same_videos_give_the_same_clips() {
     let data = Miniature::new();
     let folder = clips(&data.config(Layout::Folder, &[]));
+    assert!(folder.iter().all(|clip| clip.caption.is_none()));
     assert_eq!(folder.iter().map(|clip| clip.label).collect::<Vec<_>>(), [Some(0), Some(0), Some(1), Some(1)]);
     for layout in [Layout::Manifest, Layout::Shards] {
-        assert_eq!(clips(&data.config(layout, &[])), folder, "{layout}");
+        assert_eq!(clips(&data.config(layout, &[])), captioned(folder.clone()), "{layout}");
         let listed = list_data(&data.config(layout, &[])).unwrap();
-        let captions: Vec<&str> = listed.dataset.items.iter().map(|item| item.caption.as_deref().unwrap()).collect();
-        assert_eq!(captions, ["They run, 0", "They run, 1", "They walk, 2", "They walk, 3"], "{layout}");
         let notes = listed.notes.join("\n");
         assert_eq!(layout == Layout::Manifest, notes.contains("list.csv, line 6, column `clip`: empty"), "{notes}");
     }
@@ -133,7 +140,7 @@ fn an_index_says_the_same_without_the_manifest_and_notices_changes() {
     for (layout, part) in [(Layout::Manifest, "videos/walk/1.mp4"), (Layout::Shards, "00001.tar")] {
         let plain = data.config(layout, &[]);
         let file = data.path(&format!("{layout}.index.jsonl"));
-        let scan = update_index(&plain.data.location(), &file, options, &mut |_| {}).unwrap();
+        let scan = update_index(&plain.data.location(), &file, options, &mut NoProgress).unwrap();
         assert_eq!((scan.opened, scan.skipped.count), (4, usize::from(layout == Layout::Manifest)), "{layout}");
         // Each video has a hash of its own, in one archive or not.
         let hashes: std::collections::BTreeSet<_> = scan.index.entries.iter().map(|entry| entry.hash.clone().unwrap()).collect();
@@ -144,12 +151,12 @@ fn an_index_says_the_same_without_the_manifest_and_notices_changes() {
         if layout == Layout::Manifest {
             fs::write(data.path("list.csv"), "nothing").unwrap();
         }
-        assert_eq!(clips(&config), clips(&data.config(Layout::Folder, &[])), "{layout}");
+        assert_eq!(clips(&config), captioned(clips(&data.config(Layout::Folder, &[]))), "{layout}");
         let listed = list_data(&config).unwrap().dataset;
         assert!(listed.items.iter().all(|item| item.info.as_ref().is_some_and(|info| info.num_frames == 12)));
         assert_eq!(listed.items[2].caption.as_deref(), Some("They walk, 2"));
         if layout == Layout::Shards {
-            assert_eq!(update_index(&plain.data.location(), &file, options, &mut |_| {}).unwrap().opened, 0);
+            assert_eq!(update_index(&plain.data.location(), &file, options, &mut NoProgress).unwrap().opened, 0);
         }
         // Another size: an error that names the file and what to do, and only what is in it is opened again.
         let mut bytes = fs::read(data.path(part)).unwrap();
@@ -160,7 +167,7 @@ fn an_index_says_the_same_without_the_manifest_and_notices_changes() {
         let said = source.load(2, &mut TorchRng::new(7)).unwrap_err();
         assert!(said.contains(part) && said.contains("latte data index"), "{said}");
         if layout == Layout::Shards {
-            assert_eq!(update_index(&plain.data.location(), &file, options, &mut |_| {}).unwrap().opened, 2);
+            assert_eq!(update_index(&plain.data.location(), &file, options, &mut NoProgress).unwrap().opened, 2);
         }
     }
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 use latte_model::noise::TorchRng;
 use latte_model::weights::{FileKind, RawTensor, StoredDtype, write_weights};
 use latte_ops::{CancelToken, Parameters, Value};
-use latte_train::{NoProgress, Observer, Start, StepRecord, TrainConfig, Trainer, read_metrics};
+use latte_train::tasks::class;
+use latte_train::{NoProgress, Progress, Start, StepRecord, TrainConfig, Trainer, TrainingProgress, read_metrics};
 
 fn with_videos() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -23,7 +24,7 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
 }
 
 fn records(dir: &Path, name: &str, overrides: &[&str]) -> Vec<StepRecord> {
-    let mut trainer = Trainer::open(config(dir, name, overrides), Start::Fresh).unwrap();
+    let mut trainer = Trainer::open(class(config(dir, name, overrides)).unwrap(), Start::Fresh).unwrap();
     trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
     read_metrics(&dir.join(name).join("metrics.jsonl")).unwrap()
 }
@@ -37,13 +38,17 @@ fn the_options_of_the_loss_change_what_they_should_and_nothing_when_off() {
         records(dir.path(), name, &[&one, options].concat())[0].clone()
     };
     let plain = first("plain", &[]);
-    let (mse, vb) = (plain.mse.unwrap(), plain.vb.unwrap());
+    let (mse, vb) = (plain.parts.get("mse").unwrap(), plain.parts.get("vb").unwrap());
     assert!((plain.loss - mse - vb).abs() < 1e-6 * plain.loss);
     let off = first("off", &["train.offset_noise=0"]);
     assert_eq!((off.loss, off.grad_norm), (plain.loss, plain.grad_norm));
 
     let weighted = first("weighted", &["train.min_snr_gamma=5"]);
-    assert_eq!((weighted.mse, weighted.vb), (plain.mse, plain.vb), "the parts are recorded without weights");
+    assert_eq!(
+        (weighted.parts.get("mse"), weighted.parts.get("vb")),
+        (plain.parts.get("mse"), plain.parts.get("vb")),
+        "the parts are recorded without weights"
+    );
     // Of 4 drawn times some are early ones, with weights far below 1.
     assert!(weighted.loss < plain.loss - 1e-3 * mse && weighted.loss > vb, "{} {}", weighted.loss, plain.loss);
     assert_ne!(weighted.grad_norm, plain.grad_norm);
@@ -52,7 +57,7 @@ fn the_options_of_the_loss_change_what_they_should_and_nothing_when_off() {
 
     let shifted = first("shifted", &["train.offset_noise=0.3"]);
     // A fresh network predicts 0, so the squared error is the noise's: 1, and 0.3² more.
-    let gained = shifted.mse.unwrap() - mse;
+    let gained = shifted.parts.get("mse").unwrap() - mse;
     assert!((0.02..0.25).contains(&gained), "{gained}");
 }
 
@@ -60,11 +65,12 @@ fn the_options_of_the_loss_change_what_they_should_and_nothing_when_off() {
 #[derive(Default)]
 struct Notes(Vec<String>);
 
-impl Observer for Notes {
+impl Progress for Notes {
     fn note(&mut self, message: &str) {
         self.0.push(message.to_string());
     }
 }
+impl TrainingProgress for Notes {}
 
 /// The tensors of an image DiT with the blocks of the test's model: 4 channels, 1000 classes, no temporal positions.
 fn dit(d: usize) -> BTreeMap<String, Vec<usize>> {
@@ -114,9 +120,9 @@ fn a_fine_tune_starts_from_exactly_the_tensors_that_its_report_says() {
     write_weights(&path, &FileKind::Torch { part: None }, &names, &read).unwrap();
 
     let init = format!("init.path={}", path.display());
-    let fresh = Trainer::open(config(dir.path(), "fresh", &[]), Start::Fresh).unwrap();
+    let fresh = Trainer::open(class(config(dir.path(), "fresh", &[])).unwrap(), Start::Fresh).unwrap();
     let tuned = config(dir.path(), "tuned", &["init.from=dit", &init, "train.max_steps=1", "optimizer.learning_rate=0"]);
-    let mut tuned = Trainer::open(tuned, Start::Fresh).unwrap();
+    let mut tuned = Trainer::open(class(tuned).unwrap(), Start::Fresh).unwrap();
 
     let flat = |t: &Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let of = |set: &Parameters, name: &str| flat(set.get(name).unwrap());

@@ -5,19 +5,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "run/bits.rs"]
+mod bits;
 #[path = "run/kills.rs"]
 mod kills;
 mod run;
+#[path = "run/weights.rs"]
+mod weights;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use bits::bits;
 use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
-use latte_ops::{CancelToken, Parameters};
-use latte_train::{Checkpoint, Observer, Outcome, RunCondition, RunSummary, Start, StepEvent, Trainer, read_metrics};
+use latte_ops::CancelToken;
+use latte_train::tasks::{ClassTask, class};
+use latte_train::{Outcome, Progress, RunCondition, RunSummary, Start, StepEvent, Trainer, TrainingProgress, read_metrics};
 use libtest_mimic::{Arguments, Trial};
 
 const FOLDER: &str = "LATTE_TRAIN_CHILD";
@@ -57,7 +63,8 @@ fn main() -> ExitCode {
 /// The child: trains until step [`STALL_AT`] has been recorded, then waits to be killed.
 fn stall(folder: &Path) -> ! {
     struct Stall;
-    impl Observer for Stall {
+    impl Progress for Stall {}
+    impl TrainingProgress for Stall {
         fn step(&mut self, event: &StepEvent) {
             if event.record.step == STALL_AT {
                 loop {
@@ -67,13 +74,14 @@ fn stall(folder: &Path) -> ! {
         }
     }
     let config = run::config(&folder.join("data"), &folder.join("killed"), &[]);
-    let outcome = Trainer::open(config, Start::Fresh).and_then(|mut t| t.run(&CancelToken::new(), &mut Stall));
+    let outcome =
+        class(config).and_then(|task| Trainer::open(task, Start::Fresh)).and_then(|mut t| t.run(&CancelToken::new(), &mut Stall));
     panic!("the child was to stall, but: {outcome:?}");
 }
 
-fn finish(folder: &Path, name: &str, overrides: &[&str]) -> Trainer {
+fn finish(folder: &Path, name: &str, overrides: &[&str]) -> Trainer<ClassTask> {
     let config = run::config(&folder.join("data"), &folder.join(name), overrides);
-    let mut trainer = Trainer::open(config, Start::Auto).unwrap();
+    let mut trainer = Trainer::open(class(config).unwrap(), Start::Auto).unwrap();
     let outcome = trainer.run(&CancelToken::new(), &mut latte_train::NoProgress).unwrap();
     assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
     trainer
@@ -151,7 +159,8 @@ fn learning_sampler() {
     finish(dir.path(), "straight", &learning);
     // The learning rate depends on `max_steps`, so the run is cut by the stop flag instead.
     struct StopAt15<'a>(&'a CancelToken);
-    impl Observer for StopAt15<'_> {
+    impl Progress for StopAt15<'_> {}
+    impl TrainingProgress for StopAt15<'_> {
         fn step(&mut self, event: &StepEvent) {
             if event.record.step == 15 {
                 self.0.cancel();
@@ -160,7 +169,7 @@ fn learning_sampler() {
     }
     let config = run::config(&dir.path().join("data"), &dir.path().join("killed"), &learning);
     let stop = CancelToken::new();
-    let outcome = Trainer::open(config, Start::Fresh).unwrap().run(&stop, &mut StopAt15(&stop)).unwrap();
+    let outcome = Trainer::open(class(config).unwrap(), Start::Fresh).unwrap().run(&stop, &mut StopAt15(&stop)).unwrap();
     assert!(matches!(outcome, Outcome::Stopped { step: 15, .. }), "{outcome:?}");
     finish(dir.path(), "killed", &learning);
     assert_same(dir.path(), "killed", "straight");
@@ -168,7 +177,7 @@ fn learning_sampler() {
 
 /// Both runs' last checkpoints hold the same bits, and their logs the same steps.
 fn assert_same(folder: &Path, one: &str, other: &str) {
-    let load = |name: &str| Checkpoint::load(&CheckpointFolder::of_run(&folder.join(name)).latest().unwrap().unwrap()).unwrap();
+    let load = |name: &str| weights::last_checkpoint(&folder.join(name));
     let (a, b) = (load(one), load(other));
     assert_eq!((a.run.step, b.run.step), (20, 20));
     assert_eq!(a.run, b.run);
@@ -179,19 +188,18 @@ fn assert_same(folder: &Path, one: &str, other: &str) {
         ("second moments", &a.state.second_moments, &b.state.second_moments),
     ];
     for (what, a, b) in sets {
-        assert!(bits(a) == bits(b), "{what} differ");
-        assert!(bits(a).iter().any(|(_, values)| values.iter().any(|&v| v != 0)), "{what} are all zero");
+        let values = bits(a);
+        assert!(values == bits(b), "{what} differ");
+        assert!(values.iter().any(|&v| v != 0), "{what} are all zero");
     }
     assert_ne!(bits(&a.state.weights), bits(&a.state.ema));
     let log = |name: &str| read_metrics(&folder.join(name).join("metrics.jsonl")).unwrap();
     let (a, b) = (log(one), log(other));
     assert_eq!(a.iter().map(|r| r.step).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
     for (a, b) in a.iter().zip(&b) {
-        assert_eq!((a.step, a.loss, a.mse, a.vb, a.grad_norm, a.lr), (b.step, b.loss, b.mse, b.vb, b.grad_norm, b.lr));
+        assert_eq!(
+            (a.step, a.loss, a.parts.get("mse"), a.parts.get("vb"), a.grad_norm, a.lr),
+            (b.step, b.loss, b.parts.get("mse"), b.parts.get("vb"), b.grad_norm, b.lr)
+        );
     }
-}
-
-fn bits(set: &Parameters) -> Vec<(String, Vec<u32>)> {
-    let flat = |t: &latte_ops::Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    set.iter().map(|(name, t)| (name.to_string(), flat(t).iter().map(|v| v.to_bits()).collect())).collect()
 }

@@ -12,9 +12,10 @@ use latte_model::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, Varian
 use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
 use latte_ops::{CancelToken, Parameters, Precision, Value};
+use latte_train::tasks::{ClassTask, class};
 use latte_train::{
-    ActivationCheckpointing, Error, MicroBatch, NoProgress, Observer, OptimizerConfig, Outcome, Start, StepEvent, Stepper,
-    TrainConfig, TrainState, Trainer, read_metrics,
+    ActivationCheckpointing, Error, MicroBatch, NoProgress, OptimizerConfig, Outcome, Progress, Start, StepEvent, Stepper,
+    TrainConfig, TrainState, Trainer, TrainingProgress, read_metrics,
 };
 
 fn never() -> CancelToken {
@@ -53,10 +54,7 @@ fn stepper(activation_checkpointing: ActivationCheckpointing) -> (Stepper, Param
     };
     let weights: Parameters = weights.iter().map(noisy).collect();
     let diffusion = Diffusion::new(&DiffusionConfig::default(), &TimestepSpacing::All).unwrap();
-    (
-        Stepper { model, diffusion, optimizer: OptimizerConfig::default(), activation_checkpointing, precision: Precision::F32 },
-        weights,
-    )
+    (Stepper { model, diffusion, activation_checkpointing, precision: Precision::F32 }, weights)
 }
 
 fn batch(clips: usize) -> MicroBatch {
@@ -168,18 +166,16 @@ fn recomputing_changes_no_bit() {
 
 #[test]
 fn weight_decay_shrinks_every_trainable_parameter_and_no_other() {
-    let (mut stepper, weights) = stepper(ActivationCheckpointing::None);
-    stepper.optimizer.weight_decay = 0.5;
+    let (stepper, weights) = stepper(ActivationCheckpointing::None);
     // Without a learning rate of its own the gradient does nothing; decay is learning rate times weight decay.
     let trainable: Vec<String> = stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
-    let run = |stepper: &Stepper| {
+    let run = |weight_decay: f64| {
         let mut state = TrainState::new(&weights, &trainable).unwrap();
-        stepper.step(&mut state, &[batch(2)], 0.01).unwrap();
+        let found = stepper.gradients(&weights, &[batch(2)]).unwrap();
+        state.take_step(&found, &OptimizerConfig { weight_decay, ..OptimizerConfig::default() }, 0.01).unwrap();
         state.weights
     };
-    let decayed = run(&stepper);
-    stepper.optimizer.weight_decay = 0.0;
-    let plain = run(&stepper);
+    let (decayed, plain) = (run(0.5), run(0.0));
     for (name, first) in weights.iter() {
         let of = |set: &Parameters| set.get(name).unwrap().to_host().unwrap();
         let difference = (of(&plain) - of(&decayed)).unwrap();
@@ -209,7 +205,12 @@ struct Diary {
     stop_at: Option<(u64, CancelToken)>,
 }
 
-impl Observer for Diary {
+impl Progress for Diary {
+    fn warning(&mut self, message: &str) {
+        self.warnings.push(message.to_string());
+    }
+}
+impl TrainingProgress for Diary {
     fn step(&mut self, event: &StepEvent) {
         self.steps.push(event.record.step);
         assert!(event.mean_steps_per_s > 0.0);
@@ -224,10 +225,6 @@ impl Observer for Diary {
         assert!(path.join("state.toml").is_file());
         self.checkpoints.push(step);
     }
-
-    fn warning(&mut self, message: &str) {
-        self.warnings.push(message.to_string());
-    }
 }
 
 /// A folder with videos in `data`.
@@ -241,8 +238,8 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
 }
 
-fn train(dir: &Path, name: &str, overrides: &[&str]) -> Trainer {
-    let mut trainer = Trainer::open(config(dir, name, overrides), Start::Auto).unwrap();
+fn train(dir: &Path, name: &str, overrides: &[&str]) -> Trainer<ClassTask> {
+    let mut trainer = Trainer::open(class(config(dir, name, overrides)).unwrap(), Start::Auto).unwrap();
     trainer.run(&never(), &mut NoProgress).unwrap();
     trainer
 }
@@ -275,7 +272,8 @@ fn accumulation_is_a_larger_batch_from_the_data_to_the_weights() {
 fn the_loss_falls_and_the_average_samples() {
     let dir = with_videos();
     let trainer = train(dir.path(), "run", &["train.max_steps=150", "model.hidden_size=32", "output.checkpoint_every=60"]);
-    let mse: Vec<f64> = read_metrics(&dir.path().join("run/metrics.jsonl")).unwrap().iter().map(|r| r.mse.unwrap()).collect();
+    let mse: Vec<f64> =
+        read_metrics(&dir.path().join("run/metrics.jsonl")).unwrap().iter().map(|r| r.parts.get("mse").unwrap()).collect();
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
     assert!(mean(&mse[120..]) < 0.6 * mean(&mse[..10]), "{} {}", mean(&mse[120..]), mean(&mse[..10]));
 
@@ -307,8 +305,8 @@ fn a_flat_folder_trains_without_classes() {
     let trainer = train(dir.path(), "run", &flat);
     assert_eq!(trainer.num_videos(), 6);
     assert!(!trainer.state().weights.contains("y_embedder.embedding_table.weight"));
-    assert_eq!(trainer.metadata().model.out_channels(), 3);
-    assert!(read_metrics(&dir.path().join("run/metrics.jsonl")).unwrap()[0].vb.is_none());
+    assert_eq!(trainer.task().metadata().model.out_channels(), 3);
+    assert!(read_metrics(&dir.path().join("run/metrics.jsonl")).unwrap()[0].parts.get("vb").is_none());
 }
 
 #[test]
@@ -316,16 +314,20 @@ fn stopping_finishes_the_step_and_saves_it() {
     let dir = with_videos();
     let stop = never();
     let mut diary = Diary { stop_at: Some((3, stop.clone())), ..Diary::default() };
-    let mut trainer = Trainer::open(config(dir.path(), "run", &[]), Start::Fresh).unwrap();
+    let mut trainer = Trainer::open(class(config(dir.path(), "run", &[])).unwrap(), Start::Fresh).unwrap();
     let outcome = trainer.run(&stop, &mut diary).unwrap();
     let checkpoint = dir.path().join("run/checkpoints/0000003");
     assert_eq!(outcome, Outcome::Stopped { step: 3, checkpoint: checkpoint.clone() });
     assert_eq!((diary.steps, diary.checkpoints), (vec![1, 2, 3], vec![3]));
     drop(trainer);
-    let fresh = Trainer::open(config(dir.path(), "run", &[]), Start::Fresh).unwrap_err().to_string();
+    let fresh = class(config(dir.path(), "run", &[])).and_then(|task| Trainer::open(task, Start::Fresh)).unwrap_err().to_string();
     assert!(fresh.contains("this run has checkpoints") && fresh.contains("0000003"), "{fresh}");
-    assert_eq!(Trainer::open(config(dir.path(), "run", &[]), Start::Resume).unwrap().resumed_from(), Some(checkpoint.as_path()));
-    let none = Trainer::open(config(dir.path(), "other", &[]), Start::Resume).unwrap_err().to_string();
+    assert_eq!(
+        Trainer::open(class(config(dir.path(), "run", &[])).unwrap(), Start::Resume).unwrap().resumed_from(),
+        Some(checkpoint.as_path())
+    );
+    let none =
+        class(config(dir.path(), "other", &[])).and_then(|task| Trainer::open(task, Start::Resume)).unwrap_err().to_string();
     assert!(none.contains("no checkpoint to resume from"), "{none}");
 }
 
@@ -336,7 +338,7 @@ fn a_loss_that_is_no_number_stops_and_leaves_the_checkpoint_alone() {
     let checkpoint = dir.path().join("run/checkpoints/0000002");
     let before = load_weights(&checkpoint.join("model.safetensors")).unwrap().0;
     let diverging = ["optimizer.learning_rate=1e30", "optimizer.warmup_steps=0", "output.checkpoint_every=100"];
-    let mut trainer = Trainer::open(config(dir.path(), "run", &diverging), Start::Auto).unwrap();
+    let mut trainer = Trainer::open(class(config(dir.path(), "run", &diverging)).unwrap(), Start::Auto).unwrap();
     let error = trainer.run(&never(), &mut NoProgress).unwrap_err();
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
     let message = error.to_string();
@@ -351,7 +353,7 @@ fn one_bad_file_is_passed_over_and_only_bad_files_are_an_error() {
     let dir = with_videos();
     std::fs::write(dir.path().join("data/down/broken.mp4"), b"this is no video").unwrap();
     let mut diary = Diary::default();
-    let mut trainer = Trainer::open(config(dir.path(), "run", &["train.max_steps=8"]), Start::Auto).unwrap();
+    let mut trainer = Trainer::open(class(config(dir.path(), "run", &["train.max_steps=8"])).unwrap(), Start::Auto).unwrap();
     trainer.run(&never(), &mut diary).unwrap();
     assert_eq!(diary.warnings.len(), 1, "{:?}", diary.warnings);
     assert!(diary.warnings[0].contains("broken.mp4"), "{:?}", diary.warnings);
@@ -362,10 +364,10 @@ fn one_bad_file_is_passed_over_and_only_bad_files_are_an_error() {
         std::fs::write(folder.join("x.mp4"), b"this is no video").unwrap();
     }
     let bad = run::config(&dir.path().join("bad"), &dir.path().join("other"), &[]);
-    let error = Trainer::open(bad, Start::Auto).unwrap_err().to_string();
+    let error = class(bad).and_then(|task| Trainer::open(task, Start::Auto)).unwrap_err().to_string();
     assert!(error.contains("none of the 2 videos can be opened") && error.contains("x.mp4"), "{error}");
     // Videos that open but are too short for the window.
-    let mut short = Trainer::open(config(dir.path(), "short", &["data.num_frames=16"]), Start::Auto).unwrap();
+    let mut short = Trainer::open(class(config(dir.path(), "short", &["data.num_frames=16"])).unwrap(), Start::Auto).unwrap();
     let error = short.run(&never(), &mut NoProgress).unwrap_err().to_string();
     assert!(error.contains("none of the 7 files gives a clip") && error.contains("16"), "{error}");
 }
@@ -375,7 +377,10 @@ fn what_does_not_fit_is_said_before_anything_is_written() {
     let dir = with_videos();
     train(dir.path(), "run", &["train.max_steps=1"]);
     let refuse = |overrides: &[&str], words: &str| {
-        let error = Trainer::open(config(dir.path(), "run", overrides), Start::Auto).unwrap_err().to_string();
+        let error = class(config(dir.path(), "run", overrides))
+            .and_then(|task| Trainer::open(task, Start::Auto))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(words) && !error.contains('\n'), "{words}: {error}");
     };
     refuse(&["model.depth=4"], "the model is another one");
@@ -399,7 +404,7 @@ fn a_resume_that_cannot_be_exact_says_so() {
     train(dir.path(), "run", &["train.max_steps=2"]);
     let resumed = |overrides: &[&str]| {
         let mut diary = Diary::default();
-        let mut trainer = Trainer::open(config(dir.path(), "run", overrides), Start::Auto).unwrap();
+        let mut trainer = Trainer::open(class(config(dir.path(), "run", overrides)).unwrap(), Start::Auto).unwrap();
         trainer.run(&never(), &mut diary).unwrap();
         diary.warnings
     };

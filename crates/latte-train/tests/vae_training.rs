@@ -3,21 +3,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "run/bits.rs"]
+mod bits;
 #[path = "run/videos.rs"]
 mod videos;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use bits::bits;
 use candle_core::Tensor;
 use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
 use latte_model::vae::{Autoencoder, AutoencoderKl, KlNetwork};
 use latte_ops::finite_difference::{assert_close, pseudo_random};
-use latte_ops::{CancelToken, Parameters, Precision, Tape, Value};
+use latte_ops::{CancelToken, Parameters, Precision, Tape};
+use latte_train::tasks::{AutoencoderTask, autoencoder};
 use latte_train::{
-    ActivationCheckpointing, NoProgress, Observer, OptimizerConfig, Reconstruction, Start, StepEvent, VaeLossConfig,
-    VaeModelConfig, VaeOutcome, VaeReport, VaeStepper, VaeTrainConfig, VaeTrainer, read_metrics,
+    ActivationCheckpointing, NoProgress, Outcome, Progress, Reconstruction, Start, StepEvent, Trainer, TrainingProgress,
+    VaeLossConfig, VaeModelConfig, VaeReport, VaeStepper, VaeTrainConfig, read_metrics,
 };
 
 fn sizes(levels: &[usize]) -> VaeModelConfig {
@@ -75,7 +79,7 @@ fn the_training_network_is_the_one_for_inference() {
 }
 
 fn stepper(network: KlNetwork, loss: VaeLossConfig, activation_checkpointing: ActivationCheckpointing) -> VaeStepper {
-    VaeStepper { network, loss, optimizer: OptimizerConfig::default(), activation_checkpointing }
+    VaeStepper { network, loss, activation_checkpointing }
 }
 
 #[test]
@@ -87,7 +91,8 @@ fn gradients_are_the_slopes_of_the_loss() {
         let (frames, noise) = (pseudo_random(&[2, 3, 4, 6], 7).unwrap(), pseudo_random(&[2, 3, 2, 3], 8).unwrap());
         let found = stepper.gradients(&weights, &frames, &noise).unwrap();
         assert_eq!(found.gradients.len(), weights.len());
-        let expected = found.reconstruction + found.kl * kl_weight / (3.0 * 4.0 * 6.0);
+        let part = |name: &str| found.parts.get(name).unwrap();
+        let expected = part("reconstruction") + part("kl") * kl_weight / (3.0 * 4.0 * 6.0);
         assert!((found.loss - expected).abs() < 1e-6 * expected, "{found:?}");
         for (seed, (name, weight)) in weights.iter().enumerate() {
             let direction = pseudo_random(weight.dims(), seed as u64).unwrap();
@@ -165,11 +170,11 @@ checkpoint_every = 10
     VaeTrainConfig::from_toml(&text, "test.toml", &overrides).unwrap()
 }
 
-fn finish(config: VaeTrainConfig) -> (VaeTrainer, VaeReport) {
-    let mut trainer = VaeTrainer::open(config, Start::Auto).unwrap();
+fn finish(config: VaeTrainConfig) -> (Trainer<AutoencoderTask>, VaeReport) {
+    let mut trainer = Trainer::open(autoencoder(config).unwrap(), Start::Auto).unwrap();
     match trainer.run(&CancelToken::new(), &mut NoProgress).unwrap() {
-        VaeOutcome::Finished { report, .. } => (trainer, report),
-        other @ VaeOutcome::Stopped { .. } => panic!("{other:?}"),
+        Outcome::Finished { report, .. } => (trainer, report),
+        other @ Outcome::Stopped { .. } => panic!("{other:?}"),
     }
 }
 
@@ -177,20 +182,21 @@ fn finish(config: VaeTrainConfig) -> (VaeTrainer, VaeReport) {
 fn a_run_that_breaks_off_goes_on_exactly() {
     /// Ends the run without any saving, as a crash does.
     struct Break;
-    impl Observer for Break {
+    impl Progress for Break {}
+    impl TrainingProgress for Break {
         fn step(&mut self, event: &StepEvent) {
             assert!(event.record.step < 13, "the break that this test makes");
         }
     }
     let dir = tempfile::tempdir().unwrap();
     videos::write_videos(&dir.path().join("data"));
-    let mut broken = VaeTrainer::open(config(dir.path(), "broken", &[]), Start::Fresh).unwrap();
+    let mut broken = Trainer::open(autoencoder(config(dir.path(), "broken", &[])).unwrap(), Start::Fresh).unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| broken.run(&CancelToken::new(), &mut Break))).is_err());
     drop(broken);
     let (resumed, again) = finish(config(dir.path(), "broken", &[]));
     assert_eq!(resumed.resumed_from().unwrap(), CheckpointFolder::of_run(&dir.path().join("broken")).of_step(10));
     let (straight, report) = finish(config(dir.path(), "straight", &[]));
-    let sets = |trainer: &VaeTrainer| {
+    let sets = |trainer: &Trainer<AutoencoderTask>| {
         let state = trainer.state();
         [&state.weights, &state.ema, &state.first_moments, &state.second_moments].map(bits)
     };
@@ -203,8 +209,14 @@ fn a_run_that_breaks_off_goes_on_exactly() {
 
     // Another network is refused, and so is starting over.
     let other = config(dir.path(), "broken", &["autoencoder.latent_channels=3"]);
-    assert!(VaeTrainer::open(other, Start::Auto).unwrap_err().to_string().contains("`autoencoder` is another one"));
-    assert!(VaeTrainer::open(config(dir.path(), "broken", &[]), Start::Fresh).is_err());
+    assert!(
+        autoencoder(other)
+            .and_then(|task| Trainer::open(task, Start::Auto))
+            .unwrap_err()
+            .to_string()
+            .contains("`autoencoder` is another one")
+    );
+    assert!(autoencoder(config(dir.path(), "broken", &[])).and_then(|task| Trainer::open(task, Start::Fresh)).is_err());
 }
 
 #[test]
@@ -213,7 +225,7 @@ fn a_finished_run_leaves_an_autoencoder_that_learnt_something() {
     videos::write_videos(&dir.path().join("data"));
     let (trainer, report) =
         finish(config(dir.path(), "run", &["train.max_steps=150", "train.batch_size=4", "validation.fraction=0.15"]));
-    assert_eq!(trainer.num_videos(), [5, 1]);
+    assert_eq!([trainer.num_videos(), trainer.task().num_held_out()], [5, 1]);
     assert_eq!((report.num_frames, report.held_out), (2, true));
     let (untrained, first) = finish(config(dir.path(), "untrained", &["train.max_steps=1"]));
     // On videos that it has not seen, whose colours are others.
@@ -239,9 +251,4 @@ fn a_finished_run_leaves_an_autoencoder_that_learnt_something() {
     let back = opened.decode(&latent).unwrap();
     let error = (back - frames).unwrap().sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
     assert!(10.0 * (4.0 / error).log10() > 16.0, "{error}");
-}
-
-fn bits(set: &Parameters) -> Vec<(String, Vec<u32>)> {
-    let flat = |t: &Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    set.iter().map(|(name, t)| (name.to_string(), flat(t).iter().map(|v| v.to_bits()).collect())).collect()
 }

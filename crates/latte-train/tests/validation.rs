@@ -2,12 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "run/bits.rs"]
+mod bits;
 mod run;
 
 use std::path::Path;
 
-use latte_ops::{CancelToken, Parameters};
-use latte_train::{NoProgress, Observer, Start, TrainConfig, Trainer, ValidationRecord, list_data, open_data, read_validation};
+use bits::bits;
+use latte_ops::CancelToken;
+use latte_train::tasks::{ClassTask, class};
+use latte_train::{
+    NoProgress, Progress, Start, TrainConfig, Trainer, TrainingProgress, ValidationRecord, list_data, open_data, read_validation,
+};
 
 fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
@@ -22,19 +28,12 @@ fn with_videos() -> tempfile::TempDir {
     dir
 }
 
-fn train(dir: &Path, name: &str, overrides: &[&str]) -> (Trainer, Vec<ValidationRecord>) {
-    let mut trainer = Trainer::open(config(dir, name, overrides), Start::Auto).unwrap();
+fn train(dir: &Path, name: &str, overrides: &[&str]) -> (Trainer<ClassTask>, Vec<ValidationRecord>) {
+    let mut trainer = Trainer::open(class(config(dir, name, overrides)).unwrap(), Start::Auto).unwrap();
     trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
     let log = dir.join(name).join("validation.jsonl");
     let records = if log.exists() { read_validation(&log).unwrap() } else { Vec::new() };
     (trainer, records)
-}
-
-fn bits(set: &Parameters) -> Vec<u32> {
-    set.iter()
-        .flat_map(|(_, t)| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap())
-        .map(f32::to_bits)
-        .collect()
 }
 
 /// What was measured, without the clock.
@@ -85,7 +84,8 @@ fn a_resumed_run_validates_as_one_that_was_not_broken() {
     let options = [&SHORT[1..], &["validation.fraction=0.4", "output.checkpoint_every=5"]].concat();
     let (_, straight) = train(dir.path(), "straight", &[&options[..], &["train.max_steps=12"]].concat());
     struct StopAt<'a>(u64, &'a CancelToken);
-    impl Observer for StopAt<'_> {
+    impl Progress for StopAt<'_> {}
+    impl TrainingProgress for StopAt<'_> {
         fn step(&mut self, event: &latte_train::StepEvent) {
             if event.record.step == self.0 {
                 self.1.cancel();
@@ -94,7 +94,7 @@ fn a_resumed_run_validates_as_one_that_was_not_broken() {
     }
     let stop = CancelToken::new();
     let twelve = [&options[..], &["train.max_steps=12"]].concat();
-    let mut first = Trainer::open(config(dir.path(), "broken", &twelve), Start::Fresh).unwrap();
+    let mut first = Trainer::open(class(config(dir.path(), "broken", &twelve)).unwrap(), Start::Fresh).unwrap();
     first.run(&stop, &mut StopAt(8, &stop)).unwrap();
     drop(first);
     // As if it had been killed after the validation of step 9, before its checkpoint.
@@ -122,7 +122,10 @@ fn held_out_videos_are_never_trained_on() {
     assert_ne!(whole.mark, training.mark);
 
     let refuse = |overrides: &[&str], words: &str| {
-        let message = Trainer::open(self::config(dir.path(), "refused", overrides), Start::Auto).unwrap_err().to_string();
+        let message = class(self::config(dir.path(), "refused", overrides))
+            .and_then(|task| Trainer::open(task, Start::Auto))
+            .unwrap_err()
+            .to_string();
         assert!(message.contains(words) && !message.contains('\n'), "{words}: {message}");
         assert!(!dir.path().join("refused").exists());
     };
@@ -138,15 +141,19 @@ fn bad_videos_are_passed_over_and_named_once() {
     let dir = with_videos();
     std::fs::write(dir.path().join("other/down/broken.mp4"), b"no video").unwrap();
     struct Warnings(Vec<String>);
-    impl Observer for Warnings {
+    impl Progress for Warnings {
         fn warning(&mut self, message: &str) {
             self.0.push(message.to_string());
         }
     }
+    impl TrainingProgress for Warnings {}
     let other = format!("validation.path={}", dir.path().join("other").display());
     let many = ["train.max_steps=2", "validation.every=1", "validation.clips=20", "validation.timesteps=1", &other];
     let mut warnings = Warnings(Vec::new());
-    Trainer::open(config(dir.path(), "run", &many), Start::Auto).unwrap().run(&CancelToken::new(), &mut warnings).unwrap();
+    Trainer::open(class(config(dir.path(), "run", &many)).unwrap(), Start::Auto)
+        .unwrap()
+        .run(&CancelToken::new(), &mut warnings)
+        .unwrap();
     assert_eq!(warnings.0.len(), 1, "{:?}", warnings.0);
     assert!(warnings.0[0].contains("broken.mp4"), "{:?}", warnings.0);
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "run/bits.rs"]
+mod bits;
 mod run;
 #[path = "run/weights.rs"]
 mod weights;
@@ -9,12 +11,14 @@ mod weights;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bits::bits;
 use latte_ops::CancelToken;
+use latte_train::tasks::class;
 use latte_train::{
-    Checkpoint, Evaluator, NoProgress, Observer, Outcome, Phase, RunCondition, RunStatus, RunSummary, Scores, Start, StepEvent,
-    TrainConfig, Trainer, read_evaluations, read_metrics,
+    Checkpoint, Evaluator, NoProgress, Outcome, Phase, Progress, RunCondition, RunStatus, RunSummary, Scores, Stage, Start,
+    StepEvent, TrainConfig, Trainer, TrainingProgress, read_evaluations, read_metrics,
 };
-use weights::{bits, last_checkpoint};
+use weights::last_checkpoint;
 
 const SAMPLES: [&str; 4] = ["train.max_steps=6", "samples.every=2", "samples.num=3", "samples.steps=2"];
 
@@ -28,8 +32,8 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
 }
 
-fn train(dir: &Path, name: &str, overrides: &[&str], observer: &mut dyn Observer, stop: &CancelToken) -> Outcome {
-    Trainer::open(config(dir, name, overrides), Start::Auto).unwrap().run(stop, observer).unwrap()
+fn train(dir: &Path, name: &str, overrides: &[&str], observer: &mut dyn TrainingProgress, stop: &CancelToken) -> Outcome<()> {
+    Trainer::open(class(config(dir, name, overrides)).unwrap(), Start::Auto).unwrap().run(stop, observer).unwrap()
 }
 
 fn train_to_the_end(dir: &Path, name: &str, overrides: &[&str]) {
@@ -200,8 +204,8 @@ fn assert_complete(run: &Path) {
             record.grad_norm,
             record.loss,
             record.lr,
-            record.mse.unwrap(),
-            record.vb.unwrap(),
+            record.parts.get("mse").unwrap(),
+            record.parts.get("vb").unwrap(),
         ];
         for (tag, value) in expected_tags.iter().zip(expected) {
             let (step, found, time) = events.scalars[*tag][record.step as usize - 1];
@@ -235,7 +239,7 @@ fn a_watched_run_ends_with_the_same_bits_as_one_that_is_not() {
     train_to_the_end(dir.path(), "plain", &["train.max_steps=6", "output.tensorboard=false"]);
     let [watched, plain] = ["watched", "plain"].map(|name| last_checkpoint(&dir.path().join(name)));
     assert_eq!(watched.run, plain.run, "generator, place in the data, step");
-    let sets = |c: &Checkpoint| {
+    let sets = |c: &Checkpoint<TrainConfig>| {
         let state = &c.state;
         [&state.weights, &state.ema, &state.first_moments, &state.second_moments].map(bits)
     };
@@ -263,6 +267,8 @@ fn samples_are_those_of_the_averaged_weights_of_their_step() {
 
 /// Sets the stop flag when something happens for the first time, and remembers what it was told.
 struct StopAt<'a> {
+    /// Optimiser steps of this process and of those before it.
+    step: u64,
     stop: &'a CancelToken,
     when: fn(&str, u64) -> bool,
     seen: Vec<(&'static str, u64)>,
@@ -270,7 +276,7 @@ struct StopAt<'a> {
 
 impl<'a> StopAt<'a> {
     fn new(stop: &'a CancelToken, when: fn(&str, u64) -> bool) -> Self {
-        Self { stop, when, seen: Vec::new() }
+        Self { stop, when, step: 0, seen: Vec::new() }
     }
 
     fn happens(&mut self, what: &'static str, step: u64) {
@@ -281,14 +287,19 @@ impl<'a> StopAt<'a> {
     }
 }
 
-impl Observer for StopAt<'_> {
-    fn step(&mut self, event: &StepEvent) {
-        self.happens("step", event.record.step);
+impl Progress for StopAt<'_> {
+    fn stage(&mut self, stage: Stage, done: u64, total: u64) {
+        if stage == Stage::Samples {
+            assert!(1 <= done && done <= total && total == 6, "{done} of {total}");
+            self.happens("sampling", self.step);
+        }
     }
+}
 
-    fn sampling(&mut self, step: u64, done: u64, total: u64) {
-        assert!(1 <= done && done <= total && total == 6, "{done} of {total}");
-        self.happens("sampling", step);
+impl TrainingProgress for StopAt<'_> {
+    fn step(&mut self, event: &StepEvent) {
+        self.step = event.record.step;
+        self.happens("step", event.record.step);
     }
 
     fn samples(&mut self, step: u64, folder: &Path) {
@@ -329,7 +340,7 @@ fn a_run_that_goes_back_says_each_step_once() {
     let whole = std::fs::read(&event_file).unwrap();
     std::fs::write(&event_file, &whole[..whole.len() - 7]).unwrap();
     std::fs::create_dir_all(run.join("samples/.unfinished-0000006")).unwrap();
-    drop(Trainer::open(config(dir.path(), "run", &every), Start::Auto).unwrap());
+    drop(Trainer::open(class(config(dir.path(), "run", &every)).unwrap(), Start::Auto).unwrap());
     assert_eq!(names(&run.join("samples")), ["step_0000002"], "those of later steps are made again");
     assert_eq!(files(&run.join("tensorboard")).len(), 1, "who does nothing writes nothing");
     train_to_the_end(dir.path(), "run", &every);
@@ -356,8 +367,8 @@ fn scores_are_in_the_event_files_and_in_the_summary() {
     let evaluation = "evaluation={ detectors = [\"x\"], real_stride = 1, num = 2, steps = 1, every = 2, at_start = true }";
     let evaluated = || {
         let config = config(dir.path(), "run", &["train.max_steps=5", "output.checkpoint_every=4", evaluation]);
-        let trainer = Trainer::open(config, Start::Auto).unwrap();
-        let mut trainer = trainer.with_evaluator(Box::new(Counting(0.0))).unwrap();
+        let task = class(config).unwrap().with_evaluator(Box::new(Counting(0.0)));
+        let mut trainer = Trainer::open(task, Start::Auto).unwrap();
         let outcome = trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
         assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
     };
@@ -384,7 +395,7 @@ fn samples_that_cannot_be_made_are_refused_before_anything_is_written() {
     let dir = with_videos();
     let refuse = |overrides: &[&str], words: &str| {
         let config = config(dir.path(), "run", &[&["samples.every=2"], overrides].concat());
-        let error = Trainer::open(config, Start::Auto).unwrap_err().to_string();
+        let error = class(config).and_then(|task| Trainer::open(task, Start::Auto)).unwrap_err().to_string();
         assert!(error.contains(words), "{words}: {error}");
     };
     refuse(&["samples.steps=1001"], "samples.steps: expected 1 to 1000");
@@ -392,7 +403,7 @@ fn samples_that_cannot_be_made_are_refused_before_anything_is_written() {
     refuse(&["samples.guidance=3", "model.condition=none"], "samples.guidance: this model has no classes");
     assert!(!dir.path().join("run").exists());
     let unused = ["samples.guidance=3", "model.condition=none"];
-    Trainer::open(config(dir.path(), "run", &unused), Start::Auto).unwrap();
+    Trainer::open(class(config(dir.path(), "run", &unused)).unwrap(), Start::Auto).unwrap();
 }
 
 #[test]
@@ -401,12 +412,13 @@ fn one_process_trains_in_a_folder_and_says_how_it_ended() {
     let run = dir.path().join("run");
     let condition = || RunSummary::read(&run).unwrap().condition;
     let stop = CancelToken::new();
-    let mut first = Trainer::open(config(dir.path(), "run", &["train.max_steps=4"]), Start::Auto).unwrap();
+    let mut first = Trainer::open(class(config(dir.path(), "run", &["train.max_steps=4"])).unwrap(), Start::Auto).unwrap();
     assert_eq!(condition(), RunCondition::Running);
-    let second = Trainer::open(config(dir.path(), "run", &[]), Start::Auto).unwrap_err().to_string();
+    let second = class(config(dir.path(), "run", &[])).and_then(|task| Trainer::open(task, Start::Auto)).unwrap_err().to_string();
     assert!(second.contains("another process trains in this folder"), "{second}");
     struct AtTwo<'a>(&'a CancelToken, &'a Path);
-    impl Observer for AtTwo<'_> {
+    impl Progress for AtTwo<'_> {}
+    impl TrainingProgress for AtTwo<'_> {
         fn step(&mut self, event: &StepEvent) {
             if event.record.step == 2 {
                 self.0.cancel();
@@ -423,7 +435,7 @@ fn one_process_trains_in_a_folder_and_says_how_it_ended() {
     assert!(status.ended.unwrap() >= status.started);
     assert_eq!(condition(), RunCondition::Finished);
     let diverging = ["optimizer.learning_rate=1e30", "optimizer.warmup_steps=0"];
-    let mut trainer = Trainer::open(config(dir.path(), "run", &diverging), Start::Auto).unwrap();
+    let mut trainer = Trainer::open(class(config(dir.path(), "run", &diverging)).unwrap(), Start::Auto).unwrap();
     trainer.run(&CancelToken::new(), &mut NoProgress).unwrap_err();
     drop(trainer);
     assert_eq!(condition(), RunCondition::Diverged);

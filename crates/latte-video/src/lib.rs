@@ -56,6 +56,7 @@ pub use find::find_videos;
 pub use image_file::read_image;
 pub use info::VideoInfo;
 pub use latte_libav::version as libavcodec_version;
+pub use latte_progress::{NoProgress, Progress, Stage};
 pub use transform::Transform;
 pub use video::{Decoder, Video};
 pub use window::{ClipWindow, FrameRule};

@@ -10,7 +10,7 @@ use latte_video::dataset::{
     check_files, check_images, scan, update_index,
 };
 use latte_video::encode::{self, Mp4Options};
-use latte_video::{Clip, ClipWindow, Decoder, Error, Transform, Video, read_image};
+use latte_video::{Clip, ClipWindow, Decoder, Error, NoProgress, Progress, Stage, Transform, Video, read_image};
 
 const WINDOW: usize = 48;
 
@@ -134,7 +134,7 @@ fn an_index_says_what_opening_the_files_says_and_reads_only_what_is_new() {
     mp4(&root.join("A/v_A_g01_c01.mp4"), &grey(20, 10, [32, 48], 25.0));
     mp4(&root.join("B/v_B_g01_c01.mp4"), &grey(9, 10, [16, 16], 8.0));
     fs::write(root.join("B/v_B_g01_c02.avi"), "no video").unwrap();
-    let first = update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut |_| {}).unwrap();
+    let first = update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut NoProgress).unwrap();
     assert_eq!((first.opened, first.index.entries.len()), (3, 3));
     let index = Index::read(&out).unwrap();
     assert_eq!(index, first.index);
@@ -153,22 +153,31 @@ fn an_index_says_what_opening_the_files_says_and_reads_only_what_is_new() {
     }
 
     // Unchanged: only what could not be read is tried again. Changed, new and gone files are seen.
-    assert_eq!(update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut |_| {}).unwrap().opened, 1);
+    assert_eq!(update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut NoProgress).unwrap().opened, 1);
     fs::remove_file(root.join("B/v_B_g01_c02.avi")).unwrap();
     mp4(&root.join("B/v_B_g01_c01.mp4"), &grey(30, 10, [16, 16], 8.0));
     mp4(&root.join("A/v_A_g01_c00.mp4"), &grey(5, 10, [16, 16], 8.0));
-    let third = update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut |_| {}).unwrap();
+    let third = update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut NoProgress).unwrap();
     assert_eq!(third.opened, 2);
     let told: Vec<_> = third.index.entries.iter().map(|e| (e.name.as_str(), e.video.as_ref().unwrap().frames)).collect();
     assert_eq!(told, [("A/v_A_g01_c00.mp4", 5), ("A/v_A_g01_c01.mp4", 20), ("B/v_B_g01_c01.mp4", 30)]);
     // Hashes are added to what is known.
     let hashing = ScanOptions { hash: true, ..options() };
-    assert_eq!(update_index(&Location::new(Layout::Ucf101, &root), &out, hashing, &mut |_| {}).unwrap().opened, 3);
-    let hashed = update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut |_| {}).unwrap();
+    assert_eq!(update_index(&Location::new(Layout::Ucf101, &root), &out, hashing, &mut NoProgress).unwrap().opened, 3);
+    let hashed = update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut NoProgress).unwrap();
     assert!(hashed.opened == 0 && hashed.index.entries.iter().all(|e| e.hash.as_ref().is_some_and(|h| h.len() == 64)));
 
-    let said = update_index(&Location::new(Layout::Folder, &root), &out, options(), &mut |_| {}).unwrap_err().to_string();
+    let said = update_index(&Location::new(Layout::Folder, &root), &out, options(), &mut NoProgress).unwrap_err().to_string();
     assert!(said.contains("of the layout `ucf101`, not `folder`"), "{said}");
+}
+
+/// As if the process ended after the third video: the panic leaves what a kill leaves.
+struct InterruptAtThree;
+
+impl Progress for InterruptAtThree {
+    fn stage(&mut self, _: Stage, done: u64, _: u64) {
+        assert!(done < 3, "interrupted");
+    }
 }
 
 #[test]
@@ -179,10 +188,8 @@ fn an_interrupted_scan_goes_on_where_it_was() {
         mp4(&root.join(format!("{i}.mp4")), &grey(5, 10, [16, 16], 8.0));
     }
     let one = ScanOptions { threads: 1, ..options() };
-    // As if the process ended after the third video: the panic leaves what a kill leaves.
     let interrupted = std::panic::catch_unwind(|| {
-        update_index(&Location::new(Layout::Folder, &root), &out, one, &mut |far| assert!(far.done < 4, "interrupted"))
-            .map(|_| ())
+        update_index(&Location::new(Layout::Folder, &root), &out, one, &mut InterruptAtThree).map(|_| ())
     });
     assert!(interrupted.is_err() && !out.exists());
     let left = dir.path().join(".v.jsonl.partial");
@@ -190,7 +197,7 @@ fn an_interrupted_scan_goes_on_where_it_was() {
     let text = fs::read_to_string(&left).unwrap();
     assert_eq!(text.lines().count(), 1 + 3);
     fs::write(&left, text + "{\"name\":\"3.mp4\",\"by").unwrap();
-    let scan = update_index(&Location::new(Layout::Folder, &root), &out, one, &mut |_| {}).unwrap();
+    let scan = update_index(&Location::new(Layout::Folder, &root), &out, one, &mut NoProgress).unwrap();
     assert_eq!((scan.opened, scan.index.entries.len(), left.exists()), (3, 6, false));
     assert!(scan.index.entries.iter().all(|e| e.video.is_some()));
 }
@@ -230,7 +237,7 @@ fn what_is_wrong_with_a_data_set_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("v");
     let index_of = |layout| {
-        scan(&Location::new(layout, &root), &[], ScanOptions { hash: true, last_frame: true, ..options() }, &mut |_| Ok(()))
+        scan(&Location::new(layout, &root), &[], ScanOptions { hash: true, last_frame: true, ..options() }, &mut NoProgress)
     };
     for i in 0..3 {
         mp4(&root.join(format!("A/{i}.mp4")), &grey(50, 10 + i, [32, 32], 8.0));
@@ -297,7 +304,7 @@ fn sky_folders_that_the_reader_leaves_out_are_told() {
     for (name, count) in [("a", WINDOW), ("b", WINDOW + 1)] {
         encode::write_png_frames(dir.path().join("t").join(name), &grey(count, 0, [4, 4], 8.0)).unwrap();
     }
-    let index = scan(&Location::new(Layout::SkyTimelapse, dir.path()), &[], options(), &mut |_| Ok(())).unwrap().index;
+    let index = scan(&Location::new(Layout::SkyTimelapse, dir.path()), &[], options(), &mut NoProgress).unwrap().index;
     let (said, error) = told(&index, &expected(Layout::SkyTimelapse));
     assert!(!error && said.len() == 1, "{said:?}");
     assert!(said[0].contains("which needs 49") && said[0].contains("t/a (48)"), "{said:?}");
@@ -309,7 +316,7 @@ fn files_that_changed_since_the_index_are_told() {
     for i in 0..3 {
         mp4(&dir.path().join(format!("{i}.mp4")), &grey(5, 10, [16, 16], 8.0));
     }
-    let index = scan(&Location::new(Layout::Folder, dir.path()), &[], options(), &mut |_| Ok(())).unwrap().index;
+    let index = scan(&Location::new(Layout::Folder, dir.path()), &[], options(), &mut NoProgress).unwrap().index;
     assert!(check_files(&index, &Location::new(Layout::Folder, dir.path())).unwrap().is_empty());
     fs::remove_file(dir.path().join("0.mp4")).unwrap();
     fs::write(dir.path().join("1.mp4"), "longer than it was, or shorter").unwrap();
@@ -442,7 +449,7 @@ fn an_index_keeps_what_python_has_added() {
     let (root, out) = (dir.path().join("v"), dir.path().join("v.jsonl"));
     mp4(&root.join("a/1.mp4"), &grey(5, 10, [16, 16], 8.0));
     let location = Location::new(Layout::Folder, &root);
-    let index = update_index(&location, &out, options(), &mut |_| {}).unwrap().index;
+    let index = update_index(&location, &out, options(), &mut NoProgress).unwrap().index;
     assert!(index.empty_classes().is_empty());
     let text = fs::read_to_string(&out).unwrap();
     let scored = text.replace("{\"name\"", "{\"score\": NaN, \"name\"");
@@ -458,7 +465,7 @@ fn an_index_keeps_what_python_has_added() {
     assert!(Index::read(&out).unwrap_err().to_string().ends_with("it is UTF-16; save it as UTF-8"));
     fs::create_dir(root.join("b")).unwrap();
     fs::remove_file(&out).unwrap();
-    assert_eq!(update_index(&location, &out, options(), &mut |_| {}).unwrap().index.empty_classes(), ["b"]);
+    assert_eq!(update_index(&location, &out, options(), &mut NoProgress).unwrap().index.empty_classes(), ["b"]);
 }
 
 #[test]

@@ -120,7 +120,7 @@ mod names {
         mp4(&root.join(OsStr::from_bytes(b"class \xFE")).join("1.mp4"));
         let out = dir.path().join("x.jsonl");
         let location = Location::new(Layout::Folder, &root);
-        let scan = update_index(&location, &out, OPTIONS, &mut |_| {}).unwrap();
+        let scan = update_index(&location, &out, OPTIONS, &mut latte_video::NoProgress).unwrap();
         assert_eq!((scan.skipped.count, scan.index.classes.as_slice()), (2, ["a".to_string(), "b".into()].as_slice()));
         assert!(scan.skipped.listed.iter().all(|e| e.to_string().contains("no Unicode; rename it")));
         let index = Index::read(&out).unwrap();
@@ -133,7 +133,7 @@ mod names {
             Video::open_media(&item.place, Decoder::BuiltIn).unwrap();
         }
         // Nothing is opened twice.
-        assert_eq!(update_index(&location, &out, OPTIONS, &mut |_| {}).unwrap().opened, 0);
+        assert_eq!(update_index(&location, &out, OPTIONS, &mut latte_video::NoProgress).unwrap().opened, 0);
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod names {
                 }
             }
             let out = dir.path().join("x.jsonl");
-            let scan = update_index(&Location::new(Layout::Folder, &root), &out, OPTIONS, &mut |_| {}).unwrap();
+            let scan = update_index(&Location::new(Layout::Folder, &root), &out, OPTIONS, &mut latte_video::NoProgress).unwrap();
             prop_assert_eq!((scan.index.entries.len(), scan.skipped.count), (good, bad));
             prop_assert_eq!(Index::read(&out).unwrap(), scan.index);
         }

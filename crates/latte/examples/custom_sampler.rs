@@ -1,10 +1,9 @@
 //! A sampler of one's own, on the loop of all others: `cargo run --release -p latte --example custom_sampler`.
 
-use std::ops::ControlFlow::Continue;
-
 use candle_core::Tensor;
 use latte_model::sampling::{Solver, StepInput, StepOutput, sample};
 use latte_model::{Denoiser, Result, noise::TorchRng};
+use latte_ops::CancelToken;
 
 /// Euler's method from noise to data on x = (1 − t) x0 + t ε; the network gives x0 at timesteps 1000 t.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ impl Denoiser for OnePicture {
 fn main() -> Result<()> {
     let mut solver = Straight((1..=10).rev().map(|i| 100.0 * f64::from(i)).collect());
     let (mut rng, noise) = (TorchRng::new(0), TorchRng::new(1).randn((1, 2, 3, 4, 4))?);
-    let made = sample(&mut solver, &OnePicture, &noise, &mut rng, &mut |_| Continue(()))?.finished();
+    let made = sample(&mut solver, &OnePicture, &noise, &mut rng, &CancelToken::new(), &mut |_| {})?.finished();
     println!("{:?} should be 0.5", made.map(|x| x.mean_all()?.to_scalar::<f32>()).transpose()?);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Videos from a class model: `cargo run --release -p latte --example generate -- [WEIGHTS [AUTOENCODER]]`.
 
-use latte::{CancelToken, ClassRequest, Device, Generator, Progress, Resumable, Stage};
+use latte::{CancelToken, ClassRequest, Device, GenerationProgress, Generator, Progress, Resumable, Stage};
 
 /// Prints how far it is, and cancels the work after two predictions.
 struct Steps(CancelToken);
@@ -15,17 +15,16 @@ impl Progress for Steps {
     }
 }
 
+impl GenerationProgress for Steps {}
+
 #[allow(clippy::print_stdout, reason = "an example says what it made")]
 fn main() -> latte::Result<()> {
     let mut args = std::env::args().skip(1);
     let mut path = |tiny: &str| args.next().unwrap_or(format!("{}/../../testdata/{tiny}", env!("CARGO_MANIFEST_DIR")));
     let builder = Generator::open(path("compatibility/run"))?.autoencoder(path("golden/tiny-latte-t2v/vae"));
     let model = builder.on(Device::auto()?).load()?;
-    let request = match model.metadata().classes.first() {
-        Some(name) => ClassRequest::class(name.as_str()),
-        None => ClassRequest::unconditional(),
-    };
-    let request = request.seed(7).steps(5).enlarge(8);
+    let class = model.metadata().classes.first().map(|name| ClassRequest::class(name.as_str()));
+    let request = class.unwrap_or(ClassRequest::unconditional()).seed(7).steps(5).enlarge(8);
     let clip = model.generate(&request)?;
     // The same clip, stopped on the way and resumed.
     let cancel = CancelToken::new();

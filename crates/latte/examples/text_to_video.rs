@@ -1,6 +1,6 @@
 //! Videos from texts: `cargo run --release -p latte --example text_to_video -- [MODEL FOLDER [PROMPT]]`.
 
-use latte::{Cache, CancelToken, Progress, Residency, Sampler, Stage, TextRequest, TextToVideo};
+use latte::{Cache, CancelToken, GenerationProgress, Progress, Residency, Sampler, Stage, TextRequest, TextToVideo};
 
 /// Prints how far each stage is.
 struct Stages;
@@ -11,6 +11,8 @@ impl Progress for Stages {
         println!("{stage:?}: {done} of {total}");
     }
 }
+
+impl GenerationProgress for Stages {}
 
 #[allow(clippy::print_stdout, reason = "an example says what it made")]
 fn main() -> latte::Result<()> {

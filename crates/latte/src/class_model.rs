@@ -20,7 +20,9 @@ use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision};
 use serde_json::Value;
 
 use crate::generation_state::{GenerationState, Resumable};
-use crate::progress::{Progress, Stage, on_step};
+use latte_progress::Stage;
+
+use crate::progress::{GenerationProgress, on_step};
 use crate::{Error, Result};
 
 /// The guidance scale where none is asked for and the model can be guided.
@@ -271,7 +273,7 @@ impl ClassModel {
         params: &SamplingParams,
         request: Request,
         state: Option<&GenerationState>,
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
     ) -> Result<Resumable<ClipPixels>> {
         let config = &self.config;
@@ -296,7 +298,7 @@ impl ClassModel {
                 Start::State(&state.sampling)
             }
         };
-        let sampled = sample(&mut *solver, &denoiser, start, &mut rng, &mut on_step(progress, cancel));
+        let sampled = sample(&mut *solver, &denoiser, start, &mut rng, cancel, &mut on_step(progress));
         let latents = match sampled.map_err(|e| with_cause(e, &self.weights))? {
             Sampled::Finished(latents) => latents, // [1, f, c, h, w]
             Sampled::Stopped(sampling) => {
@@ -350,7 +352,7 @@ mod tests {
     use latte_model::vae::Pixels;
 
     use super::*;
-    use crate::progress::NoProgress;
+    use latte_progress::{NoProgress, Progress};
 
     fn config(condition: Condition) -> ClassModelConfig {
         let network = LatteConfig {
@@ -415,8 +417,10 @@ mod tests {
         fn stage(&mut self, stage: Stage, done: u64, total: u64) {
             self.heard.push((stage, done, total));
         }
+    }
 
-        fn step(&mut self, report: &StepReport) {
+    impl GenerationProgress for CancelAfter {
+        fn predicted(&mut self, report: &StepReport) {
             if report.done == self.after {
                 self.cancel.cancel();
             }

@@ -14,7 +14,9 @@ use crate::class_model::{ClassModel, ClassModelConfig, ClipPixels, Request};
 use crate::clip::GeneratedClip;
 use crate::device::Device;
 use crate::generation_state::{GenerationState, Resumable};
-use crate::progress::{NoProgress, OneOf, Progress};
+use latte_progress::{NoProgress, OneOf};
+
+use crate::progress::GenerationProgress;
 use crate::request::{ClassId, ClassRequest};
 use crate::{Error, Result};
 
@@ -120,7 +122,7 @@ impl Generator {
     pub fn generate_with(
         &self,
         request: &ClassRequest,
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
     ) -> Result<GeneratedClip> {
         self.generate_resumable(request, None, progress, cancel)?.finished().ok_or(Error::Cancelled)
@@ -134,12 +136,12 @@ impl Generator {
     pub fn generate_all(
         &self,
         requests: &[ClassRequest],
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
         on_clip: &mut dyn FnMut(usize, GeneratedClip) -> Result<()>,
     ) -> Result<()> {
         for (index, request) in requests.iter().enumerate() {
-            let mut of_clip = OneOf { index, clips: requests.len(), all: progress };
+            let mut of_clip = OneOf { index, pieces: requests.len(), all: progress };
             on_clip(index, self.generate_with(request, &mut of_clip, cancel)?)?;
         }
         Ok(())
@@ -155,7 +157,7 @@ impl Generator {
         &self,
         request: &ClassRequest,
         state: Option<&GenerationState>,
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
     ) -> Result<Resumable<GeneratedClip>> {
         if request.enlarge == 0 {

@@ -30,7 +30,7 @@
 //! | generate with a class model | [`Generator`], [`ClassRequest`] | `examples/generate.rs` |
 //! | generate from text | [`TextToVideo`], [`TextRequest`] | `examples/text_to_video.rs` |
 //! | keep a model in memory | [`Residency`] | `examples/text_to_video.rs` |
-//! | show progress and previews | [`Progress`] | `examples/generate.rs` |
+//! | show progress and previews | [`Progress`], [`GenerationProgress`] | `examples/generate.rs` |
 //! | stop, save, resume | [`CancelToken`], [`GenerationState`], [`Resumable`] | `examples/generate.rs` |
 //! | make a video again | [`Sidecar`] | `latte t2v --from` |
 //! | write a sampler of one's own | [`latte_model::sampling::Solver`] | `examples/custom_sampler.rs` |
@@ -56,7 +56,8 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use generation_state::{GenerationState, Resumable};
 pub use generator::{Generator, GeneratorBuilder};
-pub use progress::{NoProgress, Progress, Stage, TextOf};
+pub use latte_progress::{NoProgress, OneOf, Progress, Stage};
+pub use progress::{GenerationProgress, TextOf};
 pub use request::{ClassId, ClassRequest};
 pub use text_to_video::{
     EncodedTexts, Residency, Sidecar, TemporalDecoding, TextRequest, TextSettings, TextToVideo, TextToVideoBuilder,

@@ -153,7 +153,7 @@ pub(super) fn indices() -> Result<Vec<Vec<u8>>, String> {
     let first = archives()?.swap_remove(0);
     std::fs::write(&archive, first).map_err(|e| e.to_string())?;
     let of = |location: Location| {
-        let found = scan(&location, &[], options, &mut |_| Ok(())).map_err(|e| e.to_string())?;
+        let found = scan(&location, &[], options, &mut latte_video::NoProgress).map_err(|e| e.to_string())?;
         written("index.jsonl", |path| found.index.write(path).map_err(|e| e.to_string()))
     };
     let indices = [Location::new(Layout::Folder, repository("testdata/clips")), Location::new(Layout::Shards, &archive)].map(of);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use latte_train::{EncodeOptions, EncodeProgress, MomentDtype, TrainConfig, encode};
+use latte_progress::{Progress, Stage};
+use latte_train::{EncodeOptions, MomentDtype, TrainConfig, encode};
 use latte_video::dataset::{Layout, WorkShard};
 
 use super::data::layout_parser;
@@ -96,9 +97,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         device: args.device.open()?,
         ..EncodeOptions::new(out)
     };
-    let mut progress = Progress { stage: StageProgress::new("encoding videos"), warnings: 0 };
+    let mut progress = FewWarnings { shown: StageProgress::new(Stage::EncodingVideos.name()), warnings: 0 };
     let report = encode(&config, &options, &mut progress);
-    let report = progress.stage.finish_with(report)?;
+    let report = progress.shown.finish_with(report)?;
     if progress.warnings > NAMED {
         say(&format!("and {} more warnings like these", progress.warnings - NAMED));
     }
@@ -147,20 +148,21 @@ fn config(args: &Args) -> anyhow::Result<TrainConfig> {
     Ok(TrainConfig::from_toml(&config, "command line", &args.overrides)?)
 }
 
-struct Progress {
-    stage: StageProgress,
+/// Shows the first warnings, and counts them all.
+struct FewWarnings {
+    shown: StageProgress,
     warnings: usize,
 }
 
-impl EncodeProgress for Progress {
-    fn encoded(&mut self, done: usize, total: usize) {
-        self.stage.set(done as u64, total as u64);
+impl Progress for FewWarnings {
+    fn stage(&mut self, _: Stage, done: u64, total: u64) {
+        self.shown.set(done, total);
     }
 
     fn warning(&mut self, message: &str) {
         self.warnings += 1;
         if self.warnings <= NAMED {
-            self.stage.note(&format!("warning: {message}"));
+            self.shown.note(&format!("warning: {message}"));
         }
     }
 }

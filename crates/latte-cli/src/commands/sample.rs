@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use latte::{
-    CancelToken, ClassId, ClassRequest, GeneratedClip, Generator, MAX_ROWS, Precision, Progress, Sampler, SamplingParams, Stage,
-    contact_sheet_of,
+    CancelToken, ClassId, ClassRequest, GeneratedClip, GenerationProgress, Generator, MAX_ROWS, Precision, Progress, Sampler,
+    SamplingParams, Stage, contact_sheet_of,
 };
 use latte_model::model::Condition;
 use latte_video::results::{Part, ResultFolder};
@@ -238,6 +238,8 @@ impl Progress for OnBar<'_> {
         }
     }
 }
+
+impl GenerationProgress for OnBar<'_> {}
 
 /// `HxW`.
 pub(crate) fn parse_size(text: &str) -> Result<[usize; 2], String> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::Device;
+use latte_train::tasks::class_on;
 use latte_train::{Outcome, Start, TrainConfig, Trainer};
 
 use super::dry_run::dry_run;
@@ -10,7 +11,7 @@ use super::run_args::{ConfigArgs, StartArgs};
 use crate::device::DeviceArgs;
 use crate::interrupt::Interrupt;
 use crate::output::check_output_folder;
-use crate::progress::TrainingProgress;
+use crate::progress::RunProgress;
 use crate::run_evaluator::RunEvaluator;
 use crate::terminal::{note, say};
 
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let interrupt = Interrupt::listen()?;
     match train(config, &device, args.start.start(), &interrupt)? {
-        Outcome::Finished { checkpoint } => {
+        Outcome::Finished { checkpoint, .. } => {
             say(&format!("finished; the last checkpoint is {}", checkpoint.display()));
             say(&format!("sample from it: latte sample --checkpoint {}", checkpoint.display()));
         }
@@ -82,20 +83,25 @@ fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
 /// # Errors
 ///
 /// As [`Trainer::open`] and [`Trainer::run`].
-pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrupt: &Interrupt) -> anyhow::Result<Outcome> {
+pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrupt: &Interrupt) -> anyhow::Result<Outcome<()>> {
     check_output_folder("output.run", &config.output.run)?;
     // The detectors may take minutes.
     config.check_latents()?;
     let evaluator = RunEvaluator::of(&config)?;
-    let mut trainer = Trainer::open(config, start)?.on(device)?;
-    let model = &trainer.metadata().model;
+    let mut task = class_on(config, device)?;
+    if let Some(evaluator) = evaluator {
+        task = task.with_evaluator(Box::new(evaluator));
+    }
+    let mut trainer = Trainer::open(task, start)?;
+    let metadata = trainer.task().metadata();
+    let model = &metadata.model;
     note(&format!(
         "model: {} parameters, {} blocks of width {}; data: {} videos{}",
         trainer.num_trainable(),
         model.depth,
         model.hidden_size,
         trainer.num_videos(),
-        match trainer.metadata().classes.len() {
+        match metadata.classes.len() {
             0 => String::new(),
             n => format!(" of {n} classes"),
         }
@@ -103,10 +109,7 @@ pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrup
     if let Some(path) = trainer.resumed_from() {
         note(&format!("resuming from {}", path.display()));
     }
-    if let Some(evaluator) = evaluator {
-        trainer = trainer.with_evaluator(Box::new(evaluator))?;
-    }
-    let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
+    let mut progress = RunProgress::new(trainer.config().train.max_steps);
     let outcome = interrupt.while_saving(|stop| trainer.run(stop, &mut progress));
     progress.finish();
     Ok(outcome?)

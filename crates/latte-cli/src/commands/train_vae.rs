@@ -1,12 +1,13 @@
 //! `latte train-vae`: trains a small autoencoder on the frames of videos.
 
-use latte_train::{Start, VaeOutcome, VaeReport, VaeTrainConfig, VaeTrainer};
+use latte_train::tasks::autoencoder;
+use latte_train::{Outcome, Start, Trainer, VaeReport, VaeTrainConfig};
 
 use super::run_args::{ConfigArgs, StartArgs};
 use crate::device::DeviceArgs;
 use crate::interrupt::Interrupt;
 use crate::output::check_output_folder;
-use crate::progress::TrainingProgress;
+use crate::progress::RunProgress;
 use crate::terminal::{note, say};
 
 /// Trains a small autoencoder (AutoencoderKL) on the frames of videos.
@@ -38,13 +39,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = VaeTrainConfig::load(&args.config.file, &args.config.overrides)?;
     let interrupt = Interrupt::listen()?;
     match train(config, args.start.start(), &interrupt)? {
-        VaeOutcome::Finished { checkpoint, report } => {
+        Outcome::Finished { checkpoint, report } => {
             say(&format!("finished; the last checkpoint is {}", checkpoint.display()));
             for line in lines(&report) {
                 say(&line);
             }
         }
-        VaeOutcome::Stopped { step, checkpoint } => {
+        Outcome::Stopped { step, checkpoint } => {
             say(&format!("stopped after step {step}; saved {}", checkpoint.display()));
             say("the same command resumes from there");
             return Err(interrupt.error());
@@ -53,19 +54,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn train(config: VaeTrainConfig, start: Start, interrupt: &Interrupt) -> anyhow::Result<VaeOutcome> {
+fn train(config: VaeTrainConfig, start: Start, interrupt: &Interrupt) -> anyhow::Result<Outcome<VaeReport>> {
     check_output_folder("output.run", &config.output.run)?;
-    let mut trainer = VaeTrainer::open(config, start)?;
-    let [training, held_out] = trainer.num_videos();
+    let mut trainer = Trainer::open(autoencoder(config)?, start)?;
     note(&format!(
-        "autoencoder: {} parameters, levels of {:?} channels; data: {training} videos, and {held_out} held out",
+        "autoencoder: {} parameters, levels of {:?} channels; data: {} videos, and {} held out",
         trainer.num_trainable(),
         trainer.config().autoencoder.block_out_channels,
+        trainer.num_videos(),
+        trainer.task().num_held_out(),
     ));
     if let Some(path) = trainer.resumed_from() {
         note(&format!("resuming from {}", path.display()));
     }
-    let mut progress = TrainingProgress::new(trainer.config().train.max_steps);
+    let mut progress = RunProgress::new(trainer.config().train.max_steps);
     let outcome = interrupt.while_saving(|stop| trainer.run(stop, &mut progress));
     progress.finish();
     Ok(outcome?)

@@ -39,10 +39,9 @@ mod spacing;
 mod state;
 mod unipc;
 
-use std::fmt;
-use std::ops::ControlFlow;
-
 use candle_core::Tensor;
+use latte_ops::CancelToken;
+use std::fmt;
 
 use crate::diffusion::{Denoiser, PredictionType};
 use crate::finite::expect_finite;
@@ -198,8 +197,8 @@ impl Sampled {
 
 /// Goes from standard normal noise, or from where an earlier run was stopped, to a sample, call by call.
 ///
-/// `on_step` is called after every call of the denoiser (its `num_steps` counts calls, not steps) and may stop the run. A denoiser whose
-/// [`latte_ops::CancelToken`] is cancelled stops the run within a call. A run that resumes from a state gives the same bits as one that was
+/// `on_step` is called after every call of the denoiser (its `num_steps` counts calls, not steps). `cancel` stops the run between two
+/// calls; a denoiser that has the same token stops it within a call. A run that resumes from a state gives the same bits as one that was
 /// never stopped, if the solver, the denoiser and the position of the noise source are the same.
 ///
 /// # Shapes
@@ -215,7 +214,8 @@ pub fn sample<'a>(
     denoiser: &dyn Denoiser,
     start: impl Into<Start<'a>>,
     noise: &mut dyn NoiseSource,
-    on_step: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    cancel: &CancelToken,
+    on_step: &mut dyn FnMut(&StepReport),
 ) -> Result<Sampled> {
     let num_steps = solver.timesteps().len();
     let (mut x, first) = match start.into() {
@@ -247,7 +247,8 @@ pub fn sample<'a>(
         let output = solver.step(StepInput { prediction: &prediction, call, x: &x, noise: drawn.as_ref() })?;
         x = output.x;
         let report = StepReport { done: call + 1, num_steps, x: x.clone(), x0: output.x0 };
-        if on_step(&report).is_break() {
+        on_step(&report);
+        if cancel.is_cancelled() {
             let state = SamplingState { done: call + 1, num_steps, x, solver: solver.save()? };
             return Ok(Sampled::Stopped(Box::new(state)));
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use latte_ops::CancelToken;
+use latte_progress::{OneOf, Progress};
 
 use super::t5::{T5Config, T5Encoder, tokens_of};
 use super::tokenizer::{Tokenizer, Tokens};
@@ -99,15 +100,14 @@ impl<'s> TextEncoder<'s> {
         Self { encoder: self.encoder.with_cancel(cancel), ..self }
     }
 
-    /// Encodes texts, cleaned before ([`clean_caption`](super::clean_caption)) if `clean` is set. `on_layer` gets how many layers of
-    /// all are done.
+    /// Encodes texts, cleaned before ([`clean_caption`](super::clean_caption)) if `clean` is set.
     ///
     /// # Errors
     ///
     /// If weights cannot be read or memory runs out.
-    pub fn encode(&self, texts: &[&str], clean: bool, on_layer: &mut dyn FnMut(usize, usize)) -> Result<Vec<EncodedText>> {
+    pub fn encode(&self, texts: &[&str], clean: bool, progress: &mut dyn Progress) -> Result<Vec<EncodedText>> {
         let read = |text: &&str| Ok(self.tokenizer.read(text, clean)?.tokens);
-        self.encode_tokens(&texts.iter().map(read).collect::<Result<Vec<_>>>()?, on_layer)
+        self.encode_tokens(&texts.iter().map(read).collect::<Result<Vec<_>>>()?, progress)
     }
 
     /// As [`encode`](Self::encode), of texts that were tokenised before.
@@ -115,15 +115,14 @@ impl<'s> TextEncoder<'s> {
     /// # Errors
     ///
     /// As [`encode`](Self::encode).
-    pub fn encode_tokens(&self, texts: &[Tokens], on_layer: &mut dyn FnMut(usize, usize)) -> Result<Vec<EncodedText>> {
-        let layers = self.encoder.config().num_layers;
-        let total = layers * texts.len().div_ceil(TOGETHER);
+    pub fn encode_tokens(&self, texts: &[Tokens], progress: &mut dyn Progress) -> Result<Vec<EncodedText>> {
+        let pieces = texts.len().div_ceil(TOGETHER);
         let mut encoded = Vec::with_capacity(texts.len());
         for (index, tokens) in texts.chunks(TOGETHER).enumerate() {
             let ids: Vec<Vec<u32>> = tokens.iter().map(|t| t.ids.clone()).collect();
             let mask = |t: &Tokens| (0..t.ids.len()).map(|i| u32::from(i < t.length)).collect();
             let masks: Vec<Vec<u32>> = tokens.iter().map(mask).collect();
-            let output = self.encoder.forward(&ids, &masks, &mut |done, _| on_layer(index * layers + done, total))?; // [b, l, d]
+            let output = self.encoder.forward(&ids, &masks, &mut OneOf { index, pieces, all: progress })?; // [b, l, d]
             for (i, tokens) in tokens.iter().enumerate() {
                 let text = EncodedText { tokens: tokens_of(&output, i, MAX_LENGTH)?, length: tokens.length };
                 expect_finite(&text.tokens, || "what the text encoder gives".into())?;

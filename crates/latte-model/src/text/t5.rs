@@ -8,6 +8,7 @@ use latte_ops::{
     Activation, CancelToken, Tape, Var, activation, add, dot_product_attention, embedding, linear, linear_gelu, mul, reshape,
     rms_norm,
 };
+use latte_progress::{Progress, Stage};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -214,7 +215,7 @@ impl<'s> T5Encoder<'s> {
         Ok(tape.constant(weight))
     }
 
-    /// Encodes texts of the same length. `on_layer` gets, after each layer, how many are done and how many there are.
+    /// Encodes texts of the same length.
     ///
     /// # Shapes
     ///
@@ -223,7 +224,7 @@ impl<'s> T5Encoder<'s> {
     /// # Errors
     ///
     /// If the texts differ in length, a token is not in the vocabulary, or weights cannot be read.
-    pub fn forward(&self, ids: &[Vec<u32>], mask: &[Vec<u32>], on_layer: &mut dyn FnMut(usize, usize)) -> Result<Tensor> {
+    pub fn forward(&self, ids: &[Vec<u32>], mask: &[Vec<u32>], progress: &mut dyn Progress) -> Result<Tensor> {
         let (b, l) = (ids.len(), ids.first().map_or(0, Vec::len));
         if l == 0 || ids.iter().chain(mask).any(|text| text.len() != l) || mask.len() != b {
             return Err(Error::config("ids", "expected texts of one length, at least one token each, and as many masks"));
@@ -242,7 +243,7 @@ impl<'s> T5Encoder<'s> {
             self.cancel.check()?;
             x = self.attention(&tape, layer, &x, &bias)?;
             x = self.mlp(&tape, layer, &x)?;
-            on_layer(layer + 1, self.config.num_layers);
+            progress.stage(Stage::EncodingText, layer as u64 + 1, self.config.num_layers as u64);
         }
         Ok(self.norm(&tape, &x, "encoder.final_layer_norm.weight")?.to_host()?)
     }
@@ -326,6 +327,7 @@ pub(super) fn tokens_of(batch: &Tensor, index: usize, length: usize) -> Result<T
 #[cfg(test)]
 mod tests {
     use latte_ops::Parameters;
+    use latte_progress::NoProgress;
 
     use super::*;
     use crate::noise::TorchRng;
@@ -371,17 +373,25 @@ mod tests {
         }
     }
 
+    struct Layers(Vec<(u64, u64)>);
+
+    impl Progress for Layers {
+        fn stage(&mut self, _: Stage, done: u64, total: u64) {
+            self.0.push((done, total));
+        }
+    }
+
     #[test]
     fn padding_changes_nothing_and_every_mlp_runs() -> Result<()> {
         for feed_forward in ["relu", "gated-relu", "gelu_new", "gated-gelu", "gated-silu"] {
             let config = config(feed_forward);
             let weights = weights(&config)?;
             let encoder = T5Encoder::new(config, &weights)?;
-            let mut layers = Vec::new();
-            let alone = encoder.forward(&[vec![3, 7, 1]], &[vec![1, 1, 1]], &mut |done, of| layers.push((done, of)))?;
-            assert_eq!(layers, [(1, 2), (2, 2)]);
+            let mut layers = Layers(Vec::new());
+            let alone = encoder.forward(&[vec![3, 7, 1]], &[vec![1, 1, 1]], &mut layers)?;
+            assert_eq!(layers.0, [(1, 2), (2, 2)]);
             let ids = [vec![3, 7, 1, 0, 0], vec![5, 5, 9, 2, 1]];
-            let both = encoder.forward(&ids, &[vec![1, 1, 1, 0, 0], vec![1; 5]], &mut |_, _| {})?;
+            let both = encoder.forward(&ids, &[vec![1, 1, 1, 0, 0], vec![1; 5]], &mut NoProgress)?;
             let difference = (tokens_of(&both, 0, 3)? - alone.i(0)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
             assert!(difference < 1e-6, "{feed_forward}: {difference}");
         }
@@ -393,7 +403,7 @@ mod tests {
         let config = config("gated-gelu");
         let mut weights = weights(&config)?;
         let encoder = T5Encoder::new(config.clone(), &weights)?;
-        let run = |ids: &[Vec<u32>], mask: &[Vec<u32>]| encoder.forward(ids, mask, &mut |_, _| {}).is_err();
+        let run = |ids: &[Vec<u32>], mask: &[Vec<u32>]| encoder.forward(ids, mask, &mut NoProgress).is_err();
         assert!(run(&[vec![20]], &[vec![1]]) && run(&[], &[]) && run(&[vec![1, 2], vec![1]], &[vec![1, 1], vec![1]]));
         weights.remove("encoder.final_layer_norm.weight");
         weights.insert("encoder.block.1.layer.1.DenseReluDense.wo.weight", Tensor::zeros(3, DType::F32, &Device::Cpu)?);

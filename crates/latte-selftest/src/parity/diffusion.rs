@@ -1,7 +1,6 @@
 //! Kinds `sampler`, `loss`, `respacing` and `torch_rng`.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -11,6 +10,7 @@ use latte_model::diffusion::{
 };
 use latte_model::noise::TorchRng;
 use latte_model::sampling::{RespacedDdim, RespacedDdpm, Solver, sample};
+use latte_ops::CancelToken;
 use serde_json::{Map, Value};
 
 use super::tensors::{Recorded, Result, tensor, values};
@@ -106,7 +106,7 @@ pub(crate) fn sampler(path: &Path) -> Result<Vec<Check>> {
     let mut ours = BTreeMap::new();
     let middle = diffusion.num_steps() / 2;
     let x_t = tensor(case.tensor("in.x_T")?)?;
-    let end = sample(&mut *solver, &ToyModel::new(&config)?, &x_t, &mut noise, &mut |report| {
+    let end = sample(&mut *solver, &ToyModel::new(&config)?, &x_t, &mut noise, &CancelToken::new(), &mut |report| {
         if report.done == 1 {
             ours.insert("first", report.x.clone());
             ours.insert("first_pred_x0", report.x0.clone());
@@ -114,7 +114,6 @@ pub(crate) fn sampler(path: &Path) -> Result<Vec<Check>> {
         if report.done == middle + 1 {
             ours.insert("middle", report.x.clone());
         }
-        ControlFlow::Continue(())
     })?;
     ours.insert("final", end.finished().ok_or("stopped")?);
     checks.extend(compare(&case, &ours)?);

@@ -1,12 +1,12 @@
 //! Kind `scheduler`.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::Tensor;
 use golden::{Case, Check};
 use latte_model::diffusion::Denoiser;
 use latte_model::sampling::{SolverConfig, sample};
+use latte_ops::CancelToken;
 use serde_json::Value;
 
 use super::tensors::{Recorded, Result, tensor, values};
@@ -58,19 +58,19 @@ pub(crate) fn scheduler(path: &Path) -> Result<Vec<Check>> {
     let mut noise = Recorded::new(case.tensor("in.step_noise")?)?;
     let (mut means, mut deviations, mut second) = (Vec::new(), Vec::new(), None);
     let mut failure = None;
-    let end = sample(&mut *solver, &ToyModel, &tensor(case.tensor("in.x_T")?)?, &mut noise, &mut |report| {
-        match moments(&report.x) {
-            Ok((mean, deviation)) => {
-                means.push(mean);
-                deviations.push(deviation);
+    let end =
+        sample(&mut *solver, &ToyModel, &tensor(case.tensor("in.x_T")?)?, &mut noise, &CancelToken::new(), &mut |report| {
+            match moments(&report.x) {
+                Ok((mean, deviation)) => {
+                    means.push(mean);
+                    deviations.push(deviation);
+                }
+                Err(e) => failure = Some(e),
             }
-            Err(e) => failure = Some(e),
-        }
-        if report.done == 2 {
-            second = Some(report.x.clone());
-        }
-        ControlFlow::Continue(())
-    })?;
+            if report.done == 2 {
+                second = Some(report.x.clone());
+            }
+        })?;
     failure.map_or(Ok(()), Err)?;
     let end = end.finished();
     let flat = |x: Option<Tensor>| -> Result<Vec<f64>> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use golden::{Array, Case, Check};
+use latte::NoProgress;
 use latte_model::text::{MAX_LENGTH, T5Config, T5Encoder, Tokenizer};
 use serde::Deserialize;
 
@@ -20,7 +21,7 @@ pub(crate) fn t5(device: &Device, path: &Path) -> Result<Vec<Check>> {
         Ok(array.values.chunks(array.shape[1]).map(|row| row.iter().map(|&v| v as u32).collect()).collect())
     };
     let encoder = T5Encoder::new(config, &weights)?.on(device);
-    let ours = encoder.forward(&rows("in.ids")?, &rows("in.mask")?, &mut |_, _| {})?;
+    let ours = encoder.forward(&rows("in.ids")?, &rows("in.mask")?, &mut NoProgress)?;
     let values = values(&ours)?;
     let reference = case.with_prefix("out.").map(|(name, array)| Check::new_f32(name, &values, array, ENCODED));
     Ok(reference.collect())

@@ -120,7 +120,6 @@ pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
         model: Latte::new(model)?,
         activation_checkpointing: ActivationCheckpointing::None,
         precision: Precision::F32,
-        optimizer: optimizer.clone(),
     };
     let weights = parameters(&case)?;
     stepper.model.check(&weights)?;
@@ -133,7 +132,8 @@ pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
         let batches: Vec<MicroBatch> = (step * accumulate..(step + 1) * accumulate)
             .map(|index| micro_batch(&case, index, labelled))
             .collect::<Result<_>>()?;
-        let found = stepper.step(&mut state, &batches, optimizer.learning_rate)?;
+        let found = stepper.gradients(&state.weights, &batches)?;
+        state.take_step(&found, &optimizer, optimizer.learning_rate)?;
         losses.push(found.loss);
         norms.push(found.grad_norm);
     }

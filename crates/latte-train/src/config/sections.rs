@@ -6,7 +6,7 @@ use latte_model::sampling::Sampler;
 use latte_ops::Precision;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::lr::{Decay, LrSchedule};
+use crate::engine::schedule::{Decay, LrSchedule};
 use crate::error::{Error, Result};
 
 /// `[optimizer]`: AdamW, its learning rate, clipping, and the moving average. Defaults are the paper's.

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use latte_progress::Progress;
 use latte_video::dataset::{
-    Diagnostic, Expected, ImageList, Index, IndexEntry, ScanOptions, ScanProgress, Severity, Signature, check, check_files,
-    check_images, scan,
+    Diagnostic, Expected, ImageList, Index, IndexEntry, ScanOptions, Severity, Signature, check, check_files, check_images, scan,
 };
 
 use crate::config::{ConditionKind, TrainConfig};
@@ -31,13 +31,8 @@ pub struct DataCheck {
 ///
 /// # Errors
 ///
-/// If the autoencoder or the latent cache does not fit the configuration, or `progress` gives one; it is called for every video
-/// that is looked at.
-pub fn check_data(
-    config: &TrainConfig,
-    options: ScanOptions,
-    progress: &mut dyn FnMut(ScanProgress<'_>) -> latte_video::Result<()>,
-) -> Result<DataCheck> {
+/// If the autoencoder or the latent cache does not fit the configuration.
+pub fn check_data(config: &TrainConfig, options: ScanOptions, progress: &mut dyn Progress) -> Result<DataCheck> {
     config.check_latents()?;
     let data = &config.data;
     let mut diagnostics = Vec::new();
@@ -76,7 +71,7 @@ fn look(
     config: &TrainConfig,
     options: ScanOptions,
     diagnostics: &mut Vec<Diagnostic>,
-    progress: &mut dyn FnMut(ScanProgress<'_>) -> latte_video::Result<()>,
+    progress: &mut dyn Progress,
 ) -> Result<Index> {
     let data = &config.data;
     if let Some(folder) = &data.latents {

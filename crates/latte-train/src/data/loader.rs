@@ -4,6 +4,9 @@
 //! (seed, e), and what is drawn for a clip (its window, its flip) comes from (seed, e, place in the epoch). Threads take
 //! places from that sequence and the results are handed out in its order, so neither the number of threads nor their timing
 //! reaches the numbers, and a position is all that a checkpoint needs to resume exactly.
+//!
+//! Every place gives one clip: a file that cannot be read is replaced by another one, which (seed, e, place in the epoch) decides
+//! too. So the position after `n` clips is `n` places further on, whatever the files are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +25,8 @@ pub struct LoadedClip {
     pub frames: ClipFrames,
     /// Its class; absent in a data set without classes.
     pub label: Option<u32>,
+    /// What the data set says about the video, in words; absent where it says nothing.
+    pub caption: Option<String>,
     /// The class of each image; empty without images or classes.
     pub image_labels: Vec<u32>,
 }
@@ -136,7 +141,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// A clip, and what of its images could not be read; or why there is none.
+/// A clip, and which files and images could not be read on the way to it; or why the last of all files gives none.
 type Loaded = std::result::Result<(LoadedClip, Vec<String>), String>;
 
 struct Queue {
@@ -195,31 +200,21 @@ impl Loader {
         self.failed.len()
     }
 
-    /// The next `count` clips. Files that give none are skipped; `warn` gets each different message once.
+    /// The next `count` clips. `warn` gets each different message about what could not be read once.
     ///
     /// # Errors
     ///
-    /// If as many files in a row as there are give no clip.
+    /// If no file gives a clip.
     pub fn next_clips(&mut self, count: usize, warn: &mut dyn FnMut(&str)) -> Result<Vec<LoadedClip>> {
         let mut clips = Vec::with_capacity(count);
-        let mut failures = 0;
-        while clips.len() < count {
-            match self.take() {
-                Ok((clip, unread)) => {
-                    failures = 0;
-                    clips.push(clip);
-                    for message in unread {
-                        self.warn_once(message, warn);
-                    }
-                }
-                Err(message) => {
-                    failures += 1;
-                    if failures >= self.num_files {
-                        let what = format!("none of the {} files gives a clip; the last one: {message}", self.num_files);
-                        return Err(Error::data("data.path", what));
-                    }
-                    self.warn_once(message, warn);
-                }
+        for _ in 0..count {
+            let (clip, unread) = self.take().map_err(|last| {
+                let what = format!("none of the {} files gives a clip; the last one: {last}", self.num_files);
+                Error::data("data.path", what)
+            })?;
+            clips.push(clip);
+            for message in unread {
+                self.warn_once(message, warn);
             }
         }
         Ok(clips)
@@ -281,19 +276,46 @@ fn decode_ahead(shared: &Shared, num_files: u64) {
             Arc::clone(queue.orders.entry(epoch).or_insert_with(|| Arc::new(epoch_rng.clone().randperm(num_files as usize))));
         drop(queue);
 
-        let file = order[index as usize];
-        let mut rng = epoch_rng.fork(index);
         let place = EpochPlace { epoch, index, rng: &epoch_rng };
-        let load = || {
-            let mut clip = shared.source.load(file, &mut rng)?;
-            let unread = shared.source.add_images(place, &mut clip, &mut rng)?;
-            Ok((clip, unread))
-        };
-        let result = catch_unwind(AssertUnwindSafe(load))
-            .unwrap_or_else(|_| Err(format!("file number {file} of the data set: the decoder crashed; it is skipped")));
+        let result = load(shared, place, order[index as usize]);
         shared.lock().ready.insert(ticket, result);
         shared.changed.notify_all();
     }
+}
+
+/// The clip at `place`: of `file`, or of another one in its place.
+fn load(shared: &Shared, place: EpochPlace<'_>, file: usize) -> Loaded {
+    let rng = place.rng.fork(place.index);
+    let mut unread = match try_file(shared, place, file, rng.clone()) {
+        Ok(loaded) => return Ok(loaded),
+        Err(message) => vec![message],
+    };
+    // All other files, in an order of this place alone.
+    let others = rng.fork(0).randperm(shared.source.num_files()).into_iter().filter(|&other| other != file);
+    for (attempt, other) in (1..).zip(others) {
+        if shared.lock().stop {
+            break;
+        }
+        match try_file(shared, place, other, rng.fork(attempt)) {
+            Ok((clip, more)) => {
+                unread.extend(more);
+                return Ok((clip, unread));
+            }
+            Err(message) => unread.push(message),
+        }
+    }
+    Err(unread.pop().unwrap_or_default())
+}
+
+/// A clip of `file` for `place`, with what `rng` draws.
+fn try_file(shared: &Shared, place: EpochPlace<'_>, file: usize, mut rng: TorchRng) -> Loaded {
+    let load = || {
+        let mut clip = shared.source.load(file, &mut rng)?;
+        let unread = shared.source.add_images(place, &mut clip, &mut rng)?;
+        Ok((clip, unread))
+    };
+    catch_unwind(AssertUnwindSafe(load))
+        .unwrap_or_else(|_| Err(format!("file number {file} of the data set: the decoder crashed; it is skipped")))
 }
 
 #[cfg(test)]
@@ -326,7 +348,7 @@ mod tests {
             }
             assert!(file != 1000, "a decoder that panics");
             let frames = ClipFrames::Pixels(vec![file as f32, rng.rand_f32(1)[0]]);
-            Ok(LoadedClip { frames, label: Some(file as u32), image_labels: Vec::new() })
+            Ok(LoadedClip { frames, label: Some(file as u32), caption: None, image_labels: Vec::new() })
         }
     }
 
@@ -375,7 +397,24 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_passed_over_and_warned_about_once() {
+    fn every_place_gives_one_clip_whatever_the_files_are() {
+        let (mut sound, mut damaged) =
+            (loader(7, &[], 5, Position::default(), 2, false), loader(7, &[1, 3], 5, Position::default(), 3, true));
+        let (all, replaced) = (take(&mut sound, 40), take(&mut damaged, 40));
+        assert_eq!(damaged.position(), Position { epoch: 5, index: 5 });
+        assert_eq!(damaged.position(), sound.position());
+        for (place, (clip, other)) in all.iter().zip(&replaced).enumerate() {
+            let is_bad = clip.label == Some(1) || clip.label == Some(3);
+            assert_eq!(clip == other, !is_bad, "place {place}");
+            assert!(other.label != Some(1) && other.label != Some(3), "place {place}");
+        }
+        // Places draw their replacements for themselves.
+        let files: BTreeSet<_> = all.iter().zip(&replaced).filter(|(a, b)| a != b).map(|(_, clip)| clip.label).collect();
+        assert!(files.len() > 2, "{files:?}");
+    }
+
+    #[test]
+    fn a_bad_file_is_skipped_and_warned_about_once() {
         let mut loader = loader(4, &[2], 0, Position::default(), 2, false);
         let mut warnings = Vec::new();
         let clips = loader.next_clips(12, &mut |w| warnings.push(w.to_string())).unwrap();

@@ -5,32 +5,30 @@
 //! | file | holds |
 //! |---|---|
 //! | `model.safetensors` | the weights |
-//! | `ema.safetensors` | their moving average; with its metadata ([`CheckpointMetadata`]) all that sampling needs |
+//! | `ema.safetensors` | their moving average; with its metadata ([`CheckpointMetadata`](latte_model::checkpoint::CheckpointMetadata)) all that sampling needs |
 //! | `optimizer.safetensors` | AdamW's moments, `first_moment.<name>` and `second_moment.<name>` |
 //! | `config.toml` | the configuration, defaults written out |
 //! | `state.toml` | step, generator, place in the data, what the timestep sampler has learnt (TOML: its reader gives every bit of a number back) |
 
 use std::path::{Path, PathBuf};
 
-use latte_model::checkpoint::{
-    CheckpointFolder, CheckpointMetadata, EMA_FILE, FORMAT, MODEL_FILE, STATE_FILE, check_format, not_understood,
-};
+use latte_model::checkpoint::{CheckpointFolder, EMA_FILE, FORMAT, MODEL_FILE, STATE_FILE, check_format, not_understood};
 use latte_model::diffusion::TimestepSampler;
 use latte_model::noise::RngState;
 use latte_model::weights;
 use latte_ops::Parameters;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::TrainConfig;
+use crate::config::RunConfig;
+use crate::data::fingerprint::DatasetFingerprint;
 use crate::data::loader::Position;
 use crate::engine::checkpoint_folder::{self, prune};
 use crate::engine::state::TrainState;
 use crate::error::{Error, Result};
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-pub(crate) const CONFIG_FILE: &str = "config.toml";
+const CONFIG_FILE: &str = "config.toml";
 
 /// What a run needs besides tensors to resume exactly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,20 +44,11 @@ pub struct RunState {
     pub rng: RngState,
     /// The next clip.
     pub position: Position,
-    /// What the timestep sampler has learnt.
-    pub timesteps: TimestepSampler,
+    /// What the timestep sampler has learnt, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timesteps: Option<TimestepSampler>,
     /// How many videos the data has, and a number that changes with their names.
     pub data: DatasetFingerprint,
-}
-
-/// Tells whether the data is still the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetFingerprint {
-    /// How many videos.
-    pub num_videos: usize,
-    /// Changes when a video is added, removed or renamed; 16 hexadecimal digits.
-    pub fingerprint: String,
 }
 
 impl RunState {
@@ -67,56 +56,54 @@ impl RunState {
     pub(crate) const FORMAT: u32 = FORMAT;
 }
 
-/// A checkpoint in memory.
+/// A checkpoint in memory, of a run with the configuration `C`.
 #[derive(Debug)]
-pub struct Checkpoint {
+pub struct Checkpoint<C> {
     /// The tensors.
     pub state: TrainState,
     /// What else the run needs.
     pub run: RunState,
     /// The configuration of the run that wrote it.
-    pub config: TrainConfig,
-    /// The model.
-    pub metadata: CheckpointMetadata,
+    pub config: C,
+    /// What `model.safetensors` says about the model.
+    pub description: Option<Value>,
 }
 
-/// Writes a checkpoint, whole or not at all, and removes the oldest ones beyond `config.output.keep_last`.
-pub(crate) fn save(
+/// Writes a checkpoint, whole or not at all, and removes the oldest ones beyond `output.keep_last`. `descriptions` are of weights and
+/// average.
+pub(crate) fn save<C: RunConfig>(
     folder: &CheckpointFolder,
     state: &TrainState,
     run: &RunState,
-    config: &TrainConfig,
-    metadata: &CheckpointMetadata,
+    config: &C,
+    descriptions: Option<[Value; 2]>,
 ) -> Result<PathBuf> {
     let path = checkpoint_folder::write(folder, run.step, |dir| {
-        let of = |ema| description(&CheckpointMetadata { step: run.step, ema, ..metadata.clone() }, dir);
-        write_tensors(dir, state, Some([of(false)?, of(true)?]))?;
+        write_tensors(dir, state, descriptions)?;
         write(&dir.join(CONFIG_FILE), &config.to_toml()?)?;
         let text = toml::to_string(run).map_err(|e| Error::checkpoint(dir, e.to_string()))?;
         write(&dir.join(STATE_FILE), &text)
     })?;
-    prune(folder, config.output.keep_last)?;
+    prune(folder, config.output().keep_last)?;
     Ok(path)
 }
 
-impl Checkpoint {
+impl<C: RunConfig> Checkpoint<C> {
     /// Reads the checkpoint in the folder `path`.
     ///
     /// # Errors
     ///
     /// If a file is missing, damaged, or of a newer layout.
     pub fn load(path: &Path) -> Result<Self> {
-        let run: RunState = read_state(&path.join(STATE_FILE))?;
-        let config_path = path.join(CONFIG_FILE);
-        let config = TrainConfig::load(&config_path, &[])?;
+        let run = read_state(&path.join(STATE_FILE))?;
+        let config = C::read(&path.join(CONFIG_FILE))?;
         let (state, description) = read_tensors(path, run.step)?;
-        let metadata = CheckpointMetadata::from_description(&path.join(MODEL_FILE), description)?;
-        Ok(Self { state, run, config, metadata })
+        Ok(Self { state, run, config, description })
     }
 }
 
 /// Writes weights, average and moments into the folder `dir`; `descriptions` are of weights and average.
-pub(crate) fn write_tensors(dir: &Path, state: &TrainState, descriptions: Option<[Value; 2]>) -> Result<()> {
+fn write_tensors(dir: &Path, state: &TrainState, descriptions: Option<[Value; 2]>) -> Result<()> {
     let [model, ema] = descriptions.map_or([None, None], |d| d.map(Some));
     weights::save(&dir.join(MODEL_FILE), &state.weights, model.as_ref())?;
     weights::save(&dir.join(EMA_FILE), &state.ema, ema.as_ref())?;
@@ -126,7 +113,7 @@ pub(crate) fn write_tensors(dir: &Path, state: &TrainState, descriptions: Option
 }
 
 /// Reads what [`write_tensors`] wrote in step `step`, and the description of the weights.
-pub(crate) fn read_tensors(dir: &Path, step: u64) -> Result<(TrainState, Option<Value>)> {
+fn read_tensors(dir: &Path, step: u64) -> Result<(TrainState, Option<Value>)> {
     let (trained, description) = weights::load(&dir.join(MODEL_FILE))?;
     let (ema, _) = weights::load(&dir.join(EMA_FILE))?;
     let optimizer_path = dir.join(OPTIMIZER_FILE);
@@ -145,8 +132,7 @@ pub(crate) fn read_tensors(dir: &Path, step: u64) -> Result<(TrainState, Option<
     Ok((state, description))
 }
 
-/// Reads the state of a run, of this kind of training or another.
-pub(crate) fn read_state<T: DeserializeOwned>(path: &Path) -> Result<T> {
+fn read_state(path: &Path) -> Result<RunState> {
     let text = latte_textfile::read(path).map_err(Error::io(path))?;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| not_understood(path, e.message()))?;
     let format = table.get("format").and_then(toml::Value::as_integer).unwrap_or_default();
@@ -170,10 +156,6 @@ fn check_shapes(path: &Path, state: &TrainState) -> Result<()> {
     Ok(())
 }
 
-fn description(metadata: &CheckpointMetadata, path: &Path) -> Result<Value> {
-    serde_json::to_value(metadata).map_err(|e| Error::checkpoint(path, e.to_string()))
-}
-
-pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(Error::io(path))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::observer::{Observer, StepEvent};
+use crate::engine::progress::{StepEvent, TrainingProgress};
 
 /// Runs that take longer are worth a word.
 const LONG: Duration = Duration::from_hours(24);
@@ -19,13 +19,13 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// After `steps` steps of this process, which took `elapsed`.
-    pub(crate) fn warn(&mut self, event: &StepEvent, steps: u64, elapsed: Duration, observer: &mut dyn Observer) {
+    pub(crate) fn warn(&mut self, event: &StepEvent, steps: u64, elapsed: Duration, progress: &mut dyn TrainingProgress) {
         if self.is_known || (steps < STEPS && elapsed < ENOUGH) {
             return;
         }
         self.is_known = true;
         if let Some(warning) = long_run(event.time_left) {
-            observer.warning(&warning);
+            progress.warning(&warning);
         }
     }
 }

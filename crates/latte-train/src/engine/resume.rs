@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use latte_model::checkpoint::{CheckpointFolder, CheckpointMetadata};
-use latte_model::diffusion::TimestepSampler;
-use latte_model::model::Latte;
+use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
-use latte_model::vae::AutoencoderFingerprint;
 use toml::{Table, Value};
 
-use crate::config::TrainConfig;
+use super::checkpoint::Checkpoint;
+use super::saved::Saved;
+use super::state::TrainState;
+use super::task::Task;
+use crate::config::RunConfig;
+use crate::data::fingerprint::DatasetFingerprint;
 use crate::data::loader::Position;
-use crate::engine::checkpoint::{Checkpoint, DatasetFingerprint};
-use crate::engine::state::TrainState;
 use crate::error::{Error, Result};
 
 /// Where a run begins.
@@ -44,80 +44,29 @@ pub(crate) fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, star
 pub(crate) struct Resumed {
     pub(crate) state: TrainState,
     pub(crate) rng: TorchRng,
-    pub(crate) timesteps: TimestepSampler,
     pub(crate) position: Position,
     /// Settings that are not those of the checkpoint.
     pub(crate) changes: Vec<String>,
-    /// What makes the run another one than it would have been.
-    pub(crate) warnings: Vec<String>,
 }
 
-/// Loads the newest of `checkpoints`, which is at `path`, if it fits `config`.
-pub(crate) fn resume(
+/// Loads the newest of `checkpoints`, which is at `path`, if it fits `task` and its configuration.
+pub(crate) fn resume<T: Task>(
     checkpoints: &CheckpointFolder,
     path: &Path,
-    config: &TrainConfig,
-    metadata: &CheckpointMetadata,
-    model: &Latte,
+    task: &mut T,
     data: &DatasetFingerprint,
+    warnings: &mut Vec<String>,
 ) -> Result<Resumed> {
-    let Checkpoint { state, run, config: old, metadata: saved } = whole(checkpoints, path, Checkpoint::load(path))?;
-    let same = [
-        ("the list of classes", saved.classes == metadata.classes),
-        ("the model", saved.model == metadata.model),
-        ("`diffusion`", old.diffusion == metadata.diffusion),
-        // Where it lies does not matter.
-        (
-            "the autoencoder",
-            saved.autoencoder.kind == metadata.autoencoder.kind && same_vae(saved.vae.as_ref(), metadata.vae.as_ref()),
-        ),
-    ];
-    if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
-        let what = format!("{what} is another one than this configuration's; put it back, or set another `output.run`");
-        return Err(Error::checkpoint(path, what));
-    }
-    whole(checkpoints, path, model.check(&state.weights).map_err(|what| Error::checkpoint(path, what)))?;
-    let mut warnings = Vec::new();
-    let drawn = |c: &TrainConfig| {
-        (c.train.seed, c.train.batch_size, c.train.gradient_accumulation_steps, c.data.joint_images, c.autoencoder.posterior)
-    };
-    if drawn(&old) != drawn(config) {
-        let what = "seed, batch size, accumulation, joint images or posterior differ from the checkpoint's";
-        warnings.push(format!("{what}: the run resumes, but not as it would have continued"));
-    }
-    let position = position(run.position, &run.data, data, &mut warnings);
-    let timesteps = match (config.train.timestep_sampler == old.train.timestep_sampler, run.timesteps) {
-        (true, learnt) => learnt,
-        (false, _) => TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps),
-    };
-    let (rng, changes) = (TorchRng::from_state(&run.rng)?, changes(&old.to_toml()?, &config.to_toml()?));
-    Ok(Resumed { state, rng, timesteps, position, changes, warnings })
-}
-
-/// What came of reading the newest of `checkpoints`, which is at `path`. Where it cannot be read, the error says from which one the
-/// run can go on.
-pub(crate) fn whole<T>(checkpoints: &CheckpointFolder, path: &Path, read: Result<T>) -> Result<T> {
-    let cause = match read {
-        Ok(whole) => return Ok(whole),
-        // It is whole, and of no use to this program.
-        Err(newer @ Error::Latte(latte_model::Error::NewerLayout { .. })) => return Err(newer),
-        Err(e) => e.to_string(),
-    };
-    // Nobody has another copy of it.
-    let cause = match cause.rsplit_once("; ") {
-        Some((cause, advice)) if advice.ends_with("copy it again") => cause,
-        _ => &cause,
-    };
-    Err(Error::checkpoint(path, format!("the newest checkpoint cannot be read ({cause}); {}", checkpoints.way_on_without(path)?)))
+    let saved = Saved::load(checkpoints, path)?;
+    task.resume(&saved, warnings)?;
+    let Checkpoint { state, run, config: old, .. } = saved.checkpoint;
+    let position = position(run.position, &run.data, data, warnings);
+    let changes = changes(&old.to_toml()?, &task.config().to_toml()?);
+    Ok(Resumed { state, rng: TorchRng::from_state(&run.rng)?, position, changes })
 }
 
 /// The next clip. Where the videos are others, their order begins anew.
-pub(crate) fn position(
-    saved: Position,
-    then: &DatasetFingerprint,
-    now: &DatasetFingerprint,
-    warnings: &mut Vec<String>,
-) -> Position {
+fn position(saved: Position, then: &DatasetFingerprint, now: &DatasetFingerprint, warnings: &mut Vec<String>) -> Position {
     if then == now {
         return saved;
     }
@@ -129,7 +78,7 @@ pub(crate) fn position(
 }
 
 /// Every key of two configurations, both written out in full, that has another value in `new` than in `old`.
-pub(crate) fn changes(old: &str, new: &str) -> Vec<String> {
+fn changes(old: &str, new: &str) -> Vec<String> {
     let flat = |text: &str| {
         let mut keys = Vec::new();
         flatten("", &text.parse::<Table>().unwrap_or_default(), &mut keys);
@@ -156,13 +105,6 @@ fn flatten(prefix: &str, table: &Table, keys: &mut Vec<(String, Value)>) {
             Value::Table(inner) => flatten(&name, inner, keys),
             value => keys.push((name, value.clone())),
         }
-    }
-}
-
-fn same_vae(one: Option<&AutoencoderFingerprint>, other: Option<&AutoencoderFingerprint>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => one.is_same(other),
-        (one, other) => one.is_none() && other.is_none(),
     }
 }
 

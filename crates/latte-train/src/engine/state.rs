@@ -3,6 +3,7 @@
 use candle_core::Device;
 use latte_ops::{AdamW, AdamWState, Parameters, adamw_ema};
 
+use super::gradients::StepGradients;
 use crate::config::OptimizerConfig;
 use crate::error::{Error, Result};
 
@@ -58,25 +59,20 @@ impl TrainState {
         })
     }
 
-    /// The next optimiser step: refuses a loss or a gradient norm that is no number, clips, and [`update`](Self::update)s.
+    /// The next optimiser step: clips the gradient, takes a step of AdamW with the learning rate `lr`, and lets the average follow.
     ///
     /// # Errors
     ///
-    /// [`Error::Diverged`], with the state as it was; or as [`update`](Self::update).
-    pub(crate) fn take_step(
-        &mut self,
-        gradients: &Parameters,
-        [loss, grad_norm]: [f64; 2],
-        config: &OptimizerConfig,
-        lr: f64,
-    ) -> Result<()> {
+    /// [`Error::Diverged`] if the loss or the gradient's norm is no number, with the state as it was; or if a trainable parameter has
+    /// no gradient: a network that does not use it, or an operation that lost it.
+    pub fn take_step(&mut self, found: &StepGradients, config: &OptimizerConfig, lr: f64) -> Result<()> {
         let step = self.step + 1;
-        for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+        for (what, value) in [("loss", found.loss), ("gradient norm", found.grad_norm)] {
             if !value.is_finite() {
                 return Err(Error::Diverged { step, what: format!("the {what} is {value}"), checkpoint: None });
             }
         }
-        self.update(gradients, clip_scale(config, step, grad_norm), config, lr)
+        self.update(&found.gradients, clip_scale(config, step, found.grad_norm), config, lr)
     }
 
     /// One AdamW step, in place, for every trainable parameter, weight decay included; the average follows.
@@ -86,13 +82,7 @@ impl TrainState {
     /// # Errors
     ///
     /// If a trainable parameter has no gradient: a network that does not use it, or an operation that lost it.
-    pub(crate) fn update(
-        &mut self,
-        gradients: &Parameters,
-        gradient_scale: f64,
-        config: &OptimizerConfig,
-        lr: f64,
-    ) -> Result<()> {
+    fn update(&mut self, gradients: &Parameters, gradient_scale: f64, config: &OptimizerConfig, lr: f64) -> Result<()> {
         if let Some((name, _)) = self.first_moments.iter().find(|(name, _)| !gradients.contains(name)) {
             return Err(Error::NoGradient(name.to_string()));
         }
@@ -118,7 +108,7 @@ impl TrainState {
 
 /// What the gradient of optimiser step `step` (counted from 1) is multiplied by, given its L2 norm: `max_grad_norm / norm` where
 /// that is below 1, from the step after `start_clip_iter` on; else 1.
-pub fn clip_scale(config: &OptimizerConfig, step: u64, grad_norm: f64) -> f64 {
+fn clip_scale(config: &OptimizerConfig, step: u64, grad_norm: f64) -> f64 {
     if config.max_grad_norm > 0.0 && step > config.start_clip_iter {
         (config.max_grad_norm / (grad_norm + CLIP_EPS)).min(1.0)
     } else {

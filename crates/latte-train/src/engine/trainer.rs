@@ -1,46 +1,43 @@
-//! The training run, from top to bottom.
+//! The training run, from top to bottom: the same loop for every task.
 
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use candle_core::{Device, Tensor};
-use latte_model::checkpoint::{CheckpointFolder, CheckpointMetadata, FORMAT};
-use latte_model::diffusion::TimestepSampler;
-use latte_model::model::Latte;
+use latte_model::checkpoint::CheckpointFolder;
 use latte_model::noise::TorchRng;
-use latte_model::weights::Pretrained;
-use latte_ops::{CancelToken, Parameters};
+use latte_ops::CancelToken;
 
-use crate::config::{ConditionKind, InitConfig, TrainConfig};
-use crate::data::loader::{LoadedClip, Loader, Position};
-use crate::data::source::{OpenedData, expect_a_clip, open_data};
-use crate::engine::checkpoint::{self, DatasetFingerprint, RunState};
-use crate::engine::checkpoint_folder::remove_unfinished;
-use crate::engine::lr::LrSchedule;
-use crate::engine::observer::{Observer, StepEvent};
-use crate::engine::pace::Pace;
-use crate::engine::resume::{Resumed, Start, newest_checkpoint, resume};
-use crate::engine::state::TrainState;
+use super::checkpoint::{self, RunState};
+use super::checkpoint_folder::remove_unfinished;
+use super::gradients::StepGradients;
+use super::pace::Pace;
+use super::progress::{StepEvent, TrainingProgress};
+use super::resume::{Start, newest_checkpoint, resume};
+use super::schedule::LrSchedule;
+use super::state::TrainState;
+use super::task::{Prepared, Task};
+use crate::config::RunConfig;
+use crate::data::fingerprint::DatasetFingerprint;
+use crate::data::loader::{Loader, Position};
 use crate::error::{Error, Result};
-use crate::hooks::evaluation::{Evaluation, Evaluator};
-use crate::hooks::samples::RunReporter;
-use crate::hooks::validation::Validation;
-use crate::run::record::{RunLog, StepRecord, ValidationRecord};
-use crate::run::status::{Phase, RunLock, RunStatus};
-use crate::tasks::class::noising::{Clips, DrawRules, LatentDraw, draw};
-use crate::tasks::class::step::{MicroBatch, StepGradients, Stepper};
+use crate::hooks::events::RunEvents;
+use crate::hooks::{Hook, Weights};
+use crate::run::record::{RunLog, StepRecord};
+use crate::run::status::{Phase, RunLock, RunStatus, now};
 
 /// The streams of the run's generator; the loader forks stream 2 of the same seed.
-pub(crate) const INIT_STREAM: u64 = 0;
-pub(crate) const STEP_STREAM: u64 = 1;
+const INIT_STREAM: u64 = 0;
+const STEP_STREAM: u64 = 1;
 
 /// Why [`Trainer::run`] returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<R> {
     /// All steps are done.
     Finished {
         /// The last checkpoint.
         checkpoint: PathBuf,
+        /// What the task has to tell.
+        report: R,
     },
     /// `stop` was set; the step under way was finished and saved.
     Stopped {
@@ -51,172 +48,97 @@ pub enum Outcome {
     },
 }
 
-/// A training run.
+/// A training run of the task `T`.
 #[derive(Debug)]
-pub struct Trainer {
-    config: TrainConfig,
-    metadata: CheckpointMetadata,
+pub struct Trainer<T: Task> {
+    task: T,
     data: DatasetFingerprint,
-    latents_of: LatentDraw,
-    stepper: Stepper,
     schedule: LrSchedule,
     state: TrainState,
     rng: TorchRng,
-    timesteps: TimestepSampler,
     loader: Loader,
     log: RunLog<StepRecord>,
-    validation: Option<(Validation, RunLog<ValidationRecord>)>,
-    evaluation: Option<Evaluation>,
-    reporter: RunReporter,
+    hooks: Vec<Box<dyn Hook>>,
+    events: RunEvents,
     checkpoints: CheckpointFolder,
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
     resumed_from: Option<PathBuf>,
-    /// Warnings for the observer when the run starts.
+    /// Warnings for the progress when the run starts.
     warnings: Vec<String>,
-    /// The observer gets these lines too: how the initial weights were loaded, or which settings differ from the checkpoint.
+    /// The progress gets these lines too: how the initial weights were loaded, or which settings differ from the checkpoint.
     notes: Vec<String>,
     /// No other process trains in the run folder while this one does.
     _lock: RunLock,
 }
 
-impl Trainer {
-    /// Looks at the data and the run folder, and makes or loads the model.
+impl<T: Task> Trainer<T> {
+    /// Looks at the run folder, and makes or loads the weights.
     ///
     /// # Errors
     ///
     /// If the data, the run folder and the configuration do not fit together; each names what to change.
-    pub fn open(mut config: TrainConfig, start: Start) -> Result<Self> {
-        let OpenedData { source, held_out, space, vae, autoencoder, classes, fps, mark: data, notes: mut warnings } =
-            open_data(&config)?;
-        let model = config.resolve_model(classes.len())?;
-        if config.model.condition == ConditionKind::Class {
-            config.model.num_classes = Some(classes.len());
-        }
-        let latents_of = LatentDraw::new(space, config.autoencoder.posterior, model.input_size);
-        let validation = match (&config.validation, held_out) {
-            (Some(of), Some(held_out)) => {
-                expect_a_clip(held_out.as_ref())?;
-                Some(Validation::new(&config, of, held_out, latents_of.clone())?)
+    pub fn open(prepared: Prepared<T>, start: Start) -> Result<Self> {
+        let Prepared { mut task, source, data, device, mut warnings } = prepared;
+        let run = task.config().output().run.clone();
+        let checkpoints = CheckpointFolder::of_run(&run);
+        let newest = newest_checkpoint(&checkpoints, &run, start)?;
+        let root = TorchRng::new(task.config().seed());
+        let (state, rng, position, notes) = match &newest {
+            Some(path) => {
+                let resumed = resume(&checkpoints, path, &mut task, &data, &mut warnings)?;
+                (resumed.state, resumed.rng, resumed.position, resumed.changes)
             }
-            _ => None,
-        };
-        let metadata = CheckpointMetadata {
-            format: FORMAT,
-            model: model.clone(),
-            diffusion: config.diffusion.clone(),
-            autoencoder: config.autoencoder.clone(),
-            vae,
-            classes,
-            frame_size: config.data.size.height_width(),
-            num_frames: config.data.num_frames,
-            fps,
-            step: 0,
-            ema: false,
-        };
-
-        let checkpoints = CheckpointFolder::of_run(&config.output.run);
-        let newest = newest_checkpoint(&checkpoints, &config.output.run, start)?;
-        let stepper = Stepper {
-            model: Latte::new(model.clone())?,
-            diffusion: config.diffusion()?,
-            optimizer: config.optimizer.clone(),
-            activation_checkpointing: config.train.activation_checkpointing,
-            precision: config.train.precision,
-        };
-        let trainable: Vec<String> =
-            stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
-        let root = TorchRng::new(config.train.seed);
-        let mut notes = Vec::new();
-        let (state, rng, timesteps, position) = if let Some(path) = &newest {
-            let resumed = resume(&checkpoints, path, &config, &metadata, &stepper.model, &data)?;
-            warnings.extend(resumed.warnings);
-            notes.extend(resumed.changes);
-            let Resumed { state, rng, timesteps, position, .. } = resumed;
-            (state, rng, timesteps, position)
-        } else {
-            let mut weights = stepper.model.init(&mut root.fork(INIT_STREAM))?;
-            if let Some(init) = &config.init {
-                notes = inherit(init, &stepper.model, &mut weights)?;
+            None => {
+                let (weights, notes) = task.init(&mut root.fork(INIT_STREAM))?;
+                (TrainState::new(&weights, &task.trainable())?, root.fork(STEP_STREAM), Position::default(), notes)
             }
-            let state = TrainState::new(&weights, &trainable)?;
-            let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
-            (state, root.fork(STEP_STREAM), timesteps, Position::default())
         };
+        let mut hooks = task.hooks()?;
 
-        let reporter = RunReporter::new(&config, &metadata, autoencoder, state.step)?;
-
-        let run = &config.output.run;
-        std::fs::create_dir_all(run).map_err(Error::io(run))?;
-        let lock = RunLock::take(run)?;
+        std::fs::create_dir_all(&run).map_err(Error::io(&run))?;
+        let lock = RunLock::take(&run)?;
         remove_unfinished(&checkpoints)?;
-        warnings.extend(reporter.forget_after(state.step));
-        let log = RunLog::open(&run.join("metrics.jsonl"), state.step)?;
-        let validation = match validation {
-            Some(validation) => Some((validation, RunLog::open(&run.join("validation.jsonl"), state.step)?)),
-            None => None,
-        };
-        let loader = Loader::new(source, config.train.seed, position, config.data.loader_threads, config.data.prefetch)?;
+        for hook in &mut hooks {
+            warnings.extend(hook.begin(state.step)?);
+        }
+        let mut log = RunLog::new(run.join("metrics.jsonl"));
+        log.begin(state.step)?;
+        let config = task.config();
+        let events = RunEvents::new(config.output().tensorboard.then_some(run.as_path()), state.step + 1);
+        let loader = Loader::new(source, config.seed(), position, config.data().loader_threads, config.data().prefetch)?;
         Ok(Self {
-            latents_of,
-            schedule: config.optimizer.schedule(config.train.max_steps),
+            schedule: config.optimizer().schedule(config.max_steps()),
             saved: newest.clone().map(|path| (state.step, path)),
             resumed_from: newest,
-            metadata,
+            state: if device.is_cpu() { state } else { state.to_device(&device)? },
+            task,
             data,
-            stepper,
-            state,
             rng,
-            timesteps,
             loader,
             log,
-            validation,
-            evaluation: None,
-            reporter,
+            hooks,
+            events,
             checkpoints,
             warnings,
             notes,
             _lock: lock,
-            config,
         })
     }
 
-    /// The run with an evaluator of clips, where `[evaluation]` asks for one.
-    ///
-    /// # Errors
-    ///
-    /// If such clips cannot be made, or the log of scores cannot be read.
-    pub fn with_evaluator(mut self, evaluator: Box<dyn Evaluator>) -> Result<Self> {
-        if let Some(of) = self.config.evaluation.clone() {
-            self.evaluation = Some(Evaluation::new(&self.config, &of, &self.metadata, evaluator, self.state.step)?);
-        }
-        Ok(self)
+    /// What is trained.
+    pub fn task(&self) -> &T {
+        &self.task
     }
 
-    /// The run with its steps, validation and samples on `device`. Videos are decoded, frames encoded and samples decoded on the
-    /// CPU all the same.
-    ///
-    /// # Errors
-    ///
-    /// If the device has no memory left.
-    pub fn on(mut self, device: &Device) -> Result<Self> {
-        self.state = self.state.to_device(device)?;
-        Ok(self)
+    /// The configuration, as it is saved beside checkpoints.
+    pub fn config(&self) -> &T::Config {
+        self.task.config()
     }
 
     /// The checkpoint that this run resumes from.
     pub fn resumed_from(&self) -> Option<&Path> {
         self.resumed_from.as_deref()
-    }
-
-    /// The configuration, as it is saved beside checkpoints.
-    pub fn config(&self) -> &TrainConfig {
-        &self.config
-    }
-
-    /// The model and what it is trained on.
-    pub fn metadata(&self) -> &CheckpointMetadata {
-        &self.metadata
     }
 
     /// Weights, average and moments as they are now.
@@ -229,24 +151,24 @@ impl Trainer {
         self.state.first_moments.iter().map(|(_, t)| t.elem_count()).sum()
     }
 
-    /// How many videos the data has.
+    /// How many videos are trained on.
     pub fn num_videos(&self) -> usize {
         self.data.num_videos
     }
 
-    /// Trains until `max_steps`, or until `stop` is set: then the step under way is finished and saved.
+    /// Trains until all steps are done, or until `stop` is set: then the step under way is finished and saved.
     ///
-    /// Validation, samples and scores of a step come after its checkpoint. They and event files end no run: where they fail, the
-    /// observer is warned. Those that are missing for the newest checkpoint are made up for when the run resumes.
+    /// What hooks make of the weights of a step comes after its checkpoint. They and event files end no run: where they fail, the
+    /// progress is warned. What is missing for the newest checkpoint is made up for when the run resumes.
     ///
     /// # Errors
     ///
     /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
-    pub fn run(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<Outcome> {
-        let run = self.config.output.run.clone();
-        let status = RunStatus::begins(self.state.step, self.config.train.max_steps);
+    pub fn run(&mut self, stop: &CancelToken, progress: &mut dyn TrainingProgress) -> Result<Outcome<T::Report>> {
+        let run = self.config().output().run.clone();
+        let status = RunStatus::begins(self.state.step, self.config().max_steps());
         status.write(&run)?;
-        let outcome = self.run_steps(stop, observer);
+        let outcome = self.run_steps(stop, progress);
         status.write_end(&run, self.state.step, outcome, |outcome| match outcome {
             Outcome::Finished { .. } => Phase::Finished,
             Outcome::Stopped { .. } => Phase::Stopped,
@@ -254,153 +176,88 @@ impl Trainer {
     }
 
     /// [`run`](Self::run) without the word about how it ended.
-    fn run_steps(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<Outcome> {
-        if self.config.evaluation.is_some() && self.evaluation.is_none() {
-            return Err(Error::config("configuration", "evaluation", "set, but this program has no evaluator; leave it out"));
-        }
+    fn run_steps(&mut self, stop: &CancelToken, progress: &mut dyn TrainingProgress) -> Result<Outcome<T::Report>> {
         for line in self.notes.drain(..) {
-            observer.note(&line);
+            progress.note(&line);
         }
         for warning in self.warnings.drain(..) {
-            observer.warning(&warning);
+            progress.warning(&warning);
         }
-        let max_steps = self.config.train.max_steps;
+        let (max_steps, checkpoint_every) = (self.config().max_steps(), self.config().output().checkpoint_every);
         let started = Instant::now();
         let first = self.state.step;
         let mut pace = Pace::default();
         // What the last process did not come to.
-        let mut all_made = self.look(stop, observer);
+        let mut all_made = self.run_hooks(stop, progress);
         while self.state.step < max_steps {
-            let record = self.step(observer)?;
+            let record = self.step(progress)?;
             self.log.append(&record)?;
             let done = self.state.step;
             let event = StepEvent::new(record, max_steps, first, started);
-            observer.step(&event);
-            pace.warn(&event, done - first, started.elapsed(), observer);
-            self.reporter.step(&event.record, observer);
+            progress.step(&event);
+            pace.warn(&event, done - first, started.elapsed(), progress);
+            self.events.write(done, progress, |events| events.scalars(&event.record.scalars(), done, event.record.time));
             if stop.is_cancelled() && done < max_steps {
-                let checkpoint = self.save(observer)?;
+                let checkpoint = self.save(progress)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
             }
-            if done.is_multiple_of(self.config.output.checkpoint_every) || done == max_steps {
-                self.save(observer)?;
+            if done.is_multiple_of(checkpoint_every) || done == max_steps {
+                self.save(progress)?;
             }
-            all_made = self.look(stop, observer);
+            all_made = self.run_hooks(stop, progress);
             if stop.is_cancelled() && done < max_steps {
-                let checkpoint = self.save(observer)?;
+                let checkpoint = self.save(progress)?;
                 return Ok(Outcome::Stopped { step: done, checkpoint });
             }
         }
-        let (step, checkpoint) = (self.state.step, self.save(observer)?);
-        Ok(if all_made { Outcome::Finished { checkpoint } } else { Outcome::Stopped { step, checkpoint } })
+        let (step, checkpoint) = (self.state.step, self.save(progress)?);
+        if !all_made {
+            return Ok(Outcome::Stopped { step, checkpoint });
+        }
+        Ok(Outcome::Finished { checkpoint, report: self.task.finish(&self.state.ema)? })
     }
 
-    /// What is to be seen of the present weights and is due: the loss on data that is not trained on, samples, scores. A failure is
-    /// a warning. Returns false where `stop` left something unmade.
-    fn look(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> bool {
+    /// Runs the hooks that are due. A failure is a warning. Returns false where `stop` left something unmade.
+    fn run_hooks(&mut self, stop: &CancelToken, progress: &mut dyn TrainingProgress) -> bool {
         let step = self.state.step;
-        let warn = |what: &str, e: &Error, observer: &mut dyn Observer| {
-            observer.warning(&format!("step {step}: {what}, and the run continues without it: {e}"));
-        };
-        if let Err(e) = self.validate(observer) {
-            warn("the loss on validation data is not there", &e, observer);
+        let now = Weights { ema: &self.state.ema, step, max_steps: self.task.config().max_steps() };
+        let mut all_made = true;
+        for hook in &mut self.hooks {
+            match hook.run(now, stop, &mut self.events, progress) {
+                Ok(made) => all_made &= made,
+                Err(e) => {
+                    let what = hook.what_is_missing();
+                    progress.warning(&format!("step {step}: {what}, and the run continues without it: {e}"));
+                }
+            }
         }
-        let sampled = self.reporter.samples(step, &self.state.ema, stop, observer).unwrap_or_else(|e| {
-            warn("samples could not be made", &e, observer);
-            true
-        });
-        let evaluated = self.evaluate(stop, observer).unwrap_or_else(|e| {
-            warn("clips could not be evaluated", &e, observer);
-            true
-        });
-        sampled && evaluated
+        all_made
     }
 
     /// One optimiser step: load, draw, step.
-    fn step(&mut self, observer: &mut dyn Observer) -> Result<StepRecord> {
+    fn step(&mut self, progress: &mut dyn TrainingProgress) -> Result<StepRecord> {
         let started = Instant::now();
-        let batches = self.next_batches(observer)?;
+        let clips = self.loader.next_clips(self.task.clips_per_step(), &mut |message| progress.warning(message))?;
+        let num_clips = clips.len();
+        let batch = self.task.draw(clips, &mut self.rng)?;
         let step = self.state.step + 1;
         let lr = self.schedule.at(step);
-        let found = self.stepper.step(&mut self.state, &batches, lr).map_err(|e| match e {
+        let found = self.task.gradients(&self.state.weights, &batch)?;
+        self.state.take_step(&found, self.task.config().optimizer(), lr).map_err(|e| match e {
             Error::Diverged { step, what, .. } => {
                 Error::Diverged { step, what, checkpoint: self.saved.as_ref().map(|(_, path)| path.clone()) }
             }
             other => other,
         })?;
-        let StepGradients { loss, mse, vb, grad_norm, clip_losses, .. } = found;
-        let times: Vec<usize> = batches.iter().flat_map(|batch| batch.timesteps.iter().copied()).collect();
-        self.timesteps.update(&times, &clip_losses)?;
+        self.task.learn(&batch, &found)?;
+        let StepGradients { loss, parts, grad_norm, .. } = found;
         let seconds = started.elapsed().as_secs_f64();
-        Ok(StepRecord {
-            step,
-            loss,
-            mse,
-            vb,
-            grad_norm,
-            lr,
-            steps_per_s: 1.0 / seconds,
-            clips_per_s: times.len() as f64 / seconds,
-            time: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
-        })
-    }
-
-    /// Measures the loss on data that is not trained on, if that is due and not done.
-    fn validate(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let (step, max_steps) = (self.state.step, self.config.train.max_steps);
-        let Some((validation, log)) = &mut self.validation else { return Ok(()) };
-        if step == 0 || !validation.is_due(step, max_steps) || log.last_step() == Some(step) {
-            return Ok(());
-        }
-        let record = validation.measure(&self.stepper.model, &self.state.ema, step, observer)?;
-        if !record.loss.is_finite() {
-            return Err(Error::data("validation", format!("the loss is {}", record.loss)));
-        }
-        log.append(&record)?;
-        self.reporter.validation(&record, observer);
-        observer.validation(&record);
-        Ok(())
-    }
-
-    /// Evaluates clips from the averaged weights, if that is due and not done; false where `stop` ended it early.
-    fn evaluate(&mut self, stop: &CancelToken, observer: &mut dyn Observer) -> Result<bool> {
-        let (step, max_steps) = (self.state.step, self.config.train.max_steps);
-        let Some(evaluation) = self.evaluation.as_mut().filter(|evaluation| evaluation.is_due(step, max_steps)) else {
-            return Ok(true);
-        };
-        let record = evaluation.evaluate(step, &self.state.ema, stop, observer)?;
-        if let Some(record) = &record {
-            self.reporter.evaluation(record, observer);
-        }
-        Ok(record.is_some())
-    }
-
-    /// The passes of one optimiser step: clips, as latents, with all that chance decides.
-    fn next_batches(&mut self, observer: &mut dyn Observer) -> Result<Vec<MicroBatch>> {
-        let train = &self.config.train;
-        let clips = self
-            .loader
-            .next_clips(train.batch_size * train.gradient_accumulation_steps, &mut |message| observer.warning(message))?;
-        let clips = self.latents(clips)?;
-        let rules = DrawRules { batch_size: self.config.train.batch_size, offset_noise: self.config.train.offset_noise };
-        draw(clips, rules, &self.metadata.model, &self.timesteps, &mut self.rng)
-    }
-
-    /// What the encoder says of the frames to latents, clip by clip: what is drawn comes in the order of the clips.
-    fn latents(&mut self, clips: Vec<LoadedClip>) -> Result<Clips> {
-        let num_images = self.config.data.joint_images;
-        let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
-        let image_labels = (num_images > 0 && labels.is_some())
-            .then(|| clips.iter().flat_map(|clip| clip.image_labels.iter().copied()).collect());
-        let mut latents = Vec::with_capacity(clips.len());
-        for clip in clips {
-            latents.push(self.latents_of.draw(clip.frames, &mut self.rng)?); // [1, f + images, c, h, w]
-        }
-        Ok(Clips { latents: Tensor::cat(&latents, 0)?, labels, num_images, image_labels }) // [clips, f + images, c, h, w]
+        let (steps_per_s, clips_per_s) = (1.0 / seconds, num_clips as f64 / seconds);
+        Ok(StepRecord { step, loss, parts, grad_norm, lr, steps_per_s, clips_per_s, time: now() })
     }
 
     /// Writes a checkpoint of the present step, unless it is on disk already.
-    fn save(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
+    fn save(&mut self, progress: &mut dyn TrainingProgress) -> Result<PathBuf> {
         let step = self.state.step;
         if let Some((saved, path)) = &self.saved
             && *saved == step
@@ -413,31 +270,17 @@ impl Trainer {
             step,
             rng: self.rng.state(),
             position: self.loader.position(),
-            timesteps: self.timesteps.clone(),
+            timesteps: self.task.timesteps().cloned(),
             data: self.data.clone(),
         };
         self.log.sync()?;
-        let logs = [self.validation.as_ref().map(|(_, log)| log.sync()), self.evaluation.as_ref().map(Evaluation::sync)];
-        for e in logs.into_iter().flatten().filter_map(Result::err) {
-            observer.warning(&format!("step {step}: a log may not be on disk: {e}"));
+        for e in self.hooks.iter().filter_map(|hook| hook.sync().err()) {
+            progress.warning(&format!("step {step}: a log may not be on disk: {e}"));
         }
-        self.reporter.sync(step, observer);
-        let path = checkpoint::save(&self.checkpoints, &self.state, &run, &self.config, &self.metadata)?;
+        self.events.write(step, progress, |events| events.sync());
+        let path = checkpoint::save(&self.checkpoints, &self.state, &run, self.task.config(), self.task.descriptions(step)?)?;
         self.saved = Some((step, path.clone()));
-        observer.checkpoint(step, &path);
+        progress.checkpoint(step, &path);
         Ok(path)
     }
-}
-
-/// Replaces fresh weights by those that `init` names, as far as they fit; reports which did.
-fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters) -> Result<Vec<String>> {
-    let source = Pretrained::open(&init.path)?;
-    let report = model.inherit(init.from.into(), &source, weights)?;
-    let is_trainable = |name: &String| model.parameters().iter().any(|p| p.name == *name && p.is_trainable());
-    if !report.used.iter().any(is_trainable) {
-        let what = format!("none of its tensors fits the model, so there is nothing to start from; {report}");
-        return Err(Error::checkpoint(&init.path, what));
-    }
-    let lines = report.lines().into_iter().map(|line| format!("{}: {line}", init.path.display()));
-    Ok(source.note().into_iter().chain(lines).collect())
 }

@@ -8,8 +8,8 @@ use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
 
 use super::MemoryMeter;
-use crate::config::TrainConfig;
-use crate::engine::state::{TrainState, clip_scale};
+use crate::config::{OptimizerConfig, TrainConfig};
+use crate::engine::state::TrainState;
 use crate::error::Result;
 use crate::tasks::class::noising::{Clips, DrawRules, draw};
 use crate::tasks::class::step::Stepper;
@@ -124,7 +124,6 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
     let stepper = Stepper {
         model: Latte::new(model.clone())?,
         diffusion: config.diffusion()?,
-        optimizer: config.optimizer.clone(),
         activation_checkpointing: config.train.activation_checkpointing,
         precision: config.train.precision,
     };
@@ -137,6 +136,8 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
     let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
     let rules = DrawRules { batch_size: clips, offset_noise: config.train.offset_noise };
     let passes = config.train.gradient_accumulation_steps.min(MAX_PASSES);
+    // Most steps of the run clip.
+    let optimizer = OptimizerConfig { start_clip_iter: 0, ..config.optimizer.clone() };
     let begun = Instant::now();
     let (mut of_passes, mut of_updates) = (Vec::new(), Vec::new());
     // The first step is slower: it asks the system for memory.
@@ -147,8 +148,7 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
         let found = stepper.gradients(&state.weights, &batches)?;
         of_passes.push(started.elapsed().as_secs_f64() / passes as f64);
         let started = Instant::now();
-        let scale = clip_scale(&config.optimizer, u64::MAX, found.grad_norm);
-        state.update(&found.gradients, scale, &config.optimizer, 0.0)?;
+        state.take_step(&found, &optimizer, 0.0)?;
         of_updates.push(started.elapsed().as_secs_f64());
     }
     Ok(Corner { pass_s: median(&of_passes[1..]), update_s: median(&of_updates[1..]), held: meter.most_held() as f64 })

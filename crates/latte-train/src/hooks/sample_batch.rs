@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use latte::{ClassId, ClassRequest, GeneratedClip, Generator, Progress, SamplingParams, Stage};
+use latte::{ClassId, ClassRequest, GeneratedClip, GenerationProgress, Generator, Progress, SamplingParams, Stage};
 use latte_model::checkpoint::CheckpointMetadata;
 use latte_model::model::Condition;
 use latte_model::vae::Autoencoder;
@@ -42,20 +42,20 @@ impl SampleBatch {
         }
     }
 
-    /// Makes all clips; none if `cancel` is cancelled on the way. `on_step` gets, after each prediction, how many are
-    /// done and how many there are.
+    /// Makes all clips; none if `cancel` is cancelled on the way. Predictions are counted as `stage`.
     pub(crate) fn make(
         &self,
         metadata: &CheckpointMetadata,
         autoencoder: &Arc<dyn Autoencoder>,
         weights: &Parameters,
         cancel: &CancelToken,
-        on_step: &mut dyn FnMut(u64, u64),
+        stage: Stage,
+        progress: &mut dyn Progress,
     ) -> Result<Option<Vec<GeneratedClip>>> {
         // A new one each time, for it keeps weights packed. The tensors are shared, and are not changed meanwhile.
         let generator = Generator::from_parts(metadata.clone(), Arc::clone(autoencoder), weights.clone())?;
         let mut clips = Vec::with_capacity(self.requests.len());
-        let made = generator.generate_all(&self.requests, &mut Predictions(on_step), cancel, &mut |_, clip| {
+        let made = generator.generate_all(&self.requests, &mut Predictions { stage, progress }, cancel, &mut |_, clip| {
             clips.push(clip);
             Ok(())
         });
@@ -67,13 +67,26 @@ impl SampleBatch {
     }
 }
 
-/// Counts predictions.
-struct Predictions<'p>(&'p mut dyn FnMut(u64, u64));
+/// Counts predictions as another stage.
+struct Predictions<'p> {
+    stage: Stage,
+    progress: &'p mut dyn Progress,
+}
 
 impl Progress for Predictions<'_> {
     fn stage(&mut self, stage: Stage, done: u64, total: u64) {
         if stage == Stage::Denoising {
-            (self.0)(done, total);
+            self.progress.stage(self.stage, done, total);
         }
     }
+
+    fn note(&mut self, message: &str) {
+        self.progress.note(message);
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.progress.warning(message);
+    }
 }
+
+impl GenerationProgress for Predictions<'_> {}

@@ -3,20 +3,22 @@
 //! Every validation of a run sees the same clips at the same timesteps under the same noise, so that its figures differ by the
 //! weights alone. Nothing here draws from the run's generator.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use candle_core::{DType, Tensor};
 use latte_model::diffusion::{Diffusion, TimestepSpacing};
-use latte_model::model::{Input, Latte};
+use latte_model::model::{Input, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
-use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
+use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision, Tape};
+use latte_progress::Stage;
 
+use super::events::RunEvents;
+use super::{Hook, Weights};
 use crate::config::{TrainConfig, ValidationConfig};
+use crate::data::latent_draw::LatentDraw;
 use crate::data::loader::ClipSource;
-use crate::engine::observer::Observer;
+use crate::engine::progress::TrainingProgress;
 use crate::error::{Error, Result};
-use crate::run::record::ValidationRecord;
-use crate::tasks::class::noising::LatentDraw;
+use crate::run::record::{RunLog, ValidationRecord};
+use crate::run::status::now;
 
 /// The streams that are forked from the validation's seed: each clip's window, latent, and noise.
 const WINDOW_STREAM: u64 = 0;
@@ -26,6 +28,7 @@ const NOISE_STREAM: u64 = 2;
 /// Measures the loss of a network on the same clips again and again.
 pub(crate) struct Validation {
     config: ValidationConfig,
+    model: Latte,
     diffusion: Diffusion,
     timesteps: Vec<usize>,
     source: Box<dyn ClipSource>,
@@ -34,6 +37,7 @@ pub(crate) struct Validation {
     precision: Precision,
     /// Loaded when they are first needed.
     clips: Option<Vec<(Tensor, Option<u32>)>>,
+    log: RunLog<ValidationRecord>,
 }
 
 impl std::fmt::Debug for Validation {
@@ -43,10 +47,11 @@ impl std::fmt::Debug for Validation {
 }
 
 impl Validation {
-    /// Validation as `validation` says, on clips of `source`, in the order of its files.
+    /// Validation of the network `model` as `validation` says, on clips of `source`, in the order of its files.
     pub(crate) fn new(
         config: &TrainConfig,
         validation: &ValidationConfig,
+        model: &LatteConfig,
         source: Box<dyn ClipSource>,
         latents_of: LatentDraw,
     ) -> Result<Self> {
@@ -59,29 +64,16 @@ impl Validation {
             batch_size: config.train.batch_size,
             precision: config.train.precision,
             clips: None,
+            model: Latte::new(model.clone())?,
+            log: RunLog::new(config.output.run.join("validation.jsonl")),
         })
     }
 
-    /// Whether the loss is measured after optimiser step `step` of `max_steps`.
-    pub(crate) fn is_due(&self, step: u64, max_steps: u64) -> bool {
-        step.is_multiple_of(self.config.every) || step == max_steps
-    }
-
-    /// The loss of `model` with `weights`, after optimiser step `step`.
-    ///
-    /// # Errors
-    ///
-    /// If no clip can be loaded, or memory runs out.
-    pub(crate) fn measure(
-        &mut self,
-        model: &Latte,
-        weights: &Parameters,
-        step: u64,
-        observer: &mut dyn Observer,
-    ) -> Result<ValidationRecord> {
+    /// The loss with `weights`, after optimiser step `step`.
+    fn measure(&mut self, weights: &Parameters, step: u64, progress: &mut dyn TrainingProgress) -> Result<ValidationRecord> {
         let clips = match self.clips.take() {
             Some(clips) => clips,
-            None => self.load(observer)?,
+            None => self.load(progress)?,
         };
         let rng = TorchRng::new(self.config.seed).fork(NOISE_STREAM);
         let cases: Vec<(usize, usize)> =
@@ -89,7 +81,7 @@ impl Validation {
         let packed = PackedWeightCache::new();
         let (mut loss, mut mse, mut vb) = (Mean::default(), Mean::default(), Mean::default());
         for (number, batch) in cases.chunks(self.batch_size).enumerate() {
-            observer.validating(number * self.batch_size, cases.len());
+            progress.stage(Stage::Validation, (number * self.batch_size) as u64, cases.len() as u64);
             let latents: Vec<&Tensor> = batch.iter().map(|&(clip, _)| &clips[clip].0).collect();
             let latents = Tensor::cat(&latents, 0)?; // [b, f, c, h, w]
             // A clip's noise does not depend on the batch that it is in.
@@ -101,21 +93,21 @@ impl Validation {
             let times: Vec<f64> = steps.iter().map(|&t| t as f64).collect();
             let tape = Tape::inference().with_precision(self.precision).with_packed_weight_cache(&packed);
             let input = Input { labels: labels.as_deref(), ..Input::new(&x_t, &times) };
-            let prediction = model.forward(&tape, weights, &input)?; // [b, f, c or 2c, h, w]
+            let prediction = self.model.forward(&tape, weights, &input)?; // [b, f, c or 2c, h, w]
             let terms = self.diffusion.loss(&prediction.to_host()?, &latents, &noise, &x_t, &steps)?;
             loss.add(Some(&terms.loss))?;
             mse.add(terms.mse.as_ref())?;
             vb.add(terms.vb.as_ref())?;
         }
-        observer.validating(cases.len(), cases.len());
+        progress.stage(Stage::Validation, cases.len() as u64, cases.len() as u64);
         self.clips = Some(clips);
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Ok(ValidationRecord { step, loss: loss.value().unwrap_or(f64::NAN), mse: mse.value(), vb: vb.value(), time })
+        let loss = loss.value().unwrap_or(f64::NAN);
+        Ok(ValidationRecord { step, loss, mse: mse.value(), vb: vb.value(), time: now() })
     }
 
     /// Loads the clips: of each file one, in order, and from the beginning again if there are too few files. Files that give
     /// none are skipped.
-    fn load(&self, observer: &mut dyn Observer) -> Result<Vec<(Tensor, Option<u32>)>> {
+    fn load(&self, progress: &mut dyn TrainingProgress) -> Result<Vec<(Tensor, Option<u32>)>> {
         let root = TorchRng::new(self.config.seed);
         let files = self.source.num_files();
         let mut clips = Vec::with_capacity(self.config.clips);
@@ -136,13 +128,53 @@ impl Validation {
                     }
                     // Only in the first round: the next ones would say the same.
                     if number < files {
-                        observer.warning(&message);
+                        progress.warning(&message);
                     }
                 }
             }
             number += 1;
         }
         Ok(clips)
+    }
+}
+
+impl Hook for Validation {
+    fn begin(&mut self, step: u64) -> Result<Vec<String>> {
+        self.log.begin(step)?;
+        Ok(Vec::new())
+    }
+
+    fn run(
+        &mut self,
+        now: Weights<'_>,
+        _stop: &CancelToken,
+        events: &mut RunEvents,
+        progress: &mut dyn TrainingProgress,
+    ) -> Result<bool> {
+        let Weights { ema, step, max_steps } = now;
+        let is_due = step > 0 && (step.is_multiple_of(self.config.every) || step == max_steps);
+        if !is_due || self.log.last_step() == Some(step) {
+            return Ok(true);
+        }
+        let record = self.measure(ema, step, progress)?;
+        if !record.loss.is_finite() {
+            return Err(Error::data("validation", format!("the loss is {}", record.loss)));
+        }
+        self.log.append(&record)?;
+        let mut scalars = vec![("validation/loss", record.loss)];
+        scalars.extend(record.mse.map(|mse| ("validation/mse", mse)));
+        scalars.extend(record.vb.map(|vb| ("validation/vb", vb)));
+        events.write(step, progress, |events| events.scalars(&scalars, step, record.time));
+        progress.validation(&record);
+        Ok(true)
+    }
+
+    fn what_is_missing(&self) -> &'static str {
+        "the loss on validation data is not there"
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.log.sync()
     }
 }
 

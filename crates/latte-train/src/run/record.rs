@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::loss_parts::LossParts;
 use crate::error::{Error, Result};
 
 /// What is known about one optimiser step; a line of `metrics.jsonl`.
@@ -18,11 +19,11 @@ pub struct StepRecord {
     pub step: u64,
     /// The mean loss over the step's clips.
     pub loss: f64,
-    /// The part of the loss that compares the prediction with its target, without `train.min_snr_gamma`'s weight; absent for
-    /// losses that have no such part.
-    pub mse: Option<f64>,
-    /// The variational part of the loss; absent if the variance is not learned.
-    pub vb: Option<f64>,
+    /// The parts of the loss. Of a denoiser: `mse`, which compares the prediction with its target, without `train.min_snr_gamma`'s
+    /// weight, and `vb`, the variational part where the variance is learned. Of an autoencoder: `reconstruction`, the mean difference
+    /// between frames, and `kl`, the divergence of a frame's latents from a standard normal distribution, in nats, not weighted.
+    #[serde(flatten)]
+    pub parts: LossParts,
     /// The L2 norm of the whole gradient before clipping.
     pub grad_norm: f64,
     /// The learning rate of the step.
@@ -33,6 +34,21 @@ pub struct StepRecord {
     pub clips_per_s: f64,
     /// When the step ended, in seconds since 1970.
     pub time: f64,
+}
+
+impl StepRecord {
+    /// The numbers with their names in TensorBoard.
+    pub(crate) fn scalars(&self) -> Vec<(String, f64)> {
+        let parts = self.parts.iter().map(|(name, value)| (format!("train/{name}"), value));
+        let rest = [
+            ("train/grad_norm", self.grad_norm),
+            ("train/lr", self.lr),
+            ("speed/steps_per_s", self.steps_per_s),
+            ("speed/clips_per_s", self.clips_per_s),
+        ];
+        let rest = rest.into_iter().map(|(name, value)| (name.to_string(), value));
+        std::iter::once(("train/loss".to_string(), self.loss)).chain(parts).chain(rest).collect()
+    }
 }
 
 /// The loss on data that is not trained on, under the averaged weights; a line of `validation.jsonl`.
@@ -91,16 +107,23 @@ impl Record for ValidationRecord {
 #[derive(Debug)]
 pub(crate) struct RunLog<R> {
     path: PathBuf,
-    file: File,
+    /// Once it is open.
+    file: Option<File>,
     /// The step of the last line.
     last: Option<u64>,
     lines: PhantomData<fn(&R)>,
 }
 
 impl<R: Record> RunLog<R> {
+    /// The log in the file `path`. Nothing is opened yet.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, file: None, last: None, lines: PhantomData }
+    }
+
     /// Opens the log and drops what was written after step `resumed_at`: those steps will be run, and written, again. A torn
     /// last line is dropped as well.
-    pub(crate) fn open(path: &Path, resumed_at: u64) -> Result<Self> {
+    pub(crate) fn begin(&mut self, resumed_at: u64) -> Result<()> {
+        let path = &self.path;
         let io = |e| Error::io(path)(e);
         let mut last = None;
         if path.exists() {
@@ -120,8 +143,9 @@ impl<R: Record> RunLog<R> {
             let text: String = kept.into_iter().map(|line| line + "\n").collect();
             latte_model::weights::write_atomically(path, text.as_bytes())?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
-        Ok(Self { path: path.to_path_buf(), file, last, lines: PhantomData })
+        self.file = Some(open(path)?);
+        self.last = last;
+        Ok(())
     }
 
     /// The step of the last line, if there is a line.
@@ -133,10 +157,14 @@ impl<R: Record> RunLog<R> {
     pub(crate) fn append(&mut self, record: &R) -> Result<()> {
         let mut line = serde_json::to_string(record).map_err(|e| Error::io(&self.path)(e.into()))?;
         line.push('\n');
-        let length = self.file.metadata().map_err(Error::io(&self.path))?.len();
-        if let Err(e) = self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()) {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(open(&self.path)?),
+        };
+        let length = file.metadata().map_err(Error::io(&self.path))?.len();
+        if let Err(e) = file.write_all(line.as_bytes()).and_then(|()| file.flush()) {
             // The error that is reported is the first one.
-            let _ = self.file.set_len(length);
+            let _ = file.set_len(length);
             return Err(Error::io(&self.path)(e));
         }
         self.last = Some(record.step());
@@ -145,8 +173,16 @@ impl<R: Record> RunLog<R> {
 
     /// Waits until the lines are on disk; done before a checkpoint, which must not be newer than the log of its steps.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(Error::io(&self.path))
+        match &self.file {
+            Some(file) => file.sync_all().map_err(Error::io(&self.path)),
+            None => Ok(()),
+        }
     }
+}
+
+/// Opens a file to append to.
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path))
 }
 
 /// Reads a run log (`metrics.jsonl`). A last line that a power cut tore is left out.
@@ -202,14 +238,19 @@ mod tests {
         StepRecord {
             step,
             loss: 0.1 + step as f64,
-            mse: Some(0.1),
-            vb: None,
+            parts: LossParts::new([("mse", Some(0.1)), ("vb", None)]),
             grad_norm: 1.0 / 3.0,
             lr: 1e-4,
             steps_per_s: 2.0,
             clips_per_s: 8.0,
             time: 1.5e9,
         }
+    }
+
+    fn begin(path: &Path, resumed_at: u64) -> RunLog<StepRecord> {
+        let mut log = RunLog::new(path.to_path_buf());
+        log.begin(resumed_at).unwrap();
+        log
     }
 
     fn steps(path: &Path) -> Vec<u64> {
@@ -220,18 +261,18 @@ mod tests {
     fn resuming_drops_later_and_torn_lines_and_goes_on_without_a_gap() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
-        let mut log = RunLog::<StepRecord>::open(&path, 0).unwrap();
+        let mut log = begin(&path, 0);
         for step in 1..=5 {
             log.append(&record(step)).unwrap();
         }
-        log.file.write_all(b"{\"step\": 6, \"lo").unwrap();
+        log.file.as_mut().unwrap().write_all(b"{\"step\": 6, \"lo").unwrap();
         drop(log);
-        let mut log = RunLog::open(&path, 3).unwrap();
+        let mut log = begin(&path, 3);
         log.append(&record(4)).unwrap();
         assert_eq!(steps(&path), [1, 2, 3, 4]);
         assert_eq!(read_metrics(&path).unwrap()[3], record(4));
         drop(log);
-        drop(RunLog::<StepRecord>::open(&path, 0).unwrap());
+        drop(begin(&path, 0));
         assert!(steps(&path).is_empty());
     }
 
@@ -243,7 +284,7 @@ mod tests {
         let lines: Vec<String> = (1..=3).map(|step| serde_json::to_string(&record(step)).unwrap()).collect();
         std::fs::write(&path, format!("\u{feff}{}\r\n", lines.join("\r\n"))).unwrap();
         assert_eq!(steps(&path), [1, 2, 3]);
-        drop(RunLog::<StepRecord>::open(&path, 2).unwrap());
+        drop(begin(&path, 2));
         assert_eq!(steps(&path), [1, 2]);
     }
 

@@ -208,6 +208,7 @@ pub fn find_runs(folder: &Path, depth: usize) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::loss_parts::LossParts;
     use crate::run::record::ValidationRecord;
     use crate::run::status::RunLock;
 
@@ -219,8 +220,7 @@ mod tests {
             let record = StepRecord {
                 step: i as u64 + 1,
                 loss: *loss,
-                mse: None,
-                vb: None,
+                parts: LossParts::default(),
                 grad_norm: 1.0,
                 lr: 1e-4,
                 steps_per_s,

@@ -2,3 +2,6 @@
 
 pub(crate) mod autoencoder;
 pub(crate) mod class;
+
+pub use autoencoder::{AutoencoderTask, FrameBatch, autoencoder};
+pub use class::{ClassTask, class, class_on};

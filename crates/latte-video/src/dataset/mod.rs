@@ -37,7 +37,7 @@ pub use index::{Index, IndexEntry, Probe, Signature};
 pub use layout::{Layout, LayoutRules};
 pub use location::Location;
 pub use manifest::ManifestOptions;
-pub use scan::{Scan, ScanOptions, ScanProgress, scan, update_index};
+pub use scan::{Scan, ScanOptions, scan, update_index};
 pub use skipped::Skipped;
 pub use work_shard::WorkShard;
 

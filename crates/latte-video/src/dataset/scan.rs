@@ -9,6 +9,8 @@ use std::sync::mpsc;
 
 use super::index::Probe;
 use super::{Dataset, Index, IndexEntry, Item, Location, Signature, Skipped};
+use latte_progress::{Progress, Stage};
+
 use crate::{Decoder, Error, Result, Video};
 
 /// What a scan finds out, and how.
@@ -35,34 +37,28 @@ pub struct Scan {
     pub skipped: Skipped,
 }
 
-/// How far a scan is.
-#[derive(Debug, Clone, Copy)]
-pub struct ScanProgress<'a> {
-    /// Videos looked at.
-    pub done: usize,
-    /// Videos in all.
-    pub total: usize,
-    /// What was found out about the last one, if it was opened.
-    pub opened: Option<&'a IndexEntry>,
-}
-
-/// Looks at all videos of a data set and opens those that `known` does not know as they are. `progress` is called for each; an
-/// error of its ends the scan.
+/// Looks at all videos of a data set and opens those that `known` does not know as they are.
 ///
 /// # Errors
 ///
 /// If the data set cannot be listed. A video that cannot be read is an entry that says why.
-pub fn scan(
+pub fn scan(location: &Location, known: &[IndexEntry], options: ScanOptions, progress: &mut dyn Progress) -> Result<Scan> {
+    scan_into(&mut |_| Ok(()), location, known, options, progress)
+}
+
+/// As [`scan`]; `opened` gets what was found out about each video that was opened, and ends the scan with an error.
+fn scan_into(
+    opened: &mut dyn FnMut(&IndexEntry) -> Result<()>,
     location: &Location,
     known: &[IndexEntry],
     options: ScanOptions,
-    progress: &mut dyn FnMut(ScanProgress<'_>) -> Result<()>,
+    progress: &mut dyn Progress,
 ) -> Result<Scan> {
     let (Dataset { items, classes, .. }, skipped) = location.list()?;
     let base = location.base();
     let known: BTreeMap<&str, &IndexEntry> = known.iter().map(|entry| (entry.name.as_str(), entry)).collect();
     let mut entries: Vec<Option<IndexEntry>> = vec![None; items.len()];
-    let (mut done, mut opened) = (0, 0);
+    let (mut done, mut num_opened) = (0, 0);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
@@ -81,19 +77,20 @@ pub fn scan(
         drop(sender);
         for (at, (entry, is_new)) in receiver {
             done += 1;
-            opened += usize::from(is_new);
-            let heard = progress(ScanProgress { done, total: items.len(), opened: is_new.then_some(&entry) });
+            num_opened += usize::from(is_new);
+            let kept = if is_new { opened(&entry) } else { Ok(()) };
             entries[at] = Some(entry);
-            if heard.is_err() {
+            if kept.is_err() {
                 stop.store(true, Ordering::Relaxed);
-                return heard;
+                return kept;
             }
+            progress.stage(Stage::ReadingVideos, done, items.len() as u64);
         }
         Ok(())
     })?;
     let root = fs::canonicalize(base).map_err(|e| Error::io(base, e))?;
     let index = Index { layout: location.layout, root, classes, entries: entries.into_iter().flatten().collect() };
-    Ok(Scan { index, opened, skipped })
+    Ok(Scan { index, opened: num_opened, skipped })
 }
 
 /// Brings the index at `out` up to date, or makes it. What an interrupted scan has seen is not looked at again: it lies beside
@@ -102,12 +99,7 @@ pub fn scan(
 /// # Errors
 ///
 /// As [`scan`]; or if `out` is no index, is one of another layout, or cannot be written.
-pub fn update_index(
-    location: &Location,
-    out: &Path,
-    options: ScanOptions,
-    progress: &mut dyn FnMut(ScanProgress<'_>),
-) -> Result<Scan> {
+pub fn update_index(location: &Location, out: &Path, options: ScanOptions, progress: &mut dyn Progress) -> Result<Scan> {
     let layout = location.layout;
     let mut known = Vec::new();
     if out.exists() {
@@ -120,10 +112,7 @@ pub fn update_index(
     }
     let partial = partial_path(out);
     let mut log = PartialIndex::open(&partial, location, &mut known)?;
-    let scan = scan(location, &known, options, &mut |far| {
-        progress(far);
-        far.opened.map_or(Ok(()), |entry| log.append(entry))
-    })?;
+    let scan = scan_into(&mut |entry| log.append(entry), location, &known, options, progress)?;
     scan.index.write(out)?;
     fs::remove_file(&partial).map_err(|e| Error::io(&partial, e))?;
     Ok(scan)

@@ -27,7 +27,9 @@ use crate::cache::{self, Cache};
 use crate::clip::GeneratedClip;
 use crate::device::Device;
 use crate::generation_state::{GenerationState, Resumable};
-use crate::progress::{NoProgress, OneOf, Progress, Stage, TextOf};
+use latte_progress::{NoProgress, OneOf, Stage};
+
+use crate::progress::{GenerationProgress, TextOf};
 use crate::{Error, Result};
 
 /// What latents are called in files of the cache.
@@ -152,7 +154,7 @@ impl TextToVideo {
     pub fn generate_with(
         &self,
         request: &TextRequest,
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
     ) -> Result<GeneratedClip> {
         let mut made = None;
@@ -174,7 +176,7 @@ impl TextToVideo {
         &self,
         clip: &Sidecar,
         state: Option<&GenerationState>,
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
     ) -> Result<Resumable<GeneratedClip>> {
         self.parts.check(&clip.settings)?;
@@ -198,7 +200,7 @@ impl TextToVideo {
     pub fn generate_all(
         &self,
         clips: &[Sidecar],
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
         on_clip: &mut dyn FnMut(usize, GeneratedClip) -> Result<()>,
     ) -> Result<()> {
@@ -232,7 +234,7 @@ impl TextToVideo {
     }
 
     /// The prompts and negative prompts of all clips; each different text is encoded once, and all of them together.
-    fn encode(&self, clips: &[Sidecar], progress: &mut dyn Progress, cancel: &CancelToken) -> Result<Vec<PromptPair>> {
+    fn encode(&self, clips: &[Sidecar], progress: &mut dyn GenerationProgress, cancel: &CancelToken) -> Result<Vec<PromptPair>> {
         progress.stage(Stage::EncodingText, 0, 1);
         let clean = clips.first().is_some_and(|clip| clip.settings.clean_caption);
         let settings = || clips.iter().map(|clip| &clip.settings);
@@ -262,7 +264,7 @@ impl TextToVideo {
         clips: &[Sidecar],
         texts: &[PromptPair],
         kept: &[Option<PathBuf>],
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
     ) -> Result<Vec<Tensor>> {
         progress.stage(Stage::Denoising, 0, 1);
@@ -280,7 +282,7 @@ impl TextToVideo {
                 Some(loaded) => loaded,
                 None => transformer.insert(self.transformer()?),
             };
-            let mut of_clip = OneOf { index, clips: clips.len(), all: progress };
+            let mut of_clip = OneOf { index, pieces: clips.len(), all: progress };
             let made = transformer.denoise(settings, texts, clip.precision, None, &mut of_clip, cancel)?;
             let latents = made.finished().ok_or(Error::Cancelled)?;
             let failed = path.as_deref().and_then(|path| cache::keep(path, LATENTS, &latents).err());
@@ -313,7 +315,7 @@ impl TextToVideo {
         clip: &Sidecar,
         latents: &Tensor,
         [index, clips]: [usize; 2],
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
     ) -> Result<GeneratedClip> {
         let settings = &clip.settings;

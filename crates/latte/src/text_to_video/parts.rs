@@ -22,7 +22,9 @@ use sha2::{Digest, Sha256};
 use super::settings::{TemporalDecoding, TextSettings};
 use crate::cache;
 use crate::generation_state::{GenerationState, Resumable};
-use crate::progress::{NoProgress, Progress, Stage, on_step};
+use latte_progress::NoProgress;
+
+use crate::progress::{GenerationProgress, on_step};
 use crate::{Error, Result};
 
 /// A folder with all parts of a text-to-video model.
@@ -181,7 +183,7 @@ impl TextToVideoParts {
         texts: &[&str],
         clean: bool,
         cache: Option<&Path>,
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
     ) -> Result<EncodedTexts> {
         let weights = Pretrained::open(&self.folder.join(TEXT_ENCODER))?;
@@ -210,9 +212,8 @@ impl TextToVideoParts {
         let mut cache_error = None;
         if !new.is_empty() {
             let encoder = TextEncoder::new(tokenizer, &weights)?.on(&self.device).with_cancel(cancel);
-            let mut report = |done: usize, total: usize| progress.stage(Stage::EncodingText, done as u64, total as u64);
             let tokens: Vec<Tokens> = new.iter().map(|&index| readings[index].tokens.clone()).collect();
-            for (&index, result) in new.iter().zip(encoder.encode_tokens(&tokens, &mut report)?) {
+            for (&index, result) in new.iter().zip(encoder.encode_tokens(&tokens, &mut *progress)?) {
                 if let Some(path) = place(&readings[index]).filter(|_| cache_error.is_none()) {
                     cache_error = cache::keep(&path, TOKENS, &result.tokens).err();
                 }
@@ -312,7 +313,7 @@ impl Transformer {
         texts: &PromptPair,
         precision: Precision,
         state: Option<&GenerationState>,
-        progress: &mut dyn Progress,
+        progress: &mut dyn GenerationProgress,
         cancel: &CancelToken,
     ) -> Result<Resumable<Tensor>> {
         let described = serde_json::to_string(&settings.of_latents()).map_err(|e| Error::config("settings", e.to_string()))?;
@@ -354,7 +355,13 @@ impl Transformer {
         self.run(Start::Noise(start), noise, clip, &mut NoProgress)?.finished().ok_or(Error::Cancelled)
     }
 
-    fn run(&self, start: Start<'_>, noise: &mut dyn NoiseSource, clip: Clip<'_>, progress: &mut dyn Progress) -> Result<Sampled> {
+    fn run(
+        &self,
+        start: Start<'_>,
+        noise: &mut dyn NoiseSource,
+        clip: Clip<'_>,
+        progress: &mut dyn GenerationProgress,
+    ) -> Result<Sampled> {
         let Clip { settings, texts, precision, cancel } = clip;
         let mask = |which: usize| texts.masks.as_ref().map(|masks| &masks[which]);
         let prompt = PromptEmbeddings { text: &texts.text, mask: mask(0) };
@@ -366,7 +373,7 @@ impl Transformer {
             denoiser = denoiser.without_temporal_attention();
         }
         let mut solver = solver_config(settings, self.model.config())?.solver(settings.num_steps)?;
-        let sampled = sample(solver.as_mut(), &denoiser, start, noise, &mut on_step(progress, cancel));
+        let sampled = sample(solver.as_mut(), &denoiser, start, noise, cancel, &mut on_step(progress));
         Ok(sampled.map_err(|e| with_cause(e, &self.parameters))?)
     }
 }

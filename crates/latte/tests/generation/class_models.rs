@@ -1,6 +1,8 @@
 //! Every sampler with a class model.
 
-use latte::{CancelToken, ClassModel, NoProgress, Progress, Request, Resumable, Sampler, SamplingParams, StepReport};
+use latte::{
+    CancelToken, ClassModel, GenerationProgress, NoProgress, Progress, Request, Resumable, Sampler, SamplingParams, StepReport,
+};
 use latte_model::diffusion::{PredictionType, VarianceType};
 use serde_json::{Value, json};
 
@@ -87,8 +89,10 @@ fn with_many_steps_methods_without_noise_agree() {
 /// The largest absolute value of any x0.
 struct LargestX0(f32);
 
-impl Progress for LargestX0 {
-    fn step(&mut self, report: &StepReport) {
+impl Progress for LargestX0 {}
+
+impl GenerationProgress for LargestX0 {
+    fn predicted(&mut self, report: &StepReport) {
         let seen = report.x0.abs().and_then(|x| x.flatten_all()?.max(0)?.to_scalar::<f32>());
         self.0 = self.0.max(seen.expect("a tensor"));
     }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use latte::{
-    Cache, CancelToken, ClassRequest, Error, Generator, NoProgress, Precision, Progress, Residency, Sampler, Stage, TextOf,
-    TextRequest, TextToVideo, contact_sheet_of,
+    Cache, CancelToken, ClassRequest, Error, GenerationProgress, Generator, NoProgress, Precision, Progress, Residency, Sampler,
+    Stage, TextOf, TextRequest, TextToVideo, contact_sheet_of,
 };
 use latte_model::checkpoint::CheckpointMetadata;
 use latte_model::diffusion::{DiffusionConfig, PredictionType, VarianceType};
@@ -70,6 +70,8 @@ impl Progress for Diary {
         self.said.push(format!("warning: {message}"));
     }
 }
+
+impl GenerationProgress for Diary {}
 
 #[test]
 fn a_generator_opens_makes_and_saves() {
@@ -262,7 +264,8 @@ fn what_is_not_read_of_a_text_is_a_warning() {
     assert!(diary.said[1].starts_with("warning: negative prompt of clip 2: is not read"), "{:?}", diary.said);
 
     struct Texts(Vec<(usize, TextOf)>);
-    impl Progress for Texts {
+    impl Progress for Texts {}
+    impl GenerationProgress for Texts {
         fn text_left_out(&mut self, clip: usize, text: TextOf, _: &str) {
             self.0.push((clip, text));
         }

@@ -7,7 +7,7 @@ mod resumed;
 
 use std::sync::Arc;
 
-use latte::{CancelToken, ClassModel, ClassModelConfig, Progress, StepReport};
+use latte::{CancelToken, ClassModel, ClassModelConfig, GenerationProgress, Progress, StepReport};
 use latte_model::diffusion::{DiffusionConfig, PredictionType, VarianceType};
 use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
@@ -53,8 +53,10 @@ impl CancelAfter {
     }
 }
 
-impl Progress for CancelAfter {
-    fn step(&mut self, report: &StepReport) {
+impl Progress for CancelAfter {}
+
+impl GenerationProgress for CancelAfter {
+    fn predicted(&mut self, report: &StepReport) {
         self.heard.push(report.done);
         self.num_steps = report.num_steps;
         if report.done == self.after {

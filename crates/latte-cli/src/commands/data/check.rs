@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use latte_progress::Stage;
 use latte_train::{DataCheck, TrainConfig, check_data};
 use latte_video::dataset::{
     Diagnostic, Expected, ImageList, Index, Layout, Scan, ScanOptions, Severity, check, check_files, check_images, scan,
@@ -110,11 +111,8 @@ fn of_run(args: &Args, file: &Path) -> anyhow::Result<DataCheck> {
         config.data.index.clone_from(&args.index);
     }
     let options = options(args, config.data.decoder.into());
-    let mut progress = StageProgress::new("looking at videos");
-    let checked = check_data(&config, options, &mut |far| {
-        progress.set(far.done as u64, far.total as u64);
-        Ok(())
-    });
+    let mut progress = StageProgress::new(Stage::ReadingVideos.name());
+    let checked = check_data(&config, options, &mut progress);
     Ok(progress.finish_with(checked)?)
 }
 
@@ -132,11 +130,8 @@ fn of_options(args: &Args) -> anyhow::Result<DataCheck> {
         diagnostics.extend(check_files(&index, &location)?);
         index
     } else {
-        let mut progress = StageProgress::new("looking at videos");
-        let scanned = scan(&location, &[], options(args, args.decoder), &mut |far| {
-            progress.set(far.done as u64, far.total as u64);
-            Ok(())
-        });
+        let mut progress = StageProgress::new(Stage::ReadingVideos.name());
+        let scanned = scan(&location, &[], options(args, args.decoder), &mut progress);
         match progress.finish_with(scanned) {
             Ok(Scan { index, skipped, .. }) => {
                 diagnostics.extend(skipped.diagnostic());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use latte_progress::Stage;
 use latte_video::Decoder;
 use latte_video::dataset::{Layout, Scan, ScanOptions, update_index};
 
@@ -51,8 +52,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let location = args.manifest.location(args.layout, &args.path)?;
     check_output_file("--out", &out)?;
     let options = ScanOptions { decoder: args.decoder, hash: args.hash, last_frame: false, threads: threads() };
-    let mut progress = StageProgress::new("looking at videos");
-    let scanned = update_index(&location, &out, options, &mut |far| progress.set(far.done as u64, far.total as u64));
+    let mut progress = StageProgress::new(Stage::ReadingVideos.name());
+    let scanned = update_index(&location, &out, options, &mut progress);
     let Scan { index, opened, skipped } = progress.finish_with(scanned)?;
     let passed_over: Vec<String> = skipped.listed.iter().map(ToString::to_string).collect();
     warn(&passed_over, skipped.count, ", skipped as these are");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use latte_eval::clips::{ClipList, ClipSet, SetReport};
 use latte_eval::detector::{Detector, Identity};
-use latte_eval::extract::{Cache, Extraction, Progress, extract, kept_layers};
+use latte_eval::extract::{Cache, Extraction, extract, kept_layers};
 use latte_eval::interop::{is_feature_file, open_features};
 use latte_eval::plan::Planned;
 use latte_eval::protocol::{Framing, Protocol, Sampling};
@@ -179,9 +179,9 @@ pub(crate) fn features_of(
     role: &str,
 ) -> anyhow::Result<LoadedFeatures> {
     let stage = if role == "real" { "features of real clips" } else { "features of generated clips" };
-    let mut progress = Shown { stage: StageProgress::new(stage) };
+    let mut progress = StageProgress::new(stage);
     let extraction = extract(clips, detector, protocol.preparation, &kept_layers(detector), cache, &mut progress);
-    match progress.stage.finish_with(extraction)? {
+    match progress.finish_with(extraction)? {
         Extraction::Whole(set) => Ok(LoadedFeatures::Whole(SetFeatures::Each(set))),
         Extraction::Part { missing, folder } => Ok(LoadedFeatures::Part(missing, folder)),
     }
@@ -235,18 +235,4 @@ fn location(path: &Path) -> Location {
         _ => Layout::Folder,
     };
     Location::new(layout, path)
-}
-
-struct Shown {
-    stage: StageProgress,
-}
-
-impl Progress for Shown {
-    fn extracted(&mut self, done: usize, total: usize) {
-        self.stage.set(done as u64, total as u64);
-    }
-
-    fn warning(&mut self, message: &str) {
-        self.stage.note(&format!("warning: {message}"));
-    }
 }

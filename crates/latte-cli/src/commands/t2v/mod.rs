@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::ValueEnum;
-use latte::{CancelToken, GeneratedClip, Precision, Progress, Sampler, Sidecar, Stage, TextOf};
+use latte::{CancelToken, GeneratedClip, GenerationProgress, Precision, Progress, Sampler, Sidecar, Stage, TextOf};
 use latte_video::results::{Part, ResultFolder};
 use serde_json::Value;
 
@@ -190,18 +190,23 @@ impl Progress for Shared<'_, '_> {
             if let Some((_, before)) = stages.shown.take() {
                 before.finish();
             }
-            let name = match stage {
-                Stage::EncodingText => "encoding the prompts",
-                Stage::Denoising => "denoising",
-                Stage::Decoding => "decoding",
-            };
-            stages.shown = Some((stage, StageProgress::new(name)));
+            stages.shown = Some((stage, StageProgress::new(stage.name())));
         }
         if let Some((_, shown)) = &mut stages.shown {
             shown.set(done, total);
         }
     }
 
+    fn note(&mut self, message: &str) {
+        self.0.borrow().note(message);
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.0.borrow().note(&format!("warning: {message}"));
+    }
+}
+
+impl GenerationProgress for Shared<'_, '_> {
     fn text_left_out(&mut self, clip: usize, text: TextOf, what: &str) {
         let mut stages = self.0.borrow_mut();
         let Some(job) = stages.jobs.get(clip) else { return };
@@ -213,14 +218,6 @@ impl Progress for Shared<'_, '_> {
         if stages.reported.insert(line.clone()) {
             stages.note(&line);
         }
-    }
-
-    fn note(&mut self, message: &str) {
-        self.0.borrow().note(message);
-    }
-
-    fn warning(&mut self, message: &str) {
-        self.0.borrow().note(&format!("warning: {message}"));
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use latte_model::vae::{Autoencoder, AutoencoderFingerprint, AutoencoderKind};
+use latte_progress::{Progress, Stage};
 use latte_video::dataset::{Probe, WorkShard};
 
 use super::manifest::{CacheHeader, MANIFEST, Manifest, MomentDtype, VideoRecord};
@@ -55,21 +56,6 @@ impl EncodeOptions {
     }
 }
 
-/// Receives how far the work is.
-pub trait EncodeProgress {
-    /// `done` of the `total` videos that this process has to encode are done; those that were there already count in neither.
-    fn encoded(&mut self, done: usize, total: usize) {
-        let _ = (done, total);
-    }
-
-    /// Something is wrong, but the work continues without it, such as an unreadable video.
-    fn warning(&mut self, message: &str) {
-        let _ = message;
-    }
-}
-
-impl EncodeProgress for crate::engine::observer::NoProgress {}
-
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodeReport {
@@ -90,7 +76,7 @@ pub struct EncodeReport {
 ///
 /// If the configuration works on pixels, the videos or the autoencoder are not there, the folder holds the latents of other
 /// ones, or the disk fails. Finished files stay, and the next run resumes from there.
-pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn EncodeProgress) -> Result<EncodeReport> {
+pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn Progress) -> Result<EncodeReport> {
     if config.autoencoder.kind == AutoencoderKind::Pixels {
         let what = "`pixels` has nothing to encode; set it to `kl`, and `autoencoder.path` to the autoencoder's folder";
         return Err(Error::config("configuration", "autoencoder.kind", what));
@@ -135,7 +121,7 @@ pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn 
         let left = |(group, files): &(usize, Vec<ShardHeader>)| {
             work.group(*group).len() - files.iter().map(|file| file.videos.len()).sum::<usize>()
         };
-        let total = open.iter().map(left).sum();
+        let total: usize = open.iter().map(left).sum();
         let data = crate::config::DataConfig { cache_mib: 0, ..config.data.clone() };
         let encoder = Encoder {
             videos: VideoSource::new(dataset, &data).with_signatures(signatures),
@@ -143,9 +129,9 @@ pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn 
             header: work.header.clone(),
         };
         for (group, files) in open {
-            work.encode_group(&encoder, group, &files, &mut |work| {
+            work.encode_group(&encoder, group, &files, &mut |progress| {
                 report.encoded += 1;
-                work.encoded(report.encoded, total);
+                progress.stage(Stage::EncodingVideos, report.encoded as u64, total as u64);
             })?;
         }
     }
@@ -158,7 +144,7 @@ struct Work<'a> {
     folder: &'a Path,
     header: CacheHeader,
     planned: Vec<VideoRecord>,
-    progress: &'a mut dyn EncodeProgress,
+    progress: &'a mut dyn Progress,
 }
 
 impl Work<'_> {
@@ -227,7 +213,7 @@ impl Work<'_> {
         encoder: &Encoder,
         group: usize,
         files: &[ShardHeader],
-        encoded: &mut dyn FnMut(&mut dyn EncodeProgress),
+        encoded: &mut dyn FnMut(&mut dyn Progress),
     ) -> Result<()> {
         let numbers = self.group(group);
         let mut part = files.len();

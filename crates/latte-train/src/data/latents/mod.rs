@@ -21,5 +21,5 @@ mod manifest;
 mod shard;
 
 pub use cache::LatentCache;
-pub use encode::{EncodeOptions, EncodeProgress, EncodeReport, encode};
+pub use encode::{EncodeOptions, EncodeReport, encode};
 pub use manifest::{CacheHeader, Manifest, MomentDtype, VideoRecord};

@@ -11,9 +11,9 @@ use super::images::{Image, ImagePool, JointImages, locate};
 use super::window::{Window, WindowRule};
 use super::{OpenedData, Split, select};
 use crate::config::TrainConfig;
+use crate::data::fingerprint::DatasetFingerprint;
 use crate::data::latents::LatentCache;
 use crate::data::loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip};
-use crate::engine::checkpoint::DatasetFingerprint;
 use crate::error::{Error, Result};
 
 /// Loads clips as they would come from the videos: the same are there, in the same order, and the same is drawn for each.
@@ -116,7 +116,8 @@ impl ClipSource for CachedSource {
                 self.cache.moments(number, &indices, flip)?
             }
         };
-        Ok(LoadedClip { frames: ClipFrames::Moments(moments), label: item.label, image_labels: Vec::new() })
+        let (label, caption) = (item.label, item.caption.clone());
+        Ok(LoadedClip { frames: ClipFrames::Moments(moments), label, caption, image_labels: Vec::new() })
     }
 
     fn add_images(

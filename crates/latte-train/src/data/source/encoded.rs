@@ -46,7 +46,7 @@ impl ClipSource for EncodedSource {
 
     fn add_images(&self, place: EpochPlace<'_>, clip: &mut LoadedClip, rng: &mut TorchRng) -> Result<Vec<String>, String> {
         let no_pixels = ClipFrames::Pixels(Vec::new());
-        let mut images = LoadedClip { frames: no_pixels, label: clip.label, image_labels: Vec::new() };
+        let mut images = LoadedClip { frames: no_pixels, label: clip.label, caption: None, image_labels: Vec::new() };
         let failed = self.pixels.add_images(place, &mut images, rng)?;
         if !images.frames.values().is_empty() {
             clip.frames.values_mut().extend(self.encoded(images.frames)?); // [f + images, m, h, w]

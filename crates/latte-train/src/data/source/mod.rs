@@ -13,6 +13,7 @@ mod window;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use candle_core::Device;
 use latte_model::noise::TorchRng;
 use latte_model::vae::{Autoencoder, AutoencoderFingerprint, AutoencoderKind, LatentSpace};
 use latte_video::Decoder;
@@ -26,8 +27,8 @@ pub use video::VideoSource;
 pub use window::{Window, WindowRule};
 
 use crate::config::{ConditionKind, DataConfig, TrainConfig, ValidationConfig};
+use crate::data::fingerprint::DatasetFingerprint;
 use crate::data::loader::{ClipSource, Loader, Position};
-use crate::engine::checkpoint::DatasetFingerprint;
 use crate::error::{Error, Result};
 
 /// The data of a run, ready to load clips from.
@@ -64,6 +65,15 @@ impl std::fmt::Debug for OpenedData {
 ///
 /// If the data is not there or does not fit the configuration; each names what to change.
 pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
+    open_data_on(config, &Device::Cpu)
+}
+
+/// As [`open_data`]; clips that are encoded as they are loaded are encoded on `device`.
+///
+/// # Errors
+///
+/// As [`open_data`].
+pub fn open_data_on(config: &TrainConfig, device: &Device) -> Result<OpenedData> {
     config.check_latents()?;
     if let Some(folder) = &config.data.latents {
         return cached::open(folder, config);
@@ -74,7 +84,7 @@ pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
     let (mut vae, mut opened) = (None, None);
     if config.autoencoder.kind == AutoencoderKind::Kl {
         vae = Some(AutoencoderFingerprint::of(config.autoencoder.existing_path().map_err(Error::of_configuration)?)?);
-        let (autoencoder, size) = (config.autoencoder.open()?, config.data.size.height_width());
+        let (autoencoder, size) = (config.autoencoder.open_on(device)?, config.data.size.height_width());
         opened = Some(Arc::clone(&autoencoder));
         source = Box::new(EncodedSource::new(source, Arc::clone(&autoencoder), size));
         held_out = held_out.map(|pixels| Box::new(EncodedSource::new(pixels, autoencoder, size)) as Box<dyn ClipSource>);

@@ -260,7 +260,8 @@ impl ClipSource for VideoSource {
             Some(video) => self.decode(file, video, &indices, flip)?,
             None => self.frames(file, &indices, flip)?,
         };
-        Ok(LoadedClip { frames: ClipFrames::Pixels(pixels), label: item.label, image_labels: Vec::new() })
+        let (label, caption) = (item.label, item.caption.clone());
+        Ok(LoadedClip { frames: ClipFrames::Pixels(pixels), label, caption, image_labels: Vec::new() })
     }
 
     fn bytes_kept(&self, file: usize) -> u64 {

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use message::EncodedImage;
-pub(crate) use of_run::RunEvents;
+pub use of_run::RunEvents;
 
 use crate::error::{Error, Result};
 use crate::run::status::{host, now};
@@ -52,8 +52,9 @@ impl EventWriter {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn scalars(&mut self, scalars: &[(&str, f64)], step: u64, time: f64) -> Result<()> {
-        self.append(&event(time, step, &What::Scalars(scalars)))
+    pub fn scalars<S: AsRef<str>>(&mut self, scalars: &[(S, f64)], step: u64, time: f64) -> Result<()> {
+        let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, value)| (tag.as_ref(), *value)).collect();
+        self.append(&event(time, step, &What::Scalars(&scalars)))
     }
 
     /// Adds a picture.

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::EventWriter;
-use crate::engine::observer::Observer;
+use crate::engine::progress::TrainingProgress;
 use crate::error::Result;
 
 /// Writes the event files of a run, if it has any. What cannot be written is a warning; the next event begins a new file, because
 /// the end of the last one may be torn.
 #[derive(Debug)]
-pub(crate) struct RunEvents {
+pub struct RunEvents {
     writer: Option<(PathBuf, EventWriter)>,
     /// The last warning: a disk that stays full is named once.
     reported: Option<String>,
@@ -23,13 +23,13 @@ impl RunEvents {
     }
 
     /// Lets `write` write what belongs to `step`.
-    pub(crate) fn write(&mut self, step: u64, observer: &mut dyn Observer, write: impl FnOnce(&mut EventWriter) -> Result<()>) {
+    pub fn write(&mut self, step: u64, progress: &mut dyn TrainingProgress, write: impl FnOnce(&mut EventWriter) -> Result<()>) {
         let Some((folder, writer)) = &mut self.writer else { return };
         let Err(e) = write(writer) else { return };
         *writer = EventWriter::new(folder, step + 1);
         let what = format!("TensorBoard's event file cannot be written, and the run continues without it: {e}");
         if self.reported.as_ref() != Some(&what) {
-            observer.warning(&what);
+            progress.warning(&what);
             self.reported = Some(what);
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::config::data::write_out_layout;
 use crate::config::fill::from_table;
 use crate::config::source::{parse_table, with_overrides};
-use crate::config::{ActivationCheckpointing, DataConfig, OptimizerConfig, OutputConfig, at_least_one};
+use crate::config::{ActivationCheckpointing, DataConfig, OptimizerConfig, OutputConfig, RunConfig, at_least_one};
 use crate::error::{Error, Result};
 
 /// A training run of an autoencoder, in full. `[autoencoder]`, `[data]`, `[train]` and `[output]` must be there.
@@ -228,6 +228,36 @@ impl VaeTrainConfig {
             return wrong("data.size", what);
         }
         Ok(())
+    }
+}
+
+impl RunConfig for VaeTrainConfig {
+    fn read(path: &Path) -> Result<Self> {
+        Self::load(path, &[])
+    }
+
+    fn to_toml(&self) -> Result<String> {
+        self.to_toml()
+    }
+
+    fn data(&self) -> &DataConfig {
+        &self.data
+    }
+
+    fn optimizer(&self) -> &OptimizerConfig {
+        &self.optimizer
+    }
+
+    fn output(&self) -> &OutputConfig {
+        &self.output
+    }
+
+    fn max_steps(&self) -> u64 {
+        self.train.max_steps
+    }
+
+    fn seed(&self) -> u64 {
+        self.train.seed
     }
 }
 

@@ -5,9 +5,9 @@ use latte_model::noise::TorchRng;
 
 use super::config::VaeTrainConfig;
 use crate::config::DataConfig;
+use crate::data::fingerprint::DatasetFingerprint;
 use crate::data::loader::{ClipSource, LoadedClip};
 use crate::data::source::{ListedData, Split, VideoSource, list_unlabelled};
-use crate::engine::checkpoint::DatasetFingerprint;
 use crate::error::Result;
 
 /// The stream of the run's generator for what is measured on; the trainer and the loader have others.

@@ -1,20 +1,117 @@
-//! Trains a small `AutoencoderKL` on the frames of videos.
+//! A small autoencoder (`AutoencoderKL`), trained on the frames of videos.
 //!
-//! Loss: how far the frames that come back are from those that went in, plus a small divergence that keeps latents from growing
-//! without bound. Perceptual and adversarial losses, which large autoencoders add for sharp textures, are out of scope.
-//!
-//! The network is that of inference, [`latte_model::vae::KlNetwork`], on a tape that records. What a run reports is measured with the
-//! autoencoder as it is used afterwards.
+//! The loss compares frames pixel by pixel and keeps latents small; perceptual and adversarial losses are not there. What a
+//! finished run leaves is a folder of diffusers, which diffusion models can be trained with.
 
-mod checkpoint;
 mod config;
 mod export;
 mod frames;
 mod step;
-mod trainer;
 
-pub use checkpoint::VaeRunState;
+use candle_core::{Device, Tensor};
+use latte_model::noise::TorchRng;
+use latte_model::vae::KlNetwork;
+use latte_ops::Parameters;
+
+use crate::data::loader::{ClipSource, LoadedClip};
+use crate::engine::gradients::StepGradients;
+use crate::engine::saved::Saved;
+use crate::engine::task::{Prepared, Task};
+use crate::error::{Error, Result};
 pub use config::{Reconstruction, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeTrainConfig, VaeValidationConfig};
 pub use export::VaeReport;
-pub use step::{VaeGradients, VaeStepper};
-pub use trainer::{VaeOutcome, VaeStepRecord, VaeTrainer};
+use frames::{Measured, OpenedFrames, open, stack};
+pub use step::VaeStepper;
+
+/// Opens the data of an autoencoder's run, and makes its network.
+///
+/// # Errors
+///
+/// If the data and the configuration do not fit together; each names what to change.
+pub fn autoencoder(config: VaeTrainConfig) -> Result<Prepared<AutoencoderTask>> {
+    let OpenedFrames { training, measured, mark: data, notes: warnings } = open(&config)?;
+    let stepper = VaeStepper {
+        network: KlNetwork::new(config.autoencoder.unscaled()?)?,
+        loss: config.loss.clone(),
+        activation_checkpointing: config.train.activation_checkpointing,
+    };
+    let task = AutoencoderTask { config, stepper, measured };
+    Ok(Prepared { task, source: Box::new(training), data, device: Device::Cpu, warnings })
+}
+
+/// The training of an autoencoder.
+#[derive(Debug)]
+pub struct AutoencoderTask {
+    config: VaeTrainConfig,
+    stepper: VaeStepper,
+    measured: Measured,
+}
+
+/// The frames of one optimiser step.
+#[derive(Debug)]
+pub struct FrameBatch {
+    /// `[n, 3, h, w]` in `[-1, 1]`.
+    frames: Tensor,
+    /// What latents are drawn with: standard normal, `[n, latent, h/s, w/s]`.
+    noise: Tensor,
+}
+
+impl AutoencoderTask {
+    /// How many videos are held out.
+    pub fn num_held_out(&self) -> usize {
+        self.measured.held_out.as_ref().map_or(0, ClipSource::num_files)
+    }
+}
+
+impl Task for AutoencoderTask {
+    type Config = VaeTrainConfig;
+    type Batch = FrameBatch;
+    type Report = VaeReport;
+
+    fn config(&self) -> &VaeTrainConfig {
+        &self.config
+    }
+
+    fn clips_per_step(&self) -> usize {
+        self.config.train.batch_size
+    }
+
+    fn trainable(&self) -> Vec<String> {
+        self.stepper.network.parameters().iter().map(|spec| spec.name.clone()).collect()
+    }
+
+    fn init(&self, rng: &mut TorchRng) -> Result<(Parameters, Vec<String>)> {
+        Ok((self.stepper.network.init(rng)?, Vec::new()))
+    }
+
+    fn draw(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<FrameBatch> {
+        let [height, width] = self.config.data.size.height_width();
+        let frames = stack(clips, [height, width])?; // [n, 3, h, w]
+        let factor = self.stepper.network.config().downsample_factor()?;
+        let channels = self.config.autoencoder.latent_channels;
+        let noise = rng.randn((frames.dim(0)?, channels, height / factor, width / factor))?;
+        Ok(FrameBatch { frames, noise })
+    }
+
+    fn gradients(&self, weights: &Parameters, batch: &FrameBatch) -> Result<StepGradients> {
+        self.stepper.gradients(weights, &batch.frames, &batch.noise)
+    }
+
+    fn resume(&mut self, saved: &Saved<'_, VaeTrainConfig>, warnings: &mut Vec<String>) -> Result<()> {
+        let (old, config) = (&saved.checkpoint.config, &self.config);
+        if old.autoencoder != config.autoencoder {
+            return Err(saved.is_of_another("`autoencoder`"));
+        }
+        let drawn = |c: &VaeTrainConfig| (c.train.seed, c.train.batch_size, c.validation.fraction);
+        if drawn(old) != drawn(config) {
+            let what = "seed, batch size or held-out share differ from the checkpoint's";
+            warnings.push(format!("{what}: the run resumes, but not as it would have continued"));
+        }
+        let check = self.stepper.network.check(&saved.checkpoint.state.weights);
+        saved.readable(check.map_err(|what| Error::checkpoint(saved.path, what)))
+    }
+
+    fn finish(&self, ema: &Parameters) -> Result<VaeReport> {
+        export::export(&self.config.output.run.join("vae"), &self.config, ema, &self.measured)
+    }
+}

@@ -5,51 +5,26 @@ use latte_model::vae::{DiagonalGaussian, KlNetwork};
 use latte_ops::{Parameters, Tape, add_assign, global_norm};
 
 use super::config::{Reconstruction, VaeLossConfig};
-use crate::config::{ActivationCheckpointing, OptimizerConfig};
-use crate::engine::state::TrainState;
+use crate::config::ActivationCheckpointing;
+use crate::engine::gradients::StepGradients;
 use crate::error::{Error, Result};
+use crate::run::loss_parts::LossParts;
 
-/// The loss and its gradient.
-#[derive(Debug)]
-pub struct VaeGradients {
-    /// By parameter name.
-    pub gradients: Parameters,
-    /// The L2 norm of all gradients together, not clipped.
-    pub grad_norm: f64,
-    /// What is minimised.
-    pub loss: f64,
-    /// Its first part: the mean difference between frames.
-    pub reconstruction: f64,
-    /// The divergence of the latents of a frame from a standard normal distribution, in nats, not weighted; the mean over frames.
-    pub kl: f64,
-}
-
-/// What one optimiser step does.
+/// Computes the gradient of an optimiser step.
 #[derive(Debug)]
 pub struct VaeStepper {
     /// The network.
     pub network: KlNetwork,
     /// What is minimised.
     pub loss: VaeLossConfig,
-    /// The optimiser.
-    pub optimizer: OptimizerConfig,
     /// What is computed twice to save memory.
     pub activation_checkpointing: ActivationCheckpointing,
 }
 
 impl VaeStepper {
-    /// Loss, backward, clip, AdamW, moving average.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Diverged`] if the loss or the gradient is not finite; the state is then as it was.
-    pub fn step(&self, state: &mut TrainState, frames: &Tensor, noise: &Tensor, lr: f64) -> Result<VaeGradients> {
-        let found = self.gradients(&state.weights, frames, noise)?;
-        state.take_step(&found.gradients, [found.loss, found.grad_norm], &self.optimizer, lr)?;
-        Ok(found)
-    }
-
-    /// The gradient of the loss, and the loss. `noise` is what latents are drawn with.
+    /// The gradient of the loss, and the loss. `noise` is what latents are drawn with. The parts are `reconstruction`, the mean difference
+    /// between frames, and `kl`, the divergence of the latents of a frame from a standard normal distribution in nats, not weighted, a
+    /// mean over frames.
     ///
     /// # Shapes
     ///
@@ -58,7 +33,7 @@ impl VaeStepper {
     /// # Errors
     ///
     /// If a shape does not fit, or memory runs out.
-    pub fn gradients(&self, weights: &Parameters, frames: &Tensor, noise: &Tensor) -> Result<VaeGradients> {
+    pub fn gradients(&self, weights: &Parameters, frames: &Tensor, noise: &Tensor) -> Result<StepGradients> {
         let tape = || Tape::recording().with_recompute(self.activation_checkpointing == ActivationCheckpointing::Block);
         let frames = channels_last(frames)?; // [n, h, w, 3]
         let encoder = tape();
@@ -94,7 +69,8 @@ impl VaeStepper {
         }
         let grad_norm = global_norm(gradients.iter().map(|(_, gradient)| gradient))?;
         let kl = f64::from(kl.to_scalar::<f32>()?);
-        Ok(VaeGradients { gradients, grad_norm, loss: reconstruction + kl_weight * kl, reconstruction, kl })
+        let parts = LossParts::new([("reconstruction", Some(reconstruction)), ("kl", Some(kl))]);
+        Ok(StepGradients { gradients, grad_norm, loss: reconstruction + kl_weight * kl, parts, clip_losses: Vec::new() })
     }
 }
 

@@ -10,9 +10,10 @@ use latte_model::diffusion::Diffusion;
 use latte_model::model::{Input, Latte};
 use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, add_assign, global_norm};
 
-use crate::config::{ActivationCheckpointing, OptimizerConfig};
-use crate::engine::state::TrainState;
+use crate::config::ActivationCheckpointing;
+use crate::engine::gradients::StepGradients;
 use crate::error::{Error, Result};
+use crate::run::loss_parts::LossParts;
 
 /// The clips of one forward and backward pass, with everything that chance decides already decided.
 #[derive(Debug, Clone)]
@@ -33,32 +34,13 @@ pub struct MicroBatch {
     pub loss_weights: Option<Vec<f64>>,
 }
 
-/// The loss and its gradient, over all passes of an optimiser step.
-#[derive(Debug)]
-pub struct StepGradients {
-    /// By parameter name; of the mean loss over all clips.
-    pub gradients: Parameters,
-    /// The L2 norm of all gradients together, not clipped.
-    pub grad_norm: f64,
-    /// The mean loss over all clips, without loss weights.
-    pub loss: f64,
-    /// The mean of its squared-error part, where it has one.
-    pub mse: Option<f64>,
-    /// The mean of its variational part, where it has one.
-    pub vb: Option<f64>,
-    /// The loss of each clip, in order.
-    pub clip_losses: Vec<f64>,
-}
-
-/// What one optimiser step does.
+/// Computes the gradient of an optimiser step.
 #[derive(Debug)]
 pub struct Stepper {
     /// The network.
     pub model: Latte,
     /// The diffusion process, with all its times.
     pub diffusion: Diffusion,
-    /// The optimiser.
-    pub optimizer: OptimizerConfig,
     /// What is computed twice to save memory.
     pub activation_checkpointing: ActivationCheckpointing,
     /// The precision of matmuls.
@@ -66,18 +48,6 @@ pub struct Stepper {
 }
 
 impl Stepper {
-    /// Loss, backward, clip, AdamW, moving average. Takes `batches` as one batch: the gradient is that of the mean loss over
-    /// all their clips, however they are cut into passes.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Diverged`] if the loss or the gradient is not finite; the state is then as it was.
-    pub fn step(&self, state: &mut TrainState, batches: &[MicroBatch], lr: f64) -> Result<StepGradients> {
-        let found = self.gradients(&state.weights, batches)?;
-        state.take_step(&found.gradients, [found.loss, found.grad_norm], &self.optimizer, lr)?;
-        Ok(found)
-    }
-
     /// The gradient of the mean loss over all clips of `batches`, and the loss.
     ///
     /// # Errors
@@ -104,8 +74,7 @@ impl Stepper {
             gradients,
             grad_norm,
             loss: mean(&terms.loss),
-            mse: part(&terms.mse),
-            vb: part(&terms.vb),
+            parts: LossParts::new([("mse", part(&terms.mse)), ("vb", part(&terms.vb))]),
             clip_losses: terms.loss,
         })
     }

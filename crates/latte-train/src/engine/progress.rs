@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use latte_progress::{NoProgress, Progress};
+
 use crate::run::record::{EvaluationRecord, StepRecord, ValidationRecord};
 
 /// A step that has been done.
@@ -28,26 +30,18 @@ impl StepEvent {
     }
 }
 
-/// Receives what happens during a run. Every method does nothing by default.
-pub trait Observer {
+/// Receives what happens during a run, whose stages are [`Stage::Validation`](latte_progress::Stage::Validation),
+/// [`Stage::Samples`](latte_progress::Stage::Samples) and [`Stage::EvaluationClips`](latte_progress::Stage::EvaluationClips). Every method
+/// does nothing unless it is written.
+pub trait TrainingProgress: Progress {
     /// An optimiser step has been done and recorded.
     fn step(&mut self, event: &StepEvent) {
         let _ = event;
     }
 
-    /// Of `total` parts of a validation, `done` are done.
-    fn validating(&mut self, done: usize, total: usize) {
-        let _ = (done, total);
-    }
-
     /// The loss on data that is not trained on has been measured and recorded.
     fn validation(&mut self, record: &ValidationRecord) {
         let _ = record;
-    }
-
-    /// Clips for the evaluation are being generated after `step`: `done` of `total` steps of the sampler.
-    fn evaluating(&mut self, step: u64, done: u64, total: u64) {
-        let _ = (step, done, total);
     }
 
     /// Clips from the averaged weights have been evaluated, and the scores recorded.
@@ -60,29 +54,10 @@ pub trait Observer {
         let _ = (step, path);
     }
 
-    /// Samples of `step` are being made: `done` of `total` steps of the sampler.
-    fn sampling(&mut self, step: u64, done: u64, total: u64) {
-        let _ = (step, done, total);
-    }
-
     /// The samples of `step` are on disk, in `folder`.
     fn samples(&mut self, step: u64, folder: &Path) {
         let _ = (step, folder);
     }
-
-    /// Something worth knowing, such as which weights the run starts from.
-    fn note(&mut self, message: &str) {
-        let _ = message;
-    }
-
-    /// Something is wrong that the run can live with, such as an unreadable video. Each message comes once.
-    fn warning(&mut self, message: &str) {
-        let _ = message;
-    }
 }
 
-/// An observer that does nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoProgress;
-
-impl Observer for NoProgress {}
+impl TrainingProgress for NoProgress {}
