@@ -11,6 +11,9 @@ pub struct Kind {
     pub config_keys: &'static [&'static str],
 }
 
+/// The owner of kinds that are known and that no crate checks yet. Their files are reported by name.
+pub(crate) const NO_RUNNER: &str = "no crate";
+
 const fn kind(name: &'static str, owner: &'static str, config_keys: &'static [&'static str]) -> Kind {
     Kind { name, owner, config_keys }
 }
@@ -206,4 +209,12 @@ pub const KINDS: &[Kind] = &[
     kind("i3d", "latte-eval", &["pixels_tag", "frames", "n", "size", "bn_eps", "normalise"]),
     kind("detector_keys", "latte-eval", &[]),
     kind("set_metrics", "latte-eval", &["N1", "N2", "D", "is_splits", "kid"]),
+    // Adapters on a frozen text-to-video network, and the folders in which other programs keep them.
+    kind("t2v_lora", NO_RUNNER, &[]),
+    kind("t2v_lora_files", NO_RUNNER, &[]),
+    // A time for every frame, given frames, flow matching, velocity prediction, consistency distillation.
+    kind("t2v_frame_times", NO_RUNNER, &[]),
+    kind("flow_matching", NO_RUNNER, &[]),
+    kind("velocity", NO_RUNNER, &[]),
+    kind("consistency", NO_RUNNER, &[]),
 ];

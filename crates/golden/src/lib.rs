@@ -17,4 +17,4 @@ mod runner;
 pub use case::{Array, Case, GoldenError};
 pub use formula::{Formula, formula_pixels, formula_weight};
 pub use kinds::{KINDS, Kind};
-pub use runner::{Check, Checked, FileReport, GoldenFile, directory, files_of, relative_error};
+pub use runner::{Check, Checked, FileReport, GoldenFile, directory, files_of, files_without_runner, relative_error};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::case::{Array, Case};
-use crate::kinds::{KINDS, Kind};
+use crate::kinds::{KINDS, Kind, NO_RUNNER};
 
 /// One comparison of a golden file: what was compared, how far apart, how far is allowed.
 #[derive(Debug, Clone)]
@@ -146,11 +146,24 @@ pub fn files_of(owner: &str, directory: &Path) -> Result<(Vec<GoldenFile>, usize
     Ok((files, others.len()))
 }
 
+/// The names of the files of `directory` whose kind is known, and which no crate checks yet.
+///
+/// # Errors
+///
+/// If the directory cannot be read.
+pub fn files_without_runner(directory: &Path) -> Result<Vec<String>, String> {
+    let files = sorted_files(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    let files = files.into_iter().filter(|path| kind_of(path).is_ok_and(|kind| kind.owner == NO_RUNNER));
+    Ok(files.map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect())
+}
+
 #[expect(clippy::case_sensitive_file_extension_comparisons, reason = "the names are the project's own")]
 fn kind_of(path: &Path) -> Result<&'static Kind, Box<dyn Error>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let kind = if path.is_dir() && name.starts_with("tiny-latte-t2v") {
         "tiny-latte-t2v".to_string()
+    } else if path.is_dir() && name.starts_with("t2v_lora") {
+        "t2v_lora_files".to_string()
     } else if name.starts_with("respacing") && name.ends_with(".json") {
         "respacing".to_string()
     } else if name.ends_with("_tokens.json") {
