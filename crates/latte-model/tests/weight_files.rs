@@ -397,8 +397,8 @@ fn plain_values_beside_tensors_come_back_exactly() -> Result<()> {
 fn other_files_are_refused_with_what_to_do() -> Result<()> {
     let dir = folder()?;
     for (name, bytes, expected) in [
-        ("empty.pt", &b""[..], "no file of PyTorch"),
-        ("text.bin", b"hello", "no file of PyTorch"),
+        ("empty.pt", &b""[..], "neither a PyTorch file"),
+        ("text.bin", b"hello", "neither a PyTorch file"),
         ("text.safetensors", b"hello, this is no such file", "safetensors"),
         ("pointer.pt", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("pointer.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n", "Git LFS pointer"),
