@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_mixup_is_told_and_files_of_models_are_none() {
+    fn each_mixup_is_recognised_and_files_of_models_pass() {
         let mut tar = vec![0u8; 512];
         tar[257..262].copy_from_slice(b"ustar");
         for (bytes, told) in [
