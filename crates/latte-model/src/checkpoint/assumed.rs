@@ -73,7 +73,7 @@ impl AssumedMetadata {
             "as in the official code, but no official checkpoint is like this one (it predicts no variance), so this may be wrong"
         };
         let say = "change it with the options of `latte convert`";
-        format!("{}: it does not describe its training; assumed {like}: {} ({say})", path.display(), self.taken.join(", "))
+        format!("{}: it does not describe its training; taken {like}: {} ({say})", path.display(), self.taken.join(", "))
     }
 }
 

@@ -55,7 +55,7 @@ impl AutoencoderKl {
         let mut notes: Vec<String> = weights.note().into_iter().collect();
         if !found {
             notes.push(format!(
-                "{}: it has no {CONFIG} beside it; assumed to be Stable Diffusion's autoencoder (1 and 2), whose latents are scaled by {}",
+                "{}: it has no {CONFIG} beside it; taken as Stable Diffusion's autoencoder (1 and 2), whose latents are scaled by {}",
                 path.display(),
                 config.scaling_factor
             ));

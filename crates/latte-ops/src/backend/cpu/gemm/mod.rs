@@ -313,7 +313,7 @@ pub(crate) struct Lines {
 ///
 /// # Safety
 ///
-/// Behind each place of `out`, `offset` values and as many rows of `b.n` values as a line has can be written (and read if
+/// Behind each pointer of `out`, `offset` values and as many rows of `b.n` values as a line has can be written (and read if
 /// `accumulate`), and nothing else touches those rows meanwhile.
 ///
 /// # Panics
