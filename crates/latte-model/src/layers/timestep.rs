@@ -1,4 +1,4 @@
-//! The diffusion time as a vector.
+//! The embedding of the diffusion time.
 
 use latte_ops::{Parameters, Tape, Var, silu};
 
@@ -24,7 +24,7 @@ impl TimestepEmbedder {
         }
     }
 
-    /// The vector of each time, `[b, d]`.
+    /// The embedding of each time, `[b, d]`.
     pub(crate) fn forward(&self, tape: &Tape<'_>, weights: &Parameters, timesteps: &[f64]) -> Result<Var> {
         let sinusoid = constant(tape, weights, &timestep_sinusoid(timesteps, self.frequencies)?)?; // [b, 256]
         let hidden = silu(tape, &self.first.forward(tape, weights, &sinusoid)?)?;

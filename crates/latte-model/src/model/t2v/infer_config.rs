@@ -1,5 +1,5 @@
-//! Infers the text-to-video transformer's configuration from the shapes of a file's tensors, and writes the `config.json` that diffusers
-//! wants beside them.
+//! Infers the text-to-video transformer's configuration from the shapes of a file's tensors, and writes the `config.json` that
+//! diffusers needs beside them.
 
 use serde_json::{Value, json};
 
@@ -7,16 +7,16 @@ use super::config::T2vConfig;
 use crate::weights::TensorSource;
 use crate::{Error, Result};
 
-/// The width of the published models, which decide what shapes do not show.
+/// The width of the published models, which determine the values that shapes do not show.
 const PUBLISHED_WIDTH: usize = 1152;
 
 impl T2vConfig {
-    /// The network whose weights `source` holds under diffusers' names, judging by their shapes. Frames and positions are those of
-    /// the published model, and so are the heads where the width is; else `num_heads` says them.
+    /// Infers the configuration of the network whose weights `source` holds under diffusers' names, from their shapes. Frames and
+    /// positions are those of the published model. So is the number of heads if the width is; otherwise `num_heads` is required.
     ///
     /// # Errors
     ///
-    /// If a tensor that would tell is missing or strange, or `num_heads` is needed.
+    /// If a tensor that is needed is missing or has an impossible shape, or `num_heads` is needed.
     pub fn from_weights(source: &dyn TensorSource, num_heads: Option<usize>) -> Result<Self> {
         let of = |name: &str| {
             source
@@ -35,7 +35,7 @@ impl T2vConfig {
             None if hidden_size == PUBLISHED_WIDTH => published.num_attention_heads,
             None => {
                 let what =
-                    format!("shapes do not tell how many heads a network of width {hidden_size} has; say it (`--heads N`)");
+                    format!("shapes do not show how many heads a network of width {hidden_size} has; set it (`--heads N`)");
                 return Err(Error::config("num_attention_heads", what));
             }
         };
@@ -107,7 +107,7 @@ mod tests {
         let files = WeightFiles::open(&folder)?;
         let written = T2vConfig::read(&folder.join("config.json"))?;
         let found = T2vConfig::from_weights(&files, Some(written.num_attention_heads))?;
-        // What shapes do not tell.
+        // The values that shapes do not show.
         let found = T2vConfig { sample_size: written.sample_size, video_length: written.video_length, ..found };
         assert_eq!(found, written);
         assert_eq!(T2vConfig::from_json(&found.to_diffusers())?, written);
