@@ -20,7 +20,7 @@ pub struct TranslatedKey {
     pub key: String,
     /// Its value, as written.
     pub value: String,
-    /// For a key that is honoured our keys, `section.key = value`, and what is different; for another why it says nothing.
+    /// For an honoured key: our keys, `section.key = value`, and any difference. For an ignored key: the reason.
     pub meaning: String,
 }
 

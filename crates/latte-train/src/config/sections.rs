@@ -144,7 +144,7 @@ pub enum ActivationCheckpointing {
 pub struct InitConfig {
     /// The kind of model that the weights come from: `dit` or `latte`.
     pub from: InitFrom,
-    /// The checkpoint: a file of PyTorch or safetensors, or a folder of such.
+    /// The checkpoint: a PyTorch or safetensors file, or a folder with such files.
     pub path: std::path::PathBuf,
 }
 

@@ -1,7 +1,7 @@
-//! One optimiser step: the gradient of the loss over several passes, and what it does to the weights.
+//! The gradient of one optimiser step: the loss over several passes.
 //!
-//! Nothing here draws anything: a [`MicroBatch`] says which noise, times and labels. So the same function trains, and is
-//! compared with the reference.
+//! Nothing here draws: a [`MicroBatch`] has the noise, times and labels. So the same function is used for training and for the
+//! comparison with the reference.
 //!
 //! Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
 
@@ -15,10 +15,10 @@ use crate::engine::gradients::StepGradients;
 use crate::error::{Error, Result};
 use crate::run::loss_parts::LossParts;
 
-/// The clips of one forward and backward pass, with everything that chance decides already decided.
+/// The clips of one forward and backward pass, after all random draws.
 #[derive(Debug, Clone)]
 pub struct MicroBatch {
-    /// `[b, f + num_images, c, h, w]`: clips, and behind the frames of each its single images.
+    /// `[b, f + num_images, c, h, w]`: clips, with the single images of each after its frames.
     pub latents: Tensor,
     /// Standard normal, of the same shape.
     pub noise: Tensor,
@@ -26,7 +26,7 @@ pub struct MicroBatch {
     pub timesteps: Vec<usize>,
     /// `b` labels, dropped ones already replaced by the null label; `None` without classes.
     pub labels: Option<Vec<u32>>,
-    /// How many single images stand behind the frames of each clip; 0 outside joint training.
+    /// The number of single images after the frames of each clip; 0 outside joint training.
     pub num_images: usize,
     /// `b · num_images` labels, as `labels`; `None` without classes or images.
     pub image_labels: Option<Vec<u32>>,
@@ -39,9 +39,9 @@ pub struct MicroBatch {
 pub struct Stepper {
     /// The network.
     pub model: Latte,
-    /// The diffusion process, with all its times.
+    /// The diffusion process with all its timesteps.
     pub diffusion: Diffusion,
-    /// What is computed twice to save memory.
+    /// Which activations are computed again in the backward pass.
     pub activation_checkpointing: ActivationCheckpointing,
     /// The precision of matmuls.
     pub precision: Precision,
@@ -57,7 +57,7 @@ impl Stepper {
         let clips: usize = batches.iter().map(|batch| batch.timesteps.len()).sum();
         let mut sum: Option<Parameters> = None;
         let mut terms = Terms::default();
-        // Weights stand still during a step: with several passes each is packed once for all.
+        // Weights do not change during a step: with several passes, each is packed once for all.
         let packed = (batches.len() > 1).then(PackedWeightCache::new);
         for batch in batches {
             let gradients = self.pass(weights, packed.as_ref(), batch, clips, &mut terms)?;
@@ -79,7 +79,7 @@ impl Stepper {
         })
     }
 
-    /// Forward and backward of one pass. Each clip's loss counts `weight / clips`, so that passes simply add up.
+    /// Forward and backward of one pass. Each clip's loss has the factor `weight / clips`, so the gradients of passes add up.
     fn pass(
         &self,
         weights: &Parameters,
@@ -88,7 +88,7 @@ impl Stepper {
         clips: usize,
         terms: &mut Terms,
     ) -> Result<Parameters> {
-        // What chance decided is on the CPU, and so is the loss; the network works where its weights are.
+        // The random draws and the loss are on the CPU; the network runs on the device of its weights.
         let MicroBatch { latents, noise, timesteps, .. } = batch;
         let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f + num_images, c, h, w]
         let tape = Tape::recording()
@@ -103,7 +103,8 @@ impl Stepper {
         let input = Input { labels, image_labels, num_images: batch.num_images, ..Input::new(&x_t, &times) };
         let prediction = self.model.forward(&tape, weights, &input)?; // [b, f + num_images, c or 2c, h, w]
 
-        // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.
+        // From here to the prediction's gradient the tensor library's own autograd suffices: the tensors are small, and any loss
+        // works.
         let leaf = Var::from_tensor(&prediction.to_host()?)?;
         let loss = self.diffusion.loss(leaf.as_tensor(), latents, noise, &x_t, timesteps)?;
         let weight_of = |i: usize| batch.loss_weights.as_ref().map_or(1.0, |w| w[i]) / clips as f64;
@@ -112,13 +113,13 @@ impl Stepper {
         let weighted = (&loss.loss * loss_weights)?.sum_all()?; // []
         let gradient = weighted.backward()?.remove(&leaf).ok_or_else(|| Error::NoGradient("prediction".into()))?;
         terms.extend(&loss)?;
-        // What the leaf and the loss hold is no longer needed, and the backward pass wants memory.
+        // Free what the leaf and the loss hold before the backward pass needs memory.
         drop((loss, weighted, leaf, x_t));
         Ok(tape.backward(&prediction, weights.beside(&gradient)?)?.into_parameters()?)
     }
 }
 
-/// The parts of the loss, clip by clip.
+/// The parts of the loss per clip.
 #[derive(Debug, Default)]
 struct Terms {
     loss: Vec<f64>,
@@ -140,7 +141,7 @@ impl Terms {
     }
 }
 
-/// Adds in place where both have a gradient.
+/// Adds in place if both have a gradient.
 fn add(mut sum: Parameters, more: Parameters) -> Result<Parameters> {
     for (name, gradient) in more {
         if sum.contains(&name) {
