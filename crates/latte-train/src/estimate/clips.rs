@@ -18,11 +18,11 @@ const ENOUGH_CLIPS: usize = 8;
 pub(super) struct ClipCost {
     /// The number of clips that were loaded for the measurement.
     pub(super) loaded: usize,
-    /// The first time that a video is asked for.
+    /// When a video is loaded for the first time.
     cold: Seconds,
     /// When it is loaded again, if the source caches videos.
     warm: Seconds,
-    /// The share of the videos that are kept.
+    /// The share of the videos that fit into the cache.
     kept_share: f64,
     /// Bytes of all cached videos.
     kept: f64,

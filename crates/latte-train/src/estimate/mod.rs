@@ -36,16 +36,16 @@ pub trait MemoryMeter {
 pub struct Estimate {
     /// The configuration, as it would be saved beside checkpoints.
     pub config: TrainConfig,
-    /// Values that training changes.
+    /// The number of trainable values.
     pub num_trainable: usize,
     /// The names of the classes; empty without classes.
     pub classes: Vec<String>,
-    /// Videos that are trained on.
+    /// The number of training videos.
     pub num_videos: usize,
     /// Clips of one optimiser step.
     pub clips_per_step: usize,
-    /// Floating-point operations of the matmuls of one optimiser step, counted from the sizes: the same on every machine.
-    /// Activation checkpointing adds to them.
+    /// Floating-point operations of the matmuls of one optimiser step, counted from the sizes: the same on every machine. The
+    /// recomputation of activation checkpointing is not counted.
     pub step_flops: f64,
     /// Seconds of the forward and backward passes of one optimiser step.
     pub passes_s: f64,
