@@ -348,7 +348,7 @@ fn a_run_that_repeats_steps_has_each_step_once() {
     assert!(before == std::fs::read(run.join("samples/step_0000006/right_seed0.gif")).unwrap(), "the same noise and weights");
 }
 
-/// Scores every round with its number of clips.
+/// A score that falls by 1 in each round.
 struct Counting(f64);
 
 impl Evaluator for Counting {
