@@ -248,9 +248,7 @@ impl GeneratorBuilder {
             (AutoencoderKind::Kl, None, Some(path)) if path.exists() => path,
             (AutoencoderKind::Kl, None, Some(path)) => {
                 let path = path.display();
-                return wrong(format!(
-                    "{name}: the autoencoder of its training was {path}, which does not exist; give its path"
-                ));
+                return wrong(format!("{name}: the autoencoder of its training was {path}, which does not exist; give its path"));
             }
             (AutoencoderKind::Kl, None, None) => {
                 return wrong(format!(

@@ -41,10 +41,10 @@ fn two_classes_never_share_a_file() {
     let expected = ["a_cat-2_seed0.gif", "a_cat-2_seed0.mp4", "a_cat_seed0.gif", "a_cat_seed0.mp4", "contact_sheet.png"];
     assert_eq!(on_the_way, expected);
 
-    // A class that is asked for twice is made once.
+    // A class that is given twice is generated once.
     let (stdout, stderr) =
         place.both(&["sample", "--checkpoint", "run", "--steps", "2", "--class", "a_cat", "1", "--out", "twice"]);
-    assert!(stderr.contains("--class 1: is asked for twice"), "{stderr}");
+    assert!(stderr.contains("--class 1: is given twice"), "{stderr}");
     assert_eq!(stdout.lines().count(), 2, "{stdout}");
     // Other settings do not replace what is there, in any format; the same ones do.
     for format in ["mp4", "gif", "png"] {

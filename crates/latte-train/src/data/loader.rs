@@ -183,7 +183,9 @@ impl Loader {
             let thread = std::thread::Builder::new()
                 .name(format!("loader-{number}"))
                 .spawn(move || decode_ahead(&shared, num_files))
-                .map_err(|e| Error::data("loader", format!("cannot start a decoding thread: {e}; lower `data.loader_threads`")))?;
+                .map_err(|e| {
+                    Error::data("loader", format!("cannot start a decoding thread: {e}; lower `data.loader_threads`"))
+                })?;
             loader.threads.push(thread);
         }
         Ok(loader)

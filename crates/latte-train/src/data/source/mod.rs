@@ -315,7 +315,8 @@ fn keep_classes(dataset: &mut Dataset, layout: Layout) -> Result<usize> {
     }
     if let Some((class, _)) = dataset.classes.iter().zip(has_videos).find(|(_, has)| !has) {
         if !by_folders {
-            let what = format!("no video of the class `{class}` can be read; repair or remove them, and index the data set again");
+            let what =
+                format!("no video of the class `{class}` can be read; repair or remove them, and index the data set again");
             return Err(Error::data(&dataset.root, what));
         }
         let what = "no video in this folder, which is a class (a video is a video file, or a folder of png or jpeg frames); \
