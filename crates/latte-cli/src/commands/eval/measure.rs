@@ -362,7 +362,7 @@ impl<'a> Wanted<'a> {
                     LoadedFeatures::Whole(set) => features.push((clips, setup, set)),
                     LoadedFeatures::Part(missing, folder) => {
                         say(&format!(
-                            "{}: this part is done; {missing} parts of other processes are missing in {}",
+                            "{}: this part is done; {missing} parts are missing, which other processes do, in {}",
                             clips.role,
                             folder.display()
                         ));

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         LoadedFeatures::Whole(latte_eval::score::SetFeatures::Each(found)) => found,
         LoadedFeatures::Whole(_) => return Err(bad_input("--fake: expected videos")),
         LoadedFeatures::Part(missing, folder) => {
-            say(&format!("this part is done; {missing} parts of other processes are missing in {}", folder.display()));
+            say(&format!("this part is done; {missing} parts are missing, which other processes do, in {}", folder.display()));
             return Ok(());
         }
     };
