@@ -97,7 +97,7 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
     refused(&run(args(real, "2", &[])), "frames is 9, and the protocol asks for 16");
     refused(&run(args(real, "2", &["--frames", "9", "--protocol", "tf-fvd"])), "tf_bilinear");
     // The same network with another ε is another detector.
-    refused(&run(args(real, "2", &["--frames", "9", "--protocol", "videogpt"])), "and the detector that was asked for is");
+    refused(&run(args(real, "2", &["--frames", "9", "--protocol", "videogpt"])), "but the detector is");
     // NaN is an error.
     let mmd = ["eval", "mmd", "--real", &files[0], "--fake", &files[1], "--name", "pool"];
     for (extra, expected) in [

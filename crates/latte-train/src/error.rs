@@ -52,7 +52,7 @@ pub enum Error {
         checkpoint: Option<PathBuf>,
     },
     /// A trainable parameter got no gradient.
-    #[error("no gradient reached the parameter `{0}`: the network does not use it, or an operation cut its gradient")]
+    #[error("no gradient reached the parameter `{0}`: the network does not use it, or an operation dropped its gradient")]
     NoGradient(String),
     /// Clips that were generated during the run cannot be scored.
     #[error("evaluation: {0}")]

@@ -102,9 +102,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         });
         let others = others.map_err(|e| bad_input(e.to_string()))?;
         files.took = start.elapsed();
-        say(&format!(
-            "golden: {others} files of pixels and detectors are not for this command; `cargo test --test golden` has them"
-        ));
+        say(&format!("golden: {others} files of pixels and detectors are not checked here, but by `cargo test --test golden`"));
         groups.push(("golden files", files));
     }
 

@@ -94,7 +94,7 @@ impl de::Error for Problem {
 
     fn unknown_variant(got: &str, known: &'static [&'static str]) -> Self {
         let hint = nearest(got, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        Self::Value(format!("`{got}` is no choice here (known: {}){hint}", known.join(", ")))
+        Self::Value(format!("`{got}` is not a valid value (known: {}){hint}", known.join(", ")))
     }
 
     fn unknown_field(_: &str, known: &'static [&'static str]) -> Self {
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(far, "x.toml: inner.unrelated: unknown key; known here: depth, kind, rates, names, on");
         assert_eq!(message("[inner]\nkind = \"small\""), "x.toml: inner.depth: missing; please set it");
         let variant = message("[inner]\ndepth = 1\nkind = \"smal\"");
-        assert_eq!(variant, "x.toml: inner.kind: `smal` is no choice here (known: small, large); did you mean `small`?");
+        assert_eq!(variant, "x.toml: inner.kind: `smal` is not a valid value (known: small, large); did you mean `small`?");
         let wrong_type = message("[inner]\ndepth = \"x\"\nkind = \"small\"");
         assert_eq!(wrong_type, "x.toml: inner.depth: expected a whole number of at least 0, got \"x\"");
     }
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(message("[inner]\ndepth = 1\nkind = 3"), "x.toml: inner.kind: expected one of small, large, got 3");
         assert_eq!(
             message("[inner]\ndepth = 1\nkind = { smal = 3 }").split(" (").next(),
-            Some("x.toml: inner.kind: `smal` is no choice here")
+            Some("x.toml: inner.kind: `smal` is not a valid value")
         );
     }
 

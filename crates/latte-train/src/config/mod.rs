@@ -128,8 +128,7 @@ impl TrainConfig {
         let ([height, width], space) = (self.data.size.height_width(), self.latent_space()?);
         let factor = space.downsample_factor();
         if !height.is_multiple_of(factor) || !width.is_multiple_of(factor) {
-            let what =
-                format!("expected multiples of {factor}, of which the autoencoder makes one place, got {height} × {width}");
+            let what = format!("expected multiples of {factor}, the pixels of a latent position, got {height} × {width}");
             return Err(Error::config("configuration", "data.size", what));
         }
         Ok(space.latent_shape(self.data.num_frames, height, width)?)
@@ -382,11 +381,11 @@ mod tests {
             ("model.num_heads=5", "x.toml: model.num_heads: expected a divisor"),
             ("model.class_dropout=1.5", "x.toml: model.class_dropout: "),
             ("model.num_classes=3", "x.toml: model.num_classes: set, but `model.condition` is `none`"),
-            ("model.block_layout=late", "x.toml: model.block_layout: `late` is no choice here"),
+            ("model.block_layout=late", "x.toml: model.block_layout: `late` is not a valid value"),
             ("data.size=63", "x.toml: data.size: expected multiples of patch_size = 2"),
             ("data.size=big", "x.toml: data.size: expected a number of pixels or [height, width]"),
-            ("data.layout=ucf", "x.toml: data.layout: `ucf` is no choice here"),
-            ("data.transform=crop", "x.toml: data.transform: `crop` is no choice here"),
+            ("data.layout=ucf", "x.toml: data.layout: `ucf` is not a valid value"),
+            ("data.transform=crop", "x.toml: data.transform: `crop` is not a valid value"),
             ("data.image_list=images.txt", "x.toml: data.image_path: missing"),
             ("data.image_path=images", "x.toml: data.image_list: missing"),
             ("data.num_frames=0", "x.toml: data.num_frames: expected at least 1, got 0"),

@@ -232,7 +232,7 @@ impl Translator<'_> {
                 let folder = if self.dataset()?.2 { "sd-vae-ft-mse" } else { "vae" };
                 let path = Path::new(&self.text(entry)?).join(folder).to_string_lossy().into_owned();
                 self.put("autoencoder.kind", "kl");
-                self.set(entry, "autoencoder.path", path, "the one that the original's script takes");
+                self.set(entry, "autoencoder.path", path, "the one that the original's script loads");
             }
             "results_dir" => {
                 let name = format!(
@@ -305,7 +305,9 @@ impl Translator<'_> {
                     "in the original part of the folder's name only",
                 );
             }
-            "num_sampling_steps" => self.idle(entry, "training does not sample; `[samples] steps` is for samples on the way"),
+            "num_sampling_steps" => {
+                self.idle(entry, "training does not sample; `[samples] steps` is for samples during training")
+            }
             "fixed_spatial" => self.idle(entry, "all of the network is trained"),
             "attention_bias" => self.idle(entry, "never read: queries, keys and values always have biases"),
             "save_ceph" | "load_from_ceph" => self.idle(entry, "never read by training: storage of the authors' cluster"),
@@ -442,7 +444,7 @@ fn refusal(entry: &Entry) -> Option<&'static str> {
         ("extras", _) => Some("refused: expected 1 (no classes) or 2 (classes)"),
         ("resume_from_checkpoint", Scalar::Nothing | Scalar::Bool(false)) => None,
         ("resume_from_checkpoint", _) => Some(
-            "refused: the original fails here, and its checkpoints hold no optimiser to go on with; leave it empty (a run goes on from \
+            "refused: the original fails here, and its checkpoints have no optimiser state; leave it empty (a run resumes from \
              its own newest checkpoint by itself), or set `pretrained` to start from weights",
         ),
         _ => None,

@@ -155,6 +155,6 @@ mod tests {
         let message = |setting: &str| rewrite(CLASS, &[setting]).unwrap_err().to_string();
         assert_eq!(message("train.accumulate=0"), "x.toml: train.gradient_accumulation_steps: expected at least 1, got 0");
         assert_eq!(message("optimizer.clip_norm=-1"), "x.toml: optimizer.max_grad_norm: expected a number of at least 0, got -1");
-        assert!(message("train.recompute=all").starts_with("x.toml: train.activation_checkpointing: `all` is no choice here"));
+        assert!(message("train.recompute=all").starts_with("x.toml: train.activation_checkpointing: `all` is not a valid value"));
     }
 }

@@ -48,7 +48,7 @@ impl ValidationConfig {
         }
         match (self.fraction, &self.path) {
             (None, None) => Some(("validation.fraction", "missing; please set it, or `validation.path`".into())),
-            (Some(_), Some(_)) => Some(("validation.fraction", "set, and `validation.path` too; leave one of them".into())),
+            (Some(_), Some(_)) => Some(("validation.fraction", "set, and `validation.path` too; set only one of them".into())),
             (Some(fraction), None) if !(fraction > 0.0 && fraction < 1.0) => {
                 Some(("validation.fraction", format!("expected a number between 0 and 1, got {fraction}")))
             }

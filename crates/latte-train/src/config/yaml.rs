@@ -66,7 +66,7 @@ pub(super) fn read_map(text: &str, source_name: &str) -> Result<Vec<Entry>> {
             Event::MappingStart(..) if !in_map => in_map = true,
             Event::Scalar(text, style, ..) if in_map => match key.take() {
                 None if entries.iter().any(|entry| entry.key == text) => {
-                    return Err(wrong(line, format!("the key `{text}` for the second time; please leave one")));
+                    return Err(wrong(line, format!("the key `{text}` occurs twice; please remove one")));
                 }
                 None => key = Some(text.into_owned()),
                 Some(key) => entries.push(Entry { key, value: scalar(&text, style) }),
@@ -159,7 +159,7 @@ mod tests {
     fn what_is_no_map_of_scalars_is_refused_with_its_line() {
         let cases = [
             ("a: 1\nb:\n  c: 2\n", "x.yaml: line 3: `b`: expected one value"),
-            ("a: 1\na: 2\n", "x.yaml: line 2: the key `a` for the second time"),
+            ("a: 1\na: 2\n", "x.yaml: line 2: the key `a` occurs twice"),
             ("- 1\n", "x.yaml: line 1: expected lines `key: value`"),
             ("just words\n", "x.yaml: line 1: expected lines `key: value`"),
             ("", "x.yaml: line 1: empty"),

@@ -171,7 +171,7 @@ fn warn_of_values_that_are_not_finite(weights: &Pretrained, names: &[String], in
         .collect();
     if !bad.is_empty() {
         note(&format!(
-            "{}: values that are not finite (NaN or infinite): {}; they are copied as they are, but no model with them is of use",
+            "{}: values that are not finite (NaN or infinite): {}; they are copied unchanged, but a model with them is useless",
             input.display(),
             listed(&bad, MAX_SHOWN)
         ));

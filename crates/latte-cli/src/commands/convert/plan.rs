@@ -41,7 +41,7 @@ impl Plan {
             WeightKind::Latte => latte(weights, args),
             WeightKind::LatteT2v => text_to_video(weights, args),
             other => {
-                note(&format!("{}: {other}; copied as it is", weights.files().path().display()));
+                note(&format!("{}: {other}; copied unchanged", weights.files().path().display()));
                 plain(weights)
             }
         }
@@ -118,7 +118,7 @@ fn own(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
     planned(&Latte::new(metadata.model.clone())?, weights, &metadata, description, args)
 }
 
-/// Weights of a class model that say nothing of themselves, such as the official ones.
+/// Weights of a class model without metadata, such as the official ones.
 fn latte(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
     let stated = StatedMetadata {
         hints: ConfigHints { num_heads: args.heads, input_size: None },
@@ -229,7 +229,7 @@ fn check_folder(folder: &Path, file: &Path) -> anyhow::Result<()> {
     let other = entries.flatten().map(|entry| entry.path()).find(|path| path != file && is_weights(path));
     match other {
         Some(other) => Err(bad_input(format!(
-            "{}: has the weights {} already, and two sets of weights in a folder are one too many; write into an empty folder",
+            "{}: already has the weights {}, and a folder can have only one set of weights; write into an empty folder",
             folder.display(),
             other.file_name().unwrap_or_default().display()
         ))),

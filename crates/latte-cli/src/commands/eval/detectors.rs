@@ -56,7 +56,7 @@ impl DetectorChoice {
         if kind == wanted {
             return Ok(());
         }
-        let what = format!("this number needs {}, and that is {}; give another file", wanted.name(), kind.name());
+        let what = format!("this score needs {}, but the file has {}; give another file", wanted.name(), kind.name());
         Err(bad_input(format!("--detector {self}: {what}")))
     }
 

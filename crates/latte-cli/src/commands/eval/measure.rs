@@ -379,7 +379,7 @@ impl<'a> Wanted<'a> {
             let of = |place: usize| &features[place].2;
             match (real, fake) {
                 (Some(None), _) | (_, None) => {
-                    say("the same command without --shard (or the last of them to end) gives the number");
+                    say("the same command without --shard (or the last process to finish) prints the score");
                     return Ok(None);
                 }
                 (real, Some(fake)) => scores.push(score(protocol, real.flatten().map(of), of(fake), &self.options)?),

@@ -143,7 +143,7 @@ impl<'a> Sets<'a> {
             && !features.origin.detector.is_same(identity)
         {
             let (theirs, ours) = (&features.origin.detector, identity);
-            let what = format!("holds features of {theirs}, and the detector that was asked for is {ours}; take them again");
+            let what = format!("holds features of {theirs}, but the detector is {ours}; extract them again");
             return Err(bad_input(format!("{}: {what}", path.display())));
         }
         Ok(Planned::File(set))

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let frames_of: Vec<usize> = captions.iter().map(|(_, _, frames)| *frames).collect();
     let (mean, of_videos) = clipsim(found.output("image")?, &frames_of, &texts)?;
     if of_videos.len() < FEW {
-        note(&format!("warning: {} videos: usual are 2990, a caption of each video of MSR-VTT's test set", of_videos.len()));
+        note(&format!("warning: {} videos: 2990 are usual, one caption per video of MSR-VTT's test set", of_videos.len()));
     }
     for why in found.origin.set.passed_over.iter().chain(&too_short(&found.origin.set)) {
         note(&format!("warning: {why}"));

@@ -75,7 +75,7 @@ pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
     }
     lines.extend(digests(&weights));
     if kind == WeightKind::Unknown {
-        lines.push(field("not usable", "as a model: it is none that this program knows, or under other names"));
+        lines.push(field("not usable", "as a model: this program does not know it, or its tensors have other names"));
     }
     Ok(lines)
 }
@@ -106,7 +106,7 @@ fn networks(weights: &Pretrained) -> Vec<String> {
     if names.iter().any(|name| name.starts_with(STABLE_DIFFUSION_AUTOENCODER)) {
         lines.push(field("usable", "its autoencoder, with --vae and autoencoder.path; other versions than Stable Diffusion 1 and 2 need its config.json beside the file"));
     } else {
-        lines.push(field("not usable", "none of its networks is one that this program has"));
+        lines.push(field("not usable", "this program has none of its networks"));
     }
     lines
 }

@@ -118,7 +118,7 @@ fn model_lines(model: &LatteConfig) -> Vec<String> {
     let condition = match model.condition {
         Condition::None => "nothing".into(),
         Condition::Class { num_classes, dropout } => {
-            format!("{num_classes} classes (label hidden in {:.0} % of training)", 100.0 * dropout)
+            format!("{num_classes} classes (label dropped in {:.0} % of training)", 100.0 * dropout)
         }
         Condition::Text { length, width } => format!("text of {length} tokens of width {width}"),
     };

@@ -293,7 +293,7 @@ impl Manifest {
 
     /// The manifest as text.
     pub(super) fn lines(&self) -> Result<String> {
-        let bad = |e: serde_json::Error| Error::data(&self.header.root, format!("no manifest can name it: {e}"));
+        let bad = |e: serde_json::Error| Error::data(&self.header.root, format!("it cannot be written to a manifest: {e}"));
         let mut text = serde_json::to_string(&self.header).map_err(bad)?;
         for video in &self.videos {
             text.push('\n');

@@ -325,7 +325,7 @@ mod tests {
             ("autoencoder.latent_channel=3", "x.toml: autoencoder.latent_channel: unknown key; did you mean `latent_channels`?"),
             ("autoencoder.latent_channels=0", "x.toml: autoencoder.latent_channels: expected 1 to 16384, got 0"),
             ("loss.kl_weight=-1", "x.toml: loss.kl_weight: expected a number of at least 0"),
-            ("loss.reconstruction=l2", "x.toml: loss.reconstruction: `l2` is no choice here"),
+            ("loss.reconstruction=l2", "x.toml: loss.reconstruction: `l2` is not a valid value"),
             ("validation.fraction=1", "x.toml: validation.fraction: expected 0 ≤ value < 1, got 1"),
             ("data.joint_images=8", "x.toml: data.joint_images: set, but an autoencoder is trained on frames"),
             ("data.latents=cache", "x.toml: data.latents: set, but"),

@@ -105,7 +105,7 @@ impl Task for AutoencoderTask {
         let drawn = |c: &VaeTrainConfig| (c.train.seed, c.train.batch_size, c.validation.fraction);
         if drawn(old) != drawn(config) {
             let what = "seed, batch size or held-out share differ from the checkpoint's";
-            warnings.push(format!("{what}: the run resumes, but not as it would have continued"));
+            warnings.push(format!("{what}: the run resumes, but its results differ from those of an uninterrupted run"));
         }
         let check = self.stepper.network.check(&saved.checkpoint.state.weights);
         saved.readable(check.map_err(|what| Error::checkpoint(saved.path, what)))

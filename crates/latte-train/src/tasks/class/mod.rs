@@ -207,7 +207,7 @@ impl Task for ClassTask {
         };
         if drawn(old) != drawn(config) {
             let what = "seed, batch size, accumulation, joint images or posterior differ from the checkpoint's";
-            warnings.push(format!("{what}: the run resumes, but not as it would have continued"));
+            warnings.push(format!("{what}: the run resumes, but its results differ from those of an uninterrupted run"));
         }
         if let Some(learnt) = &saved.checkpoint.run.timesteps
             && config.train.timestep_sampler == old.train.timestep_sampler
