@@ -1,6 +1,6 @@
 //! Trains latte models on folders of video files.
 //!
-//! A run is a [`TrainConfig`] and a folder. [`tasks::class`] opens its data and network, [`Trainer::open`] reads the run folder and
+//! A run is a [`TrainConfig`] and a folder. [`tasks::class()`] opens its data and network, [`Trainer::open`] reads the run folder and
 //! initialises or loads the weights, and [`Trainer::run`] trains: threads decode ahead ([`Loader`]), the [`Task`] draws times,
 //! noise and dropped labels and computes the gradient, and the trainer updates the weights. The run folder gets `metrics.jsonl` and
 //! `checkpoints/`; a run that was killed resumes from its newest checkpoint and ends with the same weights, bit for bit. [`Hook`]s
