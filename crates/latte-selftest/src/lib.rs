@@ -23,7 +23,7 @@ pub enum Error {
     Golden(String),
 }
 
-/// All comparisons of one golden file: see [`golden::run`].
+/// All comparisons of one golden file: see [`golden::Checked`].
 ///
 /// # Errors
 ///
@@ -50,8 +50,11 @@ pub fn operations(device: &Device, report: &mut dyn FnMut(FileReport)) {
 ///
 /// # Errors
 ///
-/// If the folder cannot be read, or is empty.
+/// If the folder cannot be read, or has no file that is checked here.
 pub fn golden_files(device: &Device, golden: &Path, report: &mut dyn FnMut(FileReport)) -> Result<usize, Error> {
-    let check = |path: &Path, kind: &str| check_file(device, path, kind);
-    golden::each_file(OWNER, golden, check, report).map_err(|e| Error::Golden(e.to_string()))
+    let (files, others) = golden::files_of(OWNER, golden).map_err(Error::Golden)?;
+    for file in files {
+        report(file.report(|path, kind| check_file(device, path, kind)));
+    }
+    Ok(others)
 }

@@ -24,6 +24,7 @@ use latte_model::noise::TorchRng;
 use latte_ops::CancelToken;
 use latte_train::tasks::{ClassTask, class};
 use latte_train::{Outcome, Progress, RunCondition, RunSummary, Start, StepEvent, Trainer, TrainingProgress, read_metrics};
+use libtest_mimic::{Arguments, Trial};
 
 const FOLDER: &str = "LATTE_TRAIN_CHILD";
 /// With this variable set, the child does not stall.
@@ -42,32 +43,21 @@ fn main() -> ExitCode {
         }
         stall(&folder);
     }
-    let tests: [(&str, fn()); 3] = [
-        ("a_killed_run_resumes_bit_for_bit", killed),
-        ("a_run_that_is_killed_anywhere_ends_as_an_undisturbed_one", killed_anywhere),
-        ("a_learning_timestep_sampler_resumes_bit_for_bit", learning_sampler),
+    let mut arguments = Arguments::from_args();
+    // A kill comes at a share of the time that an undisturbed run takes.
+    arguments.test_threads.get_or_insert(1);
+    let test = |name: &str, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    let tests = vec![
+        test("a_killed_run_resumes_bit_for_bit", killed),
+        test("a_run_that_is_killed_anywhere_ends_as_an_undisturbed_one", killed_anywhere),
+        test("a_learning_timestep_sampler_resumes_bit_for_bit", learning_sampler),
     ];
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let say = |line: &str| std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
-    if args.iter().any(|a| a == "--list") {
-        if !args.iter().any(|a| a == "--ignored") {
-            for (name, _) in &tests {
-                say(&format!("{name}: test"));
-            }
-        }
-        return ExitCode::SUCCESS;
-    }
-    let wanted = |name: &str| args.iter().filter(|a| !a.starts_with('-')).all(|a| name.contains(a.as_str()));
-    let mut failed = 0;
-    let mut passed = 0;
-    for (name, test) in tests.iter().filter(|(name, _)| wanted(name)) {
-        let ok = std::panic::catch_unwind(test).is_ok();
-        say(&format!("test {name} ... {}", if ok { "ok" } else { "FAILED" }));
-        if ok { passed += 1 } else { failed += 1 }
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    say(&format!("test result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"));
-    ExitCode::from(u8::from(failed > 0))
+    libtest_mimic::run(&arguments, tests).exit_code()
 }
 
 /// The child: trains until step [`STALL_AT`] has been recorded, then waits to be killed.

@@ -9,6 +9,8 @@ use super::{Problem, Tree};
 /// what is not listed here is what it must not know.
 const MAY_SEE: &[(&str, &[&str])] = &[
     ("golden", &[]),
+    // What tests need of golden files and the program does not.
+    ("golden-harness", &["golden"]),
     ("needs", &[]),
     ("latte-ops", &[]),
     // Text files of other programs: every reader sees it, and it sees nothing.
@@ -52,7 +54,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
 ];
 
 /// Tests of any crate may read reference tensors, and say what they need of the machine.
-const TESTS_MAY_SEE: &[&str] = &["golden", "needs"];
+const TESTS_MAY_SEE: &[&str] = &["golden", "golden-harness", "needs"];
 
 /// Foreign crates that only some crates may use: names that begin with one of the first list, the crates, and why.
 const ONLY_IN: &[(&[&str], &[&str], &str)] = &[
