@@ -1,5 +1,5 @@
-//! Parity with the reference: one check for each kind of golden file. What networks do is done on the device that is tried;
-//! samplers, schedules, losses and tokens are worked out on the CPU on every device.
+//! Parity with the reference: one check for each kind of golden file. Networks run on the selected device; samplers, schedules,
+//! losses and tokens are always computed on the CPU.
 
 mod diffusion;
 mod model;

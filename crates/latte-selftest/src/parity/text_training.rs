@@ -12,7 +12,7 @@ use latte_train::{ActivationCheckpointing, MicroBatch, Stepper, TextToVideoNetwo
 use super::tensors::{Result, parameters, tensor, values};
 use super::training::Config;
 
-/// Of gradients, weights and their average.
+/// The tolerance of gradients, weights and their average.
 const TOLERANCE: f64 = 1e-4;
 
 fn micro_batch(case: &Case, index: usize, num_images: usize) -> Result<MicroBatch<Texts>> {
@@ -66,7 +66,7 @@ pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// The tensor that is furthest from its reference stands for all of `prefix`: they have one tolerance.
+/// The check of the tensor that is furthest from its reference represents all of `prefix`: they have the same tolerance.
 fn worst(case: &Case, prefix: &str, ours: &Parameters) -> Result<Check> {
     let mut worst: Option<Check> = None;
     for (name, reference) in case.with_prefix(prefix) {

@@ -1,4 +1,4 @@
-//! The classes of clips and of single images, as the network reads them.
+//! The class labels of clips and of single images, the network's condition.
 
 use std::ops::Range;
 
@@ -12,14 +12,14 @@ use crate::tasks::denoising::step::{Condition, Network, Noisy};
 /// The classes of the clips of a pass, and of their single images.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels {
-    /// One for each clip, dropped ones already replaced by the null label; `None` without classes.
+    /// One label per clip, dropped ones already replaced by the null label; `None` without classes.
     pub of_clips: Option<Vec<u32>>,
-    /// One for each image of each clip, likewise; `None` without classes or images.
+    /// One label per image of each clip, likewise; `None` without classes or images.
     pub of_images: Option<Vec<u32>>,
 }
 
 impl Labels {
-    /// The labels with some replaced by the null label, as `model` has it: those of clips before those of images, the order of the
+    /// Replaces labels by the null label with the probability that `model` has: first those of clips, then those of images, as in the
     /// reference.
     pub(crate) fn dropped(self, model: &LatteConfig, rng: &mut TorchRng) -> Self {
         let of_clips = self.of_clips.map(|labels| drop_labels(labels, model, rng));

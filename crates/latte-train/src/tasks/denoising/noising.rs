@@ -1,7 +1,7 @@
 //! The random part of an optimiser step: diffusion times, noise, dropped conditions.
 //!
-//! Everything is drawn for the whole step before it is cut into passes, so 4 passes (`gradient_accumulation_steps`) of 2 clips
-//! see the same noise as one pass of 8.
+//! Everything is drawn for the whole step before it is split into passes, so 4 passes (`gradient_accumulation_steps`) of 2 clips
+//! get the same noise as one pass of 8.
 
 use candle_core::{DType, Device, Tensor};
 use latte_model::diffusion::TimestepSampler;
@@ -15,23 +15,22 @@ use crate::error::Result;
 pub(crate) struct Clips<C> {
     /// `[clips, f + images, c, h, w]`.
     pub(crate) latents: Tensor,
-    /// How many single images stand behind the frames of each clip.
+    /// The number of single images after the frames of each clip.
     pub(crate) num_images: usize,
-    /// What the network reads beside them.
+    /// The condition of the network, such as labels.
     pub(crate) condition: C,
 }
 
-/// What `[train]` says about drawing.
+/// The keys of `[train]` about drawing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DrawRules {
     /// Clips of one pass.
     pub(crate) batch_size: usize,
-    /// How strongly noise is shifted as a whole; 0 for independent noise.
+    /// The standard deviation of offset noise; 0 for independent noise.
     pub(crate) offset_noise: f64,
 }
 
-/// Decides times and noise for the clips of one optimiser step, lets `drop` decide which conditions are dropped, and cuts all into
-/// passes.
+/// Draws times and noise for the clips of one optimiser step, lets `drop` draw the dropped conditions, and splits all into passes.
 pub(crate) fn draw<C: Condition>(
     clips: Clips<C>,
     rules: DrawRules,
@@ -42,11 +41,11 @@ pub(crate) fn draw<C: Condition>(
     let DrawRules { batch_size, offset_noise } = rules;
     let Clips { latents, num_images, condition } = clips;
     let clips = latents.dim(0)?;
-    // The order of the reference: times, noise, and what is dropped inside the network.
+    // The order of the reference: times, noise, then inside the network the dropped conditions.
     let times = timesteps.sample(rng, clips)?;
     let noise = rng.randn(latents.shape())?.to_device(latents.device())?;
     let condition = drop(condition, rng)?;
-    // Last, so that it changes nothing else that is drawn; and not at all where it is off.
+    // Drawn last, and only if it is on, so that all other draws stay the same.
     let noise = if offset_noise > 0.0 { shift(&noise, num_images, offset_noise, rng)? } else { noise };
     let uniform = times.weights.iter().all(|&w| w == 1.0);
     let mut batches = Vec::new();
@@ -65,13 +64,13 @@ pub(crate) fn draw<C: Condition>(
     Ok(batches)
 }
 
-/// Offset noise: shifts the noise of a whole clip by one value per channel, `strength` times a standard normal one, so that
-/// the network learns to change a clip's mean colour too. All frames of a clip get the same shift, for one of each frame
-/// would be a flicker; a single image gets its own.
+/// Offset noise: shifts the noise of a whole clip by one value per channel, `strength` times a standard normal one, so that the
+/// network also learns to change a clip's mean colour. All frames of a clip get the same shift, because a shift per frame would
+/// flicker; a single image gets its own.
 fn shift(noise: &Tensor, num_images: usize, strength: f64, rng: &mut TorchRng) -> Result<Tensor> {
     let (clips, all, channels, _, _) = noise.dims5()?;
     let shifts = rng.randn((clips, 1 + num_images, channels, 1, 1))?; // [b, 1 + images, c, 1, 1]
-    // Pictures to shifts: the frames of the clip have the first one, each image its own.
+    // Frames and images to shifts: the frames of a clip use the first shift, each image its own.
     let frames = all - num_images;
     let of_picture: Vec<u32> = (0..all).map(|i| (i + 1).saturating_sub(frames) as u32).collect();
     let shifts = shifts.index_select(&Tensor::new(of_picture, &Device::Cpu)?, 1)?; // [b, f + images, c, 1, 1]
@@ -131,7 +130,8 @@ mod tests {
         assert_ne!(flat(&one), flat(&draw_in(8, 2)));
     }
 
-    /// What the option adds to the noise: `[clips][pictures][channels]`, after a check that it is one value for each.
+    /// The shift that the option adds to the noise: `[clips][frames and images][channels]`, after a check that it is constant per
+    /// channel.
     fn shifts(batch_size: usize, strength: f64) -> Vec<Vec<Vec<f32>>> {
         let unshifted = draw_in(batch_size, 1);
         let shifted = draw_with(DrawRules { batch_size, offset_noise: strength }, 1);
@@ -165,7 +165,7 @@ mod tests {
             squares += clip[1..].iter().flatten().map(|v| v * v).sum::<f32>();
         }
         assert!(!near(&shifts[0][0], &shifts[1][0]), "clips shift apart");
-        // 8 clips × 4 pictures × 3 channels of standard deviation 0.5.
+        // 8 clips × 4 frames and images × 3 channels with standard deviation 0.5.
         let deviation = (squares / 96.0).sqrt();
         assert!((0.38..0.62).contains(&deviation), "{deviation}");
         assert_eq!(self::shifts(8, 0.5).concat().len(), shifts.concat().len());

@@ -1,7 +1,7 @@
-//! One optimiser step: the gradient of the loss over several passes, and what it does to the weights.
+//! The gradient of one optimiser step: the loss over several passes.
 //!
-//! Nothing here draws anything: a [`MicroBatch`] says which noise and times. So the same function trains, and is
-//! compared with the reference.
+//! Nothing here draws: a [`MicroBatch`] has the noise and times. So the same function is used for training and for the comparison
+//! with the reference.
 //!
 //! Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
 
@@ -17,41 +17,40 @@ use crate::engine::gradients::StepGradients;
 use crate::error::{Error, Result};
 use crate::run::loss_parts::LossParts;
 
-/// The clips of one forward and backward pass, with everything that chance decides already decided. `C` is what the network reads
-/// beside them, such as labels.
+/// The clips of one forward and backward pass, after all random draws. `C` is the condition of the network, such as labels.
 #[derive(Debug, Clone)]
 pub struct MicroBatch<C> {
-    /// `[b, f + num_images, c, h, w]`: clips, and behind the frames of each its single images.
+    /// `[b, f + num_images, c, h, w]`: clips, with the single images of each after its frames.
     pub latents: Tensor,
     /// Standard normal, of the same shape.
     pub noise: Tensor,
     /// `b` diffusion times.
     pub timesteps: Vec<usize>,
-    /// How many single images stand behind the frames of each clip; 0 outside joint training.
+    /// The number of single images after the frames of each clip; 0 outside joint training.
     pub num_images: usize,
-    /// What the network reads beside them.
+    /// The condition of the network.
     pub condition: C,
     /// `b` weights of the clips' losses (for times that are not drawn uniformly); `None` for 1.
     pub loss_weights: Option<Vec<f64>>,
 }
 
-/// Noisy latents, as a network reads them.
+/// The noisy latents that a network reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Noisy<'t> {
     /// `[b, f + num_images, c, h, w]`.
     pub x: &'t Tensor,
     /// The diffusion time of each clip, which its images share.
     pub timesteps: &'t [f64],
-    /// How many single images stand behind the frames of each clip.
+    /// The number of single images after the frames of each clip.
     pub num_images: usize,
 }
 
-/// A network that predicts what a diffusion process asks for.
+/// A network that predicts the target of a diffusion process.
 pub trait Network: fmt::Debug {
-    /// What it reads beside the latents, for the clips of one pass.
+    /// Its condition besides the latents, for the clips of one pass.
     type Condition: Condition;
 
-    /// The prediction, of the shape of `noisy.x` or with twice the channels.
+    /// The prediction, with the shape of `noisy.x` or with twice the channels.
     ///
     /// # Errors
     ///
@@ -65,9 +64,9 @@ pub trait Network: fmt::Debug {
     ) -> latte_model::Result<Var>;
 }
 
-/// What a network reads beside the latents of some clips.
+/// The condition of a network for some clips.
 pub trait Condition: Clone + fmt::Debug {
-    /// That of the clips `clips` alone, each of which has `num_images` images.
+    /// The condition of the clips `clips` alone, with `num_images` images each.
     ///
     /// # Errors
     ///
@@ -80,9 +79,9 @@ pub trait Condition: Clone + fmt::Debug {
 pub struct Stepper<N> {
     /// The network.
     pub model: N,
-    /// The diffusion process, with all its times.
+    /// The diffusion process with all its timesteps.
     pub diffusion: Diffusion,
-    /// What is computed twice to save memory.
+    /// Which activations are computed again in the backward pass.
     pub activation_checkpointing: ActivationCheckpointing,
     /// The precision of matmuls.
     pub precision: Precision,
@@ -98,7 +97,7 @@ impl<N: Network> Stepper<N> {
         let clips: usize = batches.iter().map(|batch| batch.timesteps.len()).sum();
         let mut sum: Option<Parameters> = None;
         let mut terms = Terms::default();
-        // Weights stand still during a step: with several passes each is packed once for all.
+        // Weights do not change during a step: with several passes, each is packed once for all.
         let packed = (batches.len() > 1).then(PackedWeightCache::new);
         for batch in batches {
             let gradients = self.pass(weights, packed.as_ref(), batch, clips, &mut terms)?;
@@ -120,7 +119,7 @@ impl<N: Network> Stepper<N> {
         })
     }
 
-    /// Forward and backward of one pass. Each clip's loss counts `weight / clips`, so that passes simply add up.
+    /// Forward and backward of one pass. Each clip's loss has the factor `weight / clips`, so the gradients of passes add up.
     fn pass(
         &self,
         weights: &Parameters,
@@ -129,7 +128,7 @@ impl<N: Network> Stepper<N> {
         clips: usize,
         terms: &mut Terms,
     ) -> Result<Parameters> {
-        // What chance decided is on the CPU, and so is the loss; the network works where its weights are.
+        // The random draws and the loss are on the CPU; the network runs on the device of its weights.
         let MicroBatch { latents, noise, timesteps, .. } = batch;
         let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f + num_images, c, h, w]
         let tape = Tape::recording()
@@ -143,7 +142,8 @@ impl<N: Network> Stepper<N> {
         let noisy = Noisy { x: &x_t, timesteps: &times, num_images: batch.num_images };
         let prediction = self.model.predict(&tape, weights, noisy, &batch.condition)?; // [b, f + num_images, c or 2c, h, w]
 
-        // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.
+        // From here to the prediction's gradient the tensor library's own autograd suffices: the tensors are small, and any loss
+        // works.
         let leaf = Leaf::from_tensor(&prediction.to_host()?)?;
         let loss = self.diffusion.loss(leaf.as_tensor(), latents, noise, &x_t, timesteps)?;
         let weight_of = |i: usize| batch.loss_weights.as_ref().map_or(1.0, |w| w[i]) / clips as f64;
@@ -152,13 +152,13 @@ impl<N: Network> Stepper<N> {
         let weighted = (&loss.loss * loss_weights)?.sum_all()?; // []
         let gradient = weighted.backward()?.remove(&leaf).ok_or_else(|| Error::NoGradient("prediction".into()))?;
         terms.extend(&loss)?;
-        // What the leaf and the loss hold is no longer needed, and the backward pass wants memory.
+        // Free what the leaf and the loss hold before the backward pass needs memory.
         drop((loss, weighted, leaf, x_t));
         Ok(tape.backward(&prediction, weights.beside(&gradient)?)?.into_parameters()?)
     }
 }
 
-/// The parts of the loss, clip by clip.
+/// The parts of the loss per clip.
 #[derive(Debug, Default)]
 struct Terms {
     loss: Vec<f64>,
@@ -180,7 +180,7 @@ impl Terms {
     }
 }
 
-/// Adds in place where both have a gradient.
+/// Adds in place if both have a gradient.
 fn add(mut sum: Parameters, more: Parameters) -> Result<Parameters> {
     for (name, gradient) in more {
         if sum.contains(&name) {

@@ -12,7 +12,7 @@ use crate::tasks::denoising::step::{Condition, Network, Noisy};
 /// Encoded texts of the clips of a pass, and of their single images.
 #[derive(Debug, Clone)]
 pub struct Texts {
-    /// `[b, 1 + images, l, d]`: the text of each clip, and behind it those of its images.
+    /// `[b, 1 + images, l, d]`: the text of each clip, followed by those of its images.
     pub tokens: Tensor,
     /// `[b, 1 + images, l]`: 1 for tokens, 0 for padding.
     pub mask: Tensor,
@@ -25,12 +25,12 @@ impl Condition for Texts {
     }
 }
 
-/// The network, and how much of its prediction the loss reads.
+/// The network, with the part of its prediction that the loss uses.
 #[derive(Debug)]
 pub struct TextToVideoNetwork {
     /// The network.
     pub model: LatteT2v,
-    /// Whether the loss has a variational part. Without it the channels that say something about the variance are left out.
+    /// Whether the loss has a variational part. Without it the channels of the variance are dropped.
     pub variational: bool,
 }
 
@@ -51,7 +51,7 @@ impl Network for TextToVideoNetwork {
         let prediction = if num_images == 0 {
             of_clips
         } else {
-            // An image is a clip of one frame that temporal blocks do not see; it shares the clip's time.
+            // An image is a clip of one frame, without temporal blocks; it has the clip's time.
             let images = x.narrow(1, frames, num_images)?.contiguous()?.reshape((b * num_images, 1, c, h, w))?;
             let times: Vec<f64> = timesteps.iter().flat_map(|&t| std::iter::repeat_n(t, num_images)).collect();
             let of_images = self.run(tape, weights, &images, &times, condition, [1, num_images])?; // [b · images, 1, out, h, w]
@@ -67,7 +67,7 @@ impl Network for TextToVideoNetwork {
 }
 
 impl TextToVideoNetwork {
-    /// The prediction for `x` with `count` texts of each clip from number `first` on: those of clips, or those of images.
+    /// The prediction for `x` with `count` texts of each clip, beginning at text `first`: those of clips, or those of images.
     fn run<'a>(
         &'a self,
         tape: &Tape<'a>,
