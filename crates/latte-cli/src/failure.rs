@@ -121,6 +121,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Fault {
         .unwrap_or(Fault::Internal)
 }
 
+/// Whether the user can mend what is wrong with a video: the file, or what was asked for.
+pub(crate) fn is_of_input(error: &latte_video::Error) -> bool {
+    of_video(error) == Fault::Input
+}
+
 // The matches below name every variant: a new one does not compile until somebody has decided about it.
 
 fn of_video(error: &latte_video::Error) -> Fault {
@@ -133,7 +138,10 @@ fn of_video(error: &latte_video::Error) -> Fault {
         | Error::Manifest { .. }
         | Error::FrameIndex { .. }
         | Error::Window(_)
-        | Error::Shape(_) => Fault::Input,
+        | Error::Shape(_)
+        // A program that was asked for.
+        | Error::NoProgram { .. }
+        | Error::Format { .. } => Fault::Input,
         Error::Ffmpeg { .. } | Error::Encode { .. } => Fault::Internal,
         Error::Labels(inner) => of_video(inner),
         Error::Io { source, .. } => of_system(source),
@@ -411,10 +419,12 @@ mod tests {
             (Video::FrameIndex { path: "x".into(), index: 9, total: 8 }, 2),
             (Video::Window(what()), 2),
             (Video::Shape(what()), 2),
+            (Video::NoProgram { path: "x".into(), program: "ffmpeg", instead: "decoder" }, 2),
             (Video::Ffmpeg { path: "x".into(), what: what() }, 1),
+            (Video::Format { path: "x".into(), what: what() }, 2),
             (Video::Encode { path: "x".into(), what: what() }, 1),
         ];
-        compare(cases, 12, |error| match error {
+        compare(cases, 14, |error| match error {
             Video::Io { .. } => 0,
             Video::NotVideo { .. } => 1,
             Video::Unsupported { .. } => 2,
@@ -427,6 +437,8 @@ mod tests {
             Video::Shape(_) => 9,
             Video::Ffmpeg { .. } => 10,
             Video::Encode { .. } => 11,
+            Video::NoProgram { .. } => 12,
+            Video::Format { .. } => 13,
         });
         let cases = vec![
             (Evaluation::Refused { subject: "clips".into(), what: what() }, 2),
