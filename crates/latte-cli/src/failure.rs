@@ -173,9 +173,9 @@ fn of_weights(error: &latte_model::weights::Error) -> Fault {
 fn of_model(error: &latte_model::Error) -> Fault {
     use latte_model::Error;
     match error {
-        // The shapes are those of tensors in weights files.
-        Error::Config { .. } | Error::Shape { .. } | Error::NewerLayout { .. } => Fault::Input,
-        Error::NotFinite { .. } | Error::Tensor(_) => Fault::Internal,
+        Error::Config { .. } | Error::NewerLayout { .. } => Fault::Input,
+        // Shapes of tensors that this program made: those of files are errors of weights.
+        Error::Shape { .. } | Error::NotFinite { .. } | Error::Tensor(_) => Fault::Internal,
         Error::Weights(inner) => of_weights(inner),
         Error::Ops(inner) => of_ops(inner),
         Error::Io { source, .. } => of_system(source),
@@ -362,7 +362,7 @@ mod tests {
         let config = || Model::Config { key: "depth".into(), what: "expected at least 1, got 0".into() };
         let cases = vec![
             (config(), 2),
-            (Model::Shape { name: "x".into(), expected: "[2]".into(), got: vec![3] }, 2),
+            (Model::Shape { name: "x".into(), expected: "[2]".into(), got: vec![3] }, 1),
             (Model::Weights(latte_model::weights::Error::File { path: "x".into(), what: "cut off".into() }), 2),
             (Model::Weights(latte_model::weights::Error::Tensor(tensor())), 1),
             (Model::NewerLayout { path: "x".into(), layout: 9, known: 1 }, 2),

@@ -18,7 +18,7 @@ pub enum Error {
         /// Expected, found, and what to do.
         what: String,
     },
-    /// A tensor of the wrong shape was handed in.
+    /// A tensor of the wrong shape was handed in: a mistake of the calling program. Shapes in files are [`Error::Weights`].
     #[error("{name}: expected shape {expected}, got {got:?}")]
     Shape {
         /// Which tensor.
