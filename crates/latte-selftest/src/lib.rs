@@ -16,7 +16,6 @@ pub const OWNER: &str = "latte-selftest";
 
 /// What keeps the checks from being run.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The golden files are not there.
     #[error("golden files: {0}; say where they lie (--golden FOLDER: the source tree's testdata/golden)")]
