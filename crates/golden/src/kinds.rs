@@ -79,6 +79,37 @@ const T2V_KEYS: &[&str] = &[
 ];
 
 /// The keys of transformers' `config.json`; the last four do not matter to an encoder.
+const T2V_TRAIN_KEYS: &[&str] = &[
+    "num_attention_heads",
+    "attention_head_dim",
+    "in_channels",
+    "out_channels",
+    "num_layers",
+    "dropout",
+    "cross_attention_dim",
+    "attention_bias",
+    "sample_size",
+    "patch_size",
+    "activation_fn",
+    "num_embeds_ada_norm",
+    "norm_type",
+    "norm_elementwise_affine",
+    "norm_eps",
+    "caption_channels",
+    "video_length",
+    "steps",
+    "accumulate",
+    "lr",
+    "betas",
+    "eps",
+    "weight_decay",
+    "clip_max_norm",
+    "ema_decay",
+    "variational",
+    "num_images",
+    "left_out",
+];
+
 const T5_KEYS: &[&str] = &[
     "vocab_size",
     "d_model",
@@ -134,6 +165,7 @@ pub const KINDS: &[Kind] = &[
     kind("latte", "latte-selftest", MODEL_KEYS),
     kind("latte_joint", "latte-selftest", MODEL_KEYS),
     kind("train", "latte-selftest", TRAIN_KEYS),
+    kind("t2v_train", "latte-selftest", T2V_TRAIN_KEYS),
     kind(
         "sampler",
         "latte-selftest",

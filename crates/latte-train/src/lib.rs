@@ -64,4 +64,6 @@ pub use run::summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_run
 pub use tasks::autoencoder::{
     Reconstruction, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeReport, VaeStepper, VaeTrainConfig, VaeValidationConfig,
 };
-pub use tasks::class::step::{MicroBatch, Stepper};
+pub use tasks::class::labels::Labels;
+pub use tasks::denoising::step::{Condition, MicroBatch, Network, Noisy, Stepper};
+pub use tasks::text_to_video::network::{TextToVideoNetwork, Texts};

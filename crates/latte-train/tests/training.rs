@@ -14,8 +14,8 @@ use latte_model::noise::TorchRng;
 use latte_ops::{CancelToken, Parameters, Precision, Value};
 use latte_train::tasks::{ClassTask, class};
 use latte_train::{
-    ActivationCheckpointing, Error, MicroBatch, NoProgress, OptimizerConfig, Outcome, Progress, Start, StepEvent, Stepper,
-    TrainConfig, TrainState, Trainer, TrainingProgress, read_metrics,
+    ActivationCheckpointing, Condition as _, Error, Labels, MicroBatch, NoProgress, OptimizerConfig, Outcome, Progress, Start,
+    StepEvent, Stepper, TrainConfig, TrainState, Trainer, TrainingProgress, read_metrics,
 };
 
 fn never() -> CancelToken {
@@ -34,7 +34,7 @@ fn distance(a: &Parameters, b: &Parameters) -> f32 {
     a.iter().zip(&b).fold(0_f32, |m, (a, b)| m.max((a - b).abs())) / scale
 }
 
-fn stepper(activation_checkpointing: ActivationCheckpointing) -> (Stepper, Parameters) {
+fn stepper(activation_checkpointing: ActivationCheckpointing) -> (Stepper<Latte>, Parameters) {
     let model = LatteConfig {
         input_size: [4, 4],
         num_frames: 2,
@@ -57,29 +57,27 @@ fn stepper(activation_checkpointing: ActivationCheckpointing) -> (Stepper, Param
     (Stepper { model, diffusion, activation_checkpointing, precision: Precision::F32 }, weights)
 }
 
-fn batch(clips: usize) -> MicroBatch {
+fn batch(clips: usize) -> MicroBatch<Labels> {
     let mut rng = TorchRng::new(11);
     let mut draw = || rng.randn((clips, 2, 3, 4, 4)).unwrap();
     MicroBatch {
         latents: draw(),
         noise: draw(),
         timesteps: (0..clips).map(|i| i * 997 % 1000).collect(),
-        labels: Some((0..clips).map(|i| (i % 4) as u32).collect()),
         num_images: 0,
-        image_labels: None,
+        condition: Labels { of_clips: Some((0..clips).map(|i| (i % 4) as u32).collect()), of_images: None },
         loss_weights: None,
     }
 }
 
-fn part(batch: &MicroBatch, start: usize, length: usize) -> MicroBatch {
+fn part(batch: &MicroBatch<Labels>, start: usize, length: usize) -> MicroBatch<Labels> {
     let cut = |t: &Tensor| t.narrow(0, start, length).unwrap().contiguous().unwrap();
     MicroBatch {
         latents: cut(&batch.latents),
         noise: cut(&batch.noise),
         timesteps: batch.timesteps[start..start + length].to_vec(),
-        labels: batch.labels.as_ref().map(|l| l[start..start + length].to_vec()),
         num_images: 0,
-        image_labels: None,
+        condition: batch.condition.of_clips(start..start + length, 0).unwrap(),
         loss_weights: None,
     }
 }
@@ -91,7 +89,7 @@ fn passes_add_up_to_one_batch() {
     let one = stepper.gradients(&weights, std::slice::from_ref(&whole)).unwrap();
     for cuts in [vec![2, 2, 2], vec![1; 6], vec![4, 2]] {
         let mut start = 0;
-        let passes: Vec<MicroBatch> = cuts
+        let passes: Vec<MicroBatch<Labels>> = cuts
             .iter()
             .map(|&length| {
                 start += length;
@@ -160,7 +158,7 @@ fn gradients_are_those_of_finite_differences_of_the_loss() {
 fn recomputing_changes_no_bit() {
     let (plain, weights) = stepper(ActivationCheckpointing::None);
     let (saving, _) = stepper(ActivationCheckpointing::Block);
-    let gradients = |s: &Stepper| flat(&s.gradients(&weights, &[batch(3)]).unwrap().gradients);
+    let gradients = |s: &Stepper<Latte>| flat(&s.gradients(&weights, &[batch(3)]).unwrap().gradients);
     assert_eq!(gradients(&plain), gradients(&saving));
 }
 

@@ -6,9 +6,9 @@ use candle_core::Tensor;
 use latte_ops::Parameters;
 
 use super::ParameterSpec;
-use crate::Result;
 use crate::noise::TorchRng;
 use crate::weights::{TensorSource, expect_tensor, misfits};
+use crate::{Error, Result};
 
 /// The parameters of a network.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +76,35 @@ impl ParameterTable {
             parameters.insert(name.clone(), whole.reshape(shape.as_slice())?);
         }
         Ok(parameters)
+    }
+
+    /// The parameters under the names that files have: what is joined in memory is taken apart. The reverse of [`read`](Self::read),
+    /// for gradients and moments as for weights; parameters that `parameters` lacks are left out.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor has not the shape that it has in memory.
+    pub(crate) fn separate(&self, parameters: &Parameters) -> Result<Parameters> {
+        let mut separate = Parameters::new();
+        for InMemory { name, shape, parts } in self.in_memory.iter().filter(|parameter| parameters.contains(&parameter.name)) {
+            let whole = parameters.get(name)?.to_host()?;
+            if whole.dims() != shape.as_slice() {
+                return Err(Error::Shape { name: name.clone(), expected: format!("{shape:?}"), got: whole.dims().to_vec() });
+            }
+            if let [part] = parts.as_slice() {
+                let spec = &self.specs[*part];
+                separate.insert(spec.name.clone(), whole.reshape(spec.shape.as_slice())?);
+                continue;
+            }
+            let mut start = 0;
+            for &part in parts {
+                let spec = &self.specs[part];
+                let rows = spec.shape.first().copied().unwrap_or(1);
+                separate.insert(spec.name.clone(), whole.narrow(0, start, rows)?.contiguous()?);
+                start += rows;
+            }
+        }
+        Ok(separate)
     }
 
     /// What keeps `source` from holding these parameters and no others, except for positions and what `is_known` names.

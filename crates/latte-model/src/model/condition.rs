@@ -3,6 +3,7 @@
 use latte_ops::{Parameters, Tape, Var, add, concat, embedding, repeat_rows, reshape, silu};
 
 use super::config::{Condition, Injection, LatteConfig};
+use super::position::Frequencies;
 use super::{Input, Sizes};
 use crate::layers::{Init, Linear, Param, ParamScope, TimestepEmbedder, constant};
 use crate::{Error, Result};
@@ -37,7 +38,7 @@ impl ConditionEmbedder {
     pub(super) fn new(scope: &ParamScope<'_>, config: &LatteConfig) -> Self {
         let d = config.hidden_size;
         let normal = Init::Normal { deviation: 0.02 };
-        let timestep = TimestepEmbedder::new(&scope.within("t_embedder.mlp"), ["0", "2"], d, normal);
+        let timestep = TimestepEmbedder::new(&scope.within("t_embedder.mlp"), ["0", "2"], d, normal, Frequencies::Nearest);
         let condition = match config.condition {
             Condition::None => Embedded::Nothing,
             Condition::Class { num_classes, dropout } => {

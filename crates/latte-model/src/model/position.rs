@@ -74,6 +74,17 @@ pub fn temporal(frames: usize, d: usize) -> Result<Tensor> {
 /// Values in a timestep's sinusoid.
 pub(crate) const TIMESTEP_WIDTH: usize = 256;
 
+/// How the frequencies of a timestep's sinusoid are rounded. Angles reach 999, so that one unit in the last place of a frequency moves an
+/// angle by up to 3e-5, and gradients with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frequencies {
+    /// To the nearest f32.
+    Nearest,
+    /// As PyTorch's vectorised `exp` gave them where the reference values of text to video were computed: number 12 is one unit in the last
+    /// place above the nearest f32.
+    Reference,
+}
+
 /// The sinusoid of timesteps: 128 cosines, then 128 sines, of `t · exp(−ln 10000 · k/128)`.
 ///
 /// In f32 throughout, as the reference has it: the angle's rounding at large `t` is part of what weights were trained with.
@@ -81,9 +92,12 @@ pub(crate) const TIMESTEP_WIDTH: usize = 256;
 /// # Errors
 ///
 /// If memory runs out.
-pub(crate) fn timestep_sinusoid(timesteps: &[f64]) -> Result<Tensor> {
+pub(crate) fn timestep_sinusoid(timesteps: &[f64], rounding: Frequencies) -> Result<Tensor> {
     const HALF: usize = TIMESTEP_WIDTH / 2;
-    let frequencies: Vec<f32> = (0..HALF).map(|k| ((-(10000f64.ln()) as f32) * k as f32 / HALF as f32).exp()).collect();
+    let mut frequencies: Vec<f32> = (0..HALF).map(|k| ((-(10000f64.ln()) as f32) * k as f32 / HALF as f32).exp()).collect();
+    if rounding == Frequencies::Reference {
+        frequencies[12] = f32::from_bits(0x3ed7_e89b);
+    }
     let mut values = Vec::with_capacity(timesteps.len() * TIMESTEP_WIDTH);
     for &t in timesteps {
         let t = t as f32;
@@ -114,8 +128,18 @@ mod tests {
     fn frames_have_sines_first_and_timesteps_cosines() -> Result<()> {
         let p = temporal(4, 4)?.to_vec2::<f32>()?;
         assert!((p[3][0] - 3f32.sin()).abs() < 1e-6 && (p[3][2] - 3f32.cos()).abs() < 1e-6);
-        let t = timestep_sinusoid(&[3.0])?.to_vec2::<f32>()?;
+        let t = timestep_sinusoid(&[3.0], Frequencies::Nearest)?.to_vec2::<f32>()?;
         assert!((t[0][0] - 3f32.cos()).abs() < 1e-6 && (t[0][128] - 3f32.sin()).abs() < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn one_frequency_of_the_reference_is_one_unit_higher() -> Result<()> {
+        let of = |rounding| -> Result<Vec<f32>> { Ok(timestep_sinusoid(&[999.0], rounding)?.flatten_all()?.to_vec1()?) };
+        let (nearest, reference) = (of(Frequencies::Nearest)?, of(Frequencies::Reference)?);
+        let differ: Vec<usize> = (0..TIMESTEP_WIDTH).filter(|&i| nearest[i] != reference[i]).collect();
+        assert_eq!(differ, [12, 128 + 12]);
+        assert!((nearest[12] - reference[12]).abs() < 4e-5);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod solver;
 mod t2v;
 mod tensors;
 mod text;
+mod text_training;
 mod training;
 mod vae;
 
@@ -36,6 +37,7 @@ pub(crate) fn check(device: &Device, path: &Path, kind: &str) -> Result<Vec<Chec
         "vae" => vae::kl(device, path),
         "vae_temporal" => vae::temporal(device, path),
         "train" => training::train(device, path),
+        "t2v_train" => text_training::train(device, path),
         other => Err(format!("no check for kind `{other}`").into()),
     }
 }

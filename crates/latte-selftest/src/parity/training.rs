@@ -7,13 +7,13 @@ use golden::{Case, Check};
 use latte_model::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
 use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_ops::Precision;
-use latte_train::{ActivationCheckpointing, MicroBatch, OptimizerConfig, Stepper, TrainState};
+use latte_train::{ActivationCheckpointing, Labels, MicroBatch, OptimizerConfig, Stepper, TrainState};
 use serde_json::Value;
 
 use super::tensors::{Result, parameters, tensor};
 
 /// Typed access to a file's configuration; a key that is missing or of another type is an error.
-struct Config<'a>(&'a Case);
+pub(super) struct Config<'a>(pub(super) &'a Case);
 
 impl Config<'_> {
     fn value(&self, key: &str) -> Result<&Value> {
@@ -24,8 +24,12 @@ impl Config<'_> {
         self.value(key)?.as_f64().ok_or_else(|| format!("`{key}` is no number").into())
     }
 
-    fn count(&self, key: &str) -> Result<usize> {
+    pub(super) fn count(&self, key: &str) -> Result<usize> {
         Ok(self.value(key)?.as_u64().ok_or_else(|| format!("`{key}` is no count"))? as usize)
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<bool> {
+        self.value(key)?.as_bool().ok_or_else(|| format!("`{key}` is no boolean").into())
     }
 
     /// A number, or a list of two.
@@ -55,7 +59,7 @@ impl Config<'_> {
             num_heads: self.count("num_heads")?,
             mlp_ratio: self.float("mlp_ratio")?,
             condition,
-            learn_sigma: self.value("learn_sigma")?.as_bool().ok_or("`learn_sigma` is no boolean")?,
+            learn_sigma: self.flag("learn_sigma")?,
             ..LatteConfig::preset("Latte-S/2")?
         })
     }
@@ -80,7 +84,7 @@ impl Config<'_> {
         Ok(config)
     }
 
-    fn optimizer(&self) -> Result<OptimizerConfig> {
+    pub(super) fn optimizer(&self) -> Result<OptimizerConfig> {
         let clip = self.value("clip_max_norm")?;
         Ok(OptimizerConfig {
             learning_rate: self.float("lr")?,
@@ -95,16 +99,16 @@ impl Config<'_> {
     }
 }
 
-fn micro_batch(case: &Case, index: usize, labelled: bool) -> Result<MicroBatch> {
+fn micro_batch(case: &Case, index: usize, labelled: bool) -> Result<MicroBatch<Labels>> {
     let integers =
         |name: &str| -> Result<Vec<usize>> { Ok(case.tensor(name)?.slice(index).values.iter().map(|&v| v as usize).collect()) };
+    let of_clips = labelled.then(|| integers("in.y")).transpose()?.map(|labels| labels.into_iter().map(|l| l as u32).collect());
     Ok(MicroBatch {
         latents: tensor(&case.tensor("in.x0")?.slice(index))?, // [b, f, c, h, w]
         noise: tensor(&case.tensor("in.noise")?.slice(index))?,
         timesteps: integers("in.t")?,
-        labels: labelled.then(|| integers("in.y")).transpose()?.map(|labels| labels.into_iter().map(|l| l as u32).collect()),
         num_images: 0,
-        image_labels: None,
+        condition: Labels { of_clips, of_images: None },
         loss_weights: None,
     })
 }
@@ -129,7 +133,7 @@ pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let (steps, accumulate) = (config.count("steps")?, config.count("accumulate")?);
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for step in 0..steps {
-        let batches: Vec<MicroBatch> = (step * accumulate..(step + 1) * accumulate)
+        let batches: Vec<MicroBatch<Labels>> = (step * accumulate..(step + 1) * accumulate)
             .map(|index| micro_batch(&case, index, labelled))
             .collect::<Result<_>>()?;
         let found = stepper.gradients(&state.weights, &batches)?;

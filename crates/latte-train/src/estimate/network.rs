@@ -11,8 +11,9 @@ use super::MemoryMeter;
 use crate::config::{OptimizerConfig, TrainConfig};
 use crate::engine::state::TrainState;
 use crate::error::Result;
-use crate::tasks::class::noising::{Clips, DrawRules, draw};
-use crate::tasks::class::step::Stepper;
+use crate::tasks::class::labels::Labels;
+use crate::tasks::denoising::noising::{Clips, DrawRules, draw};
+use crate::tasks::denoising::step::Stepper;
 
 /// One whole step may take this long, in seconds, to be worth measuring as it is.
 const AFFORDABLE_S: f64 = 6.0;
@@ -144,7 +145,8 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
     while of_passes.len() < 2 || begun.elapsed().as_secs_f64() < REPEAT_S {
         let drawn = latents(config, model, clips * passes, &mut rng)?;
         let started = Instant::now();
-        let batches = draw(drawn, rules, model, &timesteps, &mut rng)?;
+        let drop = |labels: Labels, rng: &mut TorchRng| Ok(labels.dropped(model, rng));
+        let batches = draw(drawn, rules, &timesteps, &drop, &mut rng)?;
         let found = stepper.gradients(&state.weights, &batches)?;
         of_passes.push(started.elapsed().as_secs_f64() / passes as f64);
         let started = Instant::now();
@@ -155,13 +157,13 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
 }
 
 /// As many clips of noise as a step has, of the shape that the run has.
-fn latents(config: &TrainConfig, model: &LatteConfig, clips: usize, rng: &mut TorchRng) -> Result<Clips> {
+fn latents(config: &TrainConfig, model: &LatteConfig, clips: usize, rng: &mut TorchRng) -> Result<Clips<Labels>> {
     let num_images = config.data.joint_images;
     let [h, w] = model.input_size;
     let latents: Tensor = rng.randn((clips, model.num_frames + num_images, model.in_channels, h, w))?;
     let classes = matches!(model.condition, Condition::Class { .. });
     let labels = |count: usize| (classes && count > 0).then(|| vec![0; count]);
-    Ok(Clips { latents, labels: labels(clips), num_images, image_labels: labels(clips * num_images) })
+    Ok(Clips { latents, num_images, condition: Labels { of_clips: labels(clips), of_images: labels(clips * num_images) } })
 }
 
 /// The value in the middle; of none, 0.

@@ -16,7 +16,7 @@ use latte_ops::{AttentionAxis, Parameters, Tape, Var, add, narrow, silu};
 pub use config::T2vConfig;
 pub use denoiser::{PromptEmbeddings, T2vDenoiser};
 
-use super::position;
+use super::position::{self, Frequencies};
 use crate::layers::{
     Adaptation, Init, Linear, Mlp, Modulation, Norm, ParamScope, ParameterSpec, ParameterTable, Patches, TimestepEmbedder,
     constant, unpatchify,
@@ -131,7 +131,7 @@ impl LatteT2v {
             });
             let time = scope.within("adaln_single");
             let names = ["linear_1", "linear_2"];
-            let timestep = TimestepEmbedder::new(&time.within("emb.timestep_embedder"), names, d, INIT);
+            let timestep = TimestepEmbedder::new(&time.within("emb.timestep_embedder"), names, d, INIT, Frequencies::Reference);
             let modulation = Linear::new(&time, "linear", [6 * d, d], INIT);
             let captions = Mlp::new(&scope.within("caption_projection"), names, [config.caption_channels, d, d], INIT);
             let projection = Linear::new(scope, "proj_out", [p * p * config.out_channels, d], INIT);
@@ -190,6 +190,15 @@ impl LatteT2v {
     pub fn load(&self, source: &dyn TensorSource) -> Result<Parameters> {
         self.check(source).map_err(|what| Error::config("the transformer's weights", what))?;
         self.table.read(source)
+    }
+
+    /// Parameters, or gradients or moments of them, under the names that files have: the reverse of [`load`](Self::load).
+    ///
+    /// # Errors
+    ///
+    /// If a tensor has not the shape of its parameter.
+    pub fn to_file(&self, parameters: &Parameters) -> Result<Parameters> {
+        self.table.separate(parameters)
     }
 
     /// Fresh parameters, joined as [`load`](Self::load) has them: weights uniform by Xavier's rule, tables normal with variance 1/d,

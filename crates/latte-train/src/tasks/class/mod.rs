@@ -1,7 +1,6 @@
 //! Class-conditional and unconditional models: the denoising loss of the paper.
 
-pub(crate) mod noising;
-pub(crate) mod step;
+pub(crate) mod labels;
 
 use std::sync::Arc;
 
@@ -27,8 +26,9 @@ use crate::hooks::Hook;
 use crate::hooks::evaluation::{Evaluation, Evaluator};
 use crate::hooks::samples::Samples;
 use crate::hooks::validation::Validation;
-use noising::{Clips, DrawRules, draw};
-use step::{MicroBatch, Stepper};
+use crate::tasks::denoising::noising::{Clips, DrawRules, draw};
+use crate::tasks::denoising::step::{MicroBatch, Stepper};
+use labels::Labels;
 
 /// Opens the data of a class-conditional or unconditional model's run, and makes its network.
 ///
@@ -86,7 +86,7 @@ pub struct ClassTask {
     config: TrainConfig,
     metadata: CheckpointMetadata,
     latents_of: LatentDraw,
-    stepper: Stepper,
+    stepper: Stepper<Latte>,
     timesteps: TimestepSampler,
     /// Until validation takes it.
     held_out: Option<Box<dyn ClipSource>>,
@@ -118,22 +118,22 @@ impl ClassTask {
     }
 
     /// What the encoder says of the frames to latents, clip by clip: what is drawn comes in the order of the clips.
-    fn latents(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<Clips> {
+    fn latents(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<Clips<Labels>> {
         let num_images = self.config.data.joint_images;
-        let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
-        let image_labels = (num_images > 0 && labels.is_some())
+        let of_clips: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
+        let of_images = (num_images > 0 && of_clips.is_some())
             .then(|| clips.iter().flat_map(|clip| clip.image_labels.iter().copied()).collect());
         let mut latents = Vec::with_capacity(clips.len());
         for clip in clips {
             latents.push(self.latents_of.draw(clip.frames, rng)?); // [1, f + images, c, h, w]
         }
-        Ok(Clips { latents: Tensor::cat(&latents, 0)?, labels, num_images, image_labels }) // [clips, f + images, c, h, w]
+        Ok(Clips { latents: Tensor::cat(&latents, 0)?, num_images, condition: Labels { of_clips, of_images } }) // [clips, f + images, c, h, w]
     }
 }
 
 impl Task for ClassTask {
     type Config = TrainConfig;
-    type Batch = Vec<MicroBatch>;
+    type Batch = Vec<MicroBatch<Labels>>;
     type Report = ();
 
     fn config(&self) -> &TrainConfig {
@@ -157,17 +157,18 @@ impl Task for ClassTask {
         Ok((weights, notes))
     }
 
-    fn draw(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<Vec<MicroBatch>> {
+    fn draw(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<Vec<MicroBatch<Labels>>> {
         let clips = self.latents(clips, rng)?;
         let rules = DrawRules { batch_size: self.config.train.batch_size, offset_noise: self.config.train.offset_noise };
-        draw(clips, rules, &self.metadata.model, &self.timesteps, rng)
+        let drop = |labels: Labels, rng: &mut TorchRng| Ok(labels.dropped(&self.metadata.model, rng));
+        draw(clips, rules, &self.timesteps, &drop, rng)
     }
 
-    fn gradients(&self, weights: &Parameters, batches: &Vec<MicroBatch>) -> Result<StepGradients> {
+    fn gradients(&self, weights: &Parameters, batches: &Vec<MicroBatch<Labels>>) -> Result<StepGradients> {
         self.stepper.gradients(weights, batches)
     }
 
-    fn learn(&mut self, batches: &Vec<MicroBatch>, found: &StepGradients) -> Result<()> {
+    fn learn(&mut self, batches: &Vec<MicroBatch<Labels>>, found: &StepGradients) -> Result<()> {
         let times: Vec<usize> = batches.iter().flat_map(|batch| batch.timesteps.iter().copied()).collect();
         Ok(self.timesteps.update(&times, &found.clip_losses)?)
     }

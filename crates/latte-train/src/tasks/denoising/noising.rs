@@ -1,27 +1,24 @@
-//! The random part of an optimiser step: latents, diffusion times, noise, dropped labels.
+//! The random part of an optimiser step: diffusion times, noise, dropped conditions.
 //!
 //! Everything is drawn for the whole step before it is cut into passes, so 4 passes (`gradient_accumulation_steps`) of 2 clips
 //! see the same noise as one pass of 8.
 
 use candle_core::{DType, Device, Tensor};
 use latte_model::diffusion::TimestepSampler;
-use latte_model::model::{Condition, LatteConfig};
 use latte_model::noise::TorchRng;
 
+use super::step::{Condition, MicroBatch};
 use crate::error::Result;
-use crate::tasks::class::step::MicroBatch;
 
-/// The clips of one optimiser step, before times, noise and dropped labels are drawn.
+/// The clips of one optimiser step, before times, noise and dropped conditions are drawn.
 #[derive(Debug, Clone)]
-pub(crate) struct Clips {
+pub(crate) struct Clips<C> {
     /// `[clips, f + images, c, h, w]`.
     pub(crate) latents: Tensor,
-    /// One for each clip; `None` without classes.
-    pub(crate) labels: Option<Vec<u32>>,
     /// How many single images stand behind the frames of each clip.
     pub(crate) num_images: usize,
-    /// One for each image of each clip; `None` without classes or images.
-    pub(crate) image_labels: Option<Vec<u32>>,
+    /// What the network reads beside them.
+    pub(crate) condition: C,
 }
 
 /// What `[train]` says about drawing.
@@ -33,22 +30,22 @@ pub(crate) struct DrawRules {
     pub(crate) offset_noise: f64,
 }
 
-/// Decides times, noise and dropped labels for the clips of one optimiser step, and cuts them into passes.
-pub(crate) fn draw(
-    clips: Clips,
+/// Decides times and noise for the clips of one optimiser step, lets `drop` decide which conditions are dropped, and cuts all into
+/// passes.
+pub(crate) fn draw<C: Condition>(
+    clips: Clips<C>,
     rules: DrawRules,
-    model: &LatteConfig,
     timesteps: &TimestepSampler,
+    drop: &dyn Fn(C, &mut TorchRng) -> Result<C>,
     rng: &mut TorchRng,
-) -> Result<Vec<MicroBatch>> {
+) -> Result<Vec<MicroBatch<C>>> {
     let DrawRules { batch_size, offset_noise } = rules;
-    let Clips { latents, labels, num_images, image_labels } = clips;
+    let Clips { latents, num_images, condition } = clips;
     let clips = latents.dim(0)?;
-    // The order of the reference: times, noise, and labels inside the network, those of clips before those of images.
+    // The order of the reference: times, noise, and what is dropped inside the network.
     let times = timesteps.sample(rng, clips)?;
     let noise = rng.randn(latents.shape())?.to_device(latents.device())?;
-    let labels = labels.map(|labels| drop_labels(labels, model, rng));
-    let image_labels = image_labels.map(|labels| drop_labels(labels, model, rng));
+    let condition = drop(condition, rng)?;
     // Last, so that it changes nothing else that is drawn; and not at all where it is off.
     let noise = if offset_noise > 0.0 { shift(&noise, num_images, offset_noise, rng)? } else { noise };
     let uniform = times.weights.iter().all(|&w| w == 1.0);
@@ -60,9 +57,8 @@ pub(crate) fn draw(
             latents: latents.narrow(0, start, length)?.contiguous()?, // [b, f + images, c, h, w]
             noise: noise.narrow(0, start, length)?.contiguous()?,
             timesteps: times.timesteps[range.clone()].to_vec(),
-            labels: labels.as_ref().map(|labels| labels[range.clone()].to_vec()),
             num_images,
-            image_labels: image_labels.as_ref().map(|labels| labels[start * num_images..(start + length) * num_images].to_vec()),
+            condition: condition.of_clips(range.clone(), num_images)?,
             loss_weights: (!uniform).then(|| times.weights[range].to_vec()),
         });
     }
@@ -83,50 +79,46 @@ fn shift(noise: &Tensor, num_images: usize, strength: f64, rng: &mut TorchRng) -
     Ok(noise.broadcast_add(&shifts)?)
 }
 
-fn drop_labels(mut labels: Vec<u32>, model: &LatteConfig, rng: &mut TorchRng) -> Vec<u32> {
-    if let (Some(null), Condition::Class { dropout, .. }) = (model.null_label(), model.condition) {
-        let chances = rng.rand_f32(labels.len());
-        for (label, chance) in labels.iter_mut().zip(chances) {
-            if f64::from(chance) < dropout {
-                *label = null;
-            }
-        }
-    }
-    labels
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
     use latte_model::diffusion::TimestepSampling;
 
+    use latte_model::model::LatteConfig;
+
     use super::*;
+    use crate::tasks::class::labels::Labels;
 
     fn model(dropout: f64) -> LatteConfig {
-        LatteConfig { condition: Condition::Class { num_classes: 7, dropout }, ..LatteConfig::preset("S/8").unwrap() }
+        LatteConfig {
+            condition: latte_model::model::Condition::Class { num_classes: 7, dropout },
+            ..LatteConfig::preset("S/8").unwrap()
+        }
     }
 
-    fn draw_in(batch_size: usize, seed: u64) -> Vec<MicroBatch> {
+    fn draw_in(batch_size: usize, seed: u64) -> Vec<MicroBatch<Labels>> {
         draw_with(DrawRules { batch_size, offset_noise: 0.0 }, seed)
     }
 
-    fn draw_with(rules: DrawRules, seed: u64) -> Vec<MicroBatch> {
+    fn draw_with(rules: DrawRules, seed: u64) -> Vec<MicroBatch<Labels>> {
         let latents = Tensor::zeros((8, 2 + 3, 3, 4, 4), DType::F32, &Device::Cpu).unwrap();
         let times = TimestepSampler::new(TimestepSampling::Uniform, 1000);
         let labels = |count: u32| Some((0..count).map(|i| i % 7).collect());
-        let clips = Clips { latents, labels: labels(8), num_images: 3, image_labels: labels(8 * 3) };
-        draw(clips, rules, &model(0.3), &times, &mut TorchRng::new(seed)).unwrap()
+        let condition = Labels { of_clips: labels(8), of_images: labels(8 * 3) };
+        let model = model(0.3);
+        let drop = |labels: Labels, rng: &mut TorchRng| Ok(labels.dropped(&model, rng));
+        draw(Clips { latents, num_images: 3, condition }, rules, &times, &drop, &mut TorchRng::new(seed)).unwrap()
     }
 
     type Flat = (Vec<f32>, Vec<usize>, Vec<u32>, Vec<u32>);
 
-    fn flat(batches: &[MicroBatch]) -> Flat {
+    fn flat(batches: &[MicroBatch<Labels>]) -> Flat {
         let mut all: Flat = Default::default();
         for batch in batches {
             all.0.extend(batch.noise.flatten_all().unwrap().to_vec1::<f32>().unwrap());
             all.1.extend(&batch.timesteps);
-            all.2.extend(batch.labels.as_ref().unwrap());
-            all.3.extend(batch.image_labels.as_ref().unwrap());
+            all.2.extend(batch.condition.of_clips.as_ref().unwrap());
+            all.3.extend(batch.condition.of_images.as_ref().unwrap());
         }
         all
     }
@@ -178,18 +170,5 @@ mod tests {
         assert!((0.38..0.62).contains(&deviation), "{deviation}");
         assert_eq!(self::shifts(8, 0.5).concat().len(), shifts.concat().len());
         assert!(self::shifts(8, 0.5).concat().iter().zip(shifts.concat()).all(|(a, b)| near(a, &b)), "passes change nothing");
-    }
-
-    #[test]
-    fn labels_are_dropped_about_as_often_as_asked() {
-        let labels = vec![3; 4000];
-        let dropped = |p| {
-            let after = drop_labels(labels.clone(), &model(p), &mut TorchRng::new(5));
-            assert!(after.iter().all(|&l| l == 3 || l == 7));
-            after.iter().filter(|&&l| l == 7).count()
-        };
-        assert_eq!(dropped(0.0), 0);
-        // 1200 ± 4 standard deviations of a binomial distribution.
-        assert!((1084..=1316).contains(&dropped(0.3)), "{}", dropped(0.3));
     }
 }

@@ -1,44 +1,85 @@
 //! One optimiser step: the gradient of the loss over several passes, and what it does to the weights.
 //!
-//! Nothing here draws anything: a [`MicroBatch`] says which noise, times and labels. So the same function trains, and is
+//! Nothing here draws anything: a [`MicroBatch`] says which noise and times. So the same function trains, and is
 //! compared with the reference.
 //!
 //! Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
 
-use candle_core::{Tensor, Var};
+use std::fmt;
+use std::ops::Range;
+
+use candle_core::{Tensor, Var as Leaf};
 use latte_model::diffusion::Diffusion;
-use latte_model::model::{Input, Latte};
-use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, add_assign, global_norm};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, Var, add_assign, global_norm};
 
 use crate::config::ActivationCheckpointing;
 use crate::engine::gradients::StepGradients;
 use crate::error::{Error, Result};
 use crate::run::loss_parts::LossParts;
 
-/// The clips of one forward and backward pass, with everything that chance decides already decided.
+/// The clips of one forward and backward pass, with everything that chance decides already decided. `C` is what the network reads
+/// beside them, such as labels.
 #[derive(Debug, Clone)]
-pub struct MicroBatch {
+pub struct MicroBatch<C> {
     /// `[b, f + num_images, c, h, w]`: clips, and behind the frames of each its single images.
     pub latents: Tensor,
     /// Standard normal, of the same shape.
     pub noise: Tensor,
     /// `b` diffusion times.
     pub timesteps: Vec<usize>,
-    /// `b` labels, dropped ones already replaced by the null label; `None` without classes.
-    pub labels: Option<Vec<u32>>,
     /// How many single images stand behind the frames of each clip; 0 outside joint training.
     pub num_images: usize,
-    /// `b · num_images` labels, as `labels`; `None` without classes or images.
-    pub image_labels: Option<Vec<u32>>,
+    /// What the network reads beside them.
+    pub condition: C,
     /// `b` weights of the clips' losses (for times that are not drawn uniformly); `None` for 1.
     pub loss_weights: Option<Vec<f64>>,
 }
 
+/// Noisy latents, as a network reads them.
+#[derive(Debug, Clone, Copy)]
+pub struct Noisy<'t> {
+    /// `[b, f + num_images, c, h, w]`.
+    pub x: &'t Tensor,
+    /// The diffusion time of each clip, which its images share.
+    pub timesteps: &'t [f64],
+    /// How many single images stand behind the frames of each clip.
+    pub num_images: usize,
+}
+
+/// A network that predicts what a diffusion process asks for.
+pub trait Network: fmt::Debug {
+    /// What it reads beside the latents, for the clips of one pass.
+    type Condition: Condition;
+
+    /// The prediction, of the shape of `noisy.x` or with twice the channels.
+    ///
+    /// # Errors
+    ///
+    /// If a shape does not fit, or memory runs out.
+    fn predict<'a>(
+        &'a self,
+        tape: &Tape<'a>,
+        weights: &'a Parameters,
+        noisy: Noisy<'_>,
+        condition: &Self::Condition,
+    ) -> latte_model::Result<Var>;
+}
+
+/// What a network reads beside the latents of some clips.
+pub trait Condition: Clone + fmt::Debug {
+    /// That of the clips `clips` alone, each of which has `num_images` images.
+    ///
+    /// # Errors
+    ///
+    /// If there are no such clips.
+    fn of_clips(&self, clips: Range<usize>, num_images: usize) -> Result<Self>;
+}
+
 /// Computes the gradient of an optimiser step.
 #[derive(Debug)]
-pub struct Stepper {
+pub struct Stepper<N> {
     /// The network.
-    pub model: Latte,
+    pub model: N,
     /// The diffusion process, with all its times.
     pub diffusion: Diffusion,
     /// What is computed twice to save memory.
@@ -47,13 +88,13 @@ pub struct Stepper {
     pub precision: Precision,
 }
 
-impl Stepper {
+impl<N: Network> Stepper<N> {
     /// The gradient of the mean loss over all clips of `batches`, and the loss.
     ///
     /// # Errors
     ///
     /// If a shape does not fit, or memory runs out.
-    pub fn gradients(&self, weights: &Parameters, batches: &[MicroBatch]) -> Result<StepGradients> {
+    pub fn gradients(&self, weights: &Parameters, batches: &[MicroBatch<N::Condition>]) -> Result<StepGradients> {
         let clips: usize = batches.iter().map(|batch| batch.timesteps.len()).sum();
         let mut sum: Option<Parameters> = None;
         let mut terms = Terms::default();
@@ -84,7 +125,7 @@ impl Stepper {
         &self,
         weights: &Parameters,
         packed: Option<&PackedWeightCache>,
-        batch: &MicroBatch,
+        batch: &MicroBatch<N::Condition>,
         clips: usize,
         terms: &mut Terms,
     ) -> Result<Parameters> {
@@ -99,12 +140,11 @@ impl Stepper {
             None => tape,
         };
         let times: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
-        let (labels, image_labels) = (batch.labels.as_deref(), batch.image_labels.as_deref());
-        let input = Input { labels, image_labels, num_images: batch.num_images, ..Input::new(&x_t, &times) };
-        let prediction = self.model.forward(&tape, weights, &input)?; // [b, f + num_images, c or 2c, h, w]
+        let noisy = Noisy { x: &x_t, timesteps: &times, num_images: batch.num_images };
+        let prediction = self.model.predict(&tape, weights, noisy, &batch.condition)?; // [b, f + num_images, c or 2c, h, w]
 
         // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.
-        let leaf = Var::from_tensor(&prediction.to_host()?)?;
+        let leaf = Leaf::from_tensor(&prediction.to_host()?)?;
         let loss = self.diffusion.loss(leaf.as_tensor(), latents, noise, &x_t, timesteps)?;
         let weight_of = |i: usize| batch.loss_weights.as_ref().map_or(1.0, |w| w[i]) / clips as f64;
         let loss_weights: Vec<f32> = (0..timesteps.len()).map(|i| weight_of(i) as f32).collect();
