@@ -120,6 +120,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Fault {
         .unwrap_or(Fault::Internal)
 }
 
+/// Whether the user can mend what is wrong with a video: the file, or what was asked for.
+pub(crate) fn is_of_input(error: &latte_video::Error) -> bool {
+    of_video(error) == Fault::Input
+}
+
 // The matches below name every variant, so a new variant does not compile until its exit code is decided.
 
 fn of_video(error: &latte_video::Error) -> Fault {
@@ -132,7 +137,10 @@ fn of_video(error: &latte_video::Error) -> Fault {
         | Error::Manifest { .. }
         | Error::FrameIndex { .. }
         | Error::Window(_)
-        | Error::Shape(_) => Fault::Input,
+        | Error::Shape(_)
+        // A program that was asked for.
+        | Error::NoProgram { .. }
+        | Error::Format { .. } => Fault::Input,
         Error::Ffmpeg { .. } | Error::Encode { .. } => Fault::Internal,
         Error::Labels(inner) => of_video(inner),
         Error::Io { source, .. } => of_system(source),
@@ -164,9 +172,9 @@ fn of_weights(error: &latte_model::weights::Error) -> Fault {
 fn of_model(error: &latte_model::Error) -> Fault {
     use latte_model::Error;
     match error {
-        // The shapes are those of tensors in weights files.
-        Error::Config { .. } | Error::Shape { .. } | Error::NewerLayout { .. } => Fault::Input,
-        Error::NotFinite { .. } | Error::Tensor(_) => Fault::Internal,
+        Error::Config { .. } | Error::NewerLayout { .. } => Fault::Input,
+        // Shapes of tensors that this program made: those of files are errors of weights.
+        Error::Shape { .. } | Error::NotFinite { .. } | Error::Tensor(_) => Fault::Internal,
         Error::Weights(inner) => of_weights(inner),
         Error::Ops(inner) => of_ops(inner),
         Error::Io { source, .. } => of_system(source),
@@ -353,7 +361,7 @@ mod tests {
         let config = || Model::Config { key: "depth".into(), what: "expected at least 1, got 0".into() };
         let cases = vec![
             (config(), 2),
-            (Model::Shape { name: "x".into(), expected: "[2]".into(), got: vec![3] }, 2),
+            (Model::Shape { name: "x".into(), expected: "[2]".into(), got: vec![3] }, 1),
             (Model::Weights(latte_model::weights::Error::File { path: "x".into(), what: "cut off".into() }), 2),
             (Model::Weights(latte_model::weights::Error::Tensor(tensor())), 1),
             (Model::NewerLayout { path: "x".into(), layout: 9, known: 1 }, 2),
@@ -410,10 +418,12 @@ mod tests {
             (Video::FrameIndex { path: "x".into(), index: 9, total: 8 }, 2),
             (Video::Window(what()), 2),
             (Video::Shape(what()), 2),
+            (Video::NoProgram { path: "x".into(), program: "ffmpeg", instead: "decoder" }, 2),
             (Video::Ffmpeg { path: "x".into(), what: what() }, 1),
+            (Video::Format { path: "x".into(), what: what() }, 2),
             (Video::Encode { path: "x".into(), what: what() }, 1),
         ];
-        compare(cases, 12, |error| match error {
+        compare(cases, 14, |error| match error {
             Video::Io { .. } => 0,
             Video::NotVideo { .. } => 1,
             Video::Unsupported { .. } => 2,
@@ -426,6 +436,8 @@ mod tests {
             Video::Shape(_) => 9,
             Video::Ffmpeg { .. } => 10,
             Video::Encode { .. } => 11,
+            Video::NoProgram { .. } => 12,
+            Video::Format { .. } => 13,
         });
         let cases = vec![
             (Evaluation::Refused { subject: "clips".into(), what: what() }, 2),

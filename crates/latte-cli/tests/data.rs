@@ -119,7 +119,7 @@ fn videos_become_frames_that_training_reads() {
     let common = ["data", "frames", "--path", PATH, "--decoder", "built_in", "--out"];
     let frames = [&common[..], &["frames", "--size", "16", "--quality", "95"]].concat();
     let (code, out, said) = latte(dir.path(), &frames);
-    assert_eq!(code, 1, "{out}{said}");
+    assert_eq!(code, 2, "{out}{said}");
     assert!(out.contains("192 frames of 8 videos in frames; 0 videos were there before"), "{out}");
     assert!(said.contains("broken.mp4") && said.contains("error: 1 of 9 videos could not be turned into frames"), "{said}");
     std::fs::remove_file(dir.path().join("clips/videos/up_red_square/broken.mp4")).unwrap();

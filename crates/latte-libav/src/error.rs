@@ -6,8 +6,9 @@ use crate::releases::RELEASES;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can go wrong in this crate. The caller knows the file, and adds its name.
+///
+/// Not `non_exhaustive`: the compiler tells everybody who decides by variant of a new one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// No library can be loaded.
     #[error(

@@ -19,7 +19,7 @@ pub enum Error {
         /// What was expected and found, and what to do.
         what: String,
     },
-    /// A tensor has the wrong shape.
+    /// A tensor of the wrong shape was handed in: a mistake of the calling program. Shapes in files are [`Error::Weights`].
     #[error("{name}: expected shape {expected}, got {got:?}")]
     Shape {
         /// The name of the tensor.

@@ -16,7 +16,6 @@ pub const OWNER: &str = "latte-selftest";
 
 /// An error that prevents the checks.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The golden files are missing.
     #[error("golden files: {0}; give their folder (--golden FOLDER: testdata/golden of the source tree)")]

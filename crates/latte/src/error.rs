@@ -43,7 +43,9 @@ impl From<latte_model::Error> for Error {
         match error {
             latte_model::Error::Config { key, what } => Self::Config { key, problem: what },
             latte_model::Error::Ops(latte_ops::Error::Cancelled) => Self::Cancelled,
-            latte_model::Error::Io { path, source } => Self::Io { path, source },
+            latte_model::Error::Io { path, source } | latte_model::Error::Weights(latte_weights::Error::Io { path, source }) => {
+                Self::Io { path, source }
+            }
             other => Self::Model(other),
         }
     }
@@ -51,7 +53,7 @@ impl From<latte_model::Error> for Error {
 
 impl From<latte_weights::Error> for Error {
     fn from(error: latte_weights::Error) -> Self {
-        Self::Model(error.into())
+        latte_model::Error::from(error).into()
     }
 }
 

@@ -6,7 +6,7 @@ use super::metadata::CheckpointMetadata;
 use crate::diffusion::{PredictionType, VarianceType};
 use crate::model::{Condition, ConfigHints, Latte, LatteConfig};
 use crate::vae::AutoencoderKind;
-use crate::weights::{Pretrained, refuse};
+use crate::weights::{self, Pretrained, refuse};
 use crate::{Error, Result};
 
 /// The user's statements about weights without metadata.
@@ -113,7 +113,9 @@ fn taken(metadata: &CheckpointMetadata, stated: &StatedMetadata) -> Vec<String> 
 /// Adds the path of the weights to an error about them.
 fn named(source: &Pretrained, error: Error) -> Error {
     match error {
-        Error::Config { .. } | Error::Shape { .. } => refuse(source.files().path(), error.to_string()).into(),
+        Error::Config { .. } | Error::Weights(weights::Error::Shape { .. }) => {
+            refuse(source.files().path(), error.to_string()).into()
+        }
         other => other,
     }
 }

@@ -1,7 +1,7 @@
 //! Infers a model's configuration from the shapes of a checkpoint's tensors.
 
 use super::config::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, SIZES, TemporalPosition};
-use crate::weights::TensorSource;
+use crate::weights::{self, TensorSource};
 use crate::{Error, Result};
 
 /// The paper's probability, which shapes do not show.
@@ -140,7 +140,7 @@ impl Shapes<'_> {
 }
 
 fn strange(name: &str, expected: &str, got: &[usize]) -> Error {
-    Error::Shape { name: name.into(), expected: expected.into(), got: got.to_vec() }
+    weights::Error::Shape { name: name.into(), expected: expected.into(), got: got.to_vec() }.into()
 }
 
 #[cfg(test)]

@@ -63,11 +63,7 @@ impl LatentSpace {
     pub fn latent_shape(&self, frames: usize, height: usize, width: usize) -> Result<[usize; 4]> {
         let s = self.downsample_factor;
         if !height.is_multiple_of(s) || !width.is_multiple_of(s) {
-            return Err(Error::Shape {
-                name: "pixels".into(),
-                expected: format!("height and width that are multiples of {s}"),
-                got: vec![frames, 3, height, width],
-            });
+            return Err(Error::config("size", format!("expected multiples of {s}, got {height} × {width}")));
         }
         Ok([frames, self.channels, height / s, width / s])
     }

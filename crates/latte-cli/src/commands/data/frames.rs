@@ -9,6 +9,7 @@ use latte_video::dataset::{FrameExport, FrameFormat};
 use latte_video::{Decoder, Transform};
 
 use super::{decoder_parser, threads};
+use crate::failure::{bad_input, is_of_input};
 use crate::output::check_output_folder;
 use crate::progress::StageProgress;
 use crate::terminal::{note, say};
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             match written {
                 Ok(Some(count)) => (videos, frames) = (videos + 1, frames + count),
                 Ok(None) => {}
-                Err(e) => failed.push(e.to_string()),
+                Err(e) => failed.push(e),
             }
             progress.set(done as u64 + 1, total as u64);
         }
@@ -85,6 +86,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     say(&format!("{frames} frames of {videos} videos in {}; {before} videos were there before", args.out.display()));
     match failed.len() {
         0 => Ok(()),
-        n => Err(anyhow!("{n} of {total} videos could not be turned into frames; the same command tries them again")),
+        n => {
+            let what = format!("{n} of {total} videos could not be turned into frames; the same command tries them again");
+            Err(if failed.iter().all(is_of_input) { bad_input(what) } else { anyhow!(what) })
+        }
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::config::T2vConfig;
-use crate::weights::TensorSource;
+use crate::weights::{self, TensorSource};
 use crate::{Error, Result};
 
 /// The width of the published models, which determine the values that shapes do not show.
@@ -23,8 +23,9 @@ impl T2vConfig {
                 .shape(name)
                 .ok_or_else(|| Error::config(name, "there is no such tensor: these are not the weights of a LatteT2V"))
         };
-        let strange =
-            |name: &str, expected: &str, got: Vec<usize>| Error::Shape { name: name.into(), expected: expected.into(), got };
+        let strange = |name: &str, expected: &str, got: Vec<usize>| -> Error {
+            weights::Error::Shape { name: name.into(), expected: expected.into(), got }.into()
+        };
         let patches = of("pos_embed.proj.weight")?;
         let &[hidden_size, in_channels, patch_size, _] = patches.as_slice() else {
             return Err(strange("pos_embed.proj.weight", "[d, c, p, p]", patches));
