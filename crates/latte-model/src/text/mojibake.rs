@@ -14,7 +14,7 @@ const WINDOWS_1252: [u16; 32] = [
 ///
 /// - UTF-8 sequences that were decoded as Windows-1252 are decoded as UTF-8 (`â€œ` → `“`), if the whole sequence is there;
 /// - control characters U+0080 to U+009F are read as Windows-1252, other control characters are removed, and all line ends become
-/// `\n`;
+///   `\n`;
 /// - terminal escapes (`ESC [ … m`), byte-order marks and invisible formatting characters are removed;
 /// - ligatures (`ﬁ`), full-width and half-width characters become ordinary ones;
 /// - curly quotes become straight, and the whole text is in Unicode's composed normal form (NFC).

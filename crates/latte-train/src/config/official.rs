@@ -306,7 +306,7 @@ impl Translator<'_> {
                 );
             }
             "num_sampling_steps" => {
-                self.idle(entry, "training does not sample; `[samples] steps` is for samples during training")
+                self.idle(entry, "training does not sample; `[samples] steps` is for samples during training");
             }
             "fixed_spatial" => self.idle(entry, "all of the network is trained"),
             "attention_bias" => self.idle(entry, "never read: queries, keys and values always have biases"),
