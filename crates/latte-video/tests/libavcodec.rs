@@ -135,7 +135,7 @@ const EXPECTED: &str = "LATTE_TEST_EXPECTED_DECODER";
 /// The library is searched once per process, so each case needs its own process.
 fn in_another_process(library: &str, ffmpeg: Option<&str>, expected: &str) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "auto_takes_what_is_there", "--nocapture"]);
+    command.args(["--exact", "auto_takes_the_first_installed_decoder", "--nocapture"]);
     command.env("LATTE_LIBAVCODEC", library).env(EXPECTED, expected);
     if let Some(ffmpeg) = ffmpeg {
         command.env("LATTE_FFMPEG", ffmpeg);

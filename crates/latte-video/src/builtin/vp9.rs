@@ -23,7 +23,8 @@ impl Decoder {
         while fruitless < 16 {
             match self.inner.next_frame() {
                 Ok(frame) => {
-                    let index = frame.pts.and_then(|p| usize::try_from(p).ok()).ok_or("the decoder returned an unknown picture")?;
+                    let index =
+                        frame.pts.and_then(|p| usize::try_from(p).ok()).ok_or("the decoder returned an unknown picture")?;
                     if sink.wants(index) {
                         let Ok([y, u, v]) = <[Vec<u8>; 3]>::try_from(frame.planes) else {
                             return Err("a picture does not have three planes".into());

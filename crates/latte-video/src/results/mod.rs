@@ -227,8 +227,8 @@ fn same_folders(old: &Path, new: &Path) -> bool {
 /// Moves files to unused paths; `false` if another process has created one of them, which is kept.
 fn move_to_free(pairs: &[(PathBuf, PathBuf)]) -> Result<bool> {
     for (index, (from, to)) in pairs.iter().enumerate() {
-        // Unlike a rename, a hard link never replaces a file. A rename never replaces a folder that is not empty, and is the
-        // fallback for file systems without links.
+        // Unlike a rename, a hard link never replaces a file; a rename is the fallback for file systems without links. For folders,
+        // a rename fails if the target is not empty.
         let linked = if from.is_dir() { fs::rename(from, to) } else { fs::hard_link(from, to) };
         let moved = match linked {
             Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => Ok(false),
@@ -251,7 +251,7 @@ fn move_to_free(pairs: &[(PathBuf, PathBuf)]) -> Result<bool> {
 
 /// Replaces existing files.
 fn replace(pairs: &[(PathBuf, PathBuf)]) -> Result<()> {
-    // The descriptions go first: a description must never lie beside a file that it does not belong to.
+    // The old descriptions are removed first: a description must never lie beside a file that it does not belong to.
     for (_, to) in pairs.iter().skip(1) {
         match fs::remove_file(to) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(to, e)),
