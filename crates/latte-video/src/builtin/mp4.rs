@@ -240,7 +240,7 @@ impl Edits {
             let length = (duration as f64 * scale).round() as i64;
             let to = if length == 0 { i64::MAX } else { from.saturating_add(length) };
             if shown.last().is_some_and(|&(_, end)| from < end) {
-                let what = "its edit list shows parts of it twice or in another order, which is not followed here";
+                let what = "its edit list shows parts of it twice or in another order, which is not supported";
                 return Some(Err(Fault::Unsupported(what.into())));
             }
             shown.push((from, to));

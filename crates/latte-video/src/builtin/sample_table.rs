@@ -74,7 +74,7 @@ impl SampleTable {
         if *self.description.get_or_insert(number) == number {
             return Ok(());
         }
-        let what = "its pictures change their coding within the video (several sample descriptions), which is not followed here";
+        let what = "its pictures change their coding within the video (several sample descriptions), which is not supported";
         Err(Fault::Unsupported(what.into()))
     }
 

@@ -28,7 +28,7 @@ impl Skipped {
         let first = self.listed.first()?;
         let many =
             if self.count == 1 { "one is skipped".into() } else { format!("{} are skipped, the first of them", self.count) };
-        Some(format!("of the rows, samples, files and folders that there are, {many}: {first}"))
+        Some(format!("some rows, samples, files or folders cannot be used: {many}: {first}"))
     }
 
     /// The summary as a diagnostic of a check.
