@@ -11,6 +11,9 @@ pub struct Kind {
     pub config_keys: &'static [&'static str],
 }
 
+/// The owner of kinds that are known and that no crate checks yet. Their files are reported by name.
+pub(crate) const NO_RUNNER: &str = "no crate";
+
 const fn kind(name: &'static str, owner: &'static str, config_keys: &'static [&'static str]) -> Kind {
     Kind { name, owner, config_keys }
 }
@@ -79,6 +82,37 @@ const T2V_KEYS: &[&str] = &[
 ];
 
 /// The keys of transformers' `config.json`; the last four do not matter to an encoder.
+const T2V_TRAIN_KEYS: &[&str] = &[
+    "num_attention_heads",
+    "attention_head_dim",
+    "in_channels",
+    "out_channels",
+    "num_layers",
+    "dropout",
+    "cross_attention_dim",
+    "attention_bias",
+    "sample_size",
+    "patch_size",
+    "activation_fn",
+    "num_embeds_ada_norm",
+    "norm_type",
+    "norm_elementwise_affine",
+    "norm_eps",
+    "caption_channels",
+    "video_length",
+    "steps",
+    "accumulate",
+    "lr",
+    "betas",
+    "eps",
+    "weight_decay",
+    "clip_max_norm",
+    "ema_decay",
+    "variational",
+    "num_images",
+    "left_out",
+];
+
 const T5_KEYS: &[&str] = &[
     "vocab_size",
     "d_model",
@@ -134,6 +168,7 @@ pub const KINDS: &[Kind] = &[
     kind("latte", "latte-selftest", MODEL_KEYS),
     kind("latte_joint", "latte-selftest", MODEL_KEYS),
     kind("train", "latte-selftest", TRAIN_KEYS),
+    kind("t2v_train", "latte-selftest", T2V_TRAIN_KEYS),
     kind(
         "sampler",
         "latte-selftest",
@@ -174,4 +209,12 @@ pub const KINDS: &[Kind] = &[
     kind("i3d", "latte-eval", &["pixels_tag", "frames", "n", "size", "bn_eps", "normalise"]),
     kind("detector_keys", "latte-eval", &[]),
     kind("set_metrics", "latte-eval", &["N1", "N2", "D", "is_splits", "kid"]),
+    // Adapters on a frozen text-to-video network, and the folders in which other programs keep them.
+    kind("t2v_lora", NO_RUNNER, &[]),
+    kind("t2v_lora_files", NO_RUNNER, &[]),
+    // A time for every frame, given frames, flow matching, velocity prediction, consistency distillation.
+    kind("t2v_frame_times", NO_RUNNER, &[]),
+    kind("flow_matching", NO_RUNNER, &[]),
+    kind("velocity", NO_RUNNER, &[]),
+    kind("consistency", NO_RUNNER, &[]),
 ];

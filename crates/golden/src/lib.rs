@@ -2,8 +2,8 @@
 //!
 //! A golden file holds inputs, parameters and outputs that another program (the official PyTorch code, diffusers, torch)
 //! produced; `testdata/golden/README.md` gives the format. `latte selftest` and the tests read them. Each crate that owns kinds of golden files has one integration
-//! test named `golden` whose `main` is [`run`]: it goes through **every** file of [`directory`], so that further files
-//! can be tried without touching code:
+//! test program named `golden`, in which **every** file of [`directory`] is a test (see the crate `golden-harness`), so that further
+//! files can be tried without touching code:
 //!
 //! ```text
 //! LATTE_GOLDEN_DIR=/path/to/more cargo test --release --workspace --test golden
@@ -17,4 +17,4 @@ mod runner;
 pub use case::{Array, Case, GoldenError};
 pub use formula::{Formula, formula_pixels, formula_weight};
 pub use kinds::{KINDS, Kind};
-pub use runner::{Check, FileReport, directory, each_file, relative_error, run};
+pub use runner::{Check, Checked, FileReport, GoldenFile, directory, files_of, files_without_runner, relative_error};

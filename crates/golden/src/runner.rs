@@ -1,13 +1,11 @@
-//! Goes through a directory of golden files and says how far each is from the reference.
+//! Finds the golden files of a crate and says how far each is from the reference.
 
 use std::error::Error;
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use crate::case::{Array, Case};
-use crate::kinds::{KINDS, Kind};
+use crate::kinds::{KINDS, Kind, NO_RUNNER};
 
 /// One comparison of a golden file: what was compared, how far apart, how far is allowed.
 #[derive(Debug, Clone)]
@@ -67,42 +65,6 @@ pub fn directory() -> PathBuf {
     )
 }
 
-/// The `main` of a crate's `golden` test: runs `check` on each file whose kind `owner` owns, and prints a line per file.
-///
-/// A kind that no list knows, a configuration key outside its kind's list, and an empty directory are failures.
-/// `check` gets the path and the kind's name, and returns all its comparisons.
-pub fn run(owner: &str, check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dyn Error>>) -> ExitCode {
-    // A test runner that asks for the list of tests gets one name, so that `cargo nextest` can run this too.
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.iter().any(|a| a == "--list") {
-        if !args.iter().any(|a| a == "--ignored") {
-            say("golden: test");
-        }
-        return ExitCode::SUCCESS;
-    }
-    let (mut passed, mut failed) = (0, 0);
-    let result = each_file(owner, &directory(), check, &mut |file| {
-        if file.passed() {
-            passed += 1;
-        } else {
-            failed += 1;
-        }
-        say(&file.to_string());
-    });
-    if let Err(e) = result {
-        failed += 1;
-        say(&format!("FAILED: {e}"));
-    }
-    if passed + failed == 0 {
-        failed += 1;
-        say(&format!("FAILED: no golden file of {owner} in {}", directory().display()));
-    }
-    say(&format!("test result: {}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out", {
-        if failed == 0 { "ok" } else { "FAILED" }
-    }));
-    ExitCode::from(u8::from(failed > 0))
-}
-
 /// The result of one golden file.
 #[derive(Debug)]
 pub struct FileReport {
@@ -132,53 +94,67 @@ impl fmt::Display for FileReport {
     }
 }
 
-/// Runs `check` on each file of `directory` whose kind `owner` owns, and tells `report` of each; gives the number of files that
-/// others own.
-///
-/// A kind that no list knows, and a configuration key outside its kind's list, are reports that failed.
-///
-/// # Errors
-///
-/// If the directory cannot be read, or is empty.
-pub fn each_file(
-    owner: &str,
-    directory: &Path,
-    check: impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dyn Error>>,
-    report: &mut dyn FnMut(FileReport),
-) -> Result<usize, Box<dyn Error>> {
-    let mut others = 0;
-    for path in files(directory)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match one(owner, &path, &check) {
-            Ok(Outcome::OtherCrate) => others += 1,
-            Ok(Outcome::Checked(checks)) => report(FileReport { name, checks: Ok(checks) }),
-            Err(e) => report(FileReport { name, checks: Err(e.to_string()) }),
-        }
-    }
-    Ok(others)
+/// A golden file of one owner, or one that is nobody's.
+#[derive(Debug)]
+pub struct GoldenFile {
+    path: PathBuf,
+    /// Its kind, or why it has none.
+    kind: Result<&'static Kind, String>,
 }
 
-enum Outcome {
-    Checked(Vec<Check>),
-    OtherCrate,
+/// All comparisons of a golden file, from its path and the name of its kind; or why there are none.
+pub type Checked = Result<Vec<Check>, Box<dyn Error>>;
+
+impl GoldenFile {
+    /// The name of the file.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Runs `check`. A kind that no list knows, and a configuration key outside its kind's list, are reports that failed.
+    pub fn report(&self, check: impl Fn(&Path, &str) -> Checked) -> FileReport {
+        let checks = self.kind.clone().map_err(Into::into).and_then(|kind| {
+            check_keys(&self.path, kind)?;
+            check(&self.path, kind.name)
+        });
+        FileReport { name: self.name(), checks: checks.map_err(|e| e.to_string()) }
+    }
 }
 
-fn one(
-    owner: &str,
-    path: &Path,
-    check: &impl Fn(&Path, &str) -> Result<Vec<Check>, Box<dyn Error>>,
-) -> Result<Outcome, Box<dyn Error>> {
-    let kind = kind_of(path)?;
-    if kind.owner != owner {
-        return Ok(Outcome::OtherCrate);
-    }
+fn check_keys(path: &Path, kind: &Kind) -> Result<(), Box<dyn Error>> {
     if path.extension().is_some_and(|e| e == "safetensors") {
         let case = Case::read(path)?;
         if let Some(key) = case.config.keys().find(|key| !kind.config_keys.contains(&key.as_str())) {
             return Err(format!("config key `{key}` is not known for kind `{}`", kind.name).into());
         }
     }
-    Ok(Outcome::Checked(check(path, kind.name)?))
+    Ok(())
+}
+
+/// The files of `directory` whose kind `owner` owns or no list knows, and the number of those of other owners.
+///
+/// # Errors
+///
+/// If the directory cannot be read, or has no such file.
+pub fn files_of(owner: &str, directory: &Path) -> Result<(Vec<GoldenFile>, usize), String> {
+    let files = sorted_files(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    let files = files.into_iter().map(|path| GoldenFile { kind: kind_of(&path).map_err(|e| e.to_string()), path });
+    let (files, others): (Vec<_>, Vec<_>) = files.partition(|file| file.kind.as_ref().map_or(true, |kind| kind.owner == owner));
+    if files.is_empty() {
+        return Err(format!("no golden file of {owner} in {}", directory.display()));
+    }
+    Ok((files, others.len()))
+}
+
+/// The names of the files of `directory` whose kind is known, and which no crate checks yet.
+///
+/// # Errors
+///
+/// If the directory cannot be read.
+pub fn files_without_runner(directory: &Path) -> Result<Vec<String>, String> {
+    let files = sorted_files(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    let files = files.into_iter().filter(|path| kind_of(path).is_ok_and(|kind| kind.owner == NO_RUNNER));
+    Ok(files.map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect())
 }
 
 #[expect(clippy::case_sensitive_file_extension_comparisons, reason = "the names are the project's own")]
@@ -186,6 +162,8 @@ fn kind_of(path: &Path) -> Result<&'static Kind, Box<dyn Error>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let kind = if path.is_dir() && name.starts_with("tiny-latte-t2v") {
         "tiny-latte-t2v".to_string()
+    } else if path.is_dir() && name.starts_with("t2v_lora") {
+        "t2v_lora_files".to_string()
     } else if name.starts_with("respacing") && name.ends_with(".json") {
         "respacing".to_string()
     } else if name.ends_with("_tokens.json") {
@@ -200,20 +178,11 @@ fn kind_of(path: &Path) -> Result<&'static Kind, Box<dyn Error>> {
     KINDS.iter().find(|k| k.name == kind).ok_or_else(|| format!("kind `{kind}` is not known").into())
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
-    let entries = std::fs::read_dir(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
-    let mut files = entries.map(|e| Ok(e?.path())).collect::<Result<Vec<_>, std::io::Error>>()?;
+fn sorted_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     files.retain(|p| p.extension().is_none_or(|e| e != "md"));
     files.sort();
-    if files.is_empty() {
-        return Err(format!("{} is empty", directory.display()).into());
-    }
     Ok(files)
-}
-
-// `print!` would be captured, and a lint keeps it out of libraries.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 #[cfg(test)]
@@ -233,20 +202,28 @@ mod tests {
         folder
     }
 
-    fn outcome(kind: &str, config: &str) -> Result<Outcome, String> {
-        let folder = folder_with(kind, config);
-        let check = |path: &Path, _: &str| -> Result<Vec<Check>, Box<dyn Error>> {
+    /// What a check of `latte-video` gives for the files of such a folder, and the number of those of others.
+    fn outcomes(folder: &Path) -> Result<(Vec<FileReport>, usize), String> {
+        let check = |path: &Path, _: &str| -> Checked {
             let case = Case::read(path)?;
             Ok(vec![Check::new("x", &[1.5], case.tensor("in.x")?, 0.0)])
         };
-        one("latte-video", &folder.path().join("x.safetensors"), &check).map_err(|e| e.to_string())
+        let (files, others) = files_of("latte-video", folder)?;
+        Ok((files.iter().map(|file| file.report(check)).collect(), others))
+    }
+
+    fn outcome(kind: &str, config: &str) -> Result<Vec<Check>, String> {
+        outcomes(folder_with(kind, config).path())?.0.remove(0).checks
     }
 
     #[test]
     fn a_known_kind_is_checked_by_its_owner_only() {
-        assert!(matches!(outcome("transform", "{\"size\": 3}"), Ok(Outcome::Checked(checks)) if checks[0].passed()));
-        assert!(matches!(outcome("latte", "{}"), Ok(Outcome::OtherCrate)));
-        assert!(matches!(outcome("set_metrics", "{}"), Ok(Outcome::OtherCrate)));
+        assert!(outcome("transform", "{\"size\": 3}").is_ok_and(|checks| checks[0].passed()));
+        assert!(outcome("latte", "{}").is_err_and(|e| e.contains("no golden file of latte-video")));
+        let folder = folder_with("transform", "{}");
+        std::fs::copy(folder_with("latte", "{}").path().join("x.safetensors"), folder.path().join("y.safetensors")).unwrap();
+        let (outcomes, others) = outcomes(folder.path()).unwrap();
+        assert_eq!((outcomes.len(), others), (1, 1));
     }
 
     #[test]
@@ -255,8 +232,8 @@ mod tests {
         assert!(outcome("transform", "{\"sizes\": 3}").is_err_and(|e| e.contains("`sizes`")));
         assert!(kind_of(Path::new("notes.txt")).is_err());
         let empty = tempfile::tempdir().unwrap();
-        assert!(files(empty.path()).is_err_and(|e| e.to_string().contains("empty")));
-        assert!(files(&empty.path().join("missing")).is_err());
+        assert!(outcomes(empty.path()).is_err_and(|e| e.contains("no golden file of latte-video")));
+        assert!(outcomes(&empty.path().join("missing")).is_err_and(|e| e.contains("missing: ")));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `--device`: on what a command works.
+//! `--device`: the device that a command runs on.
 
 use candle_core::Device;
 use latte_ops::{BUILT_WITH_CUDA, DeviceChoice};
@@ -6,17 +6,17 @@ use latte_ops::{BUILT_WITH_CUDA, DeviceChoice};
 use crate::failure::bad_input;
 use crate::terminal::note;
 
-/// The one option of all commands that compute.
+/// The option of all commands that compute.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct DeviceArgs {
-    /// What works: the CPU, or an NVIDIA GPU (cuda:0 is the first) where the program was built for them. auto takes the first GPU
-    /// if there is one, else the CPU.
+    /// The device: the CPU, or an NVIDIA GPU (cuda:0 is the first) if the program was built for GPUs. auto selects the first GPU if
+    /// there is one, else the CPU.
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda:N", global = true)]
     device: DeviceChoice,
 }
 
 impl DeviceArgs {
-    /// Opens the device; says so if it is not the CPU.
+    /// Opens the device; prints a note if it is not the CPU.
     ///
     /// # Errors
     ///
@@ -29,17 +29,17 @@ impl DeviceArgs {
         Ok(device)
     }
 
-    /// For commands that only the CPU can do so far, `what`.
+    /// For commands that run only on the CPU so far; `what` names the work.
     ///
     /// # Errors
     ///
-    /// If another device is asked for.
+    /// If the user selected another device.
     pub(crate) fn expect_cpu(self, what: &str) -> anyhow::Result<()> {
         match self.device {
             DeviceChoice::Cuda(_) => {
                 let built = if BUILT_WITH_CUDA { "" } else { " (and this program was built without CUDA)" };
                 Err(bad_input(format!(
-                    "--device: {what} works on the CPU only so far, got `{}`{built}; leave it out",
+                    "--device: {what} runs only on the CPU so far, got `{}`{built}; leave it out",
                     self.device
                 )))
             }

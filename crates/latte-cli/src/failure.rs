@@ -1,7 +1,7 @@
-//! Errors on their way to the terminal: one line, and an exit code that says whose turn it is.
+//! Prints errors as one line and returns an exit code that says whether the input was wrong or the work failed.
 //!
-//! Exit code 2: the input is wrong (a file, an option, a configuration), and the line says what to do. Exit code 1: the work
-//! itself failed (the disk is full, the loss is no number). 130 and 143: Ctrl-C, or a request to terminate, stopped the work.
+//! Exit code 2: the input is wrong (a file, an option, a configuration), and the line says what to do. Exit code 1: the work failed
+//! (the disk is full, the loss is NaN). 130 and 143: Ctrl-C, or a request to terminate, stopped the work.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::interrupt::{self, Interrupted};
 
-/// Input that the command itself refuses.
+/// Input that the command refuses.
 #[derive(Debug)]
 pub(crate) struct BadInput(pub(crate) String);
 
@@ -29,7 +29,7 @@ pub(crate) fn bad_input(message: impl Into<String>) -> anyhow::Error {
 /// Prints the error as one line and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let fault = fault(error);
-    // Who asked for it needs no message.
+    // A user who stopped the work needs no message.
     if fault != Fault::Stopped {
         crate::terminal::note(&format!("error: {}", one_line(error)));
     }
@@ -44,11 +44,10 @@ fn exit_code(error: &anyhow::Error, fault: Fault) -> u8 {
     }
 }
 
-/// What to print, and the exit code, where the command line itself could not be read: help and version as they are, everything
-/// else as one line.
+/// Prints an error of the command line parser and returns the exit code: help and version unchanged, everything else as one line.
 pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // A closed pipe is no failure.
+        // A closed pipe is not an error.
         let _ = error.print();
     } else {
         crate::terminal::note(&usage_line(&error.render().to_string()));
@@ -64,7 +63,7 @@ fn usage_line(rendered: &str) -> String {
     format!("{}; --help says more", lines.join(" "))
 }
 
-/// The chain of causes in one line. A cause that the text before it already contains is not said twice.
+/// The chain of causes in one line. A cause that the text before it already contains is left out.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -86,14 +85,14 @@ fn flat(message: &str) -> String {
     lines.join("; ")
 }
 
-/// Whose fault an error is. Of a chain of causes the last one of this order counts.
+/// The kind of fault. In a chain of causes, the last kind in this order counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
-    /// The work failed: the machine's, or this program's.
+    /// The work failed: the machine or this program is at fault.
     Internal,
-    /// The user's: a file, an option, a configuration.
+    /// The input is wrong: a file, an option, a configuration.
     Input,
-    /// Nobody's: the user stopped the work.
+    /// The user stopped the work.
     Stopped,
 }
 
@@ -121,7 +120,12 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Fault {
         .unwrap_or(Fault::Internal)
 }
 
-// The matches below name every variant: a new one does not compile until somebody has decided about it.
+/// Whether the user can mend what is wrong with a video: the file, or what was asked for.
+pub(crate) fn is_of_input(error: &latte_video::Error) -> bool {
+    of_video(error) == Fault::Input
+}
+
+// The matches below name every variant, so a new variant does not compile until its exit code is decided.
 
 fn of_video(error: &latte_video::Error) -> Fault {
     use latte_video::Error;
@@ -133,7 +137,10 @@ fn of_video(error: &latte_video::Error) -> Fault {
         | Error::Manifest { .. }
         | Error::FrameIndex { .. }
         | Error::Window(_)
-        | Error::Shape(_) => Fault::Input,
+        | Error::Shape(_)
+        // A program that was asked for.
+        | Error::NoProgram { .. }
+        | Error::Format { .. } => Fault::Input,
         Error::Ffmpeg { .. } | Error::Encode { .. } => Fault::Internal,
         Error::Labels(inner) => of_video(inner),
         Error::Io { source, .. } => of_system(source),
@@ -143,7 +150,7 @@ fn of_video(error: &latte_video::Error) -> Fault {
 fn of_ops(error: &latte_ops::Error) -> Fault {
     use latte_ops::Error;
     match error {
-        // A device that was asked for.
+        // The device that the user selected.
         Error::Device(_) => Fault::Input,
         Error::Shape { .. } | Error::MissingParameter(_) | Error::NoGradient(_) | Error::Recompute(_) | Error::Tensor(_) => {
             Fault::Internal
@@ -165,9 +172,9 @@ fn of_weights(error: &latte_model::weights::Error) -> Fault {
 fn of_model(error: &latte_model::Error) -> Fault {
     use latte_model::Error;
     match error {
-        // The shapes are those of tensors in weights files.
-        Error::Config { .. } | Error::Shape { .. } | Error::NewerLayout { .. } => Fault::Input,
-        Error::NotFinite { .. } | Error::Tensor(_) => Fault::Internal,
+        Error::Config { .. } | Error::NewerLayout { .. } => Fault::Input,
+        // Shapes of tensors that this program made: those of files are errors of weights.
+        Error::Shape { .. } | Error::NotFinite { .. } | Error::Tensor(_) => Fault::Internal,
         Error::Weights(inner) => of_weights(inner),
         Error::Ops(inner) => of_ops(inner),
         Error::Io { source, .. } => of_system(source),
@@ -228,7 +235,7 @@ fn of_plot(error: &latte_plot::Error) -> Fault {
     }
 }
 
-/// What the system complains about: the path that was given, or the machine.
+/// Whether a system error is about the path that was given, or about the machine.
 fn of_system(error: &std::io::Error) -> Fault {
     use ErrorKind::{AlreadyExists, InvalidData, InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied};
     let kinds = [AlreadyExists, InvalidData, InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied];
@@ -290,8 +297,8 @@ mod tests {
         candle_core::Error::Msg("out of memory".into())
     }
 
-    /// Compares the exit code of each error, also with a context, with the one beside it. `variant` numbers the variants from 0;
-    /// each of the `variants` has to be there.
+    /// Compares the exit code of each error, alone and with a context, with the number beside it. `variant` numbers the variants
+    /// from 0; each of the `variants` must occur.
     fn compare<E>(cases: Vec<(E, u8)>, variants: usize, variant: fn(&E) -> usize)
     where
         E: std::error::Error + Send + Sync + 'static,
@@ -354,7 +361,7 @@ mod tests {
         let config = || Model::Config { key: "depth".into(), what: "expected at least 1, got 0".into() };
         let cases = vec![
             (config(), 2),
-            (Model::Shape { name: "x".into(), expected: "[2]".into(), got: vec![3] }, 2),
+            (Model::Shape { name: "x".into(), expected: "[2]".into(), got: vec![3] }, 1),
             (Model::Weights(latte_model::weights::Error::File { path: "x".into(), what: "cut off".into() }), 2),
             (Model::Weights(latte_model::weights::Error::Tensor(tensor())), 1),
             (Model::NewerLayout { path: "x".into(), layout: 9, known: 1 }, 2),
@@ -411,10 +418,12 @@ mod tests {
             (Video::FrameIndex { path: "x".into(), index: 9, total: 8 }, 2),
             (Video::Window(what()), 2),
             (Video::Shape(what()), 2),
+            (Video::NoProgram { path: "x".into(), program: "ffmpeg", instead: "decoder" }, 2),
             (Video::Ffmpeg { path: "x".into(), what: what() }, 1),
+            (Video::Format { path: "x".into(), what: what() }, 2),
             (Video::Encode { path: "x".into(), what: what() }, 1),
         ];
-        compare(cases, 12, |error| match error {
+        compare(cases, 14, |error| match error {
             Video::Io { .. } => 0,
             Video::NotVideo { .. } => 1,
             Video::Unsupported { .. } => 2,
@@ -427,6 +436,8 @@ mod tests {
             Video::Shape(_) => 9,
             Video::Ffmpeg { .. } => 10,
             Video::Encode { .. } => 11,
+            Video::NoProgram { .. } => 12,
+            Video::Format { .. } => 13,
         });
         let cases = vec![
             (Evaluation::Refused { subject: "clips".into(), what: what() }, 2),

@@ -1,4 +1,4 @@
-//! Opens class models, as options of the command line name them.
+//! Opens class models for the options of the command line.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use latte::{Device, Error, Generator, Precision};
 use crate::failure::bad_input;
 use crate::terminal::note;
 
-/// What fields of requests are called on the command line.
+/// The command line options of the fields of requests.
 const OPTIONS: [(&str, &str); 7] = [
     ("steps", "--steps"),
     ("eta", "--eta"),
@@ -18,13 +18,13 @@ const OPTIONS: [(&str, &str); 7] = [
     ("autoencoder", "--vae"),
 ];
 
-/// Opens a weights file, or the newest weights of a checkpoint or run folder: the moving average, or with `raw` the weights
-/// themselves. Models that work on latents need their autoencoder: that at `vae`, else the one of their training; it multiplies
-/// matrices in `precision`. Both work on `device`.
+/// Opens a weights file, or the newest weights of a checkpoint or run folder: the moving average, or with `raw` the raw weights. A
+/// model on latents needs its autoencoder: the one at `vae`, else that of its training, whose matmuls run in `precision`. Both run
+/// on `device`.
 ///
 /// # Errors
 ///
-/// If there are none, or they do not fit the model that the file describes.
+/// If there are no weights, or they do not fit the model that the file describes.
 pub(crate) fn open(
     path: &Path,
     raw: bool,
@@ -46,11 +46,11 @@ pub(crate) fn open(
     Ok(generator)
 }
 
-/// The same error with the option of the command line in place of the request's field.
+/// The same error with the command line option instead of the field of the request.
 pub(crate) fn of_option(error: Error) -> anyhow::Error {
     match error {
         Error::Config { key, problem } => match OPTIONS.iter().find(|(field, _)| *field == key) {
-            // It begins with the name of the class.
+            // The message already begins with the name of the class.
             Some((_, option)) if key == "class" => bad_input(format!("{option} {problem}")),
             Some((_, option)) => bad_input(format!("{option}: {problem}")),
             None => Error::Config { key, problem }.into(),

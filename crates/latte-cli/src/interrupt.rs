@@ -1,6 +1,6 @@
-//! Ctrl-C and requests to terminate, where work can be stopped well; and the exit code of a program that was stopped.
+//! Handles Ctrl-C and requests to terminate for commands that save before they stop, with the exit codes.
 //!
-//! Commands that do not listen are ended by the system, which shells report with the same codes.
+//! Other commands are ended by the system, and shells report the same exit codes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use latte::CancelToken;
 
 use crate::terminal::note;
 
-/// What shells add to a signal's number.
+/// Shells add this to the number of a signal.
 const SIGNALLED: i32 = 128;
-/// Ctrl-C's number.
+/// The number of the signal of Ctrl-C.
 const INTERRUPT: i32 = 2;
 
-/// The exit code of work that was cancelled and does not know by which signal.
+/// The exit code of cancelled work whose signal is not known.
 pub(crate) const BY_CTRL_C: u8 = (SIGNALLED + INTERRUPT) as u8;
 
-/// Work ended early because a signal asked for it. What was done has been said and saved.
+/// A signal stopped the work early. Its results are printed and saved.
 #[derive(Debug)]
 pub(crate) struct Interrupted(i32);
 
@@ -38,22 +38,23 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Whether the program has been asked to stop. Asked while nothing could be saved, or twice, the program ends at once.
+/// Whether a signal asked the program to stop. A signal ends the program at once if nothing could be saved, or if it is the second
+/// one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt {
     cancel: CancelToken,
-    /// The signal that asked; 0 for none.
+    /// The signal; 0 for none.
     signal: Arc<AtomicI32>,
-    /// Whether work is under way that is to be finished and saved first.
+    /// Whether work is in progress that must be finished and saved first.
     saves: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// Listens for Ctrl-C, for a request to terminate, and for the end of the terminal.
+    /// Listens for Ctrl-C, a request to terminate, and the end of the terminal.
     ///
     /// # Errors
     ///
-    /// If the system refuses to tell of them.
+    /// If the system does not permit it.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let interrupt = Self::default();
         let asked = interrupt.clone();
@@ -61,7 +62,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Does work that looks at the token and then saves: only a second signal ends it at once.
+    /// Runs work that checks the token and then saves: only a second signal ends it at once.
     pub(crate) fn while_saving<T>(&self, work: impl FnOnce(&CancelToken) -> T) -> T {
         self.saves.store(true, Ordering::SeqCst);
         let done = work(&self.cancel);
@@ -69,7 +70,7 @@ impl Interrupt {
         done
     }
 
-    /// The error that ends a program that was stopped.
+    /// The error of a program that was stopped.
     pub(crate) fn error(&self) -> anyhow::Error {
         Interrupted(match self.signal.load(Ordering::SeqCst) {
             0 => INTERRUPT,
@@ -98,7 +99,7 @@ fn listen(asked: impl Fn(i32) + Send + 'static) -> anyhow::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
     let mut signals = vec![SIGINT, SIGTERM];
-    // `nohup` has it ignored, and that is what was wanted.
+    // `nohup` ignores this signal on purpose.
     if !is_ignored(SIGHUP) {
         signals.push(SIGHUP);
     }
@@ -111,7 +112,7 @@ fn listen(asked: impl Fn(i32) + Send + 'static) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether this process ignores a signal, where the system tells (Linux).
+/// Whether this process ignores a signal (only known on Linux).
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

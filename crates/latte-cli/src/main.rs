@@ -1,4 +1,4 @@
-//! The `latte` command: trains, samples and looks at latent diffusion transformers for video.
+//! The `latte` command: trains, samples and inspects latent diffusion transformers for video.
 
 mod commands;
 mod demo;
@@ -52,7 +52,7 @@ enum Command {
     Completions(commands::completions::Args),
 }
 
-/// Steps of training and sampling make the same large tensors again and again.
+/// Steps of training and sampling allocate the same large tensors again and again.
 #[global_allocator]
 static ALLOCATOR: latte_ops::CachingAllocator = latte_ops::CachingAllocator::new();
 

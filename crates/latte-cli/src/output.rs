@@ -1,5 +1,5 @@
-//! Where commands write: checked before any work (a run must not end with "no such folder"), and what to say of results that have
-//! other names than they were to have, or were compressed more than usual.
+//! Checks outputs before any work, so that a run does not end with "no such folder", and reports results that got other names or
+//! were compressed more than usual.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -11,11 +11,11 @@ use latte_video::results::{Coarse, Renamed, ResultFolder};
 use crate::failure::bad_input;
 use crate::terminal::note;
 
-/// As much as is written to see whether a folder takes something: more than a full disk would.
+/// The probe that is written to test a folder: more than a full disk would accept.
 const PROBE: [u8; 4096] = [0; 4096];
 
-/// Makes the folder of the file `path` where it is missing, and tries that a file can be written there. `what` opens the error: the
-/// option that named the path, such as `--json`.
+/// Creates the folder of the file `path` if it is missing, and tests that a file can be written there. `what` begins the error
+/// message: the option with the path, such as `--json`.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ pub(crate) fn check_output_file(what: &str, path: &Path) -> anyhow::Result<()> {
     }
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return refuse("this is a folder; expected the name of a file".into()),
-        // A device or a pipe is written to where it is.
+        // A device or a pipe is written directly.
         Ok(found) if !found.is_file() => return Ok(()),
         _ => {}
     }
@@ -36,8 +36,7 @@ pub(crate) fn check_output_file(what: &str, path: &Path) -> anyhow::Result<()> {
     tried.or_else(|e| refuse(format!("no file can be written to the folder {} ({e}); name another place", shown(folder))))
 }
 
-/// Tries that the folder `path` is there, or can be made, and that files can be written into it. It leaves no folder behind that was
-/// not there before.
+/// Tests that the folder `path` exists or can be created, and that files can be written into it. It leaves no new folder behind.
 ///
 /// # Errors
 ///
@@ -50,7 +49,7 @@ pub(crate) fn check_output_folder(what: &str, path: &Path) -> anyhow::Result<()>
         .map(Into::into)
         .collect();
     let tried = fs::create_dir_all(path).and_then(|()| try_writing(path));
-    // Only empty folders go: what another process has put there meanwhile stays.
+    // Only empty folders are removed: files of other processes stay.
     for folder in &missing {
         let _ = fs::remove_dir(folder);
     }
@@ -68,7 +67,7 @@ fn shown(folder: &Path) -> String {
     if folder == Path::new(".") { "that the program runs in".into() } else { folder.display().to_string() }
 }
 
-/// Makes and removes a small file: permissions alone do not tell (a disk may be full, or mounted for reading only).
+/// Writes and removes a small file, because permissions are not enough (a disk may be full or mounted read-only).
 fn try_writing(folder: &Path) -> std::io::Result<()> {
     for number in 0.. {
         let path = folder.join(format!(".latte-{}-{number}.tmp", std::process::id()));
@@ -84,7 +83,7 @@ fn try_writing(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Says what is out of the ordinary about the results of a folder: names, compression.
+/// Reports unusual results of a folder: other names, more compression.
 pub(crate) fn tell(results: &ResultFolder, how: &str) {
     let lines = about_renamed(results.renamed(), how).into_iter().chain(results.coarse().iter().map(about_coarse));
     for line in lines {
@@ -95,13 +94,13 @@ pub(crate) fn tell(results: &ResultFolder, how: &str) {
 fn about_coarse(Coarse { path, quantiser }: &Coarse) -> String {
     let usual = Mp4Options::default().quantiser;
     format!(
-        "{}: compressed more than usual (quantiser {quantiser} instead of {usual}), because noise takes more bits than the encoder has room \
+        "{}: compressed more than usual (quantiser {quantiser} instead of {usual}), because noise needs more bits than the encoder may use \
          for; gif and png frames are not compressed like that",
         path.display()
     )
 }
 
-/// A line about results that have other names than they were to have, if there are any. `how` says how the others would be replaced.
+/// A line about results that got other names, if any. `how` says how to replace the others.
 fn about_renamed(renamed: &[Renamed], how: &str) -> Option<String> {
     const LISTED: usize = 4;
     match renamed {
@@ -170,7 +169,7 @@ mod tests {
         fs::write(&file, "x").unwrap();
         fs::create_dir(dir.path().join("closed")).unwrap();
         let mut folders = vec![file.clone(), file.join("below"), "/proc/none".into(), "/dev/null/none".into()];
-        // Links to nowhere can be neither made nor followed.
+        // Dangling links can be neither created nor followed.
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(dir.path().join("gone/away"), dir.path().join("link")).unwrap();

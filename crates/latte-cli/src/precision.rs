@@ -1,9 +1,9 @@
-//! The precision that a user asks for.
+//! The precision option.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use latte_ops::Precision;
 
-/// Reads `f32` or `bf16`, and lists both in the help.
+/// Parses `f32` or `bf16`, and lists both in the help.
 pub(crate) fn parser() -> impl TypedValueParser<Value = Precision> {
     let values = [
         PossibleValue::new("f32").help("f32 operands"),

@@ -1,4 +1,4 @@
-//! How far a long piece of work is: a line that moves on a terminal, plain lines elsewhere.
+//! Shows the progress of long work: a progress line on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -10,15 +10,15 @@ use latte_train::{EvaluationRecord, StepEvent, TrainingProgress, ValidationRecor
 
 use crate::terminal::{note, say};
 
-/// Between two plain lines, so that a log stays readable.
+/// The time between two plain lines, so that a log stays short.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Shows a training run.
+/// Shows the progress of a training run.
 #[derive(Debug)]
 pub(crate) struct RunProgress {
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
-    /// Loss and gradient norm, smoothed over some 20 steps.
+    /// Loss and gradient norm, smoothed over about 20 steps.
     smooth: Option<(f64, f64)>,
 }
 
@@ -27,7 +27,7 @@ impl RunProgress {
         Self { bar: bar(max_steps, "{wide_bar} {pos}/{len}  {msg}"), last_line: None, smooth: None }
     }
 
-    /// Takes the moving line away.
+    /// Removes the progress line.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -103,7 +103,7 @@ impl TrainingProgress for RunProgress {
     }
 }
 
-/// Shows one stage of a piece of work: how much of it is done, and how long the rest takes.
+/// Shows the progress of one stage, and an estimate of the remaining time.
 #[derive(Debug)]
 pub(crate) struct StageProgress {
     stage: &'static str,
@@ -136,7 +136,7 @@ impl StageProgress {
         }
     }
 
-    /// A result, on standard output, above the moving line.
+    /// Prints a result on standard output, above the progress line.
     pub(crate) fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| say(line)),
@@ -144,7 +144,7 @@ impl StageProgress {
         }
     }
 
-    /// News of the work, on standard error, above the moving line.
+    /// Prints a message on standard error, above the progress line.
     pub(crate) fn note(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| note(line)),
@@ -152,11 +152,11 @@ impl StageProgress {
         }
     }
 
-    /// Takes the moving line away and, unless the stage has failed, says how long it took. Gives back the stage's result.
+    /// Removes the progress line and, unless the stage failed, prints how long it took. Returns the stage's result.
     pub(crate) fn finish_with<T, E>(self, result: Result<T, E>) -> Result<T, E> {
         match &result {
             Ok(_) => self.finish(),
-            // The error is the one line to be read.
+            // The error is the only line to read.
             Err(_) => {
                 if let Some(bar) = &self.bar {
                     bar.finish_and_clear();
@@ -166,7 +166,7 @@ impl StageProgress {
         result
     }
 
-    /// Takes the moving line away and says how long the stage took.
+    /// Removes the progress line and prints how long the stage took.
     pub(crate) fn finish(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -189,13 +189,13 @@ impl Progress for StageProgress {
     }
 }
 
-/// A moving line for work of `total` parts; nothing where no terminal is.
+/// A progress line for work of `total` parts; `None` without a terminal.
 pub(crate) fn bar(total: u64, template: &str) -> Option<ProgressBar> {
     if !std::io::stderr().is_terminal() {
         return None;
     }
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
-    // The templates are written in this program; a wrong one leaves the plain style.
+    // The templates are constants of this program; a wrong one leaves the default style.
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -19,7 +19,7 @@ use crate::terminal::note;
 /// All detectors of a run.
 pub(crate) struct RunEvaluator {
     detectors: Vec<OneDetector>,
-    /// Warnings that were printed already: each is printed once.
+    /// Warnings that were already printed: each is printed once.
     reported: BTreeSet<String>,
 }
 
@@ -27,20 +27,20 @@ pub(crate) struct RunEvaluator {
 struct OneDetector {
     detector: Box<dyn Detector>,
     protocol: Protocol,
-    /// What the score is called.
+    /// The name of the score.
     name: String,
     real: SetFeatures,
 }
 
 impl RunEvaluator {
-    /// The detectors that a configuration asks for; they extract the features of the real clips now.
+    /// The detectors of `[evaluation]`, which extract the features of the real clips now.
     ///
     /// # Errors
     ///
     /// If a detector cannot be opened or the real clips cannot be read.
     pub(crate) fn of(config: &TrainConfig) -> anyhow::Result<Option<Self>> {
         let Some(evaluation) = &config.evaluation else { return Ok(None) };
-        // A mistake in the last one is reported before the first one starts its work.
+        // An error of the last detector is reported before the first one starts its work.
         let planned = evaluation.detectors.iter().map(|detector| PlannedDetector::new(detector, evaluation, config));
         let planned = planned.collect::<anyhow::Result<Vec<_>>>()?;
         let detectors = planned.into_iter().map(|planned| planned.open(evaluation, config));
@@ -89,12 +89,12 @@ impl PlannedDetector {
             .map_err(|e| bad_input(format!("evaluation.protocol: {e}")))?;
         if named.framing.is_some() {
             return Err(bad_input(format!(
-                "evaluation.protocol: {} puts frames through JPEG files, and clips on the way are in none; take the protocol without it",
+                "evaluation.protocol: {} compresses frames as JPEG, but clips of a run are not compressed; use the protocol without JPEG",
                 named.name
             )));
         }
         let protocol = named.changed(|protocol| {
-            // The clips that are generated are of these frames.
+            // The generated clips have frames with this transform.
             protocol.framing = Some(Framing { size: data.size.height_width(), transform: data.transform.into() });
             protocol.seed = evaluation.seed;
             if task == Task::Fvd {
@@ -103,7 +103,7 @@ impl PlannedDetector {
             if let Some(real) = &mut protocol.real {
                 let frames = if task == Task::Fid { evaluation.frames.unwrap_or(data.num_frames) } else { 1 };
                 real.most = Some(evaluation.real_num.unwrap_or(evaluation.num) * frames);
-                // All frames of the first videos would be nearly the same.
+                // Taking all frames of the first videos would give nearly identical frames.
                 real.choice = latte_eval::protocol::Choice::Random;
             }
         });
@@ -140,7 +140,7 @@ impl OneDetector {
             clips
         };
         let fake = features(&self.protocol, self.detector.as_ref(), clips, &mut NoProgress)?;
-        // Poor clips must not end a run.
+        // Bad clips must not end a run.
         let options = ScoreOptions { allow_few: true, allow_dark: true, ..ScoreOptions::default() };
         score(&self.protocol, Some(&self.real), &SetFeatures::Each(fake), &options)
     }

@@ -1,27 +1,27 @@
-//! Lines for people: results on standard output, news of the work on standard error.
+//! Prints results on standard output and messages on standard error.
 
 use std::borrow::Cow;
 use std::io::Write;
 
 use latte_textfile::printable;
 
-/// Writes a line, or several, to standard output. A closed pipe (`latte inspect … | head`) is no failure. Signs in names and texts
-/// that a terminal would obey are escaped.
+/// Writes one or several lines to standard output. A closed pipe (`latte inspect … | head`) is not an error. Control characters in
+/// names and texts are escaped.
 pub(crate) fn say(line: &str) {
     say_styled(&shown(line));
 }
 
-/// Writes a line that has colours of this program's own in it to standard output as it is.
+/// Writes a line with colours of this program to standard output unchanged.
 pub(crate) fn say_styled(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Writes a line to standard error, without signs in it that a terminal would obey.
+/// Writes a line to standard error, with control characters escaped.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", shown(line));
 }
 
-/// A text as it may be shown: line breaks and tabs stay.
+/// A text with control characters escaped, except line breaks and tabs.
 fn shown(text: &str) -> Cow<'_, str> {
     let is_plain = |part: &str| matches!(printable(part), Cow::Borrowed(_));
     let mut parts = text.split(['\n', '\t']);
@@ -43,7 +43,7 @@ mod tests {
     fn a_terminal_gets_nothing_to_obey() {
         assert_eq!(shown("one\n\ttwo ü"), "one\n\ttwo ü");
         assert_eq!(shown("a\u{1b}[2J\n\u{0}b\t\u{7f}\n"), "a\\u001b[2J\n\\u0000b\t\\u007f\n");
-        // What is JSON stays JSON, of the same meaning.
+        // JSON stays JSON with the same meaning.
         let json = "{\"a\": \"\u{feff}\u{7f}\"}";
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&shown(json)).unwrap(),

@@ -1,10 +1,10 @@
-//! What to suggest where an option is not known.
+//! Suggests an option in the place of an unknown one.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 
-/// Gives an error about an unknown option a tip that fits, or none: the option that is written with hyphens where underscores stand, else
-/// the one that differs by a slip of the hand. `args` are those of the command line, without the program.
+/// Replaces the tip of an error about an unknown option: by the option with hyphens in the place of underscores, else by one that
+/// differs by a typing error, else by none. `args` are those of the command line, without the program.
 pub(crate) fn correct(error: &mut Error, command: &Command, args: &[String]) {
     if error.kind() != ErrorKind::UnknownArgument {
         return;
@@ -14,7 +14,7 @@ pub(crate) fn correct(error: &mut Error, command: &Command, args: &[String]) {
     let unknown = unknown.split('=').next().unwrap_or_default().to_string();
     let options = options(called(command, args));
     error.remove(ContextKind::SuggestedArg);
-    // "to pass '--x' as a value" helps nobody who meant an option.
+    // clap suggests "to pass '--x' as a value", which does not help.
     error.remove(ContextKind::Suggested);
     if let Some(meant) = meant(&unknown, &options) {
         error.insert(ContextKind::SuggestedArg, ContextValue::String(format!("--{meant}")));
@@ -38,7 +38,7 @@ fn meant<'o>(unknown: &str, options: &[&'o str]) -> Option<&'o str> {
     let hyphenated = unknown.replace('_', "-").to_lowercase();
     let distance = |option: &str| strsim::osa_distance(&hyphenated, option);
     let closest = options.iter().copied().min_by_key(|option| distance(option))?;
-    // A letter in three may be wrong.
+    // One letter in three may be wrong.
     (distance(closest) <= closest.len().max(3) / 3).then_some(closest)
 }
 
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::Cli;
 
-    /// What the error about `option` says, behind the arguments that call a command.
+    /// The error about `option` after the arguments that call a command.
     fn said(path: &[String], option: &str) -> String {
         let args: Vec<String> = path.iter().cloned().chain([option.to_string()]).collect();
         let mut error = Cli::try_parse_from(std::iter::once("latte".to_string()).chain(args.clone())).unwrap_err();
@@ -58,7 +58,7 @@ mod tests {
         error.render().to_string()
     }
 
-    /// Calls `visit` with each command that has no further ones, and the arguments that call it.
+    /// Calls `visit` with each command without sub-commands, and the arguments that call it.
     fn each(command: &Command, path: &[String], visit: &mut dyn FnMut(&Command, &[String])) {
         if !command.has_subcommands() {
             visit(command, path);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_told_and_what_is_far_from_every_option_is_not() {
+    fn typing_errors_get_a_tip_and_other_words_do_not() {
         let t2v = ["t2v".to_string()];
         for (wrong, right) in [("--promt", "--prompt"), ("--sede", "--seed"), ("--guidence", "--guidance")] {
             assert!(said(&t2v, wrong).contains(&format!("'{right}'")), "{}", said(&t2v, wrong));

@@ -1,4 +1,4 @@
-//! The built program from outside: what it prints, which files it writes, and with which exit code it ends.
+//! The built program: its output, its files and its exit codes.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod place;
@@ -21,14 +21,14 @@ const TINY: [&str; 9] = [
 ];
 
 impl Place {
-    /// Runs, expects the refusal of bad input, and that nothing else is said.
+    /// Runs, expects the refusal of bad input, and that standard error has no other line.
     fn refused_at_once(&self, args: &[&str]) -> String {
         let lines = self.refusal(args);
         assert_eq!(lines.len(), 1, "latte {}: {lines:?}", args.join(" "));
         lines.concat()
     }
 
-    /// Writes the demo's data set, one clip of each class.
+    /// Writes the demo's data set, with one clip per class.
     fn data(&self) {
         self.ok(&["data", "demo", "clips", "--clips", "1"]);
     }
@@ -171,7 +171,7 @@ fn a_checkpoint_of_a_wrong_shape_is_refused() {
     let path = place.path("run/checkpoints/0000002/ema.safetensors");
     let bytes = std::fs::read(&path).unwrap();
 
-    // The same values under another shape: the header says [2, 8] in place of [16] for one bias.
+    // The same values with another shape: the header has [2, 8] instead of [16] for one bias.
     let header_len = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
     let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
     assert_eq!(header["t_embedder.mlp.2.bias"]["shape"], serde_json::json!([16]));
@@ -205,13 +205,13 @@ fn a_seed_gives_the_same_video_whatever_is_made_beside_it() {
     sample(&["--class", "5", "--format", "png", "--out", "png", "--raw-weights"]);
     assert_eq!(files(&place.path("gif")), ["contact_sheet.png", "right_red_square_seed0.gif"]);
     assert_eq!(files(&place.path("png/right_red_square_seed0")).len(), 4);
-    // Every class once where none is named.
+    // Without --class, every class once.
     sample(&["--out", "all"]);
     assert_eq!(files(&place.path("all")).len(), 8 + 1);
 }
 
 #[test]
-fn inspect_says_what_things_are() {
+fn inspect_describes_files_and_folders() {
     let place = Place::empty();
     place.trained();
     let run = place.ok(&["inspect", "run"]);
@@ -227,7 +227,7 @@ fn inspect_says_what_things_are() {
 }
 
 #[test]
-fn a_run_makes_the_clips_that_sample_makes() {
+fn a_run_generates_the_clips_that_sample_generates() {
     let place = Place::empty();
     place.data();
     let output = place.latte(&Place::train_args(&["samples.every=2", "samples.num=9", "samples.steps=2", "samples.seed=4"]));
@@ -272,7 +272,7 @@ fn runs_are_listed_and_drawn() {
     assert!(drawn.is_ascii() && drawn.contains(" loss") && drawn.contains(" lr") && drawn.contains("a run"), "{drawn}");
     let svg = std::fs::read_to_string(place.path("a.svg")).unwrap();
     assert!(svg.contains(">loss<") && svg.contains(">lr<"), "{svg}");
-    // Wide enough for two pixels to one of the page.
+    // Two pixels per pixel of the page.
     let png = std::fs::read(place.path("a.png")).unwrap();
     assert_eq!((&png[1..4], &png[16..20]), (b"PNG".as_slice(), 1920_u32.to_be_bytes().as_slice()));
     for (args, words) in [
@@ -290,7 +290,7 @@ fn runs_are_listed_and_drawn() {
 }
 
 #[test]
-fn training_resumes_and_can_be_told_not_to() {
+fn training_resumes_unless_fresh_is_given() {
     let place = Place::empty();
     place.trained();
     let line = place.refused_at_once(&[&Place::train_args(&[])[..], &["--fresh"]].concat());
@@ -314,7 +314,7 @@ fn bench_prints_one_json_line_with_the_agreed_keys() {
     assert_eq!((report["dtype"].as_str(), report["threads"].as_u64()), (Some("bf16"), Some(2)));
     assert!(report["median_s"].as_f64() > Some(0.0) && report["min_s"].as_f64() <= report["median_s"].as_f64(), "{line}");
     assert_eq!((report["frames"].as_u64(), &report["size"]), (Some(16), &serde_json::json!([256, 256])));
-    // The smallest frame that there is, and two of them in one clip.
+    // The smallest possible frame, and two of them in one clip.
     for (model, more, frames) in
         [("VAE", &["--mode", "encode"][..], 1), ("VAE", &["--tile", "16"], 1), ("VAE-T", &["--frames", "2"], 2)]
     {

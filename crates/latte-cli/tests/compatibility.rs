@@ -1,4 +1,4 @@
-//! Files that an earlier latte wrote are read, resumed, and give the same next steps (`testdata/compatibility`).
+//! Files of an earlier latte can be read and resumed, and give the same next steps (`testdata/compatibility`).
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod place;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use latte_model::weights::TensorSource;
 use place::{Place, copy_folder, testdata};
 
-/// A resumed step repeats the recorded one to rounding: the processor that recorded it may have rounded otherwise.
+/// The tolerance of a resumed step: the processor of the recording may have rounded differently.
 const TOLERANCE: f64 = 1e-5;
 
 fn old_files() -> Place {
@@ -20,13 +20,14 @@ fn old_files() -> Place {
     place
 }
 
-/// Resumes `run` with `args`, which changes nothing but `train.max_steps`, and compares steps 5 to 8 and the averaged weights with what was recorded.
+/// Resumes `run` with `args`, which change only `train.max_steps`, and compares steps 5 to 8 and the averaged weights with the
+/// recorded ones.
 fn same_next_steps(place: &Place, args: &[&str], run: &str, keys: &[&str]) {
     let output = place.command(args).env("LATTE_INSTRUCTION_SET", "portable").output().unwrap();
     let stderr = place::text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     assert!(stderr.contains("checkpoints/0000004"), "{stderr}");
-    // The checkpoint's keys with old names are no changes.
+    // Old names of keys in the checkpoint are not reported as changes.
     let changed: Vec<&str> = stderr.lines().filter(|line| line.contains("changed since the checkpoint")).collect();
     assert!(changed.iter().all(|line| line.contains("train.max_steps")), "{stderr}");
     let read = |path: PathBuf| -> Vec<serde_json::Value> {
@@ -52,9 +53,9 @@ fn same_next_steps(place: &Place, args: &[&str], run: &str, keys: &[&str]) {
 }
 
 #[test]
-fn a_class_run_goes_on_from_its_checkpoint_and_its_latents() {
+fn a_class_run_resumes_from_its_checkpoint_and_its_latents() {
     let place = old_files();
-    // The old names of keys in the checkpoint, the new ones in the configuration; the autoencoder's has the old ones in both.
+    // Old names of keys in the checkpoint, new ones in the configuration; those of the autoencoder are old in both.
     let mut text = fs::read_to_string(place.path("class.toml")).unwrap();
     let names = [
         ("clip_norm", "max_grad_norm"),
@@ -70,7 +71,7 @@ fn a_class_run_goes_on_from_its_checkpoint_and_its_latents() {
     same_next_steps(&place, &args, "run", &["step", "loss", "mse", "vb", "grad_norm", "lr"]);
     let (stdout, _) = place.both(&["inspect", "run/checkpoints/0000004/ema.safetensors"]);
     assert!(stdout.contains("0 cat, 1 dog"), "{stdout}");
-    // Choices have the names of configurations.
+    // Values have the names that configurations use.
     assert!(
         stdout.contains("interleaved, ") && stdout.contains("predicts epsilon, variance learned_range, loss mse"),
         "{stdout}"
@@ -78,7 +79,7 @@ fn a_class_run_goes_on_from_its_checkpoint_and_its_latents() {
 }
 
 #[test]
-fn an_autoencoder_run_goes_on_from_its_checkpoint() {
+fn an_autoencoder_run_resumes_from_its_checkpoint() {
     let args = ["train-vae", "--config", "vae.toml"];
     same_next_steps(&old_files(), &args, "vae-run", &["step", "loss", "reconstruction", "kl", "grad_norm", "lr"]);
 }

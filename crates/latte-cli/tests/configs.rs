@@ -1,4 +1,4 @@
-//! The configurations that are shipped.
+//! The shipped configurations.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn every_shipped_configuration_can_be_read() {
     let mut read = 0;
     for entry in std::fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
-        // An autoencoder's training has a configuration of its own.
+        // The training of an autoencoder has its own configuration.
         if path.file_name().unwrap().to_string_lossy().starts_with("vae_") {
             VaeTrainConfig::load(&path, &[]).unwrap();
         } else {
@@ -38,7 +38,7 @@ fn keys(table: &toml::Table, prefix: &str, found: &mut Vec<String>) {
 fn the_commented_example_shows_every_key_with_its_default() {
     let text = std::fs::read_to_string(folder().join("folder.toml")).unwrap();
     let written: toml::Table = text.parse().unwrap();
-    // What the file would be if it held only the required keys.
+    // The configuration with only the required keys and all defaults.
     let required = "[model]\npreset = \"Latte-S/2\"\n[data]\npath = \"my-videos\"\nsize = 64\n\
                     [train]\nmax_steps = 150000\nbatch_size = 2\n[output]\nrun = \"runs/folder\"\n";
     let defaults: toml::Table = TrainConfig::from_toml(required, "required", &[]).unwrap().to_toml().unwrap().parse().unwrap();
@@ -48,7 +48,7 @@ fn the_commented_example_shows_every_key_with_its_default() {
     assert_eq!(shown.len(), known.len(), "shown: {shown:?}\nknown: {known:?}");
     let resolved: toml::Table = TrainConfig::from_toml(&text, "folder.toml", &[]).unwrap().to_toml().unwrap().parse().unwrap();
     assert_eq!(resolved, defaults, "the example's values are the defaults");
-    // Keys without a default are shown as comments.
+    // Keys without a default are in comments.
     let without = [
         "patch_size",
         "hidden_size",

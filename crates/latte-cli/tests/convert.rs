@@ -1,4 +1,4 @@
-//! Converting and inspecting weights of other programs, from outside.
+//! Converts and inspects weights of other programs with the built program.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::{Path, PathBuf};
@@ -38,12 +38,12 @@ fn bits(path: &Path) -> Vec<(String, StoredDtype, Vec<usize>, Vec<u8>)> {
     weights.names().into_iter().map(one).collect()
 }
 
-/// An official checkpoint of a small model of pixels, as PyTorch would write it, with every second tensor in another type.
+/// An official checkpoint of a small model on pixels, as PyTorch writes it, with every second tensor of another type.
 fn official(dir: &Path, extra: &[&str], without: &str) -> PathBuf {
     official_of(3, dir, extra, without)
 }
 
-/// Of latents of so many channels.
+/// The same for latents with this number of channels.
 fn official_of(in_channels: usize, dir: &Path, extra: &[&str], without: &str) -> PathBuf {
     let config = LatteConfig {
         input_size: [4, 4],
@@ -89,7 +89,7 @@ fn official_weights_become_ours_and_back_bit_for_bit_and_sample() {
     ok(at, &["convert", "ours.safetensors", "again.pt"]);
     assert_eq!(bits(&at.join("ours.safetensors")), bits(&start));
     assert_eq!(bits(&at.join("again.pt")), bits(&start));
-    // It says of itself what was asked for above, so that nothing need be said again.
+    // The new file has the options above as metadata, so they need not be repeated.
     ok(at, &["convert", "again.pt", "third.safetensors"]);
     assert_eq!(bits(&at.join("third.safetensors")), bits(&start));
     let told = ok(at, &["inspect", "ours.safetensors"]);
@@ -103,7 +103,7 @@ fn official_weights_become_ours_and_back_bit_for_bit_and_sample() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_unless_told_otherwise() {
+fn what_does_not_fit_is_refused_unless_lenient() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
     official(at, &["surplus"], "blocks.1.attn.proj.bias");
@@ -128,7 +128,7 @@ fn text_to_video_weights_go_through_all_kinds_of_files() {
     let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/tiny-latte-t2v/transformer");
     let input = start.to_str().unwrap();
     ok(at, &["convert", input, "t2v.pt"]);
-    // Without a configuration, shapes tell all but the heads.
+    // Without a configuration, the shapes determine everything but the heads.
     let weights = Pretrained::open(&start).unwrap();
     let names = weights.names();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -153,7 +153,7 @@ fn text_to_video_weights_go_through_all_kinds_of_files() {
 }
 
 #[test]
-fn the_demand_for_an_autoencoder_comes_before_the_work() {
+fn a_missing_autoencoder_is_an_error_before_the_work() {
     let dir = TempDir::new().unwrap();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/latte_uncond.safetensors");
     let weights = Pretrained::open(&golden).unwrap();
@@ -167,13 +167,13 @@ fn the_demand_for_an_autoencoder_comes_before_the_work() {
 }
 
 #[test]
-fn a_model_of_latents_samples_through_the_autoencoder_that_it_is_given() {
+fn a_model_on_latents_samples_with_the_given_autoencoder() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
     official_of(4, at, &[], "");
     ok(at, &["convert", "official.pt", "ours.safetensors", "--heads", "2"]);
     let vae = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/tiny-latte-t2v/vae");
-    // Another autoencoder of the same sizes: one weight of the last layer is another one.
+    // Another autoencoder of the same sizes: one weight of the last layer differs.
     std::fs::create_dir(at.join("other")).unwrap();
     std::fs::copy(vae.join("config.json"), at.join("other/config.json")).unwrap();
     let weights = Pretrained::open(&vae).unwrap();
@@ -199,13 +199,13 @@ fn a_model_of_latents_samples_through_the_autoencoder_that_it_is_given() {
     let video = sample(vae, "3", "one");
     let written = Video::open(at.join("one/class1_seed3.mp4"), Decoder::Auto).unwrap();
     let info = written.info();
-    // Latents of 4 × 4, which the autoencoder makes eight times as large.
+    // Latents of 4 × 4, which the autoencoder enlarges eight times.
     assert_eq!((info.height, info.width, info.num_frames), (32, 32, 2));
     assert!(video == sample(vae, "3", "two"), "the same seed, other bytes");
     assert!(video != sample(vae, "4", "three"), "another seed, the same bytes");
     assert!(video != sample("other", "3", "four"), "another autoencoder, the same bytes");
 
-    // The same autoencoder within a whole Stable Diffusion model.
+    // The same autoencoder inside a whole Stable Diffusion model.
     std::fs::create_dir(at.join("sd")).unwrap();
     std::fs::copy(Path::new(vae).join("config.json"), at.join("sd/config.json")).unwrap();
     let others = ["model.diffusion_model.out.2.bias", "cond_stage_model.ln_final.bias"];
@@ -263,7 +263,7 @@ fn training_starts_from_the_blocks_of_an_image_model() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{told}");
     assert!(told.contains("tensors used") && told.contains("1 ignored: `y_embedder.embedding_table.weight`"), "{told}");
-    // Nothing was learnt (the rate is 0), so the run holds what it started from.
+    // The learning rate is 0, so the run has its initial weights.
     let same = |name: &str| {
         let of = |file: &str| Pretrained::open(&at.join(file)).unwrap().raw(name).unwrap().bytes.into_owned();
         of("dit.pt") == of("second/checkpoints/0000001/model.safetensors")

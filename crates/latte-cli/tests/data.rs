@@ -1,4 +1,4 @@
-//! `latte data index`, `check` and `frames` from outside.
+//! Runs `latte data index`, `check` and `frames` with the built program.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// Runs `latte` in `dir`; the exit code, standard output and standard error.
+/// Runs `latte` in `dir`; returns the exit code, standard output and standard error.
 fn latte(dir: &Path, args: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_latte")).current_dir(dir).args(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-/// The demo's data set of 8 classes, and a broken file in one of them.
+/// The demo's data set of 8 classes, with a broken file in one of them.
 fn data() -> TempDir {
     let dir = TempDir::new().unwrap();
     assert_eq!(latte(dir.path(), &["data", "demo", "clips", "--clips", "1"]).0, 0);
@@ -69,14 +69,14 @@ fn a_check_ends_with_1_if_training_could_not_run() {
     assert!(out.contains("error: 8 of 8 videos are too short") && said.contains("error: training could not run"), "{out}{said}");
     let (code, out, _) = check(&["--num-frames", "8", "--num-classes", "7"]);
     assert!(code == 1 && out.contains("error: 8 classes, where the model has 7"), "{out}");
-    // A configuration says it all; and so does an index.
+    // A configuration replaces the options, and so does an index.
     let (code, out, said) = latte(dir.path(), &["data", "check", "--config", "clips/train.toml"]);
     assert!(code == 0 && out.contains("1 of 9 cannot be read"), "{out}{said}");
     latte(dir.path(), &["data", "index", "--path", PATH, "--decoder", "built_in"]);
     std::fs::remove_file(dir.path().join("clips/videos/up_red_square/broken.mp4")).unwrap();
     let (code, out, _) = check(&["--index", "clips/videos.index.jsonl", "--num-frames", "8", "--frame-interval", "2"]);
     assert!(code == 0 && out.contains("1 of 9 is gone or has changed since the index was made"), "{out}");
-    // Options that cannot be.
+    // Options that contradict each other.
     assert_eq!(latte(dir.path(), &["data", "check"]).0, 2);
     assert_eq!(check(&["--num-frames", "0"]).0, 2);
     assert_eq!(check(&["--image-list", "x.txt"]).0, 2);
@@ -119,7 +119,7 @@ fn videos_become_frames_that_training_reads() {
     let common = ["data", "frames", "--path", PATH, "--decoder", "built_in", "--out"];
     let frames = [&common[..], &["frames", "--size", "16", "--quality", "95"]].concat();
     let (code, out, said) = latte(dir.path(), &frames);
-    assert_eq!(code, 1, "{out}{said}");
+    assert_eq!(code, 2, "{out}{said}");
     assert!(out.contains("192 frames of 8 videos in frames; 0 videos were there before"), "{out}");
     assert!(said.contains("broken.mp4") && said.contains("error: 1 of 9 videos could not be turned into frames"), "{said}");
     std::fs::remove_file(dir.path().join("clips/videos/up_red_square/broken.mp4")).unwrap();

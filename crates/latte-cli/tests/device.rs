@@ -1,4 +1,4 @@
-//! `--device` and `latte selftest` from outside.
+//! Runs `--device` and `latte selftest` with the built program.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ fn some_golden(names: &[&str]) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_one_line_and_exit_code_2() {
-    // No machine has so many GPUs; a program without CUDA has none.
+fn a_missing_device_is_one_line_and_exit_code_2() {
+    // No machine has that many GPUs; a program without CUDA has none.
     for args in [
         &["selftest", "--device", "cuda:4095"][..],
         &["bench", "--model", "S/8", "--device", "cuda:4095"],
@@ -51,7 +51,7 @@ fn a_device_that_is_not_there_is_one_line_and_exit_code_2() {
         &["eval", "flicker", "--fake", ".", "--device", "cuda:0"][..],
         &["train-vae", "--config", "x.toml", "--device", "cuda:0"],
     ] {
-        assert!(refused(args).contains("on the CPU only so far"), "{args:?}");
+        assert!(refused(args).contains("only on the CPU so far"), "{args:?}");
     }
 }
 
@@ -73,7 +73,7 @@ fn the_selftest_passes_here_and_says_so_line_by_line() {
     );
 }
 
-/// The way that a device without kernels of its own takes, tried out on the CPU.
+/// The path of a device without kernels of its own, tested on the CPU.
 #[test]
 fn reference_formulations_pass_the_golden_files_of_networks_and_trainer() {
     let folder = some_golden(&[
@@ -110,7 +110,7 @@ fn a_value_that_is_off_fails_the_selftest() {
 }
 
 #[test]
-fn golden_files_that_are_not_there_are_asked_for() {
+fn missing_golden_files_are_an_error() {
     let line = refused(&["selftest", "--device", "cpu", "--golden", "/nowhere"]);
     assert!(line.contains("/nowhere") && line.contains("--golden FOLDER"), "{line}");
 }

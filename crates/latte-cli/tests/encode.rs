@@ -1,4 +1,4 @@
-//! `latte encode` from outside: caches that are trained and sampled from, and that survive being killed.
+//! Runs `latte encode` with the built program: training and sampling from caches, and caches that survive a kill.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 #[path = "../../latte-train/tests/run/kills.rs"]
@@ -28,7 +28,7 @@ const TINY: [&str; 11] = [
     "train.batch_size=2",
 ];
 
-/// With the demo's videos, one of each class, in `clips`, and the tiny autoencoder in `vae`.
+/// A folder with the demo's videos, one per class, in `clips`, and the tiny autoencoder in `vae`.
 fn with_videos() -> Place {
     let place = Place::empty();
     place.ok(&["data", "demo", "clips", "--clips", "1"]);
@@ -52,7 +52,7 @@ fn encode_args(extra: &[&'static str]) -> Vec<&'static str> {
     [with_config(&["encode"], &[]).as_slice(), extra].concat()
 }
 
-/// Names and contents of a folder; nothing of one that is not there.
+/// The names and contents of the files in a folder; empty for a missing folder.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let Ok(entries) = std::fs::read_dir(folder) else { return BTreeMap::new() };
     let read = |path: PathBuf| Some((path.file_name()?.to_string_lossy().into_owned(), std::fs::read(&path).ok()?));
@@ -87,7 +87,7 @@ fn a_cache_is_made_inspected_trained_from_and_sampled_after() {
     assert!(line.contains("latents") && line.contains("32 × 32") && line.contains("64 × 64"), "{line}");
     assert!(place.ok(&["inspect", "run"]).contains("vae (SHA-256 "));
 
-    // The checkpoint remembers its autoencoder; another place can be named.
+    // The checkpoint has the path of its autoencoder; another path can be given.
     let sample = ["sample", "--checkpoint", "run", "--class", "up_red_square", "--steps", "2", "--format", "png", "--out"];
     place.ok(&[&sample[..], &["remembered"]].concat());
     std::fs::rename(place.path("vae"), place.path("moved")).unwrap();
@@ -96,7 +96,7 @@ fn a_cache_is_made_inspected_trained_from_and_sampled_after() {
     place.ok(&[&sample[..], &["named", "--vae", "moved"]].concat());
     let frames = |name: &str| contents(&place.path(name).join("up_red_square_seed0"));
     assert!(frames("remembered").len() == 4 && frames("remembered") == frames("named"));
-    // One of another shape cannot be meant.
+    // An autoencoder with another shape cannot be the right one.
     let config = std::fs::read_to_string(place.path("moved/config.json")).unwrap();
     std::fs::write(place.path("moved/config.json"), config.replace("\"latent_channels\": 4", "\"latent_channels\": 6")).unwrap();
     let line = place.refused(&[&sample[..], &["none", "--vae", "moved"]].concat());
@@ -136,7 +136,7 @@ fn the_loader_is_measured_in_one_json_line() {
     assert!(place.ok(&pixels).contains("\"source\":\"pixels\""));
 }
 
-/// Kill -9 at a random moment, again and again: what is there is whole, and the end is that of an undisturbed run.
+/// Kills with -9 at random moments, again and again: existing files are complete, and the result equals that of an undisturbed run.
 #[test]
 fn a_cache_that_is_killed_and_resumed_is_that_of_an_undisturbed_run() {
     const KILLS: usize = 20;
@@ -151,7 +151,7 @@ fn a_cache_that_is_killed_and_resumed_is_that_of_an_undisturbed_run() {
     let mut rng = TorchRng::new(20);
     let (mut kills, mut caches, mut in_between) = (0, 0, 0);
     while kills < KILLS {
-        // From nothing to the whole, through as many kills as it takes.
+        // From nothing to the complete cache, with as many kills as it takes.
         let _ = std::fs::remove_dir_all(place.path("killed"));
         let start = || place.command(&args("killed")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         kills::until_done(whole_run, &mut rng, start, || {

@@ -1,4 +1,4 @@
-//! `latte eval` from outside, on tiny videos.
+//! Runs `latte eval` with the built program, on tiny videos.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod place;
@@ -10,7 +10,7 @@ use place::Place;
 use serde_json::Value;
 
 impl Place {
-    /// With two sets of eight videos each, `real` and `fake`.
+    /// A folder with two sets of eight videos each, `real` and `fake`.
     fn new() -> Self {
         let place = Self::empty();
         for (name, seed) in [("real", "1"), ("fake", "2")] {
@@ -24,7 +24,7 @@ impl Place {
     }
 }
 
-/// A trial with the detector that needs no file.
+/// Evaluates with the detector that needs no file.
 const FVD: [&str; 12] = [
     "eval",
     "fvd",
@@ -59,12 +59,12 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
     assert_eq!((&one["real"]["stride"], &one["fake"]["stride"], &one["real"]["clips"]), (&2.into(), &1.into(), &8.into()));
     assert_eq!((&one["protocol"]["name"], &one["protocol"]["frames"]), (&"latte (changed)".into(), &9.into()));
     assert_eq!(one["protocol"]["statistic"]["covariance"], "biased");
-    // Two processes: the second has nothing to do yet, the first ends the work.
+    // Two processes: the first one to run has nothing to merge yet, the second one finishes the work.
     let said = place.ok(&fvd(&["--shard", "2/2", "--cache", "two"]));
     assert!(said.contains("1 parts are missing") && !said.contains("fvd "), "{said}");
     place.ok(&fvd(&["--shard", "1/2", "--cache", "two", "--json", "two.json"]));
     assert_eq!(place.json("two.json"), one);
-    // Features of one set in a file take its place.
+    // A file of features can replace one set.
     let keys: Vec<PathBuf> = std::fs::read_dir(place.path("two")).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(keys.len(), 2);
     let files: Vec<String> = keys
@@ -77,7 +77,7 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
             file
         })
         .collect();
-    // The real ones are those that were taken with a stride of 2.
+    // The real ones were extracted with a stride of 2.
     let args = |real: usize, stride: &'static str, extra: &[&'static str]| {
         let sets = ["--real", &files[real], "--fake", &files[1 - real], "--real-stride", stride].map(ToString::to_string);
         let rest = ["eval", "fvd", "--detector", "random-i3d", "--allow-few", "--json", "-"];
@@ -88,7 +88,7 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
     let real = outputs.iter().position(|output| output.status.success()).unwrap();
     let again: Value = serde_json::from_slice(&outputs[real].stdout).unwrap();
     assert_eq!(again, one);
-    // A number is never said to be of a protocol that its features are not of.
+    // A score never gets the name of a protocol that its features do not follow.
     let refused = |output: &Output, expected: &str| {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && stderr.contains("error: ") && stderr.contains(expected), "{stderr}");
@@ -97,8 +97,8 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
     refused(&run(args(real, "2", &[])), "frames is 9, and the protocol asks for 16");
     refused(&run(args(real, "2", &["--frames", "9", "--protocol", "tf-fvd"])), "tf_bilinear");
     // The same network with another ε is another detector.
-    refused(&run(args(real, "2", &["--frames", "9", "--protocol", "videogpt"])), "and the detector that was asked for is");
-    // A number that is none is an error.
+    refused(&run(args(real, "2", &["--frames", "9", "--protocol", "videogpt"])), "but the detector is");
+    // NaN is an error.
     let mmd = ["eval", "mmd", "--real", &files[0], "--fake", &files[1], "--name", "pool"];
     for (extra, expected) in [
         (["--gamma", "nan"], "--gamma: expected a finite number, got NaN"),
@@ -108,13 +108,13 @@ fn a_distance_says_all_that_it_depends_on_and_does_not_depend_on_shares() {
         let said = place.refused(&[&mmd[..], &extra, &["--coef0", "3"][..if extra[0] == "--degree" { 2 } else { 0 }]].concat());
         assert!(said.contains(expected), "{extra:?}: {said}");
     }
-    // The same with a kernel, of the other output.
+    // The same with the kernel distance, on the other output.
     let mmd = place.ok(&["eval", "mmd", "--real", &files[0], "--fake", &files[1], "--name", "pool"]);
     assert!(mmd.starts_with("mmd ") && mmd.contains("8 real and 8 generated rows of 1024"), "{mmd}");
 }
 
 #[test]
-fn all_numbers_are_those_of_their_own_commands_and_a_set_is_looked_at_once() {
+fn all_gives_the_scores_of_the_single_commands_and_reads_a_set_once() {
     let place = Place::new();
     let of = |task: &'static str| {
         let mut args = fvd(&["--json", "-"]);
@@ -225,7 +225,7 @@ fn bad_sets_are_one_clear_error_and_drops_are_counted() {
         assert!(said.starts_with("error: ") && said.contains(expected), "{args:?}: {said}");
         assert_eq!(features(), 0, "{args:?}: features were taken, and then came: {said}");
     }
-    // All that is wrong with any number is said before the first is worked on.
+    // All errors about any score are reported before the first one is computed.
     let mut header = br#"{"__metadata__":{"kind":"clip"},"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#.to_vec();
     header.splice(0..0, (header.len() as u64).to_le_bytes());
     std::fs::write(place.path("clip.safetensors"), [header, vec![0; 4]].concat()).unwrap();
@@ -257,7 +257,7 @@ fn still_videos_do_not_flicker() {
 }
 
 #[test]
-fn training_is_judged_on_the_way_and_changes_nothing_by_it() {
+fn evaluation_during_training_does_not_change_the_training() {
     let place = Place::new();
     let run = |name: &str, extra: &[&str]| {
         let output = format!("output.run={name}");
@@ -281,7 +281,7 @@ fn training_is_judged_on_the_way_and_changes_nothing_by_it() {
     assert!(records.iter().all(|r| r["clips"] == 2 && r["scores"]["random_i3d_fvd"].as_f64().unwrap() > 0.0), "{log}");
     let weights = |name: &str| std::fs::read(place.path(&format!("{name}/checkpoints/0000002/model.safetensors"))).unwrap();
     assert_eq!(weights("plain"), weights("judged"));
-    // The scores are where runs are watched.
+    // `latte runs` and `latte plot` show the scores.
     let table = place.ok(&["runs", "plain", "judged"]);
     let rows: Vec<&str> = table.lines().collect();
     assert!(rows[0].contains("random_i3d_fvd") && rows[2].contains("best") && !rows[1].contains("best"), "{table}");
@@ -292,7 +292,7 @@ fn training_is_judged_on_the_way_and_changes_nothing_by_it() {
     let unknown = place.refused(&["plot", "judged", "--metric", "accuracy"]);
     assert!(unknown.ends_with("validation_vb, random_i3d_fvd"), "{unknown}");
     assert!(place.refused(&["plot", "plain", "--metric", "fvd"]).contains("expected one of loss"));
-    // Eight frames are too few for I3D, which is said before the first step.
+    // Eight frames are too few for I3D, which is reported before the first step.
     let eight = "evaluation={ detectors = [\"random-i3d\"], real_stride = 2, num = 2 }";
     let args = ["train", "--config", "real/train.toml", "--set", "output.run=short", "--set", eight];
     assert!(place.refused(&args).contains("needs at least 9"));

@@ -1,4 +1,4 @@
-//! Training that is stopped by a signal: the step is finished and saved, and the exit code says which signal it was.
+//! Training that is stopped by a signal: the step is finished and saved, and the exit code identifies the signal.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -13,7 +13,7 @@ use place::{Place, text};
 /// Starts a command, waits until `metrics` has `steps` lines, sends it the signal, and waits for its end.
 fn stopped(place: &Place, args: &[&str], metrics: &str, steps: usize, signal: &str) -> Output {
     let mut child = place.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // However slow the machine is: the child comes there, or it ends.
+    // On a machine of any speed, the child gets there or ends.
     while std::fs::read_to_string(place.path(metrics)).unwrap_or_default().lines().count() < steps {
         assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
         std::thread::sleep(Duration::from_millis(20));
@@ -51,7 +51,7 @@ fn a_stopped_training_saves_and_ends_with_the_code_of_the_signal() {
 }
 
 #[test]
-fn a_stopped_autoencoder_and_a_stopped_demo_end_alike() {
+fn a_stopped_autoencoder_and_a_stopped_demo_end_in_the_same_way() {
     let place = Place::empty();
     place.ok(&["data", "demo", "clips", "--clips", "2"]);
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/vae_demo.toml");
@@ -63,7 +63,7 @@ fn a_stopped_autoencoder_and_a_stopped_demo_end_alike() {
     let output = stopped(&place, &["demo", "--quick"], "latte-demo/run-450-steps-seed-0/metrics.jsonl", 2, "-TERM");
     assert_eq!(output.status.code(), Some(143), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("the same command resumes from there"), "{}", text(&output.stdout));
-    // What the demo has trained is found without a word about where it is.
+    // The run of the demo is found without an argument.
     let table = place.ok(&["runs"]);
     assert!(table.contains("latte-demo/run-450-steps-seed-0") && table.contains("stopped"), "{table}");
 }

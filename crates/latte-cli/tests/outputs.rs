@@ -1,11 +1,12 @@
-//! Where nothing can be written, every command says so before it works.
+//! If an output cannot be written, every command reports it before it works.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod place;
 
 use place::Place;
 
-/// Arguments with `OUT` for the path to write to, and the option that the error names. Inputs are missing, which would be said next.
+/// Arguments with `OUT` for the output path, and the option that the error names. Inputs are missing, which would be the next
+/// error.
 const COMMANDS: &[(&[&str], &str)] = &[
     (&["eval", "fvd", "--real", "r", "--fake", "f", "--real-stride", "1", "--detector", "random-i3d", "--json", "OUT"], "--json"),
     (&["eval", "kvd", "--real", "r", "--fake", "f", "--real-stride", "1", "--detector", "random-i3d", "--json", "OUT"], "--json"),
@@ -46,7 +47,7 @@ fn nothing_is_done_where_nothing_can_be_written() {
 }
 
 #[test]
-fn runs_are_refused_before_their_data_are_looked_at() {
+fn runs_are_refused_before_their_data_is_read() {
     let place = Place::empty();
     std::fs::write(place.path("file"), "").unwrap();
     place.ok(&["data", "demo", "clips", "--clips", "1"]);

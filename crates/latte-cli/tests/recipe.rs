@@ -1,4 +1,4 @@
-//! `latte train` from outside: dry runs, the original's configurations, validation.
+//! Runs `latte train` with the built program: dry runs, the original's configurations, validation.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ fn train<'a>(config: &'a str, settings: &[&'a str], more: &[&'a str]) -> Vec<&'a
     ["train", "--config", config].into_iter().chain(settings).chain(more.iter().copied()).collect()
 }
 
-/// Everything below a folder.
+/// All paths below a folder.
 fn everything(at: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(at).unwrap() {
@@ -50,7 +50,7 @@ fn everything(at: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The number behind `word` in the line that begins with `# title`.
+/// The number after `word` in the line that begins with `# title`.
 fn number(out: &str, title: &str, word: &str) -> f64 {
     let line = out.lines().find(|l| l.starts_with(&format!("# {title}"))).unwrap_or_else(|| panic!("no {title}: {out}"));
     let rest = &line[line.find(word).unwrap_or_else(|| panic!("no {word}: {line}")) + word.len()..];
@@ -58,7 +58,7 @@ fn number(out: &str, title: &str, word: &str) -> f64 {
 }
 
 #[test]
-fn a_dry_run_says_what_a_run_would_be_and_writes_nothing() {
+fn a_dry_run_prints_the_run_and_its_cost_and_writes_nothing() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
     ok(at, &["data", "demo", "clips", "--clips", "2"]);
@@ -68,19 +68,19 @@ fn a_dry_run_says_what_a_run_would_be_and_writes_nothing() {
     assert_eq!(everything(at), before, "something was written");
     assert!(err.contains("nothing is written"), "{err}");
 
-    // What is printed is the whole configuration, the number of classes that was found included.
+    // The output is the whole configuration, with the number of classes of the data.
     let config = TrainConfig::from_toml(&out, "printed", &[]).unwrap();
     assert_eq!((config.model.class_dropout, config.model.num_classes, config.train.max_steps), (0.2, Some(8), 3));
     let shapes = config.resolve_model(8).unwrap();
     let parameters = latte_model::model::Latte::new(shapes.clone()).unwrap().num_trainable();
     assert_eq!(number(&out, "model", "model ") as usize, parameters);
     assert_eq!(number(&out, "data", "data ") as usize, 16);
-    // 16 videos, 4 clips a step.
+    // 16 videos, 4 clips per step.
     assert_eq!((number(&out, "epochs", "epochs "), number(&out, "epochs", "each at ")), (4.0, 4.0));
     let work = 3.0 * latte_model::model::Latte::new(shapes).unwrap().forward_flops(4, 0);
     assert!((number(&out, "work", "work ") / work - 1.0).abs() < 1e-6, "{work}");
     assert!(number(&out, "speed", "speed ") > 0.0);
-    // The program alone, and the four states of the network.
+    // The program alone, plus the four states of the network (weights, average, two moments).
     let memory = number(&out, "memory", "memory ");
     assert!((4.0..2000.0).contains(&memory), "{memory}");
     assert!(out.contains("steps of the whole network"), "{out}");
@@ -93,7 +93,7 @@ fn a_dry_run_says_what_a_run_would_be_and_writes_nothing() {
     assert!(at.join("run/checkpoints/0000003").is_dir());
 }
 
-/// What the original's file for FaceForensics says, for a data set, an autoencoder and a length of our own.
+/// The original's file for FaceForensics, with another data set, autoencoder and length.
 fn official(vae: &Path) -> String {
     let lines = [
         "dataset: \"ffs\"",
@@ -133,11 +133,11 @@ fn official(vae: &Path) -> String {
 }
 
 #[test]
-fn a_configuration_of_the_original_trains_and_each_key_is_spoken_of() {
+fn a_configuration_of_the_original_trains_and_each_key_is_reported() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
     ok(at, &["data", "demo", "clips", "--clips", "1"]);
-    // A folder that holds the autoencoder as `vae`.
+    // A folder with the autoencoder as `vae`.
     let vae = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/tiny-latte-t2v");
     let text = official(&vae);
     std::fs::write(at.join("ffs_train.yaml"), &text).unwrap();

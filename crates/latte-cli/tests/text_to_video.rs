@@ -1,4 +1,4 @@
-//! `latte t2v` from outside, on the tiny model with random weights.
+//! Runs `latte t2v` with the built program, on the tiny model with random weights.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ fn a_prompt_becomes_a_video_that_its_sidecar_makes_again() {
 }
 
 #[test]
-fn what_else_is_made_does_not_matter() {
+fn other_videos_do_not_matter() {
     let place = TempDir::new().unwrap();
     let three = ["--prompt", "a cat", "--prompt", "A longer text about a dog in the sea", "--num", "2", "--out", "many"];
     let many = made(&place, &tiny(&place, &three));
@@ -82,7 +82,7 @@ fn what_else_is_made_does_not_matter() {
 }
 
 #[test]
-fn encoded_prompts_are_kept_and_damaged_ones_made_again() {
+fn encoded_prompts_are_cached_and_damaged_ones_encoded_again() {
     let place = TempDir::new().unwrap();
     let first = made(&place, &tiny(&place, &["--prompt", "a cat", "--out", "one"]));
     let kept: Vec<PathBuf> = std::fs::read_dir(place.path().join("cache/text")).unwrap().map(|e| e.unwrap().path()).collect();
@@ -98,18 +98,18 @@ fn encoded_prompts_are_kept_and_damaged_ones_made_again() {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_from_its_latents() {
+fn an_interrupted_run_resumes_from_its_latents() {
     let place = TempDir::new().unwrap();
     let files = made(&place, &tiny(&place, &["--prompt", "a cat", "--out", "one"]));
     let latents = place.path().join("cache/latents");
     assert_eq!(std::fs::read_dir(&latents).unwrap().count(), 0, "nothing is left once the video is there");
-    // A folder stands where the second run's video should be: it fails after denoising.
+    // A folder is in the place of the second run's video, so the run fails after denoising.
     let blocked = place.path().join("two/a_cat_seed0.mp4");
     std::fs::create_dir_all(&blocked).unwrap();
     assert!(!tiny(&place, &["--prompt", "a cat", "--out", "two"]).status.success());
     let left: Vec<PathBuf> = std::fs::read_dir(&latents).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(left.len(), 1);
-    // Proof that they are read: with another video's latents in their place, that video is made.
+    // A proof that they are read: with another video's latents in their place, that video is generated.
     let other = made(&place, &tiny(&place, &["--prompt", "a cat", "--seed", "1", "--out", "other"]));
     let blocked_too = place.path().join("two/a_cat_seed1.mp4");
     std::fs::create_dir_all(&blocked_too).unwrap();
@@ -130,7 +130,7 @@ fn an_interrupted_run_goes_on_from_its_latents() {
 fn options_change_what_they_say() {
     let place = TempDir::new().unwrap();
     let base = std::fs::read(&made(&place, &tiny(&place, &["--prompt", "a cat", "--out", "base"]))[0]).unwrap();
-    // Not euler: without noise, and on the same timesteps, it is DDIM.
+    // Not euler, because without noise and on the same timesteps it equals DDIM.
     for (n, more) in [
         &["--guidance", "1"][..],
         &["--negative", "a dog"],
@@ -166,7 +166,7 @@ fn tiles_are_in_the_sidecar_and_only_for_single_frames() {
     let again = made(&place, &latte(&place, &["--from", "tiles/a_cat_seed0.json", "--out", "again", "--no-cache"]));
     assert_same(&tiled[0], &again[0]);
     assert_same(&tiled[1], &again[1]);
-    // A folder has a temporal decoder, which is taken for a clip unless it is turned off; of one frame it is not.
+    // The folder has a temporal decoder, which decodes clips unless it is turned off, but not single frames.
     refused(&tiny(&place, &["--prompt", "a cat", "--tile", "16"]), "temporal decoder");
     refused(&tiny(&place, &["--prompt", "a cat", "--temporal-decoder", "off", "--tile", "15"]), "tile");
     made(&place, &tiny(&place, &["--prompt", "a cat", "--frames", "1", "--tile", "16", "--out", "image"]));
@@ -198,7 +198,7 @@ fn one_frame_is_an_image_of_any_shape() {
 #[test]
 fn a_scheduler_with_pythons_infinity_is_read() {
     let place = TempDir::new().unwrap();
-    // As diffusers writes it: a bare word, which JSON does not know.
+    // diffusers writes it as a bare word, which JSON does not permit.
     let folder = place.path().join("model");
     for part in ["scheduler", "tokenizer", "text_encoder", "transformer", "vae", "vae_temporal_decoder"] {
         std::fs::create_dir_all(folder.join(part)).unwrap();

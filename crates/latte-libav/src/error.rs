@@ -6,8 +6,9 @@ use crate::releases::RELEASES;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of this crate. The caller adds the name of the file.
+///
+/// Not `non_exhaustive`, so that a new variant fails the build wherever variants are matched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// No library can be loaded.
     #[error(

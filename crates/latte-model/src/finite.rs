@@ -1,17 +1,17 @@
-//! Values that are no numbers, found where they arise: later they would be black pixels.
+//! Checks for NaN and infinite values where they arise: later they would be black pixels.
 
 use candle_core::{DType, Tensor};
 use latte_ops::Parameters;
 
 use crate::{Error, Result};
 
-/// Refuses values of which some are NaN or infinite; `what` says whose they are, as in "the network's prediction in step 3 of 50".
+/// Returns an error if any value is NaN or infinite; `what` names the values, as in "the network's prediction in step 3 of 50".
 ///
 /// # Errors
 ///
 /// [`Error::NotFinite`].
 pub fn expect_finite(values: &Tensor, what: impl FnOnce() -> String) -> Result<()> {
-    // One value that is not finite makes the sum not finite. The reverse does not hold, so then each is looked at.
+    // A value that is not finite makes the sum not finite. The sum of finite values may overflow, so then each value is checked.
     if values.elem_count() == 0 || values.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
         return Ok(());
     }
@@ -26,7 +26,7 @@ fn num_not_finite(values: &Tensor) -> Result<usize> {
     Ok(values.iter().filter(|value| !value.is_finite()).count())
 }
 
-/// Adds to an error about values that are not finite whether the network's weights are to blame.
+/// Adds to an error about values that are not finite whether the network's weights are the cause.
 pub fn with_cause(error: Error, weights: &Parameters) -> Error {
     let Error::NotFinite { what, count, of, .. } = error else { return error };
     let bad: Vec<String> = weights
@@ -60,7 +60,7 @@ mod tests {
             Ok(expect_finite(&tensor, || "these".into()).err().map(|e| e.to_string()))
         };
         assert_eq!(told(&[])?, None);
-        // A sum beyond the largest number is of numbers all the same.
+        // A sum that overflows does not mean that a value is not finite.
         assert_eq!(told(&[f32::MAX, f32::MAX, f32::MAX])?, None);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(told(&[1.0, bad, 2.0])?.is_some_and(|what| what.contains("these") && what.contains("1 of 3")));

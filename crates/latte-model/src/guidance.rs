@@ -1,46 +1,46 @@
-//! Classifier-free guidance (Ho & Salimans 2022): one value for class models and text-to-video.
+//! Classifier-free guidance (Ho & Salimans 2022), for class models and text-to-video.
 
 use candle_core::{DType, Tensor};
 
 use crate::diffusion::Denoiser;
 use crate::{Error, Result};
 
-/// Which channels of a prediction are guided.
+/// The channels of a prediction that are guided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuidedChannels {
-    /// The first so many, the noise; those behind, the variance, stay what the conditional half predicted. The class models' rule,
-    /// with the latent's channels.
+    /// The first channels (the number of the latent's), the noise; the variance channels after them keep the conditional
+    /// prediction. The rule of class models.
     First(usize),
-    /// All, the variance too. The text-to-video models' rule.
+    /// All channels, the variance too. The rule of text-to-video models.
     All,
 }
 
-/// How a prediction under conditions, c, and one under none, u, become one: u + scale · (c − u).
+/// Combines a conditional prediction c and an unconditional prediction u: u + scale · (c − u).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Guidance {
-    /// How far predictions are pushed towards the condition; 1 is not at all.
+    /// The guidance scale; 1 is no guidance.
     pub scale: f64,
-    /// Which channels are guided.
+    /// The guided channels.
     pub channels: GuidedChannels,
-    /// The original timesteps, from the first to the second, at which guidance acts; at the others the prediction is c alone
-    /// (Kynkäänniemi et al. 2024). `None`: at all.
+    /// The first and the last of the original timesteps with guidance; at the others the prediction is c (Kynkäänniemi et al.
+    /// 2024). `None`: guidance at all timesteps.
     pub interval: Option<[f64; 2]>,
-    /// How far the guided channels are brought back to the deviation that they have in c, 0 (not at all) to 1 (Lin et al. 2024,
+    /// The share, 0 (none) to 1, by which the standard deviation of the guided channels is rescaled to that of c (Lin et al. 2024,
     /// equation 16): large scales overexpose.
     pub rescale: f64,
 }
 
 impl Guidance {
-    /// Guidance at all timesteps, not rescaled.
+    /// Guidance at all timesteps, without rescaling.
     pub fn new(scale: f64, channels: GuidedChannels) -> Self {
         Self { scale, channels, interval: None, rescale: 0.0 }
     }
 
-    /// Whether this guidance is possible.
+    /// Checks that the values are possible.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] that names what is not: `guidance`, `guidance-interval` or `guidance-rescale`.
+    /// [`Error::Config`] with the key that is wrong: `guidance`, `guidance-interval` or `guidance-rescale`.
     pub fn check(&self) -> Result<()> {
         if !self.scale.is_finite() {
             return Err(Error::config("guidance", format!("expected a number, got {}", self.scale)));
@@ -57,7 +57,7 @@ impl Guidance {
         Ok(())
     }
 
-    /// Whether it changes predictions at this timestep.
+    /// Whether guidance changes predictions at this timestep.
     fn acts_at(&self, timestep: f64) -> bool {
         self.scale != 1.0 && self.interval.is_none_or(|[from, to]| (from..=to).contains(&timestep))
     }
@@ -97,11 +97,11 @@ impl Guidance {
         Ok(Tensor::cat(&[&guided, &rest], 2)?) // [b, f, c', h, w]
     }
 
-    /// φ · guided · (deviation of c / deviation of guided) + (1 − φ) · guided, sample by sample.
+    /// φ · guided · (deviation of c / deviation of guided) + (1 − φ) · guided, for each sample.
     fn rescaled(&self, guided: &Tensor, conditional: &Tensor) -> Result<Tensor> {
         let (ours, theirs) = (deviations(guided)?, deviations(conditional)?);
         let factor = |(ours, theirs): (&f64, &f64)| {
-            // A prediction that is the same everywhere has no deviation to bring back.
+            // A constant prediction has a deviation of 0, which cannot be rescaled.
             let ratio = if *ours > 0.0 { theirs / ours } else { 1.0 };
             self.rescale * ratio + 1.0 - self.rescale
         };
@@ -122,7 +122,7 @@ fn deviations(x: &Tensor) -> Result<Vec<f64>> {
     Ok(samples.iter().map(deviation).collect())
 }
 
-/// A network whose condition can be taken away.
+/// A network that also predicts without its condition.
 pub trait ConditionalDenoiser {
     /// Predicts `x` `[b, f, c, h, w]` under the conditions of its samples; as [`Denoiser::predict`].
     ///
@@ -131,7 +131,7 @@ pub trait ConditionalDenoiser {
     /// As [`Denoiser::predict`].
     fn predict_conditional(&self, x: &Tensor, timesteps: &[f64]) -> Result<Tensor>;
 
-    /// Predicts `x` `[b, f, c, h, w]` under its conditions and under none, in this order.
+    /// Predicts `x` `[b, f, c, h, w]` under its conditions and without them, in this order.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ pub trait ConditionalDenoiser {
     fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> Result<(Tensor, Tensor)>;
 }
 
-/// A network under guidance. Where guidance does not act it predicts once, else on twice the batch.
+/// A network with guidance. At timesteps without guidance it predicts once, else on twice the batch.
 #[derive(Debug, Clone)]
 pub struct Guided<D> {
     /// The network, bound to the conditions of its samples.
@@ -166,7 +166,7 @@ impl<D: ConditionalDenoiser> Denoiser for Guided<D> {
     }
 }
 
-/// `x` twice, `[2b, f, c, h, w]`, with its timesteps: the input of both predictions in one.
+/// `x` twice, `[2b, f, c, h, w]`, with its timesteps: the input of both predictions in one batch.
 ///
 /// # Errors
 ///

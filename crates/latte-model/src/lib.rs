@@ -1,6 +1,6 @@
-//! Latent diffusion transformers for video (Latte, arXiv 2401.03048): the science, and nothing else.
+//! Latent diffusion transformers for video (Latte, arXiv 2401.03048): networks, diffusion and sampling.
 //!
-//! This crate knows no optimiser, no video file and no HTTP. Pixels cross its border as `(&[u8], [f, h, w, 3])`.
+//! This crate knows no optimiser, no video file and no HTTP. Pixels are tensors `[b, f, 3, h, w]` in [−1, 1].
 //!
 //! Shape letters, used in comments throughout: `b` batch, `f` frames, `c` channels, `h w` height and width, `n` tokens per
 //! frame, `d` hidden size, `l` text length; `t` is only ever the diffusion time.

@@ -1,9 +1,9 @@
 //! The one source of randomness: PyTorch's CPU generator, reproduced bit for bit.
 //!
-//! [`TorchRng`] is the Mersenne Twister (MT19937) with the distributions that `torch.Generator` puts on top of it, so that
-//! `torch.manual_seed(s); torch.randn(shape)` and `TorchRng::new(s).randn(shape)` agree. A generator is an argument wherever
-//! something is drawn; there is no global one. Noise is drawn here, on the CPU, in f32, and then moved to the device: the
-//! same seed gives the same video everywhere.
+//! [`TorchRng`] is the Mersenne Twister (MT19937) with the distributions of `torch.Generator`, so that `torch.manual_seed(s);
+//! torch.randn(shape)` and `TorchRng::new(s).randn(shape)` agree. Every function that draws takes a generator as an argument; there
+//! is no global one. Noise is drawn here, on the CPU, in f32, and then moved to the device: the same seed gives the same video on
+//! every device.
 
 use std::f64::consts::TAU;
 
@@ -14,9 +14,9 @@ use crate::{Error, Result};
 
 /// Words of state of the Mersenne Twister.
 const WORDS: usize = 624;
-/// Distance of the word that the recurrence mixes in.
+/// Distance of the second word in the recurrence.
 const SHIFT: usize = 397;
-/// `torch.randn` fills in blocks of this many values; below it, it draws them one by one.
+/// `torch.randn` fills blocks of this many values; fewer values are drawn one by one.
 const BLOCK: usize = 16;
 
 /// PyTorch's CPU generator.
@@ -29,16 +29,16 @@ const BLOCK: usize = 16;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct TorchRng {
-    /// What the generator was made from: the seed (low word, high word), then two words for each [`TorchRng::fork`].
+    /// The key that the generator was made from: the seed (low word, high word), then two words for each [`TorchRng::fork`].
     key: Vec<u32>,
     words: Vec<u32>,
-    /// Words of the current block already given out; `WORDS` means that the block is used up.
+    /// The number of words of the current block that were used; `WORDS` means that the block is used up.
     position: usize,
-    /// The second value of the last pair that the one-by-one path of `randn` made. It belongs to the generator.
+    /// The second value of the last pair that the one-by-one path of `randn` made. It is part of the state.
     cached_normal: Option<f64>,
 }
 
-/// Where the noise of a sampling loop comes from.
+/// The source of the noise of a sampling loop.
 pub trait NoiseSource {
     /// The next standard normal tensor of `shape`, f32, on the CPU.
     ///
@@ -48,14 +48,14 @@ pub trait NoiseSource {
     fn noise(&mut self, shape: &[usize]) -> Result<Tensor>;
 }
 
-/// One generator for the whole batch, as PyTorch programs have it: a sample's noise depends on the batch it is in.
+/// One generator for the whole batch, as in PyTorch programs: a sample's noise depends on its batch.
 impl NoiseSource for TorchRng {
     fn noise(&mut self, shape: &[usize]) -> Result<Tensor> {
         self.randn(shape)
     }
 }
 
-/// One generator for each sample (the first axis): a sample is the same whatever batch it is in.
+/// One generator for each sample (the first axis): a sample does not depend on its batch.
 impl NoiseSource for [TorchRng] {
     fn noise(&mut self, shape: &[usize]) -> Result<Tensor> {
         if shape.first() != Some(&self.len()) {
@@ -77,7 +77,7 @@ impl NoiseSource for Vec<TorchRng> {
     }
 }
 
-/// A [`TorchRng`] at rest, to be saved in a checkpoint and taken up again at exactly the same place.
+/// The state of a [`TorchRng`], which a checkpoint stores and which continues exactly where it was saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RngState {
@@ -98,15 +98,15 @@ impl TorchRng {
         Self { key: vec![low, high], words: seeded(low), position: WORDS, cached_normal: None }
     }
 
-    /// A generator of its own for one sample, clip or worker: it depends on what `self` was made from and on `stream`, not
-    /// on how much `self` has drawn. Different streams are independent, and forks can be forked again.
+    /// A separate generator for one sample, clip or worker: it depends on the key of `self` and on `stream`, not on how much `self`
+    /// has drawn. Different streams are independent, and forks can be forked again.
     pub fn fork(&self, stream: u64) -> Self {
         let mut key = self.key.clone();
         key.extend(split(stream));
         Self { words: keyed(&key), key, position: WORDS, cached_normal: None }
     }
 
-    /// The state, exactly.
+    /// The exact state.
     pub fn state(&self) -> RngState {
         RngState {
             key: self.key.clone(),
@@ -119,7 +119,7 @@ impl TorchRng {
         }
     }
 
-    /// The generator that `state` was taken from, at the same place.
+    /// The generator with `state`, which draws the same next values.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl TorchRng {
         y ^ (y >> 18)
     }
 
-    /// The next 64 random bits: two draws, the first one high.
+    /// The next 64 random bits: two draws, the first one in the high half.
     pub fn next_u64(&mut self) -> u64 {
         let high = u64::from(self.next_u32());
         high << 32 | u64::from(self.next_u32())
@@ -179,7 +179,7 @@ impl TorchRng {
     ///
     /// # Errors
     ///
-    /// If there is no such integer.
+    /// If `lo >= hi`.
     pub fn randint(&mut self, lo: i64, hi: i64, n: usize) -> Result<Vec<i64>> {
         if lo >= hi {
             return Err(Error::config("randint", format!("expected lo < hi, got {lo} and {hi}")));
@@ -193,7 +193,7 @@ impl TorchRng {
             .collect())
     }
 
-    /// `torch.randperm(n)`: the numbers below `n` in random order.
+    /// `torch.randperm(n)`: a random permutation of the numbers below `n`.
     pub fn randperm(&mut self, n: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..n).collect();
         for i in 0..n.saturating_sub(1) {
@@ -216,8 +216,8 @@ impl TorchRng {
 
     /// The values of `torch.randn(n)`.
     ///
-    /// Below 16 values PyTorch draws one by one in f64 and keeps the second of each pair for the next call; from 16 on it
-    /// transforms blocks of 16 uniform values in f32, and redraws a whole block for a ragged end.
+    /// PyTorch draws fewer than 16 values one by one in f64 and keeps the second of each pair for the next call. For 16 or more it
+    /// transforms blocks of 16 uniform values in f32, and redraws the last 16 values if `n` is no multiple of 16.
     pub fn randn_f32(&mut self, n: usize) -> Vec<f32> {
         if n < BLOCK {
             return (0..n).map(|_| self.normal_f64() as f32).collect();
@@ -264,7 +264,7 @@ fn seeded(seed: u32) -> Vec<u32> {
     words
 }
 
-/// The state of an MT19937 seeded with a key of several words (the generator's own recipe for that).
+/// The state of an MT19937 seeded with a key of several words (the generator's own algorithm).
 fn keyed(key: &[u32]) -> Vec<u32> {
     let mut words = seeded(19_650_218);
     let mut i = 1;
@@ -308,8 +308,8 @@ fn block_to_normal(block: &mut [f32]) {
     }
 }
 
-// PyTorch's vector code uses the single-precision polynomials of the Cephes library, contracted to fused multiply-adds.
-// The same polynomials in the same order give the same bits, and, unlike a system's libm, on every machine.
+// PyTorch's vector code uses the single-precision polynomials of the Cephes library, contracted to fused multiply-adds. The same
+// polynomials in the same order give the same bits, and, unlike a system's libm, on every machine.
 
 /// Natural logarithm of a positive normal number.
 fn ln(x: f32) -> f32 {
@@ -342,7 +342,7 @@ fn ln(x: f32) -> f32 {
 fn sin_cos(angle: f32) -> (f32, f32) {
     let octant = ((angle * (4.0 / std::f32::consts::PI)) as u32 + 1) & !1;
     let y = octant as f32;
-    // π/4 in three parts: the difference keeps its low bits.
+    // π/4 in three parts, so that the difference keeps its low bits.
     let x = y.mul_add(-0.785_156_25, angle);
     let x = y.mul_add(-2.418_756_5e-4, x);
     let x = y.mul_add(-3.774_895e-8, x);

@@ -29,10 +29,10 @@ fn guidance_by_hand() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// Lin et al. 2024, equations 15 and 16: the deviation of the guided values becomes that of the conditional ones, by the share φ.
+/// Lin et al. 2024, equations 15 and 16: the share φ of the guided values is rescaled to the deviation of the conditional ones.
 #[test]
 fn rescaled_guidance_by_hand() -> latte_model::Result<()> {
-    // c = (1, 3), u = (0, 0): guided by 2 it is (2, 6), with twice the deviation of c. Behind it, variance.
+    // c = (1, 3), u = (0, 0): guided by 2 it is (2, 6), with twice the deviation of c. The last channels are variance.
     let (conditional, unconditional) = (tensor(&[1.0, 3.0, 7.0, 8.0], 2)?, tensor(&[0.0, 0.0, 9.0, 9.0], 2)?);
     for (rescale, expected) in [(0.0, [2.0, 6.0]), (1.0, [1.0, 3.0]), (0.7, [1.3, 3.9])] {
         let guided = Guidance { rescale, ..first(2.0, 1) }.combine(&conditional, &unconditional)?;
@@ -40,7 +40,7 @@ fn rescaled_guidance_by_hand() -> latte_model::Result<()> {
         assert!(ours.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{rescale}: {ours:?}");
         assert_eq!(ours[2..], [7.0, 8.0]);
     }
-    // Each sample by itself; one without deviation stays as it is.
+    // Each sample is rescaled separately; one without deviation is unchanged.
     let c = Tensor::cat(&[&tensor(&[1.0, 3.0], 1)?, &tensor(&[5.0, 5.0], 1)?], 0)?;
     let guided = Guidance { rescale: 1.0, ..Guidance::new(2.0, GuidedChannels::All) }.combine(&c, &c.zeros_like()?)?;
     assert_eq!(guided.flatten_all()?.to_vec1::<f64>()?, [1.0, 3.0, 10.0, 10.0]);
@@ -61,7 +61,7 @@ fn scale_1_is_conditional_and_scale_0_is_not() -> latte_model::Result<()> {
 }
 
 #[test]
-fn what_cannot_be_guided_is_an_error() -> latte_model::Result<()> {
+fn predictions_that_cannot_be_guided_are_errors() -> latte_model::Result<()> {
     let x = TorchRng::new(1).randn((2, 2, 8, 3, 3))?;
     assert!(first(2.0, 4).combine(&x, &x.narrow(0, 0, 1)?).is_err(), "two shapes");
     assert!(first(2.0, 9).combine(&x, &x).is_err(), "nine channels of eight");
@@ -79,7 +79,7 @@ fn what_cannot_be_guided_is_an_error() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// ε = label · x; the null label is −1. Counts the samples that it was asked about.
+/// Predicts ε = label · x; the null label is −1. Counts the samples of its calls.
 struct Labelled {
     labels: Vec<f32>,
     samples: std::cell::Cell<usize>,
@@ -142,7 +142,7 @@ fn guidance_acts_in_its_interval_only() -> latte_model::Result<()> {
     for outside in [0.0, 99.9, 400.1, 999.0] {
         assert_eq!(at(&[outside; 2], 4.0, interval)?, conditional, "the network is asked once outside");
     }
-    // A batch with both: each sample by its own timestep.
+    // A batch with samples inside and outside: each by its own timestep.
     let (mixed, _) = at(&[99.0, 100.0], 4.0, interval)?;
     let half = mixed.len() / 2;
     assert_eq!((&mixed[..half], &mixed[half..]), (&conditional.0[..half], &guided.0[half..]));

@@ -9,7 +9,7 @@ const PREDICTIONS: [PredictionType; 3] = [PredictionType::Epsilon, PredictionTyp
 const VARIANCES: [VarianceType; 4] =
     [VarianceType::FixedSmall, VarianceType::FixedLarge, VarianceType::Learned, VarianceType::LearnedRange];
 
-/// The inputs of a loss, f64. Step 0 and later ones together, so that both forms of the variational term are in it.
+/// The inputs of a loss, f64. It has step 0 and later steps, so that it covers both forms of the variational term.
 struct Problem {
     diffusion: Diffusion,
     x0: Tensor,
@@ -30,8 +30,8 @@ impl Problem {
         let x0 = draw(0.7)?;
         let noise = draw(1.0)?;
         let x_t = diffusion.q_sample(&x0, steps, &noise)?;
-        // A prediction near the truth: far from it the likelihood of step 0 is so small that differences of it are all
-        // rounding. An error of x0 itself counts in full there, one of ε or v is scaled down.
+        // A prediction near the truth: far from it the likelihood of step 0 is so small that its differences are all rounding. An
+        // error of x0 counts in full there; one of ε or v is scaled down.
         let off = if prediction == PredictionType::X0 { 0.005 } else { 0.05 };
         let mut output = (diffusion.target(&x0, &noise, steps)? + draw(off)?)?;
         let values = draw(0.3)?;
@@ -72,7 +72,7 @@ fn assert_close(ours: &[f64], expected: &[f64], what: &str) {
     let scale = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
     assert!(scale > 1e-4, "{what}: the gradient is 0, nothing is tested");
     for (i, (a, b)) in ours.iter().zip(expected).enumerate() {
-        // The differences' own error is below this.
+        // The finite differences' own error is smaller.
         assert!((a - b).abs() <= 3e-6 * scale, "{what}: element {i}: {a} against {b} (largest {scale})");
     }
 }
@@ -93,7 +93,7 @@ fn kl_gradients_reach_every_channel() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// With the MSE losses, only the squared error has a gradient for the prediction, and only the variational term one for the variance.
+/// With the MSE losses, the squared error's gradient reaches only the prediction, and the variational term's only the variance.
 #[test]
 fn mse_gradients_keep_the_two_halves_apart() -> latte_model::Result<()> {
     for loss in [LossType::Mse, LossType::RescaledMse] {
@@ -113,7 +113,7 @@ fn mse_gradients_keep_the_two_halves_apart() -> latte_model::Result<()> {
                 assert_close(&pick(&gradient, false), &pick(&mse, false), &what);
                 if variance.is_learned() {
                     assert_close(&pick(&gradient, true), &pick(&vb, true), &what);
-                    // The term does depend on the prediction: that it is not heard of is the loss's doing.
+                    // The term does depend on the prediction; the loss stops its gradient.
                     let leak: f64 = pick(&vb, false).iter().map(|v| v.abs()).sum();
                     assert!(leak > 1e-6, "{what}: the variational term does not depend on the prediction at all");
                 }
@@ -159,7 +159,7 @@ fn extreme_predictions_keep_gradients_finite() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// Worked out by hand: SNR = ᾱ / (1 − ᾱ) is 0, 1, 4, 9 and 99, and γ = 5.
+/// Computed by hand: SNR = ᾱ / (1 − ᾱ) is 0, 1, 4, 9 and 99, and γ = 5.
 #[test]
 fn min_snr_weights_are_those_of_the_paper() -> latte_model::Result<()> {
     let min_snr = MinSnr::new(5.0)?;
@@ -212,13 +212,13 @@ fn min_snr_weights_the_squared_error_and_nothing_else() -> latte_model::Result<(
     Ok(())
 }
 
-/// Whatever the network predicts, the weighted loss is min(SNR, γ) times the error of the x0 that it implies.
+/// For any kind of prediction, the weighted loss is min(SNR, γ) times the error of the x0 that it implies.
 #[test]
 fn min_snr_is_the_same_loss_for_every_prediction() -> latte_model::Result<()> {
     let mut losses: Vec<Vec<f64>> = Vec::new();
     for prediction in PREDICTIONS {
         let mut p = Problem::new(LossType::Mse, prediction, VarianceType::FixedSmall, &[0, 1, 40, 90, 199])?;
-        // The same guess of x0, as what this network predicts.
+        // The same estimate of x0, in the form of this prediction.
         let guess = (&p.x0 * 0.9)?;
         let noise = p.diffusion.epsilon_from_x0(&guess, &p.x_t, &p.steps)?;
         p.prediction = p.diffusion.target(&guess, &noise, &p.steps)?;

@@ -2,10 +2,10 @@
 
 use latte_model::noise::{RngState, TorchRng};
 
-/// Draws of every kind, so that two generators that give the same list are in the same place.
+/// Draws of every kind: two generators with the same draws have the same state.
 fn mixed_draws(rng: &mut TorchRng) -> Vec<f64> {
     let mut values = vec![rng.uniform_f64()];
-    values.extend(rng.randn_f32(3).iter().map(|&v| f64::from(v))); // odd: a cached value is left
+    values.extend(rng.randn_f32(3).iter().map(|&v| f64::from(v))); // odd: leaves a cached value
     values.extend(rng.randn_f32(37).iter().map(|&v| f64::from(v)));
     values.extend(rng.rand_f32(5).iter().map(|&v| f64::from(v)));
     values.extend(rng.randperm(7).iter().map(|&v| v as f64));
@@ -22,7 +22,7 @@ fn torch_documented_values() -> latte_model::Result<()> {
 }
 
 #[test]
-fn a_saved_generator_goes_on_where_it_was() -> Result<(), Box<dyn std::error::Error>> {
+fn a_saved_generator_continues_exactly() -> Result<(), Box<dyn std::error::Error>> {
     let mut rng = TorchRng::new(3407);
     for round in 0..40 {
         mixed_draws(&mut rng);

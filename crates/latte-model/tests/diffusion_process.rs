@@ -179,7 +179,7 @@ fn conversions_undo_each_other() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// Bayes: q(x₍ₜ₋₁₎ | xₜ, x0) by hand from the two Gaussians that it is made of.
+/// q(x₍ₜ₋₁₎ | xₜ, x0) by Bayes' rule from its two Gaussians.
 #[test]
 fn the_posterior_is_what_bayes_says() -> latte_model::Result<()> {
     let diffusion = process(PredictionType::Epsilon, VarianceType::FixedSmall, LossType::Mse)?;
@@ -234,7 +234,7 @@ fn wrong_shapes_and_steps_are_errors() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// A network that knows the clean data.
+/// A network that predicts the clean data exactly.
 struct Oracle {
     x0: Tensor,
     alphas_cumprod: Vec<f64>,
@@ -252,7 +252,7 @@ fn the_bound_sees_a_perfect_network() -> latte_model::Result<()> {
     let config = DiffusionConfig { variance: VarianceType::FixedSmall, ..DiffusionConfig::default() };
     let diffusion = Diffusion::new(&config, &TimestepSpacing::evenly(50))?;
     let base = Diffusion::new(&config, &TimestepSpacing::All)?;
-    // Data in 256 levels, so that the term of step 0 is small for a network that knows it.
+    // Data in 256 levels, so that the term of step 0 is small for a network that predicts it.
     let x0 = ((randn(7)?.clamp(-1.0, 1.0)? * 127.0)?.round()? / 127.5)?;
     let oracle = Oracle { x0: x0.clone(), alphas_cumprod: base.schedule().alphas_cumprod().to_vec() };
     let bits = diffusion.bits_per_dimension(&oracle, &x0, &mut TorchRng::new(1), false)?;

@@ -3,12 +3,12 @@
 use latte_model::diffusion::{TimestepSampler, TimestepSampling};
 use latte_model::noise::TorchRng;
 
-/// A sampler that knows loss `t + 1` at each of `n` timesteps.
+/// A sampler that has seen the loss `t + 1` at each of `n` timesteps.
 fn taught(n: usize) -> latte_model::Result<TimestepSampler> {
     let mut sampler = TimestepSampler::new(TimestepSampling::LossSecondMoment, n);
     for round in 0..12 {
         for t in 0..n {
-            // Two losses more than are kept: the first two, far off, must be forgotten.
+            // Two losses more than are kept: the first two, far off, must be dropped.
             let loss = if round < 2 { 1e6 } else { (t + 1) as f64 };
             sampler.update(&[t], &[loss])?;
         }
@@ -74,7 +74,7 @@ fn draws_follow_the_losses_and_weights_make_up_for_it() -> latte_model::Result<(
 }
 
 #[test]
-fn a_saved_sampler_goes_on_as_it_was() -> Result<(), Box<dyn std::error::Error>> {
+fn a_saved_sampler_continues_exactly() -> Result<(), Box<dyn std::error::Error>> {
     for sampler in [taught(8)?, TimestepSampler::new(TimestepSampling::Uniform, 8)] {
         let restored: TimestepSampler = serde_json::from_str(&serde_json::to_string(&sampler)?)?;
         assert_eq!(restored.sample(&mut TorchRng::new(3), 50)?, sampler.sample(&mut TorchRng::new(3), 50)?);
@@ -90,7 +90,7 @@ fn wrong_losses_are_refused() -> latte_model::Result<()> {
     }
     assert!(TimestepSampler::new(TimestepSampling::LossSecondMoment, 0).sample(&mut TorchRng::new(0), 1).is_err());
     assert!(TimestepSampler::new(TimestepSampling::Uniform, 0).sample(&mut TorchRng::new(0), 1).is_err());
-    // All losses 0: nothing to go by, and no division by 0.
+    // All losses are 0: uniform, without a division by 0.
     let mut zero = TimestepSampler::new(TimestepSampling::LossSecondMoment, 2);
     for _ in 0..10 {
         zero.update(&[0, 1], &[0.0, 0.0])?;

@@ -1,4 +1,4 @@
-//! Options of samplers that are asked for by name: each changes the run or is refused, and settings record what is done.
+//! Sampler options by name: each changes the run or is an error, and settings record the values that are used.
 
 use candle_core::Tensor;
 use latte_model::Result;
@@ -9,7 +9,7 @@ use latte_ops::CancelToken;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// A network with variance values behind its prediction, far from any limit.
+/// A network with variance values after its prediction, far from any limit.
 struct Toy;
 
 impl Denoiser for Toy {
@@ -34,7 +34,7 @@ fn ask(file: &Value, sampler: Sampler, options: &[(&str, Value)], steps: usize) 
     AskedFor { sampler: Some(sampler), options: &options, eta: None }.of(file, steps, &configure)
 }
 
-/// The configuration that settings record.
+/// The configuration in the recorded settings.
 fn configuration(sampling: &Sampling) -> Result<SolverConfig> {
     let config = SolverConfig::from_json(&sampling.scheduler.to_string())?;
     let config = sampling.sampler.map_or(Ok(config.clone()), |kind| config.with_kind(kind))?;
@@ -49,7 +49,7 @@ fn end(sampling: &Sampling, steps: usize) -> Result<Vec<f32>> {
     end.finished().map_or_else(|| Ok(Vec::new()), |x| Ok(x.flatten_all()?.to_vec1()?))
 }
 
-/// Values for every key, of which at least one is another than each method's own.
+/// Values for every key; at least one differs from each method's default.
 fn values() -> Vec<(&'static str, Vec<Value>)> {
     let betas: Vec<f64> = (0..1000).map(|i| 0.0002 + 0.00001 * f64::from(i)).collect();
     vec![
@@ -102,10 +102,10 @@ fn values() -> Vec<(&'static str, Vec<Value>)> {
     ]
 }
 
-/// The table of the samplers and their options: an option that is accepted changes the run, or says what holds without it.
+/// The table of samplers and options: an accepted option changes the run, or equals the value that applies without it.
 #[test]
 fn every_option_of_every_sampler_changes_the_run_or_is_refused() -> Result<()> {
-    // What other options need to have an effect.
+    // Settings that other options need to have an effect.
     let beside: [&[(&str, Value)]; 7] = [
         &[],
         &[("use_karras_sigmas", json!(true))],
@@ -133,13 +133,13 @@ fn every_option_of_every_sampler_changes_the_run_or_is_refused() -> Result<()> {
                         continue;
                     };
                     let config = configuration(&with)?;
-                    // What is impossible is refused by the run.
+                    // The run reports an impossible choice.
                     if config.solver(steps).is_err() {
                         continue;
                     }
                     accepted += 1;
                     let holds_anyway = config == configuration(&without)?;
-                    // A schedule that is out of the method's reach ends the run with an error.
+                    // A schedule that the method cannot handle ends the run with an error.
                     let changes = end(&with, steps).map_or(true, |end| end != end_without);
                     assert!(changes || holds_anyway, "{kind}, {steps} steps, {beside:?}: {key}={value} does nothing");
                     *with_effect.entry(key).or_default() += usize::from(changes);
@@ -171,7 +171,8 @@ fn the_equation_that_is_asked_for_decides_about_the_method() -> Result<()> {
         assert_eq!(asked.scheduler["algorithm_type"], name);
         assert_eq!(end(&asked, STEPS)?, end(&ask(&ddim(), plain, &[], STEPS)?, STEPS)?, "{sampler} {name}");
     }
-    // A file's own equation is not asked for: the method by name goes before it, and what is recorded is what is done.
+    // The user did not ask for the file's own equation: the requested method takes precedence, and the recorded equation is the one
+    // that ran.
     let file = json!({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"});
     let ode = ask(&file, K::DpmMultistep, &[], STEPS)?;
     assert_eq!((ode.sampler, &ode.scheduler["algorithm_type"]), (Some(K::DpmMultistep), &json!("dpmsolver++")));
@@ -181,7 +182,7 @@ fn the_equation_that_is_asked_for_decides_about_the_method() -> Result<()> {
 }
 
 #[test]
-fn what_is_refused_is_named_with_what_there_is() {
+fn errors_name_the_option_and_the_known_options() {
     let message =
         |sampler, options: &[(&str, Value)]| ask(&ddim(), sampler, options, 50).err().map(|e| e.to_string()).unwrap_or_default();
     let line = message(Sampler::DpmMultistep, &[("clip_sample", json!(true))]);
@@ -201,9 +202,9 @@ fn what_is_refused_is_named_with_what_there_is() {
     assert!(asked.of(&ddim(), 10, &configure).is_err());
 }
 
-/// Whatever is in a model's file, the recorded keys make the same configuration as all of them.
+/// For every file, the recorded keys give the same configuration as all of its keys.
 #[test]
-fn what_is_recorded_is_enough() -> Result<()> {
+fn recorded_keys_give_the_same_configuration() -> Result<()> {
     let other_keys = json!({
         "beta_end": 0.015, "rescale_betas_zero_snr": true, "clip_sample": true, "clip_sample_range": 2.0, "set_alpha_to_one": false,
         "solver_order": 3, "solver_type": "heun", "algorithm_type": "sde-dpmsolver++", "timestep_spacing": "trailing", "flow_shift": 2.0,
@@ -215,7 +216,7 @@ fn what_is_recorded_is_enough() -> Result<()> {
         file["_class_name"] = class.class_name().into();
         for kind in Sampler::ALL {
             let whole = configure(&file, kind)?;
-            // Fields that are read from a file and not looked at.
+            // Fields that are read from a file and not used.
             let used = |config: SolverConfig| SolverConfig {
                 given: BTreeMap::new(),
                 eta: 0.0,

@@ -1,4 +1,4 @@
-//! Solvers on the one problem whose solution is known: Gaussian data.
+//! Solvers on a problem with a known solution: Gaussian data.
 
 use candle_core::{DType, Device, Tensor};
 use latte_model::diffusion::{Denoiser, TimestepSpacing};
@@ -19,8 +19,8 @@ fn exact_epsilon(x: &Tensor, sigma: f64) -> latte_model::Result<Tensor> {
     Ok(((x - alpha * MEAN)? * (alpha * sigma / variance))?)
 }
 
-/// The exact network; the noise level of each call is told by the solver's own tables, so that a timestep that is rounded for
-/// the network does not spoil the order.
+/// The exact network. It takes the noise level of each call from the solver's own tables, so that rounded timesteps do not reduce
+/// the order.
 fn sigma_of_call(solver: &dyn Solver, config: &SolverConfig, call: usize) -> latte_model::Result<f64> {
     if solver.input_scale(call) != 1.0 {
         return Ok((solver.input_scale(call).powi(-2) - 1.0).sqrt());
@@ -35,12 +35,12 @@ fn sigma(alpha_cumprod: f64) -> f64 {
     ((1.0 - alpha_cumprod) / alpha_cumprod).sqrt()
 }
 
-/// Runs a solver that draws no noise from `x` in x0 + σ ε. The result, and what the exact flow makes of `x`.
+/// Runs a solver that draws no noise from `x` in x0 + σ ε. Returns the result, and that of the exact flow from `x`.
 fn run(config: &SolverConfig, steps: usize, start: &Tensor) -> latte_model::Result<(Tensor, Tensor)> {
     let mut solver = config.solver(steps)?;
     let in_sigma = solver.init_noise_sigma() != 1.0;
     let first = sigma_of_call(&*solver, config, 0)?;
-    // Heun's last step, to clean data, is Euler's: stop before it.
+    // Heun's last step, to clean data, is an Euler step: stop before it.
     let calls = solver.timesteps().len() - usize::from(config.kind == Sampler::Heun);
     let last = solver.sigmas().map_or(0.0, |sigmas| sigmas[calls]);
     let (alpha_first, alpha_last) = (1.0 / (1.0 + first * first).sqrt(), 1.0 / (1.0 + last * last).sqrt());
@@ -50,7 +50,7 @@ fn run(config: &SolverConfig, steps: usize, start: &Tensor) -> latte_model::Resu
         let prediction = exact_epsilon(&scaled, sigma_of_call(&*solver, config, call)?)?;
         x = solver.step(StepInput { prediction: &prediction, call, x: &x, noise: None })?.x;
     }
-    // (x0 + σ ε − mean) / deviation stays the same along the flow.
+    // (x0 + σ ε − mean) / deviation is constant along the flow.
     let growth = ((DEVIATION * DEVIATION + last * last) / (DEVIATION * DEVIATION + first * first)).sqrt();
     let exact = (((start * first)? - MEAN)? * growth)?.affine(1.0, MEAN)?;
     Ok((x, if in_sigma { exact } else { (exact * alpha_last)? }))
@@ -64,7 +64,7 @@ fn start() -> latte_model::Result<Tensor> {
     Ok(TorchRng::new(1).randn((2, 3, 4, 2, 2))?.to_dtype(DType::F64)?)
 }
 
-/// The slope of log error over log steps, from run to run with twice the steps.
+/// The slope of log error over log steps, between runs with twice the steps.
 fn orders(config: &SolverConfig, steps: &[usize]) -> latte_model::Result<(Vec<f64>, Vec<f64>)> {
     let mut errors = Vec::new();
     for &steps in steps {
@@ -75,7 +75,7 @@ fn orders(config: &SolverConfig, steps: &[usize]) -> latte_model::Result<(Vec<f6
     Ok((errors, orders))
 }
 
-/// λ = −log σ evenly, down to the smallest σ.
+/// Evenly in λ = −log σ, down to the smallest σ.
 fn even(kind: Sampler) -> SolverConfig {
     let mut config = SolverConfig::new(kind);
     (config.beta_start, config.beta_end) = (1e-4, 0.02);
@@ -86,7 +86,7 @@ fn even(kind: Sampler) -> SolverConfig {
     config
 }
 
-/// Each method converges with its order, in both formulas and both equations' interpolations.
+/// Each method converges with its order, in both formulas and with both interpolated quantities.
 #[test]
 fn methods_converge_with_their_order() -> latte_model::Result<()> {
     let mut cases: Vec<(String, SolverConfig, f64)> =
@@ -96,7 +96,7 @@ fn methods_converge_with_their_order() -> latte_model::Result<()> {
             for formula in [StepFormula::Midpoint, StepFormula::Heun] {
                 for algorithm in [DpmAlgorithm::DpmSolverPlusPlus, DpmAlgorithm::DpmSolver] {
                     let config = SolverConfig { order, formula, algorithm, ..even(kind) };
-                    // Reference quirk: the multistep formula of order 3 takes half of the second derivative.
+                    // Reference quirk: the multistep formula of order 3 uses half of the second derivative.
                     let converges_with = if kind == Sampler::DpmMultistep { order.min(2) } else { order };
                     cases.push((format!("{kind} {order} {formula:?} {algorithm:?}"), config, converges_with as f64));
                 }
@@ -136,7 +136,7 @@ fn methods_that_end_at_clean_data_converge() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// A method of order 1 is DDIM, whatever it is called.
+/// Every method of order 1 equals DDIM.
 #[test]
 fn order_1_is_ddim() -> latte_model::Result<()> {
     for steps in [1, 2, 10, 25, 100] {
@@ -162,7 +162,7 @@ fn order_1_is_ddim() -> latte_model::Result<()> {
             assert!(difference < 1e-5, "{} {steps}: {difference}", config.kind);
         }
     }
-    // Singlestep has only one spacing: the same as multistep's.
+    // Singlestep has only one spacing, the same as multistep's.
     let multistep = SolverConfig { order: 1, ..SolverConfig::new(Sampler::DpmMultistep) };
     let (end, _) = run(&multistep, 30, &start()?)?;
     let (x, _) = run(&SolverConfig { kind: Sampler::DpmSinglestep, ..multistep }, 30, &start()?)?;
@@ -170,7 +170,7 @@ fn order_1_is_ddim() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// The exact network, asked by timestep.
+/// The exact network, by timestep.
 struct Gaussian {
     sigmas: Vec<f64>,
 }
@@ -197,8 +197,8 @@ impl NoiseSource for OneHot {
     }
 }
 
-/// The variance of the samples. The network is linear, and so is a run in its start and in each draw: the response to each
-/// of them alone tells the variance without drawing anything.
+/// The variance of the samples. The network is linear, and so is a run in its start and in each draw: the variance follows from the
+/// response to each of them, without drawing anything.
 fn variance_of_samples(config: &SolverConfig, steps: usize) -> latte_model::Result<f64> {
     let network = Gaussian { sigmas: config.alphas_cumprod()?.into_iter().map(sigma).collect() };
     let mut solver = config.solver(steps)?;
@@ -239,7 +239,7 @@ fn stochastic_methods_make_samples_with_the_variance_of_the_data() -> latte_mode
         for steps in [25, 100, 400] {
             errors.push((variance_of_samples(&config, steps)? - DEVIATION * DEVIATION).abs());
         }
-        // The error may change its sign between short runs, and be small there by chance.
+        // The error may change its sign between short runs, and be small there.
         assert!(errors[2] < tolerance && errors[2] < errors[1] / 2.0, "{name}: {errors:?}");
     }
     Ok(())

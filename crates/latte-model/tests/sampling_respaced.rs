@@ -12,7 +12,7 @@ use latte_ops::CancelToken;
 const MEAN: f64 = 0.3;
 const DEVIATION: f64 = 0.5;
 
-/// The exact network for data N(MEAN, DEVIATION²): the score of a Gaussian is known.
+/// The exact network for data N(MEAN, DEVIATION²), computed from the score of a Gaussian.
 struct Gaussian {
     alphas_cumprod: Vec<f64>,
     prediction: PredictionType,
@@ -44,7 +44,7 @@ impl Denoiser for Gaussian {
     }
 }
 
-/// A network that is no line: DDIM's steps are not exactly invertible by hand.
+/// A nonlinear network: DDIM's steps are not exactly invertible in closed form.
 struct Toy;
 
 impl Denoiser for Toy {
@@ -103,8 +103,8 @@ fn ddim_converges_with_order_1() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// The variance of the samples that a method makes of pure noise. Every step is linear in x and in the noise for this
-/// network, so two trial inputs tell the step's factors, and the variance follows without drawing anything.
+/// The variance of the samples that a method generates from pure noise. For this network every step is linear in x and in the
+/// noise, so two trial inputs give the step's factors, and the variance follows without drawing anything.
 fn variance_of_samples(diffusion: &Diffusion, denoiser: &Gaussian, eta: Option<f64>) -> latte_model::Result<f64> {
     let mut variance = 1.0;
     let mut solver: Box<dyn Solver> = match eta {
@@ -138,7 +138,7 @@ fn variance_of_ddpm_and_stochastic_ddim_converges_with_order_1() -> latte_model:
     Ok(())
 }
 
-/// The same from drawn samples, through the loop and its noise.
+/// The same with drawn samples, through the loop and its noise.
 #[test]
 fn ddpm_samples_have_the_variance_of_the_data() -> latte_model::Result<()> {
     let denoiser = Gaussian::new(PredictionType::Epsilon)?;
@@ -173,7 +173,7 @@ fn ddim_undoes_its_inversion() -> latte_model::Result<()> {
         assert!(round_trip(steps, &Gaussian::new(PredictionType::Epsilon)?, corrections)? < 1e-3, "{steps}");
     }
     assert!(round_trip("25", &Toy, 6)? < 1e-3);
-    // Without corrections the error is of order 1; each correction takes it down.
+    // Without corrections the error is of order 1; each correction reduces it.
     let errors = [round_trip("50", &Toy, 0)?, round_trip("100", &Toy, 0)?, round_trip("200", &Toy, 0)?];
     assert!(orders(&errors).iter().all(|order| (0.7..1.5).contains(order)), "{errors:?}");
     let errors = [round_trip("50", &Toy, 0)?, round_trip("50", &Toy, 1)?, round_trip("50", &Toy, 2)?];
@@ -195,7 +195,7 @@ fn f32_is_enough_for_inversion() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// The reference's reverse step is the step of the ODE in the other direction: it undoes DDIM's up to its own order.
+/// The reference's reverse step is the step of the ODE in the other direction: it inverts DDIM's step up to its own order.
 #[test]
 fn the_reverse_step_goes_back() -> latte_model::Result<()> {
     let mut errors = Vec::new();
@@ -281,7 +281,7 @@ fn the_loop_reports_stops_and_is_independent_of_the_batch() -> latte_model::Resu
     Ok(())
 }
 
-/// Hears the timesteps that it is asked about.
+/// Records the timesteps of its calls.
 struct Listener(std::cell::RefCell<Vec<f64>>);
 
 impl Denoiser for Listener {

@@ -1,4 +1,4 @@
-//! Solvers: files that describe them, limits, and every combination of settings.
+//! Solvers: configuration files, limits, and every combination of settings.
 
 use candle_core::{DType, Tensor};
 use latte_model::diffusion::{BetaSchedule, Denoiser, PredictionType, TimestepSpacing, VarianceType};
@@ -10,7 +10,7 @@ use latte_model::sampling::{
 use latte_ops::CancelToken;
 use proptest::prelude::*;
 
-/// A network that is no line; with variance values if asked.
+/// A nonlinear network, optionally with variance values.
 struct Toy {
     with_variance: bool,
 }
@@ -55,7 +55,7 @@ fn karras(config: SolverConfig) -> SolverConfig {
     SolverConfig { sigma_spacing: SigmaSpacing::Karras, ..config }
 }
 
-/// Over ten evenly spread timesteps of the process.
+/// With ten evenly spaced timesteps of the process.
 fn respaced(config: SolverConfig) -> SolverConfig {
     SolverConfig { timestep_spacing: TimestepSpacing::evenly(10), ..config }
 }
@@ -87,7 +87,7 @@ fn every_method_spacing_and_prediction_runs_with_any_number_of_steps() -> latte_
     Ok(())
 }
 
-/// Schedules that end in almost or altogether pure noise, every spacing of σ, and both ends of a run.
+/// Schedules that end in almost or exactly pure noise, every spacing of σ, and both ends of a run.
 #[test]
 fn every_schedule_and_spacing_of_sigma_runs() -> latte_model::Result<()> {
     let spacings =
@@ -143,7 +143,7 @@ fn no_step_or_more_steps_than_timesteps_are_refused() {
     }
 }
 
-/// Methods that go to clean data end at what the network last said it was.
+/// Methods that go to clean data end at the last predicted x0.
 #[test]
 fn the_last_step_ends_at_the_predicted_x0() -> latte_model::Result<()> {
     use Sampler as K;
@@ -177,7 +177,7 @@ fn the_loop_counts_calls_stops_and_begins_anew() -> latte_model::Result<()> {
         })?;
         assert!(stopped.finished().is_none());
         assert_eq!(seen, [(1, calls), (2, calls), (3, calls)]);
-        // What an abandoned run remembered is forgotten.
+        // The memory of an abandoned run is cleared.
         let mut fresh = SolverConfig::new(kind).solver(10)?;
         let go_on = CancelToken::new();
         let again = sample(&mut *solver, &toy, &noise(1)?, &mut TorchRng::new(0), &go_on, &mut |_| {})?;
@@ -216,7 +216,7 @@ fn calls_out_of_order_and_wrong_shapes_are_errors() -> latte_model::Result<()> {
     Ok(())
 }
 
-/// Only a learned variance has a use for variance channels; the others leave them.
+/// Only a learned variance uses variance channels; the others ignore them.
 #[test]
 fn variance_channels_are_used_or_left() -> latte_model::Result<()> {
     for kind in Sampler::ALL {
@@ -228,7 +228,7 @@ fn variance_channels_are_used_or_left() -> latte_model::Result<()> {
     assert!(message.contains("take fixed_small"), "{message}");
     assert!(is_finite(&run(&ddpm(VarianceType::LearnedRange), 6, true)?)?);
 
-    // The range's two ends are the two fixed variances; a learned variance is σ² itself, and negative ones are none.
+    // The ends of the range are the two fixed variances; a learned variance is σ² itself, and negative ones count as 0.
     let (x, z) = (noise(1)?, noise(2)?);
     let step = |variance, value: f64| -> latte_model::Result<Tensor> {
         let prediction = Tensor::cat(&[&x, &x.affine(0.0, value)?], 2)?;
@@ -341,7 +341,7 @@ fn a_file_is_read_with_its_class_s_defaults_and_serves_every_method() -> latte_m
     assert_eq!((solver.timesteps()[0], solver.timesteps()[49]), (980.0, 0.0));
     for kind in Sampler::ALL {
         let other = ddim.with_kind(kind)?;
-        // The methods' own default betas differ; the process that the network was trained on does not.
+        // The methods' own default betas differ; the process that the network was trained on stays the same.
         assert_eq!(other.alphas_cumprod()?, ddim.alphas_cumprod()?, "{kind}");
         assert_eq!(other.with_kind(Sampler::Ddim)?.solver(50)?.timesteps(), ddim.solver(50)?.timesteps());
         assert!(is_finite(&run(&other, 10, true)?)?);
@@ -356,7 +356,7 @@ fn a_file_is_read_with_its_class_s_defaults_and_serves_every_method() -> latte_m
 }
 
 #[test]
-fn files_of_other_methods_are_understood() -> latte_model::Result<()> {
+fn files_of_other_methods_are_accepted() -> latte_model::Result<()> {
     let sde = SolverConfig::from_json(
         r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", "lambda_min_clipped": -Infinity,
             "solver_type": "logrho", "use_karras_sigmas": true, "variance_type": null, "flow_shift": 1.0}"#,
@@ -374,7 +374,7 @@ fn files_of_other_methods_are_understood() -> latte_model::Result<()> {
 }
 
 #[test]
-fn files_that_are_not_understood_are_refused() {
+fn invalid_files_are_refused() {
     for (text, part) in [
         ("", "JSON"),
         ("[]", "JSON"),
@@ -400,7 +400,7 @@ fn files_that_are_not_understood_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever a file says, reading and setting up ends in a solver or an error.
+    /// For any file, reading and setting up ends in a solver or an error.
     #[test]
     fn no_file_makes_it_panic(
         class in 0..Sampler::ALL.len(),

@@ -1,4 +1,4 @@
-//! What of a text the network reads, and that the rest is told: with both files of a tokenizer.
+//! Reports of the part of a text that the network reads and of the rest, with both files of a tokenizer.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fn tokenizers() -> Result<[Tokenizer; 2]> {
 }
 
 #[test]
-fn a_text_that_is_read_whole_is_no_news() -> Result<()> {
+fn a_text_that_is_read_whole_gives_no_report() -> Result<()> {
     for tokenizer in tokenizers()? {
         for text in ["", "  ", "a cat", "A dog, running in the sea."] {
             let reading = tokenizer.read(text, true)?;
@@ -23,7 +23,7 @@ fn a_text_that_is_read_whole_is_no_news() -> Result<()> {
 }
 
 #[test]
-fn a_long_text_is_told_with_where_it_is_cut() -> Result<()> {
+fn a_long_text_is_reported_with_the_place_of_the_cut() -> Result<()> {
     for tokenizer in tokenizers()? {
         let text = "a cat ".repeat(200);
         let reading = tokenizer.read(&text, true)?;
@@ -32,10 +32,10 @@ fn a_long_text_is_told_with_where_it_is_cut() -> Result<()> {
         assert!(told.starts_with(&format!("it has {all} tokens, and {MAX_LENGTH} are read; it is cut before \"")), "{told}");
         assert!(told.ends_with("…\""), "{told}");
         let rest = reading.rest.unwrap_or_default();
-        // What is read and the rest are the whole text.
+        // The part that is read and the rest make up the whole text.
         let read = text.trim().strip_suffix(&rest).unwrap_or_else(|| panic!("{rest}")).trim();
         assert_eq!(tokenizer.ids(read)?.len(), MAX_LENGTH);
-        // Too long to be looked at whole.
+        // Too long to be read whole.
         let told = tokenizer.read(&text.repeat(100), true)?.left_out();
         assert!(told[0].starts_with("it has more than "), "{told:?}");
     }
@@ -43,7 +43,7 @@ fn a_long_text_is_told_with_where_it_is_cut() -> Result<()> {
 }
 
 #[test]
-fn what_cleaning_and_the_tokenizer_lose_is_told() -> Result<()> {
+fn losses_by_cleaning_and_by_the_tokenizer_are_reported() -> Result<()> {
     for tokenizer in tokenizers()? {
         let told = |text: &str, clean| tokenizer.read(text, clean).map(|reading| reading.left_out().join("; "));
         let empty = told("一只猫在跳舞", true)?;
@@ -62,9 +62,9 @@ fn what_cleaning_and_the_tokenizer_lose_is_told() -> Result<()> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Nothing is left out without being told.
+    /// Every part that is left out is reported.
     #[test]
-    fn whatever_is_left_out_is_told(words in prop::collection::vec("[a-z]{1,6}|[A-Z]{2}|\\PC{1,3}|一只猫|[0-9.,!]{1,4}", 0..160), clean: bool) {
+    fn every_part_that_is_left_out_is_reported(words in prop::collection::vec("[a-z]{1,6}|[A-Z]{2}|\\PC{1,3}|一只猫|[0-9.,!]{1,4}", 0..160), clean: bool) {
         let text = words.join(" ");
         for tokenizer in tokenizers().unwrap_or_else(|e| panic!("{e}")) {
             let reading = tokenizer.read(&text, clean).unwrap_or_else(|e| panic!("{e}"));

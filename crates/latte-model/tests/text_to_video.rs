@@ -1,4 +1,4 @@
-//! Properties of the text-to-video transformer that no golden file shows.
+//! Properties of the text-to-video transformer that no golden file covers.
 
 use candle_core::{D, Device, Tensor};
 use latte_model::guidance::{Guidance, GuidedChannels};
@@ -37,7 +37,7 @@ fn distance(a: &Tensor, b: &Tensor) -> Result<f32> {
 }
 
 #[test]
-fn masked_tokens_are_as_if_they_were_not_there() -> Result<()> {
+fn masked_tokens_have_no_effect() -> Result<()> {
     let (model, parameters, mut rng) = tiny()?;
     let x = rng.randn((1, 3, 4, 4, 6))?; // [b, f, c, h, w]
     let text = rng.randn((1, 5, 6))?; // [b, l, caption_channels]
@@ -71,9 +71,9 @@ fn clips_of_a_batch_do_not_see_each_other_and_guidance_1_is_the_prompt_alone() -
     Ok(())
 }
 
-/// Outside the interval of guidance the network sees the prompts alone, with their masks.
+/// At timesteps without guidance the network gets the prompts only, with their masks.
 #[test]
-fn outside_its_interval_guidance_is_not_there() -> Result<()> {
+fn outside_its_interval_guidance_has_no_effect() -> Result<()> {
     let (model, parameters, mut rng) = tiny()?;
     let x = rng.randn((2, 2, 4, 4, 4))?;
     let (text, negative) = (rng.randn((2, 5, 6))?, rng.randn((2, 5, 6))?);
@@ -127,7 +127,7 @@ fn weights_that_do_not_fit_are_listed() -> Result<()> {
         assert!(message.contains(part), "{message}");
     }
     assert!(model.load(&wrong).is_err());
-    // Positions that old files store are worked out anew.
+    // Positions that old files store are computed instead of read.
     let mut old = all;
     old.insert("pos_embed.pos_embed", Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu)?);
     assert_eq!(model.check(&old), Ok(()));

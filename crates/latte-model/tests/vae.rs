@@ -1,4 +1,4 @@
-//! Properties of the autoencoders that no golden file shows: tiles, chunks, names, scales, and what is refused.
+//! Properties of the autoencoders that no golden file covers: tiles, chunks, names, scales, and errors.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ fn temporal_config() -> TemporalDecoderConfig {
     }
 }
 
-/// Weights that keep values about as large as they are; norms that are not 1 and 0.
+/// Weights that keep the size of values; norms with a weight that is not 1 and a bias that is not 0.
 fn random(tensors: &[ParameterSpec]) -> Result<Parameters> {
     let one = |(seed, ParameterSpec { name, shape, .. }): (usize, &ParameterSpec)| -> Result<(String, Tensor)> {
         let values = pseudo_random(shape, seed as u64 + 1)?;
@@ -70,13 +70,13 @@ fn distance(a: &Tensor, b: &Tensor) -> Result<f64> {
 fn tiles_give_the_whole_frame_at_their_borders_too() -> Result<()> {
     let (whole, pixels, latent) = (kl()?, pseudo_random(&[1, 3, 72, 100], 1)?, pseudo_random(&[1, 4, 18, 25], 2)?);
     let (moments, decoded) = (whole.moments(&pixels)?, whole.decode_unscaled(&latent)?);
-    // One that divides nothing, one that divides the width, one that is wider than high, one that holds all.
+    // One that divides neither side, one that divides the width, one that is wider than the height, one that holds the whole frame.
     for tile in [16, 22, 50, 90, 200] {
         let tiled = kl()?.with_tiling(Tiling::new(tile)?);
         assert_close(&tiled.moments(&pixels)?, &moments, 2e-5)?;
         assert_close(&tiled.decode_unscaled(&latent)?, &decoded, 2e-5)?;
     }
-    // Statistics of a tile alone would not do: half the latent, decoded by itself, differs far from its border.
+    // The statistics of a tile are not enough: half the latent, decoded alone, differs far from its border.
     let half = whole.decode_unscaled(&latent.narrow(3, 0, 13)?)?;
     let inner = |t: &Tensor| t.narrow(3, 0, 20);
     assert!(distance(&inner(&half)?, &inner(&decoded)?)? > 1e-2);
@@ -120,7 +120,7 @@ fn latents_are_centred_and_scaled_for_diffusion_and_back() -> Result<()> {
     Ok(())
 }
 
-/// What was encoded once is trained on later, by a program that holds no weights.
+/// Clips that were encoded once are trained on later, by a program without weights of the autoencoder.
 #[test]
 fn moments_and_the_configuration_give_the_latents_of_encoding_bit_for_bit() -> Result<()> {
     let mut config = config();
@@ -134,7 +134,7 @@ fn moments_and_the_configuration_give_the_latents_of_encoding_bit_for_bit() -> R
     let encoded = vae.encode(&pixels, &mut TorchRng::new(6))?;
     assert_eq!(bits(&space.latents(&moments, Posterior::Sample, &mut TorchRng::new(6))?)?, bits(&encoded)?);
     assert_ne!(bits(&space.latents(&moments, Posterior::Sample, &mut TorchRng::new(7))?)?, bits(&encoded)?);
-    // The mean takes nothing from the generator.
+    // The mean does not use the generator.
     let mut rng = TorchRng::new(6);
     let mean = space.latents(&moments, Posterior::Mean, &mut rng)?;
     assert_eq!(rng, TorchRng::new(6));
@@ -147,7 +147,7 @@ fn a_single_file_is_opened_with_the_configuration_beside_it_or_that_of_stable_di
     let io = |source| Error::Io { path: "test".into(), source };
     let dir = tempfile::tempdir().map_err(io)?;
     let file = dir.path().join("vae.safetensors");
-    // As trainers leave it: everything in a `state_dict`, by the names of the original code where they differ.
+    // As training programs store it: everything in a `state_dict`, by the names of the original code where they differ.
     let inside: Parameters = parameters()?.iter().map(|(name, tensor)| (format!("state_dict.{name}"), tensor.clone())).collect();
     latte_model::weights::save(&file, &inside, None)?;
     let latent = pseudo_random(&[1, 4, 3, 4], 1)?;
@@ -159,7 +159,7 @@ fn a_single_file_is_opened_with_the_configuration_beside_it_or_that_of_stable_di
         let decoded = AutoencoderKl::open(path, Precision::F32)?.decode_unscaled(&latent)?;
         assert_close(&decoded, &kl()?.decode_unscaled(&latent)?, 0.0)?;
     }
-    // A whole Stable Diffusion model in one file, as its trainer and as others leave it.
+    // A whole Stable Diffusion model in one file, as its training program and as other programs store it.
     let whole = |outer: &str, more: &[&str], vae: &str| -> Result<Parameters> {
         let named = |(name, tensor): (&str, &Value)| (format!("{outer}{vae}{name}"), tensor.clone());
         let mut whole: Parameters = parameters()?.iter().map(named).collect();
@@ -183,7 +183,7 @@ fn a_single_file_is_opened_with_the_configuration_beside_it_or_that_of_stable_di
     let dit: Parameters = dit.iter().map(|name| Ok(((*name).to_string(), pseudo_random(&[4], 1)?))).collect::<Result<_>>()?;
     latte_model::weights::save(&file, &dit, None)?;
     assert!(refused(&file).contains("holds an image DiT; expected an autoencoder"), "{}", refused(&file));
-    // The scale of the latents of XL is not that which a file without a configuration is taken to have.
+    // The scale of XL's latents differs from the one that is assumed for a file without a configuration.
     let alone = tempfile::tempdir().map_err(io)?;
     let xl = alone.path().join("xl.safetensors");
     latte_model::weights::save(&xl, &whole("", &["conditioner.embedders.0.a"], "first_stage_model.")?, None)?;
@@ -201,12 +201,12 @@ fn a_clip_is_decoded_as_a_whole_unless_chunks_are_asked_for() -> Result<()> {
     assert_close(&temporal()?.with_chunks(7)?.decode_unscaled(&latent)?, &whole, 0.0)?;
     let chunks = temporal()?.with_chunks(5)?.decode_unscaled(&latent)?;
     assert_close(&chunks.narrow(0, 5, 2)?, &temporal()?.decode_unscaled(&latent.narrow(0, 5, 2)?)?, 0.0)?;
-    // This is why the whole is the default: what a chunk does not see changes it, everywhere.
+    // This is why the whole clip is the default: the frames outside a chunk change every frame in it.
     for frame in 0..7 {
         assert!(distance(&chunks.narrow(0, frame, 1)?, &whole.narrow(0, frame, 1)?)? > 1e-3, "frame {frame}");
     }
     assert!(temporal()?.with_chunks(0).is_err());
-    // Clips of a batch know nothing of each other.
+    // Clips of a batch do not affect each other.
     let batch = Tensor::stack(&[&latent, &(&latent * 2.0)?], 0)?;
     let decoded = temporal()?.decode(&(batch * 0.18215)?)?;
     assert_close(&decoded.get(0)?, &whole, 1e-4)?;
@@ -244,7 +244,7 @@ fn names_of_older_files_are_known() -> Result<()> {
     let vae = AutoencoderKl::new(config(), &old, Precision::F32)?;
     assert_close(&vae.decode_unscaled(&latent)?, &expected, 0.0)?;
 
-    // A file of all of Stable Diffusion, by the names of the original code.
+    // A file of a whole Stable Diffusion model, by the names of the original code.
     let pairs = [
         ("decoder.up_blocks.0.", "decoder.up.2."),
         ("decoder.up_blocks.1.", "decoder.up.1."),
@@ -271,7 +271,7 @@ fn names_of_older_files_are_known() -> Result<()> {
 }
 
 #[test]
-fn all_that_does_not_fit_is_listed() -> Result<()> {
+fn every_tensor_that_does_not_fit_is_listed() -> Result<()> {
     let mut parameters = parameters()?;
     parameters.remove("quant_conv.bias");
     parameters.insert("decoder.conv_in.weight", pseudo_random(&[12, 4, 1, 1], 1)?);

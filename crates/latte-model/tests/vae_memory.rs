@@ -1,6 +1,6 @@
-//! What the autoencoders' documentation says of memory, for clips of 16 frames.
+//! The memory figures in the autoencoders' documentation, for clips of 16 frames.
 //!
-//! Blocks in use are counted by the program's allocator, for the whole process: therefore this is one test, in a program of its own.
+//! The program's allocator counts the blocks in use of the whole process: therefore this is a single test in its own program.
 
 use candle_core::Tensor;
 use latte_model::Result;
@@ -14,7 +14,7 @@ static ALLOCATOR: CachingAllocator = CachingAllocator::new();
 
 /// Frames of a clip.
 const FRAMES: usize = 16;
-/// Small tensors: latents, weights, what tasks work in.
+/// Small tensors: latents, weights, scratch memory of tasks.
 const SLACK: usize = 6 << 20;
 
 /// Bytes of a tensor of f32.
@@ -22,7 +22,7 @@ fn bytes(shape: &[usize]) -> usize {
     4 * shape.iter().product::<usize>()
 }
 
-/// Weights that keep values about as large as they are.
+/// Weights that keep the size of values.
 fn random(tensors: &[ParameterSpec]) -> Result<Parameters> {
     let one = |(seed, ParameterSpec { name, shape, .. }): (usize, &ParameterSpec)| -> Result<(String, Tensor)> {
         let fan_in: usize = shape[1..].iter().product();
@@ -55,7 +55,7 @@ fn temporal(channels: usize) -> Result<AutoencoderKlTemporalDecoder> {
     AutoencoderKlTemporalDecoder::new(config, &weights, Precision::F32)
 }
 
-/// What `run` gives. The most memory in use meanwhile lies between these bounds.
+/// The result of `run`. Checks that the peak memory is between these bounds.
 fn within<T>(what: &str, bounds: [usize; 2], run: impl FnOnce() -> Result<T>) -> Result<T> {
     ALLOCATOR.forget();
     let result = run()?;
@@ -68,18 +68,18 @@ fn within<T>(what: &str, bounds: [usize; 2], run: impl FnOnce() -> Result<T>) ->
 fn memory_is_what_the_documentation_says() -> Result<()> {
     let (channels, side, tile) = (16, 512, 128);
     let latent = pseudo_random(&[FRAMES, 4, side / 8, side / 8], 1)?;
-    // Of the highest level, half a tensor of as many channels as come up from the level below.
+    // Half a tensor of the highest level, which has as many channels as the tensor from the level below.
     let half = bytes(&[channels, side, side]);
     let pixels = |frames| bytes(&[frames, 3, side, side]);
 
-    // Tiles: the frame at half its height and width, and four tensors of a tile with its surroundings.
+    // Tiles: the frame at half its height and width, and four tensors of a tile with its margin.
     let tiled = kl(channels)?.with_tiling(Tiling::new(tile)?);
     let halved = bytes(&[2 * channels, side / 2, side / 2]);
     let most = halved + 4 * bytes(&[2 * channels, tile + 16, tile + 16]) + 2 * pixels(2);
     assert!(most + SLACK < 4 * half, "without tiles it takes more");
     let few = within("tiles", [halved, most + SLACK], || tiled.decode_unscaled(&latent.narrow(0, 0, 2)?))?;
 
-    // The temporal decoder: two tensors of the clip at the highest level, and four frames on their way.
+    // The temporal decoder: two tensors of the clip at the highest level, and four frames in progress.
     let (wide, low) = (32, 128);
     let clip = pseudo_random(&[FRAMES, 4, low / 8, low / 8], 2)?;
     let frame = bytes(&[wide, low, low]);
@@ -91,7 +91,7 @@ fn memory_is_what_the_documentation_says() -> Result<()> {
     let vae = kl(channels)?;
     let most = 4 * half + pixels(FRAMES) + pixels(2);
     let all = within("frame by frame", [4 * half + pixels(FRAMES - 1), most + SLACK], || vae.decode_unscaled(&latent))?;
-    // The tiles' seams would show here.
+    // Seams between tiles would show here.
     assert_close(&few, &all.narrow(0, 0, 2)?, 2e-5)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Files that PyTorch wrote (`testdata/weights`, by `make.py` there), and hostile ones.
+//! Files that PyTorch wrote (`testdata/weights`, by `make.py` there), and hostile files.
 
 use std::path::{Path, PathBuf};
 
@@ -102,7 +102,7 @@ fn parts_are_one_source() -> Result<()> {
     Ok(())
 }
 
-/// A folder of its own for a test.
+/// A temporary folder for a test.
 fn folder() -> Result<tempfile::TempDir> {
     tempfile::tempdir().map_err(|source| latte_model::Error::Io { path: "temporary".into(), source })
 }
@@ -146,7 +146,7 @@ fn a_file_larger_than_the_memory_opens_at_once() -> Result<()> {
     let file = std::fs::File::create(&path).map_err(io)?;
     std::io::Write::write_all(&mut &file, &(header.len() as u64).to_le_bytes()).map_err(io)?;
     std::io::Write::write_all(&mut &file, header.as_bytes()).map_err(io)?;
-    // A file with a hole: 40 GiB that take no room on the disk.
+    // A sparse file: 40 GiB that take no space on the disk.
     file.set_len(8 + header.len() as u64 + len).map_err(io)?;
     let weights = WeightFiles::open(&path)?;
     assert_eq!(weights.shape("large"), Some(vec![(last / 4) as usize]));
@@ -155,7 +155,7 @@ fn a_file_larger_than_the_memory_opens_at_once() -> Result<()> {
 }
 
 #[test]
-fn what_is_written_is_read_back_bit_for_bit() -> Result<()> {
+fn written_weights_are_read_back_bit_for_bit() -> Result<()> {
     let dir = folder()?;
     let source = WeightFiles::open(&example("everything.pt"))?;
     let names = source.names();
@@ -194,7 +194,7 @@ fn wrappers_and_old_names_are_taken_off() -> Result<()> {
     assert_eq!(weights.names(), ["blocks.0.attn.qkv.weight", "temp_embed"]);
     assert_eq!(weights.part(), Some("state_dict.ema"));
     assert!(write("twice.pt", &["module.a", "a"]).is_err());
-    // The `model` of a whole Stable Diffusion model is none of its parts.
+    // The key `model` of a whole Stable Diffusion model is not a part.
     for outer in ["", "state_dict."] {
         let names = ["cond_stage_model.a", "first_stage_model.b", "model.diffusion_model.c", "model_ema.d"];
         let stored: Vec<String> = names.iter().map(|name| format!("{outer}{name}")).collect();
@@ -215,7 +215,7 @@ fn wrappers_and_old_names_are_taken_off() -> Result<()> {
     Ok(())
 }
 
-/// A file whose tensors have these names, each of one value: its place in the list.
+/// A file whose tensors have these names, each with one value: its index in the list.
 fn numbered(path: &Path, kind: &FileKind, names: &[String]) -> Result<()> {
     let read = |name: &str| {
         let place = names.iter().position(|other| other == name).unwrap_or_default() as f32;
@@ -225,7 +225,7 @@ fn numbered(path: &Path, kind: &FileKind, names: &[String]) -> Result<()> {
     Ok(write_weights(path, kind, &names, &read)?)
 }
 
-/// Names by which each kind of weights is known.
+/// Names that identify each kind of weights.
 const KNOWN: [(WeightKind, &[&str]); 6] = [
     (WeightKind::Latte, &["x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "temp_embed"]),
     (WeightKind::Dit, &["x_embedder.proj.weight", "blocks.0.attn.qkv.weight"]),
@@ -251,7 +251,7 @@ fn every_wrapper_in_any_order_is_taken_off_every_kind_of_weights() -> Result<()>
     }
     for (kind, names) in KNOWN {
         for prefix in &prefixes {
-            // Compiled and sharded parts are wrapped within names, too.
+            // Compiled and sharded parts also have wrappers inside their names.
             for inner in ["", "._orig_mod", "._fsdp_wrapped_module._checkpoint_wrapped_module"] {
                 let wrapped = |name: &&str| match name.split_once('.') {
                     Some((first, rest)) => format!("{prefix}{first}{inner}.{rest}"),
@@ -284,7 +284,7 @@ fn every_wrapper_in_any_order_is_taken_off_every_kind_of_weights() -> Result<()>
 }
 
 #[test]
-fn an_average_under_any_key_is_taken_and_the_choice_is_told() -> Result<()> {
+fn an_average_under_any_key_is_chosen_and_the_choice_is_reported() -> Result<()> {
     let dir = folder()?;
     let path = dir.path().join("x.pt");
     let averages = [
@@ -327,7 +327,7 @@ fn an_average_under_any_key_is_taken_and_the_choice_is_told() -> Result<()> {
                 let first = opened.f32_tensor(names[0])?.to_vec1::<f32>()?;
                 assert_eq!(first, [names.len() as f32], "{what}");
                 let note = opened.note().unwrap_or_default();
-                // The outermost dictionary has the optimiser's tensors, too.
+                // The outermost dictionary also has the optimiser's tensors.
                 let same = if plain.is_empty() || plain == "module" { "of them" } else { "tensors" };
                 let same = format!("{} {same} of the same names", names.len());
                 let told = ["averaged weights", &format!("({} tensors)", names.len()), &same];
@@ -344,7 +344,7 @@ fn an_average_under_any_key_is_taken_and_the_choice_is_told() -> Result<()> {
 }
 
 #[test]
-fn averages_without_names_are_refused_or_told_of() -> Result<()> {
+fn averages_without_names_are_refused_or_reported() -> Result<()> {
     let dir = folder()?;
     let path = dir.path().join("x.pt");
     let list = ["ema.shadow_params.0".to_string(), "ema.shadow_params.1".into()];
@@ -397,8 +397,8 @@ fn plain_values_beside_tensors_come_back_exactly() -> Result<()> {
 fn other_files_are_refused_with_what_to_do() -> Result<()> {
     let dir = folder()?;
     for (name, bytes, expected) in [
-        ("empty.pt", &b""[..], "no file of PyTorch"),
-        ("text.bin", b"hello", "no file of PyTorch"),
+        ("empty.pt", &b""[..], "neither a PyTorch file"),
+        ("text.bin", b"hello", "neither a PyTorch file"),
         ("text.safetensors", b"hello, this is no such file", "safetensors"),
         ("pointer.pt", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("pointer.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n", "Git LFS pointer"),
@@ -425,7 +425,7 @@ fn other_files_are_refused_with_what_to_do() -> Result<()> {
     Ok(())
 }
 
-/// Opens what may be anything, and reads all of it. The result does not matter: that there is one does.
+/// Opens a file of any content and reads all of it. Any result passes, a panic does not.
 fn try_all(path: &Path) {
     if let Ok(weights) = WeightFiles::open(path) {
         for name in weights.names() {

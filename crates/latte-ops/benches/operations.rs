@@ -1,7 +1,7 @@
-//! What each operation of a block achieves of what the machine can do: `cargo bench -p latte-ops`.
+//! Compares the speed of each operation of a block with the limit of the machine: `cargo bench -p latte-ops`.
 //!
-//! Sizes are those of one video of 16 frames of 256 × 256 pixels in the models S/2 and B/2. Every operation is timed in turn
-//! with the machine's limit, and the share is the median of the shares of single runs: on a shared machine the limit moves.
+//! The sizes are those of one clip of 16 frames of 256 × 256 pixels in the models S/2 and B/2. Each operation is timed in turn with
+//! the machine's limit, because on a shared machine the limit moves; the share is the median over single runs.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
 
@@ -17,11 +17,11 @@ use latte_ops::{
 #[global_allocator]
 static ALLOCATOR: CachingAllocator = CachingAllocator::new();
 
-/// What an operation is limited by, and how much of it there is to do.
+/// What limits an operation, and how much work it has.
 enum Work {
-    /// Operations, a product and a sum being two.
+    /// Floating-point operations: a product and a sum count as two.
     Flops(f64),
-    /// Bytes that must be read or written at least.
+    /// The bytes that the operation reads and writes at least.
     Bytes(f64),
 }
 
@@ -76,7 +76,7 @@ fn both(
 }
 
 fn main() -> Result<()> {
-    // What `cargo bench -- NAME` asks for; cargo's own arguments begin with a dash.
+    // The NAME of `cargo bench -- NAME`; cargo's own arguments begin with a dash.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str()));
     println!("instructions: {}, threads: {}", InstructionSet::current(), rayon::current_num_threads());
@@ -107,7 +107,7 @@ fn main() -> Result<()> {
             let name = format!("{model} attention {axis:?}");
             if is_wanted(&name) {
                 let flops = (4 * tokens * length * d) as f64;
-                // The backward pass forms the scores again and four matmuls besides.
+                // The backward pass computes the scores again and does four more matmuls.
                 both(&name, [&Work::Flops(flops), &Work::Flops(3.5 * flops)], Precision::F32, &qkv, |tape, v| {
                     attention(tape, &v[0], &Attention { axis, num_heads: heads, heads: 0..heads, rope: None })
                 })?;

@@ -1,4 +1,4 @@
-//! An operation of one's own, with its gradient: `cargo run --release -p latte-ops --example custom_op`.
+//! A custom operation with its gradient: `cargo run --release -p latte-ops --example custom_op`.
 
 use latte_ops::finite_difference::{check, pseudo_random};
 use latte_ops::{Op, Result, Tape, Value, linear};
@@ -24,7 +24,7 @@ impl Op for SmoothAbs {
 
 #[allow(clippy::print_stdout, reason = "an example says what it found")]
 fn main() -> Result<()> {
-    // Behind a linear layer, against finite differences of its input and its weight.
+    // Checks it behind a linear layer, against finite differences of the input and the weight.
     let inputs = [pseudo_random(&[2, 5], 1)?, pseudo_random(&[3, 5], 2)?];
     check(&inputs, |tape, v| tape.apply(SmoothAbs, &[&linear(tape, &v[0], &v[1], None)?]))?;
     let tape = Tape::inference();

@@ -1,17 +1,17 @@
-//! A memory allocator for programs that make and drop large tensors all the time.
+//! A memory allocator for programs that allocate and free large tensors all the time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The system's allocator, except that large blocks are kept when they are freed and handed out again.
+/// The system's allocator with a cache of large blocks: a freed block is kept and reused.
 ///
-/// The system gives large blocks back to the kernel when they are freed; a new one then costs a page fault, and a page of
-/// zeros, for every 4 KiB. A step of training makes the same tensors as the one before, so their memory can simply stay. On
-/// Linux the blocks also ask for pages of 2 MiB.
+/// The system returns large blocks to the kernel when they are freed; a new block then costs a page fault, and a zeroed page, for
+/// every 4 KiB. A training step allocates the same tensors as the step before, so their memory can stay. On Linux the blocks also
+/// ask for pages of 2 MiB.
 ///
-/// A program chooses it with
+/// A program installs it with
 ///
 /// ```
 /// #[global_allocator]
@@ -24,8 +24,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// # }
 /// ```
 ///
-/// Blocks of at least 256 KiB are rounded up to the next eighth of a power of two. Blocks in use and idle ones together never
-/// take more than a quarter above the most that was in use at once.
+/// Blocks of at least 256 KiB are rounded up to the next eighth of a power of two. Blocks in use and idle blocks together take at
+/// most a quarter, or 64 MiB if that is more, above the most that was in use at once.
 #[derive(Debug)]
 pub struct CachingAllocator {
     idle: [Mutex<Stack>; CLASSES],
@@ -35,20 +35,20 @@ pub struct CachingAllocator {
     most_held_bytes: AtomicUsize,
 }
 
-/// Blocks from this size on are kept.
+/// The smallest size that is cached.
 const SMALLEST: usize = 1 << SMALLEST_LOG;
 const SMALLEST_LOG: usize = 18;
-/// Sizes between one power of two and the next.
+/// Size classes between one power of two and the next.
 const STEPS: usize = 8;
-/// Classes for blocks of up to 64 GiB; larger ones are the system's affair.
+/// Classes for blocks of up to 64 GiB; larger blocks come from the system.
 const CLASSES: usize = (36 - SMALLEST_LOG) * STEPS;
-/// Idle bytes that are kept in any case.
+/// Idle bytes that are always kept.
 const SLACK: usize = 64 << 20;
 /// The size of a large page.
 const LARGE_PAGE: usize = 2 << 20;
 const SMALL_PAGE: usize = 4096;
 
-/// Idle blocks of one class. Each begins with the address of the next: an allocator cannot allocate.
+/// The idle blocks of one class. Each begins with the address of the next: an allocator cannot allocate a list.
 #[derive(Debug)]
 struct Stack {
     top: *mut u8,
@@ -58,7 +58,7 @@ struct Stack {
 unsafe impl Send for Stack {}
 
 impl CachingAllocator {
-    /// Without any idle blocks.
+    /// An allocator without idle blocks.
     pub const fn new() -> Self {
         Self {
             idle: [const { Mutex::new(Stack { top: ptr::null_mut() }) }; CLASSES],
@@ -69,8 +69,8 @@ impl CachingAllocator {
         }
     }
 
-    /// Forgets what came before: gives idle blocks back to the system, so that [`CachingAllocator::most_held`] and the idle blocks
-    /// from here on are those of a program that begins here, with the blocks that are in use now.
+    /// Returns the idle blocks to the system and restarts the statistics: [`CachingAllocator::most_held`] and the idle blocks are
+    /// from here on those of a program that begins here, with the blocks that are in use now.
     pub fn forget(&self) {
         self.release(usize::MAX);
         let used = self.used_bytes.load(Ordering::Relaxed);
@@ -78,18 +78,18 @@ impl CachingAllocator {
         self.most_held_bytes.store(used, Ordering::Relaxed);
     }
 
-    /// The most bytes that large blocks, in use and idle, took at once since the beginning or [`CachingAllocator::forget`]. Smaller
-    /// ones are not counted.
+    /// The most bytes that large blocks, in use and idle, took at once since the start or the last [`CachingAllocator::forget`].
+    /// Smaller blocks are not counted.
     pub fn most_held(&self) -> usize {
         self.most_held_bytes.load(Ordering::Relaxed)
     }
 
-    /// As [`CachingAllocator::most_held`], of blocks in use alone: what the work itself needs, whatever is kept for later.
+    /// As [`CachingAllocator::most_held`], but without idle blocks: the memory that the work itself needs.
     pub fn most_used(&self) -> usize {
         self.most_used_bytes.load(Ordering::Relaxed)
     }
 
-    /// The class of blocks for `layout`, if such blocks are kept.
+    /// The class of blocks for `layout`; `None` if such blocks are not cached.
     fn class(layout: Layout) -> Option<usize> {
         if layout.size() < SMALLEST || layout.align() > SMALL_PAGE {
             return None;
@@ -101,7 +101,7 @@ impl CachingAllocator {
         (index < CLASSES).then_some(index)
     }
 
-    /// The blocks of a class.
+    /// The layout of the blocks of a class.
     fn block(class: usize) -> Layout {
         let (power, step) = (SMALLEST_LOG + class / STEPS, class % STEPS);
         let size = (1 << power) + step * ((1 << power) / STEPS);
@@ -114,13 +114,13 @@ impl CachingAllocator {
         self.idle[class].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where an idle block says which is the next.
+    /// The place in an idle block that holds the address of the next.
     #[allow(clippy::cast_ptr_alignment, reason = "blocks are aligned to pages")]
     fn next(block: *mut u8) -> *mut *mut u8 {
         block.cast()
     }
 
-    /// An idle block of the class.
+    /// Takes an idle block of the class.
     fn take(&self, class: usize) -> Option<*mut u8> {
         let mut stack = self.lock(class);
         let block = stack.top;
@@ -133,7 +133,7 @@ impl CachingAllocator {
         Some(block)
     }
 
-    /// Keeps a block that is no longer in use.
+    /// Keeps a block that was freed.
     fn keep(&self, class: usize, block: *mut u8) {
         let mut stack = self.lock(class);
         // SAFETY: as above, and nothing else refers to the block any more.
@@ -142,14 +142,14 @@ impl CachingAllocator {
         self.idle_bytes.fetch_add(Self::block(class).size(), Ordering::Relaxed);
     }
 
-    /// A block from the system.
+    /// Allocates a block from the system.
     fn fresh(&self, class: usize, zeroed: bool) -> *mut u8 {
         let layout = Self::block(class);
         let allocate = || {
             // SAFETY: the layout of a class is not empty.
             unsafe { if zeroed { System.alloc_zeroed(layout) } else { System.alloc(layout) } }
         };
-        // Blocks of other sizes lie idle beside this one: those of an earlier piece of work with other sizes.
+        // Blocks of other sizes may be idle: earlier work with other sizes left them.
         let total = self.used_bytes.load(Ordering::Relaxed) + self.idle_bytes.load(Ordering::Relaxed) + layout.size();
         self.release(total.saturating_sub(self.limit()));
         let mut block = allocate();
@@ -165,13 +165,14 @@ impl CachingAllocator {
         block
     }
 
-    /// What blocks in use and idle ones may add up to: sizes that are needed one after the other do not take turns exactly.
+    /// The most bytes that blocks in use and idle blocks may take together: sizes that are needed one after the other do not
+    /// alternate exactly.
     fn limit(&self) -> usize {
         let most = self.most_used();
         most + (most / 4).max(SLACK)
     }
 
-    /// Gives idle blocks of so many bytes back to the system, the largest first, or all that there are.
+    /// Returns idle blocks of so many bytes to the system, the largest first; all of them if there are fewer.
     fn release(&self, bytes: usize) {
         let mut released = 0;
         for class in (0..CLASSES).rev() {
@@ -356,7 +357,7 @@ mod tests {
     #[test]
     fn idle_blocks_do_not_pile_up() {
         let allocator = CachingAllocator::new();
-        // Work of one size after the other: never more than one block is in use.
+        // One size of work after the other: never more than one block is in use.
         for size in (1..20).map(|i| i * (30 << 20)) {
             // SAFETY: as above.
             unsafe { allocator.dealloc(allocator.alloc(layout(size)), layout(size)) };

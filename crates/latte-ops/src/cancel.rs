@@ -1,22 +1,22 @@
-//! Asks work to stop.
+//! A token that asks work to stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{Error, Result};
 
-/// Asks work to stop: one side calls [`cancel`](Self::cancel), the other looks between two blocks of a network, two frames, or two
-/// steps. Clones are the same token, and may be handed to other threads.
+/// Asks work to stop. One side calls [`cancel`](Self::cancel); the work checks the token between two blocks of a network, two
+/// frames or two steps. Clones are the same token and may be sent to other threads.
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// A token that nobody has cancelled.
+    /// A token that is not cancelled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks everything that holds this token to stop. There is no way back.
+    /// Asks all work that holds this token to stop. It cannot be undone.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -26,11 +26,11 @@ impl CancelToken {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// An error if the work should stop.
+    /// Returns an error if the work should stop.
     ///
     /// # Errors
     ///
-    /// [`Error::Cancelled`].
+    /// [`Error::Cancelled`] if the token is cancelled.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }

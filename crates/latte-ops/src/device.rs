@@ -1,4 +1,4 @@
-//! Where tensors live and are worked on. The only place that opens a device.
+//! Opens devices: the only place that does.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,15 +7,15 @@ use candle_core::Device;
 
 use crate::{Error, Result};
 
-/// Which device is asked for: `auto`, `cpu` or `cuda:N`.
+/// The device that the user asks for: `auto`, `cpu` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The first CUDA device, if this program was built for CUDA and one opens, else the CPU.
+    /// The first CUDA device if this program was built for CUDA and the device opens, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The CUDA device of that number, counted from 0.
+    /// The CUDA device with this number, counted from 0.
     Cuda(usize),
 }
 
@@ -32,7 +32,7 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(index) => cuda(index),
-            // No driver, no device or no room is no reason not to work.
+            // Without a driver, a device or free memory, `auto` still works, on the CPU.
             Self::Auto => Ok(if BUILT_WITH_CUDA { cuda(0).unwrap_or(Device::Cpu) } else { Device::Cpu }),
         }
     }
@@ -41,7 +41,7 @@ impl DeviceChoice {
 #[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<Device> {
     let failed = |why: String| {
-        // What `scripts/cuda-stand-ins` returns for what is missing; and lines for the trace stand behind the first one.
+        // The stand-ins of `scripts/cuda-stand-ins` return this for a missing library. The lines after the first are a backtrace.
         let why = if why.contains("STUB_LIBRARY") {
             "there is no NVIDIA driver (libcuda.so.1) here".to_string()
         } else if why.contains("NOT_INITIALIZED") {
@@ -52,7 +52,7 @@ fn cuda(index: usize) -> Result<Device> {
         };
         Error::Device(format!("`cuda:{index}` cannot be opened: {why}; look at `nvidia-smi`, or use --device cpu"))
     };
-    // Where the driver or a library of CUDA is missing, some versions of the bindings panic instead of saying so.
+    // If the driver or a library of CUDA is missing, some versions of the bindings panic instead of returning an error.
     match std::panic::catch_unwind(|| Device::new_cuda(index)) {
         Ok(device) => device.map_err(|e| failed(e.to_string())),
         Err(panic) => {
@@ -113,7 +113,7 @@ mod tests {
     fn the_cpu_is_always_there_and_a_device_that_is_not_is_one_line() {
         assert!(DeviceChoice::Cpu.open().is_ok_and(|device| device.is_cpu()));
         assert!(DeviceChoice::Auto.open().is_ok());
-        // No machine has so many.
+        // No machine has so many devices.
         let message = DeviceChoice::Cuda(4095).open().err().map(|e| e.to_string()).unwrap_or_default();
         assert!(message.contains("cuda:4095") && message.contains("--device cpu") && !message.contains('\n'), "{message}");
         assert!(BUILT_WITH_CUDA || message.contains("--features cuda"), "{message}");

@@ -1,27 +1,28 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 /// The result of a fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong in an operation.
+/// An error of an operation.
 ///
-/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
+/// Not `non_exhaustive`: code that decides by variant, as the command does for its exit code, must handle every new variant to
+/// compile.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Shapes that the operation cannot join.
+    /// Shapes that do not fit the operation or each other.
     #[error("{op}: expected {expected}, got {got}")]
     Shape {
-        /// The operation.
+        /// The name of the operation.
         op: &'static str,
-        /// What it takes.
+        /// The shapes that the operation expects.
         expected: String,
-        /// What it was given.
+        /// The shapes that it got.
         got: String,
     },
     /// A parameter that the set does not hold.
     #[error("no parameter `{0}`")]
     MissingParameter(String),
-    /// A gradient is wanted of what has none.
+    /// A gradient was asked for through an operation that has none.
     #[error("{0} has no gradient")]
     NoGradient(&'static str),
     /// A recomputed segment failed in the backward pass.
@@ -30,7 +31,7 @@ pub enum Error {
     /// A [`CancelToken`](crate::CancelToken) asked the work to stop.
     #[error("the work was cancelled")]
     Cancelled,
-    /// A device that cannot be had.
+    /// A device cannot be opened.
     #[error("device: {0}")]
     Device(String),
     /// The tensor library failed (out of memory, a device error).

@@ -1,4 +1,4 @@
-//! Checks backward functions against finite differences. For tests, of this crate and of models built on it.
+//! Checks backward functions against finite differences, for the tests of this crate and of models that are built on it.
 
 use candle_core::{Device, Tensor};
 #[cfg(test)]
@@ -17,7 +17,7 @@ pub fn pseudo_random(shape: &[usize], seed: u64) -> Result<Tensor> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x1234_5678_9ABC_DEF1);
     let values: Vec<f32> = (0..shape.iter().product::<usize>())
         .map(|_| {
-            // xorshift64*: any decent generator would do.
+            // xorshift64*: the quality of the generator does not matter here.
             state ^= state >> 12;
             state ^= state << 25;
             state ^= state >> 27;
@@ -38,7 +38,7 @@ pub fn assert_close(ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<
     assert_close_at(ours, expected, tolerance, f64::from(largest))
 }
 
-/// [`assert_close`] for the gradient of `leaf` that the tensor library found.
+/// [`assert_close`] for the gradient of `leaf`, with the tensor library's gradient as the reference.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub(crate) fn assert_gradient(ours: Option<&Value>, expected: &GradStore, leaf: 
     assert_close(&ours.ok_or_else(missing)?.to_host()?, expected.get(leaf).ok_or_else(missing)?, tolerance)
 }
 
-/// [`assert_close`] for sums in which terms of about `scale` cancel: how small the sum is says nothing of its rounding error.
+/// [`assert_close`] for sums in which terms of about `scale` cancel: the rounding error scales with the terms, not with the sum.
 ///
 /// # Errors
 ///
@@ -73,12 +73,13 @@ pub fn assert_close_at(ours: &Tensor, expected: &Tensor, tolerance: f64, scale: 
 ///
 /// # Errors
 ///
-/// If `f` fails, or a gradient is off by more than 1 % of the largest of its input (f32 differences are no better).
+/// If `f` fails, or a gradient is off by more than 1 % of the largest gradient of its input (finite differences in f32 are no more
+/// exact).
 pub fn check(inputs: &[Tensor], f: impl for<'a> Fn(&Tape<'a>, &[Var]) -> Result<Var>) -> Result<()> {
     let tape = Tape::recording();
     let vars: Vec<Var> = inputs.iter().map(|t| tape.input(t.clone())).collect();
     let output = f(&tape, &vars)?;
-    // A weighted sum, since a plain one would hide mistakes that cancel.
+    // A weighted sum, because mistakes can cancel in an unweighted one.
     let weights = pseudo_random(output.dims(), 99)?;
     let gradients = tape.backward(&output, &weights)?;
     for (which, input) in inputs.iter().enumerate() {

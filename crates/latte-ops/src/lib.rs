@@ -1,9 +1,9 @@
-//! The operations of latent diffusion transformers, each with a forward and a backward function, and the tape that joins them.
+//! The operations of latent diffusion transformers, each with a forward and a backward function, and the tape that records them.
 //!
-//! `ops/` holds the operations: a function checks shapes and records. What computes them is a backend, chosen in one place
-//! (`backend/mod.rs`) by the values it gets: kernels where a device has them, else the reference formulation in tensor operations,
-//! which kernels are tested against. [`fallbacks`] counts how often that was. An operation of one's own is an [`Op`]. This is the
-//! only crate that may hold device features or `unsafe`.
+//! `ops/` holds the operations: each function checks shapes and records. A backend, which `backend/mod.rs` alone chooses by the
+//! values of the call, computes them: with kernels if the device has them, else with the reference formulation in operations of the
+//! tensor library, which the kernels are tested against. [`fallbacks`] counts the reference's calls. A custom operation is an
+//! [`Op`]. Only this crate may contain device features or `unsafe`.
 //!
 //! Shape letters: `b` batch, `f` frames, `n` tokens per frame, `d` hidden size, `k` head size, `g` groups that share one
 //! conditioning vector (a multiple of `b`).

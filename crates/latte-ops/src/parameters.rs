@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use crate::{Error, Result, Value};
 
-/// Named values in the order of their names.
+/// Named values, sorted by name.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
     values: BTreeMap<String, Value>,
@@ -22,7 +22,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If there is no such value.
     pub fn get(&self, name: &str) -> Result<&Value> {
         self.values.get(name).ok_or_else(|| Error::MissingParameter(name.to_string()))
     }
@@ -32,32 +32,32 @@ impl Parameters {
         self.values.contains_key(name)
     }
 
-    /// Puts in or replaces a value.
+    /// Inserts a value, or replaces the one of this name.
     pub fn insert(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         self.values.insert(name.into(), value.into());
     }
 
-    /// Takes a value out.
+    /// Removes and returns a value.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
         self.values.remove(name)
     }
 
-    /// All names and values, in the order of the names.
+    /// All names and values, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// `tensor` where the values of this set are; as it is if there are none.
+    /// `tensor` on the device of this set's values; unchanged if the set is empty.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Parameters {
         self.values.values().next().map_or_else(|| Ok(tensor.into()), |first| first.beside(tensor))
     }
 
-    /// The same values on `device`. What is there already is shared.
+    /// The same values on `device`. Tensors that are already there are shared, not copied.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl Parameters {
         self.iter().map(|(name, value)| Ok((name.to_string(), value.to_device(device)?))).collect()
     }
 
-    /// A set of the same values that shares no memory with this one, so that one may be updated in place.
+    /// A copy that shares no memory with this set, so that either may be updated in place.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl Parameters {
         self.iter().map(|(name, value)| Ok((name.to_string(), value.deep_copy()?))).collect()
     }
 
-    /// A set of zeros of the same names and shapes.
+    /// Zeros with the names and shapes of this set.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! In which precision matrices are multiplied.
+//! The precision of matmuls.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// In which precision the operands of matmuls are held. Sums, the residual stream, norms and softmax are f32 always.
+/// The precision of the operands of matmuls. Sums, the residual stream, norms and softmax are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// f32 operands.
     #[default]
     F32,
-    /// Operands rounded to bfloat16, matmuls accumulated in f32.
+    /// Operands rounded to bfloat16; sums accumulate in f32.
     Bf16,
 }
 
@@ -38,7 +38,7 @@ impl FromStr for Precision {
 }
 
 impl Precision {
-    /// An operand as the matmul sees it: rounded to the precision, held in f32.
+    /// An operand as the matmul reads it: rounded to this precision, stored as f32.
     pub(crate) fn operand(self, x: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Self::F32 => Ok(x.clone()),

@@ -1,5 +1,5 @@
-//! Every operation on a device against its reference formulation on the CPU, on random inputs, forward and backward: whether this
-//! build of the program can be trusted on this machine.
+//! Checks every operation on a device against its reference formulation on the CPU, on random inputs, forward and backward: whether
+//! this build of the program gives right results on this machine.
 
 use candle_core::{Device, Tensor};
 
@@ -13,26 +13,26 @@ use crate::{
     permute, repeat_rows, reshape, rms_norm, side_by_side, silu,
 };
 
-/// How far one result of an operation may be from the reference formulation's, in f32: sums are added up in another order.
+/// The tolerance of a value against the reference formulation in f32: sums are added in another order.
 const FORWARD: f64 = 2e-5;
-/// The same for gradients, which are sums of more terms.
+/// The tolerance of gradients, which are sums of more terms.
 const GRADIENT: f64 = 1e-4;
-/// With operands of 8 bits: where one falls on the other side of a tie, it moves by 1/256 of itself.
+/// The tolerance with operands of 8 bits: one that rounds to the other side of a tie changes by 1/256 of itself.
 const BF16: f64 = 2e-2;
 
-/// How far one result is from the reference formulation's.
+/// The error of one result against the reference formulation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OperationCheck {
-    /// What was compared: `value`, or `gradient` and which input's.
+    /// The result that was compared: `value`, or `gradient` and the number of the input.
     pub what: String,
-    /// Largest absolute difference ÷ largest absolute value of the reference formulation; infinite if shapes differ or a value is
-    /// no number.
+    /// Largest absolute difference ÷ largest absolute value of the reference formulation; infinite if the shapes differ or a value
+    /// is NaN.
     pub error: f64,
     /// The largest error that passes.
     pub tolerance: f64,
 }
 
-/// One operation with inputs to try it on.
+/// One operation with inputs to check it on.
 #[derive(Debug, Clone, Copy)]
 pub struct Operation {
     /// Its name.
@@ -66,13 +66,13 @@ impl Operation {
         self.inputs.iter().zip(1..).map(|(dims, seed)| pseudo_random(dims, seed)).collect()
     }
 
-    /// The value and the gradients of random inputs that `send` brings to a device.
+    /// The value and the gradients for random inputs on the device to which `send` moves them.
     #[cfg(test)]
     pub(crate) fn results_on(&self, send: &dyn Fn(&Tensor) -> Result<Value>) -> Result<Vec<Tensor>> {
         self.results(&self.random_inputs()?, send)
     }
 
-    /// The value, then the gradient of each input, on the device to which `send` brings tensors.
+    /// The value, then the gradient of each input, on the device to which `send` moves tensors.
     fn results(&self, inputs: &[Tensor], send: &dyn Fn(&Tensor) -> Result<Value>) -> Result<Vec<Tensor>> {
         let tape = if self.has_gradients { Tape::recording() } else { Tape::inference() }.with_precision(self.precision);
         let vars = inputs.iter().map(|t| Ok(tape.input(send(t)?))).collect::<Result<Vec<Var>>>()?;
@@ -110,7 +110,7 @@ const fn recorded(
     Operation { name, inputs, precision: Precision::F32, has_gradients: true, run }
 }
 
-/// One without gradients, or that is not recorded.
+/// An operation that has no gradient or is not recorded.
 const fn plain(name: &'static str, inputs: &'static [&'static [usize]], run: fn(&Tape<'_>, &[Var]) -> Result<Var>) -> Operation {
     Operation { has_gradients: false, ..recorded(name, inputs, run) }
 }
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_kernel_that_differs_from_the_reference_is_noticed() -> Result<()> {
-        // Of the reference formulation twice the value, as a wrong kernel might have it.
+        // The reference formulation gives twice the kernel's value, as if the kernel were wrong.
         let wrong = Operation {
             run: |tape, v| {
                 let y = silu(tape, &v[0])?;
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn reference_formulations_agree_with_kernels_where_both_are_chosen_by_hand() -> Result<()> {
-        // The kernels are not what `by_reference` runs: some operations differ in their last bits.
+        // The kernels are not the reference that `by_reference` runs: some operations differ in their last bits.
         let x = pseudo_random(&[64, 300], 1)?;
         let weight = pseudo_random(&[100, 300], 2)?;
         let run = || -> Result<Vec<f32>> {

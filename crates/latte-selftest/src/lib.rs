@@ -1,5 +1,5 @@
-//! Whether this build of the program computes what it should, on this machine and on this device: every operation against its
-//! reference formulation, and every golden file of the networks, samplers and the trainer against what the reference gave.
+//! Checks that this build computes correctly on this machine and device: every operation against its reference formulation, and
+//! every golden file of the networks, samplers and the trainer against the output of the reference program.
 //!
 //! The command `latte selftest` and the test `golden` run the same checks.
 
@@ -11,28 +11,27 @@ use candle_core::Device;
 use golden::{Check, FileReport};
 use latte_ops::selftest::OPERATIONS;
 
-/// The name under which the table of kinds has this crate.
+/// The owner's name of this crate in the table of kinds.
 pub const OWNER: &str = "latte-selftest";
 
-/// What keeps the checks from being run.
+/// An error that prevents the checks.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
-    /// The golden files are not there.
-    #[error("golden files: {0}; say where they lie (--golden FOLDER: the source tree's testdata/golden)")]
+    /// The golden files are missing.
+    #[error("golden files: {0}; give their folder (--golden FOLDER: testdata/golden of the source tree)")]
     Golden(String),
 }
 
-/// All comparisons of one golden file: see [`golden::run`].
+/// All comparisons of one golden file: see [`golden::Checked`].
 ///
 /// # Errors
 ///
-/// If the file is damaged, of a kind that has no check here, or the work fails.
+/// If the file is damaged, is of a kind without a check here, or the computation fails.
 pub fn check_file(device: &Device, path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn std::error::Error>> {
     parity::check(device, path, kind)
 }
 
-/// Tries every operation on `device`, and tells `report` of each.
+/// Checks every operation on `device`, and passes each result to `report`.
 pub fn operations(device: &Device, report: &mut dyn FnMut(FileReport)) {
     for operation in OPERATIONS {
         let converted = |check: latte_ops::selftest::OperationCheck| {
@@ -45,13 +44,16 @@ pub fn operations(device: &Device, report: &mut dyn FnMut(FileReport)) {
     }
 }
 
-/// Runs every golden file of the folder `golden` that has a check here, on `device`, and tells `report` of each. Gives the number of
-/// files that have none: those of pixels and of detectors, which no device but the CPU works on.
+/// Checks every golden file in the folder `golden` that has a check here, on `device`, and passes each result to `report`. Returns
+/// the number of files without one: those of pixels and of detectors, which run only on the CPU.
 ///
 /// # Errors
 ///
-/// If the folder cannot be read, or is empty.
+/// If the folder cannot be read, or has no file that is checked here.
 pub fn golden_files(device: &Device, golden: &Path, report: &mut dyn FnMut(FileReport)) -> Result<usize, Error> {
-    let check = |path: &Path, kind: &str| check_file(device, path, kind);
-    golden::each_file(OWNER, golden, check, report).map_err(|e| Error::Golden(e.to_string()))
+    let (files, others) = golden::files_of(OWNER, golden).map_err(Error::Golden)?;
+    for file in files {
+        report(file.report(|path, kind| check_file(device, path, kind)));
+    }
+    Ok(others)
 }

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use candle_core::Device;
 
 fn main() -> ExitCode {
-    golden::run(latte_selftest::OWNER, |path, kind| latte_selftest::check_file(&Device::Cpu, path, kind))
+    golden_harness::run(latte_selftest::OWNER, |path, kind| latte_selftest::check_file(&Device::Cpu, path, kind))
 }

@@ -9,7 +9,7 @@ struct Console;
 impl Progress for Console {}
 
 impl TrainingProgress for Console {
-    #[allow(clippy::print_stdout, reason = "an example says what it does")]
+    #[allow(clippy::print_stdout, reason = "an example prints its progress")]
     fn step(&mut self, StepEvent { record, max_steps, .. }: &StepEvent) {
         if record.step.is_multiple_of(5) {
             println!("step {} of {max_steps}: loss {:.3}", record.step, record.loss);
@@ -17,7 +17,7 @@ impl TrainingProgress for Console {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "an example says what it made")]
+#[allow(clippy::print_stdout, reason = "an example prints its result")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join("latte-example-train");
     let config = match std::env::args().nth(1) {

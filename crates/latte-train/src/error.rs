@@ -1,13 +1,14 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 use std::path::{Path, PathBuf};
 
 /// The result of a fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+/// An error of this crate. Messages say what failed, where, what was expected, what was found, and what to do.
 ///
-/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
+/// Not `non_exhaustive`: code that matches every variant, such as the exit codes of the command, then fails to compile when a
+/// variant is added.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A configuration that cannot be read or describes no possible run.
@@ -17,7 +18,7 @@ pub enum Error {
         source_name: String,
         /// The key that is wrong, as `section.key`.
         key: String,
-        /// Expected, found, and what to do.
+        /// What was expected, what was found, and what to do.
         what: String,
     },
     /// A folder of videos that cannot be trained on.
@@ -36,7 +37,7 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         what: String,
     },
-    /// The loss or the gradient is no longer a number. The weights on disk are untouched.
+    /// The loss or the gradient is not finite. The weights on disk are unchanged.
     #[error(
         "step {step}: {what}; nothing of this step was kept. {}. \
          Try a lower `optimizer.learning_rate`, a longer `optimizer.warmup_steps`, or a smaller `optimizer.max_grad_norm` with `optimizer.start_clip_iter = 0`",
@@ -51,9 +52,9 @@ pub enum Error {
         checkpoint: Option<PathBuf>,
     },
     /// A trainable parameter got no gradient.
-    #[error("no gradient reached the parameter `{0}`: the network does not use it, or an operation cut its gradient")]
+    #[error("no gradient reached the parameter `{0}`: the network does not use it, or an operation dropped its gradient")]
     NoGradient(String),
-    /// Clips made during the run cannot be evaluated.
+    /// Clips that were generated during the run cannot be scored.
     #[error("evaluation: {0}")]
     Evaluator(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The system could not read or write a file.
@@ -61,16 +62,16 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The model, the diffusion process or a weights file is wrong.
+    /// The model, the diffusion process or a weights file is invalid.
     #[error(transparent)]
     Latte(#[from] latte_model::Error),
-    /// Clips cannot be made of the weights.
+    /// Clips cannot be generated from the weights.
     #[error(transparent)]
     Generate(#[from] latte::Error),
-    /// A video or a data set cannot be read, or a clip not be written.
+    /// A video or a data set cannot be read, or a clip cannot be written.
     #[error(transparent)]
     Video(#[from] latte_video::Error),
     /// An operation failed.
@@ -112,7 +113,7 @@ impl Error {
         Self::Config { source_name: source_name.into(), key: key.into(), what: what.into() }
     }
 
-    /// What a part of the configuration says of itself, with where it stands.
+    /// An error of a part of the configuration, with its key in the file.
     pub(crate) fn of_configuration(error: latte_model::Error) -> Self {
         match error {
             latte_model::Error::Config { key, what } => Self::config("configuration", key, what),

@@ -1,10 +1,10 @@
 //! Trains latte models on folders of video files.
 //!
-//! A run is a [`TrainConfig`] and a folder. [`Trainer::open`] looks at the data and at what the folder already holds, and
-//! [`Trainer::run`] trains: threads decode ahead ([`Loader`]), chance decides times, noise and dropped labels, and
-//! [`Stepper::step`] does the rest. The run folder gets `metrics.jsonl` and `checkpoints/`; a run that was killed resumes from
-//! its newest checkpoint and ends with the same weights, bit for bit. Beside them lie what there is to look at meanwhile:
-//! `tensorboard/`, `samples/`, and what [`RunSummary`] reads.
+//! A run is a [`TrainConfig`] and a folder. [`tasks::class()`] opens its data and network, [`Trainer::open`] reads the run folder and
+//! initialises or loads the weights, and [`Trainer::run`] trains: threads decode ahead ([`Loader`]), the [`Task`] draws times,
+//! noise and dropped labels and computes the gradient, and the trainer updates the weights. The run folder gets `metrics.jsonl` and
+//! `checkpoints/`; a run that was killed resumes from its newest checkpoint and ends with the same weights, bit for bit. [`Hook`]s
+//! write validation losses, samples and scores; `tensorboard/` has the event files; [`RunSummary`] reads all of it.
 //!
 //! ```no_run
 //! use latte_ops::CancelToken;
@@ -64,4 +64,6 @@ pub use run::summary::{RunCondition, RunSummary, ScoreAt, ScoreSummary, find_run
 pub use tasks::autoencoder::{
     Reconstruction, VaeLoopConfig, VaeLossConfig, VaeModelConfig, VaeReport, VaeStepper, VaeTrainConfig, VaeValidationConfig,
 };
-pub use tasks::class::step::{MicroBatch, Stepper};
+pub use tasks::class::labels::Labels;
+pub use tasks::denoising::step::{Condition, MicroBatch, Network, Noisy, Stepper};
+pub use tasks::text_to_video::network::{TextToVideoNetwork, Texts};

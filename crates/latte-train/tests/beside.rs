@@ -1,4 +1,4 @@
-//! What is made beside the training ends no run: samples, validation, scores and event files that fail are warnings, and come after
+//! Hooks and event files never end a run: samples, validation, scores and event files that fail are warnings, and hooks run after
 //! the checkpoint of their step.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
@@ -33,7 +33,7 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
 }
 
-/// Remembers what happened, in order.
+/// Records the reports, in order.
 #[derive(Debug, Default)]
 struct Diary {
     events: Vec<(&'static str, u64)>,
@@ -80,7 +80,7 @@ fn train(config: TrainConfig) -> Diary {
     diary
 }
 
-/// Gives a score, or fails.
+/// Returns a score, or fails.
 struct Moody {
     fails: bool,
     score: f64,
@@ -104,7 +104,7 @@ fn train_evaluated(config: TrainConfig, evaluator: Moody) -> Diary {
 }
 
 #[test]
-fn a_checkpoint_comes_before_what_is_made_of_its_weights() {
+fn a_checkpoint_is_written_before_hooks_use_its_weights() {
     let dir = with_videos();
     let overrides =
         [&SAMPLES[..], &["output.checkpoint_every=2", "validation.path=data", "validation.every=2", EVALUATION]].concat();
@@ -118,7 +118,7 @@ fn a_checkpoint_comes_before_what_is_made_of_its_weights() {
 }
 
 #[test]
-fn what_was_not_made_of_the_newest_checkpoint_is_made_when_the_run_goes_on() {
+fn missing_samples_of_the_newest_checkpoint_are_made_on_resume() {
     let dir = with_videos();
     let overrides = [&SAMPLES[..], &["output.checkpoint_every=2", "validation.every=2", EVALUATION]].concat();
     let config = || {
@@ -128,7 +128,7 @@ fn what_was_not_made_of_the_newest_checkpoint_is_made_when_the_run_goes_on() {
     };
     train_evaluated(config(), Moody { fails: false, score: 2.0 });
     let run = dir.path().join("run");
-    // As after a kill between the last checkpoint and all that follows it.
+    // As after a kill between the last checkpoint and its hooks.
     std::fs::remove_dir_all(run.join("samples/step_0000004")).unwrap();
     for log in ["validation.jsonl", "evaluation.jsonl"] {
         let text = std::fs::read_to_string(run.join(log)).unwrap();
@@ -138,14 +138,14 @@ fn what_was_not_made_of_the_newest_checkpoint_is_made_when_the_run_goes_on() {
     assert_eq!(diary.events, [("validation", 4), ("samples", 4), ("evaluation", 4)]);
     assert_eq!(read_validation(&run.join("validation.jsonl")).unwrap().iter().map(|r| r.step).collect::<Vec<_>>(), [2, 4]);
     assert_eq!(read_evaluations(&run.join("evaluation.jsonl")).unwrap().iter().map(|r| r.step).collect::<Vec<_>>(), [2, 4]);
-    // And then there is nothing left to do.
+    // Then nothing remains to do.
     assert!(train_evaluated(config(), Moody { fails: false, score: 2.0 }).events.is_empty());
 }
 
 #[test]
 fn noisy_samples_of_any_size_are_written_and_change_no_bit() {
     let dir = with_videos();
-    // What a model that has learnt nothing draws is noise, which H.264 cannot hold at its usual quality.
+    // An untrained model generates noise, which H.264 cannot encode at its usual quality.
     let large = ["data.size=64", "model.patch_size=8"];
     let diary = train(config(dir.path(), "sampled", &[&SAMPLES[..], &large].concat()));
     assert!(diary.warnings.is_empty(), "{:?}", diary.warnings);
@@ -166,7 +166,7 @@ fn samples_and_events_that_cannot_be_written_are_warnings() {
     let dir = with_videos();
     let run = dir.path().join("run");
     std::fs::create_dir_all(&run).unwrap();
-    // Files where folders are to be: nothing can be written there, as on a full disk.
+    // Files in the place of folders: nothing can be written there, as on a full disk.
     for name in ["samples", "tensorboard"] {
         std::fs::write(run.join(name), b"in the way").unwrap();
     }
@@ -176,7 +176,7 @@ fn samples_and_events_that_cannot_be_written_are_warnings() {
     assert_eq!((about("step 2: samples could not be made"), about("step 4: samples could not be made")), (1, 1), "{diary:?}");
     assert_eq!(about("TensorBoard's event file cannot be written"), 1, "{diary:?}");
     assert_eq!(last_checkpoint(&run).run.step, 4);
-    // With room again, samples of the newest checkpoint are made up for.
+    // Once the disk is writable, the samples of the newest checkpoint are made.
     for name in ["samples", "tensorboard"] {
         std::fs::remove_file(run.join(name)).unwrap();
     }
@@ -233,7 +233,7 @@ fn a_stop_in_the_last_samples_is_a_stop() {
 }
 
 #[test]
-fn settings_that_changed_are_told_when_a_run_goes_on() {
+fn changed_settings_are_reported_on_resume() {
     let dir = with_videos();
     train(config(dir.path(), "run", &["train.max_steps=2"]));
     let diary = train(config(dir.path(), "run", &["train.max_steps=3", "optimizer.learning_rate=1e-3", "samples.guidance=2.0"]));
@@ -244,9 +244,9 @@ fn settings_that_changed_are_told_when_a_run_goes_on() {
 }
 
 #[test]
-fn a_run_of_days_is_told_so_and_a_short_one_is_not() {
+fn a_run_of_days_is_reported_and_a_short_one_is_not() {
     let dir = with_videos();
-    // On the fastest machine this takes days, and it is stopped at once.
+    // This run takes days on the fastest machine; the test stops it early.
     struct StopAtFive<'a>(&'a CancelToken, Vec<String>);
     impl Progress for StopAtFive<'_> {
         fn warning(&mut self, message: &str) {
@@ -270,7 +270,7 @@ fn a_run_of_days_is_told_so_and_a_short_one_is_not() {
 }
 
 #[test]
-fn sub_folders_that_are_not_taken_as_classes_are_told() {
+fn sub_folders_that_are_not_taken_as_classes_are_reported() {
     let dir = with_videos();
     let diary = train(config(dir.path(), "run", &["train.max_steps=1", "model.condition=none"]));
     let told = |w: &String| w.contains("2 sub-folders (down, right)") && w.contains("`model.condition`");

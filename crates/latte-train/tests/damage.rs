@@ -1,4 +1,4 @@
-//! A checkpoint that cannot be read says how to resume without it, whichever of its files is damaged.
+//! The error for an unreadable checkpoint says how to resume without it, whichever of its files is damaged.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -10,7 +10,7 @@ use latte_ops::CancelToken;
 use latte_train::tasks::{autoencoder, class};
 use latte_train::{NoProgress, Start, TrainConfig, Trainer, VaeTrainConfig};
 
-/// Damages each file of the newest checkpoint of the run in `folder`, in each way; `open` is to refuse it.
+/// Damages each file of the newest checkpoint of the run in `folder` in several ways; `open` must refuse each.
 fn every_damage(folder: &Path, open: &dyn Fn() -> Result<(), String>) {
     let (newest, before) = (folder.join("checkpoints/0000002"), folder.join("checkpoints/0000001"));
     for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "config.toml", "state.toml"] {
@@ -30,12 +30,12 @@ fn every_damage(folder: &Path, open: &dyn Fn() -> Result<(), String>) {
         std::fs::write(&path, whole).unwrap();
     }
     open().unwrap();
-    // What it says helps.
+    // Following the advice works.
     std::fs::write(newest.join("optimizer.safetensors"), b"x").unwrap();
     open().unwrap_err();
     std::fs::remove_dir_all(&newest).unwrap();
     open().unwrap();
-    // The only one.
+    // The only checkpoint.
     std::fs::write(before.join("model.safetensors"), b"x").unwrap();
     let error = open().unwrap_err();
     assert!(error.contains(&format!("there is no other one: remove the folder {} to begin anew", before.display())), "{error}");
@@ -56,7 +56,7 @@ fn a_damaged_checkpoint_names_the_one_before() {
 }
 
 #[test]
-fn so_does_that_of_an_autoencoder() {
+fn a_damaged_autoencoder_checkpoint_names_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     run::write_videos(&dir.path().join("data"));
     let text = format!(

@@ -1,4 +1,4 @@
-//! `check_data` says that a run can train exactly if it trains.
+//! `check_data` reports that a run can train if and only if it trains.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -17,19 +17,19 @@ use proptest::prelude::*;
 
 const OPTIONS: ScanOptions = ScanOptions { decoder: Decoder::BuiltIn, hash: false, last_frame: true, threads: 1 };
 
-/// The errors that a check finds.
+/// The errors that `check_data` reports.
 fn errors(config: &TrainConfig) -> Vec<String> {
     let found = check_data(config, OPTIONS, &mut NoProgress).unwrap().diagnostics;
     found.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error).map(|diagnostic| diagnostic.what).collect()
 }
 
-/// Trains for a step, and validates.
+/// Trains for one step, with validation.
 fn train(config: TrainConfig) -> Result<(), String> {
     let mut trainer = class(config).and_then(|task| Trainer::open(task, Start::Fresh)).map_err(|e| e.to_string())?;
     trainer.run(&CancelToken::new(), &mut NoProgress).map(drop).map_err(|e| e.to_string())
 }
 
-/// What a folder of a class may have in it.
+/// The possible contents of a class folder.
 #[derive(Debug, Clone, Copy)]
 enum Thing {
     Video,
@@ -54,7 +54,7 @@ use Thing::{
 const THINGS: [Thing; 13] =
     [Video, Short, Small, Broken, Frames, FewFrames, MisnamedFrames, Sheet, Text, EmptyFolder, NoUnicode, Control, DeadLink];
 
-/// Videos to copy, since writing one takes longest.
+/// Videos to copy, because encoding one takes longest.
 struct Stock(tempfile::TempDir);
 
 impl Stock {
@@ -101,7 +101,7 @@ impl Stock {
         }
     }
 
-    /// A tree of classes; things of the first one lie in the root.
+    /// Writes a tree of classes; the items of the first class lie in the root.
     fn write(&self, root: &Path, classes: &[Vec<Thing>]) {
         fs::create_dir_all(root).unwrap();
         for (class, things) in classes.iter().enumerate() {
@@ -122,7 +122,7 @@ fn config(root: &Path, settings: &[&str]) -> TrainConfig {
 }
 
 fn thing() -> impl Strategy<Value = Thing> {
-    // Half of them are sound.
+    // Half of them are intact.
     prop_oneof![
         Just(Video),
         Just(Frames),
@@ -177,12 +177,12 @@ fn a_class_without_videos_is_refused_by_both() {
     let said = errors(&config(&root, &[]));
     assert!(said.len() == 1 && said[0].contains("notes: no video in this folder, which is a class"), "{said:?}");
     assert_eq!(train(config(&root, &[])).unwrap_err(), said[0]);
-    // Where classes are not trained, the folder is of no account.
+    // Without classes in training, the folder does not matter.
     assert_eq!(errors(&config(&root, &["model.condition=none"])), Vec::<String>::new());
     train(config(&root, &["model.condition=none"])).unwrap();
 }
 
-/// A time of change alone makes no video unfit, as it does not where training looks at it.
+/// A changed modification time alone excludes no video, neither here nor in training.
 #[test]
 fn files_that_were_touched_are_still_trained_on() {
     let (stock, dir) = (Stock::new(), tempfile::tempdir().unwrap());
@@ -203,7 +203,7 @@ fn files_that_were_touched_are_still_trained_on() {
     assert!(!errors(&config).is_empty() && train(config).is_err());
 }
 
-/// One of another size is skipped, be it the first.
+/// A video of another size is skipped, even the first one.
 #[test]
 fn without_a_transform_videos_of_the_right_size_are_trained_on() {
     let (stock, dir) = (Stock::new(), tempfile::tempdir().unwrap());
@@ -217,7 +217,7 @@ fn without_a_transform_videos_of_the_right_size_are_trained_on() {
     assert!(errors(&config(&small))[0].contains("24 × 24"));
 }
 
-/// Half of the videos cannot be read and half are too short: nothing is left.
+/// Half of the videos cannot be read and half are too short: none is left.
 #[test]
 fn several_faults_that_leave_nothing_are_an_error() {
     let (stock, dir) = (Stock::new(), tempfile::tempdir().unwrap());

@@ -1,4 +1,4 @@
-//! Training on latents, from pixels and from a latent cache; and what a cache is.
+//! Training on latents, from pixels and from a latent cache; and the contents of a cache.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -60,7 +60,7 @@ fn refused(config: &TrainConfig, options: &EncodeOptions) -> String {
     message
 }
 
-/// Names and contents of a folder.
+/// The names and contents of the files in a folder.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| (path.file_name().unwrap().into(), std::fs::read(&path).unwrap())).collect()
@@ -83,7 +83,7 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
         let from_pixels = train(config(dir.path(), name, overrides));
         all.push((name, overrides, losses(dir.path(), name), from_pixels.task().metadata().clone(), from_pixels.num_videos()));
     }
-    // The encoder is asked for what is there: nothing, from here on.
+    // From here on, training can use neither videos nor the encoder.
     std::fs::rename(dir.path().join("data"), dir.path().join("no data")).unwrap();
     std::fs::rename(dir.path().join("vae"), dir.path().join("no vae")).unwrap();
     for (name, overrides, expected, card, num_videos) in &all {
@@ -95,7 +95,7 @@ fn a_cache_gives_the_losses_of_pixels_bit_for_bit_without_videos_and_weights() {
     for (i, a) in all.iter().enumerate() {
         assert!(all[..i].iter().all(|b| a.2 != b.2), "{}: the losses of another variant", a.0);
     }
-    // What was begun with pixels resumes from the cache as if nothing had happened.
+    // A run that began with pixels resumes from the cache with the same bits.
     let more = ["train.max_steps=5", "optimizer.decay=constant"];
     let longer = |name: &str| {
         let all = [more.as_slice(), &[cache.as_str()]].concat();
@@ -135,7 +135,7 @@ fn a_run_on_latents_learns_and_its_card_says_which_latents() {
     assert_eq!((vae.config.scaling_factor, vae.sha256.len()), (0.18215, 64));
     drop(trainer);
 
-    // Another autoencoder is another space; the same one elsewhere is not.
+    // Another autoencoder is refused; the same one in another folder is not.
     std::fs::rename(dir.path().join("vae"), dir.path().join("vae2")).unwrap();
     let moved = format!("autoencoder.path={}", dir.path().join("vae2").display());
     let open = |path: &str| {
@@ -165,7 +165,7 @@ fn old_names_of_the_autoencoder_are_read() {
     let old = config(dir.path(), "run", &["autoencoder.kind=stable_diffusion"]);
     assert_eq!(old.autoencoder.kind, AutoencoderKind::Kl);
     assert!(old.to_toml().unwrap().contains("kind = \"kl\""));
-    // Without weights, Stable Diffusion's shapes are taken.
+    // Without weights, the shapes are those of Stable Diffusion.
     std::fs::remove_dir_all(dir.path().join("vae")).unwrap();
     assert_eq!(config(dir.path(), "run", &[]).latent_shape().unwrap(), [4, 4, 4, 4]);
 }
@@ -189,7 +189,7 @@ fn half_the_space_costs_half_the_digits() {
     for (a, b) in whole.iter().zip(&half).chain(flipped.iter().zip(&half_flipped)) {
         assert!((a - b).abs() <= a.abs() / 1024.0 + 1e-6, "{a} {b}");
     }
-    // 6 videos of 12 frames, twice, 8 × 4 × 4 values of 2 bytes less.
+    // 6 videos of 12 frames, twice, with 8 × 4 × 4 values of 2 bytes less.
     assert!(size("whole") - size("half") >= 6 * 2 * 12 * 128 * 2);
     let mirrored: Vec<f32> = whole.chunks(4).flat_map(|row| row.iter().rev().copied()).collect();
     assert_ne!(mirrored, flipped, "a latent's mirror image is not the mirror image's latent");
@@ -202,7 +202,7 @@ fn shares_parts_and_resumption_give_the_files_of_one_process() {
     let dir = place();
     std::fs::write(dir.path().join("data/down/5.mp4"), b"this is no video").unwrap();
     let config = config(dir.path(), "none", &[]);
-    // A file holds one video: 12 frames × 8 × 4 × 4 × 4 bytes, twice.
+    // A file has one video: 12 frames × 8 × 4 × 4 × 4 bytes, twice.
     let options = |name: &str| EncodeOptions {
         file_bytes: 15_000,
         group_videos: NonZeroUsize::new(3).unwrap(),
@@ -239,7 +239,7 @@ fn shares_parts_and_resumption_give_the_files_of_one_process() {
         assert!(wrong.parse::<latte_video::dataset::WorkShard>().is_err(), "{wrong}");
     }
 
-    // Any finished file may be missing, and what a killed process leaves is removed.
+    // Any finished file may be missing, and the remains of a killed process are removed.
     for missing in &expected {
         let path = dir.path().join("shared").join(missing);
         std::fs::remove_file(&path).unwrap();
@@ -250,7 +250,7 @@ fn shares_parts_and_resumption_give_the_files_of_one_process() {
         assert!(report.encoded + report.found == 7 && report.groups_left == 0, "{missing}: {report:?}");
         assert_eq!(contents(&dir.path().join("shared")), one, "{missing}");
     }
-    // A damaged one is made again.
+    // A damaged file is encoded again.
     let path = dir.path().join("shared").join(expected[2]);
     std::fs::write(&path, &one[Path::new(expected[2])][..100]).unwrap();
     let mut warnings = Warnings::default();
@@ -258,7 +258,7 @@ fn shares_parts_and_resumption_give_the_files_of_one_process() {
     assert!(warnings.0[0].contains("damaged"), "{:?}", warnings.0);
     assert_eq!(contents(&dir.path().join("shared")), one);
 
-    // Training passes the unreadable video over, as it does with pixels.
+    // Training skips the unreadable video, as it does with pixels.
     let cache = format!("data.latents={}", dir.path().join("one").display());
     train(self::config(dir.path(), "pixels", &[]));
     train(self::config(dir.path(), "cached", &[&cache]));
@@ -279,7 +279,7 @@ fn latents_of_something_else_are_refused_by_what_differs() {
     };
     let expect = |message: &str, words: &[&str]| assert!(words.iter().all(|word| message.contains(word)), "{message}");
     expect(&trained(&[]), &["cache", "no latent cache here", "latte encode"]);
-    // One file of three is there.
+    // One file of three exists.
     encoded(&with(&[]), &EncodeOptions { shard: "1/3".parse().unwrap(), ..plain.clone() });
     expect(&trained(&[]), &["no latent cache here"]);
     encoded(&with(&[]), &plain);

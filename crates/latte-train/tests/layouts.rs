@@ -1,7 +1,7 @@
-//! The paper's four data sets in miniature, with their official names: which frames make a clip, what joint training adds to
-//! it, and two steps of training each.
+//! The paper's four data sets in miniature, with their official file names: the frames of a clip, the images of joint training, and
+//! two training steps for each.
 //!
-//! Frames are of one grey level, which tells the video and the frame, so that every rule can be read off the pixels.
+//! Each frame has one grey level, which encodes the video and the frame, so the pixels show which rule was used.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -28,7 +28,7 @@ fn grey(frames: usize, first: usize, step: usize, [height, width]: [usize; 2]) -
     Clip::new(pixels, [frames, height, width, 3], 25.0).unwrap()
 }
 
-/// Brighter to the right, and otherwise as `grey`.
+/// As `grey`, but brighter to the right.
 fn slope(frames: usize, first: usize, [height, width]: [usize; 2]) -> Clip {
     let pixel = |f: usize, x: usize| (first + f + 6 * x) as u8;
     let pixels = (0..frames).flat_map(|f| (0..height * width).flat_map(move |i| [pixel(f, i % width); 3])).collect();
@@ -40,7 +40,7 @@ fn mp4(path: &Path, clip: &Clip) {
     encode::write_mp4(path, clip, &Mp4Options::default()).unwrap();
 }
 
-/// Frames as jpeg files that are named as SkyTimelapse names them: without leading zeros, so that letters are in another order.
+/// Frames as jpeg files with the names of SkyTimelapse: without leading zeros, so that alphabetical and numerical order differ.
 fn frames(folder: &Path, clip: &Clip) {
     fs::create_dir_all(folder).unwrap();
     let name = folder.file_name().unwrap().to_string_lossy();
@@ -50,10 +50,10 @@ fn frames(folder: &Path, clip: &Clip) {
     }
 }
 
-/// How many frames the videos of the miniatures have.
+/// The number of frames of each miniature video.
 const LENGTHS: [usize; 3] = [52, 49, 50];
 
-/// The grey level of the first frame of a video of frame folders; one level a frame.
+/// The grey level of the first frame of a video of frame folders; it rises by one per frame.
 fn first_level(video: usize) -> usize {
     LENGTHS[..video].iter().sum::<usize>() + 20
 }
@@ -63,7 +63,7 @@ fn write(layout: Layout, root: &Path) {
         Layout::FaceForensics => {
             mp4(&root.join("videos/id0_id1_0000.mp4"), &grey(52, 20, 4, [20, 28]));
             mp4(&root.join("videos/more/id2_id3_0001.mp4"), &grey(49, 20, 4, [24, 24]));
-            // Shorter than the window of 48, and sampled more densely.
+            // Shorter than the window of 48, so it is sampled more densely.
             mp4(&root.join("videos/more/id4_id5_0002.mp4"), &grey(30, 20, 4, [20, 28]));
         }
         Layout::Ucf101 => {
@@ -79,7 +79,7 @@ fn write(layout: Layout, root: &Path) {
             {
                 frames(&root.join("sky_train").join(name), &grey(LENGTHS[video], first_level(video), 1, [24, 32]));
             }
-            // No more frames than the window covers.
+            // Not more frames than the window covers.
             frames(&root.join("sky_train/0kQr0fEGXbs/0kQr0fEGXbs_1"), &grey(48, 20, 1, [24, 32]));
         }
         Layout::TaichiHd => {
@@ -133,10 +133,10 @@ fn every_layout_trains_with_and_without_images() {
             assert_eq!(trainer.num_videos(), if layout == Layout::Ucf101 { 4 } else { 3 }, "{layout}");
             let classes: &[&str] = if layout == Layout::Ucf101 { &["ApplyEyeMakeup", "Basketball", "YoYo"] } else { &[] };
             assert_eq!(trainer.task().metadata().classes, classes, "{layout}");
-            // 25 frames per second in files; folders of frames have no rate, 8 is assumed.
+            // Files have 25 frames per second; folders of frames have no rate, so 8 is assumed.
             let fps = if matches!(layout, Layout::SkyTimelapse | Layout::TaichiHd) { 8.0 } else { 25.0 };
             assert!((trainer.task().metadata().fps - fps / 3.0).abs() < 0.01, "{layout}: {}", trainer.task().metadata().fps);
-            // The images are no part of the model: what was trained with them is sampled without.
+            // The model has no images: sampling after joint training needs none.
             assert_eq!(trainer.task().metadata().num_frames, 16);
             let saved = TrainConfig::load(&run.join("checkpoints/0000002/config.toml"), &[]).unwrap();
             assert_eq!(&saved, trainer.config());
@@ -149,7 +149,7 @@ fn pixels(clip: &LoadedClip) -> &[f32] {
     pixels
 }
 
-/// The grey level of every frame, which is the same all over it.
+/// The grey level of every frame, the same for all its pixels.
 fn levels(clip: &LoadedClip) -> Vec<usize> {
     let level = |v: f32| ((v * 0.5 + 0.5) * 255.0).round() as usize;
     pixels(clip)
@@ -162,7 +162,7 @@ fn levels(clip: &LoadedClip) -> Vec<usize> {
         .collect()
 }
 
-/// The starts that `draws` clips of a video have, and the frames of each after its start.
+/// The starts of `draws` clips of a video, and the frames of each relative to its start.
 fn windows(source: &dyn ClipSource, file: usize, frame_of: impl Fn(usize) -> usize) -> (BTreeSet<usize>, BTreeSet<Vec<usize>>) {
     let (mut starts, mut shapes) = (BTreeSet::new(), BTreeSet::new());
     for seed in 0..40 {
@@ -186,7 +186,7 @@ fn clips_have_the_frames_of_the_official_rules() {
         match layout {
             Layout::FaceForensics | Layout::Ucf101 => {
                 let frame = |level: usize| (level - 18) / 4;
-                // Of 52 frames, starts 0 to 52 − 48 − 1; start 4 is never drawn.
+                // 52 frames allow starts 0 to 52 − 48 − 1; the official rule never draws start 4.
                 assert_eq!(windows(&*source, 0, frame), ((0..4).collect(), mixed.clone()), "{layout}");
                 if layout == Layout::FaceForensics {
                     assert_eq!(windows(&*source, 1, frame), (BTreeSet::from([0]), mixed.clone()));
@@ -207,7 +207,7 @@ fn clips_have_the_frames_of_the_official_rules() {
     }
 }
 
-/// SkyTimelapse's frames lie three folders deep and are named so that letters have another order than numbers.
+/// SkyTimelapse's frames lie three folders deep, with names whose alphabetical and numerical order differ.
 #[test]
 fn sky_frames_are_in_the_order_of_their_numbers() {
     let dir = tempfile::tempdir().unwrap();
@@ -219,7 +219,7 @@ fn sky_frames_are_in_the_order_of_their_numbers() {
     }
 }
 
-/// A slope is 0 where it is as it lies on disk, and 1 where it is mirrored first; then the transform of the layout.
+/// A slope gives 0 if it is as on disk, and 1 if it was mirrored first; then the layout's transform is applied.
 #[test]
 fn flips_and_transforms_are_the_layouts() {
     for layout in OFFICIAL {
@@ -243,7 +243,7 @@ fn flips_and_transforms_are_the_layouts() {
         let mut flipped = 0;
         for seed in 0..40 {
             let clip = source.load(0, &mut TorchRng::new(seed)).unwrap();
-            // Start 0 only: 9 frames, of which a window covers 8.
+            // Start 0 only: the window covers 8 of 9 frames.
             let wanted = |all: &[f32]| {
                 let frame = |i: usize| all[i * 3 * SIZE * SIZE..][..3 * SIZE * SIZE].to_vec();
                 let rule = if matches!(layout, Layout::SkyTimelapse | Layout::TaichiHd) { [0, 2, 4, 6] } else { [0, 2, 4, 7] };
@@ -267,15 +267,15 @@ fn frames_of_another_size_are_refused_where_there_is_no_transform() {
     assert!(open_data(&crop).is_ok());
 }
 
-/// Videos of 9 to 13 frames in two classes, each frame with a level of its own, as folders of frames.
+/// Videos of 9 to 13 frames in two classes as folders of frames; each frame has its own level.
 struct Numbered {
     dir: tempfile::TempDir,
-    /// Where the levels of each video begin; the last is their end.
+    /// The first level of each video; the last entry is the end.
     starts: Vec<usize>,
 }
 
 const NUMBERED: [(&str, usize); 5] = [("A/v1", 9), ("A/v2", 11), ("B/v3", 13), ("B/v4", 10), ("C/v5", 12)];
-/// All frames of all videos.
+/// The number of frames of all videos.
 const ALL: usize = 9 + 11 + 13 + 10 + 12;
 
 impl Numbered {
@@ -284,7 +284,7 @@ impl Numbered {
         let mut starts = vec![0];
         for (name, count) in NUMBERED {
             let first = starts[starts.len() - 1];
-            // Three levels apart, so that nothing can round one into another.
+            // Three levels apart, so that rounding cannot confuse two frames.
             frames(&dir.path().join(name), &grey(count, 3 * first, 3, [SIZE, SIZE]));
             starts.push(first + count);
         }
@@ -303,7 +303,7 @@ impl Numbered {
         Loader::new(source, 3407, position, threads, 7).unwrap()
     }
 
-    /// For every clip: the numbers of its frames, and those of its images, in the list of all frames.
+    /// For every clip: the indices of its frames and of its images in the list of all frames.
     fn numbers(clips: &[LoadedClip]) -> Vec<(Vec<usize>, Vec<usize>)> {
         let split = |clip: &LoadedClip| {
             let all: Vec<usize> = levels(clip).into_iter().map(|level| (level + 1) / 3).collect();
@@ -330,7 +330,7 @@ fn images(clips: &[LoadedClip]) -> Vec<usize> {
 fn the_images_of_an_epoch_are_consecutive_entries_of_one_shuffled_list_of_all_frames() {
     let data = Numbered::new();
     for layout in [Layout::FaceForensics, Layout::SkyTimelapse, Layout::Ucf101, Layout::TaichiHd] {
-        // 5 clips of 20 images: the list of 55 begins again after its end.
+        // 5 clips of 20 images: the list of 55 starts over after its end.
         let mut loader = data.loader(layout, 20, Position::default(), 2);
         let epochs: Vec<Vec<usize>> = (0..2).map(|_| images(&take(&mut loader, 5))).collect();
         for entries in &epochs {
@@ -340,14 +340,14 @@ fn the_images_of_an_epoch_are_consecutive_entries_of_one_shuffled_list_of_all_fr
             assert!(!list.is_sorted());
         }
         assert_ne!(epochs[0], epochs[1], "{layout}");
-        // Clip number i takes entries i · n to i · n + n − 1 of the same list, whatever n is.
+        // Clip number i uses entries i · n to i · n + n − 1 of the same list, for any n.
         let few = images(&take(&mut data.loader(layout, 3, Position::default(), 1), 5));
         assert_eq!(few, epochs[0][..15], "{layout}");
     }
 }
 
 #[test]
-fn images_change_no_clip_and_a_position_is_enough_to_go_on() {
+fn images_change_no_clip_and_a_position_is_enough_to_resume() {
     let data = Numbered::new();
     let clips = |images: usize, position: Position, threads: usize, count: usize| {
         Numbered::numbers(&take(&mut data.loader(Layout::Ucf101, images, position, threads), count))
@@ -381,7 +381,7 @@ fn every_image_has_the_class_of_its_video() {
 fn an_image_that_cannot_be_read_is_replaced_by_another() {
     let data = Numbered::new();
     let whole = images(&take(&mut data.loader(Layout::Ucf101, 20, Position::default(), 1), 5));
-    // The last frame of the third video, which no clip reaches from any of its starts.
+    // The last frame of the third video, which no clip can contain.
     let bad = data.starts[2] + 12;
     fs::write(data.dir.path().join("B/v3/v3_frames_13.jpg"), "broken").unwrap();
     let mut loader = data.loader(Layout::Ucf101, 20, Position::default(), 2);
@@ -393,19 +393,19 @@ fn an_image_that_cannot_be_read_is_replaced_by_another() {
     for (now, before) in found.iter().zip(&whole) {
         assert!(now == before || *before == bad);
     }
-    // The label is that of the image that took its place.
+    // The label is that of the replacement.
     let labels: Vec<u32> = clips.iter().flat_map(|clip| clip.image_labels.iter().copied()).collect();
     assert_eq!(labels, found.iter().map(|&number| data.label(number)).collect::<Vec<_>>());
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("v3_frames_13.jpg"), "{warnings:?}");
 }
 
-/// The official list of images: of its own files, which are taken as they are.
+/// An official list of images has its own files, which are used without a transform.
 #[test]
 fn images_of_a_list_are_taken_as_they_are() {
     let data = Numbered::new();
     let (list, folder) = (data.dir.path().join("list.txt"), tempfile::tempdir().unwrap());
-    // Classes A, B and C; sloping, so that a mirrored one would be seen.
+    // Classes A, B and C; slopes, so that mirroring would show.
     let names = ["v_C_g01_c01_0001.jpg", "v_A_g01_c01_0001.jpg", "v_B_g01_c02_0031.jpg", "v_A_g02_c01_0007.jpg"];
     let stored = slope(4, 50, [SIZE, SIZE]);
     for (i, name) in names.iter().enumerate() {
@@ -433,7 +433,7 @@ fn images_of_a_list_are_taken_as_they_are() {
         assert_eq!(clip.image_labels, numbers.iter().map(|&i| [2, 0, 1, 0][i]).collect::<Vec<u32>>());
         order.extend(numbers);
     }
-    // 15 images of a list of 4.
+    // 15 images from a list of 4.
     assert_eq!(order[..4].iter().copied().collect::<BTreeSet<_>>(), (0..4).collect());
     assert!(order.iter().zip(&order[4..]).all(|(a, b)| a == b));
 
@@ -442,7 +442,7 @@ fn images_of_a_list_are_taken_as_they_are() {
         ..config.clone()
     });
     assert_eq!(trainer.state().step, 2);
-    // Another size is refused at once, and so is a list that names no class of the data.
+    // Another size is refused immediately, and so is a list without any class of the data.
     let refused = |overrides: &[&str]| open_data(&data.config(Layout::Ucf101, 3, overrides)).unwrap_err().to_string();
     let said = refused(&[&list, &path, "data.size=8"]);
     assert!(said.contains("v_C_g01_c01_0001.jpg") && said.contains("16 × 16") && said.contains("8 × 8"), "{said}");
@@ -451,7 +451,7 @@ fn images_of_a_list_are_taken_as_they_are() {
     assert!(said.contains("list.txt: line 1") && said.contains("v_Dancing_g01_c01_0001.jpg"), "{said}");
 }
 
-/// Taichi-HD's images are frames with the transform of videos, which mirrors every other one.
+/// Taichi-HD's images are frames with the transform of videos, which mirrors with probability 1/2.
 #[test]
 fn images_that_are_frames_are_mirrored_as_clips_are() {
     let dir = tempfile::tempdir().unwrap();
@@ -475,7 +475,7 @@ fn training_from_an_index_is_the_same_and_says_what_is_stale() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("ucf.jsonl");
     let options = ScanOptions { decoder: Decoder::BuiltIn, hash: false, last_frame: false, threads: 2 };
-    // Before: a video that cannot be read, which the index lists and training leaves out.
+    // Before the index is written: an unreadable video, which the index lists and training skips.
     fs::create_dir(data.dir.path().join("C/bad")).unwrap();
     fs::write(data.dir.path().join("C/bad/0.jpg"), "x").unwrap();
     update_index(&Location::new(Layout::Ucf101, data.dir.path()), &file, options, &mut NoProgress).unwrap();
@@ -488,7 +488,7 @@ fn training_from_an_index_is_the_same_and_says_what_is_stale() {
     let clips = |source: Box<dyn ClipSource>| take(&mut Loader::new(source, 1, Position::default(), 2, 7).unwrap(), 10);
     assert_eq!(clips(with.source), clips(without.source));
 
-    // The tree is not walked: a video that is new is not seen, and one that is gone or has changed is found when it is read.
+    // With an index, new videos are not found, and a missing or changed one is an error when it is read.
     frames(&data.dir.path().join("A/new"), &grey(12, 0, 1, [SIZE, SIZE]));
     fs::remove_dir_all(data.dir.path().join("A/v1")).unwrap();
     fs::remove_file(data.dir.path().join("B/v4/v4_frames_10.jpg")).unwrap();
@@ -507,7 +507,7 @@ fn training_from_an_index_is_the_same_and_says_what_is_stale() {
     assert!(said.contains("of the layout `ucf101`, but `data.layout` is `faceforensics`"), "{said}");
 }
 
-/// Videos that are opened for the first time while they are counted, and images whose videos are files.
+/// Videos that are first opened to count their frames, and images from video files.
 #[test]
 fn a_plain_folder_has_images_too() {
     let dir = tempfile::tempdir().unwrap();
@@ -522,7 +522,7 @@ fn a_plain_folder_has_images_too() {
     let clips = loader.next_clips(2, &mut |warning| warnings.push(warning.to_string())).unwrap();
     for clip in &clips {
         let levels = levels(clip);
-        // All 22 frames of the sound videos, each once: a video that cannot be opened has none.
+        // All 22 frames of the readable videos, each once: a video that cannot be opened has none.
         let frame = |level: usize| if level < 100 { (0, (level - 18) / 4) } else { (1, (level - 118) / 4) };
         let images: BTreeSet<(usize, usize)> = levels[4..].iter().map(|&level| frame(level)).collect();
         let all = (0..12).map(|f| (0, f)).chain((0..10).map(|f| (1, f))).collect();

@@ -1,4 +1,4 @@
-//! Training on manifests and on WebDataset shards: two steps of each, and the same clips as from a folder.
+//! Training on manifests and on WebDataset shards: two steps each, and the same clips as from a folder.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -100,7 +100,7 @@ fn manifests_and_shards_train_with_classes_and_joint_images() {
             trainer.run(&CancelToken::new(), &mut NoProgress).unwrap();
             let losses: Vec<f64> = read_metrics(&run.join("metrics.jsonl")).unwrap().iter().map(|r| r.loss).collect();
             assert!(losses.len() == 2 && losses.iter().all(|l| l.is_finite()), "{layout}: {losses:?}");
-            // Another run can be made of what was saved.
+            // The saved configuration can start another run.
             let saved = TrainConfig::load(&run.join("checkpoints/0000002/config.toml"), &[]).unwrap();
             assert_eq!(&saved, trainer.config());
         }
@@ -114,7 +114,7 @@ fn clips(config: &TrainConfig) -> Vec<LoadedClip> {
     (0..4).map(|video| source.load(video, &mut TorchRng::new(7)).unwrap()).collect()
 }
 
-/// The clips of a folder with the captions that the other forms have.
+/// The clips of a folder, with the captions that the other forms have.
 fn captioned(folder: Vec<LoadedClip>) -> Vec<LoadedClip> {
     folder.into_iter().zip(CAPTIONS).map(|(clip, caption)| LoadedClip { caption: Some(caption.into()), ..clip }).collect()
 }
@@ -142,12 +142,12 @@ fn an_index_says_the_same_without_the_manifest_and_notices_changes() {
         let file = data.path(&format!("{layout}.index.jsonl"));
         let scan = update_index(&plain.data.location(), &file, options, &mut NoProgress).unwrap();
         assert_eq!((scan.opened, scan.skipped.count), (4, usize::from(layout == Layout::Manifest)), "{layout}");
-        // Each video has a hash of its own, in one archive or not.
+        // Each video has its own hash, also within one archive.
         let hashes: std::collections::BTreeSet<_> = scan.index.entries.iter().map(|entry| entry.hash.clone().unwrap()).collect();
         assert_eq!(hashes.len(), 4, "{layout}");
         assert!(!fs::read_to_string(&file).unwrap().lines().skip(1).any(|line| line.contains(data.dir.path().to_str().unwrap())));
         let config = data.config(layout, &[&format!("data.index={}", file.display())]);
-        // Columns are no longer needed, nor is the manifest itself.
+        // Neither the columns nor the manifest itself are needed any more.
         if layout == Layout::Manifest {
             fs::write(data.path("list.csv"), "nothing").unwrap();
         }
@@ -158,7 +158,7 @@ fn an_index_says_the_same_without_the_manifest_and_notices_changes() {
         if layout == Layout::Shards {
             assert_eq!(update_index(&plain.data.location(), &file, options, &mut NoProgress).unwrap().opened, 0);
         }
-        // Another size: an error that names the file and what to do, and only what is in it is opened again.
+        // Another size: an error that names the file and what to do, and only the videos in that file are opened again.
         let mut bytes = fs::read(data.path(part)).unwrap();
         bytes.extend_from_slice(&[0; 512]);
         fs::write(data.path(part), bytes).unwrap();
@@ -173,7 +173,7 @@ fn an_index_says_the_same_without_the_manifest_and_notices_changes() {
 }
 
 #[test]
-fn what_does_not_fit_is_said() {
+fn what_does_not_fit_is_reported() {
     let data = Miniature::new();
     let no_labels = |layout: Layout| {
         fs::write(data.path("list.csv"), "clip,what,verb\nrun/1.mp4,x,\n").unwrap();
@@ -191,7 +191,7 @@ fn what_does_not_fit_is_said() {
     );
     let said = wrong.unwrap_err().to_string();
     assert!(said.contains("x.toml: data.caption_column: only for manifests") && said.contains("`folder`"), "{said}");
-    // Archives of another kind of sample.
+    // Archives with another kind of sample.
     fs::remove_file(data.path("00001.tar")).unwrap();
     let said = open_data(&data.config(Layout::Shards, &[])).unwrap_err().to_string();
     assert!(said.contains("1 of the 2 files that this pattern means are missing"), "{said}");

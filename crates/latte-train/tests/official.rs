@@ -7,8 +7,8 @@ use latte_model::vae::AutoencoderKind;
 use latte_ops::Precision;
 use latte_train::{ActivationCheckpointing, ConditionKind, TrainConfig, Translation};
 
-/// What differs between the original's training files: data set, list of images and their folder, images per clip, model,
-/// clips, steps before clipping, classes, and the key about the authors' storage.
+/// The differences between the original's training files: data set, list of images and their folder, images per clip, model, clips,
+/// steps before clipping, classes, and the key for the authors' storage.
 struct Official {
     dataset: &'static str,
     images: &'static [&'static str],
@@ -48,7 +48,7 @@ fn all() -> [Official; 8] {
 }
 
 impl Official {
-    /// A file with the keys of the original's, in its order.
+    /// A file with the original's keys in the original's order.
     fn text(&self) -> String {
         let mut lines = vec![
             "# dataset".to_string(),
@@ -79,7 +79,7 @@ fn read(text: &str, overrides: &[&str]) -> latte_train::Result<(TrainConfig, Tra
     TrainConfig::from_official(text, "x.yaml", &overrides)
 }
 
-/// A list of images needs its folder, which the original's file for UCF101 forgets.
+/// A list of images needs its folder, which the original's file for UCF101 lacks.
 fn overrides(official: &Official) -> &'static [&'static str] {
     if official.images.len() == 1 { &["data.image_path=data/images"] } else { &[] }
 }
@@ -100,7 +100,7 @@ fn all_training_files_of_the_original_mean_what_they_say() {
             other => other,
         };
         assert_eq!(data.layout.to_string(), layout);
-        // Flips are the layout's affair.
+        // Flips are decided by the layout.
         assert_eq!(data.flip, !name.starts_with("sky"), "{name}");
         assert_eq!(data.image_list.is_some(), !official.images.is_empty(), "{name}");
         assert_eq!((config.model.preset.as_deref(), config.model.class_dropout), (Some("Latte-XL/2"), 0.1), "{name}");
@@ -123,7 +123,7 @@ fn all_training_files_of_the_original_mean_what_they_say() {
         let run = format!("{}/Latte-XL-2-F16S3-{name}", if joint { "./results_img" } else { "./results" });
         assert_eq!(config.output.run.to_str(), Some(run.as_str()));
 
-        // Every key of the file is spoken of, once.
+        // The report has every key of the file once.
         let mut keys: Vec<&str> = translation.honoured.iter().chain(&translation.idle).map(|k| k.key.as_str()).collect();
         keys.sort_unstable();
         let text = official.text();
@@ -140,7 +140,7 @@ fn all_training_files_of_the_original_mean_what_they_say() {
 }
 
 #[test]
-fn the_report_says_what_each_key_became() {
+fn the_report_says_what_each_key_means() {
     let (_, translation) = read(&VIDEO.text(), &[]).unwrap();
     let lines = translation.lines();
     let of = |key: &str| lines.iter().find(|l| l.trim_start().starts_with(key)).unwrap().clone();
@@ -159,7 +159,7 @@ fn the_report_says_what_each_key_became() {
 }
 
 #[test]
-fn options_of_the_original_that_did_nothing_are_done() {
+fn options_that_the_original_ignored_are_honoured() {
     let text = VIDEO
         .text()
         .replace("learning_rate: 1e-4", "learning_rate: 3e-4")
@@ -234,10 +234,10 @@ fn the_shipped_configurations_are_the_originals() {
         let name = official.dataset.trim_end_matches("_img");
         let file = format!("{}/../../configs/{name}_{}.toml", env!("CARGO_MANIFEST_DIR"), if joint { "joint" } else { "train" });
         let shipped = TrainConfig::load(Path::new(&file), &[]).unwrap();
-        // Without the list of images, which has to be made first.
+        // Without the list of images, which the user has to write first.
         let text = official.images.iter().fold(official.text(), |text, line| text.replace(line, ""));
         let (mut translated, _) = read(&text, &[]).unwrap();
-        // What a place or a machine decides; and the paper's eight GPUs.
+        // Values that depend on a place or a machine, and the paper's eight GPUs.
         translated.data.path.clone_from(&shipped.data.path);
         translated.output.run.clone_from(&shipped.output.run);
         translated.autoencoder.path.clone_from(&shipped.autoencoder.path);

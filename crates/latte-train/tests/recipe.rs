@@ -1,4 +1,4 @@
-//! What a run starts from, and the options of its loss.
+//! The initial weights of a run, and the options of its loss.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -32,7 +32,7 @@ fn records(dir: &Path, name: &str, overrides: &[&str]) -> Vec<StepRecord> {
 #[test]
 fn the_options_of_the_loss_change_what_they_should_and_nothing_when_off() {
     let dir = with_videos();
-    // The first step starts from the same weights, clips, times and noise whatever the loss.
+    // The first step starts from the same weights, clips, times and noise for every loss.
     let first = |name: &str, options: &[&str]| {
         let one = ["train.max_steps=1", "optimizer.warmup_steps=0"];
         records(dir.path(), name, &[&one, options].concat())[0].clone()
@@ -49,14 +49,14 @@ fn the_options_of_the_loss_change_what_they_should_and_nothing_when_off() {
         (plain.parts.get("mse"), plain.parts.get("vb")),
         "the parts are recorded without weights"
     );
-    // Of 4 drawn times some are early ones, with weights far below 1.
+    // Some of the 4 drawn times are early ones, with weights far below 1.
     assert!(weighted.loss < plain.loss - 1e-3 * mse && weighted.loss > vb, "{} {}", weighted.loss, plain.loss);
     assert_ne!(weighted.grad_norm, plain.grad_norm);
     let heavy = first("heavy", &["train.min_snr_gamma=1e9"]);
     assert_eq!(heavy.loss, plain.loss, "min(SNR, γ) / SNR is 1 below γ");
 
     let shifted = first("shifted", &["train.offset_noise=0.3"]);
-    // A fresh network predicts 0, so the squared error is the noise's: 1, and 0.3² more.
+    // A fresh network predicts 0, so the squared error is that of the noise: 1, plus 0.3².
     let gained = shifted.parts.get("mse").unwrap() - mse;
     assert!((0.02..0.25).contains(&gained), "{gained}");
 }
@@ -126,7 +126,7 @@ fn a_fine_tune_starts_from_exactly_the_tensors_that_its_report_says() {
 
     let flat = |t: &Value| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let of = |set: &Parameters, name: &str| flat(set.get(name).unwrap());
-    // Before any step: every weight is the file's or the one that chance gave, and the average is the same.
+    // Before any step every weight is that of the file or the random one, and the average is the same.
     let (mut inherited, mut kept) = (Vec::new(), Vec::new());
     for (name, tensor) in tuned.state().weights.iter() {
         assert_eq!(flat(tensor), of(&tuned.state().ema, name), "{name}");
@@ -148,7 +148,7 @@ fn a_fine_tune_starts_from_exactly_the_tensors_that_its_report_says() {
     assert_eq!(kept, left_out);
     assert!(inherited.iter().any(|name| name == "pos_embed") && inherited.iter().any(|name| name == "blocks.1.attn.qkv.weight"));
 
-    // And the report says just this.
+    // And the report lists exactly these.
     let mut notes = Notes::default();
     tuned.run(&CancelToken::new(), &mut notes).unwrap();
     let said = |what: &str| {
@@ -162,7 +162,7 @@ fn a_fine_tune_starts_from_exactly_the_tensors_that_its_report_says() {
     wrong.sort();
     assert_eq!(wrong, ["final_layer.linear.bias", "final_layer.linear.weight", "x_embedder.proj.weight"]);
     assert_eq!(quoted(&said("1 missing: ")), ["y_embedder.embedding_table.weight"]);
-    // The label table, and the ten tensors of the block that the model has no place for.
+    // The label table, and the ten tensors of the additional block.
     let ignored = said("11 ignored: ");
     assert!(ignored.contains("`blocks.2.adaLN_modulation.1.bias`"), "{ignored}");
 }

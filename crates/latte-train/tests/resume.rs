@@ -1,6 +1,6 @@
-//! A run that is killed and resumed ends with the same bits as one that is not.
+//! A run that is killed and resumed ends with the same bits as one that is not killed.
 //!
-//! This program is its own child: with `LATTE_TRAIN_CHILD` set it trains and stalls at a given step, so that the parent can
+//! This program is its own child process: with `LATTE_TRAIN_CHILD` set it trains and stalls at a given step, so that the parent can
 //! kill it there.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
@@ -24,13 +24,14 @@ use latte_model::noise::TorchRng;
 use latte_ops::CancelToken;
 use latte_train::tasks::{ClassTask, class};
 use latte_train::{Outcome, Progress, RunCondition, RunSummary, Start, StepEvent, Trainer, TrainingProgress, read_metrics};
+use libtest_mimic::{Arguments, Trial};
 
 const FOLDER: &str = "LATTE_TRAIN_CHILD";
-/// With this, the child does not stall.
+/// With this variable set, the child does not stall.
 const TO_THE_END: &str = "LATTE_TRAIN_CHILD_TO_THE_END";
-/// Checkpoints so often that kills hit them.
+/// Frequent checkpoints, so that kills hit them.
 const OFTEN: [&str; 1] = ["output.checkpoint_every=2"];
-/// The checkpoint is at 10: these steps are lost, and must be done and recorded again.
+/// The checkpoint is at 10: these steps are lost, and must be repeated and recorded again.
 const STALL_AT: u64 = 13;
 
 fn main() -> ExitCode {
@@ -42,32 +43,21 @@ fn main() -> ExitCode {
         }
         stall(&folder);
     }
-    let tests: [(&str, fn()); 3] = [
-        ("a_killed_run_resumes_bit_for_bit", killed),
-        ("a_run_that_is_killed_anywhere_ends_as_an_undisturbed_one", killed_anywhere),
-        ("a_learning_timestep_sampler_resumes_bit_for_bit", learning_sampler),
+    let mut arguments = Arguments::from_args();
+    // A kill comes at a share of the time that an undisturbed run takes.
+    arguments.test_threads.get_or_insert(1);
+    let test = |name: &str, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    let tests = vec![
+        test("a_killed_run_resumes_bit_for_bit", killed),
+        test("a_run_that_is_killed_anywhere_ends_as_an_undisturbed_one", killed_anywhere),
+        test("a_learning_timestep_sampler_resumes_bit_for_bit", learning_sampler),
     ];
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let say = |line: &str| std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
-    if args.iter().any(|a| a == "--list") {
-        if !args.iter().any(|a| a == "--ignored") {
-            for (name, _) in &tests {
-                say(&format!("{name}: test"));
-            }
-        }
-        return ExitCode::SUCCESS;
-    }
-    let wanted = |name: &str| args.iter().filter(|a| !a.starts_with('-')).all(|a| name.contains(a.as_str()));
-    let mut failed = 0;
-    let mut passed = 0;
-    for (name, test) in tests.iter().filter(|(name, _)| wanted(name)) {
-        let ok = std::panic::catch_unwind(test).is_ok();
-        say(&format!("test {name} ... {}", if ok { "ok" } else { "FAILED" }));
-        if ok { passed += 1 } else { failed += 1 }
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    say(&format!("test result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"));
-    ExitCode::from(u8::from(failed > 0))
+    libtest_mimic::run(&arguments, tests).exit_code()
 }
 
 /// The child: trains until step [`STALL_AT`] has been recorded, then waits to be killed.
@@ -102,18 +92,18 @@ fn killed() {
     run::write_videos(&dir.path().join("data"));
     let mut child = Command::new(std::env::current_exe().unwrap()).env(FOLDER, dir.path()).spawn().unwrap();
     let metrics = dir.path().join("killed/metrics.jsonl");
-    // However slow the machine is: the child comes there, or it ends.
+    // On a machine of any speed, the child gets there or ends.
     while !std::fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() as u64 == STALL_AT) {
         assert!(child.try_wait().unwrap().is_none(), "the child never came to step {STALL_AT}");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // SIGKILL: nothing in the child can run after it.
+    // SIGKILL: no code of the child runs after it.
     let condition = || RunSummary::read(&dir.path().join("killed")).unwrap().condition;
     assert_eq!(condition(), RunCondition::Running);
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(condition(), RunCondition::Killed);
-    // And as if it had been killed within a checkpoint, and within a line of the log.
+    // As if it had been killed while writing a checkpoint and a line of the log.
     let half = dir.path().join("killed/checkpoints/.unfinished-0000020");
     std::fs::create_dir_all(&half).unwrap();
     std::fs::write(half.join("model.safetensors"), b"half").unwrap();
@@ -127,7 +117,7 @@ fn killed() {
     assert_same(dir.path(), "killed", "straight");
 }
 
-/// Kill -9 at a random moment, again and again, until the run is done; and all of that again, until there were 20 kills.
+/// Kills with -9 at random moments until the run is done, and repeats this until there were 20 kills.
 fn killed_anywhere() {
     const KILLS: usize = 20;
     let dir = tempfile::tempdir().unwrap();
@@ -159,7 +149,7 @@ fn killed_anywhere() {
 fn learning_sampler() {
     let dir = tempfile::tempdir().unwrap();
     run::write_videos(&dir.path().join("data"));
-    // 4 times of 4 clips a step: the history fills up, and draws depend on losses, before the run is cut at step 15.
+    // 4 times of 4 clips per step: the history is full, and draws depend on losses, before the run is stopped at step 15.
     let learning = [
         "train.timestep_sampler=loss_second_moment",
         "diffusion.num_timesteps=4",
@@ -167,7 +157,7 @@ fn learning_sampler() {
         "output.checkpoint_every=15",
     ];
     finish(dir.path(), "straight", &learning);
-    // The learning rate depends on `max_steps`, so the run is cut by the stop flag instead.
+    // The learning rate depends on `max_steps`, so the cancel token stops the run instead.
     struct StopAt15<'a>(&'a CancelToken);
     impl Progress for StopAt15<'_> {}
     impl TrainingProgress for StopAt15<'_> {
@@ -185,7 +175,7 @@ fn learning_sampler() {
     assert_same(dir.path(), "killed", "straight");
 }
 
-/// Both runs' last checkpoints hold the same bits, and their logs the same steps.
+/// The last checkpoints of both runs have the same bits, and their logs the same steps.
 fn assert_same(folder: &Path, one: &str, other: &str) {
     let load = |name: &str| weights::last_checkpoint(&folder.join(name));
     let (a, b) = (load(one), load(other));

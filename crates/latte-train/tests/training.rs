@@ -1,4 +1,4 @@
-//! Whole runs on tiny videos, and the step function on its own.
+//! Whole runs on tiny videos, and the gradients of a single step.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -14,8 +14,8 @@ use latte_model::noise::TorchRng;
 use latte_ops::{CancelToken, Parameters, Precision, Value};
 use latte_train::tasks::{ClassTask, class};
 use latte_train::{
-    ActivationCheckpointing, Error, MicroBatch, NoProgress, OptimizerConfig, Outcome, Progress, Start, StepEvent, Stepper,
-    TrainConfig, TrainState, Trainer, TrainingProgress, read_metrics,
+    ActivationCheckpointing, Condition as _, Error, Labels, MicroBatch, NoProgress, OptimizerConfig, Outcome, Progress, Start,
+    StepEvent, Stepper, TrainConfig, TrainState, Trainer, TrainingProgress, read_metrics,
 };
 
 fn never() -> CancelToken {
@@ -26,7 +26,7 @@ fn flat(set: &Parameters) -> Vec<f32> {
     set.iter().flat_map(|(_, t)| t.to_host().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
 }
 
-/// The largest difference ÷ the largest value.
+/// The largest difference divided by the largest value.
 fn distance(a: &Parameters, b: &Parameters) -> f32 {
     let (a, b) = (flat(a), flat(b));
     assert_eq!(a.len(), b.len());
@@ -34,7 +34,7 @@ fn distance(a: &Parameters, b: &Parameters) -> f32 {
     a.iter().zip(&b).fold(0_f32, |m, (a, b)| m.max((a - b).abs())) / scale
 }
 
-fn stepper(activation_checkpointing: ActivationCheckpointing) -> (Stepper, Parameters) {
+fn stepper(activation_checkpointing: ActivationCheckpointing) -> (Stepper<Latte>, Parameters) {
     let model = LatteConfig {
         input_size: [4, 4],
         num_frames: 2,
@@ -57,29 +57,27 @@ fn stepper(activation_checkpointing: ActivationCheckpointing) -> (Stepper, Param
     (Stepper { model, diffusion, activation_checkpointing, precision: Precision::F32 }, weights)
 }
 
-fn batch(clips: usize) -> MicroBatch {
+fn batch(clips: usize) -> MicroBatch<Labels> {
     let mut rng = TorchRng::new(11);
     let mut draw = || rng.randn((clips, 2, 3, 4, 4)).unwrap();
     MicroBatch {
         latents: draw(),
         noise: draw(),
         timesteps: (0..clips).map(|i| i * 997 % 1000).collect(),
-        labels: Some((0..clips).map(|i| (i % 4) as u32).collect()),
         num_images: 0,
-        image_labels: None,
+        condition: Labels { of_clips: Some((0..clips).map(|i| (i % 4) as u32).collect()), of_images: None },
         loss_weights: None,
     }
 }
 
-fn part(batch: &MicroBatch, start: usize, length: usize) -> MicroBatch {
+fn part(batch: &MicroBatch<Labels>, start: usize, length: usize) -> MicroBatch<Labels> {
     let cut = |t: &Tensor| t.narrow(0, start, length).unwrap().contiguous().unwrap();
     MicroBatch {
         latents: cut(&batch.latents),
         noise: cut(&batch.noise),
         timesteps: batch.timesteps[start..start + length].to_vec(),
-        labels: batch.labels.as_ref().map(|l| l[start..start + length].to_vec()),
         num_images: 0,
-        image_labels: None,
+        condition: batch.condition.of_clips(start..start + length, 0).unwrap(),
         loss_weights: None,
     }
 }
@@ -91,7 +89,7 @@ fn passes_add_up_to_one_batch() {
     let one = stepper.gradients(&weights, std::slice::from_ref(&whole)).unwrap();
     for cuts in [vec![2, 2, 2], vec![1; 6], vec![4, 2]] {
         let mut start = 0;
-        let passes: Vec<MicroBatch> = cuts
+        let passes: Vec<MicroBatch<Labels>> = cuts
             .iter()
             .map(|&length| {
                 start += length;
@@ -105,8 +103,7 @@ fn passes_add_up_to_one_batch() {
     }
 }
 
-/// What the test above would say of the usual mistakes: no division, and division by the number of passes where they differ
-/// in size.
+/// The result of the test above for the usual mistakes: no division, and division by the number of passes when they differ in size.
 #[test]
 fn wrong_divisions_are_far_outside_the_tolerance() {
     let (stepper, weights) = stepper(ActivationCheckpointing::None);
@@ -127,7 +124,7 @@ fn wrong_divisions_are_far_outside_the_tolerance() {
 #[test]
 fn gradients_are_those_of_finite_differences_of_the_loss() {
     let (mut stepper, _) = stepper(ActivationCheckpointing::None);
-    // A fixed variance, for the variational term sends only a part of its gradient on purpose.
+    // A fixed variance, because the variational term passes on only a part of its gradient by design.
     let config = DiffusionConfig { variance: VarianceType::FixedLarge, ..DiffusionConfig::default() };
     stepper.diffusion = Diffusion::new(&config, &TimestepSpacing::All).unwrap();
     stepper.model = Latte::new(LatteConfig { learn_sigma: false, ..stepper.model.config().clone() }).unwrap();
@@ -142,7 +139,7 @@ fn gradients_are_those_of_finite_differences_of_the_loss() {
     for name in
         ["blocks.1.attn.qkv.weight", "x_embedder.proj.weight", "y_embedder.embedding_table.weight", "final_layer.linear.bias"]
     {
-        // Along the gradient the slope is the gradient's length.
+        // Along the gradient, the slope is the gradient's norm.
         let gradient = &found.gradients.get(name).unwrap().to_host().unwrap();
         let length = f64::from(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap()).sqrt();
         let loss_at = |h: f64| {
@@ -160,14 +157,14 @@ fn gradients_are_those_of_finite_differences_of_the_loss() {
 fn recomputing_changes_no_bit() {
     let (plain, weights) = stepper(ActivationCheckpointing::None);
     let (saving, _) = stepper(ActivationCheckpointing::Block);
-    let gradients = |s: &Stepper| flat(&s.gradients(&weights, &[batch(3)]).unwrap().gradients);
+    let gradients = |s: &Stepper<Latte>| flat(&s.gradients(&weights, &[batch(3)]).unwrap().gradients);
     assert_eq!(gradients(&plain), gradients(&saving));
 }
 
 #[test]
 fn weight_decay_shrinks_every_trainable_parameter_and_no_other() {
     let (stepper, weights) = stepper(ActivationCheckpointing::None);
-    // Without a learning rate of its own the gradient does nothing; decay is learning rate times weight decay.
+    // Both runs take the same gradient step, so their difference is the decay: learning rate times weight decay.
     let trainable: Vec<String> = stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
     let run = |weight_decay: f64| {
         let mut state = TrainState::new(&weights, &trainable).unwrap();
@@ -187,7 +184,7 @@ fn weight_decay_shrinks_every_trainable_parameter_and_no_other() {
 }
 
 #[test]
-fn a_loss_weight_of_nothing_takes_a_clip_out() {
+fn a_loss_weight_of_zero_removes_a_clip() {
     let (stepper, weights) = stepper(ActivationCheckpointing::None);
     let whole = batch(4);
     let weighted = MicroBatch { loss_weights: Some(vec![2.0, 2.0, 0.0, 0.0]), ..whole.clone() };
@@ -196,7 +193,7 @@ fn a_loss_weight_of_nothing_takes_a_clip_out() {
     assert!(distance(&found.gradients, &half.gradients) < 1e-5);
 }
 
-/// Collects what a run says, and can stop it.
+/// Records the reports of a run, and can stop it.
 #[derive(Default)]
 struct Diary {
     warnings: Vec<String>,
@@ -293,7 +290,7 @@ fn the_loss_falls_and_the_average_samples() {
     assert_eq!(model.num_trainable(), trainer.num_trainable());
     let (weights, card) = load_weights(&newest.join("model.safetensors")).unwrap();
     assert_eq!((flat(&weights), card.ema), (flat(&trainer.state().weights), false));
-    // The configuration beside it is complete: it is read back, and starts nothing anew.
+    // The configuration in the checkpoint is complete and can be read back.
     let saved = TrainConfig::load(&newest.join("config.toml"), &[]).unwrap();
     assert_eq!(&saved, trainer.config());
 }
@@ -349,7 +346,7 @@ fn a_loss_that_is_no_number_stops_and_leaves_the_checkpoint_alone() {
 }
 
 #[test]
-fn one_bad_file_is_passed_over_and_only_bad_files_are_an_error() {
+fn one_bad_file_is_skipped_and_only_bad_files_are_an_error() {
     let dir = with_videos();
     std::fs::write(dir.path().join("data/down/broken.mp4"), b"this is no video").unwrap();
     let mut diary = Diary::default();
@@ -366,14 +363,14 @@ fn one_bad_file_is_passed_over_and_only_bad_files_are_an_error() {
     let bad = run::config(&dir.path().join("bad"), &dir.path().join("other"), &[]);
     let error = class(bad).and_then(|task| Trainer::open(task, Start::Auto)).unwrap_err().to_string();
     assert!(error.contains("none of the 2 videos can be opened") && error.contains("x.mp4"), "{error}");
-    // Videos that open but are too short for the window.
+    // Videos that can be opened but are too short for the window.
     let mut short = Trainer::open(class(config(dir.path(), "short", &["data.num_frames=16"])).unwrap(), Start::Auto).unwrap();
     let error = short.run(&never(), &mut NoProgress).unwrap_err().to_string();
     assert!(error.contains("none of the 7 files gives a clip") && error.contains("16"), "{error}");
 }
 
 #[test]
-fn what_does_not_fit_is_said_before_anything_is_written() {
+fn what_does_not_fit_is_refused_before_anything_is_written() {
     let dir = with_videos();
     train(dir.path(), "run", &["train.max_steps=1"]);
     let refuse = |overrides: &[&str], words: &str| {
@@ -432,7 +429,7 @@ fn clips_have_the_right_pixels_and_labels() {
     };
     let (pixels, label) = load(&source, 1);
     assert_eq!((pixels.len(), label), (4 * 3 * 24 * 24, Some(1)));
-    // The square moves right by one pixel per frame: the brightest column of the red channel's sums does too.
+    // The square moves right by one pixel per frame: so does the brightest column of the red channel's sums.
     let left_edge = |frame: usize| {
         let red = &pixels[frame * 3 * 576..][..576];
         (0..24).find(|x| (0..24).map(|y| red[y * 24 + x]).sum::<f32>() > -24.0 * 0.8 + 3.0).unwrap()
@@ -440,7 +437,7 @@ fn clips_have_the_right_pixels_and_labels() {
     let edges: Vec<usize> = (0..4).map(left_edge).collect();
     assert!(edges.windows(2).all(|w| w[1] == w[0] + 1), "{edges:?}");
     assert!(pixels.iter().all(|v| (-1.0..=1.0).contains(v)));
-    // A flipped clip is the mirror image, and about half of the clips are.
+    // A flipped clip is the mirror image, and about half of the clips are flipped.
     let flipping = VideoSource::new(dataset, &latte_train::DataConfig { flip: true, ..config.data });
     let mut flipped = 0;
     for seed in 0..40 {

@@ -1,5 +1,5 @@
-//! Training of an autoencoder: its network is that of the inference code, gradients are those of the loss, a run that breaks off
-//! resumes exactly, and what it writes is an autoencoder that can be opened.
+//! Training of an autoencoder: its network equals that of the inference code, its gradients are those of the loss, an interrupted
+//! run resumes exactly, and its result is an autoencoder that can be opened.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -36,7 +36,7 @@ fn sizes(levels: &[usize]) -> VaeModelConfig {
     }
 }
 
-/// First weights, moved a little so that no norm is 1 and 0.
+/// Initial weights, with noise so that no norm has weight 1 and bias 0.
 fn network(config: &VaeModelConfig) -> (KlNetwork, Parameters) {
     let network = KlNetwork::new(config.unscaled().unwrap()).unwrap();
     let weights = network.init(&mut TorchRng::new(3)).unwrap();
@@ -84,7 +84,7 @@ fn stepper(network: KlNetwork, loss: VaeLossConfig, activation_checkpointing: Ac
 
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
-    // With a divergence that counts as much as the frames do. The absolute value has a kink, which a value or two may cross.
+    // The divergence weighs as much as the frames. The absolute value has a kink, which a few values may cross.
     for (reconstruction, kl_weight, tolerance) in [(Reconstruction::Mse, 30.0, 2e-4), (Reconstruction::L1, 0.0, 3.0 / 144.0)] {
         let (network, weights) = network(&sizes(&[4, 6]));
         let stepper = stepper(network, VaeLossConfig { reconstruction, kl_weight }, ActivationCheckpointing::None);
@@ -179,8 +179,8 @@ fn finish(config: VaeTrainConfig) -> (Trainer<AutoencoderTask>, VaeReport) {
 }
 
 #[test]
-fn a_run_that_breaks_off_goes_on_exactly() {
-    /// Ends the run without any saving, as a crash does.
+fn an_interrupted_run_resumes_exactly() {
+    /// Ends the run without saving, as a crash does.
     struct Break;
     impl Progress for Break {}
     impl TrainingProgress for Break {
@@ -228,11 +228,11 @@ fn a_finished_run_leaves_an_autoencoder_that_learnt_something() {
     assert_eq!([trainer.num_videos(), trainer.task().num_held_out()], [5, 1]);
     assert_eq!((report.num_frames, report.held_out), (2, true));
     let (untrained, first) = finish(config(dir.path(), "untrained", &["train.max_steps=1"]));
-    // On videos that it has not seen, whose colours are others.
+    // On videos that it has not seen, with other colours.
     assert!(report.psnr > first.psnr + 5.0, "{report:?} {first:?}");
     assert_ne!(bits(&untrained.state().ema), bits(&trainer.state().ema));
 
-    // The written folder holds the average, and its latents have a deviation of 1 on frames like those of the training.
+    // The written folder has the averaged weights, and its latents have deviation 1 on frames like those of the training.
     let opened = AutoencoderKl::open(&report.folder, Precision::F32).unwrap();
     assert_eq!(opened.config().scaling_factor, report.scaling_factor);
     let mut video = Vec::new();

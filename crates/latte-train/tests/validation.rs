@@ -1,4 +1,4 @@
-//! Validation: which videos, the same figures for the same weights, and no influence on the training.
+//! Validation: the choice of videos, the same results for the same weights, and no influence on the training.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -19,7 +19,7 @@ fn config(dir: &Path, name: &str, overrides: &[&str]) -> TrainConfig {
     run::config(&dir.join("data"), &dir.join(name), overrides)
 }
 
-/// Videos to train on in `data`, and others in `other`.
+/// Training videos in `data`, and others in `other`.
 fn with_videos() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in ["data", "other"] {
@@ -36,7 +36,7 @@ fn train(dir: &Path, name: &str, overrides: &[&str]) -> (Trainer<ClassTask>, Vec
     (trainer, records)
 }
 
-/// What was measured, without the clock.
+/// The results, without the times.
 fn figures(records: &[ValidationRecord]) -> Vec<(u64, f64, Option<f64>, Option<f64>)> {
     records.iter().map(|r| (r.step, r.loss, r.mse, r.vb)).collect()
 }
@@ -61,7 +61,7 @@ fn validation_on_other_data_changes_no_bit_of_the_training() {
 #[test]
 fn the_same_weights_give_the_same_figures_whatever_the_batch() {
     let dir = with_videos();
-    // A rate of 0: every validation sees the weights that the run starts from.
+    // With a learning rate of 0, every validation measures the initial weights.
     let still = ["optimizer.learning_rate=0", "optimizer.weight_decay=0", "validation.fraction=0.4"];
     let run = |name: &str, more: &[&str]| figures(&train(dir.path(), name, &[&SHORT[..], &still, more].concat()).1);
     let one = run("one", &[]);
@@ -72,14 +72,14 @@ fn the_same_weights_give_the_same_figures_whatever_the_batch() {
             assert!((a.1 - b.1).abs() < 1e-6 * b.1, "{name}: {a:?} {b:?}");
         }
     }
-    // Its own seed, and not that of the run, decides windows and noise.
+    // The validation's own seed decides windows and noise, not the run's.
     assert_ne!(of(&run("seed", &["validation.seed=1"])), of(&one));
-    // The loss is reported without the weights of training.
+    // The loss is recorded without the weights of `train.min_snr_gamma`.
     assert_eq!(of(&run("weighted", &["train.min_snr_gamma=5"])), of(&one));
 }
 
 #[test]
-fn a_resumed_run_validates_as_one_that_was_not_broken() {
+fn a_resumed_run_validates_as_an_uninterrupted_one() {
     let dir = with_videos();
     let options = [&SHORT[1..], &["validation.fraction=0.4", "output.checkpoint_every=5"]].concat();
     let (_, straight) = train(dir.path(), "straight", &[&options[..], &["train.max_steps=12"]].concat());
@@ -117,7 +117,7 @@ fn held_out_videos_are_never_trained_on() {
     assert_eq!(training.mark.num_videos + held.num_files(), 6);
     assert!(training.mark.num_videos >= 2 && held.num_files() >= 1);
     assert_eq!(training.source.num_files(), training.mark.num_videos);
-    // The set is another one without validation, and a resumed run is told so.
+    // Without validation the data set differs, and a resumed run reports this.
     let whole = open_data(&TrainConfig { validation: None, ..config.clone() }).unwrap();
     assert_ne!(whole.mark, training.mark);
 
@@ -137,7 +137,7 @@ fn held_out_videos_are_never_trained_on() {
 }
 
 #[test]
-fn bad_videos_are_passed_over_and_named_once() {
+fn bad_videos_are_skipped_and_named_once() {
     let dir = with_videos();
     std::fs::write(dir.path().join("other/down/broken.mp4"), b"no video").unwrap();
     struct Warnings(Vec<String>);

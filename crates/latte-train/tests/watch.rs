@@ -1,4 +1,4 @@
-//! What a run shows of itself: event files, samples, status. Event files are read back by a reader of their own.
+//! The observable state of a run: event files, samples, status. This test has its own reader of event files.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -51,7 +51,7 @@ fn names(folder: &Path) -> Vec<String> {
     files(folder).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
 }
 
-/// CRC-32C bit by bit, and as TensorBoard stores it.
+/// CRC-32C bit by bit, masked as TensorBoard stores it.
 fn masked_crc(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
@@ -64,7 +64,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// The records of a file, up to the first that is not whole.
+/// The records of a file, up to the first incomplete one.
 fn records(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut rest, mut found) = (bytes, Vec::new());
     while rest.len() >= 12 {
@@ -87,7 +87,7 @@ enum Field {
     Bytes(Vec<u8>),
 }
 
-/// The fields of a protocol buffer; numbers of four or eight bytes as their bits.
+/// The fields of a protocol buffer; numbers of four or eight bytes as bits.
 fn fields(mut bytes: &[u8]) -> Vec<(u64, Field)> {
     fn varint(bytes: &mut &[u8]) -> u64 {
         let mut value = 0;
@@ -143,7 +143,7 @@ type Scalar = (u64, f32, f64);
 /// Step, width and height, the file.
 type Picture = (u64, [u64; 2], Vec<u8>);
 
-/// What a folder of event files says, by tag.
+/// The contents of a folder of event files, by tag.
 #[derive(Debug, Default)]
 struct Events {
     scalars: BTreeMap<String, Vec<Scalar>>,
@@ -151,8 +151,7 @@ struct Events {
     starts: Vec<u64>,
 }
 
-/// Reads event files as TensorBoard does: in the order of their names; a session start takes back what was said of its step and
-/// later ones.
+/// Reads event files as TensorBoard does: in the order of their names; a session start drops the events of its step and later ones.
 fn events(folder: &Path) -> Events {
     let mut events = Events::default();
     for path in files(folder) {
@@ -210,7 +209,7 @@ fn assert_complete(run: &Path) {
         for (tag, value) in expected_tags.iter().zip(expected) {
             let (step, found, time) = events.scalars[*tag][record.step as usize - 1];
             assert_eq!((step, found), (record.step, value as f32), "{tag}");
-            // The reader of the log may miss the last bit.
+            // The reader of the log may lose the last bit.
             assert!((time - record.time).abs() < 1e-6, "{tag}: {time} {}", record.time);
         }
     }
@@ -225,7 +224,7 @@ fn assert_complete(run: &Path) {
             let path = run.join(format!("samples/step_{step:07}/{name}.{kind}"));
             assert!(*bytes == std::fs::read(&path).unwrap(), "{}", path.display());
             if kind == "gif" {
-                // 16 × 16 pixels are too small to be seen.
+                // 16 × 16 pixels would be too small to see.
                 assert_eq!((*size, &bytes[..6]), ([64, 64], b"GIF89a".as_slice()));
             }
         }
@@ -265,9 +264,9 @@ fn samples_are_those_of_the_averaged_weights_of_their_step() {
     assert!(gif(4) != gif(2));
 }
 
-/// Sets the stop flag when something happens for the first time, and remembers what it was told.
+/// Sets the stop flag at the first event of a kind, and records the reports.
 struct StopAt<'a> {
-    /// Optimiser steps of this process and of those before it.
+    /// Optimiser steps of this process and the earlier ones.
     step: u64,
     stop: &'a CancelToken,
     when: fn(&str, u64) -> bool,
@@ -309,7 +308,7 @@ impl TrainingProgress for StopAt<'_> {
 }
 
 #[test]
-fn a_stop_cuts_samples_short_and_they_are_made_when_the_run_goes_on() {
+fn a_stop_cuts_samples_short_and_they_are_made_on_resume() {
     let dir = with_videos();
     let stop = CancelToken::new();
     let mut observer = StopAt::new(&stop, |what, step| (what, step) == ("sampling", 4));
@@ -328,13 +327,13 @@ fn a_stop_cuts_samples_short_and_they_are_made_when_the_run_goes_on() {
 }
 
 #[test]
-fn a_run_that_goes_back_says_each_step_once() {
+fn a_run_that_repeats_steps_has_each_step_once() {
     let dir = with_videos();
     let run = dir.path().join("run");
     let every = [&SAMPLES[..], &["output.checkpoint_every=3", "output.keep_last=9"]].concat();
     train_to_the_end(dir.path(), "run", &every);
     let before = std::fs::read(run.join("samples/step_0000006/right_seed0.gif")).unwrap();
-    // As after a crash: the last checkpoint is gone, and the event file ends within a record; samples were under way.
+    // As after a crash: the last checkpoint is missing, the event file ends within a record, and samples were unfinished.
     std::fs::remove_dir_all(run.join("checkpoints/0000006")).unwrap();
     let event_file = files(&run.join("tensorboard")).remove(0);
     let whole = std::fs::read(&event_file).unwrap();
@@ -349,7 +348,7 @@ fn a_run_that_goes_back_says_each_step_once() {
     assert!(before == std::fs::read(run.join("samples/step_0000006/right_seed0.gif")).unwrap(), "the same noise and weights");
 }
 
-/// Says of every round how many there were.
+/// A score that falls by 1 in each round.
 struct Counting(f64);
 
 impl Evaluator for Counting {
@@ -384,7 +383,7 @@ fn scores_are_in_the_event_files_and_in_the_summary() {
     };
     evaluated();
     expect([(0, 9.0), (2, 8.0), (4, 7.0), (5, 6.0)], (5, 6.0));
-    // The last step is done again, and evaluated again.
+    // The last step is repeated and evaluated again.
     std::fs::remove_dir_all(run.join("checkpoints/0000005")).unwrap();
     evaluated();
     expect([(0, 9.0), (2, 8.0), (4, 7.0), (5, 9.0)], (5, 9.0));

@@ -80,7 +80,17 @@ pub enum Error {
     /// Invalid pixels, shape, size or rate.
     #[error("{0}")]
     Shape(String),
-    /// The `ffmpeg` or `ffprobe` program is missing or failed.
+    /// The `ffmpeg` or `ffprobe` program was asked for and is not there.
+    #[error("{path}: {program} is not found: install ffmpeg, or set LATTE_FFMPEG to it, or use the built-in {instead}")]
+    NoProgram {
+        /// The video.
+        path: PathBuf,
+        /// The program.
+        program: &'static str,
+        /// What does the same without it: `decoder` or `encoder`.
+        instead: &'static str,
+    },
+    /// The `ffmpeg` or `ffprobe` program failed.
     #[error("{path}: {what}")]
     Ffmpeg {
         /// The video, or the program.
@@ -88,7 +98,16 @@ pub enum Error {
         /// What happened, with the program's own message.
         what: String,
     },
-    /// A file could not be encoded.
+    /// The format of a file has no room for what was to be written: a clip that is too small or too large for it, or has more detail
+    /// than its encoder takes, or a quality that it does not have.
+    #[error("{path}: cannot write this clip: {what}")]
+    Format {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What the format takes, what it was given, and what to do.
+        what: String,
+    },
+    /// An encoder failed, or was given pixels that make no image of the stated size.
     #[error("{path}: cannot write this clip: {what}")]
     Encode {
         /// The output file.
@@ -129,6 +148,10 @@ impl Error {
 
     pub(crate) fn ffmpeg(path: &Path, what: impl Into<String>) -> Self {
         Self::Ffmpeg { path: path.to_path_buf(), what: what.into() }
+    }
+
+    pub(crate) fn format(path: &Path, what: impl Into<String>) -> Self {
+        Self::Format { path: path.to_path_buf(), what: what.into() }
     }
 
     pub(crate) fn encode(path: &Path, what: impl std::fmt::Display) -> Self {

@@ -10,7 +10,7 @@ use latte_video::{Clip, Transform, transform};
 const TOLERANCE: f64 = 1e-5;
 
 fn main() -> ExitCode {
-    golden::run("latte-video", check)
+    golden_harness::run("latte-video", check)
 }
 
 fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {

@@ -1,27 +1,28 @@
-//! What can go wrong with weight files.
+//! The errors of weight files.
 
 use std::path::PathBuf;
 
 /// The result of a fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong with weight files. Messages say what, where, what was expected, what was found, and what to do.
+/// An error of a weight file. Messages say what, where, what was expected, what was found, and what to do.
 ///
-/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
+/// Not `non_exhaustive`: code that decides by variant, as the command does for its exit code, must handle every new variant to
+/// compile.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file that does not fit the model or cannot be understood.
+    /// A file does not fit the model or cannot be parsed.
     #[error("{path}: {what}")]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// The problem, and what to do.
         what: String,
     },
-    /// A tensor that has another shape than the one that was asked for.
+    /// A tensor has another shape than expected.
     #[error("{name}: expected shape {expected}, got {got:?}")]
     Shape {
-        /// Which tensor.
+        /// The name of the tensor.
         name: String,
         /// The shape that was expected.
         expected: String,
@@ -33,13 +34,13 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The tensor library failed (out of memory, a device error).
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
-    /// A parameter that is not there.
+    /// A parameter is missing.
     #[error(transparent)]
     Ops(#[from] latte_ops::Error),
 }

@@ -1,4 +1,4 @@
-//! Weights in files of any of the usual kinds, mapped into memory and read tensor by tensor.
+//! Weights in files of any of the usual kinds, memory-mapped and read tensor by tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::torch::{self, Storage};
 use super::{CONFIG, DESCRIPTION, TEXTS, hexadecimal, refuse, safetensors_file};
 use crate::{Error, Result};
 
-/// The files that a folder of weights may have, the first found being taken.
+/// The file names that are looked for in a folder of weights, in this order.
 const IN_FOLDERS: &[&str] = &[
     "model.safetensors",
     "model.safetensors.index.json",
@@ -32,14 +32,14 @@ const IN_FOLDERS: &[&str] = &[
     "pytorch_model.fp16.bin",
     "diffusion_pytorch_model.fp16.bin",
 ];
-/// Longer files are no index, configuration or tokenizer.
+/// The largest size of an index, configuration or tokenizer.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Tensors in one or more files.
+/// The tensors of one or more files.
 ///
-/// A file is mapped, not read: opening costs its header, and asking for a tensor that tensor. Known are safetensors files, files of
-/// PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`, also TorchScript modules and files from before 1.6), either in several parts with an
-/// index beside them, NumPy's `.npz`, and folders of these. Nested dictionaries give names with dots (`ema.pos_embed`).
+/// Files are memory-mapped: opening reads the header, and a tensor is read when it is asked for. Supported are safetensors files,
+/// PyTorch files (`.pt`, `.pth`, `.bin`, `.ckpt`, also TorchScript modules and files from before 1.6), both also in several parts
+/// with an index, NumPy's `.npz`, and folders of these. Nested dictionaries give names with dots (`ema.pos_embed`).
 ///
 /// ```no_run
 /// use latte_weights::{TensorSource, WeightFiles};
@@ -54,22 +54,22 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct WeightFiles {
     path: PathBuf,
     files: Vec<FileMap>,
-    /// For every run of values, its file.
+    /// The storages, each with the index of its file.
     storages: Vec<(usize, Storage)>,
     tensors: BTreeMap<String, (Layout, usize)>,
     metadata: BTreeMap<String, String>,
-    /// Plain values beside the tensors of files of PyTorch.
+    /// Plain values beside the tensors of PyTorch files.
     values: BTreeMap<String, Value>,
     config: Option<Value>,
 }
 
 impl WeightFiles {
     /// Opens a file, or the weights in a folder (`model.safetensors`, `diffusion_pytorch_model.safetensors`, `pytorch_model.bin`,
-    /// their indices and fp16 variants; else the only weights file there is).
+    /// their indices and fp16 variants; else the only weights file in the folder).
     ///
     /// # Errors
     ///
-    /// If there is none, it cannot be read, is damaged, or is of no known kind.
+    /// If no file is found, or it cannot be read, is damaged, or is of an unknown kind.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, config) =
             if path.is_dir() { (in_folder(path)?, read_json_if_there(&path.join(CONFIG))?) } else { (path.to_path_buf(), None) };
@@ -90,7 +90,7 @@ impl WeightFiles {
         Ok(weights)
     }
 
-    /// What was opened.
+    /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -100,31 +100,31 @@ impl WeightFiles {
         self.files.iter().map(FileMap::path)
     }
 
-    /// Texts beside the tensors: in the headers of safetensors files, and in files of PyTorch what this program put there of them.
+    /// The texts beside the tensors: from the headers of safetensors files, and from PyTorch files that this program wrote.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// Whether this program wrote into the file which model its weights are of.
+    /// Whether the file has a description by this program of the model that the weights belong to.
     pub fn is_described(&self) -> bool {
         self.metadata.contains_key(DESCRIPTION) || self.values.contains_key(DESCRIPTION)
     }
 
-    /// What this program wrote into the file about the weights ([`save`](crate::save)); `None` if it did not write them.
+    /// The description that this program wrote into the file ([`save`](crate::save)); `None` if there is none.
     ///
     /// # Errors
     ///
-    /// If it is no JSON.
+    /// If it is not JSON.
     pub fn description(&self) -> Result<Option<Value>> {
         self.written(DESCRIPTION)
     }
 
-    /// The configuration of the network: `config.json` of the folder that was opened, else what this program put into the file under
-    /// that name; `None` if there is neither.
+    /// The configuration of the network: `config.json` of the opened folder, else the value that this program wrote into the file
+    /// under that name; `None` if there is neither.
     ///
     /// # Errors
     ///
-    /// If it is no JSON.
+    /// If it is not JSON.
     pub fn config(&self) -> Result<Option<Value>> {
         match &self.config {
             Some(config) => Ok(Some(config.clone())),
@@ -132,35 +132,35 @@ impl WeightFiles {
         }
     }
 
-    /// What this program put beside the tensors under `key`.
+    /// The value that this program wrote beside the tensors under `key`.
     fn written(&self, key: &str) -> Result<Option<Value>> {
         if let Some(value) = self.values.get(key) {
             return Ok(Some(value.clone()));
         }
         let parse = |text: &String| serde_json::from_str(text);
         let parsed = self.metadata.get(key).map(parse).transpose();
-        parsed.map_err(|e| refuse(&self.path, format!("what it says of itself under `{key}` is no JSON: {e}")))
+        parsed.map_err(|e| refuse(&self.path, format!("its metadata under `{key}` is not JSON: {e}")))
     }
 
-    /// The type of the stored values of the tensor called `name`; `None` if there is none.
+    /// The dtype of the stored values of the tensor `name`; `None` if there is no such tensor.
     pub fn dtype(&self, name: &str) -> Option<StoredDtype> {
         self.tensors.get(name).map(|(layout, _)| layout.dtype)
     }
 
-    /// The file that holds the tensor called `name`; `None` if there is none.
+    /// The file that holds the tensor `name`; `None` if there is no such tensor.
     pub fn file(&self, name: &str) -> Option<&Path> {
         let (_, storage) = self.tensors.get(name)?;
         Some(self.files[self.storages[*storage].0].path())
     }
 
-    /// The tensor called `name` as it is stored.
+    /// The tensor `name` as it is stored.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If there is no such tensor.
     pub fn raw(&self, name: &str) -> Result<RawTensor<'_>> {
         let Some((layout, storage)) = self.tensors.get(name) else {
-            return Err(refuse(&self.path, format!("there is no tensor `{name}` in it")));
+            return Err(refuse(&self.path, format!("it has no tensor `{name}`")));
         };
         let (file, storage) = &self.storages[*storage];
         let file = &self.files[*file];
@@ -169,18 +169,18 @@ impl WeightFiles {
         Ok(RawTensor { dtype: layout.dtype, shape: layout.shape.clone(), bytes })
     }
 
-    /// How many values the tensor called `name` has; `None` if there is none.
+    /// The number of values of the tensor `name`; `None` if there is no such tensor.
     pub fn num_values(&self, name: &str) -> Option<usize> {
         self.tensors.get(name).map(|(layout, _)| layout.len())
     }
 
-    /// The SHA-256 of every file, in hexadecimal digits. Reads them whole.
+    /// The SHA-256 of every file, in hexadecimal digits. Reads the files whole.
     pub fn sha256(&self) -> Vec<(&Path, String)> {
         let digest = |file: &FileMap| hexadecimal(&Sha256::digest(file.bytes()));
         self.files.iter().map(|file| (file.path(), digest(file))).collect()
     }
 
-    /// One SHA-256 for all files: that of the file, or where there are several, that of their SHA-256s one after the other.
+    /// One SHA-256 for all files: that of the file, or, for several files, that of their concatenated SHA-256s.
     pub fn fingerprint(&self) -> String {
         match self.sha256().as_slice() {
             [(_, digest)] => digest.clone(),
@@ -288,14 +288,14 @@ impl TensorSource for WeightFiles {
     }
 }
 
-/// What to say of a file that is neither of PyTorch nor in the safetensors format.
+/// The error for a file that is neither a PyTorch file nor a safetensors file.
 fn not_safetensors(path: &Path, bytes: &[u8], what: String) -> String {
     let named = |endings: &[&str]| path.extension().is_some_and(|e| endings.iter().any(|known| e.eq_ignore_ascii_case(known)));
     if bytes.is_empty() {
-        return "is empty, so it is no file of PyTorch and no safetensors file; copy or download it again".into();
+        return "is empty, so it is neither a PyTorch file nor a safetensors file; copy or download it again".into();
     }
     if named(&["pt", "pth", "bin", "ckpt"]) {
-        return "is no file of PyTorch that is known (a zip archive, or its predecessor), and no safetensors file; \
+        return "is neither a PyTorch file of a supported kind (a zip archive, or its predecessor) nor a safetensors file; \
                 copy it again, or save a state_dict with torch.save"
             .into();
     }
@@ -317,7 +317,7 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
     weights.sort();
     match weights.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(refuse(folder, format!("has no weights: expected {} or the like", IN_FOLDERS[..3].join(", ")))),
+        [] => Err(refuse(folder, format!("has no weights: expected a file such as {}", IN_FOLDERS[..3].join(", ")))),
         [first, second, ..] => Err(refuse(
             folder,
             format!(
@@ -330,7 +330,7 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// A small JSON file, such as a configuration; `None` if it is not there.
+/// A small JSON file, such as a configuration; `None` if it does not exist.
 ///
 /// # Errors
 ///
@@ -343,18 +343,18 @@ pub fn read_json_if_there(path: &Path) -> Result<Option<Value>> {
 ///
 /// # Errors
 ///
-/// If it cannot be read, is no JSON, or is far too long for what it should be.
+/// If it cannot be read, is not JSON, or is far longer than such a file.
 pub fn read_json(path: &Path) -> Result<Value> {
     let bytes = read_small(path)?;
     let text = latte_textfile::as_text(&bytes).map_err(|e| refuse(path, e.to_string()))?;
     serde_json::from_str(&text).map_err(|e| refuse(path, format!("is no JSON: {e}")))
 }
 
-/// A small file: whatever its name says, no large one is read.
+/// A small file. A large file is not read, whatever its name is.
 ///
 /// # Errors
 ///
-/// If it cannot be read, is far too long for what it should be, empty, or clearly another file ([`mixed_up`]).
+/// If it cannot be read, is far longer than such a file, is empty, or is clearly another file ([`mixed_up`]).
 pub fn read_small(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     if std::fs::metadata(path).map_err(io)?.len() > MAX_BYTES {
@@ -364,7 +364,7 @@ pub fn read_small(path: &Path) -> Result<Vec<u8>> {
     if bytes.is_empty() {
         return Err(refuse(path, "is empty; copy or download it again"));
     }
-    // A file that is named as packed is meant to be.
+    // A file whose name ends in `.gz` is meant to be compressed.
     let is_packed = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
     match mixed_up(&bytes).filter(|_| !is_packed) {
         Some(what) => Err(refuse(path, what)),

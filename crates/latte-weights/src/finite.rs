@@ -1,9 +1,9 @@
-//! Values that are no numbers: what a training that diverged, or an overflow in half precision, leaves in weights.
+//! Counts NaN and infinite values, which a diverged training run or an overflow in half precision leaves in weights.
 
 use super::stored::{RawTensor, StoredDtype};
 
 impl RawTensor<'_> {
-    /// How many of the values are NaN or infinite. Whole numbers never are.
+    /// The number of values that are NaN or infinite; 0 for integers.
     pub fn num_not_finite(&self) -> usize {
         let bytes = &*self.bytes;
         match self.dtype {
@@ -13,7 +13,7 @@ impl RawTensor<'_> {
             StoredDtype::F16 => count(bytes, |v| u16::from_le_bytes(v) & 0x7c00 == 0x7c00),
             StoredDtype::Bf16 => count(bytes, |v| u16::from_le_bytes(v) & 0x7f80 == 0x7f80),
             StoredDtype::F8E5m2 => count(bytes, |[v]: [u8; 1]| v & 0x7c == 0x7c),
-            // This type has no infinity, and one NaN of each sign.
+            // This dtype has no infinity, and one NaN of each sign.
             StoredDtype::F8E4m3 => count(bytes, |[v]: [u8; 1]| v & 0x7f == 0x7f),
             _ => 0,
         }

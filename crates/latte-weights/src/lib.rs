@@ -1,7 +1,8 @@
-//! Weights: in memory, in this program's files, and in the files of other programs. It knows names, shapes and bytes, no model.
+//! Weights in memory, in this program's files, and in the files of other programs. This crate knows names, shapes and bytes, but no
+//! model.
 //!
-//! This program writes safetensors files with a description in the header ([`save`], [`load`]). [`WeightFiles`] opens what others
-//! write, and [`Pretrained`] finds the weights of a model in it.
+//! This program writes safetensors files with a description in the header ([`save`], [`load`]). [`WeightFiles`] opens the files of
+//! other programs, and [`Pretrained`] finds the weights of a model in them.
 
 mod error;
 mod files;
@@ -32,12 +33,12 @@ pub use source::{TensorSource, all_fit, expect_tensor, expect_tensor_on, listed,
 pub use stored::{RawTensor, StoredDtype};
 pub use write::{FileKind, write_atomically, write_weights};
 
-/// The configuration beside weights in a folder.
+/// The file name of a configuration beside weights in a folder.
 pub const CONFIG: &str = "config.json";
-/// The metadata key under which a file says what it holds, as JSON.
+/// The metadata key of a file's description, as JSON.
 pub const DESCRIPTION: &str = "latte";
 
-/// The key, in a file of PyTorch, of the texts that a safetensors file has in its header.
+/// The key, in a PyTorch file, of the texts that a safetensors file has in its header.
 pub const TEXTS: &str = "metadata";
 
 /// Bytes as hexadecimal digits.
@@ -50,13 +51,13 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// A file that cannot be used, and why.
+/// The error of a file that cannot be used: its path and the reason.
 pub fn refuse(path: &Path, what: impl Into<String>) -> Error {
     Error::File { path: path.to_path_buf(), what: what.into() }
 }
 
-/// Writes tensors (as f32) and a description of them; copies one at a time. The file is complete or not there: it is written
-/// under another name, brought to the disk, then renamed.
+/// Writes tensors (as f32) and a description of them; copies one tensor at a time. The write is atomic: the file is written under
+/// another name, flushed to the disk, then renamed.
 ///
 /// # Errors
 ///
@@ -77,7 +78,7 @@ pub fn save(path: &Path, tensors: &Parameters, description: Option<&Value>) -> R
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is damaged, or holds tensors that are not of floats.
+/// If the file cannot be read, is damaged, or holds tensors that are not floats.
 pub fn load(path: &Path) -> Result<(Parameters, Option<Value>)> {
     let files = WeightFiles::open(path)?;
     let description = files.description()?;

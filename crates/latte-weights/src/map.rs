@@ -1,4 +1,4 @@
-//! Files mapped into memory: a file larger than the memory opens at once, and only what is read is loaded.
+//! Memory-mapped files: a file larger than the memory opens at once, and only the parts that are read are loaded.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl FileMap {
         Ok(Self { path: path.to_path_buf(), map })
     }
 
-    /// Where the file lies.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -45,10 +45,9 @@ impl FileMap {
 
 #[expect(unsafe_code, reason = "mapping is the only way to open a file of weights without a copy in memory")]
 fn map(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: the map is private to this process and never written to; it is only ever read as plain bytes, of which every
-    // pattern is valid, within the length found here, and whatever is read out of it is checked where it is used. What the
-    // language cannot rule out is that another program changes or cuts the file meanwhile: then values are garbage, or the
-    // system ends this program. Weight files are written under another name and renamed (`write_atomically`), so that
-    // replacing one leaves the old file, and this map, as they are.
+    // SAFETY: the map is private to this process and only read, as plain bytes within the length found here. Every bit pattern is
+    // valid, and values are checked where they are used. The remaining risk is that another program changes or truncates the file
+    // meanwhile: then values are garbage, or the system ends this program. This program replaces weight files by writing under
+    // another name and renaming (`write_atomically`), which leaves the old file, and this map, unchanged.
     unsafe { Mmap::map(file) }
 }

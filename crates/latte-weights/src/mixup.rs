@@ -1,8 +1,9 @@
-//! Recognises files that are not what their names say (Git LFS pointers, web pages, …) and names what they are.
+//! Recognises files whose content does not match their name (Git LFS pointers, web pages, …).
 
-/// What `bytes`, the whole file or its beginning, are, if they are clearly not what any file of a model begins with; and what to do.
+/// Checks `bytes`, the whole file or its beginning; if they are clearly none of a model's files, returns what they are and what to
+/// do.
 ///
-/// One check for everything that a model's folder holds: weights, configurations, tokenizers.
+/// One check for all files of a model's folder: weights, configurations, tokenizers.
 pub fn mixed_up(bytes: &[u8]) -> Option<&'static str> {
     let begins = |with: &[u8]| bytes.starts_with(with);
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(TOLD_BY)]);
@@ -29,7 +30,7 @@ pub fn mixed_up(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Bytes of the beginning in which a web page shows.
+/// The number of leading bytes that are searched for the beginning of a web page.
 const TOLD_BY: usize = 256;
 
 #[cfg(test)]
@@ -37,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_mixup_is_told_and_files_of_models_are_none() {
+    fn each_mixup_is_recognised_and_files_of_models_pass() {
         let mut tar = vec![0u8; 512];
         tar[257..262].copy_from_slice(b"ustar");
         for (bytes, told) in [

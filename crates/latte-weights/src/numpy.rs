@@ -1,17 +1,17 @@
-//! Arrays of NumPy: a magic number, a header that is the text of a Python dictionary, and the values. `.npz` files are zip archives
-//! of them.
+//! NumPy arrays: a magic number, a header that is the text of a Python dictionary, and the values. `.npz` files are zip archives of
+//! them.
 
 use super::stored::{Layout, StoredDtype};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// Headers are a line; the format allows 64 KiB and more.
+/// A header is usually one line; the format allows 64 KiB and more.
 const MAX_HEADER_BYTES: usize = 1 << 16;
 
-/// An array: where its values begin, and how they lie from there on.
+/// Reads an array: the offset of its values, and their layout.
 ///
 /// # Errors
 ///
-/// If `bytes` are none, or hold values of a type that no weights have; says why.
+/// If `bytes` are no array, or hold values of a dtype that weights do not have; the message says why.
 pub(crate) fn read(bytes: &[u8]) -> Result<(usize, Layout), String> {
     let damaged = || "is no array of NumPy, or damaged".to_string();
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
@@ -47,7 +47,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(usize, Layout), String> {
     Ok((end, layout))
 }
 
-/// The type that NumPy calls so, in little-endian order.
+/// The dtype of NumPy's name, in little-endian order.
 fn dtype(name: &str) -> Option<StoredDtype> {
     Some(match name {
         "<f8" => StoredDtype::F64,

@@ -1,22 +1,22 @@
-//! Which of several sets of weights in a file is taken, and what wrappers put before the names of tensors.
+//! Chooses one of several sets of weights in a file, and strips the prefixes that wrappers put before the names of tensors.
 //!
-//! This is the one place that knows both: class models, parts of a text-to-video folder, autoencoders, text encoders and detectors
-//! are all found by [`choose`].
+//! Only this file knows both: [`choose`] finds class models, parts of a text-to-video folder, autoencoders, text encoders and
+//! detectors.
 //!
-//! A stored name begins with a *path*: the keys of the dictionaries that the weights lie in (`state_dict.ema_model`). Wrappers
-//! (`module`, `_orig_mod` …) may stand anywhere in it, in any order. What follows is the model's own name. Tensors of one path are a
-//! set. The set that is taken is the best one whose names are those of a model that is known: an average before the weights
+//! A stored name begins with a *path*: the keys of the dictionaries that hold the weights (`state_dict.ema_model`). Wrappers
+//! (`module`, `_orig_mod` …) may stand anywhere in it, in any order. The model's own name follows the path. Tensors with the same
+//! path are a set. The chosen set is the best one whose names are those of a known model; an average is better than the weights
 //! themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::listed;
 
-/// Modules that wrap others and put their own name into every name behind them: compiled, sharded, checkpointed ones.
+/// Modules that wrap others and put their own name into the names of all parameters: compiled, sharded, checkpointed ones.
 const WRAPPERS: [&str; 4] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"];
-/// A wrapper only before a model's own names, which may have a part that is called so.
+/// A wrapper only in front of a model's own names, which may contain the same word.
 const PARALLEL: &str = "module";
-/// Words of which keys of weights are made, besides that of an average: `state_dict`, `model_state_dict`, `network` …
+/// Words that keys of weights consist of, besides the word for an average: `state_dict`, `model_state_dict`, `network` …
 const WORDS: [&str; 14] = [
     "model",
     "module",
@@ -37,32 +37,32 @@ const WORDS: [&str; 14] = [
 const AVERAGE: &str = "ema";
 /// Keys of averages without that word.
 const AVERAGES: [&str; 6] = ["shadow", "swa", "swa_model", "averaged_model", "average_model", "avg_model"];
-/// The key, within that of an average, of the weights that are averaged.
+/// Under the key of an average: the key of the weights that are averaged.
 const ONLINE: &str = "online_model";
-/// The key of averages that are a list: which tensor is which, only the program that wrote them knows.
+/// The key of averages that are a list without names: only the program that wrote them knows which tensor is which.
 const UNNAMED: &str = "shadow_params";
-/// How many models an average is of so far, beside its weights.
+/// The number of models that were averaged so far, stored beside the average's weights.
 const NUM_AVERAGED: &str = "n_averaged";
-/// Before the names of the autoencoder in a file that holds a whole Stable Diffusion model.
+/// The prefix of the autoencoder's names in a file that holds a whole Stable Diffusion model.
 pub const STABLE_DIFFUSION_AUTOENCODER: &str = "first_stage_model.";
-/// Before the names of the denoiser there. That `model` is no key of a checkpoint.
+/// The prefix of the denoiser's names there. Its `model` is no key of a checkpoint.
 pub(super) const STABLE_DIFFUSION_DENOISER: &str = "model.diffusion_model.";
-/// The key that some trainers put everything else into.
+/// The key under which some training programs put everything else.
 const OUTER: &str = "state_dict";
-/// Names that older files have, and what they are called since.
+/// Names in older files, and the current names.
 const RENAMED: [(&str, &str); 1] = [("time_embed", "temp_embed")];
-/// Sets of names that a message shows.
+/// The number of sets that a message shows.
 const MAX_SHOWN: usize = 6;
 
-/// Whether tensors of these names are those that are wanted.
+/// Whether tensors with these names are the wanted ones.
 pub type IsWanted = dyn Fn(&[&str]) -> bool;
 
-/// Which set of weights is wanted. The default is the best one of any known model.
+/// Selects a set of weights. The default is the best set of any known model.
 #[derive(Default, Clone, Copy)]
 pub struct PartChoice<'c> {
     /// The key of the set, or the path to it (`state_dict.ema_model`).
     pub key: Option<&'c str>,
-    /// Whether names are those of the network that is wanted; else of any that [`Pretrained::kind`](crate::Pretrained::kind) knows.
+    /// Whether names are those of the wanted network; `None`: of any that [`Pretrained::kind`](crate::Pretrained::kind) knows.
     pub is_wanted: Option<&'c IsWanted>,
 }
 
@@ -75,7 +75,7 @@ impl std::fmt::Debug for PartChoice<'_> {
 /// A set of weights.
 #[derive(Debug, Default)]
 pub(super) struct Set {
-    /// The keys before its names, with dots; empty for the outermost dictionary.
+    /// The keys in front of its names, with dots; empty for the outermost dictionary.
     pub(super) path: String,
     /// The model's name of each tensor, and its name in the file.
     pub(super) names: BTreeMap<String, String>,
@@ -83,19 +83,19 @@ pub(super) struct Set {
     pub(super) is_average: bool,
 }
 
-/// The set that is taken.
+/// The chosen set.
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) set: Set,
-    /// What to tell of the choice, if there was one.
+    /// A note on the choice, if there were several sets.
     pub(super) note: Option<String>,
 }
 
-/// Chooses among the tensors called `stored`; `is_known` tells names of a known model.
+/// Chooses among the tensors with the names `stored`; `is_known` recognises the names of a known model.
 ///
 /// # Errors
 ///
-/// If two tensors come to have one name, there is no set under the key that is wanted, or only averages without names.
+/// If two tensors get the same name, there is no set under the wanted key, or only averages without names.
 pub(super) fn choose(
     stored: &[String],
     wanted: PartChoice<'_>,
@@ -166,7 +166,7 @@ fn split(name: &str) -> Split {
     let mut rest: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
     let mut path: Vec<&str> = Vec::new();
     let mut is_parallel = false;
-    // The last part is the model's own, whatever it is called.
+    // The last part always belongs to the model.
     while rest.len() > 1 && is_key(rest[0]) {
         let key = rest.remove(0);
         if key == PARALLEL {
@@ -180,7 +180,7 @@ fn split(name: &str) -> Split {
     Split { path: path.join("."), own, is_parallel }
 }
 
-/// Whether `part` is the key of weights, or a wrapper that stands before a model's names.
+/// Whether `part` is a key of weights, or a wrapper.
 fn is_key(part: &str) -> bool {
     part != UNNAMED && (is_average_key(part) || part.split('_').all(|word| WORDS.contains(&word.to_ascii_lowercase().as_str())))
 }
@@ -197,11 +197,11 @@ fn is_unnamed(name: &str) -> bool {
     name.strip_prefix(UNNAMED).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// The higher, the better: weights that are wanted, then averages, then the longer set, then the shorter path.
+/// The rank of a set, higher is better: wanted weights, then averages, then the longer set, then the shorter path.
 fn rank<'s>(set: &'s Set, all: &[Set], is_good: &dyn Fn(&Set) -> bool) -> (bool, bool, bool, usize, std::cmp::Reverse<&'s str>) {
     let longest = all.iter().filter(|set| !set.path.is_empty()).map(|set| set.names.len()).max().unwrap_or(0);
-    // Of names that nobody knows: what lies under a key of weights goes before what surrounds it (an optimiser's moments), and an
-    // average must be of about as many tensors as there are.
+    // For unknown names: weights under a key go before their surroundings (an optimiser's moments), and an average must have about
+    // as many tensors as the longest set.
     let is_set = !set.path.is_empty() && 2 * set.names.len() >= longest;
     let good = is_good(set);
     (good, good || is_set, set.is_average, set.names.len(), std::cmp::Reverse(&set.path))
@@ -212,7 +212,7 @@ fn best(mut sets: Vec<Set>, is_good: &dyn Fn(&Set) -> bool) -> Set {
     if sets.is_empty() { Set::default() } else { sets.swap_remove(best) }
 }
 
-/// What lies under `key`: a set of that path, one whose path ends with it, or whatever has it before its names.
+/// The sets under `key`: the set with that path, the one whose path ends with it, or all tensors with that prefix.
 fn under_key(stored: &[String], sets: &[Set], key: &str) -> Result<Vec<Set>, String> {
     let begin = format!("{key}.");
     let ends = format!(".{key}");
@@ -253,14 +253,14 @@ fn under_key(stored: &[String], sets: &[Set], key: &str) -> Result<Vec<Set>, Str
     Ok(sets)
 }
 
-/// Everything, if the tensors are those of a whole Stable Diffusion model in one file, whose networks have prefixes of their own.
+/// All tensors, if they are those of a whole Stable Diffusion model in one file, whose networks have their own prefixes.
 fn whole_stable_diffusion(stored: &[String], sets: &[Set], is_good: &dyn Fn(&Set) -> bool) -> Option<Result<Set, String>> {
     let plain = |name: &String| name.split('.').filter(|part| !WRAPPERS.contains(part)).collect::<Vec<_>>().join(".");
     let outer = format!("{OUTER}.");
     let has = |prefix: &str| stored.iter().any(|name| plain(name).starts_with(prefix));
     let outer = [outer.as_str(), ""].into_iter().find(|outer| {
         let has = |network: &str| has(&format!("{outer}{network}"));
-        // Some training programs put the autoencoder beside a model that has the names of one that is known.
+        // Some training programs store the autoencoder beside another known model.
         let is_other = |set: &Set| is_good(set) && !set.names.keys().any(|name| name.starts_with(STABLE_DIFFUSION_AUTOENCODER));
         has(STABLE_DIFFUSION_DENOISER) || has(STABLE_DIFFUSION_AUTOENCODER) && !sets.iter().any(is_other)
     })?;
@@ -275,7 +275,7 @@ fn whole_stable_diffusion(stored: &[String], sets: &[Set], is_good: &dyn Fn(&Set
     Some(Ok(whole))
 }
 
-/// What to tell where there was a choice: other sets of the same names, and averages that are not taken.
+/// A note on the choice, if there was one: the other sets with the same names, and the averages that were not chosen.
 fn note(chosen: &Set, others: &[Set], unnamed: Option<&str>) -> Option<String> {
     let described = |path: &str| if path.is_empty() { "the outermost dictionary".to_string() } else { format!("`{path}`") };
     let mut left: Vec<String> = Vec::new();

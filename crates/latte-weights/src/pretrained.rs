@@ -1,4 +1,4 @@
-//! Finds a model's weights among what a checkpoint holds, and says whose they are.
+//! Finds a model's weights in a checkpoint, and says which kind of model they belong to.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,10 +15,10 @@ use crate::Result;
 
 pub use super::parts::STABLE_DIFFUSION_AUTOENCODER;
 
-/// Whose weights a file holds.
+/// The kind of model that the weights in a file belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightKind {
-    /// A Latte, with classes or without.
+    /// A Latte, class-conditional or not.
     Latte,
     /// The text-to-video transformer (diffusers' `LatteTransformer3DModel`).
     LatteT2v,
@@ -30,10 +30,10 @@ pub enum WeightKind {
     TemporalAutoencoder,
     /// A T5 text encoder.
     T5,
-    /// Several networks of a Stable Diffusion model in one file, each with a prefix of its own: the denoiser, the autoencoder
-    /// ([`STABLE_DIFFUSION_AUTOENCODER`]) and text encoders. Some may be left out.
+    /// Several networks of a Stable Diffusion model in one file, each with its own prefix: the denoiser, the autoencoder
+    /// ([`STABLE_DIFFUSION_AUTOENCODER`]) and text encoders. Some may be missing.
     StableDiffusion,
-    /// None that is known.
+    /// No known model.
     Unknown,
 }
 
@@ -52,9 +52,9 @@ impl fmt::Display for WeightKind {
     }
 }
 
-/// The weights of one model in a checkpoint: the average if it has one, else the weights themselves, whatever keys they lie under
-/// and whatever wrappers have put before their names (`parts.rs`). Of a whole Stable Diffusion model in one file everything is
-/// taken. Old names are replaced, so that names are the model's.
+/// The weights of one model in a checkpoint: the average if there is one, else the weights themselves, under any keys and with any
+/// wrappers in front of their names (`parts.rs`). For a whole Stable Diffusion model in one file, all tensors. Old names are
+/// replaced, so the names are the model's.
 #[derive(Debug)]
 pub struct Pretrained {
     files: WeightFiles,
@@ -62,34 +62,34 @@ pub struct Pretrained {
     is_average: bool,
     /// The model's name of each tensor, and its name in the file.
     names: BTreeMap<String, String>,
-    /// What to tell of the choice.
+    /// A note on the choice among several sets.
     note: Option<String>,
 }
 
 impl Pretrained {
-    /// Opens a checkpoint; `path` is taken as [`WeightFiles::open`] does.
+    /// Opens a checkpoint; `path` may be what [`WeightFiles::open`] accepts.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or as [`choose`](Self::choose).
+    /// If it cannot be read, or those of [`choose`](Self::choose).
     pub fn open(path: &Path) -> Result<Self> {
         Self::new(WeightFiles::open(path)?)
     }
 
-    /// As [`Pretrained::open`], of files that are open.
+    /// As [`Pretrained::open`], for files that are open.
     ///
     /// # Errors
     ///
-    /// As [`choose`](Self::choose).
+    /// Those of [`choose`](Self::choose).
     pub fn new(files: WeightFiles) -> Result<Self> {
         Self::choose(files, PartChoice::default())
     }
 
-    /// The set of weights in `files` that `choice` asks for.
+    /// The set of weights in `files` that `choice` selects.
     ///
     /// # Errors
     ///
-    /// If there is none, or two tensors come to have one name.
+    /// If there is none, or two tensors get the same name.
     pub fn choose(files: WeightFiles, choice: PartChoice<'_>) -> Result<Self> {
         let is_known = |names: &BTreeMap<String, String>| kind_of(names) != WeightKind::Unknown;
         let chosen = parts::choose(&files.names(), choice, &is_known).map_err(|what| refuse(files.path(), what))?;
@@ -103,7 +103,7 @@ impl Pretrained {
         &self.files
     }
 
-    /// The part of the checkpoint that is taken, as `ema`; `None` if it has no parts.
+    /// The path of the chosen set, such as `ema`; `None` if the checkpoint has no parts.
     pub fn part(&self) -> Option<&str> {
         self.part.as_deref()
     }
@@ -113,41 +113,41 @@ impl Pretrained {
         self.is_average
     }
 
-    /// Which of several sets of weights was taken and which were left, in words; `None` where there was no choice.
+    /// Which of several sets of weights was chosen and which were not, in words; `None` if there was only one.
     pub fn choice(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// The same behind the path.
+    /// [`choice`](Self::choice) with the path in front.
     pub fn note(&self) -> Option<String> {
         self.choice().map(|choice| format!("{}: {choice}", self.files.path().display()))
     }
 
-    /// How many tensors lie in other parts.
+    /// The number of tensors in other sets.
     pub fn num_left_out(&self) -> usize {
         self.files.names().len() - self.names.len()
     }
 
-    /// The type of the stored values of the tensor called `name`; `None` if there is none.
+    /// The dtype of the stored values of the tensor `name`; `None` if there is no such tensor.
     pub fn dtype(&self, name: &str) -> Option<StoredDtype> {
         self.files.dtype(self.names.get(name)?)
     }
 
-    /// The tensor called `name` as it is stored.
+    /// The tensor `name` as it is stored.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If there is no such tensor.
     pub fn raw(&self, name: &str) -> Result<RawTensor<'_>> {
         self.files.raw(self.stored_name(name)?)
     }
 
-    /// How many values there are, in all tensors.
+    /// The number of values in all tensors.
     pub fn num_values(&self) -> usize {
         self.names.values().filter_map(|name| self.files.num_values(name)).sum()
     }
 
-    /// How many tensors there are of each type of values.
+    /// The number of tensors of each dtype.
     pub fn dtypes(&self) -> BTreeMap<StoredDtype, usize> {
         let mut counts = BTreeMap::new();
         for dtype in self.names.values().filter_map(|name| self.files.dtype(name)) {
@@ -156,12 +156,13 @@ impl Pretrained {
         counts
     }
 
-    /// Whose weights these are, judging by names.
+    /// The kind of model that the weights belong to, judging by names.
     pub fn kind(&self) -> WeightKind {
         kind_of(&self.names)
     }
 
-    /// What of the values is not finite: each tensor with how many of its values, and how many it has. Reads all of them.
+    /// The tensors with values that are not finite: each with the number of such values, and its number of values. Reads all
+    /// tensors.
     ///
     /// # Errors
     ///
@@ -179,7 +180,7 @@ impl Pretrained {
 
     fn stored_name(&self, name: &str) -> Result<&str> {
         let found = self.names.get(name).map(String::as_str);
-        found.ok_or_else(|| refuse(self.files.path(), format!("there is no tensor `{name}` in it")))
+        found.ok_or_else(|| refuse(self.files.path(), format!("it has no tensor `{name}`")))
     }
 }
 
@@ -197,7 +198,7 @@ impl TensorSource for Pretrained {
     }
 }
 
-/// Whose weights have these names.
+/// The kind of model whose weights have these names.
 fn kind_of(names: &BTreeMap<String, String>) -> WeightKind {
     let has = |name: &str| names.contains_key(name);
     let any = |part: &str| names.keys().any(|name| name.contains(part));

@@ -1,4 +1,4 @@
-//! The safetensors format: eight bytes with the length of a header, the header as JSON, the values.
+//! The safetensors format: eight bytes with the length of the header, the header as JSON, the values.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,19 +10,19 @@ use serde_json::{Map, Value, json};
 use super::stored::{Layout, RawTensor, StoredDtype};
 use crate::{Error, Result};
 
-/// The header's key for what is no tensor.
+/// The header's key for metadata.
 const METADATA: &str = "__metadata__";
-/// Headers are filled up to a multiple of this, so that values begin at one.
+/// Headers are padded to a multiple of this, so that values begin at one.
 const ALIGNMENT: usize = 8;
-/// Bytes of a header at most, as the format has it.
+/// The largest header in bytes that the format allows.
 const MAX_HEADER_BYTES: usize = 100_000_000;
 
-/// What a safetensors file holds.
+/// The content of a safetensors file.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
-    /// Tensors by name, and where the values of each lie.
+    /// Tensors by name: the layout and the byte range of each.
     pub(crate) tensors: BTreeMap<String, (Layout, Range<usize>)>,
-    /// Texts that the writer put beside them.
+    /// Texts that the writer put into the header.
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
@@ -30,12 +30,12 @@ pub(crate) struct Contents {
 ///
 /// # Errors
 ///
-/// If it is damaged or does not fit the file; says why.
+/// If it is damaged or does not fit the file; the message says why.
 pub(crate) fn read(file: &[u8]) -> std::result::Result<Contents, String> {
     let damaged = |e: safetensors::SafeTensorError| {
         cut_short(file).unwrap_or_else(|| format!("is no complete safetensors file ({e}); write or copy it again"))
     };
-    // Also checks that the tensors lie side by side and fill the file.
+    // This also checks that the tensors are contiguous and fill the file.
     let (header_len, header) = SafeTensors::read_metadata(file).map_err(damaged)?;
     let begin = header_len + 8;
     if begin.checked_add(header.data_len()) != Some(file.len()) {
@@ -55,10 +55,10 @@ pub(crate) fn read(file: &[u8]) -> std::result::Result<Contents, String> {
     Ok(Contents { tensors, metadata })
 }
 
-/// How much is missing, if the file begins as a longer one.
+/// The error for a truncated file: how many bytes are missing.
 fn cut_short(file: &[u8]) -> Option<String> {
     let header_len = usize::try_from(u64::from_le_bytes(*file.first_chunk()?)).ok()?;
-    // Longer headers are none.
+    // The format allows no longer headers.
     if file.get(8) != Some(&b'{') || header_len > MAX_HEADER_BYTES {
         return None;
     }
@@ -74,11 +74,11 @@ fn cut_short(file: &[u8]) -> Option<String> {
     ((file.len() as u64) < expected).then(|| told(expected.to_string()))
 }
 
-/// Writes the tensors called `names`, which `read` gives one at a time, so that one at a time is in memory.
+/// Writes the tensors `names`. `read` returns them one at a time, so that only one is in memory.
 ///
 /// # Errors
 ///
-/// If a tensor cannot be read or has a type that the format lacks, or the disk fails.
+/// If a tensor cannot be read or has a dtype that the format lacks, or the disk fails.
 pub(crate) fn write<'t>(
     mut out: impl Write,
     names: &[&str],
@@ -95,7 +95,7 @@ pub(crate) fn write<'t>(
         };
         described.push((name, dtype, dtype_name, shape, bytes.len()));
     }
-    // Large values first, as the format's own library does: then every tensor begins at a multiple of its values' size.
+    // Large values first, as in the format's own library: then every tensor begins at a multiple of its value size.
     described.sort_by(|a, b| b.1.size().cmp(&a.1.size()).then(a.0.cmp(b.0)));
     let mut header = Map::new();
     if !metadata.is_empty() {

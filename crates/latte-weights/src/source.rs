@@ -1,4 +1,4 @@
-//! Where a model's tensors come from.
+//! Sources of a model's tensors.
 
 use candle_core::{DType, Device, Tensor};
 use latte_ops::Parameters;
@@ -7,22 +7,22 @@ use crate::{Error, Result};
 
 /// Named tensors that a model is built from: in memory ([`Parameters`]), or in files that are read tensor by tensor.
 ///
-/// Models ask for what they need when they need it, so that a file larger than the memory can be used layer by layer.
+/// A model reads each tensor when it needs it, so that a file larger than the memory can be used layer by layer.
 pub trait TensorSource: Send + Sync {
     /// All names, in a fixed order.
     fn names(&self) -> Vec<String>;
 
-    /// The shape of the tensor called `name`; `None` if there is none.
+    /// The shape of the tensor `name`; `None` if there is no such tensor.
     fn shape(&self, name: &str) -> Option<Vec<usize>>;
 
-    /// The tensor called `name` as values of `dtype` on `device`, whatever it is stored as.
+    /// The tensor `name` converted to `dtype`, on `device`.
     ///
     /// # Errors
     ///
-    /// If there is none, it cannot be read, or the device has no memory left.
+    /// If there is no such tensor, it cannot be read, or the device has no memory left.
     fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor>;
 
-    /// The tensor called `name` as f32 on the CPU.
+    /// The tensor `name` as f32 on the CPU.
     ///
     /// # Errors
     ///
@@ -46,20 +46,20 @@ impl TensorSource for Parameters {
     }
 }
 
-/// The tensor called `name` as f32 on the CPU, which must have the shape `shape`.
+/// The tensor `name` as f32 on the CPU, which must have the shape `shape`.
 ///
 /// # Errors
 ///
-/// If there is none, it has another shape, or it cannot be read.
+/// If there is no such tensor, it has another shape, or it cannot be read.
 pub fn expect_tensor(source: &dyn TensorSource, name: &str, shape: &[usize]) -> Result<Tensor> {
     expect_tensor_on(source, name, shape, DType::F32, &Device::Cpu)
 }
 
-/// [`expect_tensor`] as values of `dtype` on `device`.
+/// [`expect_tensor`] converted to `dtype`, on `device`.
 ///
 /// # Errors
 ///
-/// As [`expect_tensor`], or if the device has no memory left.
+/// Those of [`expect_tensor`], or if the device has no memory left.
 pub fn expect_tensor_on(source: &dyn TensorSource, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     match source.shape(name) {
         Some(found) if found != shape => Err(Error::Shape { name: name.into(), expected: format!("{shape:?}"), got: found }),
@@ -67,7 +67,7 @@ pub fn expect_tensor_on(source: &dyn TensorSource, name: &str, shape: &[usize], 
     }
 }
 
-/// What keeps `source` from holding the tensors `expected`, by name and shape: those that are missing or have another shape.
+/// The `expected` tensors, by name and shape, that `source` lacks or holds with another shape, as messages.
 pub fn misfits<'n>(expected: impl IntoIterator<Item = (&'n str, &'n [usize])>, source: &dyn TensorSource) -> Vec<String> {
     let misfit = |(name, shape): (&str, &[usize])| match source.shape(name) {
         None => Some(format!("`{name}` is missing")),
@@ -77,7 +77,7 @@ pub fn misfits<'n>(expected: impl IntoIterator<Item = (&'n str, &'n [usize])>, s
     expected.into_iter().filter_map(misfit).collect()
 }
 
-/// An error that lists what is `wrong` with the tensors that were to be those of `whose`, if anything is.
+/// An error that lists `wrong`, the problems with the tensors of `whose`, if there are any.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
-//! How a tensor lies in a file: the type of its values, and where each of them is.
+//! The layout of a tensor in a file: the dtype of its values, and the offset of each.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The type of stored values.
+/// The dtype of stored values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StoredDtype {
     /// 64-bit float.
@@ -45,7 +45,7 @@ pub enum StoredDtype {
 /// A tensor as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawTensor<'t> {
-    /// The type of its values.
+    /// The dtype of its values.
     pub dtype: StoredDtype,
     /// The lengths of its axes.
     pub shape: Vec<usize>,
@@ -53,15 +53,15 @@ pub struct RawTensor<'t> {
     pub bytes: Cow<'t, [u8]>,
 }
 
-/// A type's size in bytes and its names.
+/// The size and the names of a dtype.
 struct Row {
     dtype: StoredDtype,
     size: usize,
-    /// In safetensors headers; none if the format has no such type.
+    /// In safetensors headers; `None` if the format has no such dtype.
     safetensors: Option<&'static str>,
-    /// In torch, as `torch.<name>`.
+    /// In PyTorch, as `torch.<name>`.
     torch: &'static str,
-    /// The torch class of its storages, where there is one.
+    /// The PyTorch class of its storages, if there is one.
     storage: Option<&'static str>,
 }
 
@@ -97,7 +97,7 @@ const ROWS: &[Row] = &[
 
 impl StoredDtype {
     fn row(self) -> &'static Row {
-        // The table has a row for every type, in the order of the types; a test says so.
+        // The table has a row for every dtype, in the order of the variants; a test checks this.
         &ROWS[self as usize]
     }
 
@@ -106,32 +106,32 @@ impl StoredDtype {
         self.row().size
     }
 
-    /// The name in safetensors headers; `None` if the format has no such type.
+    /// The name in safetensors headers; `None` if the format has no such dtype.
     pub fn safetensors_name(self) -> Option<&'static str> {
         self.row().safetensors
     }
 
-    /// The type with this name in safetensors headers.
+    /// The dtype with this name in safetensors headers.
     pub(crate) fn from_safetensors(name: &str) -> Option<Self> {
         ROWS.iter().find(|row| row.safetensors == Some(name)).map(|row| row.dtype)
     }
 
-    /// The type called `torch.<name>`.
+    /// The dtype `torch.<name>`.
     pub(crate) fn from_torch(name: &str) -> Option<Self> {
         ROWS.iter().find(|row| row.torch == name).map(|row| row.dtype)
     }
 
-    /// The type of the values of torch's storage class `name`.
+    /// The dtype of PyTorch's storage class `name`.
     pub(crate) fn from_storage(name: &str) -> Option<Self> {
         ROWS.iter().find(|row| row.storage == Some(name)).map(|row| row.dtype)
     }
 
-    /// The torch class of storages of this type.
+    /// The PyTorch class of storages of this dtype.
     pub(crate) fn storage_class(self) -> Option<&'static str> {
         self.row().storage
     }
 
-    /// The name in torch, without `torch.`.
+    /// The name in PyTorch, without `torch.`.
     pub(crate) fn torch_name(self) -> &'static str {
         self.row().torch
     }
@@ -143,31 +143,31 @@ impl fmt::Display for StoredDtype {
     }
 }
 
-/// Axes that a tensor may have.
+/// The largest number of axes of a tensor.
 const MAX_AXES: usize = 32;
-/// Values that a tensor may have which repeats those of a smaller storage. Nobody's weights do, and a few bytes of a hostile file
-/// could ask for any amount of memory.
+/// The largest number of values of a tensor that repeats a smaller storage. Real weights do not repeat values, and a few bytes of a
+/// hostile file could ask for any amount of memory.
 const MAX_REPEATED: usize = 1 << 24;
 
-/// Where the values of one tensor lie in a run of bytes.
+/// The layout of one tensor's values in a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) dtype: StoredDtype,
     pub(crate) shape: Vec<usize>,
-    /// Values from one index of an axis to the next.
+    /// The distance, in values, from one index of an axis to the next.
     strides: Vec<usize>,
-    /// Bytes before the first value.
+    /// The offset of the first value in bytes.
     start: usize,
-    /// Values in all.
+    /// The number of values.
     len: usize,
 }
 
 impl Layout {
-    /// A tensor of `shape` whose value at an index lies `offset` + Σ index · stride values into `available` bytes.
+    /// A tensor of `shape` in `available` bytes; the value at an index has the offset `offset` + Σ index · stride, in values.
     ///
     /// # Errors
     ///
-    /// If any value lies outside, or the shape is absurd; says why.
+    /// If any value lies outside, or the shape is impossible; the message says why.
     pub(crate) fn new(
         dtype: StoredDtype,
         shape: Vec<usize>,
@@ -198,7 +198,7 @@ impl Layout {
         Ok(Self { dtype, shape, strides, start, len })
     }
 
-    /// A tensor whose values lie one after the other in row-major order.
+    /// A tensor whose values are contiguous in row-major order.
     pub(crate) fn row_major(dtype: StoredDtype, shape: Vec<usize>, available: usize) -> Result<Self, String> {
         let mut strides = vec![1usize; shape.len()];
         for axis in (1..shape.len()).rev() {
@@ -207,12 +207,12 @@ impl Layout {
         Self::new(dtype, shape, strides, 0, available)
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the values lie one after the other in row-major order.
+    /// Whether the values are contiguous in row-major order.
     fn is_row_major(&self) -> bool {
         let mut expected = 1;
         for (&side, &stride) in self.shape.iter().zip(&self.strides).rev() {
@@ -224,7 +224,7 @@ impl Layout {
         true
     }
 
-    /// The values in row-major order: where they lie, or gathered.
+    /// The values in row-major order: borrowed if they are contiguous, else copied.
     ///
     /// # Errors
     ///
@@ -243,7 +243,7 @@ impl Layout {
         let mut at = self.start;
         for _ in 0..self.len {
             gathered.extend_from_slice(storage.get(at..at + size).ok_or_else(short)?);
-            // The next index in row-major order, and how far its value is from this one.
+            // The next index in row-major order, and the distance of its value from the current one.
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
                 at += self.strides[axis] * size;

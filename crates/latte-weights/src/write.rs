@@ -1,4 +1,4 @@
-//! Writes weights that lie in files into a file of another kind, as they are: no value changes, none is rounded.
+//! Writes stored weights into a file of another kind, bit for bit: no value is converted or rounded.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -10,7 +10,7 @@ use super::stored::RawTensor;
 use super::{safetensors_file, torch};
 use crate::{Error, Result};
 
-/// What is written.
+/// The kind of file to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileKind {
     /// A safetensors file with these texts in its header.
@@ -20,19 +20,19 @@ pub enum FileKind {
     },
     /// PyTorch's zip archive, which `torch.load(path, weights_only=True)` reads.
     Torch {
-        /// The key of the dictionary that the tensors are in, as `ema`; none for a plain state dict.
+        /// The key of the dictionary that holds the tensors, such as `ema`; `None` for a plain state dict.
         part: Option<String>,
     },
-    /// The same of a dictionary that holds more than tensors.
+    /// PyTorch's zip archive of a dictionary that also holds other values.
     TorchWithValues {
-        /// The key of the dictionary that the tensors are in.
+        /// The key of the dictionary that holds the tensors.
         part: String,
-        /// What lies beside it: plain values, by their keys.
+        /// The plain values beside it, by key.
         values: BTreeMap<String, Value>,
     },
 }
 
-/// Writes a file that lies beside weights, such as a configuration; it is complete or not there ([`latte_files::write_atomically`]).
+/// Writes a file beside weights, such as a configuration, atomically ([`latte_files::write_atomically`]).
 ///
 /// # Errors
 ///
@@ -41,12 +41,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     latte_files::write_atomically(path, bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
 }
 
-/// Writes the tensors called `names`; `read` gives each, twice, so that one at a time is in memory. The file is complete or not
-/// there.
+/// Writes the tensors `names` atomically; `read` returns each of them twice, so that only one is in memory.
 ///
 /// # Errors
 ///
-/// If `read` fails, the kind of file has no such type of values, or the disk fails.
+/// If `read` fails, the kind of file does not support a dtype, or the disk fails.
 pub fn write_weights<'t>(
     path: &Path,
     kind: &FileKind,

@@ -1,11 +1,11 @@
-//! A sampler of one's own, on the loop of all others: `cargo run --release -p latte --example custom_sampler`.
+//! A custom sampler in the ordinary sampling loop: `cargo run --release -p latte --example custom_sampler`.
 
 use candle_core::Tensor;
 use latte_model::sampling::{Solver, StepInput, StepOutput, sample};
 use latte_model::{Denoiser, Result, noise::TorchRng};
 use latte_ops::CancelToken;
 
-/// Euler's method from noise to data on x = (1 − t) x0 + t ε; the network gives x0 at timesteps 1000 t.
+/// Euler's method from noise to data on x = (1 − t) x0 + t ε; the network predicts x0 at timesteps 1000 t.
 #[derive(Debug)]
 struct Straight(Vec<f64>);
 
@@ -15,12 +15,12 @@ impl Solver for Straight {
     }
 
     fn step(&mut self, StepInput { prediction: x0, call, x, .. }: StepInput<'_>) -> Result<StepOutput> {
-        let kept = self.0.get(call + 1).unwrap_or(&0.0) / self.0[call]; // of the noise
+        let kept = self.0.get(call + 1).unwrap_or(&0.0) / self.0[call]; // the share of the noise that is kept
         Ok(StepOutput { x: ((x * kept)? + (x0 * (1.0 - kept))?)?, x0: x0.clone() })
     }
 }
 
-/// A network that has learnt one picture: every value is 0.5.
+/// A network that has learned one image: it predicts 0.5 for every value.
 struct OnePicture;
 
 impl Denoiser for OnePicture {
@@ -29,7 +29,7 @@ impl Denoiser for OnePicture {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "an example says what it made")]
+#[allow(clippy::print_stdout, reason = "an example prints its result")]
 fn main() -> Result<()> {
     let mut solver = Straight((1..=10).rev().map(|i| 100.0 * f64::from(i)).collect());
     let (mut rng, noise) = (TorchRng::new(0), TorchRng::new(1).randn((1, 2, 3, 4, 4))?);

@@ -2,11 +2,11 @@
 
 use latte::{CancelToken, ClassRequest, Device, GenerationProgress, Generator, Progress, Resumable, Stage};
 
-/// Prints how far it is, and cancels the work after two predictions.
+/// Prints the progress, and cancels the work after two predictions.
 struct Steps(CancelToken);
 
 impl Progress for Steps {
-    #[allow(clippy::print_stdout, reason = "an example says what it does")]
+    #[allow(clippy::print_stdout, reason = "an example prints its progress")]
     fn stage(&mut self, stage: Stage, done: u64, total: u64) {
         println!("{stage:?}: {done} of {total}");
         if done == 2 {
@@ -17,7 +17,7 @@ impl Progress for Steps {
 
 impl GenerationProgress for Steps {}
 
-#[allow(clippy::print_stdout, reason = "an example says what it made")]
+#[allow(clippy::print_stdout, reason = "an example prints its result")]
 fn main() -> latte::Result<()> {
     let mut args = std::env::args().skip(1);
     let mut path = |tiny: &str| args.next().unwrap_or(format!("{}/../../testdata/{tiny}", env!("CARGO_MANIFEST_DIR")));
@@ -26,7 +26,7 @@ fn main() -> latte::Result<()> {
     let class = model.metadata().classes.first().map(|name| ClassRequest::class(name.as_str()));
     let request = class.unwrap_or(ClassRequest::unconditional()).seed(7).steps(5).enlarge(8);
     let clip = model.generate(&request)?;
-    // The same clip, stopped on the way and resumed.
+    // The same clip, stopped after two predictions and resumed.
     let cancel = CancelToken::new();
     let stopped = model.generate_resumable(&request, None, &mut Steps(cancel.clone()), &cancel)?;
     let Resumable::Stopped(state) = stopped else { return Err(latte::Error::Cancelled) };

@@ -2,11 +2,11 @@
 
 use latte::{Cache, CancelToken, GenerationProgress, Progress, Residency, Sampler, Stage, TextRequest, TextToVideo};
 
-/// Prints how far each stage is.
+/// Prints the progress of each stage.
 struct Stages;
 
 impl Progress for Stages {
-    #[allow(clippy::print_stdout, reason = "an example says what it does")]
+    #[allow(clippy::print_stdout, reason = "an example prints its progress")]
     fn stage(&mut self, stage: Stage, done: u64, total: u64) {
         println!("{stage:?}: {done} of {total}");
     }
@@ -14,14 +14,14 @@ impl Progress for Stages {
 
 impl GenerationProgress for Stages {}
 
-#[allow(clippy::print_stdout, reason = "an example says what it made")]
+#[allow(clippy::print_stdout, reason = "an example prints its result")]
 fn main() -> latte::Result<()> {
     let mut args = std::env::args().skip(1);
     let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden/tiny-latte-t2v");
     let folder = args.next().unwrap_or(tiny.into());
     let prompt = args.next().unwrap_or("a lighthouse".into());
 
-    // The transformer and the decoder stay in memory, so that the second request begins at once.
+    // Transformer and decoder stay in memory, so the second request starts without loading them.
     let model = TextToVideo::open(folder)?.residency(Residency::Resident).cache(Cache::none()).load()?;
     for seed in [1, 2] {
         let request = TextRequest::new(prompt.as_str()).sampler(Sampler::DpmMultistep).steps(4).seed(seed);

@@ -1,4 +1,4 @@
-//! What can be made again and takes long: kept as files, and found again only if they are whole.
+//! A cache of results that take long to compute. A cached file is used only if it is undamaged.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// The key of a file's description that has the checksum of its values. Files of earlier versions have none.
+/// The metadata key of the checksum of a file's values. Files of earlier versions have none.
 const CHECKSUM: &str = "sha256";
 
-/// A folder for encoded prompts and unfinished latents. The work continues without it where it cannot be written.
+/// A cache folder for encoded prompts and unfinished latents. If it cannot be written, the work continues without it.
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
     folder: Option<PathBuf>,
-    /// Whether a failure was reported: once is enough.
+    /// Whether a failure was reported: one warning is enough.
     has_warned: Arc<AtomicBool>,
 }
 
 impl Cache {
-    /// The cache of the user: `$LATTE_CACHE`, else `latte` in the user's cache folder; none where the system names none.
+    /// The user's cache: `$LATTE_CACHE`, else `latte` in the user's cache folder, else none.
     pub fn of_user() -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let folder = set("LATTE_CACHE")
@@ -32,7 +32,7 @@ impl Cache {
         Self { folder, ..Self::default() }
     }
 
-    /// A cache in this folder, which is made where it is missing.
+    /// A cache in this folder; it is created if it is missing.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self { folder: Some(folder.into()), ..Self::default() }
     }
@@ -42,24 +42,24 @@ impl Cache {
         Self::default()
     }
 
-    /// Where things are kept, if they are.
+    /// The folder, if there is a cache.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
     }
 
-    /// What to warn of after something could not be kept: nothing after the first time.
+    /// The warning for a failed write; `None` after the first one.
     pub(crate) fn failed(&self, error: &dyn Display) -> Option<String> {
         (!self.has_warned.swap(true, Ordering::Relaxed)).then(|| {
             format!(
-                "nothing can be kept in the cache: {error}; the work continues without it (LATTE_CACHE names another folder, \
-                 --no-cache is to keep nothing)"
+                "the cache cannot be written: {error}; the work continues without it (LATTE_CACHE names another folder, \
+                 --no-cache turns it off)"
             )
         })
     }
 }
 
-/// The tensor of shape `shape` that [`keep`] wrote to `path`; `None` if it is not there, is damaged, or has values that are no numbers,
-/// and is to be made again.
+/// Reads the tensor of shape `shape` that [`keep`] wrote to `path`; `None` if the file is missing or damaged, or has values that
+/// are not finite: the caller computes it again then.
 pub(crate) fn find(path: &Path, name: &str, shape: &[usize]) -> Option<Tensor> {
     let (tensors, description) = latte_weights::load(path).ok()?;
     let tensor = tensors.get(name).ok()?.to_host().ok()?;
@@ -69,11 +69,11 @@ pub(crate) fn find(path: &Path, name: &str, shape: &[usize]) -> Option<Tensor> {
     is_whole.then_some(tensor)
 }
 
-/// Writes a tensor to `path`, and its folder.
+/// Writes a tensor to `path`, and creates its folder.
 ///
 /// # Errors
 ///
-/// If it cannot be written; then nothing is left of it.
+/// If it cannot be written; no partial file remains.
 pub(crate) fn keep(path: &Path, name: &str, tensor: &Tensor) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(found.to_vec2::<f32>().unwrap(), tensor().to_vec2::<f32>().unwrap());
         assert!(find(&path, "y", &[2, 3]).is_none() && find(&path, "x", &[3, 2]).is_none());
         assert!(find(&dir.path().join("none"), "x", &[2, 3]).is_none() && find(dir.path(), "x", &[2, 3]).is_none());
-        // As earlier versions wrote it, without a checksum.
+        // Written as earlier versions did, without a checksum.
         let save =
             |tensor: Tensor| latte_weights::save(&path, &std::iter::once(("x".to_string(), tensor)).collect(), None).unwrap();
         save(tensor());
@@ -138,7 +138,7 @@ mod tests {
     }
 
     proptest! {
-        /// A byte of the values that was changed on the disk, or a file that was cut, is noticed.
+        /// A changed byte of the values or a truncated file is detected.
         #[test]
         fn no_damage_to_values_passes(at in 0_usize..24, flip in 1_u8..=255, cut in 1_usize..100) {
             let dir = tempfile::tempdir().unwrap();

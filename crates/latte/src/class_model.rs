@@ -1,7 +1,7 @@
-//! Clips from a class model or an unconditional one: network, guidance, sampler and autoencoder together.
+//! Class-conditional and unconditional models: network, guidance, sampler and autoencoder together.
 //!
-//! Training's own samples, `latte sample` and the demo all come from here. Shape letters: `b` batch, `f` frames, `c` channels,
-//! `h w` height and width.
+//! Training's samples, `latte sample` and the demo all use this code. Shape letters: `b` batch, `f` frames, `c` channels, `h w`
+//! height and width.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,27 +25,27 @@ use latte_progress::Stage;
 use crate::progress::{GenerationProgress, on_step};
 use crate::{Error, Result};
 
-/// The guidance scale where none is asked for and the model can be guided.
+/// The guidance scale if the request has none and the model supports guidance.
 pub const DEFAULT_GUIDANCE: f64 = 4.0;
 
-/// What must be known about a class model besides its weights.
+/// The description of a class model without its weights.
 #[derive(Clone)]
 pub struct ClassModelConfig {
     /// The network.
     pub network: LatteConfig,
-    /// The process that it was trained on.
+    /// The diffusion process that it was trained on.
     pub diffusion: DiffusionConfig,
-    /// The space that it works in.
+    /// The autoencoder, which defines the space that the network works in.
     pub autoencoder: Arc<dyn Autoencoder>,
-    /// Whether every predicted x0 is clamped to [−1, 1]: for pixels, never for latents.
+    /// Whether every predicted x0 is clamped to [−1, 1]: true for models on pixels, false for models on latents.
     pub clip_denoised: bool,
-    /// Height and width of a frame in pixels, as trained.
+    /// Height and width of a frame in pixels, as in training.
     pub frame_size: [usize; 2],
-    /// Frames of a clip, as trained.
+    /// Frames of a clip, as in training.
     pub num_frames: usize,
 }
 
-// An autoencoder shows nothing of itself.
+// `dyn Autoencoder` does not implement `Debug`.
 impl fmt::Debug for ClassModelConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClassModelConfig")
@@ -58,33 +58,34 @@ impl fmt::Debug for ClassModelConfig {
     }
 }
 
-/// How clips are made.
+/// The settings of sampling.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
-    /// The method.
+    /// The sampler.
     pub sampler: Sampler,
-    /// Its options, under their keys in `scheduler_config.json`; what training decides (β, what is predicted) is none.
+    /// The sampler's options, under their keys in `scheduler_config.json`, except those that training fixes (β, the prediction
+    /// type).
     pub sampler_options: Vec<(String, Value)>,
-    /// DDIM's noise, 0 to 1.
+    /// η, the noise that DDIM adds in each step, 0 to 1.
     pub eta: f64,
-    /// Steps from noise to clip.
+    /// Sampling steps.
     pub steps: usize,
-    /// How far clips are pushed towards their class; `None`: [`DEFAULT_GUIDANCE`] where the model can, else off.
+    /// The guidance scale; `None`: [`DEFAULT_GUIDANCE`] if the model supports guidance, else none.
     pub guidance: Option<f64>,
-    /// The timesteps at which guidance acts, [`Guidance::interval`].
+    /// The timesteps at which guidance acts ([`Guidance::interval`]).
     pub guidance_interval: Option<[f64; 2]>,
-    /// How far guided predictions are brought back to their deviation, [`Guidance::rescale`].
+    /// How far the deviation of guided predictions is restored ([`Guidance::rescale`]).
     pub guidance_rescale: f64,
-    /// Frames; `None`: as trained.
+    /// Frames; `None`: as in training.
     pub frames: Option<usize>,
-    /// Height and width in pixels; `None`: as trained.
+    /// Height and width in pixels; `None`: as in training.
     pub size: Option<[usize; 2]>,
     /// The precision of matmuls.
     pub precision: Precision,
 }
 
 impl Default for SamplingParams {
-    /// 50 steps of DDIM, the rest as the model has it.
+    /// 50 steps of DDIM; everything else as the model has it.
     fn default() -> Self {
         Self {
             sampler: Sampler::Ddim,
@@ -101,44 +102,44 @@ impl Default for SamplingParams {
     }
 }
 
-/// One clip to be made: everything that makes it different from the next.
+/// A clip to generate: the values that differ between the clips of one model and one set of parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// The number of its class, for class-conditional models.
+    /// The class number, for class-conditional models.
     pub class: Option<u32>,
-    /// Where its noise comes from. The same seed gives the same clip, whatever else is made beside it.
+    /// The seed of its noise. The same seed gives the same clip, whichever other clips are generated.
     pub seed: u64,
 }
 
-/// The pixels of a clip that was made.
+/// The pixels of a generated clip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClipPixels {
-    /// `[f, 3, h, w]`, row-major, around [−1, 1] but not clamped to it.
+    /// `[f, 3, h, w]`, row-major; about −1 to 1, but not clamped to that range.
     pub values: Vec<f32>,
     /// `[f, h, w]`.
     pub shape: [usize; 3],
 }
 
 impl ClassModelConfig {
-    /// The model of a checkpoint's metadata.
+    /// The model that a checkpoint's metadata describes.
     pub fn new(metadata: &CheckpointMetadata, autoencoder: Arc<dyn Autoencoder>) -> Self {
         Self {
             network: metadata.model.clone(),
             diffusion: metadata.diffusion.clone(),
             autoencoder,
-            // Pixels lie in [-1, 1]; latents of an autoencoder have no such bound.
+            // Pixels lie in [-1, 1]; latents have no such bound.
             clip_denoised: metadata.autoencoder.kind == AutoencoderKind::Pixels,
             frame_size: metadata.frame_size,
             num_frames: metadata.num_frames,
         }
     }
 
-    /// Whether a clip of class `class` can be made with `params`.
+    /// Checks that a clip of class `class` can be generated with `params`.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] that names the first value that does not fit: `steps`, `eta`, `size`, `frames`, `guidance` or its parts, or
-    /// the key of a sampler's option.
+    /// [`Error::Config`] that names the first value that does not fit: `steps`, `eta`, `size`, `frames`, `guidance` or one of its
+    /// options, or the key of a sampler option.
     pub fn check(&self, params: &SamplingParams, class: Option<u32>) -> Result<()> {
         let most = self.diffusion.num_timesteps;
         if params.steps == 0 || params.steps > most {
@@ -149,7 +150,7 @@ impl ClassModelConfig {
             return Err(Error::config("eta", format!("expected 0 to 1, got {}", params.eta)));
         }
         if params.eta != 0.0 && params.sampler != Sampler::Ddim {
-            let what = format!("{} has no such choice, ddim has: expected 0, got {}", params.sampler, params.eta);
+            let what = format!("{} does not use it (ddim does): expected 0, got {}", params.sampler, params.eta);
             return Err(Error::config("eta", what));
         }
         let [height, width] = self.size(params);
@@ -165,12 +166,12 @@ impl ClassModelConfig {
         self.solver(params).map(drop)
     }
 
-    /// The sampler of `params` for this model's process.
+    /// The solver that `params` select, for this model's diffusion process.
     fn solver(&self, params: &SamplingParams) -> Result<Box<dyn Solver>> {
         let eta = (params.eta != 0.0).then_some(params.eta);
         let asked = AskedFor { sampler: Some(params.sampler), options: &params.sampler_options, eta };
         let mut config = SolverConfig::of_process(&self.diffusion, &asked, params.steps)?;
-        // An option of the sampler is more exact than the model's own rule.
+        // An explicit sampler option has priority over the model's own rule.
         config.clip_denoised = self.clip_denoised && params.sampler_options.iter().all(|(key, _)| key != "clip_sample");
         Ok(config.solver(params.steps)?)
     }
@@ -194,7 +195,7 @@ impl ClassModelConfig {
         guidance.check()?;
         if guidance.scale != 1.0 && !can_be_guided {
             let why = match class {
-                None => "this model has no classes to be guided towards; leave it out",
+                None => "this model has no classes, so guidance has no effect; leave it out",
                 Some(_) => "this model was trained without class dropout and cannot be guided; use 1",
             };
             return Err(Error::config("guidance", format!("{why}; got {}", guidance.scale)));
@@ -225,7 +226,7 @@ impl ClassModelConfig {
     }
 }
 
-/// A class model or an unconditional one with its weights, ready to sample from.
+/// A class-conditional or unconditional model with its weights, ready to sample.
 #[derive(Debug)]
 pub struct ClassModel {
     config: ClassModelConfig,
@@ -235,18 +236,18 @@ pub struct ClassModel {
 }
 
 impl ClassModel {
-    /// Puts the parts together. The weights must stand still for as long as this model is there: they are packed once.
+    /// Builds the model. The weights must not be changed while this model exists: they are packed once.
     ///
     /// # Errors
     ///
-    /// If the network is none that can be, or the weights are not its own.
+    /// If the network's configuration is invalid, or the weights do not belong to it.
     pub fn new(config: ClassModelConfig, weights: Parameters) -> Result<Self> {
         let network = Latte::new(config.network.clone())?;
         network.check(&weights).map_err(|what| Error::config("weights", what))?;
         Ok(Self { config, network, weights, packed_weights: PackedWeightCache::new() })
     }
 
-    /// What is known about the model besides its weights.
+    /// The description of the model without its weights.
     pub fn config(&self) -> &ClassModelConfig {
         &self.config
     }
@@ -256,18 +257,18 @@ impl ClassModel {
         &self.weights
     }
 
-    /// Makes one clip, or resumes from `state` with one that was stopped.
+    /// Generates one clip, or resumes a stopped one from `state`.
     ///
-    /// Each clip is made by itself, with a generator of its own: the same request gives the same pixels, bit for bit, whatever
-    /// else is made, and however often it was stopped and resumed.
+    /// Each clip is generated on its own with its own generator: the same request gives the same pixels, bit for bit, whichever
+    /// other clips are generated and however often it was stopped and resumed.
     ///
-    /// `progress` gets every prediction. Once `cancel` is cancelled, the work stops between two blocks of the network, and the
-    /// result is the state after the last whole prediction.
+    /// `progress` receives every prediction. After `cancel` is cancelled, the work stops between two blocks of the network and
+    /// returns the state after the last complete prediction.
     ///
     /// # Errors
     ///
-    /// If the parameters do not fit the model ([`ClassModelConfig::check`]), the state belongs to another clip, or the work fails. That
-    /// the weights are those of the state is not checked.
+    /// If the parameters do not fit the model ([`ClassModelConfig::check`]), the state belongs to another clip, or the computation
+    /// fails. Whether the weights are those of the state is not checked.
     pub fn generate(
         &self,
         params: &SamplingParams,
@@ -311,7 +312,7 @@ impl ClassModel {
     }
 }
 
-/// The network, bound to the class of one clip.
+/// The network with the class of one clip.
 #[derive(Debug, Clone, Copy)]
 struct Bound<'m> {
     model: &'m ClassModel,
@@ -333,7 +334,7 @@ impl ConditionalDenoiser for Bound<'_> {
         self.predict(x, timesteps, self.class.map(|class| vec![class; timesteps.len()]))
     }
 
-    /// The class comes first in the batch, as the official code has it.
+    /// The conditional half comes first in the batch, as in the official code.
     fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> latte_model::Result<(Tensor, Tensor)> {
         let samples = timesteps.len();
         let labels = match (self.class, self.model.config.network.null_label()) {
@@ -372,7 +373,7 @@ mod tests {
 
     fn model(condition: Condition) -> ClassModel {
         let config = config(condition);
-        // Fresh weights predict 0 whatever the class; a little noise everywhere makes the class count.
+        // Fresh weights predict 0 for every class; a little noise everywhere makes the class count.
         let mut rng = TorchRng::new(3);
         let fresh = Latte::new(config.network.clone()).unwrap().init(&mut rng).unwrap();
         let noisy = fresh.iter().map(|(name, t)| {
@@ -406,7 +407,7 @@ mod tests {
         assert_eq!(one, generate(&model, &params(), Some(1), 7));
     }
 
-    /// Cancels once `after` predictions are done.
+    /// Cancels after `after` predictions.
     struct CancelAfter {
         after: usize,
         cancel: CancelToken,

@@ -1,4 +1,4 @@
-//! Clips that were generated, and pictures of several.
+//! Generated clips, and contact sheets of several.
 
 use std::path::Path;
 
@@ -7,22 +7,22 @@ use latte_video::encode::{Image, Mp4Options, SheetRow, contact_sheet, write_gif,
 
 use crate::Result;
 
-/// Rows of a contact sheet; more cannot be taken in.
+/// The most rows of a contact sheet: more would be too small to see.
 pub const MAX_ROWS: usize = 64;
-/// Frames of a row.
+/// Frames in a row.
 const COLUMNS: usize = 8;
-/// Frames of contact sheets are at least this wide, in pixels.
+/// The minimum width of a frame on contact sheets, in pixels.
 const MIN_FRAME_WIDTH: usize = 64;
 
-/// A clip that was generated.
+/// A generated clip.
 #[derive(Debug, Clone)]
 pub struct GeneratedClip {
-    /// A name for its file, without an extension, from class or prompt and seed. Other requests to the same model have other names,
-    /// but for prompts that differ in characters that file names cannot have.
+    /// A name for its file, without an extension, from class or prompt and seed. Different requests to the same model have
+    /// different names, except prompts that differ only in characters that file names cannot have.
     pub name: String,
-    /// The same for people.
+    /// The same as a readable label.
     pub label: String,
-    /// The number of its class, if it has one.
+    /// The class number; `None` for models without classes.
     pub class: Option<u32>,
     /// The seed of its noise.
     pub seed: u64,
@@ -31,7 +31,7 @@ pub struct GeneratedClip {
 }
 
 impl GeneratedClip {
-    /// Writes an mp4 file (H.264, which plays in browsers). A file of that name is replaced; it is complete or not there.
+    /// Writes an mp4 file (H.264, which plays in browsers), which replaces an existing file. A failed write leaves no partial file.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl GeneratedClip {
         Ok(())
     }
 
-    /// Writes a GIF, as [`save_mp4`](Self::save_mp4).
+    /// Writes a GIF; otherwise as [`save_mp4`](Self::save_mp4).
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl GeneratedClip {
         Ok(write_gif(path, &self.clip)?)
     }
 
-    /// Writes a folder of PNG files, one for each frame: the exact pixels.
+    /// Writes a folder of PNG files, one per frame, without loss.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl GeneratedClip {
     }
 }
 
-/// Clips in one picture, a row each; the first [`MAX_ROWS`].
+/// Draws clips in one image, one row per clip, at most the first [`MAX_ROWS`].
 ///
 /// # Errors
 ///

@@ -1,19 +1,19 @@
-//! On what a model works.
+//! The device that a model runs on.
 
 use latte_ops::DeviceChoice;
 
 use crate::Result;
 
-/// A device that was opened: the CPU, or a GPU.
+/// An open device: the CPU or a GPU.
 #[derive(Debug, Clone)]
 pub struct Device(candle_core::Device);
 
 impl Device {
-    /// The first GPU if this program was built for GPUs and one opens, else the CPU.
+    /// The first GPU if this program was built for GPUs and one can be opened, else the CPU.
     ///
     /// # Errors
     ///
-    /// Today none; other devices may fail.
+    /// None today; other devices may fail.
     pub fn auto() -> Result<Self> {
         Self::open(DeviceChoice::Auto)
     }
@@ -23,16 +23,16 @@ impl Device {
         Self(candle_core::Device::Cpu)
     }
 
-    /// The NVIDIA GPU of that number, counted from 0.
+    /// The NVIDIA GPU with this index, from 0.
     ///
     /// # Errors
     ///
-    /// If there is none, or this program was built without CUDA.
+    /// If there is no such GPU, or this program was built without CUDA.
     pub fn cuda(index: usize) -> Result<Self> {
         Self::open(DeviceChoice::Cuda(index))
     }
 
-    /// The device that is asked for.
+    /// Opens the device of `choice`.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Device {
         Ok(Self(choice.open()?))
     }
 
-    /// As the tensor library knows it.
+    /// The device as the tensor library represents it.
     pub(crate) fn of_tensors(&self) -> &candle_core::Device {
         &self.0
     }

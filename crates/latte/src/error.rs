@@ -1,24 +1,25 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 use std::path::{Path, PathBuf};
 
 /// The result of a fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+/// An error of this crate. Messages say what failed, where, what was expected, what was found, and what to do.
 ///
-/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
+/// Not `non_exhaustive`: code that matches every variant, such as the exit codes of the command, then fails to compile when a
+/// variant is added.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A [`CancelToken`](crate::CancelToken) stopped the work.
     #[error("the work was cancelled")]
     Cancelled,
-    /// A request, a model's configuration or a setting that cannot be.
+    /// A request, configuration or setting is invalid.
     #[error("{key}: {problem}")]
     Config {
         /// The field, configuration key or setting that is wrong.
         key: String,
-        /// Expected, found, and what to do.
+        /// What was expected, what was found, and what to do.
         problem: String,
     },
     /// A model cannot be opened or run.
@@ -32,7 +33,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
 }
@@ -42,7 +43,9 @@ impl From<latte_model::Error> for Error {
         match error {
             latte_model::Error::Config { key, what } => Self::Config { key, problem: what },
             latte_model::Error::Ops(latte_ops::Error::Cancelled) => Self::Cancelled,
-            latte_model::Error::Io { path, source } => Self::Io { path, source },
+            latte_model::Error::Io { path, source } | latte_model::Error::Weights(latte_weights::Error::Io { path, source }) => {
+                Self::Io { path, source }
+            }
             other => Self::Model(other),
         }
     }
@@ -50,7 +53,7 @@ impl From<latte_model::Error> for Error {
 
 impl From<latte_weights::Error> for Error {
     fn from(error: latte_weights::Error) -> Self {
-        Self::Model(error.into())
+        latte_model::Error::from(error).into()
     }
 }
 

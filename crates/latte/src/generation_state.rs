@@ -1,4 +1,4 @@
-//! A clip that was begun and stopped, as a file.
+//! The saved state of a clip that was stopped, as a file.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How the making of something ended.
+/// The result of work that can be stopped and resumed.
 #[derive(Debug, Clone)]
 pub enum Resumable<T> {
-    /// It is there.
+    /// The work is complete.
     Finished(T),
-    /// It was stopped, and can be resumed from here.
+    /// The work was stopped and can be resumed from this state.
     Stopped(Box<GenerationState>),
 }
 
 impl<T> Resumable<T> {
-    /// The result; `None` if it was stopped.
+    /// The result; `None` if the work was stopped.
     pub fn finished(self) -> Option<T> {
         match self {
             Self::Finished(made) => Some(made),
@@ -29,7 +29,7 @@ impl<T> Resumable<T> {
         }
     }
 
-    /// The same with another result.
+    /// Transforms the result.
     pub(crate) fn map<U>(self, of: impl FnOnce(T) -> Result<U>) -> Result<Resumable<U>> {
         Ok(match self {
             Self::Finished(made) => Resumable::Finished(of(made)?),
@@ -38,19 +38,19 @@ impl<T> Resumable<T> {
     }
 }
 
-/// Everything that the rest of a clip depends on, besides the weights: hand it in with the same settings and weights, and the clip
-/// comes out with the bits that it would have had without the stop.
+/// Everything that the rest of a clip depends on, besides the weights. With the same settings and weights, the resumed clip has the
+/// same bits as one that was never stopped.
 #[derive(Debug, Clone)]
 pub struct GenerationState {
     /// The sampler's state.
     pub sampling: SamplingState,
-    /// The noise generator, after the last draw.
+    /// The state of the noise generator after the last draw.
     generator: RngState,
-    /// What the clip was to be: another one must not be made of its rest.
+    /// The settings of the clip: the state resumes only this clip.
     settings: String,
 }
 
-/// What stands beside the tensors in the file.
+/// The metadata of the file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Description {
@@ -63,7 +63,7 @@ struct Description {
 }
 
 const KIND: &str = "generation_state";
-/// The file's names of x and of the solver's memory.
+/// The names of x and of the solver's memory in the file.
 const X: &str = "x";
 const MEMORY: &str = "solver.";
 
@@ -72,7 +72,7 @@ impl GenerationState {
         Self { sampling, generator: generator.state(), settings }
     }
 
-    /// The generator, for a clip of `settings`.
+    /// The noise generator, for a clip with `settings`.
     pub(crate) fn generator(&self, settings: &str) -> Result<TorchRng> {
         if self.settings != settings {
             let what = format!("it belongs to another clip: expected {settings}, got {}", self.settings);
@@ -81,7 +81,7 @@ impl GenerationState {
         Ok(TorchRng::from_state(&self.generator)?)
     }
 
-    /// Writes a safetensors file. It is complete or not there.
+    /// Writes a safetensors file. A failed write leaves no partial file.
     ///
     /// # Errors
     ///
@@ -112,10 +112,10 @@ impl GenerationState {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, is damaged, or is no such file.
+    /// If it cannot be read, is damaged, or is not such a file.
     pub fn load(path: &Path) -> Result<Self> {
         let files = WeightFiles::open(path)?;
-        let wrong = |what: String| Error::from(refuse(path, format!("is no file of a clip that was begun: {what}")));
+        let wrong = |what: String| Error::from(refuse(path, format!("is not the saved state of a clip: {what}")));
         let description = files.description()?.ok_or_else(|| wrong("it has no description".into()))?;
         let description: Description = serde_json::from_value(description).map_err(|e| wrong(e.to_string()))?;
         if description.kind != KIND {
@@ -128,7 +128,7 @@ impl GenerationState {
             match name.strip_prefix(MEMORY) {
                 Some(name) => drop(solver.tensors.insert(name.to_string(), tensor)),
                 None if name == X => x = Some(tensor),
-                None => return Err(wrong(format!("tensor `{name}` is not known"))),
+                None => return Err(wrong(format!("tensor `{name}` is unknown"))),
             }
         }
         let x = x.ok_or_else(|| wrong(format!("tensor `{X}` is missing")))?;

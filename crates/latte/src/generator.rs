@@ -1,4 +1,4 @@
-//! Class models and unconditional ones: from weights on disk to clips.
+//! Class-conditional and unconditional models: from weights on disk to clips.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::progress::GenerationProgress;
 use crate::request::{ClassId, ClassRequest};
 use crate::{Error, Result};
 
-/// A class model or an unconditional one, ready to generate.
+/// A class-conditional or unconditional model, ready to generate.
 #[derive(Debug)]
 pub struct Generator {
     metadata: CheckpointMetadata,
-    /// What the files of each class are called.
+    /// The file name stem of each class.
     file_names: Vec<String>,
     model: ClassModel,
     weights: Option<PathBuf>,
     notes: Vec<String>,
 }
 
-/// A model that was found and not yet read.
+/// A model whose files were found and are not yet read.
 #[derive(Debug, Clone)]
 pub struct GeneratorBuilder {
     weights: PathBuf,
-    /// Whether they were found in a checkpoint, which holds the weights themselves, too.
+    /// Whether the weights lie in a checkpoint, which has both the raw and the averaged ones.
     is_in_checkpoint: bool,
     autoencoder: Option<PathBuf>,
     precision: Precision,
@@ -43,45 +43,44 @@ pub struct GeneratorBuilder {
 }
 
 impl Generator {
-    /// Finds a weights file (also an official `.pt`), the averaged weights in a checkpoint folder, or those of the newest checkpoint of
-    /// a run folder. [`GeneratorBuilder::load`] reads it.
+    /// Finds the weights: a weights file (also an official `.pt`), the averaged weights in a checkpoint folder, or those of the
+    /// newest checkpoint in a run folder. [`GeneratorBuilder::load`] reads them.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If there are none.
     pub fn open(path: impl AsRef<Path>) -> Result<GeneratorBuilder> {
         let (path, weights) = (path.as_ref(), find_weights(path.as_ref())?);
         let is_in_checkpoint = !path.is_file();
         Ok(GeneratorBuilder { weights, is_in_checkpoint, autoencoder: None, precision: Precision::F32, device: Device::cpu() })
     }
 
-    /// Puts a model together from its parts. The weights must not be changed in place for as long as it lives: they are packed once.
+    /// Builds a model from its parts. The weights must not be changed in place while the model exists: they are packed once.
     ///
     /// # Errors
     ///
-    /// If the weights are not those of the network that the metadata describes.
+    /// If the weights do not fit the network that the metadata describes.
     pub fn from_parts(metadata: CheckpointMetadata, autoencoder: Arc<dyn Autoencoder>, weights: Parameters) -> Result<Self> {
         let model = ClassModel::new(ClassModelConfig::new(&metadata, autoencoder), weights)?;
         Ok(Self { file_names: file_names(&metadata), metadata, model, weights: None, notes: Vec::new() })
     }
 
-    /// What is known about the model.
+    /// The model's metadata.
     pub fn metadata(&self) -> &CheckpointMetadata {
         &self.metadata
     }
 
-    /// The weights file that it was read from, if it was.
+    /// The weights file that the model was read from, if any.
     pub fn weights(&self) -> Option<&Path> {
         self.weights.as_deref()
     }
 
-    /// What was decided while it was opened: which of several sets of weights was taken, and what was assumed of weights that do not
-    /// say how they were trained.
+    /// Notes about the opening: which of several sets of weights was chosen, and what was assumed about weights without metadata.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The number of a class; of a name that no class has, the number that it spells.
+    /// The number of a class. If no class has this name, a name in digits means the number.
     ///
     /// # Errors
     ///
@@ -105,16 +104,16 @@ impl Generator {
         })
     }
 
-    /// Makes one clip.
+    /// Generates one clip.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] that names what of the request does not fit the model; or if the work fails.
+    /// [`Error::Config`] that names the value of the request that does not fit the model; other errors if the computation fails.
     pub fn generate(&self, request: &ClassRequest) -> Result<GeneratedClip> {
         self.generate_with(request, &mut NoProgress, &CancelToken::new())
     }
 
-    /// As [`generate`](Self::generate), with progress, and until `cancel` is cancelled.
+    /// As [`generate`](Self::generate), with progress, until `cancel` is cancelled.
     ///
     /// # Errors
     ///
@@ -128,7 +127,7 @@ impl Generator {
         self.generate_resumable(request, None, progress, cancel)?.finished().ok_or(Error::Cancelled)
     }
 
-    /// Makes several clips one after the other. `on_clip` gets each as soon as it is there, with its place in `requests`.
+    /// Generates several clips one after the other. `on_clip` receives each clip when it is complete, with its index in `requests`.
     ///
     /// # Errors
     ///
@@ -147,12 +146,12 @@ impl Generator {
         Ok(())
     }
 
-    /// As [`generate_with`](Self::generate_with), but a clip that is cancelled can be resumed: hand its state in with the same request,
-    /// also in another process, and it gets the bits of one that was never stopped.
+    /// As [`generate_with`](Self::generate_with), but a cancelled clip can be resumed: pass its state with the same request, also
+    /// in another process, and the clip has the same bits as one that was never stopped.
     ///
     /// # Errors
     ///
-    /// As [`generate`](Self::generate), and if the state belongs to another clip. That the weights are the same is not checked.
+    /// As [`generate`](Self::generate), and if the state belongs to another clip. Whether the weights are the same is not checked.
     pub fn generate_resumable(
         &self,
         request: &ClassRequest,
@@ -188,28 +187,28 @@ impl Generator {
 }
 
 impl GeneratorBuilder {
-    /// Where the autoencoder of a model that works on latents lies: a folder (`config.json` and weights) or a weights file. Without it,
-    /// that of the training is taken; official weights need it.
+    /// The autoencoder of a model on latents: a folder (`config.json` and weights) or a weights file. Default: the one of the
+    /// training. Official weights have no default.
     #[must_use]
     pub fn autoencoder(self, path: impl Into<PathBuf>) -> Self {
         Self { autoencoder: Some(path.into()), ..self }
     }
 
-    /// The weights themselves instead of their moving average, if a checkpoint or run folder was opened. A weights file that was named
-    /// is taken as it is.
+    /// Use the raw weights instead of their moving average, if a checkpoint or run folder was opened. No effect on a weights file
+    /// that was opened by name.
     #[must_use]
     pub fn raw_weights(self) -> Self {
         let weights = if self.is_in_checkpoint { self.weights.with_file_name(MODEL_FILE) } else { self.weights };
         Self { weights, ..self }
     }
 
-    /// In which precision the autoencoder multiplies matrices; that of the network is part of the request.
+    /// The precision of the autoencoder's matmuls; the network's precision is part of the request.
     #[must_use]
     pub fn precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
 
-    /// On which device the model works. Default: the CPU.
+    /// The device that the model runs on. Default: the CPU.
     #[must_use]
     pub fn on(self, device: Device) -> Self {
         Self { device, ..self }
@@ -220,12 +219,11 @@ impl GeneratorBuilder {
         &self.weights
     }
 
-    /// Reads the weights, and those of the autoencoder where the model works on latents.
+    /// Reads the weights, and the autoencoder's weights if the model works on latents.
     ///
     /// # Errors
     ///
-    /// If a file is missing or damaged, weights do not fit what the file says of them, or the autoencoder is another one than the model was
-    /// trained with.
+    /// If a file is missing or damaged, weights do not fit their description, or the autoencoder differs from that of the training.
     pub fn load(self) -> Result<Generator> {
         let LoadedWeights { weights, metadata, mut notes } = open_weights(&self.weights)?;
         let autoencoder = self.open_autoencoder(&metadata, &mut notes)?;
@@ -239,7 +237,7 @@ impl GeneratorBuilder {
         Ok(Generator { weights: Some(self.weights), notes, ..generator })
     }
 
-    /// The space that the model works in. That of latents has weights of its own.
+    /// Opens the autoencoder; that of a model on latents has its own weights.
     fn open_autoencoder(&self, metadata: &CheckpointMetadata, notes: &mut Vec<String>) -> Result<Arc<dyn Autoencoder>> {
         let name = self.weights.display();
         let wrong = |problem: String| Err(Error::config("autoencoder", problem));
@@ -250,13 +248,11 @@ impl GeneratorBuilder {
             (AutoencoderKind::Kl, None, Some(path)) if path.exists() => path,
             (AutoencoderKind::Kl, None, Some(path)) => {
                 let path = path.display();
-                return wrong(format!(
-                    "{name}: the autoencoder of its training was {path}, where nothing is now; say where it lies"
-                ));
+                return wrong(format!("{name}: the autoencoder of its training was {path}, which does not exist; give its path"));
             }
             (AutoencoderKind::Kl, None, None) => {
                 return wrong(format!(
-                    "{name}: the model works on latents; say where the autoencoder lies (a folder with config.json and weights)"
+                    "{name}: the model works on latents; give the path of the autoencoder (a folder with config.json and weights)"
                 ));
             }
         };
@@ -276,7 +272,7 @@ impl GeneratorBuilder {
     }
 }
 
-/// What the files of each class are called, by its number: no two the same.
+/// The file name stem of each class, by class number; all are different.
 fn file_names(metadata: &CheckpointMetadata) -> Vec<String> {
     let classes = match metadata.model.condition {
         Condition::Class { num_classes, .. } => (0..num_classes as u32).map(Some).collect(),

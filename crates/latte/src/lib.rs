@@ -1,6 +1,6 @@
 //! Generates videos with latent diffusion transformers (Latte, arXiv 2401.03048).
 //!
-//! A class model or an unconditional one: a run folder of `latte train`, or an official checkpoint.
+//! A class-conditional or unconditional model: a run folder of `latte train`, or an official checkpoint.
 //!
 //! ```no_run
 //! use latte::{ClassRequest, Device, Generator};
@@ -32,11 +32,11 @@
 //! | keep a model in memory | [`Residency`] | `examples/text_to_video.rs` |
 //! | show progress and previews | [`Progress`], [`GenerationProgress`] | `examples/generate.rs` |
 //! | stop, save, resume | [`CancelToken`], [`GenerationState`], [`Resumable`] | `examples/generate.rs` |
-//! | make a video again | [`Sidecar`] | `latte t2v --from` |
-//! | write a sampler of one's own | [`latte_model::sampling::Solver`] | `examples/custom_sampler.rs` |
-//! | write an operation of one's own | [`latte_ops::Op`] | `latte-ops/examples/custom_op.rs` |
-//! | train | `latte_train::Trainer` | `latte-train` |
-//! | judge (FVD, FID, IS) | `latte_eval` | `latte-eval` |
+//! | generate the same video again | [`Sidecar`] | `latte t2v --from` |
+//! | write a sampler of your own | [`latte_model::sampling::Solver`] | `examples/custom_sampler.rs` |
+//! | write an operation of your own | [`latte_ops::Op`] | `latte-ops/examples/custom_op.rs` |
+//! | train | `latte_train::Trainer` | `latte-train/examples/train.rs` |
+//! | evaluate (FVD, FID, IS) | `latte_eval::compare` | `latte-eval/examples/evaluate.rs` |
 
 mod cache;
 mod class_model;

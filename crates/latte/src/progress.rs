@@ -1,9 +1,9 @@
-//! What a generation reports while it runs. This crate prints nothing itself.
+//! The progress of a generation. This crate prints nothing itself.
 
 use latte_model::sampling::StepReport;
 use latte_progress::{NoProgress, OneOf, Progress, Stage};
 
-/// Which text of a request.
+/// A text of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TextOf {
     /// The prompt.
@@ -12,16 +12,16 @@ pub enum TextOf {
     NegativePrompt,
 }
 
-/// Receives the progress of a generation, whose stages are [`Stage::EncodingText`], [`Stage::Denoising`] and [`Stage::Decoding`]. Every
-/// method does nothing unless it is written.
+/// Receives the progress of a generation, whose stages are [`Stage::EncodingText`], [`Stage::Denoising`] and [`Stage::Decoding`].
+/// Every method has a default.
 pub trait GenerationProgress: Progress {
-    /// A prediction is done: x, and the x0 that it leads to, a preview of the result in the model's space.
+    /// A prediction is complete. The report has x and the predicted x0, a preview of the result in the model's space.
     fn predicted(&mut self, report: &StepReport) {
         let _ = report;
     }
 
-    /// Part of a text of clip `clip` (its place among those that are made together) is not read: it is too long, or in a script that the
-    /// tokenizer does not know. `what` says which part. A warning, unless it is written otherwise.
+    /// Part of a text of clip `clip` (its index in the call) was left out: it is too long, or in a script that the tokenizer does
+    /// not know. `what` describes the part. Default: a warning.
     fn text_left_out(&mut self, clip: usize, text: TextOf, what: &str) {
         let name = match text {
             TextOf::Prompt => "prompt",
@@ -43,7 +43,7 @@ impl<P: GenerationProgress + ?Sized> GenerationProgress for OneOf<'_, P> {
     }
 }
 
-/// Reports each prediction of a sampler.
+/// Reports each prediction of a sampler to `progress`.
 pub(crate) fn on_step(progress: &mut dyn GenerationProgress) -> impl FnMut(&StepReport) {
     |report| {
         progress.stage(Stage::Denoising, report.done as u64, report.num_steps as u64);

@@ -1,4 +1,4 @@
-//! What a clip of a class model is to be.
+//! Requests to class-conditional and unconditional models.
 
 use latte_model::sampling::Sampler;
 use latte_ops::Precision;
@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::class_model::SamplingParams;
 
-/// A class, by its number or its name.
+/// A class, by number or by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClassId {
     /// The number, from 0.
     Number(u32),
-    /// The name; where no class has it, a number in digits.
+    /// The name. If no class has this name and it is a number in digits, it means the class of that number.
     Name(String),
 }
 
@@ -27,16 +27,16 @@ impl From<&str> for ClassId {
     }
 }
 
-/// A clip to be made, with defaults for all that is not said.
+/// A clip to generate. Everything that is not set has a default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassRequest {
     /// Its class; `None` for models without classes.
     pub class: Option<ClassId>,
-    /// Where its noise comes from. The same seed gives the same clip, whatever else is made beside it.
+    /// The seed of its noise. The same seed gives the same clip, whichever other clips are generated.
     pub seed: u64,
-    /// How it is made.
+    /// The settings of sampling.
     pub params: SamplingParams,
-    /// Each pixel becomes a square of so many in height and width.
+    /// Each pixel becomes a square with this side length.
     pub enlarge: usize,
 }
 
@@ -51,62 +51,62 @@ impl ClassRequest {
         Self { class: Some(class.into()), ..Self::unconditional() }
     }
 
-    /// Another seed.
+    /// Sets the seed.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// Another number of steps from noise to clip.
+    /// Sets the number of sampling steps.
     #[must_use]
     pub fn steps(mut self, steps: usize) -> Self {
         self.params.steps = steps;
         self
     }
 
-    /// Another method.
+    /// Sets the sampler.
     #[must_use]
     pub fn sampler(mut self, sampler: Sampler) -> Self {
         self.params.sampler = sampler;
         self
     }
 
-    /// An option of the method, under its key in `scheduler_config.json`.
+    /// Sets an option of the sampler, under its key in `scheduler_config.json`.
     #[must_use]
     pub fn sampler_option(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.params.sampler_options.push((key.into(), value.into()));
         self
     }
 
-    /// How far the clip is pushed towards its class; 1 is not at all.
+    /// Sets the guidance scale, how far the clip is pushed towards its class; 1: no guidance.
     #[must_use]
     pub fn guidance(mut self, scale: f64) -> Self {
         self.params.guidance = Some(scale);
         self
     }
 
-    /// Another number of frames than in training.
+    /// Sets the number of frames.
     #[must_use]
     pub fn frames(mut self, frames: usize) -> Self {
         self.params.frames = Some(frames);
         self
     }
 
-    /// Another height and width, in pixels, than in training.
+    /// Sets height and width in pixels.
     #[must_use]
     pub fn size(mut self, size: [usize; 2]) -> Self {
         self.params.size = Some(size);
         self
     }
 
-    /// Another precision of matmuls than f32.
+    /// Sets the precision of matmuls.
     #[must_use]
     pub fn precision(mut self, precision: Precision) -> Self {
         self.params.precision = precision;
         self
     }
 
-    /// Each pixel as a square of `factor` × `factor`, so that small clips can be seen.
+    /// Enlarges each pixel to a square of `factor` × `factor`, for small clips.
     #[must_use]
     pub fn enlarge(self, factor: usize) -> Self {
         Self { enlarge: factor, ..self }

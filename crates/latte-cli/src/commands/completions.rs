@@ -1,4 +1,4 @@
-//! `latte completions`: what a shell needs to complete commands and options.
+//! `latte completions`: shell completions of commands and options.
 
 use clap_complete::Shell;
 

@@ -1,4 +1,4 @@
-//! `latte train --dry-run`: what a run would be and would cost.
+//! `latte train --dry-run`: the configuration and the cost of a run.
 
 use latte_train::{Estimate, Portion, TrainConfig, estimate, long_run};
 
@@ -6,8 +6,8 @@ use crate::memory::Meter;
 use crate::progress::duration;
 use crate::terminal::{note, say};
 
-/// Measures and prints what the run of `config` would cost; writes nothing. What is printed is a configuration file, with the
-/// costs as comments.
+/// Measures and prints the cost of the run of `config`; writes nothing. The output is a configuration file, with the costs as
+/// comments.
 ///
 /// # Errors
 ///
@@ -76,14 +76,14 @@ fn lines(estimate: &Estimate) -> Vec<String> {
     lines
 }
 
-/// What the figures come from.
+/// How the figures were measured.
 fn measured(estimate: &Estimate) -> String {
     let clips = format!("and from {} loaded clips", estimate.clips_loaded);
     match estimate.portion {
         Portion::Whole => format!("steps of the whole network {clips}."),
         Portion::Part { depths: [shallow, deep], clips: [few, many] } => {
             let of_clips = if few == many { String::new() } else { format!(", each with {few} and {many} clips") };
-            format!("steps of the network with {shallow} and with {deep} blocks{of_clips}, along straight lines, {clips}.")
+            format!("steps of the network with {shallow} and with {deep} blocks{of_clips}, extrapolated linearly, {clips}.")
         }
     }
 }
@@ -96,7 +96,7 @@ fn seconds(seconds: f64) -> String {
     if seconds < 1.0 { format!("{} ms", significant(1e3 * seconds)) } else { format!("{} s", significant(seconds)) }
 }
 
-/// Three digits that count.
+/// Three significant digits.
 fn significant(value: f64) -> String {
     let whole_digits = if value > 0.0 { value.log10().floor() as i32 } else { 0 };
     let decimals = (2 - whole_digits).clamp(0, 6) as usize;

@@ -1,4 +1,4 @@
-//! `latte encode`: makes a latent cache.
+//! `latte encode`: writes a latent cache.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -16,12 +16,12 @@ use crate::output::check_output_folder;
 use crate::progress::StageProgress;
 use crate::terminal::say;
 
-/// Runs the autoencoder over all frames of a data set once and for all. Training then reads latents at the speed of memory, and
-/// needs neither the videos nor the encoder.
+/// Runs the autoencoder once over all frames of a data set. Training then reads latents at the speed of memory, and needs neither
+/// the videos nor the encoder.
 ///
-/// The cache holds the encoder's means and variances, so training from it gives the same clips, the same draws and the same losses
+/// The cache has the encoder's means and variances, so training from it gives the same clips, the same draws and the same losses
 /// as training from the videos. No file is ever half-written. The same command resumes an encoding that was stopped or killed.
-/// Several processes share the work with --shard; the last one to end completes the cache.
+/// Several processes share the work with --shard; the last one to finish completes the cache.
 ///
 ///   latte encode --config train.toml --out latents
 ///   latte train --config train.toml --set data.latents=latents
@@ -30,7 +30,7 @@ use crate::terminal::say;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// A training configuration: its `data` and `autoencoder` say what is encoded.
+    /// A training configuration: its `data` and `autoencoder` select what is encoded.
     #[arg(long, value_name = "FILE", required_unless_present = "path", conflicts_with_all = ["path", "layout", "vae", "size"])]
     config: Option<PathBuf>,
     /// Replaces one value of the configuration; may be given many times.
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// The folder of the data set.
     #[arg(long, value_name = "DIR", requires_all = ["vae", "size"])]
     path: Option<PathBuf>,
-    /// How the data set lies on disk. Default: folder.
+    /// The layout of the data set on disk. Default: folder.
     #[arg(long, value_parser = layout_parser(), value_name = "LAYOUT")]
     layout: Option<Layout>,
     /// The autoencoder: a folder (config.json and weights) or a weights file.
@@ -51,19 +51,20 @@ pub(crate) struct Args {
     /// The folder of the cache. Default: `data.latents` of the configuration.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Encode every video mirrored, too, which training with `data.flip` needs. Default: if the configuration flips.
+    /// Also encode every video mirrored, which training with `data.flip` needs. Default: if the configuration flips.
     #[arg(long)]
     flips: bool,
-    /// How values are stored: f16 is half the size, and training from it is no longer bit for bit that from videos.
+    /// The dtype of the stored values: f16 takes half the space, and training from it no longer equals training from videos bit for
+    /// bit.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     dtype: Dtype,
-    /// Do part K of N of the work only; others may do theirs at the same time, in the same folder.
+    /// Do only part K of N of the work; other processes may do the others at the same time, in the same folder.
     #[arg(long, default_value = "1/1", value_name = "K/N")]
     shard: WorkShard,
-    /// How many videos are written at once.
+    /// The number of videos per group of files.
     #[arg(long, default_value = "64", value_name = "N")]
     file_videos: NonZeroUsize,
-    /// How large a file may be, unless it holds one video only.
+    /// The largest size of a file, unless it has only one video.
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..1 << 30))]
     file_mib: u64,
     #[command(flatten)]
@@ -76,13 +77,13 @@ enum Dtype {
     F16,
 }
 
-/// Unreadable videos that are named on the terminal; the manifest names all.
+/// The number of unreadable videos that are named on the terminal; the manifest names all.
 const NAMED: usize = 20;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = config(args)?;
     let Some(out) = args.out.as_ref().or(config.data.latents.as_ref()) else {
-        return Err(bad_input("--out: missing; say where the cache is written (or set `data.latents`)"));
+        return Err(bad_input("--out: missing; give the folder of the cache (or set `data.latents`)"));
     };
     check_output_folder(if args.out.is_some() { "--out" } else { "data.latents" }, out)?;
     let options = EncodeOptions {
@@ -128,7 +129,7 @@ fn config(args: &Args) -> anyhow::Result<TrainConfig> {
         text.ok_or_else(|| bad_input(format!("{option}: expected a path of Unicode characters")))
     };
     let size = args.size.and_then(|size| i64::try_from(size).ok()).context("--size")?;
-    // Encoding asks for data and autoencoder only; the smallest model fits every size.
+    // Encoding uses only data and autoencoder; the smallest model fits every size.
     let smallest = [("patch_size", 1.into()), ("hidden_size", 4.into()), ("depth", 2.into()), ("num_heads", 1.into())];
     let sections = [
         ("model", table(&smallest)),
@@ -148,7 +149,7 @@ fn config(args: &Args) -> anyhow::Result<TrainConfig> {
     Ok(TrainConfig::from_toml(&config, "command line", &args.overrides)?)
 }
 
-/// Shows the first warnings, and counts them all.
+/// Prints the first warnings, and counts all.
 struct FewWarnings {
     shown: StageProgress,
     warnings: usize,

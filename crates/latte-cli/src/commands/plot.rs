@@ -1,4 +1,4 @@
-//! `latte plot`: the curves of runs.
+//! `latte plot`: draws the curves of runs.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -10,37 +10,37 @@ use crate::failure::bad_input;
 use crate::output::check_output_file;
 use crate::terminal::{say, say_styled};
 
-/// Columns where no terminal says how many it has.
+/// The width in columns if standard output is not a terminal.
 const PIPED_WIDTH: usize = 80;
-/// Pixels of a png for each pixel of the page: sharp on fine screens, and in print.
+/// Pixels of a png per pixel of the page: sharp on high-resolution screens and in print.
 const PNG_SCALE: f64 = 2.0;
 
-/// Draws the curves of one run or several: in the terminal, and as svg or png.
+/// Draws the curves of one or several runs: in the terminal, and as svg or png.
 ///
 ///   latte plot runs/tiny
 ///   latte plot runs/a runs/b --metric loss,grad_norm --out curves.png --out curves.svg
 ///   latte plot runs/tiny --x time --log --smooth 0.99
 ///   latte plot runs/mine --metric loss,fvd
 ///
-/// Behind a smoothed curve stand, faintly, the values themselves (in files only); validation losses and scores are dots. Metrics:
-/// loss, mse, vb, grad_norm, lr, steps_per_s, clips_per_s, validation_loss, validation_mse, validation_vb, and the scores of
-/// `[evaluation]` by their names, such as i3d_fvd, for which fvd or i3d will do where it is the only one.
+/// Files show the raw values faintly behind a smoothed curve; validation losses and scores are dots. Metrics: loss, mse, vb,
+/// grad_norm, lr, steps_per_s, clips_per_s, validation_loss, validation_mse, validation_vb, and the scores of `[evaluation]` by
+/// name, such as i3d_fvd; fvd or i3d is enough if it is unique.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Run folders.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// What is drawn, a panel each, separated by commas.
+    /// The metrics to draw, one panel each, separated by commas.
     #[arg(long, default_value = "loss", value_delimiter = ',', value_name = "METRIC,…")]
     metric: Vec<String>,
-    /// Also write the curves to a file, svg or png by its name; may be given more than once.
+    /// Also write the curves to a file, svg or png by its extension; may be given more than once.
     #[arg(long, value_name = "FILE")]
     out: Vec<PathBuf>,
-    /// How much curves are smoothed: 0 is not at all; 0.99 is a mean over some 100 steps.
+    /// The smoothing of curves: 0 is none; 0.99 is a mean over about 100 steps.
     #[arg(long, default_value_t = 0.9, value_name = "0…1")]
     smooth: f64,
-    /// What the horizontal axis counts: steps, or the time that they took.
+    /// The horizontal axis: steps, or their time.
     #[arg(long, value_enum, default_value_t = X::Step)]
     x: X,
     /// A logarithmic vertical axis.
@@ -48,12 +48,12 @@ pub(crate) struct Args {
     log: bool,
 }
 
-/// What the horizontal axis counts.
+/// The horizontal axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum X {
     /// Optimiser steps.
     Step,
-    /// The time that the steps took; breaks, samples and checkpoints are not in it.
+    /// The time of the steps, without breaks, samples and checkpoints.
     Time,
 }
 
@@ -66,7 +66,7 @@ impl From<X> for Horizontal {
     }
 }
 
-/// What a file is written as.
+/// The format of a file.
 #[derive(Debug, Clone, Copy)]
 enum Format {
     Svg,
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many columns standard output has, and whether it shows colours.
+/// The width of standard output in columns, and whether it shows colours.
 fn terminal_width() -> (usize, bool) {
     if !std::io::stdout().is_terminal() {
         return (PIPED_WIDTH, false);

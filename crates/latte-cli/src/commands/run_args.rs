@@ -1,10 +1,10 @@
-//! The arguments that all commands on a training run's configuration share.
+//! The options that all commands with a training configuration share.
 
 use std::path::PathBuf;
 
 use latte_train::Start;
 
-/// Which configuration.
+/// The configuration.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigArgs {
     /// The configuration, a TOML file; `latte train` takes a training file of the original (.yaml) too.
@@ -15,13 +15,13 @@ pub(crate) struct ConfigArgs {
     pub(crate) overrides: Vec<String>,
 }
 
-/// Whether a run resumes or begins.
+/// Whether a run resumes or starts.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StartArgs {
     /// Resume from the newest checkpoint; an error if there is none.
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
-    /// Begin at step 0; an error if the run folder has checkpoints.
+    /// Start at step 0; an error if the run folder has checkpoints.
     #[arg(long)]
     fresh: bool,
 }

@@ -1,4 +1,4 @@
-//! `latte runs`: what runs there are, and how they do.
+//! `latte runs`: lists runs and their progress.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,28 +11,28 @@ use crate::progress::duration;
 use crate::run_evaluator::is_distance;
 use crate::terminal::{note, say};
 
-/// How far below a folder runs are looked for.
+/// The depth of the search for runs below a folder.
 const DEPTH: usize = 3;
-/// Where `latte train` with the configurations that are shipped, and `latte demo`, put their runs.
+/// The folders of runs of the shipped configurations and of `latte demo`.
 const DEFAULT_FOLDERS: [&str; 2] = ["runs", "latte-demo"];
 
-/// Lists training runs: what each is doing or how it ended, how far it is, its loss and its speed.
+/// Lists training runs with condition, step, loss, scores and speed.
 ///
 ///   latte runs
 ///   latte runs experiments runs/tiny latte-demo
 ///   latte runs --json | jq '.[] | select(.condition == "running")'
 ///
-/// The state is judged from the run folder. running: a process holds its lock. killed: the last process ended without a word.
-/// diverged, failed: it said why (--json has it). unknown: an older version or another machine trained it. The loss is smoothed
-/// over some 20 steps, the speed is that of the last 50; the time of a run that is not under way is what its steps took. Scores of
-/// `[evaluation]` have a column each: the last, and the best where less is better.
+/// The condition follows from the run folder. running: a process holds its lock. killed: the last process ended without writing a
+/// status. diverged, failed: it ended with an error (--json has it). unknown: an older version or another machine trained it. The
+/// loss is smoothed over about 20 steps, the speed is that of the last 50; the time of a run that is not running is that of its
+/// steps. Scores of `[evaluation]` have one column each: the last value, and the best one if lower is better.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Run folders, or folders with runs in them. Default: runs, and what `latte demo` has written to latte-demo.
+    /// Run folders, or folders with runs in them. Default: runs and latte-demo.
     #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
-    /// Print one JSON list, with everything that is known.
+    /// Print one JSON list with all information.
     #[arg(long)]
     json: bool,
 }
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The folders to look into.
+/// The folders to search.
 fn folders(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
     if !args.folders.is_empty() {
         return Ok(args.folders.clone());
@@ -83,7 +83,7 @@ fn folders(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The table, a line each. `now` is in seconds since 1970.
+/// The table, one string per line. `now` is in seconds since 1970.
 fn table(summaries: &[RunSummary], now: f64) -> Vec<String> {
     if summaries.is_empty() {
         return Vec::new();
@@ -129,7 +129,7 @@ fn number(value: Option<f64>) -> String {
     value.map_or_else(nothing, |value| format!("{value:.4}"))
 }
 
-/// The last score, and the best one where it is known which that is.
+/// The last score, and the best one if the better direction is known.
 fn score(name: &str, of: &ScoreSummary) -> String {
     let last = format!("{:.2}", of.last.value);
     match of.lowest {
@@ -162,7 +162,7 @@ fn state(condition: RunCondition) -> &'static str {
     }
 }
 
-/// Columns under each other: names and states from the left, numbers to the right.
+/// Aligns columns: names and conditions to the left, numbers to the right.
 fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> =

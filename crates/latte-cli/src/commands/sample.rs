@@ -1,4 +1,4 @@
-//! `latte sample`: videos from a trained model.
+//! `latte sample`: generates videos from a trained model.
 
 use std::path::PathBuf;
 
@@ -19,10 +19,10 @@ use crate::output::{self, check_output_folder};
 use crate::progress;
 use crate::terminal::{note, say};
 
-/// Makes videos from a trained model: one file each, and a contact sheet of all.
+/// Generates videos from a trained model: one file each, and a contact sheet of all.
 ///
-/// Files are named after class and seed. The same seed gives the same video whatever else is made beside it, and its starting
-/// noise is that of torch.manual_seed(seed); torch.randn(...).
+/// File names have class and seed. The same seed gives the same video, whichever others are generated, and its initial noise is
+/// that of torch.manual_seed(seed); torch.randn(...).
 ///
 ///   latte sample --checkpoint runs/tiny
 ///   latte sample --checkpoint runs/tiny --class right_red_square 3 --num 4 --seed 100
@@ -35,31 +35,32 @@ pub(crate) struct Args {
     /// A weights file (also an official .pt), a checkpoint folder, or a run folder (its newest checkpoint).
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
-    /// The autoencoder of a model that works on latents: a folder (config.json and weights) or a weights file. Default: where it
-    /// lay in training; official weights need it.
+    /// The autoencoder of a model on latents: a folder (config.json and weights) or a weights file. Default: the path of the
+    /// training; official weights need it.
     #[arg(long, value_name = "FOLDER")]
     vae: Option<PathBuf>,
     /// Classes, by name or number. Default: every class once.
     #[arg(long = "class", value_name = "CLASS", num_args = 1..)]
     classes: Vec<String>,
-    /// Videos of each class; their seeds count up from --seed.
+    /// Videos per class; their seeds count up from --seed.
     #[arg(long, default_value_t = 1, value_name = "N")]
     num: usize,
     /// The seed of the first video of each class.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How far videos are pushed towards their class; 1 is not at all. Default: 4, or 1 for models without classes.
+    /// The guidance scale: how far videos are pushed towards their class; 1: no guidance. Default: 4, or 1 for models without
+    /// classes.
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: Option<f64>,
-    /// The method: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. ddim is good with few
-    /// steps, ddpm with many (250).
+    /// The sampler: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. ddim is good with
+    /// few steps, ddpm with many (250).
     #[arg(long, default_value = "ddim", value_name = "NAME")]
     sampler: Sampler,
-    /// A key of diffusers' scheduler_config.json that is to have another value than this sampler's default, for example
+    /// Sets a key of diffusers' scheduler_config.json to another value than this sampler's default, for example
     /// use_karras_sigmas=true. May be given several times.
     #[arg(long = "sampler-option", value_name = "KEY=VALUE", value_parser = parse_option)]
     sampler_options: Vec<(String, Value)>,
-    /// Steps from noise to video; more is slower and better.
+    /// Sampling steps; more are slower and better.
     #[arg(long, default_value_t = 50, value_name = "N")]
     steps: usize,
     /// Noise added in each step of ddim, 0 (none) to 1 (as ddpm).
@@ -74,26 +75,26 @@ pub(crate) struct Args {
     /// The precision of matmuls. bf16 is faster on processors that have it (AVX-512-BF16).
     #[arg(long, value_parser = crate::precision::parser(), default_value = "f32")]
     precision: Precision,
-    /// The folder to write into.
+    /// The output folder.
     #[arg(long, default_value = "samples", value_name = "FOLDER")]
     out: PathBuf,
-    /// Replace videos of other settings that have the same names; otherwise they are kept, and the new ones are called NAME-2.
+    /// Replace videos with the same names and other settings. Without it they are kept, and the new ones are named NAME-2.
     #[arg(long)]
     overwrite: bool,
-    /// What is written: mp4 (H.264, plays in browsers), gif, or a folder of png frames.
+    /// The format: mp4 (H.264, plays in browsers), gif, or a folder of png frames.
     #[arg(long, value_enum, default_value_t = Format::Mp4)]
     format: Format,
-    /// Write every pixel as a square of N × N, so that small videos can be seen.
+    /// Write every pixel as a square of N × N, for small videos.
     #[arg(long, default_value_t = 1, value_name = "N")]
     enlarge: usize,
-    /// Use the weights themselves instead of their moving average.
+    /// Use the raw weights instead of their moving average.
     #[arg(long)]
     raw_weights: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
-/// What is written.
+/// The format of videos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Mp4,
@@ -101,7 +102,7 @@ pub(crate) enum Format {
     Png,
 }
 
-/// A clip that was made and written.
+/// A clip that was generated and written.
 #[derive(Debug)]
 pub(crate) struct Written {
     /// The clip.
@@ -115,7 +116,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return Err(bad_input("--num and --enlarge: expected at least 1"));
     }
     if let Some(eta) = args.eta.filter(|_| args.sampler != Sampler::Ddim) {
-        let what = format!("got {eta}, but {} has no such option, ddim has; leave it out, or take --sampler ddim", args.sampler);
+        let what = format!("got {eta}, but {} does not use it, ddim does; leave it out, or use --sampler ddim", args.sampler);
         return Err(bad_input(format!("--eta: {what}")));
     }
     let device = args.device.open()?;
@@ -149,7 +150,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the options ask for, each class once.
+/// The requests of the options, each class once.
 fn requests(args: &Args, generator: &Generator, params: &SamplingParams) -> anyhow::Result<Vec<ClassRequest>> {
     let of_class = |class: Option<u32>| {
         (0..args.num as u64).map(move |n| ClassRequest {
@@ -162,8 +163,8 @@ fn requests(args: &Args, generator: &Generator, params: &SamplingParams) -> anyh
     Ok(classes(&args.classes, generator)?.into_iter().flat_map(of_class).collect())
 }
 
-/// The numbers of the classes called `names` (each a name or a number), each once; all classes if there are none. `None` stands for no
-/// class, where the model has none.
+/// The numbers of the classes `names` (each a name or a number), each once; all classes if `names` is empty. `None` stands for no
+/// class, if the model has none.
 ///
 /// # Errors
 ///
@@ -178,10 +179,10 @@ pub(crate) fn classes(names: &[String], generator: &Generator) -> anyhow::Result
     let mut classes = Vec::new();
     for name in names {
         let class = Some(generator.class_number(&name.as_str().into()).map_err(generator::of_option)?);
-        // The same class with the same seeds would be the same videos.
+        // The same class with the same seeds would give the same videos.
         if classes.contains(&class) {
             note(&format!(
-                "warning: --class {name}: is asked for twice; it is made once (--num makes more videos of each class)"
+                "warning: --class {name}: is given twice; it is generated once (--num N gives N videos of each class)"
             ));
         } else {
             classes.push(class);
@@ -190,11 +191,11 @@ pub(crate) fn classes(names: &[String], generator: &Generator) -> anyhow::Result
     Ok(classes)
 }
 
-/// Makes all clips of `requests` and writes each as soon as it is there.
+/// Generates all clips of `requests` and writes each when it is complete.
 ///
 /// # Errors
 ///
-/// If a request does not fit the model, the work fails, or a file cannot be written.
+/// If a request does not fit the model, the computation fails, or a file cannot be written.
 pub(crate) fn sample_all(
     generator: &Generator,
     requests: &[ClassRequest],
@@ -227,7 +228,7 @@ pub(crate) fn sample_all(
     Ok(written)
 }
 
-/// Shows how far the sampler is.
+/// Shows the progress of the sampler.
 struct OnBar<'b>(Option<&'b ProgressBar>);
 
 impl Progress for OnBar<'_> {
@@ -247,7 +248,7 @@ pub(crate) fn parse_size(text: &str) -> Result<[usize; 2], String> {
     parsed.ok_or_else(|| format!("expected height x width, for example 32x64, got `{text}`"))
 }
 
-/// `key=value`, where the value is JSON or, failing that, text.
+/// `key=value`, where the value is JSON, or else text.
 pub(crate) fn parse_option(text: &str) -> Result<(String, Value), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("expected key=value, got `{text}`"))?;
     Ok((key.trim().to_string(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))

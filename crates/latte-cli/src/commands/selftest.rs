@@ -1,4 +1,4 @@
-//! `latte selftest`: whether this build computes what it should on this machine.
+//! `latte selftest`: checks that this build computes correctly on this machine.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use crate::device::{self, DeviceArgs};
 use crate::failure::bad_input;
 use crate::terminal::say;
 
-/// Compares what this build computes, on this machine and device, with what it should: every operation, forward and backward, with
-/// its reference formulation on the CPU, and every golden file (what the official code, diffusers and PyTorch computed) of the
+/// Compares the results of this build, on this machine and device, with the expected ones: every operation, forward and backward,
+/// with its reference formulation on the CPU, and every golden file (outputs of the official code, diffusers and PyTorch) of the
 /// networks, samplers and the trainer.
 ///
-/// Prints a line for each check with the error and what is allowed, and a table at the end. Exit code 1 if anything is off.
-/// --operations-only needs no golden files, which lie in the source tree.
+/// Prints one line per check with its error and tolerance, and a table at the end. Exit code 1 if any check fails.
+/// --operations-only needs no golden files, which are in the source tree.
 ///
 ///   latte selftest --golden testdata/golden
 ///   latte selftest --device cuda:0 --operations-only
@@ -30,11 +30,10 @@ pub(crate) struct Args {
     /// The folder of golden files. Default: $LATTE_GOLDEN_DIR, else testdata/golden.
     #[arg(long, value_name = "FOLDER")]
     golden: Option<PathBuf>,
-    /// Leave the golden files out.
+    /// Skip the golden files.
     #[arg(long, conflicts_with = "golden")]
     operations_only: bool,
-    /// Turn the CPU kernels off: every operation takes the path that it takes on a GPU. Tests that path where there is no
-    /// GPU.
+    /// Turn the CPU kernels off: every operation takes the same path as on a GPU, which tests that path without a GPU.
     #[arg(long, alias = "plain")]
     reference: bool,
 }
@@ -44,7 +43,7 @@ pub(crate) struct Args {
 struct Group {
     passed: usize,
     failed: Vec<String>,
-    /// The largest share of what is allowed that was used up by one that passed.
+    /// The largest ratio of error to tolerance of a check that passed.
     closest: f64,
     took: Duration,
 }
@@ -67,7 +66,7 @@ impl Group {
     }
 }
 
-/// A line about the operations for which the device has no kernel, if there are any.
+/// A line about the operations for which the device has no kernel, if any.
 fn fallbacks(counts: &BTreeMap<&'static str, u64>) -> Option<String> {
     let listed: Vec<String> = counts.iter().map(|(operation, times)| format!("{operation} ({times})")).collect();
     (!listed.is_empty()).then(|| format!("computed by reference formulations (how often): {}", listed.join(", ")))
@@ -103,9 +102,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         });
         let others = others.map_err(|e| bad_input(e.to_string()))?;
         files.took = start.elapsed();
-        say(&format!(
-            "golden: {others} files of pixels and detectors are not for this command; `cargo test --test golden` has them"
-        ));
+        say(&format!("golden: {others} files of pixels and detectors are not checked here, but by `cargo test --test golden`"));
         groups.push(("golden files", files));
     }
 
@@ -117,16 +114,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for (name, group) in &groups {
         say(&group.line(name));
     }
-    say("(closest: the largest part of what is allowed that a check that passed has used up)");
+    say("(closest: the largest ratio of error to tolerance of a check that passed)");
     let failed: Vec<&str> = groups.iter().flat_map(|(_, group)| &group.failed).map(String::as_str).collect();
     let passed: usize = groups.iter().map(|(_, group)| group.passed).sum();
     if !failed.is_empty() {
         bail!("{} of {} checks failed: {}", failed.len(), failed.len() + passed, failed.join(", "));
     }
     if groups.iter().any(|(_, group)| group.passed == 0) {
-        return Err(bad_input(
-            "there was nothing to check: no golden file of a known kind; say where they lie (--golden FOLDER)",
-        ));
+        return Err(bad_input("there was nothing to check: no golden file of a known kind; give their folder (--golden FOLDER)"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `latte train`: a training run from a configuration.
+//! `latte train`: runs a training from a configuration.
 
 use std::path::Path;
 
@@ -17,9 +17,9 @@ use crate::terminal::{note, say};
 
 /// Trains a model on a folder of videos.
 ///
-/// The run resumes from its newest checkpoint if it has one, to the same weights, bit for bit, as without the break. Ctrl-C
-/// finishes the step under way, saves, and ends with exit code 130 (143 where the program is asked to terminate); the same command
-/// resumes from there.
+/// The run resumes from its newest checkpoint if it has one, and gets the same weights, bit for bit, as without the interruption.
+/// Ctrl-C finishes the current step, saves, and ends with exit code 130 (143 after a request to terminate); the same command
+/// resumes.
 ///
 ///   latte data demo clips && latte train --config configs/tiny.toml
 ///   latte train --config configs/small.toml --set data.path=my-videos --set output.run=runs/mine
@@ -27,8 +27,7 @@ use crate::terminal::{note, say};
 ///   latte train --config configs/ffs_train.toml --dry-run
 ///   latte train --config ffs_train.yaml --set data.path=my-videos
 ///
-/// configs/folder.toml explains every key. A YAML file of the original is translated, and what happens to each of its keys is
-/// said.
+/// configs/folder.toml explains every key. A YAML file of the original is translated, with a report about each of its keys.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -65,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads a configuration; of the original's, reports what happened to its keys.
+/// Reads a configuration; for a file of the original, reports the meaning of its keys.
 fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
     if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("yaml") || ending.eq_ignore_ascii_case("yml")) {
         return Ok(TrainConfig::load(path, overrides)?);
@@ -78,14 +77,14 @@ fn load(path: &Path, overrides: &[String]) -> anyhow::Result<TrainConfig> {
     Ok(config)
 }
 
-/// Runs a configuration on `device` to its end, or until `interrupt` says so, and shows how far it is.
+/// Runs a training on `device` to its end, or until `interrupt` stops it, and shows its progress.
 ///
 /// # Errors
 ///
 /// As [`Trainer::open`] and [`Trainer::run`].
 pub(crate) fn train(config: TrainConfig, device: &Device, start: Start, interrupt: &Interrupt) -> anyhow::Result<Outcome<()>> {
     check_output_folder("output.run", &config.output.run)?;
-    // The detectors may take minutes.
+    // Opening the detectors may take minutes.
     config.check_latents()?;
     let evaluator = RunEvaluator::of(&config)?;
     let mut task = class_on(config, device)?;

@@ -13,11 +13,12 @@ use crate::terminal::{note, say};
 /// Trains a small autoencoder (AutoencoderKL) on the frames of videos.
 ///
 /// Diffusion models can be trained on its latents instead of on pixels. The loss compares frames pixel by pixel and keeps latents
-/// small; perceptual and adversarial losses are not there, so textures come out soft. What is written to the folder `vae` of the
-/// run is a diffusers folder, with the scaling_factor that gives the latents of this data a standard deviation of 1.
+/// small; it has no perceptual and no adversarial part, so textures are soft. The result is written to the folder `vae` of the run,
+/// in
+/// the layout of diffusers, with the scaling_factor that gives the latents of this data a standard deviation of 1.
 ///
-/// The run resumes from its newest checkpoint if it has one. Ctrl-C finishes the step under way, saves, and ends with exit code 130;
-/// the same command resumes from there, bit for bit.
+/// The run resumes from its newest checkpoint if it has one. Ctrl-C finishes the current step, saves, and ends with exit code 130;
+/// the same command resumes, bit for bit.
 ///
 ///   latte data demo clips && latte train-vae --config configs/vae_demo.toml
 ///   latte train-vae --config configs/vae_demo.toml --set data.path=my-videos --set data.size=64 --set output.run=runs/vae-mine

@@ -1,4 +1,4 @@
-//! The demo: data set, training, samples, and a count of the clips that move as they should.
+//! The demo: data set, training, samples, and a count of the clips that move as their class says.
 
 pub(crate) mod parameters;
 mod score;
@@ -35,7 +35,7 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
     let held_out = out.join("held-out");
     dataset::write_held_out(&held_out, budget.judged_per_class, seed)?;
     let config_path = out.join("train.toml");
-    // A run of another length or seed is another run.
+    // A run with another length or seed has its own folder.
     let run = out.join(format!("run-{}-steps-seed-{seed}", budget.max_steps));
     let folders = Folders { videos: &videos, held_out: Some(&held_out), run: &run };
     parameters::write_config(&config_path, &folders, budget, seed)?;
@@ -52,7 +52,7 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
     say(&format!("3. sampling {} videos of each class from the averaged weights", budget.samples_per_class));
     let mut results = ResultFolder::new(&samples, false);
     let written = sample_all(&generator, &requests(&generator, budget, seed)?, Format::Mp4, &mut results)?;
-    // One clip of each class fits a screen; the others are among the videos.
+    // One clip of each class fits a screen; the other clips are among the videos.
     let sheet = contact_sheet_of(written.iter().step_by(budget.samples_per_class).map(|written| &written.made))?;
     let mut sheets = ResultFolder::new(out, false);
     let sheet = sheets.write("contact_sheet", &[Part::new("png", |path| sheet.write_png(path))])?.pop().unwrap_or_default();
@@ -64,7 +64,7 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
     for clip in &written {
         let name = generator.metadata().class_name(clip.made.class);
         let class = Class::from_name(&name)
-            .with_context(|| format!("`{name}` is no class of the demo: is {} its own?", videos.display()))?;
+            .with_context(|| format!("`{name}` is not a class of the demo: was {} written by it?", videos.display()))?;
         measured.push(Measured::from_file(class, &clip.path)?);
     }
     say("");
@@ -90,7 +90,7 @@ pub(crate) fn run(out: &Path, budget: Budget, seed: u64, device: &Device, interr
     Ok(())
 }
 
-/// Says what the videos of the demo's classes below `folder` show.
+/// Measures the videos below `folder` by the demo's classes.
 ///
 /// # Errors
 ///
@@ -135,11 +135,11 @@ mod tests {
         for file in ["train.toml", "contact_sheet.png", "samples/left_red_square_seed3000.mp4"] {
             assert!(out.join(file).is_file(), "{file}");
         }
-        // Again: the finished run is taken up, not trained anew.
+        // The second call finds the finished run and does not train again.
         run(&out, budget, 3, &Device::Cpu, &Interrupt::default()).unwrap();
         assert_eq!(count("run-1-steps-seed-3/checkpoints"), 1);
 
-        // What was written can be measured again; the data set itself is the best that there is.
+        // Written videos can be measured again; the data set itself has the best result.
         assert_eq!(measure_folder(&out.join("samples")).unwrap().len(), 8);
         let data = measure_folder(&out.join("videos/up_blue_disc")).unwrap();
         let all = parameters::CLIPS_PER_CLASS;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     /// The losses of the demo's first steps, each averaged over the fifty or so before it: where the loss falls steeply, runs that
-    /// differ in a rounding are a step or two apart.
+    /// differ by rounding are a step or two apart.
     fn smoothed_losses(folder: &Path, videos: &Path, precision: &str) -> Vec<f64> {
         let (config, run) = (folder.join(format!("{precision}.toml")), folder.join(precision));
         let folders = Folders { videos, held_out: None, run: &run };

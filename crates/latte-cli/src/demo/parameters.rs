@@ -8,7 +8,7 @@ use latte_demo::Class;
 /// Training clips of each class.
 pub(crate) const CLIPS_PER_CLASS: usize = 24;
 
-/// What differs between the whole demo and `--quick`.
+/// The differences between the whole demo and `--quick`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
     /// Optimiser steps.
@@ -17,32 +17,32 @@ pub(crate) struct Budget {
     pub(crate) batch_size: usize,
     /// Generated clips of each class.
     pub(crate) samples_per_class: usize,
-    /// Visited timesteps of a generated clip.
+    /// Sampling steps of a generated clip.
     pub(crate) sampling_steps: usize,
-    /// Clips of each class that are judged on the way, and held-out videos that they are compared with.
+    /// Clips per class that are evaluated during training, and held-out videos to compare them with.
     pub(crate) judged_per_class: usize,
 }
 
 /// A few minutes on two cores.
 pub(crate) const FULL: Budget =
     Budget { max_steps: 1500, batch_size: 16, samples_per_class: 4, sampling_steps: 50, judged_per_class: 2 };
-/// About a minute, with an honest lower score.
+/// About a minute, with a lower score.
 pub(crate) const QUICK: Budget =
     Budget { max_steps: 450, batch_size: 8, samples_per_class: 2, sampling_steps: 25, judged_per_class: 1 };
 
-/// How far samples are pushed towards their class.
+/// The guidance scale.
 pub(crate) const GUIDANCE: f64 = 3.0;
-/// Visited timesteps of clips that are judged on the way.
+/// Sampling steps of clips that are evaluated during training.
 const EVALUATION_STEPS: usize = 20;
-/// Generated clips are enlarged by this factor when they are written, so that a person can see them.
+/// Generated clips are enlarged by this factor when they are written, to be visible.
 pub(crate) const ENLARGE: usize = 8;
 
-/// Where the demo's run finds and puts things.
+/// The folders of the demo's run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Folders<'a> {
-    /// The videos that are trained on.
+    /// The training videos.
     pub(crate) videos: &'a Path,
-    /// Videos that the clips made on the way are compared with, if they are.
+    /// The videos to compare clips with during training, if they are evaluated.
     pub(crate) held_out: Option<&'a Path>,
     /// The run.
     pub(crate) run: &'a Path,
@@ -125,7 +125,7 @@ fn evaluation_text(held_out: &str, budget: Budget, seed: u64) -> String {
     format!(
         r#"
 [evaluation] # clips of the averaged weights against videos that are not trained on
-detectors = ["random-i3d"] # nobody trained its weights: its distances compare steps of this run, and nothing else
+detectors = ["random-i3d"] # untrained weights: its distances compare steps of this run only
 real = {held_out}
 real_stride = 3
 frames = 9 # the fewest that it takes

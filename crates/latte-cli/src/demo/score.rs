@@ -1,9 +1,9 @@
-//! The demo's result: how many generated clips move the way their class says, and show the thing it says.
+//! The demo's result: how many generated clips move the way their class says and show the shape of their class.
 
 use latte_demo::{CHANCE, Class, MIN_TRAVEL, Measured};
 use latte_train::EvaluationRecord;
 
-/// The result for people, a line each.
+/// The result as lines of text.
 pub(crate) fn report(clips: &[Measured]) -> Vec<String> {
     let total = clips.len();
     let percent = |count: usize, of: usize| 100.0 * count as f64 / of.max(1) as f64;
@@ -42,7 +42,7 @@ pub(crate) fn report(clips: &[Measured]) -> Vec<String> {
     lines
 }
 
-/// How far the clips of each evaluation are from videos that were not trained on, for people.
+/// The distance of the clips of each evaluation from held-out videos, as lines of text.
 pub(crate) fn distances(evaluations: &[EvaluationRecord]) -> Vec<String> {
     let values: Vec<String> = evaluations
         .iter()
@@ -55,7 +55,7 @@ pub(crate) fn distances(evaluations: &[EvaluationRecord]) -> Vec<String> {
         String::new(),
         format!("distance to videos that were not trained on: {}", values.join(", ")),
         format!(
-            "({name}: a Fréchet distance of {} clips by a detector with seeded weights that nobody trained; it compares steps of \
+            "({name}: a Fréchet distance of {} clips by a detector with seeded, untrained weights; it compares steps of \
              this run with each other, and is no published FVD)",
             last.clips
         ),
@@ -90,7 +90,7 @@ mod tests {
             |step, value| EvaluationRecord { step, clips: 8, scores: [("random_i3d_fvd".to_string(), value)].into(), time: 0.0 };
         let lines = distances(&[record(0, 90.25), record(5, 12.0)]);
         assert!(lines[1].ends_with("90.2 untrained, 12.0 after step 5"), "{lines:?}");
-        assert!(lines[2].contains("random_i3d_fvd") && lines[2].contains("nobody trained") && lines[2].contains("8 clips"));
+        assert!(lines[2].contains("random_i3d_fvd") && lines[2].contains("untrained weights") && lines[2].contains("8 clips"));
         assert!(distances(&[]).is_empty());
     }
 

@@ -6,8 +6,8 @@ use super::decoders::ways_to_decode;
 use super::{case, testdata};
 
 #[test]
-fn damage_is_told_whatever_the_next_decoder_would_salvage() {
-    // The program `ffmpeg`, asked for by name, gives what there is.
+fn damage_is_reported_whatever_the_next_decoder_would_salvage() {
+    // The program `ffmpeg`, selected by name, returns the frames that it can decode.
     for (decoder, environment) in ways_to_decode().filter(|(decoder, _)| *decoder != "ffmpeg") {
         let place = case("auto-hides-damage");
         fs::create_dir(place.path("in")).unwrap();

@@ -1,11 +1,11 @@
-//! `average-under-another-key`: of several sets of weights in a file the average is taken, whatever its key, and that is told.
+//! `average-under-another-key`: if a file has several sets of weights, the average is used, whatever its key, and this is reported.
 
 use latte_model::weights::{Pretrained, TensorSource};
 
 use crate::case;
 
 #[test]
-fn the_average_is_taken_and_told() {
+fn the_average_is_used_and_reported() {
     let place = case("average-under-another-key");
     let (_, told) = place.both(&["convert", "ema_model.pt", "out.safetensors", "--heads", "2"]);
     assert!(told.contains("the averaged weights in `ema_model` are taken (32 tensors)"), "{told}");
@@ -17,16 +17,16 @@ fn the_average_is_taken_and_told() {
     assert!(values("out.safetensors").iter().any(|value| *value != 0.0));
     let told = place.ok(&["inspect", "ema_model.pt"]);
     assert!(told.contains("`ema_model`; 32 tensors in other parts") && told.contains("left are `model`"), "{told}");
-    // The other set can be asked for, and one that is not there is named.
+    // The other set can be selected, and a missing one is named.
     place.ok(&["convert", "ema_model.pt", "raw.safetensors", "--heads", "2", "--part", "model"]);
     assert!(values("raw.safetensors").iter().all(|value| *value == 0.0));
     let message = place.refused(&["convert", "ema_model.pt", "x.safetensors", "--heads", "2", "--part", "ema"]);
     assert!(message.contains("`ema`") && message.contains("`ema_model` (32 tensors)"), "{message}");
 }
 
-/// The program reports what it assumes about a file without metadata, and asks for what it cannot know.
+/// The program reports its assumptions about a file without metadata, and asks for what it cannot know.
 #[test]
-fn what_is_taken_for_granted_is_told() {
+fn assumptions_are_reported() {
     let place = case("average-under-another-key");
     let message = place.refused(&["convert", "ema_model.pt", "x.safetensors"]);
     assert!(message.contains("--heads"), "{message}");
@@ -42,7 +42,7 @@ fn what_is_taken_for_granted_is_told() {
     assert!(told.contains("predicts x0, variance fixed_small") && told.contains("12.500 per second"), "{told}");
     let message = place.refused(&[&args[..], &["--variance", "learned_range"]].concat());
     assert!(message.contains("predicts no variance"), "{message}");
-    // Now the file says it: saying otherwise is refused.
+    // Now the file has metadata: an option that contradicts it is refused.
     let message = place.refused(&["convert", "x.safetensors", "y.pt", "--prediction", "epsilon"]);
     assert!(message.contains("--prediction") && message.contains("says x0"), "{message}");
 }

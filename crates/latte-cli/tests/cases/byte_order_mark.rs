@@ -1,5 +1,5 @@
-//! `testdata/cases/byte-order-mark`: text files with a byte-order mark and lines of Windows are read as those without, and files in
-//! other encodings are named.
+//! `testdata/cases/byte-order-mark`: text files with a byte order mark and Windows line ends are read like those without, and files
+//! in other encodings are named in an error.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::place::Place;
 use super::{case, copy_folder, tiny_t2v};
 
-/// Looks for the images that `images.txt` lists.
+/// Checks the images that `images.txt` lists.
 const CHECK_IMAGES: [&str; 12] = [
     "data",
     "check",
@@ -41,7 +41,7 @@ fn labels_and_lists_with_a_mark_are_read() {
     assert!(said.contains("3 images in images.txt") && !said.contains("missing"), "{said}");
 }
 
-/// A file in another form: each of its lines ends as on Windows, behind a mark; or all of it is UTF-16.
+/// The form of a file: with a byte order mark and Windows line ends, or UTF-16.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
     Plain,
@@ -60,7 +60,7 @@ fn rewrite(path: &Path, form: Form) {
     fs::write(path, bytes).unwrap();
 }
 
-/// A place with everything that the commands below read.
+/// A folder with everything that the commands below read.
 fn place_of_all() -> Place {
     let place = case("byte-order-mark");
     copy_folder(Path::new(&tiny_t2v()), &place.path("model"));
@@ -73,9 +73,9 @@ fn place_of_all() -> Place {
     place
 }
 
-/// Every text that a command line leads to, with a command that reads it.
+/// Every text file that a command line option can name, with a command that reads it.
 #[test]
-fn every_reader_takes_a_mark_off_and_names_other_encodings() {
+fn every_reader_skips_a_mark_and_names_other_encodings() {
     let tiny = ["--frames", "2", "--size", "32x32", "--steps", "1"];
     let check = |file: &'static str| {
         vec![
@@ -128,7 +128,7 @@ fn every_reader_takes_a_mark_off_and_names_other_encodings() {
         let made = || fs::read(place.path("made/a_cat_seed0.mp4")).unwrap();
         let video = made();
         let marked = outcome(Form::Marked);
-        // The times that stages take are on the other output.
+        // The times of stages are on standard error.
         let said = super::place::text(&marked.stderr);
         assert!(marked.status.success() && marked.stdout == plain.stdout && made() == video, "{file}: {said}");
         let wide = outcome(Form::Wide);

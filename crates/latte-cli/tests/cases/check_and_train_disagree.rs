@@ -1,4 +1,4 @@
-//! `testdata/cases/check-and-train-disagree`: a check says of a data set what training does with it.
+//! `testdata/cases/check-and-train-disagree`: `latte data check` and training agree about a data set.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use super::case;
 #[test]
 fn a_class_without_videos_is_an_error_of_both() {
     let place = case("check-and-train-disagree");
-    // An empty folder is in no repository.
+    // A repository cannot have an empty folder.
     fs::create_dir_all(place.path("clips/empty")).unwrap();
     let check = ["data", "check", "--config", "tiny.toml"];
     let output = place.latte(&check);
@@ -19,7 +19,7 @@ fn a_class_without_videos_is_an_error_of_both() {
     let (_, notes) = place.both(&["data", "index", "--path", "clips"]);
     assert!(notes.contains(&format!("warning: {what}")), "{notes}");
     assert!(place.refused(&["data", "bench", "--config", "tiny.toml", "--clips", "1"]).contains(what));
-    // Without it, all of them run.
+    // Without the empty folder, all of them succeed.
     fs::remove_dir(place.path("clips/empty")).unwrap();
     place.ok(&check);
     place.ok(&["data", "bench", "--config", "tiny.toml", "--clips", "1"]);

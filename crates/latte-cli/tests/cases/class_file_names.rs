@@ -1,4 +1,4 @@
-//! Two classes whose names would be one file name.
+//! Two classes whose names would give the same file name.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ fn two_classes_never_share_a_file() {
         assert_eq!(printed, expected.map(|name| format!("{format}/{name}")).into());
         assert_eq!(names(&place.path(format)), expected);
     }
-    // `a cat` is the first class, and `a_cat` has the name that it is.
+    // `a cat` is the first class; `a_cat` keeps its own name.
     let read = |path: &str| fs::read(place.path(path)).unwrap();
     for (class, file) in [("a cat", "a_cat-2_seed0.mp4"), ("a_cat", "a_cat_seed0.mp4")] {
         let out = format!("only {class}");
@@ -41,12 +41,12 @@ fn two_classes_never_share_a_file() {
     let expected = ["a_cat-2_seed0.gif", "a_cat-2_seed0.mp4", "a_cat_seed0.gif", "a_cat_seed0.mp4", "contact_sheet.png"];
     assert_eq!(on_the_way, expected);
 
-    // A class that is asked for twice is made once.
+    // A class that is given twice is generated once.
     let (stdout, stderr) =
         place.both(&["sample", "--checkpoint", "run", "--steps", "2", "--class", "a_cat", "1", "--out", "twice"]);
-    assert!(stderr.contains("--class 1: is asked for twice"), "{stderr}");
+    assert!(stderr.contains("--class 1: is given twice"), "{stderr}");
     assert_eq!(stdout.lines().count(), 2, "{stdout}");
-    // Other settings do not replace what is there, in any format; the same ones do.
+    // Other settings do not replace existing files, in any format; the same settings do.
     for format in ["mp4", "gif", "png"] {
         let again = sample(format, format);
         assert!(again.contains(&format!("{format}/contact_sheet.png\n")), "{again}");

@@ -1,4 +1,4 @@
-//! `compiled-transformer`: names of a compiled module are read in the parts of a model's folder as anywhere else.
+//! `compiled-transformer`: the names of a compiled module are read in every part of a model's folder.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! `testdata/cases/contact-sheet-is-a-video`: an image beside folders of frames is no video, and is told.
+//! `testdata/cases/contact-sheet-is-a-video`: an image beside folders of frames is not a video, and is reported.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn a_contact_sheet_makes_no_video_of_its_folder() {
     }
 }
 
-/// As `latte sample --format gif` and a training run's samples lie.
+/// The layout of `latte sample --format gif` and of a training run's samples.
 #[test]
 fn gifs_beside_a_contact_sheet_are_the_videos() {
     let place = case("contact-sheet-is-a-video");

@@ -34,7 +34,7 @@ fn pictures_whose_references_were_cut_away_are_no_frames() {
         }
         places.push(place);
     }
-    // All have the same pixels, those of ffmpeg among them where it is there.
+    // All have the same pixels, including those of ffmpeg if it is installed.
     for (index, (who, frames)) in seen.iter().enumerate() {
         let (a, b) = (frames.all().unwrap(), seen[index % 2].1.all().unwrap());
         let apart = a.pixels().iter().zip(b.pixels()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();

@@ -1,9 +1,9 @@
-//! The ways to decode a video that cases try.
+//! The decoders that the cases use.
 #![expect(clippy::print_stdout, reason = "says what is not run")]
 
 use latte_video::{ffmpeg_is_available, libavcodec_version};
 
-/// Each decoder that is there, and `auto` as it is where others are missing: what `--decoder` says, and the environment.
+/// Each installed decoder, and `auto` with others missing: the value of `--decoder`, and the environment.
 pub(crate) fn ways_to_decode() -> impl Iterator<Item = (&'static str, &'static [(&'static str, &'static str)])> {
     const NO_LIBRARY: (&str, &str) = ("LATTE_LIBAVCODEC", "/nowhere/libavcodec.so");
     const NO_PROGRAM: (&str, &str) = ("LATTE_FFMPEG", "/nowhere/ffmpeg");

@@ -3,7 +3,7 @@
 use crate::{case, names, tiny_t2v};
 
 #[test]
-fn a_prompt_that_is_there_twice_is_made_once() {
+fn a_duplicate_prompt_is_generated_once() {
     let place = case("duplicate-prompts");
     let model = tiny_t2v();
     let few = ["t2v", "--model", &model, "--steps", "2", "--frames", "2", "--size", "32x32"];
@@ -12,7 +12,7 @@ fn a_prompt_that_is_there_twice_is_made_once() {
     assert_eq!(stdout.lines().count(), 4, "{stdout}");
     assert!(stderr.contains("prompts.txt, line 3: the same prompt as prompts.txt, line 1"), "{stderr}");
     assert!(stderr.contains("2 videos in"), "{stderr}");
-    // The options and the file together.
+    // From the options and the file together.
     let (_, stderr) =
         place.both(&[&few[..], &["--prompt-file", "prompts.txt", "--prompt", "a dog", "--num", "2", "--out", "p"]].concat());
     assert!(stderr.contains("prompts.txt, line 2: the same prompt as --prompt;"), "{stderr}");

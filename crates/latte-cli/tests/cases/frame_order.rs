@@ -1,4 +1,4 @@
-//! `testdata/cases/frame-order`: frames are in the order in which people number them.
+//! `testdata/cases/frame-order`: frames are in the order of the numbers in their names.
 
 use super::case;
 

@@ -1,4 +1,4 @@
-//! Clips of noise: what a model draws that has learnt nothing yet.
+//! Clips of noise, as an untrained model generates them.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn noise_is_written_as_mp4_at_every_size() {
         let (height, width) = size.split_once('x').unwrap();
         assert_eq!((video.info().height.to_string().as_str(), video.info().width.to_string().as_str()), (height, width));
         assert_eq!(video.all().unwrap().num_frames(), 4);
-        // Whether a clip is compressed more than usual is said, and nothing else is.
+        // Only a clip that is compressed more than usual is reported.
         assert!(noted.lines().all(|line| line.contains("compressed more than usual") && line.contains(".mp4")), "{noted}");
         if size == "256x256" {
             assert!(!noted.is_empty());
@@ -53,7 +53,7 @@ fn training_saves_first_and_makes_samples_of_noise() {
 }
 
 #[test]
-fn samples_that_fail_are_a_warning_and_the_run_goes_on() {
+fn samples_that_fail_are_a_warning_and_the_run_continues() {
     let place = case("h264-noise");
     fs::create_dir(place.path("run")).unwrap();
     fs::write(place.path("run/samples"), "in the way").unwrap();
@@ -61,7 +61,7 @@ fn samples_that_fail_are_a_warning_and_the_run_goes_on() {
     assert!(said.contains("finished"), "{said}");
     assert_eq!(noted.matches("samples could not be made").count(), 3, "{noted}");
     assert!(place.path("run/checkpoints/0000006/ema.safetensors").is_file());
-    // With room again, those of the newest checkpoint are made.
+    // Once the disk is writable, the samples of the newest checkpoint are made.
     fs::remove_file(place.path("run/samples")).unwrap();
     place.ok(&["train", "--config", "untrained.toml"]);
     assert!(place.path("run/samples/step_0000006/contact_sheet.png").is_file());

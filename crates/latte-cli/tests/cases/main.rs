@@ -1,4 +1,4 @@
-//! The folders of `testdata/cases`, one test file each: inputs that were met in use and the behaviour that is right for them.
+//! The folders of `testdata/cases`, one test file each: inputs that once caused wrong behaviour, with the right behaviour.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod auto_hides_damage;
@@ -37,7 +37,7 @@ use std::path::Path;
 
 use place::{Place, copy_folder, testdata};
 
-/// A new folder with a copy of `testdata/cases/NAME` in it: the program may write there.
+/// A new, writable folder with a copy of `testdata/cases/NAME`.
 fn case(name: &str) -> Place {
     let place = Place::empty();
     copy_folder(&testdata("cases").join(name), &place.path("."));
@@ -49,7 +49,7 @@ fn tiny_t2v() -> String {
     testdata("golden/tiny-latte-t2v").to_str().unwrap().to_owned()
 }
 
-/// The names of what is in a folder, sorted.
+/// The names in a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();

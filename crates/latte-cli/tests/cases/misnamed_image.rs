@@ -1,4 +1,4 @@
-//! `testdata/cases/misnamed-image`: images are read by what is in them, whatever their names say.
+//! `testdata/cases/misnamed-image`: images are decoded by their contents, whatever their extension.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use super::case;
 fn jpeg_files_named_png_are_read() {
     let place = case("misnamed-image");
     let said = place.ok(&["eval", "flicker", "--fake", "set", "--frames", "4"]);
-    // 0.8619 with libjpeg, whose rounding differs in the last bit of some pixels.
+    // 0.8619 with libjpeg, which rounds some pixels differently in the last bit.
     let flicker: f64 = said.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!((flicker - 0.8619).abs() < 2e-4, "{said}");
     for number in 0..4 {
@@ -19,7 +19,7 @@ fn jpeg_files_named_png_are_read() {
 }
 
 #[test]
-fn what_is_no_image_is_named() {
+fn a_file_that_is_not_an_image_is_named() {
     let place = case("misnamed-image");
     for (bytes, what) in [
         (b"RIFF\x24\0\0\0WEBPVP8X\x0A\0\0\0\x02\0\0\0".as_slice(), "an animated WebP image"),

@@ -1,4 +1,4 @@
-//! `nan-becomes-black`: values that are not finite are an error where they arise, never black pixels.
+//! `nan-becomes-black`: values that are not finite are an error where they occur, never black pixels.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use latte_model::weights::{FileKind, Pretrained, TensorSource, write_weights};
 use crate::place::{Place, text};
 use crate::{case, copy_folder, testdata};
 
-/// Runs and expects the failure of the work itself, as of a loss that is no number.
+/// Runs and expects exit code 1, as for a loss that is NaN.
 fn fails(place: &Place, args: &[&str]) -> String {
     let output = place.latte(args);
     let told = text(&output.stderr);
@@ -40,9 +40,9 @@ fn convert_and_inspect_name_the_tensors() {
     assert_eq!(bytes("nan.safetensors"), bytes("nan.pt"));
 }
 
-/// Each part of a text-to-video model: one value of its last bias is NaN.
+/// Each part of a text-to-video model, with one NaN in its last bias.
 #[test]
-fn every_part_of_a_text_to_video_model_is_watched() {
+fn every_part_of_a_text_to_video_model_is_checked() {
     for (part, tensor, told) in [
         ("text_encoder", "encoder.final_layer_norm.weight", "what the text encoder gives"),
         ("transformer", "proj_out.bias", "what the network predicts in step 1 of 2"),

@@ -1,4 +1,4 @@
-//! Videos of one prompt and seed, of different settings.
+//! Videos with the same prompt and seed but other settings.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,17 +29,17 @@ fn a_video_of_other_settings_is_kept() {
     let of = first.iter().map(|path| guidance(&path.replace(".mp4", ".json"))).collect::<Vec<_>>();
     assert_eq!(of, [2.0, 7.5, 9.0], "a video's settings lie beside it");
 
-    // The same settings once more have the same name, and are told to have it.
+    // The same settings again get the same name, which is reported.
     let (stdout, stderr) = make(&["--guidance", "7.5"]);
     assert!(stdout.starts_with("out/a_red_ball_seed0-2.mp4"), "{stdout}");
     assert!(stderr.contains("out/a_red_ball_seed0.mp4 is another result and is kept"), "{stderr}");
     assert_eq!(names(&place.path("out")).len(), 6);
-    // An image is another result than the video of the same name.
+    // An image is another result than the video with the same name.
     assert!(make(&["--guidance", "9", "--frames", "1"]).0.starts_with("out/a_red_ball_seed0-4.png"));
-    // From the file beside a video, too.
+    // Also from the file beside a video.
     let again = place.ok(&["t2v", "--from", "out/a_red_ball_seed0-3.json", "--out", "out"]);
     assert!(again.starts_with("out/a_red_ball_seed0-3.mp4"), "{again}");
-    // Another version of the program with the same settings is the same result.
+    // Another version of the program with the same settings gives the same result.
     let sidecar = String::from_utf8(read("out/a_red_ball_seed0.json")).unwrap();
     let version = format!("\"latte\": \"{}\"", env!("CARGO_PKG_VERSION"));
     fs::write(place.path("out/a_red_ball_seed0.json"), sidecar.replace(&version, "\"latte\": \"0.0.1\"")).unwrap();

@@ -1,8 +1,8 @@
-//! Panels of one plot share one range of steps.
+//! The panels of one plot have the same range of steps.
 
 use crate::case;
 
-/// The texts of an svg with their places: `(x, y, text)`.
+/// The texts of an svg with their positions: `(x, y, text)`.
 fn texts(svg: &str) -> Vec<(f64, f64, String)> {
     let attribute = |tag: &str, name: &str| tag.split(&format!(" {name}=\"")).nth(1)?.split('"').next()?.parse().ok();
     let text = |part: &str| -> Option<(f64, f64, String)> {
@@ -14,18 +14,18 @@ fn texts(svg: &str) -> Vec<(f64, f64, String)> {
 }
 
 #[test]
-fn a_step_stands_at_the_same_place_in_every_panel() {
+fn a_step_has_the_same_position_in_every_panel() {
     let place = case("plot-axes");
     let drawn = place.ok(&["plot", "run", "--metric", "loss,fvd", "--out", "c.svg", "--out", "c.png"]);
-    // In the terminal: both panels have the same line of steps under them.
+    // In the terminal, both panels have the same line of steps below them.
     let lines: Vec<&str> = drawn.lines().collect();
     let steps: Vec<&str> = lines.windows(2).filter(|pair| pair[0].contains("+---")).map(|pair| pair[1]).collect();
     assert!(steps.len() == 2 && steps[0] == steps[1] && steps[0].contains('0'), "{drawn}");
-    // The scores begin at step 139: right of the middle.
+    // The scores begin at step 139, to the right of the middle.
     let fvd = lines.iter().skip_while(|line| !line.contains("fvd")).skip(1);
     let first = fvd.filter_map(|line| line.find('o')).min().unwrap();
     assert!(first > 11 + 69 / 2, "{drawn}");
-    // In the file: the steps written under the panels stand at the same places.
+    // In the file, the steps below the panels have the same positions.
     let svg = std::fs::read_to_string(place.path("c.svg")).unwrap();
     let numbers: Vec<(f64, f64, String)> = texts(&svg).into_iter().filter(|(.., text)| text == "100" || text == "200").collect();
     let under = |step: &str| numbers.iter().filter(|(.., text)| text == step).map(|(x, ..)| *x).collect::<Vec<f64>>();

@@ -1,11 +1,11 @@
-//! Prompts that are not read as a whole.
+//! Prompts that are not read completely.
 
 use std::fs;
 
 use crate::place::Place;
 use crate::{case, copy_folder, testdata, tiny_t2v};
 
-/// Makes a video and returns the warnings.
+/// Generates a video and returns the warnings.
 fn warnings(place: &Place, model: &str, more: &[&str]) -> Vec<String> {
     let few = ["t2v", "--model", model, "--frames", "1", "--size", "32x32", "--steps", "1", "--out", "out"];
     let (_, stderr) = place.both(&[&few[..], more].concat());
@@ -13,9 +13,9 @@ fn warnings(place: &Place, model: &str, more: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn what_is_not_read_of_a_prompt_is_told() {
+fn the_unread_part_of_a_prompt_is_reported() {
     let place = case("prompt-cut-silently");
-    // The same model with both files of the tokenizer, and with the older one alone.
+    // The same model with both files of the tokenizer, and with the older file only.
     copy_folder(&testdata("golden/tiny-latte-t2v"), &place.path("older"));
     fs::remove_file(place.path("older/tokenizer/tokenizer.json")).unwrap();
     for model in [tiny_t2v(), "older".to_string()] {
@@ -48,7 +48,7 @@ fn what_is_not_read_of_a_prompt_is_told() {
             assert_eq!(warnings(&["--prompt", nothing_is_lost]), [""; 0], "{nothing_is_lost}");
         }
     }
-    // The settings beside a picture hold the whole prompt: made again, it is told again.
+    // The settings beside an image have the whole prompt, so the warning is repeated when it is generated again.
     fs::remove_dir_all(place.path("out")).unwrap();
     warnings(&place, "older", &["--prompt", "a dog 犬", "--seed", "7"]);
     let sidecar = crate::names(&place.path("out")).remove(0);

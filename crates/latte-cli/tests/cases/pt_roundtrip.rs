@@ -1,4 +1,4 @@
-//! `pt-roundtrip`: weights go through every pair of formats and come back with all that was said of their model.
+//! `pt-roundtrip`: weights are converted between all pairs of formats and keep their metadata.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use latte_model::weights::{Pretrained, StoredDtype, TensorSource};
 use crate::place::Place;
 use crate::tiny_t2v;
 
-/// A card none of whose values is a default.
+/// Metadata without any default value.
 fn card() -> CheckpointMetadata {
     let model = LatteConfig {
         input_size: [4, 8],
@@ -35,7 +35,7 @@ fn card() -> CheckpointMetadata {
             ..official.diffusion.clone()
         },
         classes: vec!["a \"cat\"".into(), "ein Gr\u{fc}n".into()],
-        // Python and JSON must give all its digits back.
+        // Python and JSON must restore all its digits.
         fps: 29.970_029_970_029_97,
         step: 1234,
         ..official
@@ -61,7 +61,7 @@ fn bits(path: &Path) -> Bits {
 }
 
 #[test]
-fn the_case_comes_back_whole() {
+fn the_case_survives_the_round_trip() {
     let place = Place::empty();
     write_model(&place.path("demo.safetensors"));
     place.ok(&["convert", "demo.safetensors", "demo.pt"]);
@@ -89,10 +89,10 @@ fn the_case_comes_back_whole() {
     assert!(first == sample("demo.pt", "b") && first == sample("back.safetensors", "c"), "another video");
 }
 
-/// Every kind of weights through every pair of formats, there and back: bits, description and configuration stay, or the format is
-/// refused.
+/// Every kind of weights in every pair of formats, there and back: bits, description and configuration stay the same, or the format
+/// is refused.
 #[test]
-fn every_pair_of_formats_gives_back_what_it_got() {
+fn every_pair_of_formats_keeps_everything() {
     let t2v = PathBuf::from(tiny_t2v());
     let place = Place::empty();
     write_model(&place.path("class.safetensors"));
@@ -124,7 +124,7 @@ fn every_pair_of_formats_gives_back_what_it_got() {
             }
             place.ok(&["convert", input, &to_first]);
             for second in ["pt", "safetensors", "folder"].into_iter().filter(|format| *has_folder || *format != "folder") {
-                // A folder must be empty.
+                // The output folder must be empty.
                 let to_second = format!("{first}-{}", name(2, second));
                 place.ok(&["convert", &to_first, &to_second]);
                 for file in [&to_first, &to_second] {
@@ -136,7 +136,7 @@ fn every_pair_of_formats_gives_back_what_it_got() {
     }
 }
 
-/// What other programs put into a header is kept, too.
+/// Metadata of other programs in a header is kept too.
 #[test]
 fn texts_in_a_header_are_kept() {
     let place = Place::empty();

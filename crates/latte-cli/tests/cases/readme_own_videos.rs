@@ -1,4 +1,4 @@
-//! The README's block "Your own videos": its commands work as they are written.
+//! The README's section "Your own videos": its commands work as written.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ fn shipped(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs").join(name).to_str().unwrap().to_owned()
 }
 
-/// The first command of the block, with few steps.
+/// The first command of the section, with few steps.
 fn train(config: &str, more: &[&str]) -> Vec<String> {
     let block = ["train", "--config", config, "--set", "data.path=my-videos", "--set", "output.run=runs/mine"];
     let few = ["--set", "train.max_steps=2", "--set", "samples.every=2", "--set", "samples.steps=2", "--set", "model.depth=2"];
@@ -36,7 +36,7 @@ fn the_block_works_as_written() {
 }
 
 #[test]
-fn a_folder_without_sub_folders_is_told_what_to_set() {
+fn the_error_for_a_folder_without_sub_folders_says_what_to_set() {
     let place = case("readme-own-videos");
     for (from, to) in [("life/l1.mp4", "l1.mp4"), ("tests/t1.mp4", "t1.mp4")] {
         std::fs::rename(place.path("my-videos").join(from), place.path("my-videos").join(to)).unwrap();
@@ -49,9 +49,9 @@ fn a_folder_without_sub_folders_is_told_what_to_set() {
 }
 
 #[test]
-fn a_run_of_days_and_ignored_sub_folders_are_told() {
+fn a_run_of_days_and_ignored_sub_folders_are_reported() {
     let place = case("readme-own-videos");
-    // The paper's configuration, made small, with so many steps that they take days on every machine.
+    // A small version of the paper's configuration, with so many steps that they take days on every machine.
     let small =
         ["model.preset=Latte-S/8", "model.depth=2", "model.hidden_size=24", "data.size=16", "train.max_steps=1000000000000"];
     let mut args = vec!["train", "--config", "folder.toml", "--set", "data.path=my-videos", "--dry-run"];

@@ -14,7 +14,7 @@ fn a_cache_that_cannot_be_used_is_one_warning() {
     place.ok(&[&args[..], &["whole"]].concat());
     let video = fs::read(place.path("whole/a_seed0.mp4")).unwrap();
     fs::write(place.path("file"), "no folder").unwrap();
-    // Where text or latents are to lie, there is a file.
+    // There is a file in the place of the folder for text or latents.
     for part in ["text", "latents"] {
         fs::create_dir(place.path(&format!("no-{part}"))).unwrap();
         fs::write(place.path(&format!("no-{part}/{part}")), "no folder").unwrap();
@@ -23,7 +23,7 @@ fn a_cache_that_cannot_be_used_is_one_warning() {
         place.path("file/cache"),
         place.path("no-text"),
         place.path("no-latents"),
-        // Nobody can make a folder there, also not the system's administrator.
+        // Not even root can create a folder there.
         "/proc/cache".into(),
         "/dev/null/cache".into(),
     ];
@@ -39,7 +39,7 @@ fn a_cache_that_cannot_be_used_is_one_warning() {
 }
 
 #[test]
-fn a_damaged_cache_is_made_again() {
+fn a_damaged_cache_is_rebuilt() {
     let place = case("readonly-cache");
     let model = tiny_t2v();
     let make = |out: &str| {
@@ -74,7 +74,7 @@ fn a_damaged_cache_is_made_again() {
 }
 
 #[test]
-fn an_output_folder_is_looked_at_before_any_work() {
+fn an_output_folder_is_checked_before_any_work() {
     let place = case("class-file-names");
     place.ok(&["train", "--config", "tiny.toml"]);
     let model = tiny_t2v();

@@ -1,4 +1,4 @@
-//! `testdata/cases/rows-lost-by-nan`: a value that is not read costs no row, and one that is read is named.
+//! `testdata/cases/rows-lost-by-nan`: NaN in an unused column skips no row, and NaN in a used one is named.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use super::case;
 const CHECK: [&str; 9] = ["data", "check", "--layout", "manifest", "--num-frames", "4", "--frame-interval", "1", "--path"];
 
 #[test]
-fn python_s_nan_costs_no_row() {
+fn nan_of_python_skips_no_row() {
     let place = case("rows-lost-by-nan");
     let check = |file: &str| place.ok(&[&CHECK[..], &[file]].concat());
     let said = check("list.jsonl");

@@ -1,4 +1,4 @@
-//! Options of samplers that have no effect, or another one than they say.
+//! Options of samplers that have no effect, or another effect than documented.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{case, tiny_t2v};
 
 #[test]
-fn an_option_is_done_or_refused() {
+fn an_option_has_an_effect_or_is_refused() {
     let place = case("sampler-option-ignored");
     let model = tiny_t2v();
     let common =
@@ -28,11 +28,11 @@ fn an_option_is_done_or_refused() {
     let (back, settings) = make(&["--sampler", "dpm++-sde", "--sampler-option", "algorithm_type=dpmsolver++"], "d");
     assert!(back == ode);
     assert_eq!((&settings["sampler"], &settings["scheduler"]["algorithm_type"]), (&"dpm++".into(), &"dpmsolver++".into()));
-    // Only what has a part in it is recorded, and that is enough to make it again.
+    // Only options with an effect are recorded, and they are enough to generate the video again.
     assert!(settings["scheduler"].get("clip_sample").is_none() && settings["scheduler"]["beta_end"] == 0.02, "{settings}");
     place.ok(&["t2v", "--from", "d/a_red_ball_seed3.json", "--out", "again"]);
     assert!(fs::read(place.path("again/a_red_ball_seed3.png")).unwrap() == ode);
-    // η is an option under both of its names.
+    // η can be given under both of its names.
     let (by_option, settings) = make(&["--sampler-option", "eta=0.5"], "e");
     assert!(by_option == make(&["--eta", "0.5"], "f").0 && by_option != make(&[], "g").0);
     assert_eq!((&settings["eta"], settings["scheduler"].get("eta")), (&0.5.into(), None));
@@ -56,7 +56,7 @@ fn an_option_is_done_or_refused() {
     assert!(!place.path("none").exists());
 }
 
-/// A sidecar as it was written before options were checked: it makes what it made.
+/// A sidecar from before options were checked still gives the same video.
 #[test]
 fn an_older_sidecar_is_still_read() {
     let place = case("sampler-option-ignored");

@@ -1,4 +1,4 @@
-//! Messages of `latte t2v` that did not help.
+//! Messages of `latte t2v` that were unclear.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::place::{Place, text};
 use crate::{names, tiny_t2v};
 
 #[test]
-fn a_number_is_told_as_one() {
+fn a_number_is_shown_as_a_number() {
     let place = Place::empty();
     let model = tiny_t2v();
     let line =

@@ -1,4 +1,5 @@
-//! `testdata/cases/unclear-errors`, the row of `utf16.csv`: another encoding is named, and nothing raw reaches the terminal.
+//! `testdata/cases/unclear-errors`, the row of `utf16.csv`: another encoding is named, and no control character reaches the
+//! terminal.
 
 use std::fs;
 
@@ -11,9 +12,9 @@ fn a_table_in_utf16_is_named() {
     assert_eq!(said, "error: utf16.csv: it is UTF-16; save it as UTF-8");
 }
 
-/// Names, columns and labels of others in messages, on both outputs.
+/// Names, columns and labels from the data in messages, on both outputs.
 #[test]
-fn signs_that_a_terminal_obeys_are_escaped() {
+fn control_characters_are_escaped() {
     let place = case("unclear-errors");
     fs::write(place.path("a.csv"), "p\u{1b}[2Jth,x\nb,c\n").unwrap();
     fs::write(place.path("b.csv"), "path,label\na,0\nb,1\nc,\u{7}\u{1b}[31m\n").unwrap();

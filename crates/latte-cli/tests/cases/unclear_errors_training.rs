@@ -1,4 +1,4 @@
-//! What `latte train` says of a number that is written as `1e6`, and of a damaged checkpoint.
+//! Messages of `latte train` about a number written as `1e6`, and about a damaged checkpoint.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn a_million_steps_may_be_written_as_1e6() {
     let yaml = fs::read_to_string(place.path("steps.yaml")).unwrap();
     assert!(yaml.contains("max_train_steps: 1e6"));
     for written in ["1e6", "1000000", "1_000_000", "1.0e6"] {
-        // The number is taken: what is refused next are the videos, which are not there.
+        // The number is accepted: the next error is about the videos, which are missing.
         let refused = reads(&yaml.replace("max_train_steps: 1e6", &format!("max_train_steps: {written}")));
         assert!(refused.contains("t/data: no such folder") && !refused.contains("max_train_steps"), "{written}: {refused}");
     }

@@ -1,4 +1,4 @@
-//! The case `testdata/cases/unclear-errors`, as far as it is about video files.
+//! The part of `testdata/cases/unclear-errors` that is about video files.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use super::case;
 use super::decoders::ways_to_decode;
 
 #[test]
-fn a_cover_before_the_video_is_passed_over() {
+fn a_cover_before_the_video_is_skipped() {
     for (decoder, environment) in ways_to_decode() {
         let place = case("unclear-errors");
         fs::create_dir(place.path("i")).unwrap();
@@ -19,7 +19,7 @@ fn a_cover_before_the_video_is_passed_over() {
 }
 
 #[test]
-fn a_turn_that_no_decoder_makes_is_told_truly() {
+fn a_rotation_that_no_decoder_supports_is_reported() {
     let mut told = Vec::new();
     for (decoder, environment) in ways_to_decode() {
         let place = case("unclear-errors");

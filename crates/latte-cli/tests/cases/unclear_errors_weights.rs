@@ -1,4 +1,4 @@
-//! `unclear-errors`, the rows about weights: files that are something else than their names say, and outputs without a folder.
+//! The part of `unclear-errors` that is about weights: files whose contents do not fit their names, and outputs without a folder.
 
 use std::fs;
 
@@ -19,13 +19,13 @@ fn a_pointer_in_the_place_of_the_tokenizer_is_named() {
 #[test]
 fn an_output_that_cannot_be_written_is_named_before_anything_is_read() {
     let place = Place::empty();
-    // No weights: were they read first, the message would be about them.
+    // There are no weights: if they were read first, the error would be about them.
     fs::write(place.path("a.pt"), "nothing").unwrap();
     for output in ["a.pt/b.safetensors", "a.pt/b.pt", "a.pt/b"] {
         let message = place.refused(&["convert", "a.pt", output]);
         assert!(message.starts_with(&format!("error: the output {output}: ")) && !message.contains(".tmp"), "{message}");
     }
-    // A folder that is missing is made, as of every output.
+    // A missing folder is created, as for every output.
     let message = place.refused(&["convert", "a.pt", "new/folder/b.pt"]);
     assert!(message.contains("a.pt: is no") && place.path("new/folder").is_dir(), "{message}");
     fs::create_dir(place.path("b.pt")).unwrap();
@@ -34,9 +34,9 @@ fn an_output_that_cannot_be_written_is_named_before_anything_is_read() {
     assert!(place.refused(&["convert", "a.pt", "folder"]).contains("is a file"));
 }
 
-/// Every file of a model's folder, in turn, is another one.
+/// Each file of a model's folder in turn is replaced.
 #[test]
-fn whatever_file_of_a_model_is_another_one_is_named() {
+fn each_replaced_file_of_a_model_is_named() {
     let contents: [(&[u8], &str); 3] = [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12345\n", "git lfs pull"),
         (b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n", "web page"),

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// A folder of its own, gone afterwards.
+/// A temporary folder, removed afterwards.
 pub(crate) struct Place {
     dir: TempDir,
 }
@@ -44,8 +44,8 @@ impl Place {
         self.both(args).0
     }
 
-    /// Runs and expects the refusal of bad input: exit code 2, and one line that says why, after which nothing comes. Returns all
-    /// lines of standard error; that one is the last.
+    /// Runs and expects the refusal of bad input: exit code 2, and one line with the reason as the last line. Returns all lines of
+    /// standard error.
     pub(crate) fn refusal(&self, args: &[&str]) -> Vec<String> {
         let output = self.latte(args);
         let stderr = text(&output.stderr);
@@ -57,7 +57,7 @@ impl Place {
         lines
     }
 
-    /// The line that says why bad input is refused.
+    /// The line with the reason of the refusal.
     pub(crate) fn refused(&self, args: &[&str]) -> String {
         self.refusal(args).pop().unwrap()
     }

@@ -19,5 +19,5 @@ fn check(path: &Path, kind: &str) -> Result<Vec<Check>, Box<dyn Error>> {
 }
 
 fn main() -> ExitCode {
-    golden::run("latte-eval", check)
+    golden_harness::run("latte-eval", check)
 }

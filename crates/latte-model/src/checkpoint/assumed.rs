@@ -1,4 +1,4 @@
-//! The metadata of weights that other programs wrote: what their shapes show, what the user states, and what is assumed.
+//! The metadata of weights that other programs wrote: read from shapes, stated by the user, or assumed.
 
 use latte_ops::Parameters;
 
@@ -6,15 +6,15 @@ use super::metadata::CheckpointMetadata;
 use crate::diffusion::{PredictionType, VarianceType};
 use crate::model::{Condition, ConfigHints, Latte, LatteConfig};
 use crate::vae::AutoencoderKind;
-use crate::weights::{Pretrained, refuse};
+use crate::weights::{self, Pretrained, refuse};
 use crate::{Error, Result};
 
-/// What the user says of weights that say nothing of themselves.
+/// The user's statements about weights without metadata.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StatedMetadata {
-    /// What shapes do not tell.
+    /// Configuration values that shapes do not show.
     pub hints: ConfigHints,
-    /// What the network predicts.
+    /// The quantity that the network predicts.
     pub prediction: Option<PredictionType>,
     /// The variance of a reverse step, for networks that do not predict it.
     pub variance: Option<VarianceType>,
@@ -22,24 +22,25 @@ pub struct StatedMetadata {
     pub fps: Option<f64>,
 }
 
-/// The metadata of weights that have none, and which of its values are assumptions.
+/// The metadata of weights that have none, and a list of the assumed values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AssumedMetadata {
-    /// What must be known to sample.
+    /// The metadata needed to sample.
     pub metadata: CheckpointMetadata,
-    /// What neither the weights nor the user say: taken as in the official checkpoints. In words.
+    /// The values that neither the weights nor the user state, and that are assumed to be those of the official checkpoints. In
+    /// words.
     pub taken: Vec<String>,
-    /// Whether the weights may be those of an official checkpoint, all of which predict a variance. Of others, what is taken for
-    /// granted is no more than a guess.
+    /// Whether the weights may be those of an official checkpoint, all of which predict a variance. For other weights the assumed
+    /// values are only a guess.
     pub is_like_official: bool,
 }
 
 impl AssumedMetadata {
-    /// Describes weights of a Latte that do not say what they are.
+    /// Determines the metadata of a Latte's weights that have none.
     ///
     /// # Errors
     ///
-    /// If they are no Latte's, shapes do not say enough, or what the user says cannot be.
+    /// If they are not a Latte's weights, shapes do not show enough, or the user's statements are impossible.
     pub fn of(source: &Pretrained, stated: StatedMetadata) -> Result<Self> {
         let path = source.files().path();
         let model = LatteConfig::from_weights(source, stated.hints).map_err(|e| named(source, e))?;
@@ -64,19 +65,19 @@ impl AssumedMetadata {
         Ok(Self { metadata, taken, is_like_official })
     }
 
-    /// What was assumed, as one line about `path`.
+    /// The assumed values, as one line about `path`.
     pub fn note(&self, path: &std::path::Path) -> String {
         let like = if self.is_like_official {
             "as in the official checkpoints"
         } else {
-            "as the official code has it, though no official checkpoint is like this one (it predicts no variance), so this may be wrong"
+            "as in the official code, but no official checkpoint is like this one (it predicts no variance), so this may be wrong"
         };
-        let say = "say otherwise with the options of `latte convert`";
-        format!("{}: it does not say how it was trained; taken {like}: {} ({say})", path.display(), self.taken.join(", "))
+        let say = "change it with the options of `latte convert`";
+        format!("{}: it does not describe its training; taken {like}: {} ({say})", path.display(), self.taken.join(", "))
     }
 }
 
-/// What of `metadata` neither shapes nor the user say.
+/// The values of `metadata` that neither shapes nor the user state.
 fn taken(metadata: &CheckpointMetadata, stated: &StatedMetadata) -> Vec<String> {
     let word =
         |value: serde_json::Result<serde_json::Value>| value.ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
@@ -98,7 +99,7 @@ fn taken(metadata: &CheckpointMetadata, stated: &StatedMetadata) -> Vec<String> 
     }
     taken.push(format!("{} blocks", word(serde_json::to_value(metadata.model.block_layout))));
     if let Condition::Class { dropout, .. } = metadata.model.condition {
-        taken.push(format!("labels hidden in {:.0} % of the training", 100.0 * dropout));
+        taken.push(format!("labels dropped in {:.0} % of the training", 100.0 * dropout));
     }
     if metadata.autoencoder.kind == AutoencoderKind::Kl {
         taken.push("latents of Stable Diffusion's autoencoder".into());
@@ -109,26 +110,28 @@ fn taken(metadata: &CheckpointMetadata, stated: &StatedMetadata) -> Vec<String> 
     taken
 }
 
-/// An error about the weights with their path.
+/// Adds the path of the weights to an error about them.
 fn named(source: &Pretrained, error: Error) -> Error {
     match error {
-        Error::Config { .. } | Error::Shape { .. } => refuse(source.files().path(), error.to_string()).into(),
+        Error::Config { .. } | Error::Weights(weights::Error::Shape { .. }) => {
+            refuse(source.files().path(), error.to_string()).into()
+        }
         other => other,
     }
 }
 
-/// Reads the weights of an official checkpoint, whose shapes say which model they are of (see [`LatteConfig::from_weights`]), and
-/// says what was assumed.
+/// Reads the weights of an official checkpoint, whose shapes show which model they belong to (see [`LatteConfig::from_weights`]),
+/// and returns the assumed values.
 ///
 /// # Errors
 ///
-/// If they are no Latte's or cannot be those of an official checkpoint, shapes do not say enough, or tensors are missing or do not
-/// fit.
+/// If they are not a Latte's weights or cannot be those of an official checkpoint, shapes do not show enough, or tensors are
+/// missing or do not fit.
 pub fn load_pretrained(source: &Pretrained, hints: ConfigHints) -> Result<(Parameters, AssumedMetadata)> {
     let assumed = AssumedMetadata::of(source, StatedMetadata { hints, ..StatedMetadata::default() })?;
     if !assumed.is_like_official {
         let what = "it does not say what the network predicts, and it predicts no variance, which every official checkpoint does; \
-                    say it: `latte convert FILE OTHER.safetensors --prediction epsilon|x0|velocity --variance fixed_small|fixed_large`";
+                    state them: `latte convert FILE OTHER.safetensors --prediction epsilon|x0|velocity --variance fixed_small|fixed_large`";
         return Err(refuse(source.files().path(), what).into());
     }
     let parameters =

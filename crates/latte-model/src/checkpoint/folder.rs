@@ -1,4 +1,4 @@
-//! The folder of a run's checkpoints, as readers see it: one folder per checkpoint, the newest found.
+//! The folder of a run's checkpoints, for readers: one folder per checkpoint, and the newest one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::weights::refuse;
 use crate::{Error, Result};
 
-/// The file that a checkpoint cannot be without; it is written last.
+/// The file that every checkpoint has; it is written last.
 pub const STATE_FILE: &str = "state.toml";
 
 /// `<run>/checkpoints`: one folder per checkpoint, named by its step (`0000100`).
@@ -16,7 +16,7 @@ pub struct CheckpointFolder {
 }
 
 impl CheckpointFolder {
-    /// The checkpoints of the run in `run`. Touches nothing.
+    /// The checkpoints of the run in `run`. Reads nothing.
     pub fn of_run(run: &Path) -> Self {
         Self { path: run.join("checkpoints") }
     }
@@ -26,12 +26,12 @@ impl CheckpointFolder {
         &self.path
     }
 
-    /// Where the checkpoint of `step` lies, or would lie.
+    /// The folder of the checkpoint of `step`, whether it exists or not.
     pub fn of_step(&self, step: u64) -> PathBuf {
         self.path.join(format!("{step:07}"))
     }
 
-    /// All finished checkpoints, oldest first: step and folder. Anything else in the folder is not looked at.
+    /// All complete checkpoints, oldest first: step and folder. Other files in the folder are ignored.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl CheckpointFolder {
         Ok(found)
     }
 
-    /// All folders with the name of a checkpoint, oldest first.
+    /// All folders named like a checkpoint, oldest first.
     fn numbered(&self) -> Result<Vec<(u64, PathBuf)>> {
         let mut found = Vec::new();
         for path in self.entries()? {
@@ -57,14 +57,15 @@ impl CheckpointFolder {
         Ok(found)
     }
 
-    /// The newest finished checkpoint.
+    /// The newest complete checkpoint.
     ///
     /// # Errors
     ///
-    /// If the folder exists and cannot be read, or a newer checkpoint is not whole.
+    /// If the folder exists and cannot be read, or a newer checkpoint is incomplete.
     pub fn latest(&self) -> Result<Option<PathBuf>> {
         let newest = self.list()?.pop();
-        // A checkpoint gets its name when it is whole: one without that file has lost it. To go back silently would be wrong.
+        // A checkpoint gets its name when it is complete, so one without this file was damaged later. Falling back silently would
+        // be wrong.
         let all = self.numbered()?;
         if let Some((_, path)) = all.last().filter(|(step, _)| newest.as_ref().is_none_or(|(whole, _)| step > whole)) {
             let what = format!("the newest checkpoint has no {STATE_FILE}; {}", self.way_on_without(path)?);
@@ -73,7 +74,7 @@ impl CheckpointFolder {
         Ok(newest.map(|(_, path)| path))
     }
 
-    /// What to do where the checkpoint at `path` is of no use: the end of a message.
+    /// The end of an error message: what to do if the checkpoint at `path` cannot be used.
     ///
     /// # Errors
     ///
@@ -86,7 +87,7 @@ impl CheckpointFolder {
         })
     }
 
-    /// Everything in the folder, sorted; nothing if there is no folder.
+    /// Everything in the folder, sorted; empty if the folder does not exist.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Finds and reads weights, with what must be known to sample from them.
+//! Finds and reads weights, with the metadata needed to sample from them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use crate::Result;
 use crate::model::ConfigHints;
 use crate::weights::{self, Pretrained, TensorSource, WeightKind, refuse};
 
-/// Finds the weights that `path` means: a weights file itself, the average in a checkpoint folder, or that of the newest
-/// checkpoint of a run folder.
+/// Finds the weights file of `path`: the file itself, the moving average in a checkpoint folder, or that of the newest checkpoint
+/// of a run folder.
 ///
 /// # Errors
 ///
@@ -40,23 +40,23 @@ pub fn find_weights(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Weights, and what must be known to sample from them.
+/// Weights, with the metadata needed to sample from them.
 #[derive(Debug)]
 pub struct LoadedWeights {
     /// The weights.
     pub weights: Parameters,
-    /// What they are of.
+    /// Their metadata.
     pub metadata: CheckpointMetadata,
-    /// Which of several sets of weights was taken, and what was assumed, where there was something to decide. In words.
+    /// Which of several sets of weights was chosen, and which values were assumed; empty if neither was necessary. In words.
     pub notes: Vec<String>,
 }
 
-/// Reads weights and what must be known to sample from them. `path` is taken as [`find_weights`] does. Files of other programs are
-/// taken as [`load_pretrained`] does.
+/// Reads weights, with the metadata needed to sample from them. `path` may be what [`find_weights`] accepts. Files of other
+/// programs are read with [`load_pretrained`].
 ///
 /// # Errors
 ///
-/// If there are none, they are damaged, or the file tells of no model.
+/// If there are none, they are damaged, or the file has no metadata of a model.
 pub fn open_weights(path: &Path) -> Result<LoadedWeights> {
     let path = find_weights(path)?;
     let files = Pretrained::open(&path)?;
@@ -72,7 +72,7 @@ pub fn open_weights(path: &Path) -> Result<LoadedWeights> {
             notes.push(assumed.note(&path));
             (weights, assumed.metadata)
         }
-        // Said before anything is read, which may be larger than the memory.
+        // Checked before the tensors are read, which may be larger than the memory.
         (false, other) => return Err(without_metadata(&path, &format!("it holds {other}"))),
     };
     Ok(LoadedWeights { weights, metadata, notes })

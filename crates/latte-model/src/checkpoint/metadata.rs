@@ -1,4 +1,4 @@
-//! What must be known about weights to sample from them: the metadata of a weights file.
+//! The metadata of a weights file: the data needed to sample from the weights.
 
 use std::path::Path;
 
@@ -14,25 +14,25 @@ use crate::{Error, Result};
 /// The layout of checkpoints that this version writes. It grows when older programs would misread a newer checkpoint.
 pub const FORMAT: u32 = 1;
 
-/// The rate that the official code writes samples with; the checkpoints do not say what they were trained on.
+/// The frame rate of the official code's samples; the checkpoints do not say the rate of their training clips.
 const FPS: f64 = 8.0;
-/// Channels of pixels: a model of as many works on them, any other on latents.
+/// The channels of pixels: a model with this number works on pixels, any other on latents.
 const PIXEL_CHANNELS: usize = 3;
-/// Pixels of height, and of width, for one place of the latents of Stable Diffusion's autoencoder.
+/// The pixels of height, and of width, per latent position of Stable Diffusion's autoencoder.
 const STABLE_DIFFUSION_FACTOR: usize = 8;
 
-/// What must be known about weights to sample from them. Lies in the metadata of the weights file.
+/// The data needed to sample from weights, stored in the metadata of the weights file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointMetadata {
     /// The layout of this description; 1.
     pub format: u32,
-    /// The network.
+    /// The configuration of the network.
     pub model: LatteConfig,
     /// The diffusion process that it was trained on.
     pub diffusion: DiffusionConfig,
-    /// The space that it works in.
+    /// The space that the network works in.
     pub autoencoder: AutoencoderConfig,
-    /// With `autoencoder.kind = "kl"`: which autoencoder made the latents; absent where nobody knows, as in official weights.
+    /// With `autoencoder.kind = "kl"`: the autoencoder that made the latents; absent if it is unknown, as for official weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vae: Option<AutoencoderFingerprint>,
     /// The names of the classes, in order of their numbers; empty without classes.
@@ -41,24 +41,24 @@ pub struct CheckpointMetadata {
     pub frame_size: [usize; 2],
     /// Frames of a clip.
     pub num_frames: usize,
-    /// Frames per second of the clips that it was trained on.
+    /// Frames per second of the training clips.
     pub fps: f64,
-    /// Optimiser steps that made these weights.
+    /// The number of optimiser steps that made these weights.
     pub step: u64,
     /// Whether these are the moving average.
     pub ema: bool,
 }
 
 impl CheckpointMetadata {
-    /// What must be known to sample from official weights of `model`: the official diffusion process, pixels or the latents of
-    /// Stable Diffusion's autoencoder according to the channels, and 8 frames per second.
+    /// The metadata of official weights of `model`: the official diffusion process, pixels or the latents of Stable Diffusion's
+    /// autoencoder according to the channels, and 8 frames per second.
     pub fn of_official(model: LatteConfig, ema: bool) -> Self {
         let (kind, factor) = match model.in_channels {
             PIXEL_CHANNELS => (AutoencoderKind::Pixels, 1),
             _ => (AutoencoderKind::Kl, STABLE_DIFFUSION_FACTOR),
         };
         let autoencoder = AutoencoderConfig { kind, ..AutoencoderConfig::default() };
-        // What the official code takes.
+        // The official code's choice.
         let variance = if model.learn_sigma { VarianceType::LearnedRange } else { VarianceType::FixedLarge };
         Self {
             format: FORMAT,
@@ -79,16 +79,16 @@ impl CheckpointMetadata {
     ///
     /// # Errors
     ///
-    /// If there is none, or it cannot be understood.
+    /// If there is none, or it cannot be parsed.
     pub fn read(files: &WeightFiles) -> Result<Self> {
         Self::from_description(files.path(), files.description()?)
     }
 
-    /// The metadata that `description`, the description of the weights in `path`, holds.
+    /// The metadata in `description`, the description of the weights in `path`.
     ///
     /// # Errors
     ///
-    /// If there is none, it cannot be understood, or a newer version wrote it.
+    /// If there is none, it cannot be parsed, or a newer version wrote it.
     pub fn from_description(path: &Path, description: Option<Value>) -> Result<Self> {
         let description = description.ok_or_else(|| without_metadata(path, "another program wrote it"))?;
         let layout = Layout::deserialize(&description).map_err(|e| not_understood(path, &e.to_string()))?;
@@ -111,7 +111,7 @@ struct Layout {
     format: u32,
 }
 
-/// Whether this version can read a checkpoint of this layout.
+/// Checks that this version can read a checkpoint of this layout.
 ///
 /// # Errors
 ///
@@ -123,13 +123,13 @@ pub fn check_format(path: &Path, layout: u32) -> Result<()> {
     Ok(())
 }
 
-/// The error of weights that say nothing of their model.
+/// The error of weights without metadata of their model.
 pub(super) fn without_metadata(path: &Path, why: &str) -> Error {
-    let what = format!("no `latte` in the metadata: the file does not say which model its weights are of ({why})");
+    let what = format!("no `latte` in the metadata: the file does not say which model its weights belong to ({why})");
     refuse(path, what).into()
 }
 
 /// The error of a part of a checkpoint that is damaged.
 pub fn not_understood(path: &Path, why: &str) -> weights::Error {
-    refuse(path, format!("cannot be understood, it may be damaged: {why}"))
+    refuse(path, format!("cannot be parsed, it may be damaged: {why}"))
 }

@@ -1,7 +1,7 @@
-//! Weights on disk, and what must be known to sample from them.
+//! Weights on disk, with the metadata needed to sample from them.
 //!
-//! A run folder has a folder of checkpoints ([`CheckpointFolder`]); each holds `model.safetensors`, `ema.safetensors` and what
-//! training needs to resume. The metadata of a weights file ([`CheckpointMetadata`]) says everything that sampling needs.
+//! A run folder has a folder of checkpoints ([`CheckpointFolder`]); each holds `model.safetensors`, `ema.safetensors` and the state
+//! that training needs to resume. The metadata of a weights file ([`CheckpointMetadata`]) has everything that sampling needs.
 
 mod assumed;
 mod folder;
@@ -15,5 +15,5 @@ pub use metadata::{CheckpointMetadata, FORMAT, check_format, not_understood};
 
 /// The weights of a checkpoint.
 pub const MODEL_FILE: &str = "model.safetensors";
-/// Their moving average; with its metadata all that sampling needs.
+/// The moving average of the weights; its metadata has everything that sampling needs.
 pub const EMA_FILE: &str = "ema.safetensors";

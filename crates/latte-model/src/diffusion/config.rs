@@ -1,10 +1,10 @@
-//! What the process is: the choices, as data.
+//! The configuration of the diffusion process.
 
 use serde::{Deserialize, Serialize};
 
 use super::schedule::BetaSchedule;
 
-/// What the network predicts.
+/// The quantity that the network predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PredictionType {
@@ -20,9 +20,9 @@ pub enum PredictionType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VarianceType {
-    /// β̃, right for data that is a point.
+    /// β̃, the exact variance if the data is a single point.
     FixedSmall,
-    /// β, right for data that is standard normal.
+    /// β, the exact variance if the data is standard normal.
     FixedLarge,
     /// The network's second half of channels is log σ².
     Learned,
@@ -59,7 +59,7 @@ pub struct DiffusionConfig {
     pub num_timesteps: usize,
     /// The β schedule.
     pub noise_schedule: BetaSchedule,
-    /// What the network predicts.
+    /// The quantity that the network predicts.
     pub prediction: PredictionType,
     /// The variance of a reverse step. A learned one doubles the network's output channels.
     pub variance: VarianceType,
@@ -68,7 +68,7 @@ pub struct DiffusionConfig {
 }
 
 impl Default for DiffusionConfig {
-    /// 1000 steps, linear schedule, ε, learned range, plain MSE: what every official checkpoint was trained with.
+    /// 1000 steps, linear schedule, ε, learned range, plain MSE: the configuration of every official checkpoint.
     fn default() -> Self {
         Self {
             num_timesteps: 1000,

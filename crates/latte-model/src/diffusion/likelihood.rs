@@ -8,12 +8,12 @@ use super::{Denoiser, Diffusion};
 use crate::Result;
 use crate::noise::NoiseSource;
 
-/// The variational bound, in bits per dimension, sample by sample.
+/// The variational bound of each sample, in bits per dimension.
 #[derive(Debug, Clone)]
 pub struct BitsPerDimension {
     /// The bound: `prior` + the sum of `terms`, `[b]`.
     pub total: Tensor,
-    /// KL(q(x_T | x0) ‖ N(0, 1)), `[b]`: what the end of the process still knows about the data.
+    /// KL(q(x_T | x0) ‖ N(0, 1)), `[b]`: the information about the data that is left at the end of the process.
     pub prior: Tensor,
     /// The term of each step, `[b, num_steps]`.
     pub terms: Tensor,
@@ -36,7 +36,7 @@ impl Diffusion {
         Ok((mean_per_sample(&normal_kl(&mean, &log_variance, &zero, &zero)?)? / std::f64::consts::LN_2)?)
     }
 
-    /// The whole bound of `x0` under `denoiser`: one prediction for every step.
+    /// The whole bound of `x0` under `denoiser`. Calls the denoiser once per step.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Diffusion {
         }
         let terms = Tensor::stack(&terms, 1)?; // [b, num_steps]
         let x0_mse = Tensor::stack(&x0_mse, 1)?; // [b, num_steps]
-        // A thousand small terms: sum in f64.
+        // A thousand small terms are summed in f64.
         let total = (terms.to_dtype(DType::F64)?.sum(1)?.to_dtype(prior.dtype())? + &prior)?; // [b]
         Ok(BitsPerDimension { total, prior, terms, x0_mse })
     }

@@ -1,4 +1,4 @@
-//! The training loss, made of operations that candle can differentiate with respect to the network's prediction.
+//! The training loss, in operations that candle can differentiate with respect to the network's prediction.
 
 use candle_core::Tensor;
 
@@ -6,23 +6,23 @@ use super::process::{at_first_step, mean_per_sample, same_shape};
 use super::{Diffusion, LossType};
 use crate::Result;
 
-/// The loss of each sample and the terms it is the sum of.
+/// The loss of each sample, and its terms.
 #[derive(Debug, Clone)]
 pub struct LossTerms {
-    /// `[b]`; what training minimises.
+    /// `[b]`; the quantity that training minimises.
     pub loss: Tensor,
-    /// The squared error of the prediction, `[b]`, without the weight of [`MinSnr`](super::MinSnr); none with the KL losses.
+    /// The squared error of the prediction, `[b]`, without the weight of [`MinSnr`](super::MinSnr); `None` with the KL losses.
     pub mse: Option<Tensor>,
-    /// The variational term as it was added, `[b]`, in bits per dimension; none if the variance is fixed, and with the KL
-    /// losses, whose `loss` is this term.
+    /// The variational term as it was added, `[b]`, in bits per dimension; `None` if the variance is fixed, and with the KL losses,
+    /// whose `loss` is this term.
     pub vb: Option<Tensor>,
 }
 
 impl Diffusion {
     /// The training loss of a network's `prediction` for `x_t` = [`Diffusion::q_sample`] of `x0` and `noise` at `steps`.
     ///
-    /// Differentiable with respect to `prediction`: hand in a candle `Var` and call `backward` on a mean of `loss`. With the
-    /// MSE losses the variational term sends its gradient to the variance channels only (Nichol & Dhariwal 2021, §3.1).
+    /// It is differentiable with respect to `prediction`: pass a candle `Var` and call `backward` on a mean of `loss`. With the MSE
+    /// losses the gradient of the variational term reaches only the variance channels (Nichol & Dhariwal 2021, §3.1).
     ///
     /// # Shapes
     ///
@@ -60,12 +60,12 @@ impl Diffusion {
         }
     }
 
-    /// One term of the variational bound in bits per dimension, `[b]`: KL(q(x₍ₜ₋₁₎ | xₜ, x0) ‖ p(x₍ₜ₋₁₎ | xₜ)), and at step 0
-    /// −log p(x0 | x₁) of data in 256 levels over [−1, 1]. (Latents are no such data; the term is kept as it is for parity.)
+    /// One term of the variational bound in bits per dimension, `[b]`: KL(q(x₍ₜ₋₁₎ | xₜ, x0) ‖ p(x₍ₜ₋₁₎ | xₜ)), and at step 0 −log
+    /// p(x0 | x₁) of data in 256 levels over [−1, 1]. (Latents are not such data; the term stays for parity with the reference.)
     ///
     /// # Errors
     ///
-    /// As for [`Diffusion::loss`].
+    /// Those of [`Diffusion::loss`].
     pub fn variational_term(
         &self,
         prediction: &Tensor,
@@ -80,7 +80,7 @@ impl Diffusion {
         let in_bits = |x: &Tensor| Ok::<_, crate::Error>((mean_per_sample(x)? / std::f64::consts::LN_2)?);
         let kl = || in_bits(&normal_kl(&truth.mean, &truth.log_variance, &model.mean, &log_variance)?);
         let decoder = || in_bits(&discretized_gaussian_log_likelihood(x0, &model.mean, &(&log_variance * 0.5)?)?.neg()?);
-        // Either term costs about as much as all the rest; nearly always only one of them is asked for.
+        // Either term costs about as much as everything else, and nearly always only one of them is needed.
         if steps.iter().all(|&step| step > 0) {
             kl()
         } else if steps.iter().all(|&step| step == 0) {
@@ -114,7 +114,7 @@ fn discretized_gaussian_log_likelihood(x: &Tensor, mean: &Tensor, log_scale: &Te
     Ok(x.lt(-0.999)?.where_cond(&log(below_upper)?, &highest)?)
 }
 
-/// The standard normal distribution function by the usual tanh approximation.
+/// The standard normal cumulative distribution function in the usual tanh approximation.
 fn normal_cdf(x: &Tensor) -> Result<Tensor> {
     let cubed = (x.sqr()? * x)?;
     let inner = ((x + (cubed * 0.044715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;

@@ -1,9 +1,9 @@
-//! Min-SNR weighting (Hang et al. 2023, arXiv 2303.09556): every timestep's squared error pulls about as hard as the others'.
+//! Min-SNR weighting (Hang et al. 2023, arXiv 2303.09556): balances the loss weights of the timesteps.
 
 use super::PredictionType;
 use crate::{Error, Result};
 
-/// Weights of the squared error by its timestep. With the signal-to-noise ratio SNR = ᾱ / (1 − ᾱ) the error of x0 counts
+/// Weights the squared error by timestep. With the signal-to-noise ratio SNR = ᾱ / (1 − ᾱ), the weight of the error of x0 is
 /// min(SNR, γ), whatever the network predicts:
 ///
 /// | prediction | weight of its squared error |
@@ -12,19 +12,19 @@ use crate::{Error, Result};
 /// | ε | min(SNR, γ) / SNR |
 /// | v | min(SNR, γ) / (SNR + 1) |
 ///
-/// The variational term keeps its weight. It trains the variance only, and the weights are for timesteps that pull the
-/// prediction in different directions.
+/// The variational term keeps its weight: it trains only the variance, while the weights balance timesteps whose gradients of the
+/// prediction conflict.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MinSnr {
     gamma: f64,
 }
 
 impl MinSnr {
-    /// Weights with this γ; the paper has 5.
+    /// Weights with this γ; the paper uses 5.
     ///
     /// # Errors
     ///
-    /// If `gamma` is no positive number.
+    /// If `gamma` is not a positive number.
     pub fn new(gamma: f64) -> Result<Self> {
         if gamma.is_finite() && gamma > 0.0 {
             Ok(Self { gamma })
@@ -38,7 +38,7 @@ impl MinSnr {
         let snr = alpha_bar / (1.0 - alpha_bar);
         match prediction {
             PredictionType::X0 => snr.min(self.gamma),
-            // min(SNR, γ) / SNR, in a form that pure noise (SNR = 0) does not break.
+            // min(SNR, γ) / SNR, in a form that is also defined for pure noise (SNR = 0).
             PredictionType::Epsilon => (self.gamma / snr).min(1.0),
             PredictionType::Velocity => snr.min(self.gamma) / (snr + 1.0),
         }

@@ -1,4 +1,4 @@
-//! The diffusion process. Sees networks only as a [`Denoiser`].
+//! The diffusion process. It knows networks only as a [`Denoiser`].
 
 mod config;
 mod likelihood;
@@ -23,15 +23,14 @@ pub use schedule::{BetaSchedule, NoiseSchedule};
 pub use spacing::{TimestepSpacing, space_timesteps};
 pub use timestep_sampling::{LossSecondMoment, TimestepDraw, TimestepSampler, TimestepSampling};
 
-/// A network as diffusion and samplers see it. Conditions (class, text) are bound inside the implementation.
+/// The interface of a network for diffusion and samplers. Conditions (class, text) are bound inside the implementation.
 pub trait Denoiser {
-    /// Predicts from noisy latents.
+    /// Predicts noise, x0 or velocity from noisy latents.
     ///
     /// # Shapes
     ///
-    /// `x` is `[b, f, c, h, w]`, f32; `timesteps` has `b` entries on the original scale (0 ..= 999; samplers with continuous
-    /// noise levels pass fractions). Returns `[b, f, c, h, w]`, or `[b, f, 2c, h, w]` with the variance values behind the
-    /// prediction.
+    /// `x` is `[b, f, c, h, w]`, f32; `timesteps` has `b` entries on the original scale (0 ..= 999; samplers with continuous noise
+    /// levels pass fractions). Returns `[b, f, c, h, w]`, or `[b, f, 2c, h, w]` with the variance values after the prediction.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use super::{DiffusionConfig, LossType, MinSnr, NoiseSchedule, PredictionType, TimestepSpacing, VarianceType, space_timesteps};
 use crate::{Error, Result};
 
-/// A diffusion process over all timesteps or some of them.
+/// A diffusion process over all timesteps or a subset of them.
 #[derive(Debug, Clone)]
 pub struct Diffusion {
     schedule: NoiseSchedule,
@@ -29,7 +29,7 @@ pub struct Posterior {
     pub log_variance: Tensor,
 }
 
-/// p(x₍ₜ₋₁₎ | xₜ), a normal distribution, and the x0 that it was made from.
+/// p(x₍ₜ₋₁₎ | xₜ), a normal distribution, and the x0 that it was computed from.
 #[derive(Debug, Clone)]
 pub struct ReverseStep {
     /// `[b, f, c, h, w]`.
@@ -51,7 +51,7 @@ impl Diffusion {
             loss: config.loss,
             ..Self::of_betas(config.noise_schedule.betas(config.num_timesteps), spacing, config.prediction, config.variance)?
         };
-        // Better now than when training first draws the last step.
+        // Checked here, so that training does not fail later, when it first draws the last step.
         if config.variance.is_learned() || matches!(config.loss, LossType::Kl | LossType::RescaledKl) {
             process.check_epsilon_tells_x0(&[process.num_steps() - 1])?;
         }
@@ -97,7 +97,7 @@ impl Diffusion {
         self.schedule.len()
     }
 
-    /// The tables, by step.
+    /// The tables, indexed by step.
     pub fn schedule(&self) -> &NoiseSchedule {
         &self.schedule
     }
@@ -107,7 +107,7 @@ impl Diffusion {
         &self.timestep_map
     }
 
-    /// What the network predicts.
+    /// The quantity that the network predicts.
     pub fn prediction(&self) -> PredictionType {
         self.prediction
     }
@@ -117,7 +117,7 @@ impl Diffusion {
         self.variance
     }
 
-    /// What a [`super::Denoiser`] expects: the original timesteps.
+    /// The original timesteps of `steps`, which a [`super::Denoiser`] expects.
     ///
     /// # Errors
     ///
@@ -151,8 +151,8 @@ impl Diffusion {
         Ok(Posterior { mean, log_variance })
     }
 
-    /// p(x₍ₜ₋₁₎ | xₜ) from what the network returned for `x_t`. With `clip_denoised` the predicted x0 is clamped to [−1, 1]:
-    /// for pixels, never for latents.
+    /// p(x₍ₜ₋₁₎ | xₜ) from the network's output for `x_t`. With `clip_denoised` the predicted x0 is clamped to [−1, 1]: for pixels,
+    /// never for latents.
     ///
     /// # Errors
     ///
@@ -187,8 +187,8 @@ impl Diffusion {
         Ok(ReverseStep { mean, log_variance, x0 })
     }
 
-    /// The network's output as prediction `[b, f, c, h, w]` and, when the variance is learned, variance values of the same
-    /// shape.
+    /// Splits the network's output into the prediction `[b, f, c, h, w]` and, if the variance is learned, variance values of the
+    /// same shape.
     ///
     /// # Errors
     ///
@@ -238,7 +238,7 @@ impl Diffusion {
         }
     }
 
-    /// The ε that would have made `x_t` from `x0`.
+    /// The ε with which `x0` gives `x_t`.
     ///
     /// # Errors
     ///
@@ -261,7 +261,7 @@ impl Diffusion {
         self.combine(steps, noise, |i| alpha_bar[i].sqrt(), x0, |i| -(1.0 - alpha_bar[i]).sqrt())
     }
 
-    /// What the network should have predicted.
+    /// The target of the network's prediction.
     ///
     /// # Errors
     ///
@@ -274,7 +274,7 @@ impl Diffusion {
         }
     }
 
-    /// `p(step) · a + q(step) · b`, sample by sample.
+    /// `p(step) · a + q(step) · b` for each sample.
     fn combine(
         &self,
         steps: &[usize],
@@ -288,7 +288,7 @@ impl Diffusion {
         Ok((a.broadcast_mul(&p)? + b.broadcast_mul(&q)?)?)
     }
 
-    /// A table's values for each sample, `[b, 1, 1, 1, 1]`. This is where f64 becomes the dtype of `like`.
+    /// A table's values for each sample, `[b, 1, 1, 1, 1]`. Here f64 is converted to the dtype of `like`.
     pub(super) fn per_sample(&self, steps: &[usize], like: &Tensor, table: impl Fn(usize) -> f64) -> Result<Tensor> {
         let [samples, ..] = five("x", like)?;
         self.check_steps(steps)?;

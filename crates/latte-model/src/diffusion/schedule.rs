@@ -1,41 +1,41 @@
-//! The noise schedule: β and everything that follows from it, in f64 on the CPU.
+//! The noise schedule: β and the quantities derived from it, in f64 on the CPU.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A named β schedule, in configuration files and in `scheduler_config.json`.
+/// A named β schedule, as in configuration files and in `scheduler_config.json`.
 ///
-/// Most run from a first β to a last one. Those of a [`DiffusionConfig`](super::DiffusionConfig) are 10⁻⁴ and 0.02, both times
-/// 1000 / T, so that a shorter process destroys about as much (Ho et al. 2020; Nichol & Dhariwal 2021).
+/// Most run from a first β to a last one. For a [`DiffusionConfig`](super::DiffusionConfig) these are 10⁻⁴ and 0.02, both times
+/// 1000 / T, so that a shorter process adds about as much noise (Ho et al. 2020; Nichol & Dhariwal 2021).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BetaSchedule {
-    /// β rises linearly. The one Latte trains with.
+    /// β rises linearly. Latte's schedule.
     Linear,
-    /// ᾱ falls as a squared cosine; β is capped at 0.999, and the two ends play no part.
+    /// ᾱ falls as a squared cosine; β is capped at 0.999, and the given first and last β have no effect.
     SquaredcosCapV2,
     /// √β rises linearly. Called `quad` in configuration files, `scaled_linear` by diffusers.
     #[serde(rename = "quad", alias = "scaled_linear")]
     ScaledLinear,
-    /// β rises linearly over the first 10 % of the steps and stays.
+    /// β rises linearly over the first 10 % of the steps, then is constant.
     Warmup10,
-    /// β rises linearly over the first 50 % of the steps and stays.
+    /// β rises linearly over the first 50 % of the steps, then is constant.
     Warmup50,
-    /// β is the last one everywhere.
+    /// β is the last β everywhere.
     Const,
-    /// β = 1/T, 1/(T−1), …, 1: the last step leaves no signal, so ε says nothing about x0 there; train on x0 or velocity.
+    /// β = 1/T, 1/(T−1), …, 1: the last step leaves no signal, so ε does not determine x0 there; train on x0 or velocity.
     Jsd,
     /// β rises as a sigmoid from −6 to 6.
     Sigmoid,
-    /// log signal-to-noise is Laplace-distributed; the two ends play no part.
+    /// The log signal-to-noise ratio is Laplace-distributed; the given first and last β have no effect.
     Laplace,
-    /// ᾱ falls as exp(−12 t); the two ends play no part.
+    /// ᾱ falls as exp(−12 t); the given first and last β have no effect.
     Exp,
 }
 
 impl BetaSchedule {
-    /// The β of a process of `num_timesteps` that a network is trained on.
+    /// The β of a training process of `num_timesteps`.
     pub fn betas(self, num_timesteps: usize) -> Vec<f64> {
         let scale = 1000.0 / num_timesteps as f64;
         self.betas_between(scale * 1e-4, scale * 0.02, num_timesteps)
@@ -67,7 +67,7 @@ impl BetaSchedule {
     }
 }
 
-/// The β, at most 0.999, that make ᾱ fall as `alpha_bar` does from 0 to 1.
+/// The β, capped at 0.999, for which ᾱ follows `alpha_bar` from 0 to 1.
 fn from_alpha_bar(num_timesteps: usize, alpha_bar: impl Fn(f64) -> f64) -> Vec<f64> {
     let at = |i: usize| alpha_bar(i as f64 / num_timesteps as f64);
     (0..num_timesteps).map(|i| (1.0 - at(i + 1) / at(i)).min(0.999)).collect()
@@ -79,7 +79,7 @@ fn warmup(start: f64, end: f64, num_timesteps: usize, fraction: f64) -> Vec<f64>
     betas
 }
 
-/// `n` values from `start` to `end`, both included, with NumPy's roundings; of one, `start`.
+/// `n` values from `start` to `end`, both included, with NumPy's rounding; for n = 1, `start`.
 pub(crate) fn linspace(start: f64, end: f64, n: usize) -> Vec<f64> {
     let step = (end - start) / n.saturating_sub(1).max(1) as f64;
     (0..n).map(|i| if i > 0 && i == n - 1 { end } else { i as f64 * step + start }).collect()
@@ -127,12 +127,12 @@ impl NoiseSchedule {
         Ok(schedule)
     }
 
-    /// The schedule that visits only `steps` (ascending) of this one: β'ᵢ = 1 − ᾱ(τᵢ)/ᾱ(τᵢ₋₁), so that ᾱ stays what it was
-    /// at the steps that are left.
+    /// The schedule that visits only `steps` (ascending) of this one: β'ᵢ = 1 − ᾱ(τᵢ)/ᾱ(τᵢ₋₁), which leaves ᾱ unchanged at the
+    /// visited steps.
     ///
     /// # Errors
     ///
-    /// If `steps` is empty, not ascending, or goes past the end.
+    /// If `steps` is empty, not ascending, or exceeds the last step.
     pub fn respaced(&self, steps: &[usize]) -> Result<Self> {
         if steps.windows(2).any(|w| w[0] >= w[1]) || steps.last().is_some_and(|&last| last >= self.len()) {
             return Err(Error::config("steps", format!("expected ascending steps below {}, got {steps:?}", self.len())));
@@ -160,7 +160,7 @@ impl NoiseSchedule {
         &self.betas
     }
 
-    /// ᾱ: the share of the signal's variance that is left after each step.
+    /// ᾱ: the fraction of the signal's variance that is left after each step.
     pub fn alphas_cumprod(&self) -> &[f64] {
         &self.alphas_cumprod
     }
@@ -184,7 +184,7 @@ impl NoiseSchedule {
         &self.posterior_variance
     }
 
-    /// log β̃, with the value of step 1 at step 0, where β̃ is 0. (A process of one step has no step 1: log β there.)
+    /// log β̃, with the value of step 1 at step 0, where β̃ is 0. (A process with a single step has log β there.)
     pub fn posterior_log_variance_clipped(&self, step: usize) -> f64 {
         self.clipped_at_start(&self.posterior_variance, step).ln()
     }

@@ -1,4 +1,4 @@
-//! Which of the process's timesteps a sampler visits.
+//! The timesteps of the process that a sampler visits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,36 +7,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Which timesteps are visited. As text (in configuration and on the command line): `""` all of them; `"250"` that many;
-/// `"10,15,20"` that many of each of three equal sections; `"ddim50"` that many at one integer stride, if there is one; and
-/// diffusers' `"leading"`, `"trailing"` and `"linspace"`, which leave the number of steps open.
+/// The spacing of the visited timesteps. As text (in configuration and on the command line): `""` all timesteps; `"250"` that many;
+/// `"10,15,20"` that many in each of three equal sections; `"ddim50"` that many with one integer stride, if such a stride exists;
+/// and diffusers' `"leading"`, `"trailing"` and `"linspace"`, which do not fix the number of steps.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum TimestepSpacing {
     /// Every timestep.
     #[default]
     All,
-    /// The process is cut into sections of equal size (the first ones longer by one if it does not divide); of each, so
-    /// many steps evenly spread from its first to its last.
+    /// The process is divided into sections of equal size (the first ones longer by one if it does not divide evenly), and each
+    /// section has the given number of steps, evenly spaced from its first to its last timestep.
     Sections(Vec<usize>),
-    /// So many steps 0, k, 2k, … with the smallest stride k that gives exactly that many.
+    /// The given number of steps 0, k, 2k, … with the smallest stride k that gives exactly that many.
     Strided(usize),
-    /// Multiples of one integer stride, from 0: never quite reaches the last timestep. For samplers only.
+    /// Multiples of one integer stride, from 0: does not reach the last timestep. For samplers only.
     Leading,
-    /// From the last timestep downwards: never quite reaches 0. For samplers only.
+    /// From the last timestep downwards: does not reach 0. For samplers only.
     Trailing,
-    /// Evenly from the last timestep to 0; of a single step, 0 only, as diffusers has it. Multistep methods, which see 0 as the
-    /// end of their last step, begin at the last timestep whatever the number of steps. For samplers only.
+    /// Evenly from the last timestep to 0; a single step is at 0, as in diffusers. Multistep methods treat 0 as the end of their
+    /// last step, so they start at the last timestep for any number of steps. For samplers only.
     Linspace,
 }
 
 impl TimestepSpacing {
-    /// `count` steps evenly spread from the first to the last.
+    /// `count` steps, evenly spaced from the first to the last.
     pub fn evenly(count: usize) -> Self {
         Self::Sections(vec![count])
     }
 
-    /// Whether it says how many timesteps are visited: a process can be respaced by it ([`space_timesteps`]).
+    /// Whether it fixes the number of timesteps: then a process can be respaced by it ([`space_timesteps`]).
     pub fn has_count(&self) -> bool {
         matches!(self, Self::All | Self::Sections(_) | Self::Strided(_))
     }
@@ -94,11 +94,11 @@ impl From<TimestepSpacing> for String {
     }
 }
 
-/// The timesteps, ascending, that `spacing` visits of `num_timesteps`.
+/// The timesteps, ascending, that `spacing` selects from `num_timesteps`.
 ///
 /// # Errors
 ///
-/// If a section has fewer steps than are asked of it, no integer stride gives the number asked for, or no step is left.
+/// If a section has fewer timesteps than its steps, no integer stride gives the number of steps, or no step is left.
 pub fn space_timesteps(num_timesteps: usize, spacing: &TimestepSpacing) -> Result<Vec<usize>> {
     let bad = |what: String| Err(Error::config("timestep spacing", what));
     let steps: Vec<usize> = match spacing {
@@ -126,7 +126,7 @@ pub fn space_timesteps(num_timesteps: usize, spacing: &TimestepSpacing) -> Resul
                     ));
                 }
                 let stride = if count <= 1 { 1.0 } else { (size - 1) as f64 / (count - 1) as f64 };
-                // The positions are summed up, not multiplied: the rounding of the sum decides ties as the reference does.
+                // The positions are accumulated, not multiplied: the rounding of the sum decides ties as in the reference.
                 let mut position = 0.0_f64;
                 for _ in 0..count {
                     steps.push(start + position.round_ties_even() as usize);

@@ -1,20 +1,20 @@
-//! Which timesteps training looks at.
+//! Draws the timesteps of training.
 
 use serde::{Deserialize, Serialize};
 
 use crate::noise::TorchRng;
 use crate::{Error, Result};
 
-/// Losses kept for each timestep.
+/// The number of losses kept for each timestep.
 const HISTORY: usize = 10;
-/// The share of draws that stays uniform, so that no timestep is forgotten.
+/// The fraction of draws that stays uniform, so that every timestep is drawn sometimes.
 const UNIFORM_SHARE: f64 = 0.001;
 
-/// How training draws timesteps, as configuration.
+/// The configuration of the timestep draws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimestepSampling {
-    /// Every timestep alike (the official training).
+    /// Uniform (the official training).
     #[default]
     Uniform,
     /// In proportion to √E\[loss²\] of each timestep, with importance weights (Nichol & Dhariwal 2021, §3.3).
@@ -25,12 +25,12 @@ pub enum TimestepSampling {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimestepSampler {
-    /// Every timestep alike.
+    /// Uniform draws.
     Uniform {
-        /// Timesteps of the process.
+        /// The number of timesteps of the process.
         num_timesteps: usize,
     },
-    /// By the losses seen so far.
+    /// Draws by the losses seen so far.
     LossSecondMoment(LossSecondMoment),
 }
 
@@ -47,12 +47,12 @@ pub struct LossSecondMoment {
 pub struct TimestepDraw {
     /// One for each sample.
     pub timesteps: Vec<usize>,
-    /// The importance weight 1/(N·p) of each sample's loss: with it the mean is that of uniform draws.
+    /// The importance weight 1/(N·p) of each sample's loss: the weighted mean has the expectation of uniform draws.
     pub weights: Vec<f64>,
 }
 
 impl TimestepSampler {
-    /// A sampler for a process of `num_timesteps`, which has seen no loss yet.
+    /// A sampler for a process of `num_timesteps`, before any loss.
     pub fn new(sampling: TimestepSampling, num_timesteps: usize) -> Self {
         match sampling {
             TimestepSampling::Uniform => Self::Uniform { num_timesteps },
@@ -86,7 +86,7 @@ impl TimestepSampler {
         }
     }
 
-    /// Tells the sampler the (unweighted) losses of drawn timesteps. With many processes, hand in everybody's.
+    /// Records the (unweighted) losses of drawn timesteps. With several processes, pass the losses of all of them.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl LossSecondMoment {
         let roots: Vec<f64> =
             self.losses.iter().map(|kept| (kept.iter().map(|l| l * l).sum::<f64>() / HISTORY as f64).sqrt()).collect();
         let sum: f64 = roots.iter().sum();
-        // Until all is known, and if every loss was 0, there is nothing to go by.
+        // Uniform until every timestep has enough losses, and if all losses are 0.
         if self.losses.iter().any(|kept| kept.len() < HISTORY) || sum == 0.0 {
             return vec![1.0 / count; self.losses.len()];
         }
@@ -129,7 +129,7 @@ impl LossSecondMoment {
     }
 }
 
-/// The index that `u`, uniform in [0, 1), falls on.
+/// The index whose interval contains `u`, uniform in [0, 1).
 fn choose(probabilities: &[f64], u: f64) -> usize {
     let total: f64 = probabilities.iter().sum();
     let mut below = 0.0;

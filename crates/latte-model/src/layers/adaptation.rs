@@ -1,9 +1,9 @@
-//! How a network is changed for fine-tuning: which parameters are frozen, and which linear layers have adapters.
+//! Changes a network for fine-tuning: frozen parameters, and linear layers with adapters.
 
 use latte_ops::PackedWeightCache;
 
-/// Which parameters of a network are frozen, and which linear layers have low-rank adapters. Without either a network is what its
-/// configuration says.
+/// The frozen parameters of a network, and its linear layers with low-rank adapters. Without either, the network is the one of its
+/// configuration.
 ///
 /// ```
 /// use latte_model::layers::Adaptation;
@@ -22,11 +22,11 @@ use latte_ops::PackedWeightCache;
 pub struct Adaptation {
     pub(super) frozen: Vec<String>,
     pub(super) adapters: Vec<AdapterRule>,
-    /// Where frozen weights are kept packed.
+    /// The cache of packed frozen weights.
     pub(super) packed: PackedWeightCache,
 }
 
-/// Which layers get an adapter, and of which kind.
+/// The layers that get an adapter, with its rank and scale.
 #[derive(Debug, Clone)]
 pub(super) struct AdapterRule {
     pub(super) layer: String,
@@ -35,21 +35,21 @@ pub(super) struct AdapterRule {
 }
 
 impl Adaptation {
-    /// Nothing is frozen, and nothing has an adapter.
+    /// No frozen parameters and no adapters.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Freezes the parameters whose name begins with these components: `blocks.1` is `blocks.1.mlp.fc1.weight`, but not
-    /// `blocks.10.…`. An empty prefix is the whole network. Parameters of adapters are never frozen.
+    /// Freezes the parameters whose names begin with these components: `blocks.1` matches `blocks.1.mlp.fc1.weight`, but not
+    /// `blocks.10.…`. An empty prefix matches the whole network. Parameters of adapters are never frozen.
     #[must_use]
     pub fn freeze(mut self, prefix: impl Into<String>) -> Self {
         self.frozen.push(prefix.into());
         self
     }
 
-    /// Adds `scale · B(A x)` to the linear layers whose name ends with these components, such as `attn.qkv`; `rank` is the rows of
-    /// `A`. Layers that are joined in memory are adapted together, under the name that they have there (`attn1.to_qkv`).
+    /// Adds `scale · B(A x)` to the linear layers whose names end with these components, such as `attn.qkv`; `rank` is the number
+    /// of rows of `A`. Layers that are joined in memory are adapted together, under their joined name (`attn1.to_qkv`).
     #[must_use]
     pub fn adapt(mut self, layer: impl Into<String>, rank: usize, scale: f64) -> Self {
         self.adapters.push(AdapterRule { layer: layer.into(), rank, scale });

@@ -5,7 +5,7 @@ use latte_ops::{Parameters, Tape, Var, concat, gated_residual, linear, mul};
 use super::Param;
 use crate::{Result, host};
 
-/// `scale · B(A x)`, which is added to what a linear layer gives; a pair of matrices for each part of the layer.
+/// `scale · B(A x)`, which is added to the output of a linear layer; one pair of matrices for each part of the layer.
 #[derive(Debug, Clone)]
 pub(crate) struct LowRankAdapter {
     /// `A` `[r, in]` and `B` `[out, r]` of each part.
@@ -25,7 +25,7 @@ impl LowRankAdapter {
         Ok(gated_residual(tape, y, &scale, &delta)?)
     }
 
-    /// `y + gate · scale · B(A x)` with a gate `[g, out]`: what a layer whose result was already gated lacks.
+    /// `y + gate · scale · B(A x)` with a gate `[g, out]`: adds the adapter to an output that is already gated.
     pub(super) fn gated_onto(&self, tape: &Tape<'_>, weights: &Parameters, x: &Var, gate: &Var, y: &Var) -> Result<Var> {
         let gate = mul(tape, gate, &self.scale_like(tape, y, gate.dims())?)?;
         Ok(gated_residual(tape, y, &gate, &self.delta(tape, weights, x)?)?)
@@ -35,7 +35,7 @@ impl LowRankAdapter {
         Ok(tape.from_host(&host::full(self.scale as f32, shape)?, y.value())?)
     }
 
-    /// `B(A x)`, of all parts side by side.
+    /// `B(A x)` of all parts, concatenated.
     fn delta(&self, tape: &Tape<'_>, weights: &Parameters, x: &Var) -> Result<Var> {
         let part = |[a, b]: &[Param; 2]| -> Result<Var> {
             let inner = linear(tape, x, &a.on(tape, weights)?, None)?; // […, r]

@@ -1,4 +1,4 @@
-//! Attention: the linear layers before and behind it, and which heads attend to what.
+//! Attention with its linear layers, and the choice of heads and axis.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use latte_ops::{Attention, AttentionAxis, Parameters, Rope, Tape, Var, attention
 use super::Linear;
 use crate::{Result, host};
 
-/// Attention of tokens among themselves.
+/// Self-attention.
 #[derive(Debug, Clone)]
 pub(crate) struct SelfAttention {
-    /// Queries, keys and values side by side.
+    /// Queries, keys and values as one layer.
     pub(crate) qkv: Linear,
     pub(crate) out: Linear,
     pub(crate) num_heads: usize,
@@ -34,12 +34,13 @@ impl SelfAttention {
         self.out.onto(tape, weights, &y, residual, gate)
     }
 
-    /// What attention reads, packed: `[b, f, n, 3·d]`. Rotary positions turn queries and keys before matmuls round them.
+    /// The packed input of attention: `[b, f, n, 3·d]`. With rotary positions it stays f32, because queries and keys are rotated
+    /// before matmuls round them.
     pub(crate) fn queries_keys_values(&self, tape: &Tape<'_>, weights: &Parameters, x: &Var, rope: Option<&Rope>) -> Result<Var> {
         if rope.is_some() { self.qkv.forward(tape, weights, x) } else { self.qkv.low_precision(tape, weights, x) }
     }
 
-    /// What `heads` make of `qkv` `[b, f, n, 3·d]`, side by side. Only frames have rotary positions.
+    /// The output of `heads` for `qkv` `[b, f, n, 3·d]`, concatenated. Only temporal attention has rotary positions.
     pub(crate) fn attend(
         &self,
         tape: &Tape<'_>,
@@ -53,11 +54,11 @@ impl SelfAttention {
     }
 }
 
-/// Attention of tokens to a text.
+/// Cross-attention to a text.
 #[derive(Debug, Clone)]
 pub(crate) struct CrossAttention {
     pub(crate) q: Linear,
-    /// Keys and values side by side.
+    /// Keys and values as one layer.
     pub(crate) kv: Linear,
     pub(crate) out: Linear,
     pub(crate) num_heads: usize,
@@ -69,8 +70,8 @@ impl CrossAttention {
         self.kv.low_precision(tape, weights, text)
     }
 
-    /// `x + attention(x)` for `x` `[b, f, n, d]`; `bias` `[b, l]` is added to scores. Every frame sees the same text, so that all tokens
-    /// of a clip are queries to one set of keys.
+    /// `x + attention(x)` for `x` `[b, f, n, d]`; `bias` `[b, l]` is added to the scores. Every frame attends to the same text, so
+    /// all tokens of a clip are queries to one set of keys.
     pub(crate) fn onto(
         &self,
         tape: &Tape<'_>,
@@ -81,7 +82,7 @@ impl CrossAttention {
     ) -> Result<Var> {
         let q = self.q.low_precision(tape, weights, x)?; // [b, f, n, d]
         let y = cross_attention(tape, &q, keys_and_values, self.num_heads, bias)?;
-        // A gate that is open adds the residual within the matmul, where a sum would go over all values once more.
+        // A gate of 1 lets the matmul add the residual, which saves one pass over all values.
         let open = host::full(1.0, (x.dims()[0], x.dims()[x.dims().len() - 1]))?;
         self.out.onto(tape, weights, &y, x, Some(&tape.from_host(&open, x.value())?))
     }

@@ -1,4 +1,4 @@
-//! A linear layer: the one place where layers are joined, frozen and adapted.
+//! A linear layer: the only place where layers are joined, frozen and adapted.
 
 use latte_ops::{
     Activation, Parameters, Tape, Var, activation, add, linear, linear_gated, linear_gelu, linear_low_precision, reshape,
@@ -8,10 +8,10 @@ use super::adapter::LowRankAdapter;
 use super::{Init, Param, ParamScope};
 use crate::Result;
 
-/// `x · weightᵀ + bias`, with what may stand around it.
+/// `x · weightᵀ + bias`, with an optional adapter.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
-    /// `[out, in]`, or a kernel over patches, whose axes behind the first are those of a patch.
+    /// `[out, in]`, or a kernel over patches, whose axes after the first are those of a patch.
     weight: Param,
     bias: Option<Param>,
     adapter: Option<LowRankAdapter>,
@@ -23,8 +23,8 @@ impl Linear {
         Self::joined(scope, name, &[name], shape, true, init)
     }
 
-    /// Layers of the same input that are `parts` in files, each `[out, in]`, and one layer `name` in memory, so that one matmul does
-    /// the work of all. Their results lie side by side.
+    /// Layers with the same input that are `parts` in files, each `[out, in]`, and one layer `name` in memory, so that one matmul
+    /// computes all of them. Their outputs are concatenated.
     pub(crate) fn joined(
         scope: &ParamScope<'_>,
         name: &str,
@@ -33,7 +33,7 @@ impl Linear {
         has_bias: bool,
         init: Init,
     ) -> Self {
-        // PyTorch draws a bias as the weight that it belongs to; the networks with rules of their own begin with biases of 0.
+        // PyTorch draws a bias by the rule of its weight; networks with their own rules start with biases of 0.
         let of_bias = if matches!(init, Init::Uniform { .. }) { init } else { Init::Zeros };
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for part in parts {
@@ -50,8 +50,8 @@ impl Linear {
         }
     }
 
-    /// The layer `name` over patches: a convolution whose kernel `[out, …patch]` is as large as its stride. In memory it has the
-    /// shape `kept`.
+    /// The layer `name` over patches: a convolution whose kernel `[out, …patch]` is as large as its stride. Its shape in memory is
+    /// `kept`.
     pub(super) fn over_patches(scope: &ParamScope<'_>, name: &str, kernel: &[usize], kept: &[usize], init: Init) -> Self {
         Self {
             weight: scope.reshaped(&format!("{name}.weight"), kernel, kept, init),
@@ -70,17 +70,17 @@ impl Linear {
         }
     }
 
-    /// [`forward`](Self::forward), for a result that nothing but matmuls reads.
+    /// [`forward`](Self::forward) for a result that only matmuls read.
     pub(crate) fn low_precision(&self, tape: &Tape<'_>, weights: &Parameters, x: &Var) -> Result<Var> {
         if self.adapter.is_some() {
-            // The sum is rounded by who reads it: once, as without an adapter.
+            // The sum is rounded by the matmul that reads it: once, as without an adapter.
             return self.forward(tape, weights, x);
         }
         let (weight, bias) = self.parameters(tape, weights)?;
         Ok(linear_low_precision(tape, x, &weight, bias.as_ref())?)
     }
 
-    /// GELU of [`forward`](Self::forward), for matmuls to read.
+    /// GELU of [`forward`](Self::forward), for a result that only matmuls read.
     pub(crate) fn gelu(&self, tape: &Tape<'_>, weights: &Parameters, x: &Var) -> Result<Var> {
         if self.adapter.is_some() {
             return Ok(activation(tape, &self.forward(tape, weights, x)?, Activation::Gelu)?);
@@ -89,7 +89,7 @@ impl Linear {
         Ok(linear_gelu(tape, x, &weight, bias.as_ref())?)
     }
 
-    /// `residual + gate · layer(x)`, where the gate is `[g, out]`; without one, `residual + layer(x)`.
+    /// `residual + gate · layer(x)` with a gate `[g, out]`; without a gate, `residual + layer(x)`.
     pub(crate) fn onto(&self, tape: &Tape<'_>, weights: &Parameters, x: &Var, residual: &Var, gate: Option<&Var>) -> Result<Var> {
         let Some(gate) = gate else { return Ok(add(tape, residual, &self.forward(tape, weights, x)?)?) };
         let (weight, bias) = self.parameters(tape, weights)?;

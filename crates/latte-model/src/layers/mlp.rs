@@ -13,7 +13,7 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
-    /// The layers `names`, from `input` values to `hidden` and to `out`.
+    /// The layers `names`, from `input` through `hidden` to `out` values.
     pub(crate) fn new(scope: &ParamScope<'_>, names: [&str; 2], [input, hidden, out]: [usize; 3], init: Init) -> Self {
         Self {
             first: Linear::new(scope, names[0], [hidden, input], init),

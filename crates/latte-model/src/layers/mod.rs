@@ -1,8 +1,8 @@
-//! The layers that networks are made of, each built once from a `ParamScope` with its full name inside.
+//! The layers of networks, each built once from a `ParamScope` with its full name.
 //!
-//! A layer keeps no values: a pass gets them as `Parameters`, so that weights and their moving average serve the same network. What
-//! concerns every layer of a kind, such as freezing, adapters, and how queries, keys and values of files become one layer in memory, is
-//! done here and nowhere else.
+//! A layer holds no values: each pass gets them as `Parameters`, so that weights and their moving average use the same network. The
+//! features that concern every layer of a kind (freezing, adapters, and how queries, keys and values of files become one layer in
+//! memory) are implemented only here.
 
 mod adaptation;
 mod adapter;
@@ -35,7 +35,7 @@ use latte_ops::{Parameters, Tape, Var};
 
 use crate::Result;
 
-/// A tensor that needs no gradient, where the weights are.
+/// A tensor without gradient, on the device of the weights.
 pub(crate) fn constant(tape: &Tape<'_>, weights: &Parameters, tensor: &Tensor) -> Result<Var> {
     Ok(tape.constant(weights.beside(tensor)?))
 }

@@ -1,30 +1,30 @@
-//! Shifts, scales and gates of layers (adaLN), from a vector of timestep and condition.
+//! Shifts, scales and gates of layers (adaLN), computed from a vector of timestep and condition.
 
 use latte_ops::{Parameters, Tape, Var, add, narrow, reshape};
 
 use super::{Init, Linear, Param, ParamScope};
 use crate::Result;
 
-/// Makes vectors of `d` values that modulate other layers.
+/// Computes vectors of `d` values that modulate other layers.
 #[derive(Debug, Clone)]
 pub(crate) struct Modulation {
     source: Source,
-    /// How many vectors it makes.
+    /// The number of vectors.
     count: usize,
     d: usize,
 }
 
 #[derive(Debug, Clone)]
 enum Source {
-    /// A layer of its own: adaLN.
+    /// A linear layer: adaLN.
     Projection(Linear),
-    /// A table `[count, d]` that is added to vectors of as many values, which all blocks share: adaLN-single.
+    /// A table `[count, d]` that is added to `count` vectors, which all blocks share: adaLN-single.
     Table(Param),
-    /// A table `[count, d]`, to each row of which the same vector is added.
+    /// A table `[count, d]`; the same vector is added to each of its rows.
     TableOfOne(Param),
 }
 
-/// What modulates one layer and the residual connection around it, each `[g, d]`.
+/// The modulation of one layer and of its residual connection, each `[g, d]`.
 #[derive(Debug)]
 pub(crate) struct ShiftScaleGate {
     shift: Var,
@@ -40,7 +40,7 @@ impl ShiftScaleGate {
 }
 
 impl Modulation {
-    /// From `[g, d]` by the linear layer `name`, which begins at 0.
+    /// From `[g, d]` by the linear layer `name`, which is initialised with 0.
     pub(crate) fn projection(scope: &ParamScope<'_>, name: &str, [count, d]: [usize; 2]) -> Self {
         Self { source: Source::Projection(Linear::new(scope, name, [count * d, d], Init::Zeros)), count, d }
     }
@@ -55,7 +55,7 @@ impl Modulation {
         Self { source: Source::TableOfOne(table(scope, name, [count, d])), count, d }
     }
 
-    /// For attention and for an MLP: the first and the second three of six vectors.
+    /// For attention and for an MLP: the first three and the last three of six vectors.
     pub(crate) fn for_block(&self, tape: &Tape<'_>, weights: &Parameters, vectors: &Var) -> Result<[ShiftScaleGate; 2]> {
         let six = self.forward::<6>(tape, weights, vectors)?;
         let [shift, scale, gate, mlp_shift, mlp_scale, mlp_gate] = six;
@@ -86,7 +86,7 @@ impl Modulation {
     }
 }
 
-/// Normal with variance 1/d.
+/// Normally distributed with variance 1/d.
 fn table(scope: &ParamScope<'_>, name: &str, [count, d]: [usize; 2]) -> Param {
     scope.param(name, &[count, d], Init::Normal { deviation: (d as f64).powf(-0.5) })
 }

@@ -1,4 +1,4 @@
-//! Layer norms: with weights of their own, or with shift and scale from elsewhere.
+//! Layer norms: with their own weights, or with shift and scale from a modulation.
 
 use latte_ops::{Parameters, Tape, Var, layer_norm, modulated_layer_norm};
 
@@ -8,13 +8,13 @@ use crate::{Error, Result};
 /// A norm over the values of a token.
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
-    /// Weight and bias `[d]`, where the norm has its own.
+    /// Weight and bias `[d]`, if the norm has its own.
     parameters: Option<[Param; 2]>,
     eps: f64,
 }
 
 impl Norm {
-    /// A norm whose shift and scale come with each pass.
+    /// A norm whose shift and scale are arguments of each pass.
     pub(crate) fn modulated(eps: f64) -> Self {
         Self { parameters: None, eps }
     }
@@ -25,7 +25,8 @@ impl Norm {
         Self { parameters: Some([scope.param("weight", &[d], Init::Ones), scope.param("bias", &[d], Init::Zeros)]), eps }
     }
 
-    /// `x` `[…, d]`, normalised. `modulation` is shift and scale, each `[g, d]`: for a norm without weights, and for no other.
+    /// `x` `[…, d]`, normalised. `modulation` is shift and scale, each `[g, d]`, and must be given exactly for a norm without
+    /// weights.
     pub(crate) fn forward(&self, tape: &Tape<'_>, weights: &Parameters, x: &Var, modulation: Option<[&Var; 2]>) -> Result<Var> {
         match (&self.parameters, modulation) {
             (None, Some([shift, scale])) => Ok(modulated_layer_norm(tape, x, shift, scale, self.eps)?),

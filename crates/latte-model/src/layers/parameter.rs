@@ -1,4 +1,4 @@
-//! One parameter: what it is, and how it enters a tape.
+//! One parameter: its initialisation, and how it enters a tape.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use crate::{Result, host};
 /// How a parameter is initialised.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Init {
-    /// Uniform in ±√(6 / (fan in + fan out)) of the weight seen as a matrix `[first axis, the rest]`.
+    /// Uniform in ±√(6 / (fan in + fan out)), with the weight as a matrix `[first axis, the rest]`.
     Xavier,
-    /// The same with a bound that is rounded to f32 first: other bits of the same distribution.
+    /// The same with a bound that is rounded to f32 first: the same distribution with other bits.
     RoundedXavier,
-    /// Uniform in ±1/√n, where `n` values are summed (PyTorch's layers).
+    /// Uniform in ±1/√n, for a sum of `n` values (PyTorch's layers).
     Uniform { summed: usize },
     /// Normal with this standard deviation.
     Normal { deviation: f64 },
-    /// Zero: for biases, and for layers that are to give 0 at first.
+    /// Zero: for biases, and for layers whose output starts at 0.
     Zeros,
     /// One.
     Ones,
-    /// The spatial positions of a grid of so many rows and columns; fixed.
+    /// The fixed spatial positions of a grid of rows and columns.
     SpatialPositions { grid: [usize; 2] },
-    /// The temporal positions; fixed.
+    /// The fixed temporal positions.
     TemporalPositions,
 }
 
-/// One parameter of a network, as files have it.
+/// One parameter of a network, as it is in files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterSpec {
     /// The name in files.
@@ -42,22 +42,22 @@ pub struct ParameterSpec {
 }
 
 impl ParameterSpec {
-    /// Whether training changes it: it is neither frozen nor a [position](Self::is_position).
+    /// Whether training updates it: it is neither frozen nor a [position](Self::is_position).
     pub fn is_trainable(&self) -> bool {
         !self.frozen && !self.is_position()
     }
 
-    /// Whether it holds positions. They are fixed although checkpoints store them, and computed where the stored ones do not fit.
+    /// Whether it holds positions. They are fixed although checkpoints store them, and computed if the stored ones do not fit.
     pub fn is_position(&self) -> bool {
         matches!(self.init, Init::SpatialPositions { .. } | Init::TemporalPositions)
     }
 
-    /// How many values it holds.
+    /// The number of values.
     pub fn num_values(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// First values.
+    /// Draws the initial values.
     pub(crate) fn draw(&self, rng: &mut TorchRng) -> Result<Tensor> {
         let (shape, count) = (self.shape.as_slice(), self.num_values());
         let xavier = || (6.0 / (shape[0] + count / shape[0]) as f64).sqrt();
@@ -86,7 +86,7 @@ impl ParameterSpec {
 #[derive(Debug, Clone)]
 pub(crate) struct Param {
     name: Arc<str>,
-    /// Where the packed form of a frozen one is kept; `None` for one that training changes.
+    /// The cache of the packed form, if it is frozen; `None` if training updates it.
     frozen: Option<PackedWeightCache>,
 }
 
@@ -95,12 +95,12 @@ impl Param {
         Self { name: name.into(), frozen }
     }
 
-    /// Its value in `weights`, if there is one.
+    /// Its value in `weights`; `None` if there is none.
     pub(crate) fn stored<'w>(&self, weights: &'w Parameters) -> Option<&'w Value> {
         weights.get(&self.name).ok()
     }
 
-    /// Its value in `weights`, on the tape: with a gradient, or, if it is frozen, without.
+    /// Its value in `weights`, on the tape: with a gradient unless it is frozen.
     pub(crate) fn on(&self, tape: &Tape<'_>, weights: &Parameters) -> Result<Var> {
         let value = weights.get(&self.name)?;
         Ok(match &self.frozen {

@@ -6,7 +6,7 @@ use latte_ops::{Parameters, Tape, Var, permute, reshape};
 use super::{Init, Linear, ParamScope, constant};
 use crate::Result;
 
-/// Patches of `patch` × `patch` places, of one frame or of `tubelet` frames together, as tokens.
+/// Patches of `patch` × `patch` latent positions, of one frame or of `tubelet` frames, as tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Patches {
     projection: Linear,
@@ -46,7 +46,7 @@ impl Patches {
     }
 }
 
-/// Tokens `[b, f, n, p·p·c]` to frames `[b, f, c, h, w]`; a token holds its patch as (row, column, channel).
+/// Tokens `[b, f, n, p·p·c]` to frames `[b, f, c, h, w]`; a token holds its patch in the order (row, column, channel).
 pub(crate) fn unpatchify(tape: &Tape<'_>, x: &Var, [rows, columns]: [usize; 2], [p, c]: [usize; 2]) -> Result<Var> {
     let [b, f] = [x.dims()[0], x.dims()[1]];
     let x = reshape(tape, x, &[b * f, rows, columns, p, p, c])?;

@@ -1,4 +1,4 @@
-//! Where layers get their names, and where the table of parameters comes from.
+//! Names the layers' parameters and collects the table of parameters.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,22 +10,22 @@ use super::table::InMemory;
 use super::{Adaptation, Init, Param, ParameterSpec, ParameterTable};
 use crate::{Error, Result};
 
-/// A prefix of names, extended once while a network is built. Every parameter that a layer asks for is put into the table, in the
-/// order in which layers ask.
+/// A prefix of names, extended while a network is built. Every parameter that a layer requests is added to the table, in the order
+/// of the requests.
 #[derive(Debug)]
 pub(crate) struct ParamScope<'b> {
     building: &'b RefCell<Building>,
     prefix: String,
 }
 
-/// What a build has found so far.
+/// The state of a build.
 #[derive(Debug)]
 struct Building {
     table: ParameterTable,
-    /// Behind all others, so that adapters change no draw of the rest.
+    /// After all others, so that adapters do not change the random draws of the rest.
     adapters: Vec<ParameterSpec>,
     adaptation: Adaptation,
-    /// The prefixes to freeze and the rules for adapters that were of use.
+    /// The prefixes to freeze and the adapter rules that matched a parameter or layer.
     used: BTreeSet<(&'static str, usize)>,
     problems: BTreeSet<String>,
 }
@@ -34,11 +34,11 @@ const FREEZE: &str = "freeze";
 const ADAPT: &str = "adapt";
 
 impl ParamScope<'_> {
-    /// What `build` makes, and all parameters that it asked for.
+    /// The result of `build`, and all parameters that it requested.
     ///
     /// # Errors
     ///
-    /// If `adaptation` names what the network does not have.
+    /// If `adaptation` names a parameter or layer that the network does not have.
     pub(crate) fn build<T>(
         adaptation: &Adaptation,
         build: impl FnOnce(&ParamScope<'_>) -> Result<T>,
@@ -54,7 +54,7 @@ impl ParamScope<'_> {
         Ok((built, building.into_inner().finish()?))
     }
 
-    /// The scope of a part: `blocks`, `blocks.3` …
+    /// The scope of a submodule: `blocks`, `blocks.3` …
     pub(crate) fn within(&self, part: impl Display) -> ParamScope<'_> {
         ParamScope { building: self.building, prefix: self.name(&part.to_string()) }
     }
@@ -63,25 +63,25 @@ impl ParamScope<'_> {
         if self.prefix.is_empty() { part.to_string() } else { format!("{}.{part}", self.prefix) }
     }
 
-    /// The parameter called `name` in here.
+    /// The parameter `name` in this scope.
     pub(crate) fn param(&self, name: &str, shape: &[usize], init: Init) -> Param {
         self.reshaped(name, shape, shape, init)
     }
 
-    /// A parameter that files hold in the shape `stored`, and that has another one in memory.
+    /// A parameter with the shape `stored` in files and another shape in memory.
     pub(crate) fn reshaped(&self, name: &str, stored: &[usize], shape: &[usize], init: Init) -> Param {
         let part = self.record(name, stored, init);
         self.in_memory(name, shape, vec![part])
     }
 
-    /// Puts a parameter of files into the table; gives its place there.
+    /// Adds a parameter of files to the table; returns its index.
     pub(super) fn record(&self, name: &str, shape: &[usize], init: Init) -> usize {
         let specs = &mut self.building.borrow_mut().table.specs;
         specs.push(ParameterSpec { name: self.name(name), shape: shape.to_vec(), init, frozen: false });
         specs.len() - 1
     }
 
-    /// The parameter called `name` in memory, made of `parts` of the table one behind the other.
+    /// The parameter `name` in memory, concatenated from `parts` of the table.
     pub(super) fn in_memory(&self, name: &str, shape: &[usize], parts: Vec<usize>) -> Param {
         let (name, building) = (self.name(name), &mut *self.building.borrow_mut());
         let frozen = building.freeze(&name, &parts);
@@ -90,10 +90,10 @@ impl ParamScope<'_> {
         param
     }
 
-    /// The adapter of the linear layer `name`, if it is to have one. The layer consists of `parts`, each `[out, in]`.
+    /// The adapter of the linear layer `name`, if a rule matches. The layer consists of `parts`, each `[out, in]`.
     pub(super) fn adapter(&self, name: &str, parts: &[&str], [out, input]: [usize; 2]) -> Option<LowRankAdapter> {
         let (layer, building) = (self.name(name), &mut *self.building.borrow_mut());
-        // The last rule counts.
+        // The last matching rule applies.
         let (index, rule) = building.adaptation.adapters.iter().enumerate().rfind(|(_, rule)| ends_with(&layer, &rule.layer))?;
         let (rank, scale) = (rule.rank, rule.scale);
         building.used.insert((ADAPT, index));
@@ -114,7 +114,7 @@ impl ParamScope<'_> {
 }
 
 impl Building {
-    /// Whether the parameter `name`, made of `parts`, is to be frozen; marks its parts.
+    /// Whether the parameter `name`, made of `parts`, is frozen; marks its parts.
     fn freeze(&mut self, name: &str, parts: &[usize]) -> bool {
         let mut frozen = false;
         for (index, prefix) in self.adaptation.frozen.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! One transformer block, in each of the four layouts.
 //!
-//! Tokens stay `[b, f + images, n, d]` throughout: only attention cares along which axis it runs.
+//! Tokens are `[b, f + images, n, d]` throughout; only attention depends on the axis.
 
 use latte_ops::{AttentionAxis, Parameters, Rope, Tape, Var, add, concat, narrow, pad};
 
@@ -9,10 +9,10 @@ use super::config::{BlockLayout, Injection, LatteConfig};
 use crate::Result;
 use crate::layers::{Init, Linear, Mlp, Modulation, Norm, ParamScope, SelfAttention, ShiftScaleGate};
 
-/// Of norms, in every layout.
+/// The ε of the norms, in every layout.
 pub(super) const NORM_EPS: f64 = 1e-6;
 
-/// What a block attends to.
+/// The axis or axes of a block's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlockKind {
     Spatial,
@@ -49,24 +49,24 @@ pub(super) struct Block {
     kind: BlockKind,
     attention: SelfAttention,
     norm1: Norm,
-    /// Attention across frames of a block that has both.
+    /// Temporal attention, in a block that has both.
     temporal: Option<(SelfAttention, Norm)>,
     mlp: Mlp,
     norm2: Norm,
-    /// `None` where norms have their own weights.
+    /// `None` if norms have their own weights.
     modulation: Option<Modulation>,
 }
 
-/// What the blocks of one pass share, and this one's positions.
+/// The arguments that the blocks of one pass share, and this block's positions.
 pub(super) struct Run<'p> {
     pub(super) weights: &'p Parameters,
     pub(super) sizes: Sizes,
-    /// Temporal positions `[f + images, 1, d]`, if this block is to add them.
+    /// Temporal positions `[f + images, 1, d]`, if this block adds them.
     pub(super) positions: Option<Var>,
     pub(super) rope: Option<Rope>,
 }
 
-/// The modulations of attention and MLP; `None` where norms have their own weights.
+/// The modulations of attention and MLP; `None` if norms have their own weights.
 type Modulations<'m> = Option<&'m [ShiftScaleGate; 2]>;
 
 impl Block {
@@ -93,15 +93,15 @@ impl Block {
         Self { kind, attention, norm1, temporal, mlp, norm2, modulation }
     }
 
-    /// Runs the block on `x` `[b, f + images, n, d]`. `clips` are the vectors of clips for adaLN, `frames` those of frames
-    /// where images have labels of their own.
+    /// Runs the block on `x` `[b, f + images, n, d]`. `clips` are the adaLN vectors of clips; `frames` are those of frames, if
+    /// images have their own labels.
     pub(super) fn run(&self, tape: &Tape<'_>, run: &Run<'_>, x: &Var, clips: Option<&Var>, frames: Option<&Var>) -> Result<Var> {
-        // From vectors that SiLU has been applied to.
+        // The vectors already went through SiLU.
         let modulations = |vectors: Option<&Var>| match (&self.modulation, vectors) {
             (Some(modulation), Some(vectors)) => modulation.for_block(tape, run.weights, vectors).map(Some),
             _ => Ok(None),
         };
-        // Each is worked out once, and only if the block has layers for it.
+        // Each is computed once, and only if the block has layers for it.
         let own_frames = if self.kind == BlockKind::Temporal { None } else { modulations(frames)? };
         let needs_clips = own_frames.is_none() || self.kind == BlockKind::Factorised;
         let clips = if needs_clips { modulations(clips)? } else { None };
@@ -141,7 +141,7 @@ impl Block {
         }
     }
 
-    /// Half of the heads within frames, half across them. The temporal half of images is 0: they have no time.
+    /// Half of the heads attend within frames, half across them. The temporal half is 0 for images, which have no time axis.
     fn split_attention(&self, tape: &Tape<'_>, run: &Run<'_>, x: &Var, modulations: Modulations<'_>) -> Result<Var> {
         let (attention, rope) = (&self.attention, run.rope.as_ref());
         let (heads, Sizes { f, images, .. }) = (attention.num_heads, run.sizes);
@@ -163,7 +163,7 @@ impl Block {
     }
 }
 
-/// `norm` of `x`, and the gate of the residual connection around what follows.
+/// `norm` of `x`, and the gate of the following residual connection.
 fn normed<'m>(
     norm: &Norm,
     tape: &Tape<'_>,
@@ -183,7 +183,7 @@ impl Run<'_> {
         })
     }
 
-    /// Runs `f` on the clip's frames; images go past it.
+    /// Applies `f` to the clip's frames only; images are unchanged.
     fn on_clip(&self, tape: &Tape<'_>, x: &Var, f: impl FnOnce(&Var) -> Result<Var>) -> Result<Var> {
         let Sizes { f: frames, images, .. } = self.sizes;
         if images == 0 {

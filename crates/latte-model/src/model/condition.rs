@@ -1,20 +1,21 @@
-//! Timestep and condition to vectors that modulate, or to tokens.
+//! Computes modulation vectors or tokens from timestep and condition.
 
 use latte_ops::{Parameters, Tape, Var, add, concat, embedding, repeat_rows, reshape, silu};
 
 use super::config::{Condition, Injection, LatteConfig};
+use super::position::Frequencies;
 use super::{Input, Sizes};
 use crate::layers::{Init, Linear, Param, ParamScope, TimestepEmbedder, constant};
 use crate::{Error, Result};
 
-/// The layers that timestep and condition pass first.
+/// The embedding layers of timestep and condition.
 #[derive(Debug, Clone)]
 pub(super) struct ConditionEmbedder {
     timestep: TimestepEmbedder,
     condition: Embedded,
 }
 
-/// What the model is conditioned on.
+/// The layers of the condition.
 #[derive(Debug, Clone)]
 enum Embedded {
     Nothing,
@@ -23,13 +24,13 @@ enum Embedded {
     Text(Linear),
 }
 
-/// The condition in the form that the model's injection takes.
+/// The condition in the form of the model's injection.
 pub(super) struct Conditions {
-    /// For adaLN: SiLU of the sum of timestep and condition, for each clip `[b, d]`.
+    /// For adaLN: SiLU of the sum of timestep and condition embedding, for each clip `[b, d]`.
     pub(super) clips: Option<Var>,
-    /// For adaLN where images have labels of their own: the same for each frame and image `[b·(f + images), d]`.
+    /// For adaLN if images have their own labels: the same for each frame and image `[b·(f + images), d]`.
     pub(super) frames: Option<Var>,
-    /// For tokens: timestep and condition beside the tokens of each frame, `[b, f + images, 1 or 2, d]`.
+    /// For token injection: the tokens of timestep and condition that are added to each frame, `[b, f + images, 1 or 2, d]`.
     pub(super) tokens: Option<Var>,
 }
 
@@ -37,7 +38,7 @@ impl ConditionEmbedder {
     pub(super) fn new(scope: &ParamScope<'_>, config: &LatteConfig) -> Self {
         let d = config.hidden_size;
         let normal = Init::Normal { deviation: 0.02 };
-        let timestep = TimestepEmbedder::new(&scope.within("t_embedder.mlp"), ["0", "2"], d, normal);
+        let timestep = TimestepEmbedder::new(&scope.within("t_embedder.mlp"), ["0", "2"], d, normal, Frequencies::Nearest);
         let condition = match config.condition {
             Condition::None => Embedded::Nothing,
             Condition::Class { num_classes, dropout } => {
@@ -101,7 +102,7 @@ impl ConditionEmbedder {
         })
     }
 
-    /// The label's vector of each frame, where images have labels: the clip's for its frames, their own for images.
+    /// The label embedding of each frame, if images have labels: clip frames get the clip's label, images their own.
     fn frame_condition(&self, tape: &Tape<'_>, weights: &Parameters, input: &Input<'_>, sizes: &Sizes) -> Result<Option<Var>> {
         let images = input.image_labels.filter(|_| sizes.images > 0);
         let (Embedded::Classes(table), Some(images)) = (&self.condition, images) else { return Ok(None) };
@@ -114,7 +115,7 @@ impl ConditionEmbedder {
     }
 }
 
-/// Whether the condition is what the model is conditioned on.
+/// Checks that the given condition is the one of the configuration.
 fn check(config: &LatteConfig, input: &Input<'_>, sizes: &Sizes) -> Result<()> {
     let count = |key: &str, got: Option<&[u32]>, expected: usize| match got.map_or(0, <[u32]>::len) {
         n if n == expected => Ok(()),

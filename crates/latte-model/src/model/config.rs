@@ -1,14 +1,14 @@
-//! The model as data: every choice of the paper is a field.
+//! The configuration of the model: every choice of the paper is a field.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How spatial and temporal attention are stacked (the paper's variants 1 to 4, §3.1 of arXiv 2401.03048).
+/// The stacking of spatial and temporal attention (the paper's variants 1 to 4, §3.1 of arXiv 2401.03048).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockLayout {
-    /// Variant 1, the released one: spatial and temporal blocks in turn.
+    /// Variant 1, the released one: spatial and temporal blocks alternate.
     #[default]
     Interleaved,
     /// Variant 2: all spatial blocks, then all temporal ones.
@@ -16,39 +16,39 @@ pub enum BlockLayout {
     /// Variant 3: spatial attention, temporal attention and one MLP in each block. The paper does not say how its three norms
     /// are modulated; here both attentions share one (shift, scale, gate), which gives the paper's parameter count.
     FactorisedAttention,
-    /// Variant 4: in each block, the first half of the heads attends within frames and the second half across frames.
-    /// Projecting each half and adding the results is one projection of the two side by side, and is done so.
+    /// Variant 4: in each block, the first half of the heads attends within frames and the second half across frames. Projecting
+    /// each half and adding the results equals one projection of the concatenated halves, which is what is computed.
     SplitHeads,
 }
 
-/// How latent frames become tokens (§3.2.1).
+/// The embedding of latent frames as tokens (§3.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PatchEmbedding {
-    /// Each frame by itself.
+    /// Each frame separately.
     #[default]
     UniformFrame,
-    /// Tubelets of several frames; a transposed convolution over time restores the frames at the output. The paper does not
-    /// give the kernel; here kernel and stride are the tubelet's length in time and 1 in space. A joint image is a tubelet
-    /// that stands still, and its output the mean over that tubelet.
+    /// Tubelets of several frames; a transposed convolution over time restores the frames at the output. The paper does not specify
+    /// the kernel; here kernel and stride are the tubelet's length in time and 1 in space. A joint image is repeated to fill a
+    /// tubelet, and its output is the mean over that tubelet.
     CompressionFrame {
         /// Frames per tubelet.
         tubelet: usize,
     },
 }
 
-/// How timestep and condition enter the blocks (§3.2.2).
+/// The injection of timestep and condition into the blocks (§3.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Injection {
-    /// Shift, scale and gate of every layer are computed from them (adaLN-Zero).
+    /// Shift, scale and gate of every layer are computed from them (adaLN-Zero, the paper's S-AdaLN).
     #[default]
     SAdaln,
-    /// They are tokens beside those of every frame; norms have weights of their own and nothing is modulated.
+    /// They are tokens beside those of every frame; norms have their own weights, and nothing is modulated.
     AllTokens,
 }
 
-/// What the model is conditioned on besides the timestep.
+/// The condition of the model, besides the timestep.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Condition {
@@ -57,12 +57,12 @@ pub enum Condition {
     None,
     /// A class label. With `dropout > 0` the table has one more row, `num_classes`: the null label of guidance.
     Class {
-        /// How many classes.
+        /// The number of classes.
         num_classes: usize,
         /// The probability that training replaces a label by the null label.
         dropout: f64,
     },
-    /// The embeddings of all tokens of a text, side by side, through one projection.
+    /// The embeddings of all tokens of a text, concatenated and projected to one vector.
     Text {
         /// Tokens per text.
         length: usize,
@@ -71,24 +71,24 @@ pub enum Condition {
     },
 }
 
-/// How temporal attention knows the order of frames (§3.2.3).
+/// The temporal position embedding (§3.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TemporalPosition {
-    /// A sine-cosine table is added to the tokens once, just before they first meet temporal attention.
+    /// A sine-cosine table is added to the tokens once, before the first block with temporal attention.
     #[default]
     Absolute,
     /// Queries and keys of temporal attention are rotated by the frame's index.
     Rope,
 }
 
-/// A model, in full.
+/// The full configuration of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatteConfig {
-    /// Height and width of a latent frame. Other sizes work too; this is the one of the stored positions.
+    /// Height and width of a latent frame. Other sizes work too; this is the size of the stored positions.
     pub input_size: [usize; 2],
-    /// Frames of a clip. Other numbers work too; this is the one of the stored positions.
+    /// Frames of a clip. Other numbers work too; this is the number of the stored positions.
     pub num_frames: usize,
     /// Channels of a latent.
     pub in_channels: usize,
@@ -96,23 +96,23 @@ pub struct LatteConfig {
     pub patch_size: usize,
     /// Width of a token, `d`.
     pub hidden_size: usize,
-    /// How many blocks.
+    /// The number of blocks.
     pub depth: usize,
     /// Heads per attention.
     pub num_heads: usize,
     /// Width of the MLP's hidden layer ÷ `hidden_size`.
     pub mlp_ratio: f64,
-    /// How spatial and temporal attention are stacked.
+    /// The stacking of spatial and temporal attention.
     pub block_layout: BlockLayout,
-    /// How latent frames become tokens.
+    /// The embedding of latent frames as tokens.
     pub patch_embedding: PatchEmbedding,
-    /// How timestep and condition enter the blocks.
+    /// The injection of timestep and condition into the blocks.
     pub injection: Injection,
-    /// What the model is conditioned on.
+    /// The condition of the model.
     pub condition: Condition,
-    /// How temporal attention knows the order of frames.
+    /// The temporal position embedding.
     pub temporal_position: TemporalPosition,
-    /// Whether the output has variance values behind the prediction.
+    /// Whether the output has variance values after the prediction.
     pub learn_sigma: bool,
 }
 
@@ -122,12 +122,12 @@ pub(super) const SIZES: [(&str, usize, usize, usize); 4] =
 const PATCH_SIZES: [usize; 3] = [2, 4, 8];
 
 impl LatteConfig {
-    /// The published model of this name, `Latte-{S,B,L,XL}/{2,4,8}` (`Latte-` may be left out): unconditional, 16 frames of
-    /// 256² pixels in the latents of an autoencoder that reduces by 8.
+    /// The published model `Latte-{S,B,L,XL}/{2,4,8}` (`Latte-` may be left out): unconditional, 16 frames of 256² pixels in the
+    /// latents of an autoencoder with a downsample factor of 8.
     ///
     /// # Errors
     ///
-    /// If there is no such name.
+    /// If there is no model of this name.
     pub fn preset(name: &str) -> Result<Self> {
         let found = name.strip_prefix("Latte-").unwrap_or(name).split_once('/').and_then(|(size, patch)| {
             let size = SIZES.iter().find(|s| s.0 == size)?;
@@ -163,8 +163,8 @@ impl LatteConfig {
         SIZES.iter().flat_map(|s| PATCH_SIZES.iter().map(move |p| format!("Latte-{}/{p}", s.0))).collect()
     }
 
-    /// This model in another layout with as many parameters (within 1 % at XL): a block of `factorised_attention` holds 22 d²
-    /// weights where the others hold 18 d², so there are 9/11 as many of them (23 instead of 28 at XL).
+    /// This model in another layout with the same number of parameters (within 1 % at XL): a block of `factorised_attention` has 22
+    /// d² weights while the others have 18 d², so the depth is 9/11 of theirs (23 instead of 28 at XL).
     #[must_use]
     pub fn with_layout(self, block_layout: BlockLayout) -> Self {
         let plain = if self.block_layout == BlockLayout::FactorisedAttention {
@@ -180,7 +180,7 @@ impl LatteConfig {
         Self { depth, block_layout, ..self }
     }
 
-    /// Channels of the output: those of the latent, twice with learnt variance.
+    /// Channels of the output: those of the latent, or twice as many with a learned variance.
     pub fn out_channels(&self) -> usize {
         if self.learn_sigma { 2 * self.in_channels } else { self.in_channels }
     }
@@ -203,7 +203,7 @@ impl LatteConfig {
         }
     }
 
-    /// The label that stands for no class, if the model has one.
+    /// The null label, which stands for no class, if the model has one.
     pub fn null_label(&self) -> Option<u32> {
         match self.condition {
             Condition::Class { num_classes, dropout } if dropout > 0.0 => Some(num_classes as u32),
@@ -211,11 +211,11 @@ impl LatteConfig {
         }
     }
 
-    /// Whether this describes a model.
+    /// Checks that the configuration describes a valid model.
     ///
     /// # Errors
     ///
-    /// One that names the first key that is wrong, what it is and what it may be.
+    /// [`Error::Config`] with the first key that is wrong, its value and the valid values.
     pub fn validate(&self) -> Result<()> {
         let positive = [
             ("in_channels", self.in_channels),
@@ -249,7 +249,7 @@ impl LatteConfig {
         Ok(())
     }
 
-    /// Far beyond every network there is: a damaged file must neither fill the memory nor make products of sizes overflow.
+    /// Limits far above every existing network: a damaged file must neither fill the memory nor make products of sizes overflow.
     fn validate_limits(&self) -> Result<()> {
         const LARGEST: usize = 1 << 20;
         const DEEPEST: usize = 1 << 12;
@@ -328,7 +328,7 @@ mod tests {
 
     type Change = fn(&mut LatteConfig);
 
-    /// A configuration that is changed by `change`, and what is said of it.
+    /// The error message of a configuration that `change` has changed.
     fn said(change: Change) -> String {
         let mut config = LatteConfig::preset("Latte-S/2").unwrap();
         change(&mut config);

@@ -1,5 +1,5 @@
-//! The network as diffusion sees it, with its condition bound. Samplers may work on another device than the network: values go
-//! to its weights' device and come back.
+//! The network as a denoiser for diffusion, with its condition bound. Samplers may work on another device than the network: values
+//! are moved to the device of the weights and back.
 
 use candle_core::Tensor;
 use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision, Tape};
@@ -18,9 +18,9 @@ pub struct LatteDenoiser<'m> {
     pub labels: Option<Vec<u32>>,
     /// Text embeddings `[b, length, width]`, for text-conditional models.
     pub text: Option<Tensor>,
-    /// In which precision matrices are multiplied.
+    /// The precision of matmuls.
     pub precision: Precision,
-    /// Where the weights are kept packed for matmuls from one step to the next.
+    /// The cache of weights packed for matmuls, kept from step to step.
     pub packed_weights: PackedWeightCache,
     /// Stops a prediction between two blocks.
     pub cancel: CancelToken,

@@ -1,4 +1,4 @@
-//! Latent frames to tokens, and their positions.
+//! Embeds latent frames as tokens, and adds their positions.
 
 use candle_core::Tensor;
 use latte_ops::{Parameters, Tape, Var, add, pad, reshape};
@@ -8,7 +8,7 @@ use super::{Input, Sizes, position};
 use crate::Result;
 use crate::layers::{Init, Param, ParamScope, Patches, constant};
 
-/// The layers from latents to tokens.
+/// The embedding layers.
 #[derive(Debug, Clone)]
 pub(super) struct Embedding {
     spatial: Param,
@@ -47,7 +47,7 @@ impl Embedding {
         Ok(add(tape, &tokens, &self.spatial_positions(config, tape, weights, sizes)?)?)
     }
 
-    /// `[n, d]`: the stored positions if they are of this grid, else computed ones.
+    /// `[n, d]`: the stored positions if they fit this grid, else computed ones.
     fn spatial_positions(&self, config: &LatteConfig, tape: &Tape<'_>, weights: &Parameters, sizes: &Sizes) -> Result<Var> {
         let ([rows, columns], p, d) = (sizes.grid, config.patch_size, config.hidden_size);
         let [h, w] = config.input_size;
@@ -60,7 +60,8 @@ impl Embedding {
         constant(tape, weights, &position::spatial(rows, columns, d)?)
     }
 
-    /// `[f + images, 1, d]`: what is added to the tokens of each frame, 0 for images; `None` with rotary positions.
+    /// `[f + images, 1, d]`: the temporal positions that are added to the tokens of each frame, 0 for images; `None` with rotary
+    /// positions.
     pub(super) fn temporal_positions(
         &self,
         config: &LatteConfig,
@@ -78,7 +79,7 @@ impl Embedding {
     }
 }
 
-/// The latents of clips and images, `[b, (f + images)·s, c, h, w]`: an image is a tubelet that stands still.
+/// The latents of clips and images, `[b, (f + images)·s, c, h, w]`: each image is repeated to fill a tubelet.
 fn with_still_images(config: &LatteConfig, input: &Input<'_>, sizes: &Sizes) -> Result<Tensor> {
     let (p, s, c) = (config.patch_size, config.frames_per_token(), config.in_channels);
     let Sizes { b, f, images, grid: [rows, columns] } = *sizes;

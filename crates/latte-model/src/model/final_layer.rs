@@ -1,4 +1,4 @@
-//! Tokens back to latent frames.
+//! Projects tokens back to latent frames.
 
 use latte_ops::{Parameters, Tape, Var, add, concat, linear, mean_axis, narrow, permute, reshape};
 
@@ -9,11 +9,11 @@ use super::config::{Injection, LatteConfig, PatchEmbedding};
 use crate::Result;
 use crate::layers::{Init, Linear, Modulation, Norm, Param, ParamScope, unpatchify};
 
-/// Norm, projection and, for tubelets, up-sampling over time.
+/// Norm, projection and, for tubelets, upsampling over time.
 #[derive(Debug, Clone)]
 pub(super) struct FinalLayer {
     norm: Norm,
-    /// `None` where the norm has weights of its own.
+    /// `None` if the norm has its own weights.
     modulation: Option<Modulation>,
     projection: Linear,
     upsample: Option<Upsample>,
@@ -63,7 +63,7 @@ impl FinalLayer {
                 let [shift, scale] = modulation.for_norm(tape, weights, vectors)?; // [g, d]
                 self.norm.forward(tape, weights, x, Some([&shift, &scale]))?
             }
-            // The condition's tokens have done their work.
+            // The condition's tokens are dropped.
             _ => self.norm.forward(tape, weights, &narrow(tape, x, 2, 0, sizes.n())?, None)?,
         };
         let y = self.projection.forward(tape, weights, &y)?; // [b, f + images, n, p·p·out]
@@ -82,7 +82,7 @@ impl Upsample {
         let (s, pixels) = (self.s, p.pow(2));
         let Sizes { b, f, images, .. } = *sizes;
         let (frames, n) = (sizes.frames(), sizes.n());
-        // [in, out, s, 1, 1] as the matrix [s·out, in]
+        // [in, out, s, 1, 1] as the matrix [s·out, in].
         let weight = self.weight.on(tape, weights)?;
         let weight = permute(tape, &reshape(tape, &weight, &[c, c, s])?, &[2, 1, 0])?;
         let weight = reshape(tape, &weight, &[s * c, c])?;

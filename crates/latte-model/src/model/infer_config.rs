@@ -1,32 +1,31 @@
 //! Infers a model's configuration from the shapes of a checkpoint's tensors.
 
 use super::config::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, SIZES, TemporalPosition};
-use crate::weights::TensorSource;
+use crate::weights::{self, TensorSource};
 use crate::{Error, Result};
 
-/// The paper's: shapes do not show it.
+/// The paper's probability, which shapes do not show.
 const CLASS_DROPOUT: f64 = 0.1;
-/// Tokens of a text as the official class code flattens them, where the width is a multiple of them.
+/// The number of text tokens that the official class code flattens, assumed if it divides the width.
 const TEXT_LENGTH: usize = 77;
 
-/// What shapes do not show.
+/// Configuration values that shapes do not show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConfigHints {
-    /// Heads per attention; else that of the published model of this width.
+    /// Heads per attention; `None`: those of the published model of this width.
     pub num_heads: Option<usize>,
-    /// Height and width of a latent frame; else a square.
+    /// Height and width of a latent frame; `None`: a square.
     pub input_size: Option<[usize; 2]>,
 }
 
 impl LatteConfig {
-    /// The model whose weights `source` holds under the official names, judging by their shapes.
+    /// Infers the configuration of the model whose weights `source` holds under the official names, from their shapes.
     ///
-    /// Classes are taken to have been hidden in a tenth of the training, as in the paper, since the null label has its row
-    /// whatever the probability.
+    /// The class dropout is assumed to be 0.1, as in the paper: the null label has its row in the table for any probability.
     ///
     /// # Errors
     ///
-    /// If a tensor that would tell is missing or has a shape that no model has, or a hint is needed; says which.
+    /// If a tensor that is needed is missing or has an impossible shape, or a hint is needed; the message says which.
     pub fn from_weights(source: &dyn TensorSource, hints: ConfigHints) -> Result<Self> {
         let shapes = Shapes(source);
         let (hidden_size, in_channels, tubelet, patch_size) = match shapes.of("x_embedder.proj.weight")?.as_slice() {
@@ -51,7 +50,7 @@ impl LatteConfig {
             input_size: shapes.input_size(patch_size, hints)?,
             num_frames: frames.unwrap_or(Err(Error::config(
                 "num_frames",
-                "there is no `temp_embed`, which would say how many frames the model was trained on: it may be an image model",
+                "there is no `temp_embed`, whose shape gives the number of frames of the training clips: it may be an image model",
             )))?,
             in_channels,
             patch_size,
@@ -79,8 +78,8 @@ impl LatteConfig {
 fn num_heads(hidden_size: usize, hints: ConfigHints) -> Result<usize> {
     let known = SIZES.iter().find(|size| size.2 == hidden_size).map(|size| size.3);
     hints.num_heads.or(known).ok_or_else(|| {
-        let what = format!("no published model has the width {hidden_size}, and shapes do not tell how many heads there are");
-        Error::config("num_heads", format!("{what}; say it (`latte convert --heads N`)"))
+        let what = format!("no published model has the width {hidden_size}, and shapes do not show the number of heads");
+        Error::config("num_heads", format!("{what}; set it (`latte convert --heads N`)"))
     })
 }
 
@@ -101,7 +100,7 @@ impl Shapes<'_> {
         let &[1, tokens, _] = shape.as_slice() else { return Err(strange("pos_embed", "[1, n, d]", &shape)) };
         let side = tokens.isqrt();
         if side * side != tokens || side == 0 {
-            let what = format!("{tokens} tokens are no square, and shapes do not tell their rows and columns");
+            let what = format!("{tokens} tokens are not a square, and shapes do not show their rows and columns");
             return Err(Error::config("input_size", what));
         }
         Ok([side * patch_size; 2])
@@ -110,7 +109,7 @@ impl Shapes<'_> {
     fn condition(&self) -> Result<Condition> {
         if let Some(shape) = self.0.shape("y_embedder.embedding_table.weight") {
             return match shape.as_slice() {
-                // The last row is the null label's.
+                // The last row is that of the null label.
                 &[rows, _] if rows > 1 => Ok(Condition::Class { num_classes: rows - 1, dropout: CLASS_DROPOUT }),
                 other => Err(strange("y_embedder.embedding_table.weight", "[classes + 1, d]", other)),
             };
@@ -141,7 +140,7 @@ impl Shapes<'_> {
 }
 
 fn strange(name: &str, expected: &str, got: &[usize]) -> Error {
-    Error::Shape { name: name.into(), expected: expected.into(), got: got.to_vec() }
+    weights::Error::Shape { name: name.into(), expected: expected.into(), got: got.to_vec() }.into()
 }
 
 #[cfg(test)]
@@ -176,7 +175,7 @@ mod tests {
         ] {
             assert_eq!(inferred(&config, hints)?, config);
         }
-        // The published widths tell their heads.
+        // Published widths determine the number of heads.
         let published = LatteConfig { hidden_size: 384, num_heads: 6, ..small()? };
         assert_eq!(inferred(&published, ConfigHints::default())?, published);
         Ok(())

@@ -1,4 +1,4 @@
-//! The Latte network: latents with noise in, predicted noise (and variance) out.
+//! The Latte network: predicts noise (and variance) from noisy latents.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -48,8 +48,8 @@ use condition::ConditionEmbedder;
 use embed::Embedding;
 use final_layer::FinalLayer;
 
-/// The network: its configuration and its layers. Its weights are a [`Parameters`] that every call gets, so that weights and their moving average
-/// serve the same network.
+/// The network: its configuration and its layers. Every call gets the weights as [`Parameters`], so that weights and their moving
+/// average use the same network.
 #[derive(Debug, Clone)]
 pub struct Latte {
     config: LatteConfig,
@@ -60,26 +60,26 @@ pub struct Latte {
     table: ParameterTable,
 }
 
-/// What the network reads.
+/// The input of the network.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'t> {
-    /// Noisy latents `[b, f + num_images, c, h, w]`, wherever they are: the clip, and behind it any number of single images (joint training,
-    /// §3.4 of the paper), which pass through spatial attention only.
+    /// Noisy latents `[b, f + num_images, c, h, w]`, on any device: the clip, followed by any number of single images (joint
+    /// training, §3.4 of the paper), which get spatial attention only.
     pub x: &'t Tensor,
     /// The diffusion time of each clip on the original scale, `[b]`; its images share it.
     pub timesteps: &'t [f64],
-    /// The class of each clip, `[b]`; needed if and only if the model is conditioned on classes.
+    /// The class of each clip, `[b]`; required for class-conditional models, and only for them.
     pub labels: Option<&'t [u32]>,
-    /// The class of each image, `[b · num_images]`; needed if and only if there are images and classes.
+    /// The class of each image, `[b · num_images]`; required for class-conditional models with images, and only then.
     pub image_labels: Option<&'t [u32]>,
-    /// Text embeddings `[b, length, width]`; needed if and only if the model is conditioned on text.
+    /// Text embeddings `[b, length, width]`; required for text-conditional models, and only for them.
     pub text: Option<&'t Tensor>,
-    /// How many of the frames of `x`, at the end, are single images.
+    /// The number of single images at the end of the frames of `x`.
     pub num_images: usize,
 }
 
 impl<'t> Input<'t> {
-    /// A clip without condition or images.
+    /// The input for clips without condition or images.
     pub fn new(x: &'t Tensor, timesteps: &'t [f64]) -> Self {
         Self { x, timesteps, labels: None, image_labels: None, text: None, num_images: 0 }
     }
@@ -103,16 +103,16 @@ impl Latte {
     ///
     /// # Errors
     ///
-    /// If `config` describes none.
+    /// If `config` describes no valid network.
     pub fn new(config: LatteConfig) -> Result<Self> {
         Self::build(config, &Adaptation::default())
     }
 
-    /// The same network with parameters frozen or layers adapted as `adaptation` says, and not otherwise.
+    /// The same network with the frozen parameters and the adapters of `adaptation`; those of an earlier adaptation are dropped.
     ///
     /// # Errors
     ///
-    /// If `adaptation` names what the network does not have.
+    /// If `adaptation` names a parameter or layer that the network does not have.
     pub fn adapted(&self, adaptation: &Adaptation) -> Result<Self> {
         Self::build(self.config.clone(), adaptation)
     }
@@ -129,7 +129,7 @@ impl Latte {
         Ok(Self { config, embedding, condition, blocks, last, table })
     }
 
-    /// What the network is.
+    /// The configuration of the network.
     pub fn config(&self) -> &LatteConfig {
         &self.config
     }
@@ -139,17 +139,17 @@ impl Latte {
         self.table.specs()
     }
 
-    /// The names in memory of the parameters that training changes: neither positions nor what is frozen.
+    /// The names in memory of the parameters that training updates: neither positions nor frozen parameters.
     pub fn trainable(&self) -> Vec<String> {
         self.table.trainable().map(ToString::to_string).collect()
     }
 
-    /// How many values training changes.
+    /// The number of values that training updates.
     pub fn num_trainable(&self) -> usize {
         self.parameters().iter().filter(|s| s.is_trainable()).map(ParameterSpec::num_values).sum()
     }
 
-    /// Fresh weights by the official rules; with them the output is exactly 0.
+    /// Initial weights by the official rules; the output of a network with them is exactly 0.
     ///
     /// # Errors
     ///
@@ -158,18 +158,18 @@ impl Latte {
         self.table.draw(rng)
     }
 
-    /// Whether the tensors of `source` are this network's: all there, none besides, each of its shape. Fixed positions may be
-    /// missing or of another shape, since they are computed where they do not fit. No tensor is read.
+    /// Checks that `source` holds exactly this network's tensors, with their shapes. Fixed positions may be missing or of another
+    /// shape, because they are computed if the stored ones do not fit. No tensor is read.
     ///
     /// # Errors
     ///
-    /// One that lists what is missing, unknown or of a wrong shape.
+    /// A message that lists the missing, unknown or wrongly shaped tensors.
     pub fn check(&self, source: &dyn TensorSource) -> std::result::Result<(), String> {
         let wrong = self.table.misfits(source, |name| name == "temp_embed");
         all_fit("the model", &wrong)
     }
 
-    /// Predicts.
+    /// Runs the forward pass: predicts noise (or x0 or velocity), and variance values if `learn_sigma` is set.
     ///
     /// # Shapes
     ///
@@ -191,7 +191,7 @@ impl Latte {
             TemporalPosition::Rope => Some(Rope::new(sizes.f, config.head_size(), x.value())?),
         };
         for (index, block) in self.blocks.iter().enumerate() {
-            // Positions are added once, just before tokens first meet temporal attention.
+            // Positions are added once, before the first block with temporal attention.
             let positions = if index == BlockKind::first_temporal(config) { positions.clone() } else { None };
             let run = Run { weights, sizes, positions, rope: rope.clone() };
             x = match (&conditions.clips, &conditions.frames) {
@@ -207,7 +207,7 @@ impl Latte {
         self.last.forward(config, tape, weights, &x, &conditions, &sizes)
     }
 
-    /// Checks the input and works out the sizes.
+    /// Checks the input and computes the sizes.
     fn sizes(&self, input: &Input<'_>) -> Result<Sizes> {
         let config = &self.config;
         let (p, s) = (config.patch_size, config.frames_per_token());

@@ -9,29 +9,29 @@ use super::Latte;
 use crate::weights::{TensorSource, listed};
 use crate::{Error, Result};
 
-/// Which tensors were loaded, missing or ignored when weights were loaded.
+/// The tensors that were loaded, missing or ignored when weights were loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// Parameters that were filled.
+    /// Parameters that were loaded.
     pub used: Vec<String>,
-    /// Tensors that the model has no parameter for, or that were left out on purpose.
+    /// Tensors without a parameter in the model, and tensors that were left out on purpose.
     pub ignored: Vec<String>,
-    /// Parameters that there was no tensor for; fixed positions, which are computed, are not counted.
+    /// Parameters without a tensor, except fixed positions, which are computed.
     pub missing: Vec<String>,
     /// Parameters whose tensor has another shape: name, expected, found.
     pub wrong_shape: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
-/// Names of each kind that an error or a report shows.
+/// The number of names of each kind that an error or a report shows.
 const MAX_SHOWN: usize = 5;
 
 impl LoadReport {
-    /// Whether every parameter was filled and every tensor used.
+    /// Whether every parameter was loaded and every tensor was used.
     pub fn is_complete(&self) -> bool {
         self.ignored.is_empty() && self.missing.is_empty() && self.wrong_shape.is_empty()
     }
 
-    /// The report line by line: how many of each kind, and the first names of those that were not used.
+    /// The report line by line: the number of each kind, and the first names of those that were not used.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("{} tensors used", self.used.len())];
         let wrong: Vec<String> = self
@@ -56,28 +56,28 @@ impl fmt::Display for LoadReport {
     }
 }
 
-/// Where a run takes its first weights from.
+/// The kind of model from which a run takes its initial weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ancestor {
-    /// An image DiT: its blocks become the model's one to one (block 2i + 1 a temporal one), as the paper does. Its label
-    /// table, of other classes, is left out.
+    /// An image DiT: its blocks become the model's blocks one to one (block 2i + 1 becomes a temporal block), as in the paper. Its
+    /// label table, which is for other classes, is left out.
     Dit,
     /// Another Latte; tensors of another shape are left out.
     Latte,
 }
 
 impl Latte {
-    /// What would become of the tensors of `source`, judging by names and shapes.
+    /// The report that loading `source` would give, from names and shapes only.
     pub fn fit(&self, source: &dyn TensorSource) -> LoadReport {
         self.judge(source, |_| false)
     }
 
-    /// All parameters, from `source`. Fixed positions may be missing or of another shape, since they are computed where they do
-    /// not fit.
+    /// Loads all parameters from `source`. Fixed positions may be missing or of another shape, because they are computed if the
+    /// stored ones do not fit.
     ///
     /// # Errors
     ///
-    /// One that lists what is missing, unknown or of another shape, or if a tensor cannot be read.
+    /// [`Error::Config`] that lists the missing, unknown or wrongly shaped tensors, or if a tensor cannot be read.
     pub fn load(&self, source: &dyn TensorSource) -> Result<Parameters> {
         let mut parameters = Parameters::new();
         let report = self.fill(source, &mut parameters, |_| false)?;
@@ -87,7 +87,7 @@ impl Latte {
         Ok(parameters)
     }
 
-    /// As [`Latte::load`], but what does not fit is left as `parameters` has it, and reported.
+    /// As [`Latte::load`], but parameters that do not fit keep their values in `parameters`, and are reported.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Latte {
         self.fill(source, parameters, |_| false)
     }
 
-    /// Replaces fresh `parameters` by an ancestor's where those fit; the rest stays.
+    /// Replaces initial `parameters` by those of another model if they fit; the others keep their values.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Latte {
         self.fill(source, parameters, |name| ancestor == Ancestor::Dit && name.starts_with("y_embedder."))
     }
 
-    /// Fills parameters from `source`, except from tensors that `leave_out` names.
+    /// Loads parameters, except from tensors that `leave_out` selects.
     fn fill(
         &self,
         source: &dyn TensorSource,
@@ -124,7 +124,7 @@ impl Latte {
         for spec in self.parameters() {
             match source.shape(&spec.name).filter(|_| !leave_out(&spec.name)) {
                 Some(shape) if shape == spec.shape => report.used.push(spec.name.clone()),
-                // Computed for the shape at hand.
+                // Computed for the actual shape.
                 _ if spec.is_position() => {}
                 Some(shape) => report.wrong_shape.push((spec.name.clone(), spec.shape.clone(), shape)),
                 None => report.missing.push(spec.name.clone()),
@@ -170,7 +170,7 @@ mod tests {
         let model = model(Condition::None)?;
         let mut source = filled(&model, 2.0)?;
         assert_eq!(model.load(&source)?.len(), model.parameters().len());
-        // Positions are computed where they do not fit.
+        // Positions are computed if the stored ones do not fit.
         let _ = source.remove("temp_embed");
         assert!(model.load(&source).is_ok());
         let _ = source.remove("blocks.1.mlp.fc2.bias");
@@ -193,7 +193,7 @@ mod tests {
     fn a_dit_gives_its_blocks_but_not_its_classes() -> Result<()> {
         let classes = Condition::Class { num_classes: 3, dropout: 0.1 };
         let model = model(classes)?;
-        // An image DiT of the same width: no temporal positions, and, by chance, a label table of the same shape.
+        // An image DiT of the same width: without temporal positions, and with a label table that has the same shape.
         let mut dit = filled(&model, 2.0)?;
         let _ = dit.remove("temp_embed");
         let fresh = model.init(&mut TorchRng::new(1))?;

@@ -1,29 +1,29 @@
-//! How much work a pass through the network is, by count. No machine is asked, so two networks compare the same everywhere.
+//! The number of operations of a pass through the network. It does not depend on the machine, so networks can be compared by it.
 
 use super::block::BlockKind;
 use super::config::{Condition, Injection, LatteConfig};
 use super::{Latte, ParameterSpec};
 
-/// How many rows go through each kind of layer in one pass.
+/// The number of rows that go through each kind of layer in one pass.
 #[derive(Debug, Clone, Copy)]
 struct Rows {
     clips: usize,
     /// Token frames of all clips.
     frames: usize,
-    /// The same with all images.
+    /// Token frames of all clips and images.
     with_images: usize,
-    /// Tokens of a frame in the blocks, with those of timestep and condition.
+    /// Tokens of a frame in the blocks, including those of timestep and condition.
     n: usize,
     /// Tokens of a frame that are patches.
     patches: usize,
-    /// Images have labels of their own, so that frames are modulated one by one.
+    /// Whether frames are modulated one by one, because images have their own labels.
     by_frame: bool,
 }
 
 impl Latte {
-    /// Floating-point operations of the matmuls of one forward pass over `clips` clips, each with `num_images` single
-    /// images: linear layers and attention, a multiplication and an addition as two. Norms, activations and sums of vectors are
-    /// left out. A training step is three times as much: the backward pass has two matmuls for each one.
+    /// Floating-point operations of the matmuls of one forward pass over `clips` clips, each with `num_images` single images:
+    /// linear layers and attention, where a multiplication and an addition count as two. Norms, activations and elementwise sums
+    /// are not counted. A training step takes three times as many: the backward pass has two matmuls for each one.
     pub fn forward_flops(&self, clips: usize, num_images: usize) -> f64 {
         let config = self.config();
         let (p, [h, w]) = (config.patch_size, config.input_size);
@@ -50,7 +50,7 @@ impl Latte {
 }
 
 impl Rows {
-    /// How many rows are multiplied with this parameter; 0 for those that are in no matmul.
+    /// The number of rows that are multiplied with this parameter; 0 for parameters that are in no matmul.
     fn through(&self, config: &LatteConfig, spec: &ParameterSpec) -> usize {
         let Some(layer) = spec.name.strip_suffix(".weight") else { return 0 };
         if spec.shape.len() < 2 {
@@ -64,7 +64,7 @@ impl Rows {
             "x_embedder.proj" | "final_layer.linear" => self.with_images * self.patches,
             "final_layer.temporal_upsample" => self.with_images * self.patches * config.patch_size.pow(2),
             "final_layer.adaLN_modulation.1" if self.by_frame => self.with_images,
-            // A row is looked up, not multiplied.
+            // A table lookup is no matmul.
             "y_embedder.embedding_table" => 0,
             _ => self.clips,
         }
@@ -84,7 +84,7 @@ impl Rows {
         }
     }
 
-    /// The two matmuls of attention, of all heads.
+    /// The two matmuls of attention, for all heads.
     fn attention(&self, config: &LatteConfig, kind: BlockKind) -> f64 {
         let frames_of_a_clip = self.frames / self.clips.max(1);
         let spatial = (self.with_images * self.n * self.n) as f64;
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn as_much_as_the_paper_counts() {
         // Latte-XL/2, 16 frames of 32 × 32 latents: 5572.69 G multiplications with weights, for three videos. Attention is not
-        // among them; the original works the modulation out for each of 16 frames or 256 places, which is done once here.
+        // among them; the original computes the modulation for each of 16 frames or 256 positions, which is done once here.
         for block_layout in [BlockLayout::Interleaved, BlockLayout::LateFusion] {
             let config = LatteConfig { block_layout, ..LatteConfig::preset("Latte-XL/2").unwrap() };
             let (spatial, temporal) = (16.0 * 256.0 * 256.0, 16.0 * 256.0 * 16.0);
@@ -136,7 +136,7 @@ mod tests {
             ..LatteConfig::preset("Latte-S/2").unwrap()
         };
         let out = base.out_channels() as f64;
-        // One block of d = 8: 12 d² for each token, 6 d² for each vector that modulates.
+        // One block with d = 8: 12 d² for each token, 6 d² for each modulation vector.
         let (token, vector, ends) = (12.0 * 64.0, 6.0 * 64.0, 4.0 * 8.0 + 4.0 * out * 8.0);
         let once = 256.0 * 8.0 + 64.0;
         let expected = |spatial: f64, temporal: f64, frames: f64, modulated: f64| {
@@ -144,9 +144,9 @@ mod tests {
             2.0 * linear + 4.0 * 8.0 * (spatial * 16.0 + temporal * 4.0 * 2.0)
         };
         assert_eq!(flops(base.clone(), 1, 0), expected(2.0, 2.0, 2.0, 2.0 * vector + 128.0));
-        // Three images more: they and the frames have labels of their own in the spatial block and at the end.
+        // Three images more: they and the frames have their own labels in the spatial block and at the end.
         assert_eq!(flops(base.clone(), 1, 3), expected(5.0, 2.0, 5.0, 5.0 * vector + vector + 5.0 * 128.0));
-        // Two more tokens a frame, nothing to modulate; the two leave before the last layer.
+        // Two more tokens per frame and no modulation; the two are dropped before the last layer.
         let tokens = LatteConfig { injection: Injection::AllTokens, ..base };
         let linear = once + 8.0 * ends + 6.0 * 4.0 * token;
         assert_eq!(flops(tokens, 1, 0), 2.0 * linear + 4.0 * 8.0 * (2.0 * 36.0 + 2.0 * 6.0 * 2.0));

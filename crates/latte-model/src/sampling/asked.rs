@@ -1,4 +1,4 @@
-//! The sampler that a user asks for: the model's file, a method, and options by name. Options without effect are refused.
+//! The sampler that a user asks for: the model's file, a method, and options by name. Options without effect are errors.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use serde_json::Value;
 use super::{Sampler, SolverConfig, config_keys};
 use crate::{Error, Result};
 
-/// What is asked for beside the model's `scheduler_config.json`.
+/// The user's choices, which override the model's `scheduler_config.json`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AskedFor<'a> {
-    /// Another method than the file's.
+    /// A method other than the file's.
     pub sampler: Option<Sampler>,
-    /// Keys of the file that are to have other values.
+    /// Keys of the file with other values.
     pub options: &'a [(String, Value)],
-    /// DDIM's noise.
+    /// DDIM's η.
     pub eta: Option<f64>,
 }
 
-/// A sampler, as settings record it: only what has a part in the run.
+/// A sampler, as settings record it: only the values that affect the run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// The sampler and its options, as `scheduler_config.json` has them.
+    /// The sampler and its options, in the form of `scheduler_config.json`.
     pub scheduler: Value,
-    /// Another sampler than the one that `scheduler` names.
+    /// A sampler other than the one that `scheduler` names.
     pub sampler: Option<Sampler>,
-    /// DDIM's noise, 0 (none) to 1.
+    /// DDIM's η, 0 (no noise) to 1.
     pub eta: f64,
 }
 
@@ -35,15 +35,15 @@ const CLASS: &str = "_class_name";
 const ETA: &str = "eta";
 
 impl AskedFor<'_> {
-    /// The sampler for runs of `steps` steps, of a model whose file has the keys `file`. `configure` makes a configuration of keys
-    /// and a method, in the way in which the run will.
+    /// The sampler for runs of `steps` steps, for a model whose file has the keys `file`. `configure` makes a configuration from
+    /// keys and a method, in the same way as the run.
     ///
-    /// Keys of the file that the method has no use for are left out, as diffusers ignores them. An option that is asked for by name must
-    /// have an effect, or say what holds without it.
+    /// Keys of the file that the method does not use are dropped, as diffusers ignores them. An option that the user names must
+    /// have an effect, or must equal the value that applies without it.
     ///
     /// # Errors
     ///
-    /// One that names the first option that is not known, impossible, or has no effect.
+    /// [`Error::Config`] with the first option that is unknown, impossible, or without effect.
     pub fn of(
         &self,
         file: &Value,
@@ -52,7 +52,7 @@ impl AskedFor<'_> {
     ) -> Result<Sampling> {
         let mut file: BTreeMap<String, Value> =
             file.as_object().map(|keys| keys.iter().map(|(k, v)| (k.clone(), v.clone())).collect()).unwrap_or_default();
-        // No key of diffusers' files: there it is an argument of the call.
+        // It is no key of diffusers' files: there it is an argument of the call.
         file.remove(ETA);
         let mut options = BTreeMap::new();
         for (key, value) in self.options {
@@ -84,7 +84,7 @@ impl AskedFor<'_> {
         }
     }
 
-    /// The configuration of the file's keys and options, and the method if it is another one than the keys name.
+    /// The configuration of the file's keys and the options, and the method if it is not the one that the keys name.
     fn configured(
         &self,
         file: &BTreeMap<String, Value>,
@@ -97,7 +97,8 @@ impl AskedFor<'_> {
         let keys: Value = keys.into_iter().collect();
         let named = SolverConfig::from_json(&keys.to_string())?.kind;
         let mut kind = self.sampler.unwrap_or(named);
-        // DPM-Solver's two equations are two methods here and one class there: who asks for the other equation gets it.
+        // DPM-Solver's two equations are two methods here and one class in diffusers: asking for the other equation selects its
+        // method.
         if let Some(algorithm) = config_keys::algorithm(options)? {
             kind = match (kind, algorithm.is_stochastic()) {
                 (K::DpmMultistep, true) => K::DpmMultistepSde,
@@ -133,7 +134,7 @@ impl AskedFor<'_> {
         if !uses(kind, key) {
             return Err(no_such_option(kind, key, &got));
         }
-        // A value that belongs to another method counts as this method's default in files; asked for, it is a mistake.
+        // In a file, a value that belongs to another method means this method's default; as an option it is a mistake.
         let is_other_methods = !value.is_null()
             && match key {
                 ALGORITHM => config_keys::algorithm(options)? != Some(config.algorithm),
@@ -145,7 +146,7 @@ impl AskedFor<'_> {
         }
         let mut others = options.clone();
         others.remove(key);
-        // Without it, there may be no possible configuration: then it has an effect.
+        // If no configuration is possible without the option, the option has an effect.
         let Ok((without, _)) = self.configured(file, &others, configure) else { return Ok(()) };
         if config.is_as(&without) || config.solver(steps).is_err() || !config.runs_as(&without, steps) {
             return Ok(());
@@ -174,18 +175,18 @@ impl AskedFor<'_> {
 }
 
 impl SolverConfig {
-    /// Whether all choices are the same, wherever they come from.
+    /// Whether all choices are the same, whichever source they have.
     fn is_as(&self, other: &Self) -> bool {
         Self { given: BTreeMap::new(), ..self.clone() } == Self { given: BTreeMap::new(), ..other.clone() }
     }
 }
 
-/// Whether a method has a use for a key: not all that diffusers' class of it knows means something here.
+/// Whether a method uses a key: some keys that diffusers' class knows have no meaning here.
 fn uses(kind: Sampler, key: &str) -> bool {
     let means_nothing = match key {
         "variance_type" => kind.is_dpm(),
         ALGORITHM => kind == Sampler::Deis,
-        // Of flow matching.
+        // Keys of flow matching.
         "use_flow_sigmas" | "flow_shift" | "use_dynamic_shifting" | "time_shift_type" | "shift_terminal" | "solver_p" => true,
         _ => false,
     };
@@ -200,7 +201,7 @@ fn no_such_option(kind: Sampler, key: &str, got: &str) -> Error {
     )
 }
 
-/// The keys that a configuration was read from, as far as it uses them, with the values that it uses.
+/// The keys from which a configuration was read and which it uses, with the values that it uses.
 fn recorded(config: &SolverConfig) -> Value {
     let is_used = |key: &str| {
         key.starts_with('_') || uses(config.kind, key) || (key == "rescale_betas_zero_snr" && config.rescale_betas_zero_snr)

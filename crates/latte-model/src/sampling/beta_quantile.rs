@@ -1,14 +1,14 @@
 //! Quantiles of the Beta(0.6, 0.6) distribution.
 
-/// Both parameters of the distribution.
+/// The value of both parameters of the distribution.
 const SHAPE: f64 = 0.6;
 
-/// The x below which the share `p` (0 to 1) of the distribution lies.
+/// The quantile of `p` (0 to 1): a fraction `p` of the distribution lies below it.
 pub(super) fn quantile(p: f64) -> f64 {
     if p <= 0.0 || p >= 1.0 {
         return p.clamp(0.0, 1.0);
     }
-    // The distribution is symmetric: the lower half, where x keeps its digits, tells the upper one.
+    // The distribution is symmetric: the upper half is computed from the lower half, where x keeps its digits.
     if p > 0.5 {
         return 1.0 - quantile(1.0 - p);
     }

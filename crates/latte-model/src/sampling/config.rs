@@ -1,4 +1,4 @@
-//! What a solver is: the choices, as data.
+//! The configuration of a solver.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,11 +23,11 @@ use crate::diffusion::{BetaSchedule, PredictionType, TimestepSpacing, VarianceTy
 use crate::weights::{read_small, refuse};
 use crate::{Error, Result};
 
-/// The largest process that is accepted: a damaged file must not fill the memory.
+/// The largest accepted number of timesteps: a damaged file must not fill the memory.
 const MAX_TRAIN_TIMESTEPS: usize = 1_000_000;
 
-/// A `scheduler_config.json`, or what one could say. Fields have the names of the file's keys where not noted otherwise; a
-/// field that the method has no use for must keep its default.
+/// The content of a `scheduler_config.json`. Fields have the names of the file's keys unless noted otherwise; a field that the
+/// method does not use must keep its default.
 ///
 /// ```
 /// use latte_model::sampling::{SolverConfig, Sampler};
@@ -48,69 +48,70 @@ pub struct SolverConfig {
     pub beta_start: f64,
     /// β of the last timestep, in (0, 1).
     pub beta_end: f64,
-    /// What lies between them.
+    /// The schedule of β between them.
     pub beta_schedule: BetaSchedule,
-    /// Every β, instead of the three above.
+    /// Every β; replaces the three fields above.
     pub trained_betas: Option<Vec<f64>>,
     /// Whether β is changed so that the last timestep is pure noise (Lin et al. 2024).
     pub rescale_betas_zero_snr: bool,
-    /// What the network predicts (`prediction_type`).
+    /// The quantity that the network predicts (`prediction_type`).
     pub prediction: PredictionType,
-    /// Which timesteps are visited. One that has a count is for [`Sampler::Ddim`] and [`Sampler::Ddpm`]: they respace the
-    /// process, as the official class models' samplers do.
+    /// The spacing of the visited timesteps. A spacing with a count is for [`Sampler::Ddim`] and [`Sampler::Ddpm`]: they respace
+    /// the process, like the samplers of the official class models.
     pub timestep_spacing: TimestepSpacing,
     /// Added to the timesteps of [`TimestepSpacing::Leading`].
     pub steps_offset: usize,
-    /// DDPM's variance (`variance_type`). [`VarianceType::Learned`] is here σ² itself, not its logarithm.
+    /// DDPM's variance (`variance_type`). Here [`VarianceType::Learned`] is σ² itself, not its logarithm.
     pub variance: VarianceType,
-    /// DDIM's noise, 0 (none) to 1 (as much as DDPM with the small variance). No key of the file: 0 there.
+    /// DDIM's η, 0 (no noise) to 1 (as much as DDPM with the small variance). It is no key of the file, where it is always 0.
     pub eta: f64,
-    /// Clamp the predicted x0: for pixels, never for latents. Beware: on by default in files of DDIM and DDPM.
+    /// Clamp the predicted x0: for pixels, never for latents. Note that it is on by default in files of DDIM and DDPM.
     pub clip_sample: bool,
-    /// To ± this.
+    /// The bound of `clip_sample`: x0 is clamped to ± this.
     pub clip_sample_range: f64,
-    /// Clamp the predicted x0 to [−1, 1] whatever the method: for pixels. No key of the file: off there.
+    /// Clamp the predicted x0 to [−1, 1] for any method: for pixels. It is no key of the file, where it is always off.
     pub clip_denoised: bool,
     /// Dynamic thresholding of the predicted x0 (Saharia et al. 2022): for pixels, never for latents.
     pub thresholding: bool,
-    /// Its quantile, 0 to 1.
+    /// The quantile of dynamic thresholding, 0 to 1.
     pub dynamic_thresholding_ratio: f64,
-    /// Its largest bound.
+    /// The largest bound of dynamic thresholding.
     pub sample_max_value: f64,
-    /// DDIM, PNDM: the last step goes to ᾱ = 1, else to that of timestep 0.
+    /// DDIM, PNDM: whether the last step goes to ᾱ = 1; otherwise to that of timestep 0.
     pub set_alpha_to_one: bool,
-    /// Which σ are visited (`use_karras_sigmas` and its like).
+    /// The spacing of the visited σ (`use_karras_sigmas` and similar keys).
     pub sigma_spacing: SigmaSpacing,
-    /// Euler, UniPC: the smallest σ of a spacing of σ, if not the schedule's.
+    /// Euler, UniPC: the smallest σ of a spacing of σ; `None`: the schedule's.
     pub sigma_min: Option<f64>,
-    /// Euler, UniPC: the largest σ of a spacing of σ, if not the schedule's.
+    /// Euler, UniPC: the largest σ of a spacing of σ; `None`: the schedule's.
     pub sigma_max: Option<f64>,
-    /// Euler: how σ is found between timesteps (`interpolation_type`).
+    /// Euler: the interpolation of σ between timesteps (`interpolation_type`).
     pub interpolation: SigmaInterpolation,
-    /// Euler: which time the network gets.
+    /// Euler: the time that the network gets.
     pub timestep_type: TimestepType,
-    /// Euler, DPM-Solver, UniPC: where the run ends (`final_sigmas_type`).
+    /// Euler, DPM-Solver, UniPC: the last noise level of the run (`final_sigmas_type`).
     pub final_sigma: FinalSigma,
-    /// DPM-Solver, DEIS, UniPC: the order (`solver_order`), 1 to 3. For DPM-Solver of the SDE take no more than 2: its formula
-    /// of order 3 is diffusers', which does not converge.
+    /// DPM-Solver, DEIS, UniPC: the order (`solver_order`), 1 to 3. Use at most 2 for DPM-Solver of the SDE: its formula of order 3
+    /// is diffusers', which does not converge.
     pub order: usize,
     /// DPM-Solver: the equation (`algorithm_type`).
     pub algorithm: DpmAlgorithm,
     /// DPM-Solver, UniPC: the formula (`solver_type`).
     pub formula: StepFormula,
-    /// DPM-Solver, DEIS, UniPC: lower orders in the last steps; but for UniPC and singlestep of runs below 15 steps.
+    /// DPM-Solver, DEIS, UniPC: lower orders in the last steps; UniPC and singlestep in all runs, the others in
+    /// runs below 15 steps.
     pub lower_order_final: bool,
     /// DPM-Solver multistep: order 1 in the last step.
     pub euler_at_final: bool,
     /// DPM-Solver: timesteps with a smaller λ = −log σ are not visited.
     pub lambda_min_clipped: f64,
-    /// PNDM: no Runge–Kutta steps. (Runs of fewer than 4 steps never have them.)
+    /// PNDM: skip the Runge–Kutta steps. (Runs of fewer than 4 steps never have them.)
     pub skip_prk_steps: bool,
     /// UniPC: interpolate x0, else ε.
     pub predict_x0: bool,
-    /// UniPC: steps, from 0, that are not corrected.
+    /// UniPC: the steps, from 0, that are not corrected.
     pub disable_corrector: Vec<usize>,
-    /// The keys of the file that this was read from, for [`SolverConfig::with_kind`]; nothing else looks at them.
+    /// The keys of the file that this was read from; only [`SolverConfig::with_kind`] uses them.
     pub given: BTreeMap<String, Value>,
 }
 
@@ -118,7 +119,7 @@ impl SolverConfig {
     /// All keys of `scheduler_config.json` that some class of diffusers has, and `eta`.
     pub const KEYS: &'static [&'static str] = &config_keys::KEYS;
 
-    /// What diffusers' class of this method has by default.
+    /// The defaults of diffusers' class of this method.
     pub fn new(kind: Sampler) -> Self {
         use Sampler as K;
         let in_sigma = matches!(kind, K::Heun | K::Kdpm2Ancestral);
@@ -171,12 +172,12 @@ impl SolverConfig {
         }
     }
 
-    /// Reads the text of a `scheduler_config.json`. Keys that it lacks have the defaults of its class. Keys that only other
-    /// classes know are ignored, as diffusers does; a key that no class knows is refused.
+    /// Parses the text of a `scheduler_config.json`. Missing keys have the defaults of its class. Keys that only other classes know
+    /// are ignored, as in diffusers; a key that no class knows is an error.
     ///
     /// # Errors
     ///
-    /// If it is no JSON object, its `_class_name` is no known method, or a key or value is not understood.
+    /// If it is not a JSON object, its `_class_name` is not a known method, or a key or value is invalid.
     pub fn from_json(text: &str) -> Result<Self> {
         let given = config_keys::parse(text)?;
         let class = given.get("_class_name").and_then(Value::as_str).ok_or_else(|| {
@@ -191,12 +192,12 @@ impl SolverConfig {
         Ok(config)
     }
 
-    /// The keys of a `scheduler_config.json`, whatever they mean. Python's `Infinity` and `NaN`, which JSON does not know, are
+    /// The keys and values of a `scheduler_config.json`, not interpreted. Python's `Infinity` and `NaN`, which JSON lacks, are
     /// strings.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is no JSON object.
+    /// If it cannot be read, or is not a JSON object.
     pub fn keys_of_file(path: &Path) -> Result<BTreeMap<String, Value>> {
         let text = latte_textfile::decode(read_small(path)?).map_err(|e| refuse(path, e.to_string()))?;
         config_keys::parse(&text).map_err(|e| match e {
@@ -205,14 +206,14 @@ impl SolverConfig {
         })
     }
 
-    /// The same process under another method: the file's keys as that method understands them, its own defaults for the rest.
+    /// The same process with another method: the file's keys in that method's interpretation, and its own defaults for the rest.
     ///
-    /// What the network was trained with (timesteps, β, what it predicts) stays, also where the methods' defaults differ.
-    /// [`SolverConfig::eta`], [`SolverConfig::clip_denoised`] and changes made to fields after reading do not.
+    /// The training choices (timesteps, β, the prediction) are kept, also where the methods' defaults differ.
+    /// [`SolverConfig::eta`], [`SolverConfig::clip_denoised`] and changes to fields after reading are not.
     ///
     /// # Errors
     ///
-    /// If a key's value is not understood by that method.
+    /// If that method does not support a key's value.
     pub fn with_kind(&self, kind: Sampler) -> Result<Self> {
         let mut config = Self::new(kind);
         config_keys::apply(&mut config, self.given.clone())?;
@@ -256,7 +257,7 @@ impl SolverConfig {
         })
     }
 
-    /// ᾱ of each original timestep, in the single precision that weights are trained with.
+    /// ᾱ of each original timestep, in the single precision of training.
     ///
     /// # Errors
     ///
@@ -266,7 +267,7 @@ impl SolverConfig {
         Ok(Levels::new(self)?.alphas_cumprod)
     }
 
-    /// Whether every choice is possible, and one that the method has.
+    /// Checks that every choice is possible, and supported by the method.
     fn check(&self) -> Result<()> {
         let refuse = |key: &str, what: String| Err(Error::config(key, what));
         if !(2..=MAX_TRAIN_TIMESTEPS).contains(&self.num_train_timesteps) {

@@ -1,4 +1,4 @@
-//! The keys of `scheduler_config.json`: which class knows which, and what they mean.
+//! The keys of `scheduler_config.json`: which class has which, and their meaning.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{DpmAlgorithm, Sampler, SigmaSpacing, SolverConfig, StepFormula};
 use crate::diffusion::{PredictionType, TimestepSpacing, VarianceType};
 use crate::{Error, Result};
 
-/// All keys that some class has, and `eta`.
+/// All keys of any class, and `eta`.
 pub(super) const KEYS: [&str; 41] = [
     "num_train_timesteps",
     "beta_start",
@@ -86,7 +86,7 @@ pub(super) fn knows(kind: Sampler, key: &str) -> Option<bool> {
     })
 }
 
-/// The keys of a JSON object. Python writes `Infinity` and `NaN` as bare words, which JSON does not know: they become strings.
+/// The keys of a JSON object. Python writes `Infinity` and `NaN` as bare words, which JSON lacks: they become strings.
 pub(super) fn parse(text: &str) -> Result<BTreeMap<String, Value>> {
     let bad = |e: serde_json::Error| Error::config("scheduler_config.json", format!("expected a JSON object: {e}"));
     serde_json::from_str(&with_quoted_words(text)).map_err(bad)
@@ -128,7 +128,7 @@ pub(super) fn formula(given: &BTreeMap<String, Value>) -> Result<Option<StepForm
     given.get("solver_type").filter(|value| !value.is_null()).map(|value| read("solver_type", value)).transpose()
 }
 
-/// Sets what the file says. `null` is the class's default.
+/// Applies the file's values. `null` is the class's default.
 pub(super) fn apply(config: &mut SolverConfig, given: BTreeMap<String, Value>) -> Result<()> {
     for (key, value) in given.iter().filter(|(key, _)| !key.starts_with('_')) {
         match knows(config.kind, key) {
@@ -202,7 +202,7 @@ fn set(config: &mut SolverConfig, key: &str, value: &Value) -> Result<()> {
         "skip_prk_steps" => config.skip_prk_steps = read(key, value)?,
         "predict_x0" => config.predict_x0 = read(key, value)?,
         "disable_corrector" => config.disable_corrector = read(key, value)?,
-        // They mean something only together with what the arm below refuses.
+        // They have a meaning only together with the keys that the arm below rejects.
         "flow_shift" | "time_shift_type" => {}
         // `use_flow_sigmas`, `use_dynamic_shifting`, `shift_terminal`, `solver_p`.
         _ if *value == Value::Bool(false) => {}
@@ -216,7 +216,7 @@ fn set(config: &mut SolverConfig, key: &str, value: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Switches a spacing of σ on; `false` says nothing about the others.
+/// Switches a spacing of σ on; `false` does not affect the others.
 fn spaced(config: &mut SolverConfig, key: &str, value: &Value, spacing: SigmaSpacing) -> Result<()> {
     if !read::<bool>(key, value)? {
         return Ok(());
@@ -231,7 +231,7 @@ fn spaced(config: &mut SolverConfig, key: &str, value: &Value, spacing: SigmaSpa
     Ok(())
 }
 
-/// A method that is one of a pair keeps to its equation.
+/// A method that is one of a pair keeps its equation.
 fn algorithm_of(kind: Sampler, algorithm: DpmAlgorithm) -> DpmAlgorithm {
     use DpmAlgorithm as A;
     match (kind, algorithm) {
@@ -259,7 +259,7 @@ fn read<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T> {
     serde_json::from_value(value.clone()).map_err(|e| Error::config(key, format!("got {value}: {e}")))
 }
 
-/// A number, also an infinite one.
+/// A number, which may be infinite.
 fn number(key: &str, value: &Value) -> Result<f64> {
     match value.as_str() {
         Some("Infinity") => Ok(f64::INFINITY),
@@ -276,7 +276,7 @@ enum PredictionName {
     VPrediction,
 }
 
-/// The spacings that a file may name.
+/// The timestep spacings that a file may name.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum SpacingName {

@@ -1,4 +1,4 @@
-//! DDIM (Song et al. 2021, equation 12) at a fixed stride over original timesteps.
+//! DDIM (Song et al. 2021, equation 12) with a fixed stride over original timesteps.
 
 use super::levels::Levels;
 use super::prediction::{Factors, Limit, combine, epsilon, split_channels, x0};
@@ -11,9 +11,9 @@ use crate::diffusion::PredictionType;
 pub(super) struct Ddim {
     timesteps: Vec<f64>,
     alphas_cumprod: Vec<f64>,
-    /// ᾱ behind the last step.
+    /// ᾱ after the last step.
     final_alpha_cumprod: f64,
-    /// Every step goes so far, also where the spacing visits timesteps at other distances: a quirk of diffusers.
+    /// The length of every step, even if the spacing visits timesteps at other distances: a quirk of diffusers.
     stride: usize,
     eta: f64,
     prediction: PredictionType,
@@ -51,13 +51,13 @@ impl Solver for Ddim {
         let previous = timestep.checked_sub(self.stride).map_or(self.final_alpha_cumprod, |t| self.alphas_cumprod[t]);
         let at = Factors::of_alpha_cumprod(alpha);
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;
-        // ε belongs to the prediction, not to the x0 that was brought into range.
+        // ε is that of the prediction, not of the clamped x0.
         let epsilon = epsilon(self.prediction, &prediction, input.x, at)?;
         let x0 = self.limit.apply(x0(self.prediction, &prediction, input.x, at)?)?;
 
         let variance = (1.0 - previous) / (1.0 - alpha) * (1.0 - alpha / previous);
         let sigma = self.eta * variance.max(0.0).sqrt();
-        // Rounding may leave a tiny negative number where the variance is used up by σ.
+        // Rounding may give a tiny negative number if σ uses up the variance.
         let direction = (1.0 - previous - sigma * sigma).max(0.0).sqrt();
         let mut x = combine(&[(previous.sqrt(), &x0), (direction, &epsilon)])?;
         if self.eta > 0.0 {

@@ -8,7 +8,7 @@ use super::{Solver, SolverConfig, StepInput, StepOutput, pure_noise_needs, requi
 use crate::diffusion::{PredictionType, VarianceType};
 use crate::{Error, Result};
 
-/// The smallest variance that is told apart from none.
+/// The lower bound of all variances.
 const SMALLEST_VARIANCE: f64 = 1e-20;
 
 /// Draws from p(x at the next timestep | x).
@@ -34,7 +34,7 @@ impl Ddpm {
         })
     }
 
-    /// The noise with its deviation: `beta` is that of this step, `small` the variance of q(x' | x, x0).
+    /// The noise times its deviation: `beta` is that of this step, `small` the variance of q(x' | x, x0).
     fn deviate(&self, noise: &Tensor, values: Option<Tensor>, beta: f64, small: f64) -> Result<Tensor> {
         let values = match (self.variance, values) {
             (VarianceType::FixedSmall, _) => return combine(&[(small.sqrt(), noise)]),
@@ -49,10 +49,10 @@ impl Ddpm {
             }
         };
         let deviation = if self.variance == VarianceType::Learned {
-            // diffusers' `learned` is σ² itself; a network is free to predict a negative number.
+            // diffusers' `learned` is σ² itself; a network may predict a negative number.
             values.clamp(SMALLEST_VARIANCE, f64::MAX)?.sqrt()?
         } else {
-            // log σ² runs from log of the small variance (−1) to log β (1).
+            // log σ² is interpolated between the log of the small variance (−1) and log β (1).
             let (low, high) = (small.ln(), beta.ln());
             (values.affine(0.25 * (high - low), 0.25 * (high + low))?).exp()?
         };

@@ -7,7 +7,7 @@ use super::{SavedState, Solver, SolverConfig, StepInput, StepOutput};
 use crate::Result;
 use crate::diffusion::PredictionType;
 
-/// Orders 1 to 3 with one prediction for each step. It ends at the smallest noise level, not at clean data.
+/// Orders 1 to 3 with one prediction per step. The run ends at the smallest noise level, not at clean data.
 #[derive(Debug)]
 pub(super) struct Deis {
     grid: MultistepGrid,

@@ -1,4 +1,4 @@
-//! DPM-Solver and DPM-Solver++ (Lu et al. 2022), multistep: earlier predictions stand for the derivatives.
+//! DPM-Solver and DPM-Solver++ (Lu et al. 2022), multistep: derivatives are approximated from earlier predictions.
 
 use candle_core::Tensor;
 
@@ -10,7 +10,7 @@ use super::{DpmAlgorithm, FinalSigma, SavedState, Solver, SolverConfig, StepForm
 use crate::Result;
 use crate::diffusion::PredictionType;
 
-/// Orders 1 and 2, and one called 3, with one prediction for each step.
+/// Orders 1 and 2, and a formula that diffusers calls order 3, with one prediction per step.
 #[derive(Debug)]
 pub(super) struct DpmMultistep {
     grid: MultistepGrid,
@@ -18,7 +18,7 @@ pub(super) struct DpmMultistep {
     order: usize,
     formula: StepFormula,
     lower_order_final: bool,
-    /// The last step is of order 1, however long the run is.
+    /// Whether the last step always has order 1.
     euler_at_final: bool,
     memory: Memory,
 }
@@ -79,7 +79,7 @@ impl Solver for DpmMultistep {
         let r = |age: usize| (memory.lambda(age) - memory.lambda(age + 1)) / h;
         let mut terms = vec![(w.x, input.x)];
         match self.order_at(input.call) {
-            // A step of no length stays where it is; distances in units of it would be infinite.
+            // A step of length 0 does not move; distances relative to it would be infinite.
             _ if h <= 0.0 => {}
             1 => terms.push((w.d0, memory.prediction(0))),
             2 => {
@@ -99,10 +99,10 @@ impl Solver for DpmMultistep {
     }
 }
 
-/// The weights of the three newest predictions, at distances `r0` and `r1`.
+/// The weights of the three newest predictions, with distances `r0` and `r1`.
 ///
-/// Reference quirk: D2 is half of the second derivative here, as in the authors' code, while the weight `d2` is for all of it.
-/// That leaves order 2 with a smaller error, not order 3. Kept for parity.
+/// Reference quirk: here D2 is half of the second derivative, as in the authors' code, while the weight `d2` is for all of it. This
+/// gives order 2 with a smaller error, not order 3. Kept for parity.
 fn third_order(w: Weights, r0: f64, r1: f64) -> [f64; 3] {
     // D1 and D2 from the slopes s0 = (m0 − m1)/r0 and s1 = (m1 − m2)/r1.
     let of_s0 = w.d1 * (1.0 + r0 / (r0 + r1)) + w.d2 / (r0 + r1);
@@ -110,7 +110,7 @@ fn third_order(w: Weights, r0: f64, r1: f64) -> [f64; 3] {
     [w.d0 + of_s0 / r0, of_s1 / r1 - of_s0 / r0, -of_s1 / r1]
 }
 
-/// The network's output as DPM-Solver interpolates it.
+/// Computes from the network's output the quantity that DPM-Solver interpolates.
 #[derive(Debug)]
 pub(super) struct DpmNetwork {
     pub(super) algorithm: DpmAlgorithm,
@@ -123,7 +123,7 @@ impl DpmNetwork {
         Self { algorithm: config.algorithm, prediction: config.prediction, limit: Limit::new(config) }
     }
 
-    /// What the algorithm interpolates (x0 or ε), and x0.
+    /// The interpolated quantity (x0 or ε), and x0.
     pub(super) fn interpolated(&self, input: &StepInput<'_>, sigma: f64) -> Result<(Tensor, Tensor)> {
         let at = Factors::of_sigma(sigma);
         let (prediction, _variance) = split_channels(input.prediction, input.x)?;

@@ -1,5 +1,5 @@
-//! DPM-Solver and DPM-Solver++ (Lu et al. 2022), singlestep: steps come in groups; the later ones of a group begin again at
-//! the group's beginning, with the predictions made on the way.
+//! DPM-Solver and DPM-Solver++ (Lu et al. 2022), singlestep: steps form groups; the later steps of a group start again from the
+//! group's first x, with the predictions made since.
 
 use candle_core::Tensor;
 
@@ -11,16 +11,16 @@ use super::prediction::combine;
 use super::{FinalSigma, SavedState, Solver, SolverConfig, StepFormula, StepInput, StepOutput, out_of_order, required_noise};
 use crate::Result;
 
-/// Orders 1 to 3 with one prediction for each step: groups of 1, 2 or 3 steps.
+/// Orders 1 to 3 with one prediction per step: groups of 1, 2 or 3 steps.
 #[derive(Debug)]
 pub(super) struct DpmSinglestep {
     grid: MultistepGrid,
     network: DpmNetwork,
     formula: StepFormula,
-    /// The order of each step, which is also its place in its group.
+    /// The order of each step, which is also its position in its group.
     orders: Vec<usize>,
     memory: Memory,
-    /// x at the beginning of the group.
+    /// x at the start of the group.
     start: Option<Tensor>,
 }
 
@@ -40,8 +40,8 @@ impl DpmSinglestep {
 /// The order of each step.
 fn orders(config: &SolverConfig, steps: usize) -> Vec<usize> {
     let mut orders: Vec<usize> = (0..steps).map(|step| step % config.order + 1).collect();
-    // With a lower order at the end, the last full group gives way to one that is shorter by one, and a step of order 1. Only
-    // order 1 can go to clean data.
+    // With `lower_order_final`, the last full group becomes a group that is shorter by one and a step of order 1. Only order 1 can
+    // go to clean data.
     let is_full = steps.is_multiple_of(config.order);
     if config.final_sigma == FinalSigma::Zero || (config.lower_order_final && is_full) {
         orders[steps - 1] = 1;
@@ -85,7 +85,7 @@ impl Solver for DpmSinglestep {
         self.memory.push(here, interpolated, order);
         let start = self.start.as_ref().ok_or_else(|| out_of_order(input.call))?;
 
-        // The group's first prediction is the oldest. Predictions at one σ count once, so that there may be fewer than `order`.
+        // The group's first prediction is the oldest. Two predictions at one σ count once, so there may be fewer than `order`.
         let memory = &self.memory;
         let base = memory.len() - 1;
         let from = memory.sigma(base);
@@ -102,7 +102,7 @@ impl Solver for DpmSinglestep {
                 terms.push((of_difference, memory.prediction(0)));
             }
             _ => {
-                // D1 and D2 from the slopes from the base to the middle, s1, and to the newest, s0.
+                // D1 and D2 from the slopes from the first prediction to the middle one, s1, and to the newest one, s0.
                 let (r0, r1) = (r(0), r(1));
                 let (of_s0, of_s1) = if self.formula == StepFormula::Heun {
                     ((2.0 * w.d2 - w.d1 * r1) / (r0 - r1), (w.d1 * r0 - 2.0 * w.d2) / (r0 - r1))

@@ -7,7 +7,7 @@ use super::{Sampler, Solver, SolverConfig, StepInput, StepOutput, required_noise
 use crate::Result;
 use crate::diffusion::PredictionType;
 
-/// Order 1. With ancestral noise each step goes further down and adds noise up to the next σ.
+/// Order 1. With ancestral noise each step goes to a lower σ and adds noise up to the next σ.
 #[derive(Debug)]
 pub(super) struct Euler {
     grid: SigmaGrid,

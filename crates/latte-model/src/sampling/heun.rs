@@ -9,8 +9,8 @@ use super::{SavedState, Solver, SolverConfig, StepInput, StepOutput, out_of_orde
 use crate::diffusion::PredictionType;
 use crate::{Error, Result};
 
-/// Order 2: an Euler step, a second slope at its end, and the step again with the mean of both. The last step, to clean data,
-/// is Euler's. Two predictions for each step but the last.
+/// Order 2: an Euler step, a second slope at its end, and the step again with the mean of both slopes. The last step, to clean
+/// data, is an Euler step. Two predictions per step, except for the last.
 #[derive(Debug)]
 pub(super) struct Heun {
     sigmas: Vec<f64>,
@@ -18,7 +18,7 @@ pub(super) struct Heun {
     init_noise_sigma: f64,
     prediction: PredictionType,
     limit: Limit,
-    /// Where the step began, and its first slope.
+    /// x at the start of the step, and its first slope.
     begun: Option<(Tensor, Tensor)>,
 }
 

@@ -1,4 +1,4 @@
-//! DDIM backwards: from a clean latent to the noise that makes it.
+//! DDIM inversion: from a clean latent to the noise that generates it.
 
 use candle_core::Tensor;
 
@@ -8,12 +8,12 @@ use crate::Result;
 use crate::diffusion::{Denoiser, Diffusion};
 use crate::finite::expect_finite;
 
-/// One step of the reversed ODE in the reference's form: from x at `step` to one step later (pure ε after the last), with the
-/// prediction made at `step`.
+/// One step of the reversed ODE in the reference's form: from x at `step` to the next noisier step (pure ε after the last), with
+/// the prediction at `step`.
 ///
 /// # Errors
 ///
-/// If shapes do not fit, or the step is out of range.
+/// If the shapes do not fit, or the step is out of range.
 pub fn ddim_reverse_step(
     diffusion: &Diffusion,
     prediction: &Tensor,
@@ -26,26 +26,26 @@ pub fn ddim_reverse_step(
     Ok(StepOutput { x, x0 })
 }
 
-/// How to invert.
+/// The options of the inversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvertOptions {
-    /// Fixed-point corrections in each step. With 0 the inverse of a step is only approximate (the network is asked at the
-    /// wrong x), and so is the round trip, with an error of order 1 in 1 / steps; each correction divides it further.
-    /// A step costs 1 + `corrections` predictions.
+    /// Fixed-point corrections in each step. With 0 the inverse of a step is only approximate (the network gets the wrong x), and
+    /// the error of the round trip is of order 1 in 1 / steps; each correction reduces it further. A step costs 1 + `corrections`
+    /// predictions.
     pub corrections: usize,
 }
 
 impl Default for InvertOptions {
-    /// 3 corrections: enough for a round trip within 1e-3 from 50 steps on.
+    /// 3 corrections: a round trip within 1e-3 for 50 or more steps.
     fn default() -> Self {
         Self { corrections: 3 }
     }
 }
 
-/// The noise from which [`RespacedDdim`](super::RespacedDdim) with η = 0, without clamping, makes the clean latent `x0`:
-/// [`super::sample`] backwards.
+/// The noise from which [`RespacedDdim`](super::RespacedDdim) with η = 0, without clamping, generates the clean latent `x0`: the
+/// inverse of [`super::sample`].
 ///
-/// Each step is inverted as it is: find x at a step such that DDIM's step leads to the x that we have.
+/// Inverts each step exactly: finds the x from which DDIM's step leads to the current x.
 ///
 /// # Shapes
 ///
@@ -71,7 +71,7 @@ pub fn invert(diffusion: &Diffusion, denoiser: &dyn Denoiser, x0: &Tensor, optio
     Ok(earlier)
 }
 
-/// The network's output for a batch that is all at `step`, in the dtype of `x`.
+/// The network's output for a batch whose samples are all at `step`, in the dtype of `x`.
 fn predict(diffusion: &Diffusion, denoiser: &dyn Denoiser, x: &Tensor, step: usize) -> Result<Tensor> {
     let steps = vec![step; x.dims().first().copied().unwrap_or(0)];
     let prediction = denoiser.predict(x, &diffusion.original_timesteps(&steps)?)?.to_dtype(x.dtype())?.detach();

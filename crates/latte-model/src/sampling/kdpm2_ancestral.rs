@@ -13,14 +13,14 @@ use crate::diffusion::PredictionType;
 #[derive(Debug, Clone, Copy)]
 struct Step {
     from: f64,
-    /// The geometric mean of `from` and `down`, where the second slope is taken; 0 in the last step, which has none.
+    /// The geometric mean of `from` and `down`, where the second slope is computed; 0 in the last step, which has no second slope.
     middle: f64,
     down: f64,
     up: f64,
 }
 
-/// Order 2 but for its noise: to the middle, a second slope there, and the whole step with it, then noise. The last step, to
-/// clean data, is Euler's. Two predictions for each step but the last.
+/// Order 2 except for its noise: a step to the middle, a second slope there, the whole step with that slope, then noise. The last
+/// step, to clean data, is an Euler step. Two predictions per step, except for the last.
 #[derive(Debug)]
 pub(super) struct Kdpm2Ancestral {
     steps: Vec<Step>,
@@ -28,7 +28,7 @@ pub(super) struct Kdpm2Ancestral {
     init_noise_sigma: f64,
     prediction: PredictionType,
     limit: Limit,
-    /// Where the step began.
+    /// x at the start of the step.
     start: Option<Tensor>,
 }
 
@@ -62,7 +62,7 @@ impl Solver for Kdpm2Ancestral {
         &self.timesteps
     }
 
-    /// As diffusers has them: each twice but the first, and three zeros behind.
+    /// In diffusers' form: each twice except for the first, and three zeros at the end.
     fn sigmas(&self) -> Option<Vec<f64>> {
         let mut sigmas: Vec<f64> = self.steps.iter().flat_map(|step| [step.from; 2]).skip(1).collect();
         sigmas.extend([0.0; 3]);

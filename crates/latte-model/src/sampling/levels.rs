@@ -1,13 +1,13 @@
 //! The noise levels of the process that the network was trained on.
 //!
-//! Published weights were trained and are sampled with tables in f32. Ours hold the same f32 values, so that a timestep that
-//! is found by its noise level, and rounded, is the same one; what follows from the tables is computed in f64.
+//! Published weights were trained and are sampled with tables in f32. The tables here hold the same f32 values, so that a search by
+//! noise level, and its rounding, finds the same timestep; values derived from the tables are computed in f64.
 
 use super::{Sampler, SolverConfig};
 use crate::diffusion::BetaSchedule;
 use crate::{Error, Result};
 
-/// ᾱ of the last timestep of a schedule that ends in pure noise, where 0 would make σ infinite.
+/// ᾱ of the last timestep of a schedule that ends in pure noise; 0 would make σ infinite.
 const ALMOST_PURE_NOISE: f32 = 5.960_464_5e-8; // 2⁻²⁴
 
 /// ᾱ and σ = √((1−ᾱ)/ᾱ) of each original timestep.
@@ -21,7 +21,7 @@ pub(super) struct Levels {
 impl Levels {
     pub(super) fn new(config: &SolverConfig) -> Result<Self> {
         let mut betas = betas(config)?;
-        // The last β may be 1: the schedule ends in pure noise, as a rescaled one does.
+        // The last β may be 1: the schedule ends in pure noise, as a rescaled schedule does.
         let last = betas.len() - 1;
         let ends_pure = config.rescale_betas_zero_snr || betas[last] == 1.0;
         let possible = |i: usize, beta: f32| beta > 0.0 && (beta < 1.0 || (i == last && beta == 1.0));
@@ -35,7 +35,7 @@ impl Levels {
             betas = with_zero_terminal_snr(&betas);
         }
         let mut alphas_cumprod = cumulated(&betas);
-        // The two methods that know ᾱ only, not σ, take the schedule's end as it is.
+        // The two methods that use ᾱ only, not σ, keep the schedule's end.
         let knows_sigma = !matches!(config.kind, Sampler::Ddim | Sampler::Ddpm);
         if ends_pure
             && knows_sigma
@@ -62,7 +62,7 @@ impl Levels {
         })
     }
 
-    /// σ at a timestep, also between two; beyond the ends, that of the end.
+    /// σ at a timestep, which may be fractional; outside the schedule, the value at its end.
     pub(super) fn sigma_at(&self, timestep: f64) -> f64 {
         let last = self.sigmas.len() - 1;
         let low = (timestep.max(0.0) as usize).min(last);
@@ -70,7 +70,7 @@ impl Levels {
         (self.sigmas[high] - self.sigmas[low]) * (timestep - low as f64).clamp(0.0, 1.0) + self.sigmas[low]
     }
 
-    /// The timestep, also between two, whose σ this is; its logarithm is interpolated. Beyond the ends, the end.
+    /// The timestep, which may be fractional, with this σ, interpolated in log σ; outside the schedule, the timestep at its end.
     pub(super) fn timestep_of(&self, sigma: f64) -> f64 {
         let log_sigma = sigma.max(1e-10).ln();
         let below = self.log_sigmas.partition_point(|&s| s <= log_sigma);
@@ -119,7 +119,7 @@ fn linspace_f32(start: f32, end: f32, n: usize) -> Vec<f32> {
     (0..n).map(|i| if i < n / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((n - 1 - i) as f32, end) }).collect()
 }
 
-/// ᾱ: the product runs in f64, each value is rounded.
+/// ᾱ: the product is computed in f64, and each value is rounded.
 fn cumulated(betas: &[f32]) -> Vec<f32> {
     let mut product = 1.0_f64;
     let next = |beta: &f32| {

@@ -1,11 +1,11 @@
-//! From noise to data: the loop, and one file for each method.
+//! Sampling: the loop, and one file for each method.
 //!
-//! [`SolverConfig`] says which of the methods of [`Sampler`] runs, over which process and with which options;
-//! [`SolverConfig::solver`] makes a [`Solver`] for a number of steps; [`sample`] is the loop: it calls the network, draws noise and
-//! reports. A solver's step is a pure function of the network's prediction, x, noise and the solver's memory. A run that is stopped
-//! leaves a [`SamplingState`], from which it resumes to the same bits.
+//! [`SolverConfig`] selects a method of [`Sampler`], its process and its options; [`SolverConfig::solver`] makes a [`Solver`] for a
+//! number of steps; [`sample`] is the loop: it calls the network, draws noise and reports. A solver's step is a pure function of
+//! the network's prediction, x, noise and the solver's memory. A stopped run returns a [`SamplingState`], from which it resumes bit
+//! for bit.
 //!
-//! Methods walk over *original* timesteps (0 ..= 999, also between two) or noise levels, as diffusers' schedulers do. The official
+//! Methods use *original* timesteps (0 ..= 999, which may be fractional) or noise levels, as diffusers' schedulers do. The official
 //! class models' DDIM and DDPM respace the process first: [`RespacedDdim`], [`RespacedDdpm`].
 //!
 //! To add a method: one file with a type that implements [`Solver`], one variant of [`Sampler`], its keys and defaults in
@@ -56,17 +56,17 @@ pub use respaced_ddim::RespacedDdim;
 pub use respaced_ddpm::RespacedDdpm;
 pub use state::{SamplingState, SavedState};
 
-/// One call's inputs: x, and what the network made of it.
+/// One call's inputs: x, the network's prediction for it, and noise.
 #[derive(Debug, Clone, Copy)]
 pub struct StepInput<'a> {
-    /// The network's output for the scaled `x`: `[b, f, c, h, w]`, or `[b, f, 2c, h, w]` with variance values behind the
-    /// prediction, which only a learned variance has a use for.
+    /// The network's output for the scaled `x`: `[b, f, c, h, w]`, or `[b, f, 2c, h, w]` with variance values after the prediction,
+    /// which only a learned variance uses.
     pub prediction: &'a Tensor,
-    /// Which of the run's predictions this is, from 0.
+    /// The index of this prediction in the run, from 0.
     pub call: usize,
     /// `[b, f, c, h, w]`, not scaled.
     pub x: &'a Tensor,
-    /// Standard normal, `[b, f, c, h, w]`; none where the call draws none.
+    /// Standard normal, `[b, f, c, h, w]`; `None` if the call draws no noise.
     pub noise: Option<&'a Tensor>,
 }
 
@@ -84,7 +84,7 @@ impl StepInput<'_> {
 pub struct StepOutput {
     /// x after the call, `[b, f, c, h, w]`.
     pub x: Tensor,
-    /// The x0 that was predicted on the way, `[b, f, c, h, w]`.
+    /// The predicted x0, `[b, f, c, h, w]`.
     pub x0: Tensor,
 }
 
@@ -93,37 +93,37 @@ pub struct StepOutput {
 /// A step of a method may take several predictions: there are as many calls as [`Solver::timesteps`]. Apart from the memory,
 /// which call 0 clears, a call is a pure function.
 pub trait Solver: fmt::Debug + Send {
-    /// The timesteps that the network gets in each call: original timesteps, descending, some twice.
+    /// The timesteps that the network gets in each call: original timesteps, descending; some methods repeat timesteps.
     fn timesteps(&self) -> &[f64];
 
-    /// The noise levels of the calls and, behind them, of the end, for methods that know σ.
+    /// The noise levels of the calls, followed by the last one, for methods that use σ.
     fn sigmas(&self) -> Option<Vec<f64>> {
         None
     }
 
-    /// The standard deviation of the noise that the run starts from.
+    /// The standard deviation of the initial noise.
     fn init_noise_sigma(&self) -> f64 {
         1.0
     }
 
-    /// What x is multiplied by before the network sees it.
+    /// The factor of x in the network's input.
     fn input_scale(&self, _call: usize) -> f64 {
         1.0
     }
 
-    /// Whether the call wants noise.
+    /// Whether the call needs noise.
     fn draws_noise(&self, _call: usize) -> bool {
         false
     }
 
-    /// One call. They come in order, from 0.
+    /// Runs one call. Calls must be made in order, from 0.
     ///
     /// # Errors
     ///
-    /// If shapes do not fit, noise is missing, or a call comes out of order.
+    /// If the shapes do not fit, noise is missing, or a call is out of order.
     fn step(&mut self, input: StepInput<'_>) -> Result<StepOutput>;
 
-    /// The memory of the calls so far. A method without memory saves nothing.
+    /// The memory of the calls so far; empty for a method without memory.
     ///
     /// # Errors
     ///
@@ -132,22 +132,22 @@ pub trait Solver: fmt::Debug + Send {
         Ok(SavedState::default())
     }
 
-    /// Takes up a memory that a solver of the same configuration saved: the next call is the one that would have been its next.
+    /// Restores a memory that a solver of the same configuration saved: the next call is the one after the save.
     ///
     /// # Errors
     ///
-    /// If something is missing: it is no memory of this method.
+    /// If something is missing, because the memory is that of another method.
     fn restore(&mut self, _state: &SavedState) -> Result<()> {
         Ok(())
     }
 }
 
-/// What the loop reports after each call.
+/// The report of the loop after each call.
 #[derive(Debug, Clone)]
 pub struct StepReport {
     /// Calls done, 1 to `num_steps`.
     pub done: usize,
-    /// Calls in all.
+    /// The number of all calls.
     pub num_steps: usize,
     /// x after the call, `[b, f, c, h, w]`.
     pub x: Tensor,
@@ -155,12 +155,12 @@ pub struct StepReport {
     pub x0: Tensor,
 }
 
-/// Where a run begins.
+/// The start of a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Start<'a> {
-    /// At standard normal noise, `[b, f, c, h, w]`, with deviation 1 whatever the method.
+    /// Standard normal noise, `[b, f, c, h, w]`, with deviation 1 for every method.
     Noise(&'a Tensor),
-    /// Where an earlier run was stopped.
+    /// The state of a stopped run.
     State(&'a SamplingState),
 }
 
@@ -176,12 +176,12 @@ impl<'a> From<&'a SamplingState> for Start<'a> {
     }
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone)]
 pub enum Sampled {
-    /// At the sample, `[b, f, c, h, w]`.
+    /// The run finished; the sample is `[b, f, c, h, w]`.
     Finished(Tensor),
-    /// It was stopped, and can be resumed from here.
+    /// The run was stopped, and can be resumed from this state.
     Stopped(Box<SamplingState>),
 }
 
@@ -195,20 +195,20 @@ impl Sampled {
     }
 }
 
-/// Goes from standard normal noise, or from where an earlier run was stopped, to a sample, call by call.
+/// Samples call by call, from standard normal noise or from the state of a stopped run.
 ///
-/// `on_step` is called after every call of the denoiser (its `num_steps` counts calls, not steps). `cancel` stops the run between two
-/// calls; a denoiser that has the same token stops it within a call. A run that resumes from a state gives the same bits as one that was
-/// never stopped, if the solver, the denoiser and the position of the noise source are the same.
+/// `on_step` is called after every call of the denoiser (its `num_steps` counts calls, not steps). `cancel` stops the run between
+/// two calls; a denoiser with the same token stops it within a call. A resumed run gives the same bits as one that was never
+/// stopped, if the solver, the denoiser and the position of the noise source are the same.
 ///
 /// # Shapes
 ///
-/// x is `[b, f, c, h, w]` throughout, on the device and in the dtype of the start.
+/// x is `[b, f, c, h, w]` throughout, with the device and dtype of the start.
 ///
 /// # Errors
 ///
-/// If the denoiser fails or returns another shape than expected or values that are not finite, the source has no noise of this
-/// shape, or a state is one of another run.
+/// If the denoiser fails or returns an unexpected shape or values that are not finite, the source has no noise of this shape, or
+/// the state belongs to another run.
 pub fn sample<'a>(
     solver: &mut dyn Solver,
     denoiser: &dyn Denoiser,
@@ -231,7 +231,7 @@ pub fn sample<'a>(
         let scaled = prediction::combine(&[(solver.input_scale(call), &x)])?;
         let timesteps = vec![solver.timesteps()[call]; samples];
         let prediction = match denoiser.predict(&scaled, &timesteps) {
-            // Nothing of this call has changed the solver or the noise, so that the run can resume before it.
+            // This call has not changed the solver or the noise, so the run can resume before it.
             Err(Error::Ops(latte_ops::Error::Cancelled)) => {
                 let state = SamplingState { done: call, num_steps, x, solver: solver.save()? };
                 return Ok(Sampled::Stopped(Box::new(state)));
@@ -265,7 +265,7 @@ fn out_of_order(call: usize) -> Error {
     Error::config("call", format!("call {call} does not follow the one before: expected calls in order, from 0"))
 }
 
-/// At a timestep of pure noise ε says nothing about x0.
+/// Checks that ε is not predicted at a timestep of pure noise, where it does not determine x0.
 fn pure_noise_needs(config: &SolverConfig, levels: &levels::Levels, timesteps: &[f64]) -> Result<()> {
     let pure = |t: &&f64| levels.alphas_cumprod[**t as usize] <= 0.0;
     match timesteps.iter().find(pure) {

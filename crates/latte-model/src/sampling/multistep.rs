@@ -1,4 +1,4 @@
-//! What the multistep methods have in common: the noise levels that they visit, and the memory of earlier predictions.
+//! The common parts of the multistep methods: the visited noise levels, and the memory of earlier predictions.
 
 use std::collections::VecDeque;
 
@@ -10,15 +10,15 @@ use super::{FinalSigma, Sampler, SavedState, SigmaSpacing, SolverConfig, StepInp
 use crate::diffusion::BetaSchedule;
 use crate::{Error, Result};
 
-/// Runs shorter than this lower the order of their last steps, if they may.
+/// Shorter runs lower the order of their last steps, if `lower_order_final` is set.
 const SHORT_RUN: usize = 15;
 
 /// The visited timesteps and their σ, descending.
 #[derive(Debug, Clone)]
 pub(super) struct MultistepGrid {
-    /// Whole numbers, one for each σ but the last.
+    /// Integers, one for each σ except the last.
     pub(super) timesteps: Vec<f64>,
-    /// The last one is where the run ends.
+    /// The last one is the end of the run.
     pub(super) sigmas: Vec<f64>,
 }
 
@@ -44,7 +44,7 @@ impl MultistepGrid {
         }
         let last_visited = sigmas.last().copied().unwrap_or_default();
         sigmas.push(match (config.kind, config.final_sigma) {
-            // DEIS divides by the last σ: where the spacing ends at the smallest one, its last step stands still.
+            // DEIS divides by the last σ: if the spacing ends at the smallest σ, the last step has length 0.
             (Sampler::Deis, _) | (Sampler::Unipc, FinalSigma::SigmaMin) if spread.is_some() => last_visited,
             (Sampler::Deis, _) | (_, FinalSigma::SigmaMin) => levels.sigma_min(),
             (_, FinalSigma::Zero) => 0.0,
@@ -53,17 +53,17 @@ impl MultistepGrid {
         Ok(Self { timesteps, sigmas })
     }
 
-    /// The σ that a call leads from and to. Begins the call in `memory`.
+    /// The σ at the start and the end of a call. Begins the call in `memory`.
     pub(super) fn begin(&self, input: &StepInput<'_>, memory: &mut Memory) -> Result<(f64, f64)> {
         input.timestep_of(&self.timesteps)?;
         memory.begin(input.call)?;
         Ok((self.sigmas[input.call], self.sigmas[input.call + 1]))
     }
 
-    /// The order of a step: rising at the beginning, as predictions are remembered, and lowered at the end of a short run,
-    /// where `lower_order_final` says so.
+    /// The order of a step: rising in the first steps, until enough predictions are remembered, and lowered at the end of a short
+    /// run with `lower_order_final`.
     pub(super) fn order_at(&self, call: usize, order: usize, lower_order_final: bool) -> usize {
-        let left = self.timesteps.len() - call; // steps left, this one included
+        let left = self.timesteps.len() - call; // steps left, including this one
         let short = lower_order_final && self.timesteps.len() < SHORT_RUN;
         order.min(call + 1).min(if short { left } else { usize::MAX })
     }
@@ -74,7 +74,7 @@ impl MultistepGrid {
     }
 }
 
-/// How many timesteps, from the first one on, have λ = −log σ no lower than `lambda_min_clipped`.
+/// The number of timesteps, from the first one, with λ = −log σ no lower than `lambda_min_clipped`.
 fn usable_timesteps(config: &SolverConfig, levels: &Levels) -> Result<usize> {
     let usable = levels.sigmas.iter().filter(|s| -s.ln() >= config.lambda_min_clipped).count();
     if usable == 0 {
@@ -90,7 +90,7 @@ fn usable_timesteps(config: &SolverConfig, levels: &Levels) -> Result<usize> {
     Ok(usable)
 }
 
-/// What the network predicted at earlier σ, newest first. Two at one σ count once, since methods divide by the distance.
+/// The predictions at earlier σ, newest first. Two at one σ count once, because methods divide by the distance.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     entries: VecDeque<(f64, Tensor)>,
@@ -98,7 +98,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Call `call` is about to begin: the first one forgets what an earlier run left.
+    /// Begins call `call`; the first call clears the memory of an earlier run.
     fn begin(&mut self, call: usize) -> Result<()> {
         if call == 0 {
             self.entries.clear();
@@ -109,7 +109,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Remembers the prediction at `sigma`, and of those before it as many as make `capacity` in all.
+    /// Stores the prediction at `sigma`, and keeps at most `capacity` predictions.
     pub(super) fn push(&mut self, sigma: f64, prediction: Tensor, capacity: usize) {
         if self.entries.front().is_some_and(|(newest, _)| *newest == sigma) {
             self.entries.pop_front();
@@ -152,7 +152,7 @@ impl Memory {
         self.entries.len()
     }
 
-    /// λ = −log σ of the `age`-th newest.
+    /// λ = −log σ of the `age`-th newest prediction.
     pub(super) fn lambda(&self, age: usize) -> f64 {
         -self.entries[age].0.ln()
     }

@@ -1,4 +1,4 @@
-//! The choices of a solver's configuration, under the names that they have in `scheduler_config.json`.
+//! The options of a solver's configuration, with their names in `scheduler_config.json`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A sampling method. In configuration files it has the name that [`Sampler::name`] says.
+/// A sampling method. [`Sampler::name`] is its name in configuration files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampler {
@@ -23,13 +23,13 @@ pub enum Sampler {
     /// DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3.
     #[serde(rename = "dpm++")]
     DpmMultistep,
-    /// As [`Sampler::DpmMultistep`], of the stochastic differential equation.
+    /// As [`Sampler::DpmMultistep`], for the stochastic differential equation.
     #[serde(rename = "dpm++-sde")]
     DpmMultistepSde,
     /// DPM-Solver++ singlestep, orders 1 to 3.
     #[serde(rename = "dpm-single")]
     DpmSinglestep,
-    /// Liu et al. 2022: linear multistep of order 4, with Runge–Kutta steps to begin with.
+    /// Liu et al. 2022: linear multistep of order 4, with Runge–Kutta steps at the start.
     Pndm,
     /// Heun's method in σ, order 2; twice the predictions.
     Heun,
@@ -94,11 +94,11 @@ impl Sampler {
         }
     }
 
-    /// The method of a `_class_name`, with or without `Scheduler` at its end.
+    /// The method of a `_class_name`, with or without the ending `Scheduler`.
     ///
     /// # Errors
     ///
-    /// If there is no such method here.
+    /// If no method here has this name.
     pub fn from_class_name(name: &str) -> Result<Self> {
         let bare = name.strip_suffix("Scheduler").unwrap_or(name);
         let found = Self::ALL.into_iter().find(|kind| kind.class_name().strip_suffix("Scheduler") == Some(bare));
@@ -109,7 +109,7 @@ impl Sampler {
         })
     }
 
-    /// Whether it can visit the noise levels of Karras et al. and other spacings of σ.
+    /// Whether it supports the noise levels of Karras et al. and other spacings of σ.
     pub fn spaces_sigmas(self) -> bool {
         !matches!(self, Self::Ddim | Self::Ddpm | Self::EulerAncestral | Self::Pndm)
     }
@@ -140,22 +140,22 @@ impl FromStr for Sampler {
     }
 }
 
-/// Which noise levels σ are visited.
+/// The spacing of the visited noise levels σ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SigmaSpacing {
     /// Those of the visited timesteps.
     Timesteps,
     /// Karras et al. 2022, equation 5, with ρ = 7.
     Karras,
-    /// log σ evenly.
+    /// Evenly in log σ.
     Exponential,
     /// Quantiles of the Beta(0.6, 0.6) distribution (Lee et al. 2024).
     Beta,
-    /// log σ evenly over the whole schedule (Lu et al. 2022).
+    /// Evenly in log σ over the whole schedule (Lu et al. 2022).
     Lu,
 }
 
-/// What lies behind the last noise level.
+/// The noise level at the end of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinalSigma {
@@ -165,33 +165,33 @@ pub enum FinalSigma {
     SigmaMin,
 }
 
-/// How σ is found between two timesteps.
+/// The interpolation of σ between two timesteps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SigmaInterpolation {
-    /// On a line.
+    /// Linear in σ.
     Linear,
-    /// log σ evenly from the largest to the smallest, whatever the timesteps are.
+    /// Evenly in log σ from the largest to the smallest, independent of the timesteps.
     LogLinear,
 }
 
-/// What the network gets as its time.
+/// The time that the network gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimestepType {
     /// The timestep.
     Discrete,
-    /// ¼ log σ, when the network predicts velocity.
+    /// ¼ log σ, if the network predicts velocity.
     Continuous,
 }
 
-/// Which equation DPM-Solver solves.
+/// The equation that DPM-Solver solves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum DpmAlgorithm {
     /// The ODE, with ε interpolated.
     #[serde(rename = "dpmsolver")]
     DpmSolver,
-    /// The ODE, with x0 interpolated: steadier under guidance.
+    /// The ODE, with x0 interpolated: more stable with guidance.
     #[serde(rename = "dpmsolver++", alias = "deis")]
     DpmSolverPlusPlus,
     /// The SDE, with ε interpolated.
@@ -218,19 +218,19 @@ impl DpmAlgorithm {
         matches!(self, Self::SdeDpmSolver | Self::SdeDpmSolverPlusPlus)
     }
 
-    /// Whether x0 is interpolated, else ε.
+    /// Whether x0 is interpolated; otherwise ε.
     pub fn interpolates_x0(self) -> bool {
         matches!(self, Self::DpmSolverPlusPlus | Self::SdeDpmSolverPlusPlus)
     }
 }
 
-/// The variant of a step's formula. One that is another method's counts as the method's own default.
+/// The variant of a step's formula. A variant of another method means the method's own default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepFormula {
     /// DPM-Solver's default.
     Midpoint,
-    /// DPM-Solver's other one.
+    /// DPM-Solver's alternative.
     Heun,
     /// DEIS's only one.
     Logrho,

@@ -1,4 +1,4 @@
-//! PNDM (Liu et al. 2022): linear multistep on ε over original timesteps at a fixed stride, after Runge–Kutta steps or an
+//! PNDM (Liu et al. 2022): linear multistep on ε over original timesteps with a fixed stride, after Runge–Kutta steps or an
 //! improved Euler step.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use super::{SavedState, Solver, SolverConfig, StepInput, StepOutput, out_of_orde
 use crate::diffusion::PredictionType;
 use crate::{Error, Result};
 
-/// Predictions that the multistep formula looks at.
+/// The number of predictions in the multistep formula.
 const ORDER: usize = 4;
 
 /// Order 4 in the middle of a run. With Runge–Kutta steps: 4 predictions for each of the first 3 steps; without them: 2 for the
@@ -19,12 +19,12 @@ const ORDER: usize = 4;
 #[derive(Debug)]
 pub(super) struct Pndm {
     timesteps: Vec<f64>,
-    /// How many of the calls belong to Runge–Kutta steps.
+    /// The number of calls that belong to Runge–Kutta steps.
     runge_kutta_calls: usize,
     alphas_cumprod: Vec<f64>,
-    /// ᾱ behind the last step.
+    /// ᾱ after the last step.
     final_alpha_cumprod: f64,
-    /// Every step goes so far, also where the spacing visits timesteps at other distances: a quirk of diffusers.
+    /// The length of every step, even if the spacing visits timesteps at other distances: a quirk of diffusers.
     stride: i64,
     prediction: PredictionType,
     limit: Limit,
@@ -32,7 +32,7 @@ pub(super) struct Pndm {
     earlier: VecDeque<Tensor>,
     /// The weighted slopes of the Runge–Kutta step so far.
     slope: Option<Tensor>,
-    /// x where the step began.
+    /// x at the start of the step.
     start: Option<Tensor>,
     next_call: usize,
 }
@@ -41,7 +41,7 @@ impl Pndm {
     pub(super) fn new(config: &SolverConfig, levels: Levels, steps: usize) -> Result<Self> {
         let visited = spacing::timesteps(config, steps, true)?;
         let stride = config.num_train_timesteps / steps;
-        // The three Runge–Kutta steps lead to the fourth timestep: a run of fewer has to do without them.
+        // The three Runge–Kutta steps lead to the fourth timestep, so shorter runs cannot have them.
         let (timesteps, runge_kutta_calls) = if config.skip_prk_steps || steps < ORDER {
             let mut timesteps = visited.clone();
             if let Some(&second) = visited.get(1) {
@@ -87,14 +87,14 @@ impl Pndm {
         let denominator = alpha * (1.0 - next).sqrt() + (alpha * (1.0 - alpha) * next).sqrt();
         let (mut of_x, mut of_slope) = ((next / alpha).sqrt(), -(next - alpha) / denominator);
         if self.prediction == PredictionType::Velocity {
-            // Slopes are sums of velocities; they become ε here, at the step's beginning.
+            // Slopes are sums of velocities; they are converted to ε here, at the start of the step.
             of_x += of_slope * (1.0 - alpha).sqrt();
             of_slope *= alpha.sqrt();
         }
         combine(&[(of_x, x), (of_slope, slope)])
     }
 
-    /// A Runge–Kutta step's call: two slopes at half the way and one at its end.
+    /// A call of a Runge–Kutta step: two slopes at its middle and one at its end.
     fn runge_kutta(&mut self, call: usize, timestep: i64, x: &Tensor, slope: &Tensor) -> Result<Tensor> {
         let phase = call % 4;
         if phase == 0 {
@@ -129,7 +129,7 @@ impl Pndm {
         if call == 0 {
             self.start = Some(x.clone());
         }
-        // Adams–Bashforth, as far as there are earlier slopes.
+        // Adams–Bashforth of the order that the number of earlier slopes allows.
         let weights: &[f64] = match self.earlier.len() {
             1 => &[1.0],
             2 => &[3.0 / 2.0, -1.0 / 2.0],

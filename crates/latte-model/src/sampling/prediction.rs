@@ -1,4 +1,4 @@
-//! What the network's output says about the clean latent and the noise in it.
+//! Conversions of the network's output to the clean latent and to the noise.
 
 use candle_core::{DType, Tensor};
 
@@ -26,7 +26,7 @@ impl Factors {
     }
 }
 
-/// The network's output without variance channels, `[b, f, c, h, w]`, and those channels if there are any.
+/// The network's output without variance channels, `[b, f, c, h, w]`, and the variance channels if there are any.
 pub(super) fn split_channels(prediction: &Tensor, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
     if prediction.dims() == x.dims() {
         return Ok((prediction.clone(), None));
@@ -64,12 +64,12 @@ pub(super) fn epsilon(kind: PredictionType, prediction: &Tensor, x: &Tensor, at:
     }
 }
 
-/// The ε that makes x = α x0 + σ ε.
+/// The ε with which x = α x0 + σ ε.
 pub(super) fn epsilon_of_x0(x0: &Tensor, x: &Tensor, at: Factors) -> Result<Tensor> {
     combine(&[(1.0 / at.sigma, x), (-at.alpha / at.sigma, x0)])
 }
 
-/// What a prediction (without variance channels) says about x0, brought into range, and the prediction that says just that.
+/// The x0 of a prediction (without variance channels), limited to its range, and the prediction that corresponds to it.
 pub(super) fn limited(
     kind: PredictionType,
     prediction: Tensor,
@@ -90,7 +90,7 @@ pub(super) fn limited(
     Ok((prediction, x0))
 }
 
-/// x0 from a prediction (without variance channels) for x = x0 + σ ε, where the network was shown x / √(σ²+1).
+/// x0 from a prediction (without variance channels) for x = x0 + σ ε, where the network's input was x / √(σ²+1).
 pub(super) fn x0_in_sigma(kind: PredictionType, prediction: &Tensor, x: &Tensor, sigma: f64) -> Result<Tensor> {
     match kind {
         PredictionType::Epsilon => combine(&[(1.0, x), (-sigma, prediction)]),
@@ -102,7 +102,7 @@ pub(super) fn x0_in_sigma(kind: PredictionType, prediction: &Tensor, x: &Tensor,
     }
 }
 
-/// The weighted sum of tensors of one shape. This is where f64 becomes the dtype of the tensors.
+/// The weighted sum of tensors of one shape. Here f64 is converted to the dtype of the tensors.
 pub(super) fn combine(terms: &[(f64, &Tensor)]) -> Result<Tensor> {
     let mut sum: Option<Tensor> = None;
     for &(factor, tensor) in terms {
@@ -128,14 +128,14 @@ pub(super) fn combine(terms: &[(f64, &Tensor)]) -> Result<Tensor> {
     }
 }
 
-/// What keeps a predicted x0 in range.
+/// The limit of a predicted x0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Limit {
     Off,
-    /// Clamped to ± this.
+    /// Clamps to ± this.
     Clip(f64),
-    /// Dynamic thresholding (Saharia et al. 2022): each sample is clamped to the `ratio` quantile of its absolute values,
-    /// from 1 to `largest`, and divided by it.
+    /// Dynamic thresholding (Saharia et al. 2022): each sample is clamped to the `ratio` quantile of its absolute values, limited
+    /// to the range from 1 to `largest`, and divided by it.
     Threshold {
         ratio: f64,
         largest: f64,

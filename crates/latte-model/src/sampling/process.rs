@@ -1,4 +1,4 @@
-//! Sampling from the process that a class model was trained on, described by a [`DiffusionConfig`] instead of a
+//! Sampling from the process that a class model was trained on, which a [`DiffusionConfig`] describes instead of a
 //! `scheduler_config.json`.
 
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{AskedFor, RespacedDdim, RespacedDdpm, Sampler, Solver, SolverConfig,
 use crate::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType, space_timesteps};
 use crate::{Error, Result};
 
-/// Keys that say what the network was trained on.
+/// Keys that describe the training.
 const OF_TRAINING: [&str; 8] = [
     "num_train_timesteps",
     "beta_start",
@@ -20,15 +20,15 @@ const OF_TRAINING: [&str; 8] = [
 ];
 
 impl SolverConfig {
-    /// What is asked for (by default DDIM) over the process `diffusion`, for `steps` steps. Options have their keys in
-    /// `scheduler_config.json`.
+    /// The sampler that the user asks for (DDIM by default) over the process `diffusion`, for `steps` steps. Options have their
+    /// keys in `scheduler_config.json`.
     ///
-    /// DDIM and DDPM respace the process unless `timestep_spacing` says otherwise; the other methods spread their timesteps from
-    /// the last to the first (`linspace`). Nothing is clamped, and a run ends at clean data where the method can.
+    /// DDIM and DDPM respace the process unless `timestep_spacing` says otherwise; the other methods space their timesteps from the
+    /// last to the first (`linspace`). Nothing is clamped, and a run ends at clean data if the method supports it.
     ///
     /// # Errors
     ///
-    /// If an option is one that the method does not have, has no effect, is not understood, or is decided by training.
+    /// If the method does not have an option, or an option has no effect, is invalid, or is fixed by training.
     pub fn of_process(diffusion: &DiffusionConfig, asked: &AskedFor<'_>, steps: usize) -> Result<Self> {
         let configure = |keys: &Value, kind| Self::over(diffusion, kind, steps, keys);
         let kind = asked.sampler.unwrap_or(Sampler::Ddim);

@@ -1,4 +1,4 @@
-//! DDIM (Song et al. 2021, equation 12) over a respaced process, as the official class models sample.
+//! DDIM (Song et al. 2021, equation 12) over a respaced process, like the sampler of the official class models.
 
 use candle_core::Tensor;
 
@@ -6,8 +6,8 @@ use super::{Solver, StepInput, StepOutput, required_noise};
 use crate::diffusion::Diffusion;
 use crate::{Error, Result};
 
-/// Goes along the straight line that the predicted x0 and ε span. At η = 0 it solves the probability-flow ODE with order 1:
-/// twice the steps, half the error. Variance channels play no part.
+/// Moves along the line that the predicted x0 and ε span. At η = 0 it solves the probability-flow ODE with order 1: twice the
+/// steps, half the error. Variance channels are not used.
 #[derive(Debug, Clone)]
 pub struct RespacedDdim {
     diffusion: Diffusion,
@@ -17,8 +17,7 @@ pub struct RespacedDdim {
 }
 
 impl RespacedDdim {
-    /// DDIM with noise share `eta` (η) over every step of `diffusion`. With `clip_denoised` every predicted x0 is clamped to
-    /// [−1, 1].
+    /// DDIM with `eta` (η) over every step of `diffusion`. With `clip_denoised` every predicted x0 is clamped to [−1, 1].
     ///
     /// # Errors
     ///
@@ -54,7 +53,7 @@ impl Solver for RespacedDdim {
         let previous = diffusion.schedule().alpha_cumprod_prev(step);
         let sigma = self.eta * ((1.0 - previous) / (1.0 - alpha_bar)).sqrt() * (1.0 - alpha_bar / previous).sqrt();
         let mut x = at_level(&x0, &epsilon, previous, sigma)?;
-        // At step 0, σ is 0 whatever η is.
+        // At step 0, σ is 0 for any η.
         if self.eta > 0.0 && step > 0 {
             x = (x + (required_noise(&input)? * sigma)?)?;
         }
@@ -64,12 +63,12 @@ impl Solver for RespacedDdim {
 
 /// √ᾱ x0 + √(1−ᾱ−σ²) ε.
 pub(super) fn at_level(x0: &Tensor, epsilon: &Tensor, alpha_bar: f64, sigma: f64) -> Result<Tensor> {
-    // Rounding may leave a tiny negative number where the variance is used up by σ.
+    // Rounding may give a tiny negative number if σ uses up the variance.
     let rest = (1.0 - alpha_bar - sigma * sigma).max(0.0);
     Ok(((x0 * alpha_bar.sqrt())? + (epsilon * rest.sqrt())?)?)
 }
 
-/// The predicted x0 and the ε that belongs to it (also when x0 was clamped).
+/// The predicted x0 and the corresponding ε (also if x0 was clamped).
 pub(super) fn x0_and_epsilon(
     diffusion: &Diffusion,
     prediction: &Tensor,

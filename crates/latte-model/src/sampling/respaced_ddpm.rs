@@ -1,4 +1,4 @@
-//! DDPM: ancestral sampling (Ho et al. 2020, algorithm 2) over a respaced process, as the official class models sample.
+//! DDPM: ancestral sampling (Ho et al. 2020, algorithm 2) over a respaced process, like the sampler of the official class models.
 
 use super::respaced_ddim::descending;
 use super::{Solver, StepInput, StepOutput, required_noise};

@@ -1,4 +1,4 @@
-//! Whether two configurations do the same.
+//! Checks whether two configurations give the same run.
 
 use candle_core::{Device, Tensor};
 
@@ -7,12 +7,12 @@ use super::{SolverConfig, StepInput};
 use crate::Result;
 
 impl SolverConfig {
-    /// Whether runs of `steps` steps with these two configurations are the same, whatever the network: both are tried on a small
-    /// network that depends on everything that it gets. Configurations that cannot run are not the same as any.
+    /// Whether runs of `steps` steps with these two configurations are the same for any network: both are tried with a small
+    /// network that depends on all its inputs. Configurations that cannot run differ from every other one.
     pub(super) fn runs_as(&self, other: &Self, steps: usize) -> bool {
-        // The small network's values may stay within bounds that a real one's leave.
+        // The small network's values may stay within limits that those of a real network exceed.
         let limit = |config: &Self| match Limit::new(config) {
-            // The bound is between 1 and the largest one, so whatever the quantile is.
+            // With a largest bound of 1 the bound is always 1, for any quantile.
             Limit::Threshold { largest, .. } if largest <= 1.0 => Limit::Threshold { ratio: 0.0, largest },
             other => other,
         };
@@ -26,7 +26,7 @@ impl SolverConfig {
     }
 }
 
-/// Everything that a run with a small network tells it and makes of it, from a start of two values.
+/// All inputs and outputs of a small network in a run that starts from two values.
 fn trajectory(config: &SolverConfig, steps: usize) -> Result<Vec<f64>> {
     let mut solver = config.solver(steps)?;
     let calls = solver.timesteps().len();
@@ -50,7 +50,7 @@ fn values(values: [f64; 2]) -> Result<Tensor> {
     Ok(Tensor::from_slice(&values, (1, 1, 1, 1, 2), &Device::Cpu)?)
 }
 
-/// A prediction that is no line, with variance values behind it.
+/// A nonlinear prediction, with variance values after it.
 fn toy_prediction(x: &Tensor, timestep: f64) -> Result<Tensor> {
     let bent = ((x * 1.7)?.sin()? * 0.4)?;
     let prediction = ((x * 0.3)? + bent)?.affine(1.0, 0.1 * (timestep / 150.0).cos())?;

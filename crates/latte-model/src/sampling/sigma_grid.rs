@@ -1,6 +1,6 @@
-//! The noise levels that methods in σ visit: Euler, Heun and DPM-Solver-2.
+//! The noise levels of the methods in σ: Euler, Heun and DPM-Solver-2.
 //!
-//! They work on x0 + σ ε, and show the network x / √(σ²+1), the x of the process that it was trained on.
+//! They work on x0 + σ ε. The network's input is x / √(σ²+1), the x of the process that it was trained on.
 
 use super::levels::Levels;
 use super::{FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, SolverConfig, TimestepType, spacing};
@@ -10,9 +10,9 @@ use crate::diffusion::{PredictionType, TimestepSpacing, linspace};
 /// The visited timesteps and their σ, descending.
 #[derive(Debug, Clone)]
 pub(super) struct SigmaGrid {
-    /// One for each σ but the last.
+    /// One for each σ except the last.
     pub(super) timesteps: Vec<f64>,
-    /// The last one is where the run ends.
+    /// The last one is the end of the run.
     pub(super) sigmas: Vec<f64>,
     pub(super) init_noise_sigma: f64,
 }
@@ -22,8 +22,8 @@ impl SigmaGrid {
         let mut timesteps = spacing::timesteps(config, steps, false)?;
         let mut sigmas: Vec<f64> = match config.interpolation {
             SigmaInterpolation::Linear => timesteps.iter().map(|&t| levels.sigma_at(t)).collect(),
-            // One more than there are steps, so that a run ends at the smallest σ, and the clean end behind it is not reached.
-            // (It is with continuous timesteps, of which there is one for each σ.)
+            // One more than there are steps, so that a run ends at the smallest σ and does not reach the clean end after it. (With
+            // continuous timesteps, of which there is one for each σ, it does.)
             SigmaInterpolation::LogLinear => {
                 let (from, to) = (levels.sigma_max().ln(), levels.sigma_min().ln());
                 linspace(from, to, steps + 1).into_iter().map(f64::exp).collect()
@@ -50,7 +50,7 @@ impl SigmaGrid {
         }
         let largest = sigmas.iter().copied().fold(0.0, f64::max);
         let init_noise_sigma = match config.timestep_spacing {
-            // The largest visited σ may be far from pure noise: the start is x0 + σ ε with some x0 of deviation 1.
+            // The largest visited σ may be far from pure noise: the start is x0 + σ ε with an x0 of deviation 1.
             TimestepSpacing::Leading => (largest * largest + 1.0).sqrt(),
             _ => largest,
         };
@@ -58,22 +58,22 @@ impl SigmaGrid {
     }
 }
 
-/// What turns x0 + σ ε into what the network is shown.
+/// The factor that turns x0 + σ ε into the network's input.
 pub(super) fn input_scale(sigma: f64) -> f64 {
     1.0 / (sigma * sigma + 1.0).sqrt()
 }
 
-/// σ as the network's tables have it.
+/// Rounds σ to f32, as in the network's tables.
 pub(super) fn round_to_single(sigmas: &mut [f64]) {
     for sigma in sigmas {
         *sigma = f64::from(*sigma as f32);
     }
 }
 
-/// The noise that an ancestral step from `from` to `to` adds, and the σ that it goes down to before.
+/// The deviation of the noise that an ancestral step from `from` to `to` adds, and the lower σ before the noise.
 ///
-/// Exactly, `down` is to²/from. diffusers gets it as √(to² − up²) in single precision, which cancels when the step is long;
-/// since that decides how far the step goes, it is done the same way here, unless nothing is left of it.
+/// The exact value of `down` is to²/from. diffusers computes it as √(to² − up²) in single precision, which cancels in long steps.
+/// `down` decides the length of the step, so it is computed in the same way here, unless nothing is left of it.
 pub(super) fn ancestral(from: f64, to: f64) -> (f64, f64) {
     let (from, to) = (from as f32, to as f32);
     let up = (to * to * (from * from - to * to) / (from * from)).max(0.0).sqrt();

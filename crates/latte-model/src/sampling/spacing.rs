@@ -1,11 +1,11 @@
-//! Which timesteps and noise levels are visited.
+//! The visited timesteps and noise levels.
 
 use super::{SigmaSpacing, SolverConfig, beta_quantile};
 use crate::diffusion::{TimestepSpacing, linspace};
 use crate::{Error, Result};
 
-/// The timesteps of methods that go from the first one to clean data in `steps` steps, descending; whole numbers but for
-/// `linspace` without `rounded`.
+/// The timesteps of methods that go from the first one to clean data in `steps` steps, descending; integers except for `linspace`
+/// without `rounded`.
 pub(super) fn timesteps(config: &SolverConfig, steps: usize, rounded: bool) -> Result<Vec<f64>> {
     let n = config.num_train_timesteps;
     let visited = match &config.timestep_spacing {
@@ -20,8 +20,8 @@ pub(super) fn timesteps(config: &SolverConfig, steps: usize, rounded: bool) -> R
     in_range(visited, n)
 }
 
-/// The timesteps of multistep methods, descending: the first of `steps + 1`, the last of which is left out. Only the `last`
-/// first timesteps of the process take part.
+/// The timesteps of multistep methods, descending: `steps + 1` timesteps without the last one. Only the first `last` timesteps of
+/// the process are used.
 pub(super) fn multistep_timesteps(config: &SolverConfig, steps: usize, last: usize) -> Result<Vec<f64>> {
     let n = config.num_train_timesteps;
     let visited = match &config.timestep_spacing {
@@ -30,7 +30,7 @@ pub(super) fn multistep_timesteps(config: &SolverConfig, steps: usize, last: usi
             all.into_iter().skip(1).map(f64::round_ties_even).rev().collect()
         }
         TimestepSpacing::Leading => match last / (steps + 1) {
-            // As many steps as timesteps: diffusers stands still at timestep 0 here.
+            // As many steps as timesteps: diffusers would have a stride of 0 here.
             0 => leading(steps, 1, config.steps_offset),
             stride => leading(steps, stride, config.steps_offset + stride),
         },
@@ -55,8 +55,8 @@ fn leading(steps: usize, stride: usize, offset: usize) -> Vec<f64> {
 }
 
 fn trailing(start: f64, stride: f64, count: usize) -> Vec<f64> {
-    // NumPy's way to step: the distance of the first two, with its rounding. Where that makes diffusers visit one timestep too
-    // many, −1, there are as many as were asked for here.
+    // NumPy's step: the distance of the first two values, with its rounding. If this makes diffusers visit one timestep too many,
+    // −1, the number here is still the requested one.
     let step = (start - stride) - start;
     (0..count).map(|i| (start + i as f64 * step).round_ties_even() - 1.0).map(|t| t.max(0.0)).collect()
 }
@@ -72,7 +72,7 @@ fn in_range(timesteps: Vec<f64>, n: usize) -> Result<Vec<f64>> {
     }
 }
 
-/// `count` noise levels from `max` to `min`; `None` where the timesteps decide.
+/// `count` noise levels from `max` to `min`; `None` if the timesteps determine them.
 pub(super) fn spread(spacing: SigmaSpacing, max: f64, min: f64, count: usize) -> Result<Option<Vec<f64>>> {
     if spacing != SigmaSpacing::Timesteps && min > max {
         return Err(Error::config("sigma_min", format!("expected at most the largest sigma {max}, got {min}")));

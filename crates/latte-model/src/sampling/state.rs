@@ -1,4 +1,4 @@
-//! A run at rest: how far it is, x, and the memory of its solver.
+//! The state of a stopped run: its progress, x, and the memory of its solver.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use candle_core::Tensor;
 
 use crate::{Error, Result};
 
-/// A solver's memory: tensors and whole numbers, by name.
+/// A solver's memory: tensors and integers, by name.
 #[derive(Debug, Clone, Default)]
 pub struct SavedState {
     /// Predictions and latents in the dtype of x, noise levels in f64.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Orders, and how many predictions are remembered.
+    /// Orders, and numbers of remembered predictions.
     pub numbers: BTreeMap<String, usize>,
 }
 
@@ -30,7 +30,7 @@ impl SavedState {
         self.numbers.insert(name.into(), number);
     }
 
-    /// The tensor called `name`, if it was saved.
+    /// The tensor `name`, if it was saved.
     pub(super) fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
@@ -48,12 +48,12 @@ fn missing(name: &str) -> Error {
     Error::config("saved state", format!("`{name}` is missing: it is the state of another method, or damaged"))
 }
 
-/// A run that was stopped, to resume with a solver of the same configuration.
+/// The state of a stopped run, to resume with a solver of the same configuration.
 #[derive(Debug, Clone)]
 pub struct SamplingState {
     /// Calls done.
     pub done: usize,
-    /// Calls in all.
+    /// The number of all calls.
     pub num_steps: usize,
     /// x after the last call, `[b, f, c, h, w]`.
     pub x: Tensor,
@@ -62,7 +62,7 @@ pub struct SamplingState {
 }
 
 impl SamplingState {
-    /// Whether it can be the state of a run of `num_steps` calls.
+    /// Checks that it can be the state of a run of `num_steps` calls.
     pub(super) fn check(&self, num_steps: usize) -> Result<()> {
         if self.num_steps != num_steps || self.done > num_steps {
             let what = format!(

@@ -1,5 +1,4 @@
-//! UniPC (Zhao et al. 2023): a multistep predictor, and a corrector that uses the next prediction before it serves the next
-//! step.
+//! UniPC (Zhao et al. 2023): a multistep predictor, and a corrector that uses the next prediction before the next step uses it.
 
 use candle_core::Tensor;
 
@@ -10,22 +9,22 @@ use super::{SavedState, Solver, SolverConfig, StepFormula, StepInput, StepOutput
 use crate::diffusion::PredictionType;
 use crate::{Error, Result};
 
-/// Orders 1 to 3 of the predictor, one more with the corrector, with one prediction for each step.
+/// The predictor has orders 1 to 3; the corrector adds one. One prediction per step.
 #[derive(Debug)]
 pub(super) struct Unipc {
     grid: MultistepGrid,
     prediction: PredictionType,
     limit: Limit,
-    /// Whether x0 is interpolated, else ε.
+    /// Whether x0 is interpolated; otherwise ε.
     predict_x0: bool,
     /// B(h) = h, else eʰ − 1.
     is_bh1: bool,
     order: usize,
     lower_order_final: bool,
-    /// Steps that are not corrected.
+    /// The steps that are not corrected.
     disable_corrector: Vec<usize>,
     memory: Memory,
-    /// Where the last step began, and its order.
+    /// x at the start of the last step, and its order.
     last: Option<(Tensor, usize)>,
 }
 
@@ -53,7 +52,7 @@ impl Unipc {
         self.order.min(left).min(self.memory.len())
     }
 
-    /// x at `to`, from x at the newest remembered σ; with the prediction at `to`, corrected.
+    /// x at `to`, from x at the newest remembered σ; corrected if the prediction at `to` is given.
     fn update(&self, x: &Tensor, to: f64, order: usize, at_end: Option<&Tensor>) -> Result<Tensor> {
         let memory = &self.memory;
         let from = memory.sigma(0);
@@ -84,7 +83,7 @@ impl Unipc {
         if nodes.is_empty() {
             return Vec::new();
         }
-        // With one difference any weight that tends to ½ keeps the order, and ½ is taken.
+        // With one difference any weight that tends to ½ keeps the order; ½ is used.
         if nodes.len() == 1 {
             return vec![0.5 * if self.is_bh1 { hh } else { hh.exp_m1() }];
         }
@@ -133,14 +132,14 @@ impl Solver for Unipc {
         let interpolated = match self.limit {
             _ if self.predict_x0 => x0.clone(),
             Limit::Clip(_) => epsilon_of_x0(&x0, input.x, at)?,
-            // As diffusers has it, a threshold does not reach ε.
+            // As in diffusers, thresholding does not affect ε.
             Limit::Off | Limit::Threshold { .. } => epsilon(self.prediction, &prediction, input.x, at)?,
         };
 
         let mut x = input.x.clone();
         if input.call > 0 && !self.disable_corrector.contains(&(input.call - 1)) {
             let (start, order) = self.last.take().ok_or_else(|| out_of_order(input.call))?;
-            // A step of no length needs no correction, and has no units to measure distances in.
+            // A step of length 0 needs no correction, and distances relative to it are not defined.
             if self.memory.sigma(0) != here {
                 x = self.update(&start, here, order, Some(&interpolated))?;
             }
@@ -155,7 +154,7 @@ impl Solver for Unipc {
     }
 }
 
-/// The solution of a small square system, by elimination with the largest pivot.
+/// Solves a small square system by elimination with partial pivoting.
 fn solve_linear(mut rows: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     let n = right.len();
     for column in 0..n {

@@ -1,6 +1,6 @@
-//! Checks SentencePiece's table of character replacements before it is used: the crate that uses it trusts it.
+//! Checks SentencePiece's table of character replacements before use, because the crate that reads it does not check it.
 
-/// Whether every walk through the table stays inside it; the error says what is wrong.
+/// Checks that no walk through the table leaves it; the error says what is wrong.
 ///
 /// The table is the length in bytes of a double-array trie (u32, little-endian), the trie's units (u32 each), and the
 /// replacements, each ended by a zero byte. A unit holds the label of the edge that leads to it (lowest byte, and highest bit
@@ -19,10 +19,10 @@ pub(super) fn check(charsmap: &[u8]) -> Result<(), String> {
     for (index, unit) in units.iter().enumerate() {
         let unit = u32::from_le_bytes(*unit) as usize;
         if unit >> 31 == 1 && index > 0 {
-            continue; // a value, which no walk leaves; every walk leaves the root, whatever it is
+            continue; // a value, which has no children; the root has children whatever its bits say
         }
         let children = index ^ ((unit >> 10) << ((unit & 1 << 9) >> 6));
-        // A child lies at the distance of any byte.
+        // A child is at `children ^ byte`, for any byte.
         if children | 0xff >= units.len() {
             return Err(format!("leads outside at unit {index} of {}", units.len()));
         }
@@ -35,7 +35,7 @@ pub(super) fn check(charsmap: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// The bytes that standard Base64 text stands for; `None` if it is none.
+/// Decodes standard Base64; `None` if `text` is not Base64.
 pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
@@ -69,7 +69,7 @@ mod tests {
     fn table(value: u32) -> Vec<u8> {
         let mut units = [0u32; 512];
         units[0] = 256 << 10; // children from unit 256 on
-        units[256 ^ usize::from(b'a')] = u32::from(b'a') | 1 << 8; // has a value, at its own place's children
+        units[256 ^ usize::from(b'a')] = u32::from(b'a') | 1 << 8; // has a value, at offset 0 of its children
         let node = 256 ^ usize::from(b'a');
         units[node] |= 1 << 10;
         units[node ^ 1] = value | 1 << 31;

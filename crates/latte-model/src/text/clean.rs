@@ -1,4 +1,4 @@
-//! Captions cleaned as the text-to-video model's training captions were.
+//! Cleans captions in the same way as the text-to-video model's training captions.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -7,31 +7,31 @@ use regex::{Captures, Regex};
 
 use super::{html, mojibake};
 
-/// Longer texts are cut before anything is done to them: they have far more tokens than an encoder reads.
+/// Longer texts are cut first: they have far more tokens than an encoder reads.
 const MAX_CHARACTERS: usize = 16_384;
 
-/// The caption as the reference cleans it by default, twice. That lowers letters and takes out addresses, markup, nicknames, Chinese
-/// characters (a prompt in Chinese becomes empty), numbers of articles, file names, and much punctuation.
+/// Cleans a caption as the reference does by default, twice. This lowercases letters and removes addresses, markup, nicknames,
+/// Chinese characters (a prompt in Chinese becomes empty), article numbers, file names, and much punctuation.
 ///
-/// In random words of captions with markup, addresses and wrongly decoded signs it agrees with the reference; it does not where
-/// combining marks and superscripts meet punctuation, for which Python knows other words than we do, nor in what the mending of
-/// wrong decoding leaves out.
+/// On random captions with markup, addresses and mojibake the result agrees with the reference. It differs where combining marks
+/// and superscripts meet punctuation, because Python's word boundaries differ there, and for mojibake that `mojibake.rs` does not
+/// repair.
 pub fn clean_caption(text: &str) -> String {
     clean(&clean(shortened(text)))
 }
 
-/// As much of the text as is looked at.
+/// The part of the text that is read.
 pub(super) fn shortened(text: &str) -> &str {
     let end = text.char_indices().nth(MAX_CHARACTERS).map_or(text.len(), |(at, _)| at);
     &text[..end]
 }
 
-/// Whether some of the text is not looked at.
+/// Whether the text is longer than the part that is read.
 pub(super) fn is_shortened(text: &str) -> bool {
     shortened(text).len() < text.len()
 }
 
-/// Words of `text` that are not in `cleaned`, lowered, in their order.
+/// The words of `text` that are not in `cleaned`, in lower case, in their order.
 pub(super) fn removed_words(text: &str, cleaned: &str) -> Vec<String> {
     let words = |text: &str| -> Vec<String> {
         let lowered = text.to_lowercase();
@@ -51,17 +51,18 @@ pub(super) fn removed_words(text: &str, cleaned: &str) -> Vec<String> {
     removed
 }
 
-/// Patterns in the order in which they run, each with what replaces it. In Python's expressions `\w` is letters, numbers
-/// and `_`, so it is spelt here.
+/// Patterns in the order in which they run, each with its replacement. In Python's regular expressions `\w` is letters, numbers and
+/// `_`, so it is written out here.
 type Step = (&'static str, &'static str);
 
-/// Addresses. Only `url` is taken out: a host that is followed by `@` is none, and what follows it is not part of it.
+/// Addresses. Only the groups `scheme` and `host` are removed: a host that is followed by `@` is not an address, and the character
+/// after a host does not belong to it.
 const ADDRESSES: [&str; 2] = [
     r"(?s)\b(?:(?P<scheme>https?:(?:/{1,3}|[a-zA-Z0-9%]))|(?P<host>[a-zA-Z0-9.\-]+\.(?:com|co|ru|net|org|edu|gov|it)[\p{L}\p{N}_/\-]*\b/?)(?:[^@]|\z))",
     r"(?s)\b(?:(?P<scheme>www:(?:/{1,3}|[a-zA-Z0-9%]))|(?P<host>[a-zA-Z0-9.\-]+\.(?:com|co|ru|net|org|edu|gov|it)[\p{L}\p{N}_/\-]*\b/?)(?:[^@]|\z))",
 ];
 
-/// After markup is gone.
+/// The patterns that run after the removal of markup and before the mojibake repair.
 const BEFORE_MENDING: [Step; 17] = [
     (r"@[\p{L}\p{N}_]+\b", ""), // nicknames
     // Strokes, phonetic extensions, enclosed letters, compatibility, hexagrams and ideographs.
@@ -74,8 +75,8 @@ const BEFORE_MENDING: [Step; 17] = [
     (r"[‘’]", "'"),
     (r"&quot;?", ""),
     (r"&amp", ""),
-    (r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", " "), // addresses of machines
-    (r"\d:\d\d\s+\z", ""),                        // articles
+    (r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", " "), // IP addresses
+    (r"\d:\d\d\s+\z", ""),                        // article numbers
     (r"\\n", " "),
     (r"#\d{1,3}\b", ""),
     (r"#\d{5,}\b", ""),
@@ -89,7 +90,7 @@ const BEFORE_MENDING: [Step; 17] = [
 const LONELY_DOT: [Step; 1] = [(r"\s+\.\s+", " ")];
 
 const AFTER_MENDING: [Step; 17] = [
-    (r"\b[a-zA-Z]{1,3}\d{3,15}\b", ""), // numbers of articles
+    (r"\b[a-zA-Z]{1,3}\d{3,15}\b", ""), // article numbers
     (r"\b[a-zA-Z]+\d+[a-zA-Z]+\b", ""),
     (r"\b\d+[a-zA-Z]+\d+\b", ""),
     (r"(?:worldwide\s+)?(?:free\s+)?shipping", ""),
@@ -118,7 +119,7 @@ struct Rules {
 }
 
 impl Rules {
-    /// A pattern that is none would be left out; a test sees to it that none is.
+    /// An invalid pattern would be skipped; a test checks that all are valid.
     fn new() -> Self {
         let compile =
             |steps: &[Step]| steps.iter().filter_map(|&(pattern, with)| Some((Regex::new(pattern).ok()?, with))).collect();
@@ -151,7 +152,7 @@ fn run(steps: &[(Regex, &'static str)], text: String) -> String {
     steps.iter().fold(text, |text, (pattern, with)| pattern.replace_all(&text, *with).into_owned())
 }
 
-/// The text without the groups `scheme` and `host` of each match.
+/// Removes the groups `scheme` and `host` of each match from the text.
 fn without_addresses(text: &str, pattern: &Regex) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut at = 0;
@@ -164,7 +165,7 @@ fn without_addresses(text: &str, pattern: &Regex) -> String {
     kept
 }
 
-/// `+` becomes a blank and `%41` the byte 0x41, as in addresses; bytes that are no UTF-8 become U+FFFD.
+/// Decodes URLs: `+` becomes a space and `%41` the byte 0x41; bytes that are not UTF-8 become U+FFFD.
 fn unquote(text: &str) -> String {
     let text = text.replace('+', " ");
     let mut parts = text.split('%');
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn captions_are_cleaned_as_the_reference_does() {
-        // Expected: what diffusers' `LattePipeline` does to a caption, with ftfy 6.3.1 and BeautifulSoup 4.15.
+        // Expected: the caption cleaning of diffusers' `LattePipeline`, with ftfy 6.3.1 and BeautifulSoup 4.15.
         for (text, expected) in [
             (
                 "A dog in astronaut suit and sunglasses floating in space.",

@@ -1,4 +1,4 @@
-//! Tokenizer and T5 together, and what becomes of a prompt and a negative prompt of different lengths.
+//! Tokenizer and T5 together, and the pairing of a prompt with a negative prompt of another length.
 
 use std::path::Path;
 
@@ -12,35 +12,36 @@ use crate::Result;
 use crate::finite::expect_finite;
 use crate::weights::{CONFIG, Pretrained, refuse};
 
-/// Tokens of a prompt at most, its end included; longer prompts are cut.
+/// The largest number of tokens of a prompt, including the end token; longer prompts are cut.
 pub const MAX_LENGTH: usize = 120;
 
-/// A text, encoded.
+/// An encoded text.
 #[derive(Debug, Clone)]
 pub struct EncodedText {
-    /// All [`MAX_LENGTH`] tokens, padding included, `[l, d]`.
+    /// All [`MAX_LENGTH`] tokens, including padding, `[l, d]`.
     pub tokens: Tensor,
-    /// How many of them are the text's.
+    /// The number of tokens without padding.
     pub length: usize,
 }
 
-/// A prompt and a negative prompt, of one length.
+/// A prompt and a negative prompt with the same length.
 #[derive(Debug, Clone)]
 pub struct PromptPair {
     /// The prompt, `[1, l, d]`.
     pub text: Tensor,
     /// The negative prompt, `[1, l, d]`.
     pub negative: Tensor,
-    /// Which tokens of the prompt and of the negative prompt count, `[1, l]` each; `None` if all do.
+    /// The masks of the prompt and of the negative prompt, `[1, l]` each, 1 for tokens and 0 for padding; `None` if nothing is
+    /// masked.
     pub masks: Option<[Tensor; 2]>,
 }
 
 impl PromptPair {
-    /// Brings a prompt and a negative prompt to one length: that of the longer one, with masks that hide the padding of the other.
-    /// What else is encoded in the same run has no influence.
+    /// Brings a prompt and a negative prompt to the length of the longer one, with masks for the padding. The result does not
+    /// depend on the other texts of the run.
     ///
-    /// With `compat`, as diffusers does for a single prompt: both have the prompt's length, and nothing is masked, so that a
-    /// longer negative prompt is cut and a shorter one is followed by what the encoder makes of padding.
+    /// With `compat`, as in diffusers with a single prompt, both have the prompt's length and nothing is masked: a longer negative
+    /// prompt is cut, and a shorter one is followed by the encoder's output for padding.
     ///
     /// # Errors
     ///
@@ -57,18 +58,18 @@ impl PromptPair {
     }
 }
 
-/// Reads texts.
+/// Encodes texts.
 #[derive(Debug)]
 pub struct TextEncoder<'s> {
     tokenizer: Tokenizer,
     encoder: T5Encoder<'s>,
 }
 
-/// Texts that go through the encoder together: each layer's weights are read once for all of them.
+/// The number of texts that are encoded together: each layer's weights are read once for all of them.
 const TOGETHER: usize = 16;
 
 impl<'s> TextEncoder<'s> {
-    /// From the tokenizer's folder, and the encoder's weights with the `config.json` beside them.
+    /// Opens the tokenizer in a folder, and uses the encoder's weights with the `config.json` beside them.
     ///
     /// # Errors
     ///
@@ -77,7 +78,7 @@ impl<'s> TextEncoder<'s> {
         Self::new(Tokenizer::open(tokenizer)?, weights)
     }
 
-    /// From a tokenizer, and the encoder's weights with the `config.json` beside them.
+    /// Uses a tokenizer, and the encoder's weights with the `config.json` beside them.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl<'s> TextEncoder<'s> {
         Ok(Self { tokenizer, encoder: T5Encoder::new(config, weights)? })
     }
 
-    /// The same at work on `device`; what it gives is on the CPU.
+    /// The same encoder running on `device`; the output is on the CPU.
     pub fn on(self, device: &Device) -> Self {
         Self { encoder: self.encoder.on(device), ..self }
     }
@@ -100,7 +101,7 @@ impl<'s> TextEncoder<'s> {
         Self { encoder: self.encoder.with_cancel(cancel), ..self }
     }
 
-    /// Encodes texts, cleaned before ([`clean_caption`](super::clean_caption)) if `clean` is set.
+    /// Encodes texts; with `clean`, they are cleaned first ([`clean_caption`](super::clean_caption)).
     ///
     /// # Errors
     ///
@@ -110,11 +111,11 @@ impl<'s> TextEncoder<'s> {
         self.encode_tokens(&texts.iter().map(read).collect::<Result<Vec<_>>>()?, progress)
     }
 
-    /// As [`encode`](Self::encode), of texts that were tokenised before.
+    /// As [`encode`](Self::encode), for texts that are tokenised.
     ///
     /// # Errors
     ///
-    /// As [`encode`](Self::encode).
+    /// Those of [`encode`](Self::encode).
     pub fn encode_tokens(&self, texts: &[Tokens], progress: &mut dyn Progress) -> Result<Vec<EncodedText>> {
         let pieces = texts.len().div_ceil(TOGETHER);
         let mut encoded = Vec::with_capacity(texts.len());

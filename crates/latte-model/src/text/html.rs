@@ -1,13 +1,14 @@
-//! Text out of HTML: tags left out, entities replaced.
+//! Extracts text from HTML: removes tags and replaces entities.
 //!
-//! Captions come from web pages. The reference reads them with the Python library BeautifulSoup; this does what it does with
-//! text that is mostly no HTML. Entities are those of HTML 4 (252 names) and numbers; HTML 5 has two thousand rare ones more.
+//! Captions come from web pages. The reference reads them with the Python library BeautifulSoup; this module gives the same results
+//! for text that is mostly not HTML. Supported entities are those of HTML 4 (252 names) and numbers; HTML 5 has two thousand more,
+//! which are rare.
 
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-/// The names of U+00A0 to U+00FF, in order. Browsers know these also without a semicolon.
+/// The names of U+00A0 to U+00FF, in order. Browsers accept these also without a semicolon.
 const LATIN_1: &str = "\
     nbsp iexcl cent pound curren yen brvbar sect uml copy ordf laquo not shy reg macr deg plusmn sup2 sup3 acute micro \
     para middot cedil sup1 ordm raquo frac14 frac12 frac34 iquest Agrave Aacute Acirc Atilde Auml Aring AElig Ccedil \
@@ -33,8 +34,8 @@ const OTHERS: &str = "\
     perp 8869 sdot 8901 lceil 8968 rceil 8969 lfloor 8970 rfloor 8971 lang 9001 rang 9002 loz 9674 spades 9824 clubs 9827 \
     hearts 9829 diams 9830";
 
-/// The known parts of HTML: whole elements without text, comments, declarations, instructions, tags. The groups are what
-/// begins like one of these and never ends: text, entities and all.
+/// The supported parts of HTML: whole elements without text, comments, declarations, instructions, tags. The groups match text that
+/// begins like one of these and never ends, including its entities.
 static MARKUP: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let hidden = r"<script\b[^>]*>.*?(?:</script\s*>|\z)|<style\b[^>]*>.*?(?:</style\s*>|\z)";
     let comments = r"<!--.*?--\s*>|(?P<open_comment><!--(?:[^>]*>|[^<]*))|<[!?][^>]*>";
@@ -43,11 +44,11 @@ static MARKUP: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!("(?is){hidden}|{comments}|{tags}|{open}")).ok()
 });
 
-/// An entity as text has it: a number or a name, and what ends it.
+/// An entity: a number or a name, and its end.
 static ENTITY: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"&(#[0-9]+|#[xX][0-9a-fA-F]+|[^\t\n\x0c <&#;]{1,32})(;?)").ok());
 
-/// The text between the tags, its entities replaced.
+/// The text between the tags, with entities replaced.
 pub(super) fn text_of(html: &str) -> String {
     let Some(markup) = &*MARKUP else { return html.to_string() };
     let mut text = String::with_capacity(html.len());
@@ -57,7 +58,7 @@ pub(super) fn text_of(html: &str) -> String {
         text.push_str(&replace_entities(&html[at..whole.start()], Place::InHtml));
         at = whole.end();
         if let Some(literal) = found.name("open_comment").or_else(|| found.name("open")) {
-            // What never ends is taken as it is up to the next tag; without one, only its first character is.
+            // Markup that never ends is kept as text up to the next tag; without a next tag, only its first character is kept.
             let ends_nowhere = at == html.len() && !literal.as_str().ends_with('>');
             at = if ends_nowhere { whole.start() + 1 } else { at };
             text.push_str(&html[whole.start()..at]);
@@ -67,18 +68,18 @@ pub(super) fn text_of(html: &str) -> String {
     text
 }
 
-/// The text with its entities replaced; what is no known entity stays.
+/// The text with entities replaced; unknown entities are unchanged.
 pub(super) fn unescape(text: &str) -> String {
     replace_entities(text, Place::InText)
 }
 
-/// Where entities are: BeautifulSoup has quirks that `html.unescape` has not.
+/// The context of entities: BeautifulSoup has quirks that `html.unescape` lacks.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     InText,
-    /// A name that is none loses its semicolon.
+    /// An unknown name loses its semicolon.
     InHtml,
-    /// Besides, an entity without a semicolon at the very end is none.
+    /// In addition, an entity without a semicolon at the very end is not an entity.
     AtEndOfHtml,
 }
 
@@ -100,7 +101,7 @@ fn replace_entities(text: &str, place: Place) -> String {
     replaced.into_owned()
 }
 
-/// What the number of an entity stands for, by the rules of HTML 5 for bad ones.
+/// The character of a numeric entity, with HTML 5's rules for invalid numbers.
 fn numbered(number: &str) -> String {
     let code = match number.strip_prefix(['x', 'X']) {
         Some(digits) => u32::from_str_radix(digits, 16),
@@ -130,7 +131,7 @@ fn character(name: &str) -> Option<char> {
     None
 }
 
-/// The character of a name that is known without a semicolon too.
+/// The character of a name that is valid without a semicolon.
 fn legacy(name: &str) -> Option<char> {
     match name {
         "amp" | "AMP" => Some('&'),
@@ -145,7 +146,7 @@ fn legacy(name: &str) -> Option<char> {
     }
 }
 
-/// The text with the longest name that it begins with replaced, if that is known without a semicolon.
+/// Replaces the longest name at the beginning of the text, if it is valid without a semicolon.
 fn beginning(text: &str) -> Option<String> {
     let ends = text.char_indices().map(|(at, _)| at).skip(2).chain([text.len()]).collect::<Vec<_>>();
     ends.into_iter().rev().find_map(|end| legacy(&text[..end]).map(|c| format!("{c}{}", &text[end..])))

@@ -1,4 +1,4 @@
-//! Prompts to what the text-to-video transformer reads. Shape letters: `b` batch, `l` text length, `d` values of a token.
+//! Encodes prompts for the text-to-video transformer. Shape letters: `b` batch, `l` text length, `d` values of a token.
 
 mod charsmap;
 mod clean;

@@ -1,26 +1,26 @@
 //! Repairs text that other programs damaged: wrong decoding (mojibake), curly quotes, invisible characters.
 //!
-//! The reference calls the Python library ftfy here. This does the part of it that captions need: see [`repair`].
+//! The reference calls the Python library ftfy. This module implements the part of it that captions need: see [`repair`].
 
 use tokenizers::NormalizedString;
 
-/// What Windows-1252 has at bytes 0x80 to 0x9f; 0 where it has nothing.
+/// The characters of bytes 0x80 to 0x9f in Windows-1252; 0 for undefined bytes.
 const WINDOWS_1252: [u16; 32] = [
     0x20ac, 0, 0x201a, 0x0192, 0x201e, 0x2026, 0x2020, 0x2021, 0x02c6, 0x2030, 0x0160, 0x2039, 0x0152, 0, 0x017d, 0, 0, 0x2018,
     0x2019, 0x201c, 0x201d, 0x2022, 0x2013, 0x2014, 0x02dc, 0x2122, 0x0161, 0x203a, 0x0153, 0, 0x017e, 0x0178,
 ];
 
-/// The text with
+/// Repairs the text:
 ///
-/// - sequences of UTF-8 that were read as Windows-1252 read rightly (`â€œ` → `“`), where the whole sequence is there;
-/// - control characters of the second block read as Windows-1252, others left out, and all line ends `\n`;
-/// - terminal escapes (`ESC [ … m`), byte-order marks and invisible formatting characters left out;
-/// - ligatures (`ﬁ`), full-width and half-width characters replaced by ordinary ones;
-/// - curly quotes straight, and the whole in Unicode's composed normal form (NFC).
+/// - UTF-8 sequences that were decoded as Windows-1252 are decoded as UTF-8 (`â€œ` → `“`), if the whole sequence is there;
+/// - control characters U+0080 to U+009F are read as Windows-1252, other control characters are removed, and all line ends become
+/// `\n`;
+/// - terminal escapes (`ESC [ … m`), byte-order marks and invisible formatting characters are removed;
+/// - ligatures (`ﬁ`), full-width and half-width characters become ordinary ones;
+/// - curly quotes become straight, and the whole text is in Unicode's composed normal form (NFC).
 ///
-/// It differs from ftfy in this: ftfy weighs how likely the whole text is to be wrong, tries many encodings (Windows-1251,
-/// MacRoman, …), and repairs several layers of wrong decoding; of sequences that lost a blank
-/// this knows one.
+/// It differs from ftfy: ftfy estimates how likely the whole text is to be wrong, tries many encodings (Windows-1251, MacRoman, …),
+/// and repairs several layers of wrong decoding. This function knows only one sequence that lost a non-breaking space.
 pub(super) fn repair(text: &str) -> String {
     let text = read_rightly(&without_escapes(text));
     let mut repaired = String::with_capacity(text.len());
@@ -38,7 +38,7 @@ pub(super) fn repair(text: &str) -> String {
             | '\u{fff9}'..='\u{fffc}' => {}
             '\u{2bc}' | '\u{2018}'..='\u{201b}' => repaired.push('\''),
             '\u{201c}'..='\u{201f}' => repaired.push('"'),
-            // Ligatures, the Dutch ij, the Croatian digraphs; full width and half width; the blank of a full width.
+            // Ligatures, the Dutch ij, the Croatian digraphs; full width and half width; the full-width space.
             '\u{fb00}'..='\u{fb06}' | '\u{132}' | '\u{133}' | '\u{149}' | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}' => {
                 repaired.push_str(NormalizedString::from(c.to_string()).nfkc().get());
             }
@@ -50,13 +50,13 @@ pub(super) fn repair(text: &str) -> String {
     NormalizedString::from(repaired).nfc().get().to_string()
 }
 
-/// A control character of the second block as Windows-1252 has it, or itself where that has nothing.
+/// A control character U+0080 to U+009F as in Windows-1252; unchanged if it is undefined there.
 pub(super) fn second_block(c: char) -> char {
     let of_windows = WINDOWS_1252.get((c as usize).wrapping_sub(0x80)).copied().unwrap_or(0);
     if of_windows == 0 { c } else { char::from_u32(u32::from(of_windows)).unwrap_or(c) }
 }
 
-/// The byte that Windows-1252 (or Latin-1, where that has none) reads as `c`.
+/// The byte that Windows-1252 (or Latin-1, where Windows-1252 is undefined) decodes as `c`.
 fn byte_of(c: char) -> Option<u8> {
     match u32::from(c) {
         code @ 0..=0xff => Some(code as u8),
@@ -64,20 +64,20 @@ fn byte_of(c: char) -> Option<u8> {
     }
 }
 
-/// Characters that are together the bytes of one character in UTF-8 become it.
+/// Replaces characters that together are the UTF-8 bytes of one character by that character.
 fn read_rightly(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let mut right = String::with_capacity(text.len());
     let mut rest = characters.as_slice();
     while let Some((&first, after)) = rest.split_first() {
-        // Of the bytes of a dagger, which themselves are often what is left of another sign, programs turn the last, a blank
-        // that does not break, into an ordinary one.
+        // The bytes of a dagger, which itself often results from wrong decoding, end with a non-breaking space, which programs
+        // replace by an ordinary space.
         if let ['â', '€', ' ', after @ ..] = rest {
             right.push('†');
             rest = after;
             continue;
         }
-        // Only what is hardly ever meant: letters beside each other, and most letters beside a sign, are.
+        // Only sequences that are hardly ever intended: adjacent letters, and most letters beside a symbol, usually are.
         let sign_follows = after.first().is_some_and(|c| !c.is_alphabetic());
         let length = match first {
             'Â' | 'Ã' => 2,
@@ -100,7 +100,7 @@ fn read_rightly(text: &str) -> String {
     right
 }
 
-/// Leaves out `ESC [ digits and semicolons letter`, which colours terminals.
+/// Removes `ESC [ digits and semicolons letter`, the colour codes of terminals.
 fn without_escapes(text: &str) -> String {
     let mut parts = text.split("\x1b[");
     let mut kept = parts.next().unwrap_or_default().to_string();

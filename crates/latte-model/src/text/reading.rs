@@ -1,48 +1,48 @@
-//! What the network reads of a text, and what is left out before.
+//! Reports which part of a text the network reads, and which part is left out.
 
 use super::clean::{clean_caption, is_shortened, removed_words, shortened};
 use super::encoder::MAX_LENGTH;
 use super::tokenizer::{Tokenizer, Tokens};
 use crate::Result;
 
-/// Characters of a text that a message quotes.
+/// The number of characters of a text that a message quotes.
 const QUOTED: usize = 60;
-/// Pieces that a message lists.
+/// The number of pieces that a message lists.
 const LISTED: usize = 8;
 
-/// A text, as the network reads it.
+/// A text as the network reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The token ids, cut and padded.
     pub tokens: Tokens,
-    /// The text that they are of: cleaned, if it was.
+    /// The text that was tokenised: cleaned, if cleaning was asked for.
     pub text: String,
-    /// The text from where it is cut; `None` if it is whole.
+    /// The part of the text that was cut off; `None` if there is none.
     pub rest: Option<String>,
-    /// Parts of the text that the tokenizer has no token for: the network sees that something is there, not what.
+    /// Parts of the text without a token: the network gets the unknown token instead.
     pub unknown: Vec<String>,
-    /// Words that cleaning took out.
+    /// Words that cleaning removed.
     pub removed: Vec<String>,
-    /// Whether cleaning left nothing of a text that had something.
+    /// Whether cleaning removed everything from a text that was not empty.
     pub emptied: bool,
-    /// Whether only a beginning was looked at, since the text is longer than any that can be read.
+    /// Whether the text was cut before tokenising, because it is longer than any text that can be read.
     pub shortened: bool,
 }
 
 impl Tokenizer {
-    /// Reads a text as the encoder does: cleaned before ([`clean_caption`]) if `clean` is set, and at most [`MAX_LENGTH`] tokens of it.
+    /// Reads a text as the encoder does: cleaned ([`clean_caption`]) if `clean` is set, and at most [`MAX_LENGTH`] tokens.
     ///
     /// # Errors
     ///
-    /// As [`Tokenizer::encode`].
+    /// Those of [`Tokenizer::encode`].
     pub fn read(&self, text: &str, clean: bool) -> Result<Reading> {
         let looked_at = if clean { clean_caption(text) } else { shortened(text).to_string() };
         let tokens = self.encode(&looked_at, MAX_LENGTH)?;
         let places = self.places(&looked_at)?;
-        // The end-of-text token takes the last place.
+        // The end-of-text token takes the last position.
         let cut_at = places.pieces.get(MAX_LENGTH - 1).filter(|_| tokens.cut > 0).map(|piece| piece.start);
         let rest = cut_at.map(|at| looked_at.get(at..).unwrap_or_default().trim().to_string());
-        // What is cut off is reported as such.
+        // Unknown parts that are cut off are reported as cut off only.
         let is_read = |start: usize| cut_at.is_none_or(|at| start < at);
         let unknown = places.unknown.into_iter().filter(|place| is_read(place.start));
         let unknown = unknown.map(|place| looked_at.get(place).unwrap_or_default().trim().to_string()).collect();
@@ -53,7 +53,7 @@ impl Tokenizer {
 }
 
 impl Reading {
-    /// A sentence for each way in which something of the text is left out; none if the network reads all of it.
+    /// A sentence for each part of the text that is left out; empty if the network reads all of it.
     pub fn left_out(&self) -> Vec<String> {
         let mut messages = Vec::new();
         if self.emptied {
@@ -87,7 +87,7 @@ fn listed(parts: &[String]) -> String {
     first.join(", ") + &more
 }
 
-/// The text in quotes and on one line: its beginning, if it is long. Characters that a terminal would obey are escaped.
+/// The text in quotes and on one line, shortened if it is long. Control characters of terminals are escaped.
 fn quoted(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");

@@ -1,26 +1,26 @@
 //! Reads SentencePiece's `spiece.model`: a protocol-buffer message with the pieces, their scores, and the normaliser's table.
 //!
-//! Field numbers are those of SentencePiece's `sentencepiece_model.proto`. Nothing in the file is trusted: whatever it
-//! says, memory stays within a small multiple of its size, and damage is an error.
+//! Field numbers are those of SentencePiece's `sentencepiece_model.proto`. The file is not trusted: for any content, memory stays
+//! within a small multiple of its size, and damage is an error.
 
-/// Pieces of real models are counted in hundreds of thousands at most.
+/// The largest number of pieces. Real models have at most a few hundred thousand.
 const MAX_PIECES: usize = 1 << 20;
-/// Pieces of real models have tens of bytes.
+/// The largest length of a piece in bytes. Those of real models have tens of bytes.
 pub(super) const MAX_PIECE_LENGTH: usize = 1024;
 
-/// What a piece is for.
+/// The kind of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PieceKind {
     Normal,
-    /// Stands for what no piece matches.
+    /// Replaces text that no piece matches.
     Unknown,
-    /// Found in text only as a special token.
+    /// Matches only as a special token.
     Control,
-    /// Found whole wherever it is in the text.
+    /// Matches as a whole anywhere in the text.
     UserDefined,
-    /// Never found.
+    /// Never matches.
     Unused,
-    /// A byte of what no piece matches.
+    /// A byte of text that no piece matches.
     Byte,
 }
 
@@ -32,19 +32,19 @@ pub(super) struct Piece {
     pub(super) kind: PieceKind,
 }
 
-/// What is in a `spiece.model`, as far as tokenising needs it.
+/// The parts of a `spiece.model` that tokenising needs.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SentencePiece {
     /// By id.
     pub(super) pieces: Vec<Piece>,
-    /// The normaliser's table; empty if it changes nothing.
+    /// The normaliser's table; empty if the model has none.
     pub(super) charsmap: Vec<u8>,
-    /// Whether text gets a blank before its first word.
+    /// Whether a space is inserted before the first word.
     pub(super) add_dummy_prefix: bool,
 }
 
 impl SentencePiece {
-    /// Reads the bytes of a file; the error says what is wrong with them.
+    /// Parses the bytes of a file; the error says what is wrong with them.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut model = Self { pieces: Vec::new(), charsmap: Vec::new(), add_dummy_prefix: true };
         for field in Fields(bytes) {
@@ -128,12 +128,12 @@ fn check_model_type(trainer: &[u8]) -> Result<(), String> {
 enum Value<'a> {
     Integer(u64),
     Fixed32(u32),
-    /// Skipped: no field that we read has this form.
+    /// Skipped: no field that is read here has this type.
     Fixed64,
     Bytes(&'a [u8]),
 }
 
-/// The fields of a message: number and value, in the order of the file.
+/// The fields of a message: numbers and values, in the order of the file.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
@@ -145,7 +145,7 @@ impl<'a> Iterator for Fields<'a> {
         }
         let field = self.field();
         if field.is_none() {
-            self.0 = &[]; // the rest cannot be understood
+            self.0 = &[]; // the rest cannot be parsed
         }
         Some(field.ok_or_else(|| "is damaged or incomplete: a field ends before its value does".into()))
     }
@@ -170,7 +170,7 @@ impl<'a> Fields<'a> {
         Some((key >> 3, value))
     }
 
-    /// Seven bits per byte, the lowest first; the last byte has its highest bit clear.
+    /// A varint: seven bits per byte, the lowest first; the last byte has its highest bit clear.
     fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {

@@ -1,6 +1,6 @@
-//! The encoder of T5 (Raffel et al. 2020), which reads prompts: version 1.0 (ReLU) and 1.1 (gated GELU).
+//! The encoder of T5 (Raffel et al. 2020), which encodes prompts: version 1.0 (ReLU) and 1.1 (gated GELU).
 //!
-//! All arithmetic is f32: in half precision the largest T5 overflows. Weights are read layer by layer and dropped again, so that
+//! All arithmetic is f32: in half precision the largest T5 overflows. Weights are loaded layer by layer and freed again, so that
 //! the 4.7 GB of T5-XXL need the memory of one layer.
 
 use candle_core::{DType, Device, IndexOp, Tensor};
@@ -15,28 +15,28 @@ use serde_json::Value;
 use crate::weights::{TensorSource, all_fit, expect_tensor, expect_tensor_on, misfits};
 use crate::{Error, Result};
 
-/// What a T5 encoder is: the keys of `text_encoder/config.json` that matter to it.
+/// The configuration of a T5 encoder: the keys of `text_encoder/config.json` that it uses.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct T5Config {
     /// Values of a token.
     pub d_model: usize,
-    /// Values of a token in a head; heads × this may differ from `d_model`.
+    /// Values of a token per head; heads × this may differ from `d_model`.
     pub d_kv: usize,
-    /// Values of a token inside a layer's MLP.
+    /// Values of a token in a layer's MLP.
     pub d_ff: usize,
     /// Layers.
     pub num_layers: usize,
     /// Heads of every attention.
     pub num_heads: usize,
-    /// Tokens of the vocabulary.
+    /// The number of tokens of the vocabulary.
     pub vocab_size: usize,
-    /// Classes of distances between tokens.
+    /// The number of relative position buckets.
     #[serde(default = "default_buckets")]
     pub relative_attention_num_buckets: usize,
-    /// The distance from which on all are of one class.
+    /// The distance from which on all tokens are in one bucket.
     #[serde(default = "default_distance")]
     pub relative_attention_max_distance: usize,
-    /// Of all norms.
+    /// The ε of all norms.
     #[serde(default = "default_epsilon")]
     pub layer_norm_epsilon: f64,
     /// The MLP: `relu`, `gated-gelu` …
@@ -73,7 +73,7 @@ impl T5Config {
     ///
     /// # Errors
     ///
-    /// If they describe no encoder that can be built.
+    /// If they describe no valid encoder.
     pub fn from_json(json: &Value) -> Result<Self> {
         let wrong = |e: serde_json::Error| Error::config("text encoder", format!("is no configuration of a T5 encoder: {e}"));
         let config = Self::deserialize(json).map_err(wrong)?;
@@ -81,11 +81,11 @@ impl T5Config {
         Ok(config)
     }
 
-    /// Whether such an encoder can exist.
+    /// Checks that the configuration describes a valid encoder.
     ///
     /// # Errors
     ///
-    /// One that names the first key that is impossible.
+    /// [`Error::Config`] with the first key that is impossible.
     pub fn validate(&self) -> Result<()> {
         const LARGEST: usize = 1 << 24;
         // Every layer has a dozen names: a damaged file must not fill the memory with them.
@@ -116,7 +116,7 @@ impl T5Config {
         Ok(match self.feed_forward_proj.as_str() {
             "relu" => (Inner::Other(Activation::Relu), false),
             "gated-relu" => (Inner::Other(Activation::Relu), true),
-            // What T5 1.1's configuration calls gelu is the approximation by tanh.
+            // `gelu` in T5 1.1's configuration means the tanh approximation.
             "gated-gelu" => (Inner::Gelu, true),
             "gelu_new" => (Inner::Gelu, false),
             "gated-silu" => (Inner::Other(Activation::Silu), true),
@@ -151,10 +151,10 @@ impl T5Config {
     }
 }
 
-/// One table of distances serves all layers.
+/// The table of position biases, which all layers share.
 const DISTANCES: &str = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
 
-/// A T5 encoder whose weights stay where they are until they are needed.
+/// A T5 encoder whose weights are loaded when they are needed.
 pub struct T5Encoder<'s> {
     config: T5Config,
     source: &'s dyn TensorSource,
@@ -169,12 +169,12 @@ impl std::fmt::Debug for T5Encoder<'_> {
 }
 
 impl<'s> T5Encoder<'s> {
-    /// The encoder of `config` with the weights of `source`, under the names of `transformers`. The decoder's tensors may be
-    /// there too.
+    /// The encoder of `config` with the weights of `source`, under the names of `transformers`. The source may also hold the
+    /// decoder.
     ///
     /// # Errors
     ///
-    /// If `config` is impossible, or tensors are missing or of a wrong shape: all of them are listed.
+    /// If `config` is impossible, or tensors are missing or have a wrong shape: the error lists all of them.
     pub fn new(config: T5Config, source: &'s dyn TensorSource) -> Result<Self> {
         config.validate()?;
         let encoder = Self { config, source, device: Device::Cpu, cancel: CancelToken::new() };
@@ -185,7 +185,7 @@ impl<'s> T5Encoder<'s> {
         Ok(encoder)
     }
 
-    /// The same encoder at work on `device`, to which weights are sent layer by layer.
+    /// The same encoder running on `device`, to which the weights are moved layer by layer.
     pub fn on(self, device: &Device) -> Self {
         Self { device: device.clone(), ..self }
     }
@@ -196,12 +196,12 @@ impl<'s> T5Encoder<'s> {
         Self { cancel: cancel.clone(), ..self }
     }
 
-    /// What the encoder is.
+    /// The configuration of the encoder.
     pub fn config(&self) -> &T5Config {
         &self.config
     }
 
-    /// Files call the table of tokens by one of two names, or hold it under both.
+    /// Files hold the token embedding under one of two names, or under both.
     fn stored_name(&self, name: &str) -> String {
         match name {
             "shared.weight" if self.source.shape(name).is_none() => "encoder.embed_tokens.weight".into(),
@@ -209,7 +209,7 @@ impl<'s> T5Encoder<'s> {
         }
     }
 
-    /// A weight, on the encoder's device.
+    /// Loads a weight to the encoder's device.
     fn weight(&self, tape: &Tape<'_>, name: &str, shape: &[usize]) -> Result<Var> {
         let weight = expect_tensor_on(self.source, &self.stored_name(name), shape, DType::F32, &self.device)?;
         Ok(tape.constant(weight))
@@ -248,7 +248,7 @@ impl<'s> T5Encoder<'s> {
         Ok(self.norm(&tape, &x, "encoder.final_layer_norm.weight")?.to_host()?)
     }
 
-    /// What is added to scores: by distance, and for padding as little as there is. `[b, heads, l, l]`.
+    /// The bias of the scores: by distance, and the smallest number for padding. `[b, heads, l, l]`.
     fn score_bias(&self, mask: &[Vec<u32>], l: usize) -> Result<Tensor> {
         let (heads, buckets) = (self.config.num_heads, self.config.relative_attention_num_buckets);
         let table = expect_tensor(self.source, DISTANCES, &[buckets, heads])?;
@@ -258,12 +258,12 @@ impl<'s> T5Encoder<'s> {
         let distance = distance.t()?.contiguous()?.reshape((1, heads, l, l))?;
         let ignored: Vec<f32> = mask.iter().flatten().map(|&m| if m == 0 { f32::MIN } else { 0.0 }).collect();
         let ignored = Tensor::from_vec(ignored, (mask.len(), 1, 1, l), &Device::Cpu)?;
-        // f32::MIN and a negative distance would be −∞, and a row of those no number.
+        // f32::MIN plus a negative bias would be −∞, and a row of −∞ would give NaN.
         Ok(distance.broadcast_add(&ignored)?.clamp(f32::MIN, f32::MAX)?)
     }
 
-    /// The class of the distance from a query to a key: half of the classes for keys behind it; of each half, the nearest
-    /// distances one by one, farther ones on a logarithmic scale.
+    /// The bucket of the distance from a query to a key. Half of the buckets are for keys after the query; in each half, the
+    /// nearest distances have their own buckets and farther ones share buckets on a logarithmic scale.
     fn bucket(&self, query: usize, key: usize) -> u32 {
         let half = self.config.relative_attention_num_buckets / 2;
         let exact = half / 2;
@@ -271,7 +271,7 @@ impl<'s> T5Encoder<'s> {
         let class = if distance < exact {
             distance
         } else {
-            // In f32, as the reference has it.
+            // In f32, as in the reference.
             let range = (self.config.relative_attention_max_distance as f64 / exact as f64).ln() as f32;
             let place = (distance as f32 / exact as f32).ln() / range * (half - exact) as f32;
             (exact + place as usize).min(half - 1)
@@ -279,7 +279,7 @@ impl<'s> T5Encoder<'s> {
         (class + if key > query { half } else { 0 }) as u32
     }
 
-    /// Divides by the root of the mean square, without a mean: `[…, d]`.
+    /// RMS norm over the last axis: `[…, d]`.
     fn norm(&self, tape: &Tape<'_>, x: &Var, name: &str) -> Result<Var> {
         let weight = self.weight(tape, name, &[self.config.d_model])?;
         Ok(rms_norm(tape, x, &weight, self.config.layer_norm_epsilon)?)
@@ -301,7 +301,7 @@ impl<'s> T5Encoder<'s> {
         let y = self.norm(tape, x, &name("layer_norm"))?;
         let part = |part: &str| self.linear(tape, &y, &name(&format!("SelfAttention.{part}")), inner, None);
         let [q, k, v] = [part("q")?, part("k")?, part("v")?]; // [b, l, heads·k]
-        // Scores are not divided by √k: the initialisation of T5 takes care of their size.
+        // T5 does not divide scores by √k: its initialisation keeps them small.
         let y = dot_product_attention(tape, [&q, &k, &v], heads, 1.0, Some(bias))?;
         let y = self.linear(tape, &y, &name("SelfAttention.o"), self.config.d_model, None)?;
         Ok(add(tape, x, &y)?)
@@ -356,7 +356,7 @@ mod tests {
     fn distances_have_the_classes_of_the_reference() {
         let (config, source) = (config("relu"), Parameters::new());
         let encoder = T5Encoder { config, source: &source, device: Device::Cpu, cancel: CancelToken::new() };
-        // From transformers' relative position buckets, bidirectional, 32 of them, up to 128.
+        // From transformers' relative position buckets, bidirectional, 32 buckets, largest distance 128.
         for (query, key, class) in [
             (0, 0, 0),
             (7, 0, 7),

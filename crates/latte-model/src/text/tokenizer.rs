@@ -1,4 +1,4 @@
-//! Text to the token ids of T5, from `tokenizer.json` or straight from SentencePiece's `spiece.model`.
+//! Tokenises text for T5, from `tokenizer.json` or directly from SentencePiece's `spiece.model`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,36 +17,36 @@ use super::sentencepiece::{MAX_PIECE_LENGTH, PieceKind, SentencePiece};
 use crate::weights::{read_json_if_there, read_small, refuse};
 use crate::{Error, Result};
 
-/// T5's own number of sentinel tokens, which configurations leave out.
+/// T5's default number of sentinel tokens, which configurations may leave out.
 const DEFAULT_EXTRA_IDS: u64 = 100;
 const MAX_EXTRA_IDS: u64 = 100_000;
 
 /// The token ids of a text, padded to a length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// The ids; from [`length`](Self::length) on, padding.
+    /// The ids; padding from [`length`](Self::length) on.
     pub ids: Vec<u32>,
-    /// How many ids are real, the end-of-text token included.
+    /// The number of ids without padding, including the end-of-text token.
     pub length: usize,
-    /// How many ids of the text did not fit and were left out.
+    /// The number of ids of the text that were cut off.
     pub cut: usize,
 }
 
-/// Text to token ids, with an end-of-text token after each text, as T5 was trained.
+/// Converts text to token ids, with an end-of-text token after each text, as in T5's training.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     pieces: tokenizers::Tokenizer,
     end: u32,
     padding: u32,
-    /// Stands for what there is no token for; some tokenizers have one for everything.
+    /// The id for text without a token; some tokenizers can encode everything.
     unknown: Option<u32>,
 }
 
-/// Where the tokens of a text come from, in bytes of it.
+/// The byte ranges of a text's tokens.
 pub(super) struct Places {
-    /// A place for each token but the end-of-text token.
+    /// The range of each token except the end-of-text token.
     pub(super) pieces: Vec<Range<usize>>,
-    /// What there is no token for.
+    /// The ranges without a token.
     pub(super) unknown: Vec<Range<usize>>,
 }
 
@@ -55,16 +55,16 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// If there is neither, or it cannot be read or understood.
+    /// If there is neither, or it cannot be read or parsed.
     pub fn open(folder: &Path) -> Result<Self> {
         if folder.join("tokenizer.json").exists() { Self::from_json(folder) } else { Self::from_sentencepiece(folder) }
     }
 
-    /// Opens `tokenizer.json` in `folder`, with `tokenizer_config.json` where there is one.
+    /// Opens `tokenizer.json` in `folder`, with `tokenizer_config.json` if it exists.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is no tokenizer of T5's kind (unigram).
+    /// If it cannot be read, or is not a tokenizer of T5's kind (unigram).
     pub fn from_json(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let bad = |what: String| refuse(&path, what);
@@ -73,17 +73,17 @@ impl Tokenizer {
         let json: Value = serde_json::from_str(&text).map_err(|e| bad(format!("is no JSON: {e}")))?;
         check_json(&json).map_err(bad)?;
         let mut tokenizer =
-            tokenizers::Tokenizer::from_bytes(text.as_bytes()).map_err(|e| bad(format!("cannot be understood: {e}")))?;
+            tokenizers::Tokenizer::from_bytes(text.as_bytes()).map_err(|e| bad(format!("cannot be parsed: {e}")))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| bad(e.to_string()))?;
         Self::finish(tokenizer, folder, &path)
     }
 
-    /// Opens `spiece.model` in `folder`, with `tokenizer_config.json` and `added_tokens.json` where there are any.
+    /// Opens `spiece.model` in `folder`, with `tokenizer_config.json` and `added_tokens.json` if they exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is no unigram model.
+    /// If it cannot be read, or is not a unigram model.
     pub fn from_sentencepiece(folder: &Path) -> Result<Self> {
         let path = folder.join("spiece.model");
         let bad = |what: String| refuse(&path, what);
@@ -105,22 +105,22 @@ impl Tokenizer {
         Ok(Self { pieces: tokenizer, end, padding, unknown })
     }
 
-    /// The ids of `text`, the end-of-text token included.
+    /// The ids of `text`, including the end-of-text token.
     ///
     /// # Errors
     ///
-    /// If the tokenizer's file does not say what to do with unknown text, and there is some.
+    /// If the text has parts without a token, and the tokenizer has no token for unknown text.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
         let encoding =
             self.pieces.encode_fast(text, false).map_err(|e| Error::config("prompt", format!("cannot be tokenised: {e}")))?;
         Ok(encoding.get_ids().iter().copied().chain([self.end]).collect())
     }
 
-    /// The ids of `text`, cut (the end-of-text token stays) or padded to `length`.
+    /// The ids of `text`, cut (keeping the end-of-text token) or padded to `length`.
     ///
     /// # Errors
     ///
-    /// As [`ids`](Self::ids), or if `length` is 0.
+    /// Those of [`ids`](Self::ids), or if `length` is 0.
     pub fn encode(&self, text: &str, length: usize) -> Result<Tokens> {
         if length == 0 {
             return Err(Error::config("text length", "expected at least 1 token, got 0"));
@@ -138,7 +138,7 @@ impl Tokenizer {
 }
 
 impl Tokenizer {
-    /// Where the tokens of `text` come from.
+    /// The byte ranges of the tokens of `text`.
     pub(super) fn places(&self, text: &str) -> Result<Places> {
         let encoding =
             self.pieces.encode(text, false).map_err(|e| Error::config("prompt", format!("cannot be tokenised: {e}")))?;
@@ -149,12 +149,12 @@ impl Tokenizer {
     }
 }
 
-/// Tokens that are found whole in a text, whatever surrounds them.
+/// Tokens that match as a whole, whatever surrounds them.
 struct SpecialTokens(BTreeMap<u32, AddedToken>);
 
 impl SpecialTokens {
-    /// Those of the model itself and of the files beside it. Newer folders list all in `added_tokens_decoder`, older ones in
-    /// `added_tokens.json`; where neither does, T5's sentinels follow the pieces, the last one first.
+    /// The special tokens of the model and of the files beside it. Newer folders list all in `added_tokens_decoder`, older ones in
+    /// `added_tokens.json`; without either, T5's sentinels follow the pieces, the last one first.
     fn read(folder: &Path, model: &SentencePiece) -> Result<Self> {
         let config_path = folder.join("tokenizer_config.json");
         let config = json_or_null(&config_path)?;
@@ -208,11 +208,11 @@ impl SpecialTokens {
     }
 }
 
-/// The steps of T5's tokenizer: replace characters by the model's table, split at blanks, put `▁` before each word, choose
-/// the likeliest pieces.
+/// Builds T5's tokenizer: replace characters by the model's table, split at spaces, put `▁` before each word, choose the likeliest
+/// pieces.
 fn build(model: &SentencePiece, special: &SpecialTokens) -> std::result::Result<tokenizers::Tokenizer, String> {
     let lowest = model.pieces.iter().map(|piece| f64::from(piece.score)).fold(f64::INFINITY, f64::min);
-    // No text contains these: they only keep the ids of what comes after them.
+    // No text contains these pieces: they only keep the ids of the pieces after them.
     let filler = |id: usize| (format!("\u{0}{id}"), lowest);
     let mut vocabulary: Vec<(String, f64)> = Vec::with_capacity(model.pieces.len());
     for (id, piece) in model.pieces.iter().enumerate() {
@@ -245,7 +245,7 @@ fn build(model: &SentencePiece, special: &SpecialTokens) -> std::result::Result<
     Ok(tokenizer)
 }
 
-/// What the crate that reads `tokenizer.json` would trust and should not.
+/// Checks what the crate that reads `tokenizer.json` does not check.
 fn check_json(json: &Value) -> std::result::Result<(), String> {
     let kind = json["model"]["type"].as_str().unwrap_or("none");
     if kind != "Unigram" {
@@ -259,13 +259,13 @@ fn check_json(json: &Value) -> std::result::Result<(), String> {
     check_charsmaps(json)
 }
 
-/// Where a normaliser has its table of characters.
+/// The key of a normaliser's table of characters.
 const CHARSMAP: &str = "precompiled_charsmap";
 
-/// A normaliser may be inside of others.
+/// Checks the tables of normalisers, which may be nested.
 fn check_charsmaps(json: &Value) -> std::result::Result<(), String> {
     match json {
-        // The crate ends the program where the table is missing.
+        // The crate panics if the table is missing.
         Value::Object(map)
             if map.get("type").is_some_and(|kind| kind == "Precompiled") && !map.get(CHARSMAP).is_some_and(Value::is_string) =>
         {
@@ -283,12 +283,12 @@ fn check_charsmaps(json: &Value) -> std::result::Result<(), String> {
     }
 }
 
-/// A token as configurations write it: its text, or an object with the text in `content`.
+/// A token in a configuration: its text, or an object with the text in `content`.
 fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
 
-/// `null` if there is no such file.
+/// The JSON of a file; `null` if the file does not exist.
 fn json_or_null(path: &Path) -> Result<Value> {
     Ok(read_json_if_there(path)?.unwrap_or_default())
 }

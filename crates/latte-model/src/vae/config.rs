@@ -10,47 +10,46 @@ use super::LatentSpace;
 use crate::weights::{CONFIG, WeightFiles, read_json, refuse};
 use crate::{Error, Result};
 
-/// The sizes of an `AutoencoderKL` (the autoencoder of the Stable Diffusion family). Keys that are missing have the values
-/// that diffusers gives them.
+/// The configuration of an `AutoencoderKL` (the autoencoder of the Stable Diffusion family). Missing keys have diffusers' defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools, reason = "the file's keys")]
 pub struct KlConfig {
-    /// Channels of the pixels that come in.
+    /// Channels of the input pixels.
     pub in_channels: usize,
-    /// Channels of the pixels that come out.
+    /// Channels of the output pixels.
     pub out_channels: usize,
-    /// One `DownEncoderBlock2D` for each level; nothing else is known.
+    /// `DownEncoderBlock2D` for each level; no other type is supported.
     pub down_block_types: Vec<String>,
-    /// One `UpDecoderBlock2D` for each level; nothing else is known.
+    /// `UpDecoderBlock2D` for each level; no other type is supported.
     pub up_block_types: Vec<String>,
-    /// Channels of each level, from the pixels down. Each level but the last halves height and width.
+    /// Channels of each level, starting with the pixels'. Each level except the last halves height and width.
     pub block_out_channels: Vec<usize>,
-    /// Residual blocks of a level of the encoder; the decoder has one more.
+    /// Residual blocks per level of the encoder; the decoder has one more.
     pub layers_per_block: usize,
-    /// `silu` (or `swish`, the same); nothing else is known.
+    /// `silu` (or `swish`, the same); no other activation is supported.
     pub act_fn: String,
     /// Channels of a latent.
     pub latent_channels: usize,
     /// Groups of every norm.
     pub norm_num_groups: usize,
-    /// The side that the training pixels had; changes nothing.
+    /// The side of the training images; not used.
     pub sample_size: Value,
-    /// What latents are multiplied with for diffusion.
+    /// The factor that latents are multiplied with for diffusion.
     pub scaling_factor: f64,
-    /// What is taken from latents before that.
+    /// The shift that is subtracted from latents before scaling.
     pub shift_factor: Option<f64>,
-    /// The mean of each channel of the latents, taken away for diffusion.
+    /// The mean of each channel of the latents, subtracted for diffusion.
     pub latents_mean: Option<Vec<f64>>,
     /// The standard deviation of each channel of the latents, divided by for diffusion.
     pub latents_std: Option<Vec<f64>>,
-    /// Whether PyTorch must not use half precision; changes nothing, sums are f32 here always.
+    /// Whether PyTorch must not use half precision; not used, because sums are always f32 here.
     pub force_upcast: bool,
     /// Whether a 1 × 1 convolution follows the encoder.
     pub use_quant_conv: bool,
     /// Whether a 1 × 1 convolution precedes the decoder.
     pub use_post_quant_conv: bool,
-    /// Whether places attend to each other at the lowest level.
+    /// Whether the lowest level has self-attention.
     pub mid_block_add_attention: bool,
 }
 
@@ -79,7 +78,8 @@ impl Default for KlConfig {
     }
 }
 
-/// The sizes of an `AutoencoderKLTemporalDecoder` (that of Stable Video Diffusion), whose decoder sees all frames of a clip.
+/// The configuration of an `AutoencoderKLTemporalDecoder` (that of Stable Video Diffusion), whose decoder reads all frames of a
+/// clip.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TemporalDecoderConfig {
@@ -124,15 +124,15 @@ const DOWN: &str = "DownEncoderBlock2D";
 const UP: &str = "UpDecoderBlock2D";
 /// Channels of the levels of the published autoencoders.
 const PUBLISHED_LEVELS: [usize; 4] = [128, 256, 512, 512];
-/// Groups of a temporal decoder's norms, which its configuration does not name.
+/// Groups of a temporal decoder's norms, which its configuration does not have.
 pub(super) const TEMPORAL_GROUPS: usize = 32;
 
-/// More than any autoencoder has: what a damaged or hostile file may ask for is bounded.
+/// More than any autoencoder has: a limit for damaged or hostile files.
 const MAX_CHANNELS: usize = 1 << 14;
 const MAX_LEVELS: usize = 8;
 const MAX_LAYERS: usize = 64;
 
-/// What building the network takes.
+/// The sizes that building the network needs.
 #[derive(Debug, Clone)]
 pub(super) struct Sizes {
     pub(super) in_channels: usize,
@@ -145,7 +145,7 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Pixels of height, and of width, for one place of a latent.
+    /// The pixels of height, and of width, per latent position.
     pub(super) fn downsample_factor(&self) -> usize {
         1 << (self.levels.len() - 1)
     }
@@ -173,8 +173,8 @@ impl Sizes {
 }
 
 impl KlConfig {
-    /// That of Stable Diffusion 1 and 2, in whose latents every official checkpoint works: 84 million values, 8 × 8 pixels to a
-    /// place of a latent.
+    /// The configuration of Stable Diffusion 1 and 2, whose latents every official checkpoint uses: 84 million parameters, 8 × 8
+    /// pixels per latent position.
     pub fn stable_diffusion() -> Self {
         Self {
             down_block_types: vec![DOWN.into(); PUBLISHED_LEVELS.len()],
@@ -189,19 +189,20 @@ impl KlConfig {
     ///
     /// # Errors
     ///
-    /// If it is of another class, or has keys or values that are not known.
+    /// If it is of another class, or has unknown keys or values.
     pub fn from_json(json: &Value) -> Result<Self> {
         let config: Self = parse(json, "AutoencoderKL")?;
         config.sizes()?;
         Ok(config)
     }
 
-    /// The configuration of the autoencoder at `path`: what this program put into the file of weights, `config.json` of a diffusers
-    /// folder, or beside a single file. A file that has none is taken to be [Stable Diffusion's](Self::stable_diffusion).
+    /// The configuration of the autoencoder at `path`: the one that this program wrote into the file of weights, or `config.json`
+    /// of a diffusers folder or beside a single file. A single file without a configuration gets [Stable
+    /// Diffusion's](Self::stable_diffusion).
     ///
     /// # Errors
     ///
-    /// If there is nothing at `path`, a folder has no configuration, or it cannot be read.
+    /// If `path` does not exist, a folder has no configuration, or it cannot be read.
     pub fn at(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.to_path_buf(), source };
         if std::fs::metadata(path).map_err(io)?.is_dir() {
@@ -214,7 +215,7 @@ impl KlConfig {
         Self::of_file(&WeightFiles::open(path)?).map(|(config, _)| config)
     }
 
-    /// The configuration of the autoencoder in a single file, and whether it was found: else it is Stable Diffusion's.
+    /// The configuration of the autoencoder in a single file, and whether the file has one; otherwise it is Stable Diffusion's.
     pub(super) fn of_file(files: &WeightFiles) -> Result<(Self, bool)> {
         let path = files.path();
         if let Some(config) = files.config()? {
@@ -228,7 +229,7 @@ impl KlConfig {
         Self::from_json(&read_json(file)?).map_err(|e| refuse(file, e.to_string()).into())
     }
 
-    /// Pixels of height, and of width, for one place of a latent.
+    /// The pixels of height, and of width, per latent position.
     ///
     /// # Errors
     ///
@@ -293,7 +294,7 @@ impl KlConfig {
 }
 
 impl TemporalDecoderConfig {
-    /// Stable Video Diffusion's, whose encoder has the sizes of Stable Diffusion's.
+    /// The configuration of Stable Video Diffusion, whose encoder has the sizes of Stable Diffusion's.
     pub fn stable_video_diffusion() -> Self {
         Self {
             down_block_types: vec![DOWN.into(); PUBLISHED_LEVELS.len()],
@@ -307,7 +308,7 @@ impl TemporalDecoderConfig {
     ///
     /// # Errors
     ///
-    /// If it is of another class, or has keys or values that are not known.
+    /// If it is of another class, or has unknown keys or values.
     pub fn from_json(json: &Value) -> Result<Self> {
         let config: Self = parse(json, "AutoencoderKLTemporalDecoder")?;
         config.sizes()?;
@@ -341,7 +342,7 @@ impl TemporalDecoderConfig {
     }
 }
 
-/// A configuration of `class` without what the writing program says about itself (`_class_name`, `_diffusers_version` …).
+/// Parses a configuration of `class`, without the keys about the writing program (`_class_name`, `_diffusers_version` …).
 fn parse<T: DeserializeOwned>(json: &Value, class: &str) -> Result<T> {
     const KEY: &str = "autoencoder configuration";
     let Value::Object(map) = json else { return Err(Error::config(KEY, "expected a JSON object")) };

@@ -1,5 +1,5 @@
-//! Convolutions of frames and the norms before them, for both uses of an autoencoder: with weights that were prepared once, and
-//! with weights that training changes.
+//! Convolutions of frames and the norms before them, for inference with weights that are prepared once and for training with
+//! weights that change.
 
 use std::sync::Arc;
 
@@ -8,50 +8,50 @@ use latte_ops::{Convolution, ConvolutionWeights, GroupNorm, Normalisation, Param
 use crate::layers::Param;
 use crate::{Error, Result};
 
-/// What a pass through an autoencoder needs beside its layers.
+/// The arguments of a pass through an autoencoder, besides its layers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pass<'w> {
-    /// The weights of layers that hold none.
+    /// The weights, for layers that hold none.
     weights: Option<&'w Parameters>,
-    /// Whether a gradient may be wanted. It is asked once, of the tape of the whole pass: a segment that runs again in the backward
-    /// pass runs first on a tape that does not record, and must compute the same.
+    /// Whether a gradient may be wanted. It is determined once, from the tape of the whole pass: a checkpointed segment first runs
+    /// on a tape that does not record, and must compute the same values.
     pub(super) records: bool,
 }
 
 impl<'w> Pass<'w> {
-    /// With the weights that layers hold.
+    /// A pass with the weights that the layers hold.
     pub(super) const PREPARED: Pass<'static> = Pass { weights: None, records: false };
 
-    /// With `weights`, on `tape`.
+    /// A pass with `weights`, on `tape`.
     pub(super) fn of(tape: &Tape<'_>, weights: &'w Parameters) -> Self {
         Self { weights: Some(weights), records: tape.is_recording() }
     }
 
-    /// The weights of layers that hold none.
+    /// The weights, for layers that hold none.
     pub(super) fn weights(&self) -> Result<&'w Parameters> {
         self.weights.ok_or_else(|| Error::config("autoencoder", "was built without weights, and none are given"))
     }
 }
 
-/// Where the statistics of a norm come from.
+/// The source of a norm's statistics.
 pub(super) trait Statistics {
-    /// What `norm` comes down to for `x`; `None` if it is not known yet, which ends the layer.
+    /// The normalisation of `norm` for `x`; `None` if the statistics are not known yet, which ends the layer.
     fn of(&mut self, tape: &Tape<'_>, norm: &GroupNorm, x: &Var, silu: bool) -> Result<Option<Normalisation>>;
 }
 
-/// A frame, and what a convolution has to do to it first.
+/// A frame, and the normalisation that a convolution applies first.
 pub(super) struct Normed {
     x: Var,
     norm: Option<Normalisation>,
 }
 
 impl Normed {
-    /// The frame as it is.
+    /// The frame without the normalisation.
     pub(super) fn image(&self) -> &Var {
         &self.x
     }
 
-    /// The frame through its norm and a convolution of these weights.
+    /// Applies the norm and a convolution with these weights to the frame.
     pub(super) fn through(&self, tape: &Tape<'_>, weights: &ConvolutionWeights, options: &Convolution<'_>) -> Result<Var> {
         Ok(convolution(tape, &self.x, weights, &Convolution { input: self.norm.as_ref(), ..*options })?)
     }
@@ -63,7 +63,7 @@ impl From<&Var> for Normed {
     }
 }
 
-/// A convolution by name: of frames, or with a kernel `[out, in]` of single places.
+/// A convolution by name: of frames, or with a kernel `[out, in]` of 1 × 1.
 #[derive(Debug, Clone)]
 pub(super) struct Conv {
     pub(super) weight: Param,
@@ -72,12 +72,12 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    /// `x` through the convolution.
+    /// Applies the convolution to `x`.
     pub(super) fn forward(&self, tape: &Tape<'_>, pass: Pass<'_>, x: &Var, options: &Convolution<'_>) -> Result<Var> {
         self.after(tape, pass, &x.into(), options)
     }
 
-    /// A frame through its norm and the convolution.
+    /// Applies the norm and the convolution to a frame.
     pub(super) fn after(&self, tape: &Tape<'_>, pass: Pass<'_>, input: &Normed, options: &Convolution<'_>) -> Result<Var> {
         if let Some(prepared) = &self.prepared {
             return input.through(tape, prepared, options);
@@ -86,7 +86,7 @@ impl Conv {
         input.through(tape, &ConvolutionWeights::new(tape, &weight?, &bias?)?, options)
     }
 
-    /// The weights, for a layer that inference alone has.
+    /// The weights, for a layer that exists only in inference.
     pub(super) fn ready(&self) -> Result<&ConvolutionWeights> {
         self.prepared.as_deref().ok_or_else(|| Error::config("autoencoder", "was built without weights"))
     }
@@ -103,11 +103,12 @@ pub(super) struct Norm {
 }
 
 impl Norm {
-    /// `x`, normalised, with SiLU or without, as a convolution is to read it; `None` where the statistics are not known yet.
+    /// `x` with the norm, and with SiLU if `silu` is set, as the input of a convolution; `None` if the statistics are not known
+    /// yet.
     ///
-    /// Here, and in attention because of this, training and inference differ in how they compute: a norm that the convolution applies while it
-    /// reads has no gradient, since its statistics depend on all places; it spares inference a tensor of the frame's size. Training
-    /// needs the gradient, and that tensor for it.
+    /// Training and inference compute differently here, and therefore in attention. In inference the convolution applies the norm
+    /// while it reads, which saves a tensor of the frame's size. Such a norm has no gradient, because its statistics depend on all
+    /// pixels, so training computes the norm as a separate operation.
     pub(super) fn before(
         &self,
         tape: &Tape<'_>,
@@ -130,7 +131,7 @@ impl Norm {
         Ok(norm.map(|norm| Normed { x: x.clone(), norm: Some(norm) }))
     }
 
-    /// The norm, for a layer that inference alone has.
+    /// The norm, for a layer that exists only in inference.
     pub(super) fn ready(&self) -> Result<&GroupNorm> {
         self.prepared.as_ref().ok_or_else(|| Error::config("autoencoder", "was built without weights"))
     }

@@ -1,4 +1,4 @@
-//! Between the axes of videos, `[b, f, c, h, w]`, and the channels-last frames that the layers work on.
+//! Conversions between videos, `[b, f, c, h, w]`, and the channels-last frames of the layers.
 
 use candle_core::{DType, Tensor};
 
@@ -16,7 +16,8 @@ pub(super) fn channels_first(frames: &[Tensor]) -> Result<Tensor> {
     Ok(Tensor::cat(&frames, 0)?.contiguous()?)
 }
 
-/// `x` `[n, c, h, w]` with at least one frame of `channels` channels and sides that are multiples of `multiple`, as f32.
+/// Checks that `x` `[n, c, h, w]` has at least one frame, `channels` channels and sides that are multiples of `multiple`; returns
+/// it as f32.
 pub(super) fn check(name: &str, x: &Tensor, channels: usize, multiple: usize) -> Result<Tensor> {
     match x.dims() {
         &[n, c, h, w] if n > 0 && c == channels && h > 0 && w > 0 && h.is_multiple_of(multiple) && w.is_multiple_of(multiple) => {
@@ -30,7 +31,8 @@ pub(super) fn check(name: &str, x: &Tensor, channels: usize, multiple: usize) ->
     }
 }
 
-/// What `moments` gives for the frames `[b·f, 3, h, w]` of `pixels` `[b, f, 3, h, w]`, as `[b, f, m, h', w']`; all values are finite.
+/// Applies `moments` to the frames `[b·f, 3, h, w]` of `pixels` `[b, f, 3, h, w]`; gives `[b, f, m, h', w']` and checks that all
+/// values are finite.
 pub(super) fn clip_moments(pixels: &Tensor, moments: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let (pixels, clips) = flatten("pixels", pixels)?;
     let moments = moments(&pixels)?;

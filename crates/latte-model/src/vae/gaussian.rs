@@ -1,4 +1,4 @@
-//! The distribution that an encoder gives.
+//! The distribution that an encoder outputs.
 
 use candle_core::Tensor;
 
@@ -28,7 +28,7 @@ impl DiagonalGaussian {
         }
     }
 
-    /// The means `[n, c, h, w]`, which are the most likely values.
+    /// The means `[n, c, h, w]`, which are also the modes.
     pub fn mode(&self) -> &Tensor {
         &self.mean
     }
@@ -52,7 +52,7 @@ impl DiagonalGaussian {
         Ok(((each - 1.0)?.flatten_from(1)?.sum(1)? * 0.5)?)
     }
 
-    /// Values drawn with `rng` `[n, c, h, w]`: those that PyTorch draws for a batch.
+    /// Draws values `[n, c, h, w]` with `rng`, the same as PyTorch's for a batch.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_sample_is_mean_plus_deviation_times_noise() -> Result<()> {
-        // Two channels of 2 × 2: means 0 to 3, then variances e⁰, e^(2 ln 3), and beyond both limits.
+        // Two channels of 2 × 2: means 0 to 3, then variances e⁰, e^(2 ln 3), and one beyond each limit.
         let values = vec![0f32, 1., 2., 3., 0., 2. * 3f32.ln(), -100., 100.];
         let gaussian = DiagonalGaussian::new(&Tensor::from_vec(values, (1, 2, 2, 2), &Device::Cpu)?)?;
         let flat = |t: &Tensor| -> Result<Vec<f32>> { Ok(t.flatten_all()?.to_vec1()?) };

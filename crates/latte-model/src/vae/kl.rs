@@ -1,4 +1,4 @@
-//! The autoencoder of the Stable Diffusion family, frame by frame.
+//! The autoencoder of the Stable Diffusion family, which works frame by frame.
 
 use std::fmt;
 use std::path::Path;
@@ -16,12 +16,12 @@ use crate::finite::expect_finite;
 use crate::layers::ParameterSpec;
 use crate::weights::{CONFIG, Pretrained, STABLE_DIFFUSION_AUTOENCODER, TensorSource, WeightKind, refuse};
 
-/// The `AutoencoderKL` of diffusers: 8 × 8 pixels become one place of 4 channels in Stable Diffusion's. For inference.
+/// The `AutoencoderKL` of diffusers, for inference. Stable Diffusion's encodes 8 × 8 pixels as one latent position with 4 channels.
 ///
-/// Frames are worked on one at a time, so the memory is that of one frame, whatever their number, and of the pixels themselves.
-/// Decoding needs four tensors of the highest level's channels and of the frame's size (what comes up from the level below has
-/// twice the channels, and counts as two): with Stable Diffusion's sizes 0.54 GB for 512 × 512 pixels, 2.1 GB for 1024 × 1024.
-/// For larger ones, or less memory, see [`Tiling`]. `tests/vae_memory.rs` counts.
+/// Frames are processed one at a time, so the memory is that of one frame, for any number of frames, and of the pixels themselves.
+/// Decoding needs four tensors of the highest level's channels and of the frame's size (the tensor from the level below has twice
+/// the channels, and counts as two): with Stable Diffusion's sizes 0.54 GB for 512 × 512 pixels, 2.1 GB for 1024 × 1024. [`Tiling`]
+/// reduces it. `tests/vae_memory.rs` checks these figures.
 pub struct AutoencoderKl {
     network: KlNetwork,
     space: LatentSpace,
@@ -33,21 +33,21 @@ pub struct AutoencoderKl {
 }
 
 impl AutoencoderKl {
-    /// Opens a diffusers folder (`config.json`, and weights beside it) or a single file of weights, whose configuration is found
-    /// as [`KlConfig::at`] does. The file may be that of a whole Stable Diffusion model.
+    /// Opens a diffusers folder (`config.json` and weights) or a single file of weights, whose configuration is found as in
+    /// [`KlConfig::at`]. The file may hold a whole Stable Diffusion model.
     ///
     /// # Errors
     ///
-    /// If one of them is missing or damaged, the weights are another model's, or as [`Self::new`].
+    /// If a file is missing or damaged, the weights belong to another model, or those of [`Self::new`].
     pub fn open(path: &Path, precision: Precision) -> Result<Self> {
         Self::open_on(&Device::Cpu, path, precision)
     }
 
-    /// [`open`](Self::open), to work on `device`: frames go there, and results come back.
+    /// [`open`](Self::open) on `device`: frames are moved to it, and results are moved back.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), or if the device fails.
+    /// Those of [`open`](Self::open), or if the device fails.
     pub fn open_on(device: &Device, path: &Path, precision: Precision) -> Result<Self> {
         let weights = Pretrained::open(path)?;
         let (config, found) = if path.is_dir() { (KlConfig::at(path)?, true) } else { KlConfig::of_file(weights.files())? };
@@ -64,28 +64,28 @@ impl AutoencoderKl {
         Ok(Self { notes, ..opened })
     }
 
-    /// Takes the weights from `source`, by the names of diffusers (of any version) or of the original Stable Diffusion code,
-    /// there also within a file that holds all of Stable Diffusion (`first_stage_model.…`).
+    /// Reads the weights from `source`, under the names of diffusers (of any version) or of the original Stable Diffusion code,
+    /// also in a file that holds a whole Stable Diffusion model (`first_stage_model.…`).
     ///
     /// # Errors
     ///
-    /// If the configuration is impossible, or tensors are missing, not known or of other shapes: they are listed.
+    /// If the configuration is impossible, or tensors are missing, unknown or have other shapes: the error lists them.
     pub fn new(config: KlConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
         Self::new_on(&Device::Cpu, config, source, precision)
     }
 
-    /// [`new`](Self::new), to work on `device`.
+    /// [`new`](Self::new) on `device`.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), or if the device fails.
+    /// Those of [`new`](Self::new), or if the device fails.
     pub fn new_on(device: &Device, config: KlConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
         let (sizes, space) = (config.sizes()?, config.latent_space()?);
         let network = KlNetwork::prepared(config, source, precision, device)?;
         Ok(Self { network, space, sizes, tiling: None, precision, device: device.clone(), notes: Vec::new() })
     }
 
-    /// All tensors of an autoencoder of this configuration, in the order of their names.
+    /// All tensors of an autoencoder with this configuration, sorted by name.
     ///
     /// # Errors
     ///
@@ -94,13 +94,13 @@ impl AutoencoderKl {
         Ok(KlNetwork::new(config.clone())?.parameters().to_vec())
     }
 
-    /// Works on tiles of frames from now on.
+    /// Processes frames in tiles from now on.
     pub fn with_tiling(mut self, tiling: Tiling) -> Self {
         self.tiling = Some(tiling);
         self
     }
 
-    /// What was assumed, and which of several sets of weights was taken, where there was something to decide.
+    /// Which values were assumed, and which of several sets of weights was chosen; empty if neither was necessary.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -110,7 +110,7 @@ impl AutoencoderKl {
         self.network.config()
     }
 
-    /// What the encoder says of each frame: means, then logarithms of variances, not scaled.
+    /// The encoder's output for each frame: means, then logarithms of variances, not scaled.
     ///
     /// # Shapes
     ///
@@ -118,7 +118,7 @@ impl AutoencoderKl {
     ///
     /// # Errors
     ///
-    /// If the shape is another one, or a side is no multiple of the downsample factor `s`.
+    /// If the shape does not fit, or a side is no multiple of the downsample factor `s`.
     pub fn moments(&self, pixels: &Tensor) -> Result<Tensor> {
         let pixels = frames::check("pixels", pixels, self.sizes.in_channels, self.sizes.downsample_factor())?;
         self.each_frame(&pixels, &self.network.encoder)
@@ -133,7 +133,7 @@ impl AutoencoderKl {
         DiagonalGaussian::new(&self.moments(pixels)?)
     }
 
-    /// Latents to pixels without undoing the scale.
+    /// Decodes latents to pixels without undoing the scale.
     ///
     /// # Shapes
     ///
@@ -141,7 +141,7 @@ impl AutoencoderKl {
     ///
     /// # Errors
     ///
-    /// If the shape is another one.
+    /// If the shape does not fit.
     pub fn decode_unscaled(&self, latent: &Tensor) -> Result<Tensor> {
         self.each_frame(&frames::check("latent", latent, self.sizes.latent, 1)?, &self.network.decoder)
     }
@@ -160,9 +160,9 @@ impl AutoencoderKl {
     }
 }
 
-/// Refuses weights that are known to be something else. What is not known is judged tensor by tensor.
+/// Returns an error for weights that are known to belong to something else. Unknown weights are checked tensor by tensor later.
 fn expect_autoencoder(weights: &Pretrained, has_config: bool) -> Result<()> {
-    /// Before the names of the text encoders of Stable Diffusion XL.
+    /// The prefix of the text encoders of Stable Diffusion XL.
     const XL: &str = "conditioner.";
     let kind = weights.kind();
     let has = |prefix: &str| weights.names().iter().any(|name| name.starts_with(prefix));
@@ -172,7 +172,7 @@ fn expect_autoencoder(weights: &Pretrained, has_config: bool) -> Result<()> {
             "holds {kind}, but without its autoencoder (`{STABLE_DIFFUSION_AUTOENCODER}…`); take a file that has it, or the autoencoder's own"
         ),
         WeightKind::StableDiffusion if has(XL) && !has_config => format!(
-            "holds Stable Diffusion XL, whose latents have another scale than this program takes for granted; put its autoencoder's \
+            "holds Stable Diffusion XL, whose latents have another scale than this program assumes; put its autoencoder's \
              {CONFIG} beside it, or take the folder of the autoencoder"
         ),
         WeightKind::StableDiffusion => return Ok(()),

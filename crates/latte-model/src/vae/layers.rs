@@ -1,4 +1,5 @@
-//! The layers of encoder and decoder, on frames `[n, h, w, c]` (channels last): one by one for inference, a batch for training.
+//! The layers of encoder and decoder, on frames `[n, h, w, c]` (channels last): one frame at a time for inference, a batch for
+//! training.
 
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use super::reader::Reader;
 use crate::layers::Linear;
 use crate::{Error, Result};
 
-/// The ε of every norm of a frame.
+/// The ε of every norm within a frame.
 pub(super) const EPS: f64 = 1e-6;
 
-/// One step from pixels to latents or back.
+/// A layer between pixels and latents.
 #[derive(Debug, Clone)]
 pub(super) enum Layer {
     /// 3 × 3.
@@ -27,7 +28,7 @@ pub(super) enum Layer {
     Attention(Box<FrameAttention>),
     /// 3 × 3 with stride 2 and zeros at the right and below only.
     Down(Conv),
-    /// Each pixel becomes four, then 3 × 3.
+    /// Each pixel is repeated to four, then 3 × 3.
     Up(Conv),
     /// Norm, SiLU, 3 × 3.
     Out(Norm, Conv),
@@ -42,14 +43,15 @@ impl Statistics for Own {
     }
 }
 
-/// Statistics of one tile of a frame: those of the whole frame as far as they are known, and the sums for the first that is not.
+/// Statistics for one tile of a frame: those of the whole frame for the norms where they are known, and sums for the first norm
+/// where they are not.
 pub(super) struct OfTile<'k> {
     /// Sums over the whole frame for the first norms.
     pub(super) known: &'k [GroupSums],
     pub(super) next: usize,
-    /// First place and length, in height and width, of what belongs to this tile alone.
+    /// Start and length, in height and width, of the part that belongs to this tile only.
     pub(super) core: [[usize; 2]; 2],
-    /// The sums over that for the first norm that is not known.
+    /// The sums over that part for the first norm whose statistics are not known.
     pub(super) found: Option<GroupSums>,
 }
 
@@ -66,7 +68,7 @@ impl Statistics for OfTile<'_> {
 }
 
 impl Layer {
-    /// The layer's result, or `None` where statistics are not known yet.
+    /// The layer's output; `None` if statistics are not known yet.
     pub(super) fn forward<'w>(
         &'w self,
         tape: &Tape<'w>,
@@ -79,7 +81,7 @@ impl Layer {
         Ok(Some(match self {
             Self::Convolution(layer) => layer.forward(tape, pass, &x, &Convolution::SAME)?,
             Self::Pointwise(layer) => layer.forward(tape, pass, &x, &Convolution::PLAIN)?,
-            // What is recorded may be worked out again in the backward pass, block by block.
+            // On a recording tape, blocks are segments, which activation checkpointing can compute again.
             Self::Resnet(resnet) if pass.records => {
                 tape.segment(&[&x], move |tape, v| known(resnet.forward(tape, pass, v[0].clone(), &mut Own)?))?
             }
@@ -94,7 +96,7 @@ impl Layer {
         }))
     }
 
-    /// How far, in places of its result (of what comes in, for [`Layer::Down`]), the layer looks; `None`: everywhere.
+    /// The receptive field around a position of the output (of the input, for [`Layer::Down`]); `None`: the whole frame.
     pub(super) fn reach(&self) -> Option<usize> {
         match self {
             Self::Pointwise(_) => Some(0),
@@ -105,24 +107,24 @@ impl Layer {
     }
 }
 
-/// All layers one after the other, on whole frames.
+/// Applies all layers to whole frames.
 pub(super) fn whole<'w>(tape: &Tape<'w>, pass: Pass<'w>, layers: &'w [Layer], x: Var) -> Result<Var> {
     layers.iter().try_fold(x, |x, layer| known(layer.forward(tape, pass, x, &mut Own)?))
 }
 
-/// What is computed with [`Own`] statistics, which are always known.
+/// The output with [`Own`] statistics, which are always known.
 fn known(x: Option<Var>) -> Result<Var> {
     x.ok_or_else(|| Error::config("autoencoder", "no statistics for a frame"))
 }
 
-/// Norm, SiLU, 3 × 3, twice, beside a connection that skips them.
+/// Norm, SiLU, 3 × 3, twice, with a skip connection.
 #[derive(Debug, Clone)]
 pub(super) struct Resnet {
     norm1: Norm,
     conv1: Conv,
     norm2: Norm,
     conv2: Conv,
-    /// 1 × 1, where the number of channels changes.
+    /// 1 × 1, if the number of channels changes.
     shortcut: Option<Conv>,
 }
 
@@ -139,12 +141,12 @@ impl Resnet {
         })
     }
 
-    /// [`forward`](Self::forward) of a whole frame.
+    /// [`forward`](Self::forward) for a whole frame.
     pub(super) fn of_frame(&self, tape: &Tape<'_>, pass: Pass<'_>, x: Var) -> Result<Var> {
         known(self.forward(tape, pass, x, &mut Own)?)
     }
 
-    /// Takes `x`, so that it is gone when the second half begins if a shortcut stands in for it.
+    /// Takes `x` by value, so that it is freed before the second half if a shortcut replaces it.
     fn forward(&self, tape: &Tape<'_>, pass: Pass<'_>, x: Var, statistics: &mut dyn Statistics) -> Result<Option<Var>> {
         let h = {
             let Some(input) = self.norm1.before(tape, pass, &x, true, statistics)? else { return Ok(None) };
@@ -154,7 +156,7 @@ impl Resnet {
         let x = match &self.shortcut {
             Some(shortcut) => {
                 let short = shortcut.forward(tape, pass, &x, &Convolution::PLAIN)?;
-                drop(x); // now, and not at the end of the block: it is the largest tensor of a level
+                drop(x); // freed here rather than at the end of the block: it is the largest tensor of a level
                 short
             }
             None => x,
@@ -163,13 +165,13 @@ impl Resnet {
     }
 }
 
-/// All places of a frame attend to each other, with one head.
+/// Self-attention among all pixels of a frame, with one head.
 #[derive(Debug, Clone)]
 pub(super) struct FrameAttention {
     norm: Norm,
-    /// Queries, keys, values, and what follows attention.
+    /// Queries, keys, values, and the output projection.
     layers: [Linear; 4],
-    /// For inference: queries, keys and values side by side, and what follows attention, as convolutions of 1 × 1.
+    /// For inference: queries, keys and values concatenated, and the output projection, as convolutions of 1 × 1.
     prepared: Option<[Arc<ConvolutionWeights>; 2]>,
 }
 
@@ -186,9 +188,9 @@ impl FrameAttention {
         Ok(Self { norm, layers, prepared })
     }
 
-    /// Inference applies the norm while the matmul of queries, keys and values together reads the frame, and adds the frame within the
-    /// last matmul. Training has linear layers instead, by the names under which their gradients are wanted: the norm before a
-    /// convolution has no gradient (see [`Norm::before`]).
+    /// In inference, the joint matmul of queries, keys and values applies the norm while it reads the frame, and the last matmul
+    /// adds the frame. Training has separate linear layers, under the names of their gradients: a norm inside a convolution has no
+    /// gradient (see [`Norm::before`]).
     fn forward(&self, tape: &Tape<'_>, pass: Pass<'_>, x: &Var) -> Result<Var> {
         let Some(input) = self.norm.before(tape, pass, x, false, &mut Own)? else { return known(None) };
         if pass.records {
@@ -219,7 +221,7 @@ impl FrameAttention {
     }
 }
 
-/// Linear layers side by side as a convolution of 1 × 1.
+/// Concatenated linear layers as a convolution of 1 × 1.
 fn pointwise(tape: &Tape<'_>, pass: Pass<'_>, layers: &[Linear]) -> Result<Arc<ConvolutionWeights>> {
     let (mut weights, mut biases) = (Vec::new(), Vec::new());
     for layer in layers {

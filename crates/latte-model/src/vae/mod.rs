@@ -1,4 +1,4 @@
-//! Pixels to latents and back. Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
+//! Encodes pixels as latents and decodes latents. Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
 
 mod config;
 mod convolution;
@@ -29,14 +29,14 @@ pub use tiles::Tiling;
 use crate::Result;
 use crate::noise::TorchRng;
 
-/// Turns pixels into the latents that diffusion works on, and latents into pixels.
+/// Encodes pixels as the latents for diffusion, and decodes latents to pixels.
 ///
-/// Each frame is encoded by itself: what is said of it depends on no other. Implementations are shared between threads.
+/// Each frame is encoded separately: its latent does not depend on other frames. Implementations are shared between threads.
 pub trait Autoencoder: Send + Sync {
     /// The space of the latents.
     fn space(&self) -> &LatentSpace;
 
-    /// What the encoder says of each frame, from which [`LatentSpace::latents`] makes latents. No chance is in it.
+    /// The encoder's output for each frame, from which [`LatentSpace::latents`] computes latents. It is deterministic.
     ///
     /// # Shapes
     ///
@@ -45,10 +45,10 @@ pub trait Autoencoder: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the shape is another one, a side is no multiple of `s`, or the device fails.
+    /// If the shape does not fit, a side is no multiple of `s`, or the device fails.
     fn clip_moments(&self, pixels: &Tensor) -> Result<Tensor>;
 
-    /// Pixels to latents, already scaled for diffusion. Autoencoders that give a distribution draw from it with `rng`.
+    /// Encodes pixels as latents, scaled for diffusion. Autoencoders that output a distribution draw from it with `rng`.
     ///
     /// # Shapes
     ///
@@ -57,12 +57,12 @@ pub trait Autoencoder: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`clip_moments`](Self::clip_moments).
+    /// Those of [`clip_moments`](Self::clip_moments).
     fn encode(&self, pixels: &Tensor, rng: &mut TorchRng) -> Result<Tensor> {
         self.space().latents(&self.clip_moments(pixels)?, Posterior::Sample, rng)
     }
 
-    /// Latents to pixels.
+    /// Decodes latents to pixels.
     ///
     /// # Shapes
     ///
@@ -70,6 +70,6 @@ pub trait Autoencoder: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the shape is another one, or the device fails.
+    /// If the shape does not fit, or the device fails.
     fn decode(&self, latent: &Tensor) -> Result<Tensor>;
 }

@@ -1,6 +1,6 @@
 //! The network of an `AutoencoderKL`, for inference and for training.
 //!
-//! Shape letters: `n` frames, `h w` height and width, `c` channels. Frames are channels last, as the operations want them.
+//! Shape letters: `n` frames, `h w` height and width, `c` channels. Frames are channels last, as the operations require.
 
 use candle_core::Device;
 use latte_ops::{Parameters, Precision, Tape, Var};
@@ -16,8 +16,8 @@ use crate::weights::{TensorSource, all_fit};
 
 /// Encoder and decoder of an `AutoencoderKL`, with the names of diffusers.
 ///
-/// Made by [`new`](Self::new) it holds no weights: every call gets them, as training needs it, and the tape of the call decides
-/// whether gradients are recorded. [`AutoencoderKl`](super::AutoencoderKl) holds one whose weights are prepared for inference.
+/// A network from [`new`](Self::new) holds no weights, for training: every call gets them, and the tape of the call decides whether
+/// gradients are recorded. [`AutoencoderKl`](super::AutoencoderKl) holds a network whose weights are prepared for inference.
 #[derive(Debug, Clone)]
 pub struct KlNetwork {
     config: KlConfig,
@@ -38,7 +38,7 @@ impl KlNetwork {
         Ok(Self { config, encoder, decoder, table })
     }
 
-    /// The network with weights from `source` inside, prepared for inference in `precision` on `device`.
+    /// The network with weights from `source`, prepared for inference in `precision` on `device`.
     pub(super) fn prepared(config: KlConfig, source: &dyn TensorSource, precision: Precision, device: &Device) -> Result<Self> {
         let sizes = config.sizes()?;
         let ((encoder, decoder), table) =
@@ -51,12 +51,13 @@ impl KlNetwork {
         &self.config
     }
 
-    /// All parameters, in the order of their names.
+    /// All parameters, sorted by name.
     pub fn parameters(&self) -> &[ParameterSpec] {
         self.table.specs()
     }
 
-    /// First weights, as PyTorch draws them: norms are 1 and 0, everything else is uniform within ±1/√(values that are summed).
+    /// Draws initial weights, as PyTorch does: norms have weight 1 and bias 0, everything else is uniform within ±1/√(number of
+    /// summed values).
     ///
     /// # Errors
     ///
@@ -65,16 +66,16 @@ impl KlNetwork {
         self.table.draw(rng)
     }
 
-    /// Whether `source` holds the weights of this network: all there, none besides, each of its shape.
+    /// Checks that `source` holds exactly the weights of this network, with their shapes.
     ///
     /// # Errors
     ///
-    /// One that lists what is missing, unknown or of a wrong shape.
+    /// A message that lists the missing, unknown or wrongly shaped tensors.
     pub fn check(&self, source: &dyn TensorSource) -> std::result::Result<(), String> {
         all_fit("the autoencoder", &self.table.misfits(source, |_| false))
     }
 
-    /// Means and logarithms of variances `[n, h/s, w/s, 2·latent]` of frames `[n, h, w, 3]` in `[-1, 1]`.
+    /// Encodes frames `[n, h, w, 3]` in `[-1, 1]`; gives means and logarithms of variances `[n, h/s, w/s, 2·latent]`.
     ///
     /// # Errors
     ///
@@ -83,7 +84,7 @@ impl KlNetwork {
         whole(tape, Pass::of(tape, weights), &self.encoder, frames.clone())
     }
 
-    /// Frames `[n, h, w, 3]`, around `[-1, 1]`, of latents `[n, h/s, w/s, latent]`.
+    /// Decodes latents `[n, h/s, w/s, latent]`; gives frames `[n, h, w, 3]`, around `[-1, 1]`.
     ///
     /// # Errors
     ///

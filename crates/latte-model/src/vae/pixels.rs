@@ -1,11 +1,11 @@
-//! The autoencoder that does nothing: diffusion on the pixels themselves.
+//! The identity autoencoder, for diffusion on the pixels themselves.
 
 use candle_core::Tensor;
 
 use super::{Autoencoder, LatentSpace};
 use crate::{Error, Result};
 
-/// The identity on pixels in `[-1, 1]`: three latent channels, no downsampling. For small frames it needs no weights at all.
+/// The identity on pixels in `[-1, 1]`: three latent channels, no downsampling, no weights. For small frames.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pixels;
 

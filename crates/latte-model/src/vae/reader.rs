@@ -1,4 +1,4 @@
-//! Weights by name for the blocks of an autoencoder, checked as a whole before any is read.
+//! Reads the weights of an autoencoder by name, after checking all of them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::layers::{Adaptation, Init, Linear, Param, ParamScope, ParameterSpec, 
 use crate::weights::{Pretrained, STABLE_DIFFUSION_AUTOENCODER as SINGLE_FILE, TensorSource, listed, refuse};
 use crate::{Error, Result};
 
-/// How many problems a message lists.
+/// The number of problems that a message lists.
 const LISTED: usize = 8;
 
 /// Gives blocks their names and, for inference, their weights.
 ///
-/// A network with weights is built twice: first for the table of its parameters, which the source is compared with, then in earnest.
-/// So the blocks' code is the one list of names and shapes.
+/// A network with weights is built twice: first to collect the table of its parameters, which is compared with the source, then
+/// with the weights. So the blocks' code is the only list of names and shapes.
 pub(super) struct Reader<'r> {
     scope: &'r ParamScope<'r>,
-    /// `None` for names alone.
+    /// `None` to collect names only.
     weights: Option<Weights<'r>>,
 }
 
@@ -30,18 +30,18 @@ pub(super) struct Reader<'r> {
 struct Weights<'r> {
     source: &'r dyn TensorSource,
     precision: Precision,
-    /// Where weights are put.
+    /// The device of the prepared weights.
     device: &'r Device,
-    /// Levels, for names that count from the other end.
+    /// The number of levels, for names that count from the other end.
     levels: usize,
 }
 
 impl Reader<'_> {
-    /// What `build` makes of the weights in `source`, and all parameters in the order of their names.
+    /// The result of `build` with the weights in `source`, and all parameters sorted by name.
     ///
     /// # Errors
     ///
-    /// If tensors are missing, not known, or of other shapes: all of them are counted, and the first ones named.
+    /// If tensors are missing, unknown, or have other shapes: the error counts all of them, and names the first ones.
     pub(super) fn build<T>(
         source: &dyn TensorSource,
         precision: Precision,
@@ -57,7 +57,7 @@ impl Reader<'_> {
         Ok((built, table))
     }
 
-    /// What `build` makes without weights, and all parameters that it asks for in the order of their names.
+    /// The result of `build` without weights, and all parameters that it requests, sorted by name.
     pub(super) fn names<T>(build: impl Fn(&Reader<'_>) -> Result<T>) -> Result<(T, ParameterTable)> {
         let (built, table) = ParamScope::build(&Adaptation::default(), |scope| build(&Reader { scope, weights: None }))?;
         Ok((built, table.in_order_of_names()))
@@ -68,7 +68,7 @@ impl Reader<'_> {
         self.scaled_convolution(name, [input, output], size, 1.0)
     }
 
-    /// [`convolution`](Self::convolution) with weight and bias multiplied.
+    /// [`convolution`](Self::convolution) with weight and bias multiplied by a factor.
     pub(super) fn scaled_convolution(
         &self,
         name: &str,
@@ -82,7 +82,7 @@ impl Reader<'_> {
         let prepared = match &self.weights {
             None => None,
             Some(weights) => {
-                // Over frames: [out, in, frames, 1, 1].
+                // For a convolution over frames: [out, in, frames, 1, 1].
                 let plane = (output, input, size.first().copied().unwrap_or(1), size.get(1).copied().unwrap_or(1));
                 let weight = (weights.tensor(&format!("{name}.weight"), &shape)?.reshape(plane)? * factor)?;
                 let bias = (weights.tensor(&format!("{name}.bias"), &[output])? * factor)?;
@@ -92,12 +92,12 @@ impl Reader<'_> {
         Ok(Conv { weight, bias, prepared })
     }
 
-    /// A linear layer by name, from `channels` to as many.
+    /// A linear layer by name, from `channels` to `channels` values.
     pub(super) fn linear(&self, name: &str, channels: usize) -> Linear {
         Linear::new(self.scope, name, [channels; 2], Init::Uniform { summed: channels })
     }
 
-    /// The weights of [linear layers](Self::linear) side by side, as a convolution of 1 × 1; `None` where there are none yet.
+    /// The weights of [linear layers](Self::linear), concatenated, as a convolution of 1 × 1; `None` without weights.
     pub(super) fn pointwise(&self, names: &[String], channels: usize) -> Result<Option<ConvolutionWeights>> {
         let Some(weights) = &self.weights else { return Ok(None) };
         let all = |part: &str, shape: &[usize]| {
@@ -122,7 +122,7 @@ impl Reader<'_> {
         Ok(Norm { weight, bias, groups, eps, prepared })
     }
 
-    /// A single number, stored as `[1]`; 0 without weights.
+    /// A scalar, stored as `[1]`; 0 without weights.
     pub(super) fn number(&self, name: &str) -> Result<f64> {
         let _ = self.scope.param(name, &[1], Init::Zeros);
         let Some(weights) = &self.weights else { return Ok(0.0) };
@@ -136,19 +136,19 @@ impl Reader<'_> {
 }
 
 impl Weights<'_> {
-    /// The tensor of that name and shape.
+    /// The tensor with this name and shape.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let found = self.found(name).ok_or_else(|| Error::config("weights", format!("`{name}` is missing")))?;
         Ok(self.source.tensor(&found, DType::F32, self.device)?.reshape(shape)?)
     }
 
-    /// Weights that nothing else holds: for inference.
+    /// Prepared weights for inference; the unprepared ones are not kept.
     fn prepared(&self, weight: &Tensor, bias: &Tensor) -> Result<ConvolutionWeights> {
         let tape = Tape::inference().with_precision(self.precision);
         Ok(ConvolutionWeights::new(&tape, &tape.constant(weight), &tape.constant(bias))?)
     }
 
-    /// Under which name the source has the tensor that diffusers calls `name` today.
+    /// The name in the source of the tensor that diffusers calls `name` today.
     fn found(&self, name: &str) -> Option<String> {
         let names = [name.to_string(), old_attention_name(name), original_name(name, self.levels)];
         let within = names.iter().map(|name| format!("{SINGLE_FILE}{name}"));
@@ -171,7 +171,7 @@ impl Weights<'_> {
             used.insert(found);
         }
         let names = self.source.names();
-        // A file of a whole Stable Diffusion model holds more than its autoencoder, and one of its training a loss.
+        // A file of a whole Stable Diffusion model holds more than its autoencoder, and a training file also a loss network.
         let others = names.iter().any(|name| name.starts_with(SINGLE_FILE));
         let ours = |name: &String| if others { name.starts_with(SINGLE_FILE) } else { !name.starts_with("loss.") };
         wrong.extend(names.iter().filter(|n| ours(n) && !used.contains(*n)).map(|name| format!("`{name}` is not known")));
@@ -186,7 +186,7 @@ impl Weights<'_> {
     }
 }
 
-/// Attention's linear layers may be stored as convolutions of 1 × 1, and the other way round.
+/// Attention's linear layers may be stored as convolutions of 1 × 1, and vice versa.
 fn same_shape(name: &str, expected: &[usize], got: &[usize]) -> bool {
     if !name.contains(".attentions.") {
         return expected == got;
@@ -194,7 +194,7 @@ fn same_shape(name: &str, expected: &[usize], got: &[usize]) -> bool {
     expected == got || matches!(got, [rest @ .., 1, 1] if rest == expected)
 }
 
-/// The name that attention had in diffusers before 0.17.
+/// The name of attention in diffusers before 0.17.
 fn old_attention_name(name: &str) -> String {
     let mut name = name.to_string();
     if name.contains(".attentions.") {
@@ -208,7 +208,7 @@ fn old_attention_name(name: &str) -> String {
 /// The name in the original Stable Diffusion code.
 fn original_name(name: &str, levels: usize) -> String {
     let name = match name.split_once("up_blocks.").and_then(|(head, tail)| Some((head, tail.split_once('.')?))) {
-        // The original counts levels of the decoder from the pixels.
+        // The original counts the decoder's levels from the pixels.
         Some((head, (level, tail))) => match level.parse::<usize>() {
             Ok(level) if level < levels => format!("{head}up.{}.{tail}", levels - 1 - level),
             _ => name.to_string(),
@@ -234,7 +234,7 @@ fn original_name(name: &str, levels: usize) -> String {
     .fold(name, |name, (new, old)| name.replace(new, old))
 }
 
-/// What `build` makes of the configuration and the weights in a diffusers folder; its errors name the folder.
+/// The result of `build` with the configuration and the weights in a diffusers folder; its errors name the folder.
 pub(super) fn in_folder<T>(folder: &Path, build: impl FnOnce(&Value, &Pretrained) -> Result<T>) -> Result<T> {
     let weights = Pretrained::open(folder)?;
     let config =

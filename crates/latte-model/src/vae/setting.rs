@@ -1,4 +1,4 @@
-//! Which space a network works in, and which autoencoder leads there.
+//! The space that a network works in, and the autoencoder of that space.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,47 +15,47 @@ use latte_ops::Precision;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoencoderConfig {
-    /// Which one. Default `pixels`.
+    /// The kind of autoencoder. Default `pixels`.
     #[serde(default)]
     pub kind: AutoencoderKind,
-    /// With `kl`: a diffusers folder (`config.json` and weights) or a single file of weights. May be left out where the data
-    /// is a latent cache, and then sampling needs it as an option.
+    /// With `kl`: a diffusers folder (`config.json` and weights) or a single file of weights. It may be left out if the data is a
+    /// latent cache; then sampling needs it as an option.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// The precision of the encoder's matmuls: `f32` (default, as the original) or `bf16`.
+    /// The precision of the encoder's matmuls: `f32` (default, as in the original) or `bf16`.
     #[serde(default)]
     pub precision: Precision,
-    /// What is taken from the encoder's distribution: `sample` (default, as the original) or `mean`.
+    /// The value taken from the encoder's distribution: `sample` (default, as in the original) or `mean`.
     #[serde(default)]
     pub posterior: Posterior,
 }
 
-/// The autoencoders.
+/// The kinds of autoencoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AutoencoderKind {
     /// None: the network works on the pixels themselves.
     #[default]
     Pixels,
-    /// One of the Stable Diffusion family, frozen, whose weights are files of their own. Every official checkpoint works in the
+    /// An autoencoder of the Stable Diffusion family, frozen, with its own weights files. Every official checkpoint works in the
     /// latents of Stable Diffusion's.
     #[serde(alias = "stable_diffusion")]
     Kl,
 }
 
-/// Which autoencoder of the Stable Diffusion family makes the latents: what they depend on, wherever it lies.
+/// Identifies the autoencoder of the Stable Diffusion family that makes the latents, independent of its path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoencoderFingerprint {
-    /// The SHA-256 of its weights file; of several files, that of their SHA-256s.
+    /// The SHA-256 of its weights file; for several files, that of their SHA-256s.
     pub sha256: String,
     /// Its configuration.
     pub config: KlConfig,
 }
 
 impl AutoencoderConfig {
-    /// The space of the latents. Needs no weights: the configuration beside them says it, and where there is none (no path is
-    /// written, or nothing lies there), Stable Diffusion's holds.
+    /// The space of the latents. It needs no weights: it is that of the configuration beside them, or Stable Diffusion's if there
+    /// is none (no path is set, or it does not exist).
     ///
     /// # Errors
     ///
@@ -69,20 +69,20 @@ impl AutoencoderConfig {
         config.latent_space()
     }
 
-    /// The autoencoder itself.
+    /// Opens the autoencoder.
     ///
     /// # Errors
     ///
-    /// If no path is written where weights are needed, or the weights are missing or damaged.
+    /// If weights are needed and no path is set, or they are missing or damaged.
     pub fn open(&self) -> Result<Arc<dyn Autoencoder>> {
         self.open_on(&Device::Cpu)
     }
 
-    /// [`open`](Self::open), to work on `device`.
+    /// [`open`](Self::open) on `device`.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), or if the device fails.
+    /// Those of [`open`](Self::open), or if the device fails.
     pub fn open_on(&self, device: &Device) -> Result<Arc<dyn Autoencoder>> {
         Ok(match self.kind {
             AutoencoderKind::Pixels => Arc::new(Pixels),
@@ -90,11 +90,11 @@ impl AutoencoderConfig {
         })
     }
 
-    /// Where the weights lie.
+    /// The path of the weights.
     ///
     /// # Errors
     ///
-    /// If no path is written, or nothing lies there.
+    /// If no path is set, or it does not exist.
     pub fn existing_path(&self) -> Result<&Path> {
         let wrong = |what: String| Err(Error::config("autoencoder.path", what));
         match &self.path {
@@ -106,7 +106,7 @@ impl AutoencoderConfig {
 }
 
 impl AutoencoderFingerprint {
-    /// Reads the weights at `path` whole.
+    /// Computes the fingerprint of the autoencoder at `path`. Reads the weights whole.
     ///
     /// # Errors
     ///
@@ -115,9 +115,9 @@ impl AutoencoderFingerprint {
         Ok(Self { sha256: WeightFiles::open(path)?.fingerprint(), config: KlConfig::at(path)? })
     }
 
-    /// Whether latents of the one are those of the other.
+    /// Whether both autoencoders make the same latents.
     pub fn is_same(&self, other: &Self) -> bool {
-        // What these keys say changes no latent, and copies of one autoencoder differ in them.
+        // These keys do not change latents, and copies of one autoencoder differ in them.
         let plain = |config: &KlConfig| KlConfig { sample_size: serde_json::Value::Null, force_upcast: true, ..config.clone() };
         self.sha256 == other.sha256 && plain(&self.config) == plain(&other.config)
     }

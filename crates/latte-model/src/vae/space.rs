@@ -1,4 +1,4 @@
-//! From what an encoder says to the latents that diffusion works on.
+//! Converts an encoder's output to the latents for diffusion.
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -7,50 +7,50 @@ use super::{DiagonalGaussian, frames};
 use crate::noise::TorchRng;
 use crate::{Error, Result};
 
-/// What is taken from the distribution that an encoder gives.
+/// The value that is taken from the distribution that an encoder outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Posterior {
-    /// A draw, another one each time, as the original does.
+    /// A random draw, as in the original.
     #[default]
     Sample,
-    /// The mean, the same each time.
+    /// The mean, which is deterministic.
     Mean,
 }
 
-/// The space of an autoencoder's latents: their shape, and how they follow from what the encoder says. It needs no weights, so
-/// that what was once encoded can be trained on without them.
+/// The space of an autoencoder's latents: their shape, and their computation from the encoder's output. It needs no weights, so
+/// that training on encoded clips needs none either.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LatentSpace {
     channels: usize,
     downsample_factor: usize,
-    /// Mean and deviation of each channel, by which draws are centred and scaled; `None` where the encoder gives no distribution
-    /// but the latents themselves.
+    /// Mean and deviation of each channel, by which draws are centred and scaled; `None` if the encoder outputs the latents
+    /// themselves instead of a distribution.
     scale: Option<[Vec<f64>; 2]>,
 }
 
 impl LatentSpace {
-    /// Pixels themselves.
+    /// The space of pixels.
     pub const fn pixels() -> Self {
         Self { channels: 3, downsample_factor: 1, scale: None }
     }
 
-    /// Latents `(x − mean) / deviation`, channel by channel, of draws `x` from the encoder's distribution.
+    /// The space of latents `(x − mean) / deviation`, channel by channel, of draws `x` from the encoder's distribution.
     pub(super) fn scaled(downsample_factor: usize, means: Vec<f64>, deviations: Vec<f64>) -> Self {
         Self { channels: means.len(), downsample_factor, scale: Some([means, deviations]) }
     }
 
-    /// How many channels a latent has.
+    /// The number of channels of a latent.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// How many pixels of height, and of width, one latent position stands for.
+    /// The pixels of height, and of width, per latent position.
     pub fn downsample_factor(&self) -> usize {
         self.downsample_factor
     }
 
-    /// How many channels the moments have: twice as many as a latent where there is a distribution.
+    /// The number of channels of the moments: twice those of a latent if there is a distribution.
     pub fn moment_channels(&self) -> usize {
         if self.scale.is_some() { 2 * self.channels } else { self.channels }
     }
@@ -63,17 +63,13 @@ impl LatentSpace {
     pub fn latent_shape(&self, frames: usize, height: usize, width: usize) -> Result<[usize; 4]> {
         let s = self.downsample_factor;
         if !height.is_multiple_of(s) || !width.is_multiple_of(s) {
-            return Err(Error::Shape {
-                name: "pixels".into(),
-                expected: format!("height and width that are multiples of {s}"),
-                got: vec![frames, 3, height, width],
-            });
+            return Err(Error::config("size", format!("expected multiples of {s}, got {height} × {width}")));
         }
         Ok([frames, self.channels, height / s, width / s])
     }
 
-    /// The latents that follow from what an encoder says, scaled for diffusion. A draw takes from `rng` what PyTorch takes for a
-    /// tensor of their shape; the mean takes nothing.
+    /// Computes latents, scaled for diffusion, from the encoder's output. A draw advances `rng` as PyTorch does for a tensor of
+    /// their shape; the mean does not use it.
     ///
     /// # Shapes
     ///
@@ -82,7 +78,7 @@ impl LatentSpace {
     ///
     /// # Errors
     ///
-    /// If the shape is another one, or the device fails.
+    /// If the shape does not fit, or the device fails.
     pub fn latents(&self, moments: &Tensor, posterior: Posterior, rng: &mut TorchRng) -> Result<Tensor> {
         let (flat, clips) = frames::flatten("moments", moments)?; // [b·f, m, h, w]
         let flat = frames::check("moments", &flat, self.moment_channels(), 1)?;
@@ -92,20 +88,20 @@ impl LatentSpace {
             Posterior::Sample => gaussian.sample(rng)?,
             Posterior::Mean => gaussian.mode().clone(),
         };
-        // A product, as the original has it.
+        // A product, as in the original, for the same rounding.
         let factor = per_channel(deviations, |deviation| 1.0 / deviation, x.device())?;
         frames::unflatten(&x.broadcast_sub(&per_channel(means, |mean| mean, x.device())?)?.broadcast_mul(&factor)?, clips)
     }
 
-    /// Takes the scale off latents again.
+    /// Undoes the scaling of latents.
     ///
     /// # Shapes
     ///
-    /// `latent` `[b, f, c, h, w]`; gives the same.
+    /// `latent` `[b, f, c, h, w]`; gives the same shape.
     ///
     /// # Errors
     ///
-    /// If the shape is another one, or the device fails.
+    /// If the shape does not fit, or the device fails.
     pub fn unscaled(&self, latent: &Tensor) -> Result<Tensor> {
         let (flat, clips) = frames::flatten("latent", latent)?; // [b·f, c, h, w]
         let flat = frames::check("latent", &flat, self.channels, 1)?;

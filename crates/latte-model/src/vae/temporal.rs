@@ -1,4 +1,4 @@
-//! The autoencoder of Stable Video Diffusion: its encoder takes frames by themselves, its decoder all frames of a clip.
+//! The autoencoder of Stable Video Diffusion: its encoder reads single frames, its decoder all frames of a clip.
 
 use std::fmt;
 use std::path::Path;
@@ -16,14 +16,14 @@ use crate::layers::ParameterSpec;
 use crate::weights::TensorSource;
 use crate::{Error, Result};
 
-/// The `AutoencoderKLTemporalDecoder` of diffusers. For inference.
+/// The `AutoencoderKLTemporalDecoder` of diffusers, for inference.
 ///
-/// All frames of a clip are decoded together. Norms across frames have statistics of the whole clip, so a clip decoded in
-/// chunks is another one, whatever their overlap: colours and details change at every border of chunks. (The official pipeline
-/// decodes 14 frames at a time; of its 16, the last two see neither the others nor their statistics.) The memory is that
-/// of two tensors of the clip at the highest level and of four frames on their way: with Stable Video Diffusion's sizes 0.27 GB
-/// for each frame of 512 × 512 pixels, 4.8 GB for 16. [`with_chunks`](Self::with_chunks) bounds it where a clip is too long.
-/// `tests/vae_memory.rs` counts.
+/// All frames of a clip are decoded together. Norms across frames have statistics of the whole clip, so decoding in chunks gives
+/// another clip, with or without overlap: colours and details change at every border of chunks. (The official pipeline decodes 14
+/// frames at a time; the last two of its 16 frames are decoded without the others and their statistics.) The memory is that of two
+/// tensors of the clip at the highest level and of four frames in progress: with Stable Video Diffusion's sizes 0.27 GB for each
+/// frame of 512 × 512 pixels, 4.8 GB for 16. [`with_chunks`](Self::with_chunks) limits it for long clips. `tests/vae_memory.rs`
+/// checks these figures.
 pub struct AutoencoderKlTemporalDecoder {
     config: TemporalDecoderConfig,
     space: LatentSpace,
@@ -35,65 +35,66 @@ pub struct AutoencoderKlTemporalDecoder {
     device: Device,
 }
 
-/// One step from the latents of a clip to its pixels.
+/// A layer between the latents of a clip and its pixels.
 enum ClipLayer {
     /// Frame by frame.
     Frame(Layer),
     Resnet(Box<ClipResnet>),
-    /// Over frames alone.
+    /// A convolution over frames only.
     OverFrames(Conv),
 }
 
-/// A residual block within frames, and one across them whose result is mixed in.
+/// A residual block within frames, and one across frames whose result is mixed in.
 struct ClipResnet {
-    /// Each frame is doubled first; no doubled clip exists.
+    /// Each frame is doubled first; the doubled clip is never in memory as a whole.
     up: Option<Layer>,
     spatial: Resnet,
     norm1: Norm,
     conv1: Conv,
     norm2: Norm,
-    /// Times the share of the block across frames: with x the result within frames, `(1 − m)·x + m·(x + conv2(…))`.
+    /// The second convolution times the share m of the block across frames: with the result x within frames, `(1 − m)·x + m·(x +
+    /// conv2(…))`.
     conv2: Conv,
 }
 
 /// The ε of norms across frames.
 const TEMPORAL_EPS: f64 = 1e-5;
-/// Frames that are made at a time where others can go meanwhile.
+/// The number of frames that are computed at a time while others can be freed.
 const FRAMES: usize = 4;
 
 impl AutoencoderKlTemporalDecoder {
-    /// Opens a diffusers folder: `config.json`, and weights beside it.
+    /// Opens a diffusers folder (`config.json` and weights).
     ///
     /// # Errors
     ///
-    /// If one of them is missing or damaged, or as [`Self::new`].
+    /// If a file is missing or damaged, or those of [`Self::new`].
     pub fn open(folder: &Path, precision: Precision) -> Result<Self> {
         Self::open_on(&Device::Cpu, folder, precision)
     }
 
-    /// [`open`](Self::open), to work on `device`: clips go there, and results come back.
+    /// [`open`](Self::open) on `device`: clips are moved to it, and results are moved back.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), or if the device fails.
+    /// Those of [`open`](Self::open), or if the device fails.
     pub fn open_on(device: &Device, folder: &Path, precision: Precision) -> Result<Self> {
         in_folder(folder, |config, files| Self::new_on(device, TemporalDecoderConfig::from_json(config)?, files, precision))
     }
 
-    /// Takes the weights from `source`, by the names of diffusers.
+    /// Reads the weights from `source`, under the names of diffusers.
     ///
     /// # Errors
     ///
-    /// If the configuration is impossible, or tensors are missing, not known or of other shapes: they are listed.
+    /// If the configuration is impossible, or tensors are missing, unknown or have other shapes: the error lists them.
     pub fn new(config: TemporalDecoderConfig, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
         Self::new_on(&Device::Cpu, config, source, precision)
     }
 
-    /// [`new`](Self::new), to work on `device`.
+    /// [`new`](Self::new) on `device`.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), or if the device fails.
+    /// Those of [`new`](Self::new), or if the device fails.
     pub fn new_on(
         device: &Device,
         config: TemporalDecoderConfig,
@@ -106,7 +107,7 @@ impl AutoencoderKlTemporalDecoder {
         Ok(Self { config, space, sizes, encoder, decoder, chunk: None, precision, device: device.clone() })
     }
 
-    /// All tensors of an autoencoder of this configuration, in the order of their names.
+    /// All tensors of an autoencoder with this configuration, sorted by name.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl AutoencoderKlTemporalDecoder {
         Ok(table.specs().to_vec())
     }
 
-    /// Decodes at most so many frames together, as diffusers does with its `decode_chunk_size`. Chunks know nothing of each
+    /// Decodes at most `frames` frames together, as diffusers does with its `decode_chunk_size`. Chunks are independent of each
     /// other.
     ///
     /// # Errors
@@ -136,7 +137,7 @@ impl AutoencoderKlTemporalDecoder {
         &self.config
     }
 
-    /// What the encoder says of each frame: means, then logarithms of variances, not scaled.
+    /// The encoder's output for each frame: means, then logarithms of variances, not scaled.
     ///
     /// # Shapes
     ///
@@ -144,7 +145,7 @@ impl AutoencoderKlTemporalDecoder {
     ///
     /// # Errors
     ///
-    /// If the shape is another one, or a side is no multiple of the downsample factor `s`.
+    /// If the shape does not fit, or a side is no multiple of the downsample factor `s`.
     pub fn moments(&self, pixels: &Tensor) -> Result<Tensor> {
         let pixels = frames::check("pixels", pixels, self.sizes.in_channels, self.sizes.downsample_factor())?;
         let (here, tape) = (pixels.device(), self.tape());
@@ -159,12 +160,12 @@ impl AutoencoderKlTemporalDecoder {
     ///
     /// # Errors
     ///
-    /// As [`moments`](Self::moments).
+    /// Those of [`moments`](Self::moments).
     pub fn posterior(&self, pixels: &Tensor) -> Result<DiagonalGaussian> {
         DiagonalGaussian::new(&self.moments(pixels)?)
     }
 
-    /// The latents of one clip to pixels, without undoing the scale.
+    /// Decodes the latents of one clip to pixels, without undoing the scale.
     ///
     /// # Shapes
     ///
@@ -172,7 +173,7 @@ impl AutoencoderKlTemporalDecoder {
     ///
     /// # Errors
     ///
-    /// If the shape is another one.
+    /// If the shape does not fit.
     pub fn decode_unscaled(&self, latent: &Tensor) -> Result<Tensor> {
         let (here, latent) = (latent.device(), frames::check("latent", latent, self.sizes.latent, 1)?.to_device(&self.device)?);
         let (f, tape) = (latent.dims()[0], self.tape());
@@ -194,7 +195,7 @@ impl AutoencoderKlTemporalDecoder {
 }
 
 impl ClipLayer {
-    /// Takes the frames, so that each is gone when its successor exists.
+    /// Takes the frames by value, so that each is freed once its successor exists.
     fn forward<'w>(&'w self, tape: &Tape<'w>, clip: Vec<Var>) -> Result<Vec<Var>> {
         match self {
             Self::Frame(layer) => {
@@ -262,8 +263,8 @@ fn decoder(reader: &Reader<'_>, sizes: &Sizes) -> Result<Vec<ClipLayer>> {
     let mut channels = sizes.levels[sizes.levels.len() - 1];
     let conv_in = reader.convolution("decoder.conv_in", [sizes.latent, channels], &[3, 3])?;
     let mut layers = vec![ClipLayer::Frame(Layer::Convolution(conv_in))];
-    // The reference pairs the resnets after the first with the one attention and drops what is left over: with one layer the
-    // attention is never used, and of more than two resnets only the first two are. Files hold them all the same.
+    // The reference pairs the resnets after the first with the only attention and drops the rest: with one layer the attention is
+    // never used, and of more than two resnets only the first two are. Files hold the others anyway.
     let mut attention = Some(FrameAttention::read(reader, "decoder.mid_block.attentions.0", channels, sizes.groups)?);
     for index in 0..sizes.layers {
         let block = resnet(&format!("decoder.mid_block.resnets.{index}"), [channels; 2], None)?;

@@ -1,10 +1,10 @@
-//! Layers on tiles of a frame, with the result of the whole frame.
+//! Applies layers to tiles of a frame, with the result of the whole frame.
 //!
-//! Convolutions see a few places around each tile, so tiles overlap by as much as the layers reach and nothing has to be
-//! blended. What makes tiles of other programs differ from the whole, and their seams visible, are the group norms: their
-//! statistics are those of all places. Here layers run over all tiles as often as there are norms, each time up to the first
-//! norm whose statistics are not known and only to sum them up; the last run makes the result. Between levels, tensors of the
-//! whole frame exist; within a level, only those of one tile.
+//! A convolution reads a few positions around each tile, so tiles overlap by the reach of the layers and need no blending. In other
+//! programs tiles differ from the whole frame, with visible seams, because of the group norms: their statistics are those of all
+//! positions. Here the layers run over all tiles once per norm, each time up to the first norm whose statistics are not known, to
+//! sum them; the last run computes the result. Between levels, tensors of the whole frame are in memory; within a level, only those
+//! of one tile.
 
 use latte_ops::{Canvas, GroupSums, Tape, Var, concat, narrow};
 
@@ -12,17 +12,17 @@ use super::convolution::Pass;
 use super::layers::{Layer, OfTile, whole};
 use crate::{Error, Result};
 
-/// How large tiles are.
+/// The size of tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiling {
     tile: usize,
 }
 
 impl Tiling {
-    /// Tiles of `tile` × `tile` places (of each level: at the highest, of pixels), an even number of at least 16.
+    /// Tiles of `tile` × `tile` positions (of each level; pixels at the highest), an even number of at least 16.
     ///
-    /// The result is that of the whole frame up to rounding. The memory is that of the whole frame at half its height and
-    /// width, and of a few tiles; the time is several times as much (a level of a decoder has six norms or seven).
+    /// The result is that of the whole frame up to rounding. The memory is that of the whole frame at half its height and width,
+    /// and of a few tiles; the time is several times as long (a level of a decoder has six or seven norms).
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl Tiling {
         Ok(Self { tile })
     }
 
-    /// All layers one after the other, in tiles where the frame is larger than one.
+    /// Applies all layers, in tiles if the frame is larger than one tile.
     pub(super) fn run<'w>(self, tape: &Tape<'w>, layers: &'w [Layer], mut x: Var) -> Result<Var> {
         for level in levels(layers) {
             let [h, w] = Level::of(level, &x)?.size;
@@ -69,7 +69,7 @@ impl Tiling {
                 let &[_, height, width, c] = row.dims() else { return Err(Error::config("tile", "a row that is no frame")) };
                 let mut canvas = match result.take() {
                     Some(canvas) => canvas,
-                    // The first row is as high as any.
+                    // All rows have the width, dtype and device of the first one.
                     None => Canvas::new(&[1, level.out_rows(), width, c], &row)?,
                 };
                 canvas.put(&row, 1, (top / level.shrinks).min(level.out_rows() - height))?;
@@ -83,7 +83,7 @@ impl Tiling {
     }
 }
 
-/// Layers of one size: from a doubling on, or up to a halving.
+/// Splits the layers into levels: from an upsampling on, or up to a downsampling.
 fn levels(layers: &[Layer]) -> Vec<&[Layer]> {
     let (mut levels, mut start) = (Vec::new(), 0);
     for (index, layer) in layers.iter().enumerate() {
@@ -100,16 +100,16 @@ fn levels(layers: &[Layer]) -> Vec<&[Layer]> {
     levels
 }
 
-/// What all tiles of a level share.
+/// The arguments that all tiles of a level share.
 struct Level<'l> {
     layers: &'l [Layer],
-    /// Height and width behind the doubling, and before the halving.
+    /// Height and width after the upsampling, and before the downsampling.
     size: [usize; 2],
-    /// How much larger that is than what comes in.
+    /// The factor from the input's size to `size`.
     grows: usize,
-    /// How much smaller than that is what goes out.
+    /// The factor from the output's size to `size`.
     shrinks: usize,
-    /// How far its layers look, an even number.
+    /// The reach of its layers around a tile, an even number.
     halo: usize,
 }
 
@@ -131,12 +131,12 @@ impl<'l> Level<'l> {
         self.size[0] / self.shrinks
     }
 
-    /// The tile that begins at `first`.
+    /// The output of the tile that begins at `first`.
     fn tile(&self, tape: &Tape<'l>, x: &Var, first: [usize; 2], tile: usize, known: &[GroupSums]) -> Result<Tile> {
         let (mut core, mut x) = ([[0; 2]; 2], x.clone());
         for axis in 0..2 {
             let end = (first[axis] + tile).min(self.size[axis]);
-            // Both ends are even, so that doubled and halved places stay together.
+            // Both ends are even, so that upsampled and downsampled positions stay together.
             let from = first[axis].saturating_sub(self.halo);
             let to = (end + self.halo).min(self.size[axis]);
             core[axis] = [first[axis] - from, end - first[axis]];

@@ -1,4 +1,4 @@
-//! Frozen parameters and low-rank adapters: what they change, and that they change nothing else.
+//! Frozen parameters and low-rank adapters: their effect, and that they change nothing else.
 
 use latte_model::layers::Adaptation;
 use latte_model::model::t2v::LatteT2v;
@@ -8,7 +8,7 @@ use latte_ops::{Precision, Value};
 use super::t2v_gradients::{Inputs, tiny_t2v};
 use super::*;
 
-/// All layers that a fused operation has a form for: behind GELU, behind a gate, in low precision.
+/// Adapters on all layers with a fused form: with GELU, with a gate, in low precision.
 fn adapters(scale: f64) -> Adaptation {
     ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "adaLN_modulation.1", "x_embedder.proj", "final_layer.linear"]
         .into_iter()
@@ -29,7 +29,7 @@ fn input(x: &Tensor) -> Input<'_> {
     Input { labels: Some(&[0, 3]), ..Input::new(x, &[30.0, 800.0]) }
 }
 
-/// Names of parameters, and the bits of their gradients.
+/// The names of parameters and the bits of their gradients.
 type Gradients = Vec<(String, Vec<u32>)>;
 
 /// The output's bits, and the gradient of every parameter that has one.
@@ -65,7 +65,7 @@ fn frozen_parameters_have_no_gradient_and_change_no_other() -> Result<()> {
         let trainable = model.trainable().into_iter().filter(|name| !is_frozen(name)).collect::<Vec<_>>();
         assert_eq!(frozen.trainable(), trainable);
         assert!(trainable.len() < model.trainable().len() && !trainable.iter().any(|name| name == "pos_embed"));
-        // Frozen positions are still computed where they do not fit, and other weights are still asked for.
+        // Frozen positions are still computed if the stored ones do not fit, and other weights are still required.
         let mut incomplete = weights.clone();
         assert!(incomplete.remove("temp_embed").is_some() && frozen.check(&incomplete).is_ok());
         assert!(incomplete.remove("blocks.0.mlp.fc1.weight").is_some() && frozen.check(&incomplete).is_err());
@@ -91,7 +91,7 @@ fn joined_layers_are_frozen_together() -> Result<()> {
         let of_file = frozen.parameters().iter().filter(|spec| !spec.is_trainable());
         assert!(by_parts.iter().all(|part| of_file.clone().any(|spec| spec.name == format!("{part}.weight"))));
     }
-    // Half of a parameter cannot be frozen.
+    // A part of a joined parameter cannot be frozen alone.
     let message = model.adapted(&Adaptation::new().freeze(&by_parts[0])).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(message.contains("attn1.to_q`") && message.contains("attn1.to_qkv.weight"), "{message}");
     Ok(())
@@ -134,7 +134,7 @@ fn fresh_adapters_change_no_bit() -> Result<()> {
     Ok(())
 }
 
-/// `weight + scale · B A`, where the adapter's matrices are those of `part`.
+/// `weight + scale · B A`, with the adapter's matrices of `part`.
 fn merged(weights: &Parameters, part: &str, scale: f64) -> Result<Tensor> {
     let get = |half: &str| weights.get(&format!("{part}.lora_{half}.weight"))?.to_host();
     Ok((get("B")?.matmul(&get("A")?)? * scale)?)
@@ -157,7 +157,7 @@ fn an_adapter_adds_its_product_to_the_weight() -> Result<()> {
         let base = Latte::new(model.config().clone())?;
         let expected = forward(&base, &whole, &input(&x))?;
         assert_close(&forward(&model, &weights, &input(&x))?, &expected, 1e-4)?;
-        // What is tested is there.
+        // The adapter changes the output, so the test compares something.
         assert!(assert_close(&forward(&base, &weights, &input(&x))?, &expected, 0.05).is_err());
     }
     Ok(())
@@ -201,7 +201,7 @@ fn gradients_of_adapters_agree_with_finite_differences() -> Result<()> {
         }
         let model = Latte::new(LatteConfig { injection, ..tiny() })?;
         gradients::check_model(&model.adapted(&adaptation)?, 1)?;
-        // Only adapters are trained: as many gradients as there are matrices.
+        // Only adapters are trained: as many gradients as matrices.
         let model = model.adapted(&adaptation.freeze(""))?;
         let trainable = model.trainable();
         assert!(!trainable.is_empty() && trainable.iter().all(|name| name.contains(".lora_")), "{trainable:?}");
@@ -225,7 +225,7 @@ fn gradients_of_adapters_of_joined_layers_agree_with_finite_differences() -> Res
 }
 
 #[test]
-fn what_the_network_does_not_have_is_refused() -> Result<()> {
+fn unknown_parameters_and_layers_are_refused() -> Result<()> {
     let model = Latte::new(tiny())?;
     for (adaptation, expected) in [
         (Adaptation::new().freeze("blocks.7"), "no parameter begins with `blocks.7`"),

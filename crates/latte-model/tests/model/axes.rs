@@ -1,4 +1,4 @@
-//! Shapes of all combinations, and what the embeddings, injections and positions do.
+//! Shapes of all combinations, and the effect of embeddings, injections and positions.
 
 use super::*;
 
@@ -52,8 +52,8 @@ fn timestep_class_and_text_reach_the_output_by_both_injections() -> Result<()> {
 
 #[test]
 fn s_adaln_scales_and_shifts_where_all_tokens_attends() -> Result<()> {
-    // With adaLN the condition acts even where attention and MLP are cut off: the final layer is modulated.
-    // As tokens it can act through attention alone.
+    // With adaLN the condition has an effect even without attention and MLP: the final layer is modulated. As tokens it has an
+    // effect only through attention.
     for (injection, acts) in [(Injection::SAdaln, true), (Injection::AllTokens, false)] {
         let model = Latte::new(LatteConfig { injection, ..tiny() })?;
         let mut weights = busy_weights(&model)?;
@@ -70,7 +70,7 @@ fn s_adaln_scales_and_shifts_where_all_tokens_attends() -> Result<()> {
 
 #[test]
 fn a_tubelet_mixes_its_frames_and_a_frame_patch_does_not() -> Result<()> {
-    // With temporal attention cut off, frame 0 can reach frame 1 through a shared tubelet only, and never frame 2.
+    // Without temporal attention, frame 0 can reach frame 1 only through a shared tubelet, and never frame 2.
     for (patch_embedding, shared) in
         [(PatchEmbedding::UniformFrame, false), (PatchEmbedding::CompressionFrame { tubelet: 2 }, true)]
     {
@@ -101,7 +101,7 @@ fn permuting_frames_shows_with_either_temporal_position_and_not_without() -> Res
             let weights = busy_weights(&model)?;
             assert!(gap(&model, &weights)? > 1e-4, "{temporal_position:?} {layout:?}");
             if temporal_position == TemporalPosition::Absolute {
-                // A table of zeros is no position: then order must not matter.
+                // With a table of zeros as positions, order must not matter.
                 let mut blind = weights.clone();
                 blind.insert("temp_embed", weights.get("temp_embed")?.zeros_like()?);
                 assert!(gap(&model, &blind)? < 1e-4, "{layout:?}");

@@ -69,14 +69,14 @@ fn embeddings_injections_and_positions_change_the_count_by_their_own_weights() -
     // Two norms of 2·d per block and one at the end instead of 6·d and 2·d outputs of a linear layer from d.
     let tokens = 2 * (4 * d - 6 * (d * d + d)) + 2 * d - 2 * (d * d + d);
     assert_eq!(difference(LatteConfig { injection: Injection::AllTokens, ..base.clone() })?, tokens);
-    // Positions are fixed either way.
+    // Positions are fixed in both cases.
     assert_eq!(difference(LatteConfig { temporal_position: TemporalPosition::Rope, ..base.clone() })?, 0);
     assert_eq!(difference(LatteConfig { condition: Condition::Class { num_classes: 3, dropout: 0.0 }, ..base })?, -d);
     Ok(())
 }
 
 #[test]
-fn a_set_that_does_not_fit_is_listed() -> Result<()> {
+fn tensors_that_do_not_fit_are_listed() -> Result<()> {
     let model = Latte::new(tiny())?;
     let mut weights = busy_weights(&model)?;
     assert_eq!(model.check(&weights), Ok(()));

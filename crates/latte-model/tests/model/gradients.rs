@@ -2,13 +2,13 @@
 
 use super::*;
 
-/// Moves every parameter along one random direction at a time and compares the change of a weighted sum of the output with
-/// what the gradient says.
+/// Moves every parameter along one random direction at a time and compares the change of a weighted sum of the output with the
+/// change that the gradient predicts.
 fn check(config: LatteConfig, num_images: usize) -> Result<()> {
     check_model(&Latte::new(config)?, num_images)
 }
 
-/// [`check`] for all parameters of a network that training changes.
+/// [`check`] for all parameters that training updates.
 pub(super) fn check_model(model: &Latte, num_images: usize) -> Result<()> {
     const STEP: f64 = 1.0 / 256.0;
     let described = format!("{:?}, {num_images} images", model.config());
@@ -41,7 +41,7 @@ pub(super) fn check_model(model: &Latte, num_images: usize) -> Result<()> {
             loss(&moved)
         };
         let measured = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
-        // Against the gradient's length, since a random direction may be nearly level.
+        // Compared with the gradient's length, because a random direction may be almost orthogonal to the gradient.
         let length = f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt();
         let error = (predicted - measured).abs() / length.max(predicted.abs()).max(0.05);
         assert!(error < 0.02, "{described}: {}: predicted {predicted}, measured {measured}", spec.name);

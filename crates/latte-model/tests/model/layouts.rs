@@ -1,8 +1,8 @@
-//! What makes each block layout that layout.
+//! The properties that distinguish the block layouts.
 
 use super::*;
 
-/// Closes the attention gate of block `index` (attention's residual becomes 0).
+/// Closes the attention gate of block `index`: attention's residual becomes 0.
 fn cut_attention(weights: &Parameters, index: usize, name: &str) -> Result<Parameters> {
     let mut cut = weights.clone();
     for part in ["weight", "bias"] {
@@ -50,7 +50,7 @@ fn factorised_attention_has_both_attentions_in_each_block() -> Result<()> {
     assert!(influence_on(&model, &weights, 1)? > 1e-4);
     let no_temporal = cut_attention(&weights, 0, "attn_temp")?;
     assert_eq!(influence_on(&model, &no_temporal, 1)?, 0.0);
-    // Without spatial attention, a patch of frame 0 reaches the same place of frame 1 only.
+    // Without spatial attention, a patch of frame 0 reaches frame 1 only at the same position.
     let no_spatial = cut_attention(&weights, 0, "attn")?;
     assert_eq!(reach(&model, &no_spatial)?, [false, true]);
     assert_eq!(reach(&model, &weights)?, [true, true]);
@@ -59,7 +59,7 @@ fn factorised_attention_has_both_attentions_in_each_block() -> Result<()> {
 
 #[test]
 fn split_heads_mix_either_axis_within_one_block_but_not_both() -> Result<()> {
-    // In one block a patch reaches its own frame and its own place; another frame's other places need a second block.
+    // In one block a patch reaches its own frame and its own position; other positions of other frames need a second block.
     let (model, weights) = model_of(BlockLayout::SplitHeads, 1)?;
     assert_eq!(reach(&model, &weights)?, [false, true]);
     let (model, weights) = model_of(BlockLayout::SplitHeads, 2)?;
@@ -69,7 +69,7 @@ fn split_heads_mix_either_axis_within_one_block_but_not_both() -> Result<()> {
 
 #[test]
 fn split_heads_is_the_sum_of_two_projected_halves() -> Result<()> {
-    // Closing the projection's columns of the temporal half leaves no way between frames.
+    // With zeros in the projection's columns of the temporal half, frames cannot reach each other.
     let (model, mut weights) = model_of(BlockLayout::SplitHeads, 1)?;
     let weight = weights.get("blocks.0.attn.proj.weight")?.to_host()?;
     let spatial_half = Tensor::cat(&[weight.narrow(1, 0, 4)?, weight.narrow(1, 4, 4)?.zeros_like()?], 1)?;
@@ -78,7 +78,7 @@ fn split_heads_is_the_sum_of_two_projected_halves() -> Result<()> {
     Ok(())
 }
 
-/// Whether changing the first patch of frame 0 reaches frame 1 at another place, and at the same place.
+/// Whether changing the first patch of frame 0 reaches frame 1 at another position, and at the same position.
 fn reach(model: &Latte, weights: &Parameters) -> Result<[bool; 2]> {
     let x = pseudo_random(&[1, 4, 2, 4, 6], 3)?;
     let mask = Tensor::ones((1, 1, 1, 2, 2), candle_core::DType::F32, &Device::Cpu)?;

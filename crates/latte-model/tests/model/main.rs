@@ -1,4 +1,4 @@
-//! Every value of every axis of the model: shapes, parameter counts, gradients, and what makes each value that value.
+//! Every value of every axis of the model: shapes, parameter counts, gradients, and the properties of each value.
 
 mod adaptation;
 mod axes;
@@ -53,7 +53,7 @@ fn all_combinations() -> Vec<LatteConfig> {
     all
 }
 
-/// Weights that are nowhere 0 (the official initialisation hides the blocks behind closed gates); positions as they are.
+/// Weights without zeros (the official initialisation closes the gates of all blocks); positions are unchanged.
 fn busy_weights(model: &Latte) -> Result<Parameters> {
     let fresh = model.init(&mut latte_model::noise::TorchRng::new(1))?;
     let mut weights = Parameters::new();
@@ -77,12 +77,12 @@ fn largest(x: &Tensor) -> Result<f32> {
     Ok(x.abs()?.flatten_all()?.max(D::Minus1)?.to_scalar()?)
 }
 
-/// `[b, f, c, h, w]` with frames in the order `order`.
+/// `[b, f, c, h, w]` with its frames permuted by `order`.
 fn frames_in_order(x: &Tensor, order: &[u32]) -> Result<Tensor> {
     Ok(x.index_select(&Tensor::new(order, &Device::Cpu)?, 1)?)
 }
 
-/// How far frame `frame` of the output moves when frame 0 of the input is changed.
+/// The largest change of frame `frame` of the output when frame 0 of the input changes.
 fn influence_on(model: &Latte, weights: &Parameters, frame: usize) -> Result<f32> {
     let x = pseudo_random(&[1, 4, 2, 4, 6], 3)?;
     let changed = Tensor::cat(&[(x.i((.., 0..1))? + 1.0)?, x.i((.., 1..4))?], 1)?;

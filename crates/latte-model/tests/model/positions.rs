@@ -1,4 +1,4 @@
-//! Positions are computed for the shape at hand; a checkpoint's own are used where the shape is the same.
+//! Positions are computed for the actual shape; a checkpoint's own positions are used if the shape is the same.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn stored_positions_are_used_for_their_own_shape_only() -> Result<()> {
     let mut moved = weights.clone();
     moved.insert("pos_embed", (weights.get("pos_embed")?.to_host()? + 0.5)?);
     let mut moved_in_time = weights.clone();
-    // Not a constant, which the norm would take out again.
+    // Not a constant, which the norm would remove.
     moved_in_time.insert("temp_embed", (weights.get("temp_embed")?.to_host()? * 3.0)?);
 
     let same = pseudo_random(&[1, 4, 2, 4, 6], 3)?;

@@ -53,11 +53,11 @@ fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
     Ok(values(a)?.iter().zip(values(b)?).map(|(a, b)| a * b).sum())
 }
 
-/// Moves one parameter after the other along a random direction and compares with what the gradient says. Gives how many parameters
-/// have a gradient.
+/// Moves one parameter after the other along a random direction and compares with the change that the gradient predicts. Returns
+/// how many parameters have a gradient.
 pub(super) fn check(model: &LatteT2v, inputs: &Inputs) -> Result<usize> {
     const STEP: f64 = 1.0 / 256.0;
-    // Nowhere 0, and large enough that every path counts.
+    // No zeros, and large enough that every path has an effect.
     let fresh = model.init(&mut TorchRng::new(1))?;
     let mut weights = Parameters::new();
     for (i, (name, tensor)) in fresh.iter().enumerate() {
@@ -86,7 +86,7 @@ pub(super) fn check(model: &LatteT2v, inputs: &Inputs) -> Result<usize> {
             dot(&y.to_host()?, &output)
         };
         let measured = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
-        // Against the gradient's length, since a random direction may be nearly level.
+        // Compared with the gradient's length, because a random direction may be almost orthogonal to the gradient.
         let error = (predicted - measured).abs() / dot(gradient, gradient)?.sqrt().max(predicted.abs()).max(0.05);
         assert!(error < 0.02, "{name}: predicted {predicted}, measured {measured}");
     }

@@ -1,4 +1,4 @@
-//! How often the reference formulation did the work.
+//! Counts how often the reference formulation computed an operation.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,8 +7,9 @@ use super::forced::is_comparison;
 
 static COUNTS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
-/// How often the reference formulation computed an operation, by its name, since the program began: because a device has no
-/// kernel for it, or because [`use_reference`](crate::use_reference) says so. What a check computes to compare with does not count.
+/// How often the reference formulation computed each operation, by its name, since the start of the program: because the device has
+/// no kernel for it, or because of [`use_reference`](crate::use_reference). Reference results that a check compares with do not
+/// count.
 pub fn fallbacks() -> BTreeMap<&'static str, u64> {
     COUNTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

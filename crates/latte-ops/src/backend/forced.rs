@@ -1,4 +1,4 @@
-//! Whether kernels are turned off, so that the reference formulations do all work, as on other devices.
+//! A switch that turns the kernels off, so that the reference formulations compute everything, as on a device without kernels.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +9,8 @@ thread_local! {
     static HERE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Turns the CPU kernels off from now on, in all threads: every operation takes the way that it takes on another device. For
-/// checks; it is slow.
+/// Turns the CPU kernels off from now on, in all threads: every operation takes the path of a device without kernels. It is for
+/// checks, and slow.
 pub fn use_reference() {
     EVERYWHERE.store(true, Ordering::Relaxed);
 }
@@ -20,7 +20,7 @@ pub(crate) fn is_forced() -> bool {
     EVERYWHERE.load(Ordering::Relaxed) || HERE.get()
 }
 
-/// Whether this thread computes reference formulations to compare with them.
+/// Whether this thread computes a reference formulation to compare with it.
 pub(super) fn is_comparison() -> bool {
     HERE.get()
 }

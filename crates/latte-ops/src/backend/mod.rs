@@ -1,5 +1,5 @@
-//! What computes the operations. An operation says what it wants of a [`Backend`]; [`of`] alone chooses which, by the values that
-//! it gets. A device is a folder here and an arm there.
+//! The backends that compute the operations. An operation calls a method of a [`Backend`]; only [`of`] chooses which backend, by
+//! the values of the call. A device is a folder here and an arm there.
 
 pub(crate) mod cpu;
 mod fallbacks;
@@ -52,13 +52,13 @@ pub(crate) fn of<'v>(values: impl IntoIterator<Item = &'v Value>) -> &'static dy
     chosen.unwrap_or(&reference::Reference)
 }
 
-/// Lists what a backend computes, with the reference formulation for what it does not say itself.
+/// Lists the operations of a backend. The default of each is the reference formulation.
 macro_rules! operations {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) -> $ret:ty;)*) => {
-        /// What computes operations on one kind of device. A method that it lacks is the reference formulation, which fetches the
-        /// values where the tensor library does not know the device, and is counted ([`fallbacks`]).
+        /// Computes operations on one kind of device. The default of a method is the reference formulation, which copies the values
+        /// to the CPU if the tensor library does not support the device, and is counted ([`fallbacks`]).
         pub(crate) trait Backend: Sync {
-            /// What tells it from others.
+            /// The backend's name, which is unique.
             fn name(&self) -> &'static str;
 
             $($(#[$doc])* fn $name(&self, $($arg: $ty),*) -> Result<$ret> {
@@ -74,19 +74,19 @@ operations! {
     fn linear(call: &Linear<'_>) -> Computed<'static>;
     /// GELU of a linear layer.
     fn linear_gelu(call: &Linear<'_>) -> Computed<'static>;
-    /// `residual + gate · layer`, where nothing is recorded.
+    /// `residual + gate · layer`, on a tape that does not record.
     fn linear_gated(call: &Linear<'_>, residual: &Value, gate: &Value) -> Value;
     /// `x + gate · y`.
     fn gated_residual(x: &Value, gate: &Value, y: &Value) -> Computed<'static>;
-    /// A layer norm with shift and scale of groups of rows.
+    /// A layer norm with a shift and a scale for each group of rows.
     fn modulated_layer_norm(context: Context<'_>, x: &Value, shift: &Value, scale: &Value, eps: f64) -> Computed<'static>;
     /// A layer norm with weight and bias.
     fn layer_norm(x: &Value, weight: &Value, bias: &Value, eps: f64) -> Computed<'static>;
-    /// A norm by the root of the mean square.
+    /// RMS norm: divides by the root of the mean square.
     fn rms_norm(x: &Value, weight: &Value, eps: f64) -> Computed<'static>;
     /// `x · sigmoid(x)`.
     fn silu(x: &Value) -> Computed<'static>;
-    /// A function of single values.
+    /// An elementwise activation.
     fn activation(x: &Value, kind: Activation) -> Computed<'static>;
     /// Rows of a table.
     fn embedding(table: &Value, indices: &[u32]) -> Computed<'static>;
@@ -98,7 +98,7 @@ operations! {
     fn dot_product_attention(call: &DotProduct<'_>) -> Computed<'static>;
     /// `x + y`, with `y` broadcast.
     fn add(x: &Value, y: &Value) -> Computed<'static>;
-    /// `x · y`.
+    /// `x · y`, elementwise.
     fn mul(x: &Value, y: &Value) -> Computed<'static>;
     /// The same values in another shape.
     fn reshape(x: &Value, dims: &[usize]) -> Computed<'static>;
@@ -106,19 +106,19 @@ operations! {
     fn permute(x: &Value, axes: &[usize], inverse: Vec<usize>) -> Computed<'static>;
     /// A part of an axis.
     fn narrow(x: &Value, axis: usize, start: usize, len: usize) -> Computed<'static>;
-    /// Zeros around an axis.
+    /// Zero padding along an axis.
     fn pad(x: &Value, axis: usize, zeros: [usize; 2]) -> Computed<'static>;
-    /// Values one behind the other.
+    /// The parts concatenated along an axis.
     fn concat(parts: &[&Value], axis: usize) -> Computed<'static>;
-    /// Zeros of the kind of `like`.
+    /// Zeros with the device and dtype of `like`.
     fn zeros(like: &Value, dims: &[usize]) -> Value;
-    /// Puts a part into a tensor, in place.
+    /// Writes a part into a tensor, in place.
     fn put_slice(target: &Value, part: &Value, axis: usize, start: usize) -> ();
     /// The mean over an axis.
     fn mean_axis(x: &Value, axis: usize) -> Computed<'static>;
-    /// Each row several times.
+    /// Each row, repeated several times.
     fn repeat_rows(x: &Value, times: usize) -> Computed<'static>;
-    /// The weights of a convolution in the form that it reads.
+    /// The weights of a convolution in the form that this backend reads.
     fn prepare_convolution(weight: &Value, bias: &Value, precision: Precision) -> Prepared;
     /// A convolution of images.
     fn convolution(call: &Images<'_>) -> Computed<'static>;
@@ -128,11 +128,11 @@ operations! {
     fn group_sums(x: &Value) -> Vec<[f64; 2]>;
     /// A group norm.
     fn group_norm(call: Grouped<'_>) -> Computed<'static>;
-    /// The weights of a convolution of volumes in the form that it reads.
+    /// The weights of a 3-D convolution in the form that this backend reads.
     fn prepare_conv3d(weight: &Value, bias: &Value) -> Prepared3d;
-    /// Convolutions and pools of volumes, one behind the other along the channels.
+    /// 3-D convolutions and pooling, concatenated along the channels.
     fn side_by_side(call: &Branches<'_>) -> Value;
-    /// `held + more`, in the memory of `held` if it is `own`.
+    /// `held + more`; in the memory of `held` if `own` is set.
     fn add_gradient(held: &Value, more: &Value, own: bool) -> Value;
     /// `target += source`, in place.
     fn add_assign(target: &Value, source: &Value) -> ();

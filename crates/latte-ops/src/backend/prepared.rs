@@ -1,4 +1,4 @@
-//! Weights in the form in which a backend reads them, made once and used many times.
+//! Weights in the form in which a backend reads them, prepared once and used many times.
 
 use candle_core::Tensor;
 
@@ -11,12 +11,12 @@ use crate::Precision;
 pub(crate) enum Prepared {
     /// Packed for kernels.
     Packed(PackedForm),
-    /// As they are, for the tensor library.
+    /// Unchanged, for the tensor library.
     Plain { weight: Tensor, bias: Tensor, precision: Precision },
 }
 
 impl Prepared {
-    /// How many bytes they take.
+    /// The size in bytes.
     pub(crate) fn size_in_bytes(&self) -> usize {
         match self {
             Self::Packed(form) => form.size_in_bytes(),
@@ -25,11 +25,11 @@ impl Prepared {
     }
 }
 
-/// The weight and bias of a convolution of volumes.
+/// The weight and bias of a 3-D convolution.
 #[derive(Debug)]
 pub(crate) enum Prepared3d {
     /// Packed for kernels.
     Packed(Packed3d),
-    /// As they are, for the tensor library.
+    /// Unchanged, for the tensor library.
     Plain { weight: Tensor, bias: Tensor },
 }

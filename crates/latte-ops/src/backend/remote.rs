@@ -1,5 +1,5 @@
-//! A device that the tensor library does not know, for tests: its memory is out of the library's reach, and all it can do by itself
-//! is a linear layer without gradients. What else is asked of it falls back.
+//! A device that the tensor library does not support, for tests: the library cannot reach its memory, and its only kernel is a
+//! linear layer without gradients. All other operations fall back to the reference.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use super::Backend;
 use crate::ops::linear::Linear;
 use crate::{Result, Value};
 
-/// A tensor of f32 in the device's memory.
+/// An f32 tensor in the device's memory.
 #[derive(Debug, Clone)]
 pub(crate) struct RemoteTensor {
     memory: Arc<Mutex<Vec<f32>>>,
@@ -40,7 +40,7 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?)
 }
 
-/// The device.
+/// The device's backend.
 #[derive(Debug)]
 pub(super) struct Remote;
 
@@ -50,7 +50,7 @@ impl Backend for Remote {
     }
 
     fn linear_gated(&self, call: &Linear<'_>, residual: &Value, gate: &Value) -> Result<Value> {
-        // As good a kernel as any: it counts as none of the reference's work.
+        // This stands for a kernel, so it must not count as a fallback.
         super::reference::linear_gated(call, residual, gate)
     }
 }

@@ -1,4 +1,4 @@
-//! What a device needs to join: a place in [`Value`], an arm in [`of`], and no kernel at all.
+//! What a new device needs: a variant of [`Value`], an arm in [`of`], and no kernel at all.
 
 use candle_core::{Device, Tensor};
 
@@ -28,7 +28,7 @@ fn the_place_of_values_chooses() -> Result<()> {
     Ok(())
 }
 
-/// Every operation, forward and backward, on a device that has none of them: the values of the reference, bit for bit.
+/// Every operation, forward and backward, on a device without kernels, equals the reference bit for bit.
 #[test]
 fn a_device_that_the_tensor_library_does_not_know_falls_back_for_every_operation() -> Result<()> {
     undisturbed(|| {
@@ -56,7 +56,7 @@ fn a_step_of_training_stays_on_the_device() -> Result<()> {
     let y = tape.segment(&[&x], |tape, v| {
         let (w, b) = (tape.parameter("w", weights.get("w")?), tape.parameter("b", weights.get("b")?));
         let y = linear(tape, &v[0], &w, Some(&b))?;
-        // The weight twice, so that gradients are added up.
+        // The weight is used twice, so that gradients are added up.
         add(tape, &linear(tape, &silu(tape, &y)?, &w, None)?, &v[0])
     })?;
     let is_remote = |value: &Value| matches!(value.repr(), Repr::Remote(_));

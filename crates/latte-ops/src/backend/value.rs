@@ -1,4 +1,4 @@
-//! Values: tensors, wherever they are.
+//! Values: tensors on any device.
 
 use candle_core::{Device, Tensor, TensorId};
 
@@ -7,18 +7,18 @@ use super::cpu::slices;
 use super::remote::RemoteTensor;
 use crate::Result;
 
-/// A tensor on some device: what tapes, gradients and sets of parameters hold. A clone shares its memory.
+/// A tensor on some device: the type that tapes, gradients and parameter sets hold. A clone shares its memory.
 #[derive(Debug, Clone)]
 pub struct Value {
     repr: Repr,
 }
 
-/// Where a tensor is.
+/// The device and memory of a tensor.
 #[derive(Debug, Clone)]
 pub(super) enum Repr {
-    /// On a device that the tensor library knows.
+    /// On a device that the tensor library supports.
     Host(Tensor),
-    /// On one that it does not know, as tests have it.
+    /// On a device that it does not support, for tests.
     #[cfg(test)]
     Remote(RemoteTensor),
 }
@@ -62,12 +62,12 @@ impl Value {
         }
     }
 
-    /// How many values there are.
+    /// The number of elements.
     pub fn elem_count(&self) -> usize {
         self.dims().iter().product()
     }
 
-    /// The values on the CPU. What is there already is shared.
+    /// The values on the CPU. A tensor that is already there is shared, not copied.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Value {
         Ok(self.fetch()?.to_device(&Device::Cpu)?)
     }
 
-    /// `tensor` on the device of this value. What is there already is shared.
+    /// `tensor` on the device of this value. A tensor that is already there is shared, not copied.
     ///
     /// # Errors
     ///
@@ -89,12 +89,12 @@ impl Value {
         }
     }
 
-    /// Values on the device of this one.
+    /// A value with these f32 `values`, on the device of this one.
     pub(crate) fn table(&self, values: Vec<f32>, dims: &[usize]) -> Result<Self> {
         self.beside(&Tensor::from_vec(values, dims, &Device::Cpu)?)
     }
 
-    /// The same values on `device`. What is there already is shared.
+    /// The same values on `device`. A tensor that is already there is shared, not copied.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Value {
         Ok(self.fetch()?.to_device(device)?.into())
     }
 
-    /// The same values in memory of their own, so that they may be changed in place.
+    /// A copy of the values in its own memory, which may be changed in place.
     ///
     /// # Errors
     ///
@@ -112,23 +112,23 @@ impl Value {
         self.like(self.fetch()?.copy()?)
     }
 
-    /// Zeros of the same shape, in memory of their own.
+    /// Zeros of the same shape, in their own memory.
     ///
     /// # Errors
     ///
     /// If the device has no memory left.
     pub fn zeros_like(&self) -> Result<Self> {
-        // The library's `zeros_like` may share one allocation; `copy` gives each its own.
+        // The library's `zeros_like` may share one allocation; `copy` allocates new memory.
         self.like(self.fetch()?.zeros_like()?.copy()?)
     }
 
-    /// The values in memory that nothing else holds, side by side; `is_own` if the memory is nothing else's already.
+    /// The values, contiguous, in memory that nothing else holds; with `is_own` the memory is already unshared.
     pub(crate) fn into_own(self, is_own: bool) -> Result<Self> {
         let tensor = self.fetch()?;
         self.like(if is_own { tensor.contiguous()? } else { tensor.copy()? })
     }
 
-    /// The values as a tensor that the library can work on: where they are if it knows the device, else on the CPU.
+    /// The values as a tensor of the library: in place if it supports the device, else on the CPU.
     #[cfg_attr(
         not(test),
         expect(clippy::unnecessary_wraps, reason = "tests have a device whose memory is elsewhere, and GPUs will be one")
@@ -141,7 +141,7 @@ impl Value {
         }
     }
 
-    /// What the library worked out of [`fetch`](Self::fetch)ed values, on the device of this one.
+    /// A tensor computed from [`fetch`](Self::fetch)ed values, on the device of this one.
     #[cfg_attr(
         not(test),
         expect(clippy::unnecessary_wraps, reason = "tests have a device whose memory is elsewhere, and GPUs will be one")
@@ -154,7 +154,7 @@ impl Value {
         }
     }
 
-    /// What tells this tensor from all others for as long as it lives; changes in place leave it as it is.
+    /// The identity of this tensor: unique as long as it lives, and not changed by updates in place.
     #[cfg_attr(
         not(test),
         expect(clippy::unnecessary_wraps, reason = "tests have a device whose memory is elsewhere, and GPUs will be one")
@@ -167,7 +167,7 @@ impl Value {
         }
     }
 
-    /// Gives this value the values of `tensor`, in place.
+    /// Copies the values of `tensor` to this value, in place.
     pub(crate) fn replace(&self, tensor: &Tensor) -> Result<()> {
         match &self.repr {
             Repr::Host(own) => slices::replace(own, tensor),
@@ -176,8 +176,8 @@ impl Value {
         }
     }
 
-    /// Lets `change` write into the values: where they are if the library knows the device, else on the CPU, from where they are
-    /// sent back.
+    /// Calls `change` to write into the values: in place if the library supports the device, else on a CPU copy that is copied
+    /// back.
     pub(crate) fn change(&self, change: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
         match &self.repr {
             Repr::Host(own) => change(own),

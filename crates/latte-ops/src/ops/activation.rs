@@ -1,21 +1,21 @@
-//! Functions of single values beside SiLU, for encoders of text and images.
+//! Elementwise activations other than SiLU, for text and image encoders.
 
 use crate::{Result, Tape, Var, backend};
 
-/// A function of single values.
+/// An elementwise activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// What is below 0 becomes 0.
+    /// `max(x, 0)`.
     Relu,
-    /// `x / (1 + e⁻ˣ)`, as encoders of text compute it; [`silu`](crate::silu) may differ in the last bits.
+    /// `x / (1 + e⁻ˣ)` in the form of text encoders; [`silu`](crate::silu) may differ in the last bits.
     Silu,
     /// `x · sigmoid(1.702 x)`, CLIP's GELU.
     QuickGelu,
-    /// GELU with the tanh approximation, the same values as those of [`linear_gelu`](crate::linear_gelu).
+    /// GELU with the tanh approximation, with the same values as [`linear_gelu`](crate::linear_gelu).
     Gelu,
 }
 
-/// `kind` of each value.
+/// Applies `kind` to each value. Gives the shape of `x`.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn gradients_agree_with_finite_differences() -> Result<()> {
-        // No value so near to 0 that the difference would go over the corner.
+        // No value is so near to 0 that the finite difference would cross ReLU's corner.
         let x = pseudo_random(&[3, 7], 1)?;
         let x = (x.sign()? * 0.1)?.add(&x)?;
         for kind in [Activation::Relu, Activation::Silu, Activation::QuickGelu, Activation::Gelu] {

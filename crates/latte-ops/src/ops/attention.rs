@@ -1,4 +1,4 @@
-//! Multi-head self-attention over packed queries, keys and values, within frames, across them, or over all of a clip.
+//! Multi-head self-attention over packed queries, keys and values: within frames, across frames, or over the whole clip.
 
 use std::ops::Range;
 
@@ -6,33 +6,34 @@ use super::rope::Rope;
 use crate::tape::Context;
 use crate::{Error, Result, Tape, Value, Var, backend};
 
-/// Along which axis tokens attend to each other.
+/// The axis along which tokens attend to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttentionAxis {
-    /// Tokens of the same frame: `b·f` sequences of `n`.
+    /// Tokens of the same frame: `b·f` sequences of `n` tokens.
     Spatial,
-    /// Tokens of the same place: `b·n` sequences of `f`.
+    /// Tokens of the same position in all frames: `b·n` sequences of `f` tokens.
     Temporal,
-    /// All tokens of a clip: `b` sequences of `f·n`. For images `[b, h, w, …]`, all places of an image.
+    /// All tokens of a clip: `b` sequences of `f·n` tokens. For images `[b, h, w, …]`, all pixels of an image.
     Joint,
 }
 
-/// What kind of attention.
+/// The options of an attention.
 #[derive(Debug, Clone)]
 pub struct Attention<'r> {
-    /// Along which axis.
+    /// The axis along which tokens attend.
     pub axis: AttentionAxis,
-    /// How many heads the packed tensor holds.
+    /// The number of heads in the packed tensor.
     pub num_heads: usize,
-    /// Which of them take part; all others are ignored.
+    /// The heads that take part; the others are ignored.
     pub heads: Range<usize>,
-    /// Rotary positions along the axis.
+    /// Rotary position embedding along the axis.
     pub rope: Option<&'r Rope>,
 }
 
-/// `softmax(q·kᵀ/√k)·v` for each head and sequence, without a mask, for matmuls to read (see [`crate::linear_low_precision`]).
+/// `softmax(q·kᵀ/√k)·v` for each head and sequence, without a mask. Only matmuls may read the result (see
+/// [`crate::linear_low_precision`]).
 ///
-/// The axis is an argument so that the caller need not permute tokens: everything else in a block works on single tokens.
+/// The axis is an argument so that the caller need not permute tokens: the other operations of a block work on single tokens.
 ///
 /// # Shapes
 ///
@@ -64,7 +65,7 @@ pub fn attention(tape: &Tape<'_>, qkv: &Var, kind: &Attention<'_>) -> Result<Var
     tape.record("attention", &[qkv], backend.attention(&call)?)
 }
 
-/// Attention to be computed.
+/// The arguments of a self-attention, checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SelfAttention<'c> {
     pub(crate) context: Context<'c>,
@@ -74,7 +75,7 @@ pub(crate) struct SelfAttention<'c> {
     pub(crate) qkv: &'c Value,
 }
 
-/// Where sequences and heads lie in the packed tensor.
+/// The positions of sequences and heads in the packed tensor.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) axis: AttentionAxis,
@@ -86,7 +87,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// How many tokens attend to each other.
+    /// The length of a sequence.
     pub(crate) fn sequence(&self) -> usize {
         let [_, f, n] = self.dims;
         match self.axis {
@@ -96,7 +97,7 @@ impl Layout {
         }
     }
 
-    /// The same with the tokens of a clip in one frame, where all of them attend to each other: the same places in memory.
+    /// The same layout with all tokens of a clip in one frame for joint attention: the offsets in memory do not change.
     pub(crate) fn in_frames(&self) -> Self {
         let [b, f, n] = self.dims;
         match self.axis {
@@ -158,7 +159,7 @@ mod tests {
     fn each_axis_mixes_its_own_tokens_only() -> Result<()> {
         let tape = Tape::inference();
         let qkv = pseudo_random(&[1, 3, 2, 24], 6)?;
-        // Change frame 0 alone.
+        // Changes frame 0 only.
         let mask = Tensor::new(&[1f32, 0., 0.], &Device::Cpu)?.reshape((1, 3, 1, 1))?;
         let changed = qkv.broadcast_add(&mask)?;
         for (axis, mixes) in [(AttentionAxis::Spatial, false), (AttentionAxis::Temporal, true)] {

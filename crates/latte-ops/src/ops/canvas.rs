@@ -1,15 +1,15 @@
-//! A value that is made in parts, so that never more of it exists than itself and one part.
+//! A tensor that is assembled from parts, so that only the tensor and one part are in memory at once.
 
 use crate::{Error, Result, Tape, Value, Var, backend};
 
-/// A value that parts are put into. Parts have no gradients.
+/// A tensor that is assembled from parts. Parts have no gradients.
 #[derive(Debug)]
 pub struct Canvas {
     value: Value,
 }
 
 impl Canvas {
-    /// Zeros of shape `dims`, on the device of `beside` and of its kind of values.
+    /// Zeros of shape `dims`, with the device and dtype of `beside`.
     ///
     /// # Errors
     ///
@@ -18,11 +18,11 @@ impl Canvas {
         Ok(Self { value: backend::of([beside.value()]).zeros(beside.value(), dims)? })
     }
 
-    /// Puts `part` at `start` of one axis; all other axes have the canvas's lengths.
+    /// Writes `part` at `start` of `axis`; its other axes have the canvas's lengths.
     ///
     /// # Errors
     ///
-    /// If it does not fit, or its gradient is wanted.
+    /// If the part does not fit, or its gradient is wanted.
     pub fn put(&mut self, part: &Var, axis: usize, start: usize) -> Result<()> {
         let (own, dims) = (self.value.dims(), part.dims());
         let fits = own.len() == dims.len()
@@ -38,7 +38,7 @@ impl Canvas {
         backend::of([&self.value, part.value()]).put_slice(&self.value, part.value(), axis, start)
     }
 
-    /// The value.
+    /// The assembled tensor.
     pub fn finish(self, tape: &Tape<'_>) -> Var {
         tape.constant(self.value)
     }

@@ -3,14 +3,14 @@
 use crate::tape::Context;
 use crate::{Error, Result, Tape, Value, Var, backend};
 
-/// `softmax(q·kᵀ/√k + bias)·v` for each head, where keys and values come from elsewhere (`kv`) and are shared by all queries
-/// of a clip. The result is for matmuls to read (see [`crate::linear_low_precision`]).
+/// `softmax(q·kᵀ/√k + bias)·v` for each head, with keys and values from another sequence (`kv`), shared by all queries of a clip.
+/// Only matmuls may read the result (see [`crate::linear_low_precision`]).
 ///
 /// # Shapes
 ///
-/// `q` `[b, …, d]`; `kv` `[b, length, 2·d]`, ordered key, value, each `[num_heads, k]`; `bias` `[b, length]`, a constant, is added to
-/// all scores of a key: 0 for keys to attend to, −10000 or −∞ for keys to ignore. Where all keys of a clip are ignored, −10000
-/// changes nothing and −∞ makes all weights equal. Gives the shape of `q`.
+/// `q` `[b, …, d]`; `kv` `[b, length, 2·d]`, ordered key, value, each `[num_heads, k]`; `bias` `[b, length]`, a constant, is added
+/// to all scores of a key: 0 for keys to attend to, −10000 or −∞ for masked keys. If all keys of a clip are masked, −10000 gives
+/// the same result as 0, and −∞ gives equal weights. Gives the shape of `q`.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub fn cross_attention(tape: &Tape<'_>, q: &Var, kv: &Var, num_heads: usize, bia
     tape.record("cross_attention", &[q, kv], backend.cross_attention(&call)?)
 }
 
-/// Attention to be computed.
+/// The arguments of a cross-attention, checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CrossAttention<'c> {
     pub(crate) context: Context<'c>,
@@ -35,7 +35,7 @@ pub(crate) struct CrossAttention<'c> {
     pub(crate) bias: Option<&'c Value>,
 }
 
-/// How many of what there are.
+/// The sizes of a cross-attention.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     pub(crate) b: usize,
@@ -106,13 +106,13 @@ mod tests {
                 let ((one, gradient), (other, _)) = (run(&kv)?, run(&kv.broadcast_add(&change)?)?);
                 assert_eq!(one, other);
                 assert!(gradient.iter().all(|&g| g == 0.0), "{gradient:?}");
-                // All ignored: as if none were, or evenly.
+                // All keys masked: as if none were, or equal weights.
                 let all = Tensor::full(ignore, (1, 3), &Device::Cpu)?;
                 let tape = Tape::inference();
                 let (q, kv) = (tape.constant(q.clone()), tape.constant(kv.clone()));
                 let y = cross_attention(&tape, &q, &kv, 2, Some(&tape.constant(&all)))?;
                 if ignore.is_finite() {
-                    // Beside −10000 scores keep three digits behind the point.
+                    // With a bias of −10000, scores keep three decimal places.
                     assert_close(&y.to_host()?, &cross_attention(&tape, &q, &kv, 2, None)?.to_host()?, 2e-3)?;
                 } else {
                     let mean = kv.to_host()?.narrow(2, 8, 8)?.mean_keepdim(1)?.broadcast_as((1, 4, 8))?;

@@ -1,4 +1,4 @@
-//! Multi-head attention with any bias on its scores, for encoders of text and images.
+//! Multi-head attention with an arbitrary bias on its scores, for text and image encoders.
 
 use crate::{Error, Result, Tape, Value, Var, backend};
 
@@ -39,7 +39,7 @@ pub fn dot_product_attention(
     tape.record(OP, &[q, k, v], backend.dot_product_attention(&call)?)
 }
 
-/// Attention to be computed.
+/// The arguments of a dot-product attention, checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DotProduct<'c> {
     pub(crate) q: &'c Value,

@@ -1,4 +1,4 @@
-//! Rows of a table.
+//! Table lookup.
 
 use crate::{Error, Result, Tape, Var, backend};
 

@@ -1,4 +1,4 @@
-//! The residual connection with a gate.
+//! The gated residual connection.
 
 use super::modulated_layer_norm::check_groups;
 use crate::{Error, Result, Tape, Var, backend};

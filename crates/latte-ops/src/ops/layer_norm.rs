@@ -1,4 +1,4 @@
-//! Layer norm with learnt scale and shift.
+//! Layer norm with learnt weight and bias.
 
 use crate::{Error, Result, Tape, Var, backend};
 

@@ -1,4 +1,4 @@
-//! A linear layer, alone and with what follows it.
+//! Linear layers, alone and fused with GELU or a gated residual.
 
 use super::modulated_layer_norm::check_groups;
 use crate::backend::{self, Backend};
@@ -19,8 +19,8 @@ pub fn linear(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -> Res
     tape.record("linear", &call.parents(), call.backend([]).linear(&call)?)
 }
 
-/// [`linear`], for a result that nothing but matmuls reads: other linear layers, and attention that turns nothing. Where those
-/// round it to bfloat16 and nothing is recorded, it is rounded here and kept so.
+/// [`linear`] for a result that only matmuls read: those of other linear layers, or of attention without rotary positions. If the
+/// tape does not record and its matmuls round operands to bfloat16, the result is rounded here and stored as bfloat16.
 ///
 /// # Shapes
 ///
@@ -34,7 +34,7 @@ pub fn linear_low_precision(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option
     tape.record("linear_low_precision", &call.parents(), call.backend([]).linear(&call)?)
 }
 
-/// `gelu(x · weightᵀ + bias)` with the tanh approximation of GELU, for matmuls to read (see [`linear_low_precision`]).
+/// `gelu(x · weightᵀ + bias)` with the tanh approximation of GELU. Only matmuls may read the result (see [`linear_low_precision`]).
 ///
 /// # Shapes
 ///
@@ -48,11 +48,12 @@ pub fn linear_gelu(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>) -
     tape.record("linear_gelu", &call.parents(), call.backend([]).linear_gelu(&call)?)
 }
 
-/// `residual + gate · (x · weightᵀ + bias)`: a linear layer and the gated residual connection around it.
+/// `residual + gate · (x · weightᵀ + bias)`: a linear layer and the gated residual connection after it.
 ///
 /// # Shapes
 ///
-/// `x`, `weight`, `bias` as in [`linear`]; `residual` `[…, out]`; `gate` `[g, out]`, whose rows equal groups of rows share.
+/// `x`, `weight`, `bias` as in [`linear`]; `residual` `[…, out]`; `gate` `[g, out]`: the rows of `x` form `g` equal groups that
+/// share one gate. Gives `[…, out]`.
 ///
 /// # Errors
 ///
@@ -73,14 +74,14 @@ pub fn linear_gated(tape: &Tape<'_>, x: &Var, weight: &Var, bias: Option<&Var>, 
     Ok(tape.constant(call.backend([residual, gate]).linear_gated(&call, residual, gate)?))
 }
 
-/// A linear layer to be computed.
+/// The arguments of a linear layer, checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Linear<'c> {
     pub(crate) context: Context<'c>,
     pub(crate) x: &'c Var,
     pub(crate) weight: &'c Var,
     pub(crate) bias: Option<&'c Var>,
-    /// Whether nothing but matmuls reads the result.
+    /// Whether only matmuls read the result.
     pub(crate) low_precision: bool,
 }
 

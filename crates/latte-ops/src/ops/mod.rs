@@ -1,5 +1,4 @@
-//! The operations, one file or folder each: shapes that are checked, and what is recorded. What computes them is chosen
-//! elsewhere.
+//! The operations, one file or folder each: they check shapes and record. `backend/` chooses what computes them.
 
 pub(crate) mod activation;
 pub(crate) mod attention;

@@ -2,12 +2,13 @@
 
 use crate::{Error, Result, Tape, Var, backend};
 
-/// `norm(x) · (1 + scale) + shift` over the last axis, where `norm` has no parameters of its own (adaLN, §3.3 of DiT), for matmuls
-/// to read (see [`crate::linear_low_precision`]).
+/// `norm(x) · (1 + scale) + shift` over the last axis, where `norm` has no parameters of its own (adaLN, §3.3 of DiT). Only matmuls
+/// may read the result (see [`crate::linear_low_precision`]).
 ///
 /// # Shapes
 ///
-/// `x` `[…, d]`; `shift` and `scale` `[g, d]`. The rows of `x`, in order, fall into `g` equal groups that share one vector.
+/// `x` `[…, d]`; `shift` and `scale` `[g, d]`. The rows of `x`, in order, form `g` equal groups that share one vector. Gives the
+/// shape of `x`.
 ///
 /// # Errors
 ///
@@ -20,7 +21,7 @@ pub fn modulated_layer_norm(tape: &Tape<'_>, x: &Var, shift: &Var, scale: &Var, 
     tape.record("modulated_layer_norm", &[x, shift, scale], computed)
 }
 
-/// Whether `vectors` `[g, d]` can be shared among the rows of `x` `[…, d]`.
+/// Checks that the rows of `x` `[…, d]` can share `vectors` `[g, d]`.
 pub(crate) fn check_groups(op: &'static str, x: &Var, vectors: &Var) -> Result<()> {
     let fits = match (x.dims(), vectors.dims()) {
         ([rows @ .., d], [groups, width]) => d == width && *groups > 0 && rows.iter().product::<usize>().is_multiple_of(*groups),

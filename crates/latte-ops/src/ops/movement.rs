@@ -1,4 +1,4 @@
-//! Operations that move values without mixing them, sums and products of single values, and means.
+//! Operations that move values, elementwise sums and products, and means.
 
 use crate::{Error, Result, Tape, Value, Var, backend};
 
@@ -17,7 +17,7 @@ pub fn add(tape: &Tape<'_>, x: &Var, y: &Var) -> Result<Var> {
     tape.record("add", &[x, y], backend::of(values).add(values[0], values[1])?)
 }
 
-/// `x · y`, value by value.
+/// `x · y`, elementwise.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub fn reshape(tape: &Tape<'_>, x: &Var, dims: &[usize]) -> Result<Var> {
     tape.record("reshape", &[x], backend::of([x.value()]).reshape(x.value(), dims)?)
 }
 
-/// The axes in another order, as a contiguous tensor.
+/// Permutes the axes; the result is contiguous.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn permute(tape: &Tape<'_>, x: &Var, axes: &[usize]) -> Result<Var> {
 ///
 /// # Errors
 ///
-/// If the axis is shorter than that.
+/// If the axis is shorter than `start + len`, or does not exist.
 pub fn narrow(tape: &Tape<'_>, x: &Var, axis: usize, start: usize, len: usize) -> Result<Var> {
     if x.dims().get(axis).is_none_or(|&all| start.checked_add(len).is_none_or(|end| end > all)) {
         return Err(Error::shape("narrow", format!("an axis {axis} of at least {start} + {len}"), x.dims()));
@@ -64,11 +64,11 @@ pub fn narrow(tape: &Tape<'_>, x: &Var, axis: usize, start: usize, len: usize) -
     tape.record("narrow", &[x], backend::of([x.value()]).narrow(x.value(), axis, start, len)?)
 }
 
-/// Zeros in front of and behind the entries of one axis.
+/// Pads one axis with `zeros[0]` zeros in front and `zeros[1]` behind.
 ///
 /// # Errors
 ///
-/// If there is no such axis.
+/// If the axis does not exist.
 pub fn pad(tape: &Tape<'_>, x: &Var, axis: usize, zeros: [usize; 2]) -> Result<Var> {
     if axis >= x.dims().len() {
         return Err(Error::shape("pad", format!("an axis {axis}"), x.dims()));
@@ -76,7 +76,7 @@ pub fn pad(tape: &Tape<'_>, x: &Var, axis: usize, zeros: [usize; 2]) -> Result<V
     tape.record("pad", &[x], backend::of([x.value()]).pad(x.value(), axis, zeros)?)
 }
 
-/// Values one behind the other along `axis`.
+/// Concatenates `parts` along `axis`.
 ///
 /// # Errors
 ///
@@ -93,16 +93,16 @@ pub fn concat(tape: &Tape<'_>, parts: &[&Var], axis: usize) -> Result<Var> {
     tape.record("concat", parts, backend::of(values.iter().copied()).concat(&values, axis)?)
 }
 
-/// The mean over one axis, which goes away.
+/// The mean over one axis, which is removed.
 ///
 /// # Errors
 ///
-/// If there is no such axis.
+/// If the axis does not exist.
 pub fn mean_axis(tape: &Tape<'_>, x: &Var, axis: usize) -> Result<Var> {
     tape.record("mean_axis", &[x], backend::of([x.value()]).mean_axis(x.value(), axis)?)
 }
 
-/// Each row `times` times, one behind the other: `[rows, d]` to `[rows · times, d]`.
+/// Repeats each row `times` times: `[rows, d]` to `[rows · times, d]`, the copies of a row one after the other.
 ///
 /// # Errors
 ///

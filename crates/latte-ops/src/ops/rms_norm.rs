@@ -1,4 +1,4 @@
-//! Norm by the root of the mean square.
+//! RMS norm: divides by the root of the mean square.
 
 use crate::{Error, Result, Tape, Var, backend};
 

@@ -1,8 +1,8 @@
-//! Rotary positions (RoFormer, arXiv 2104.09864, equation 34).
+//! Rotary position embedding (RoFormer, arXiv 2104.09864, equation 34).
 
 use crate::{Error, Result, Value};
 
-/// Angles for rotating queries and keys: the pair of elements `2i, 2i+1` at position `p` turns by `p · 10000^(−2i/k)`.
+/// The angles that rotate queries and keys: the pair of elements `2i, 2i+1` at position `p` is rotated by `p · 10000^(−2i/k)`.
 #[derive(Debug, Clone)]
 pub struct Rope {
     cos: Value, // [positions, k/2]
@@ -10,7 +10,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// The angles of `positions` places for heads of `head_size`, on the device of `beside`.
+    /// The angles of `positions` positions for heads of `head_size`, on the device of `beside`.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 use crate::{Result, Tape, Var, backend};
 
-/// `x · sigmoid(x)`, element by element.
+/// `x · sigmoid(x)`, elementwise. Gives the shape of `x`.
 ///
 /// # Errors
 ///

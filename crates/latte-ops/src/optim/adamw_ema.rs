@@ -9,13 +9,13 @@ pub struct AdamW {
     pub betas: (f64, f64),
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay; each step shrinks weights by `learning_rate · weight_decay` of themselves.
+    /// Decoupled weight decay: each step multiplies the weights by `1 − learning_rate · weight_decay`.
     pub weight_decay: f64,
     /// Decay of the moving average of the weights.
     pub ema_decay: f64,
 }
 
-/// The values that one step of one parameter changes, all of one shape, contiguous and with memory of their own.
+/// The tensors that one step of one parameter updates: all of one shape, contiguous, and each in its own memory.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWState<'t> {
     /// The weights.
@@ -28,13 +28,13 @@ pub struct AdamWState<'t> {
     pub second_moment: &'t Value,
 }
 
-/// Takes one AdamW step in place, and moves the moving average towards the new weights.
+/// Takes one AdamW step in place, and updates the moving average with the new weights.
 ///
-/// `step` counts from 1; the gradient is multiplied by `gradient_scale` first (clipping).
+/// `step` counts from 1; the gradient is first multiplied by `gradient_scale` (gradient clipping).
 ///
 /// # Errors
 ///
-/// If the shapes differ, a tensor is not contiguous or not f32, or they are on several devices.
+/// If the shapes differ, a tensor is not contiguous or not f32, or the tensors are on different devices.
 pub fn adamw_ema(
     constants: &AdamW,
     learning_rate: f64,
@@ -51,7 +51,7 @@ pub fn adamw_ema(
     backend::of(all).adamw_ema(&update, gradient, state)
 }
 
-/// The factors of one step, worked out once in f64.
+/// The factors of one step, computed once in f64.
 pub(crate) struct Update {
     pub(crate) gradient_scale: f32,
     pub(crate) beta1: f32,

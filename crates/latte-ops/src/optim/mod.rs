@@ -1,4 +1,4 @@
-//! What changes weights and gradients in place.
+//! Functions that update weights and gradients in place.
 
 pub(crate) mod adamw_ema;
 mod sums;

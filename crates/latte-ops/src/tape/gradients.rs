@@ -1,4 +1,4 @@
-//! Gradients: how they are added up, and what is found of them.
+//! Gradients: how contributions are added up, and the result of a backward pass.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Target, Var};
 use crate::{Result, Value, backend};
 
-/// A gradient, and whether its memory is its own (then further contributions are added in place).
+/// A gradient, and whether nothing else holds its memory (then further contributions are added in place).
 #[derive(Debug)]
 pub(crate) struct Gradient {
     pub(crate) value: Value,
@@ -14,17 +14,17 @@ pub(crate) struct Gradient {
 }
 
 impl Gradient {
-    /// One that nothing else holds on to.
+    /// A gradient whose memory nothing else holds.
     pub(crate) fn owned(value: impl Into<Value>) -> Self {
         Self { value: value.into(), owned: true }
     }
 
-    /// One whose memory something else may hold too.
+    /// A gradient whose memory other values may share.
     pub(crate) fn shared(value: impl Into<Value>) -> Self {
         Self { value: value.into(), owned: false }
     }
 
-    /// `value`, which is as much its own as this one: perhaps the same memory.
+    /// `value`, which may share this gradient's memory, with the same ownership.
     pub(crate) fn become_of(&self, value: impl Into<Value>) -> Self {
         Self { value: value.into(), owned: self.owned }
     }
@@ -37,7 +37,7 @@ impl Gradient {
     }
 }
 
-/// The gradients that a backward pass found.
+/// The gradients of a backward pass.
 #[derive(Debug)]
 pub struct Gradients {
     pub(super) nodes: Vec<Option<Gradient>>,
@@ -64,11 +64,11 @@ impl Gradients {
     ///
     /// If the device has no memory left.
     pub fn into_parameters(self) -> Result<crate::Parameters> {
-        // Each gets memory of its own, so that the caller may add to it in place.
+        // Each gets its own memory, so that the caller may add to it in place.
         self.parameters.into_iter().map(|(name, g)| Ok((name.to_string(), g.value.into_own(g.owned)?))).collect()
     }
 
-    /// Adds a contribution to the gradient of a value.
+    /// Adds a contribution to the gradient of `target`.
     pub(super) fn put(&mut self, target: &Target, gradient: Gradient) -> Result<()> {
         let slot = match target {
             Target::Nowhere => return Ok(()),

@@ -1,9 +1,9 @@
-//! The tape: records what a forward pass did, so that a backward pass can be run over it.
+//! The tape records a forward pass so that a backward pass can compute its gradients.
 //!
-//! Why not the tensor library's own: it allocates zeros for every gradient and adds to them on one thread, keeps every
-//! intermediate, and cuts gradients silently at fused operations. Here each operation brings its own backward function,
-//! a gradient's first contribution is moved into place, later ones are added to it in place, and a segment may choose to
-//! keep only its inputs and run again in the backward pass.
+//! The tensor library's own backward pass allocates zeros for every gradient and adds to them on one thread, keeps every
+//! intermediate, and cuts gradients silently at fused operations. Here each operation brings its own backward function, a
+//! gradient's first contribution is moved into place and later ones are added to it in place, and a segment may keep only its
+//! inputs and run again in the backward pass.
 
 mod gradients;
 mod op;
@@ -25,13 +25,13 @@ pub use op::Op;
 
 use crate::{CancelToken, Error, PackedWeightCache, Precision, Result, Value};
 
-/// A value on a tape, and where its gradient goes.
+/// A value on a tape, and the target of its gradient.
 #[derive(Debug, Clone)]
 pub struct Var {
     value: Value,
     target: Target,
     is_parameter: bool,
-    /// Where its packed form is kept for as long as its values stay as they are; otherwise the tape says where.
+    /// The cache of its packed form, if it is frozen; otherwise the tape's cache is used.
     packed: Option<PackedWeightCache>,
 }
 
@@ -41,7 +41,7 @@ impl Var {
         &self.value
     }
 
-    /// The values as a tensor on the CPU: where they leave the tape.
+    /// The value as a tensor on the CPU.
     ///
     /// # Errors
     ///
@@ -60,18 +60,18 @@ impl Var {
         self.target.is_wanted()
     }
 
-    /// Whether it came from [`Tape::parameter`], so that its values are the same in the next pass.
+    /// Whether it came from [`Tape::parameter`] or [`Tape::frozen`], so that its values are the same in the next pass.
     pub(crate) fn is_parameter(&self) -> bool {
         self.is_parameter
     }
 
-    /// Where the packed form of a [frozen](Tape::frozen) parameter is kept.
+    /// The cache of the packed form of a [frozen](Tape::frozen) parameter.
     pub(crate) fn packed(&self) -> Option<&PackedWeightCache> {
         self.packed.as_ref()
     }
 }
 
-/// Where the gradient of a value goes.
+/// The target of a value's gradient.
 #[derive(Debug, Clone)]
 enum Target {
     Nowhere,
@@ -87,7 +87,7 @@ impl Target {
 
 type Backward<'a> = Box<dyn FnOnce(Gradient, &mut Gradients) -> Result<()> + 'a>;
 
-/// Records operations in the order in which they ran. `'a` is the life of what recomputed segments borrow.
+/// Records operations in the order in which they ran. `'a` is the lifetime of the data that recomputed segments borrow.
 pub struct Tape<'a> {
     /// The backward function of each recorded value; `None` for an input whose gradient is kept.
     nodes: RefCell<Vec<Option<Backward<'a>>>>,
@@ -98,14 +98,14 @@ pub struct Tape<'a> {
     cancel: CancelToken,
 }
 
-/// What an operation has to know of its tape to be computed.
+/// The settings of a tape that an operation needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'t> {
-    /// In which precision matrices are multiplied.
+    /// The precision of matmuls.
     pub(crate) precision: Precision,
-    /// Whether a backward pass may follow, which needs what was computed in f32.
+    /// Whether a backward pass may follow, which needs all results in f32.
     pub(crate) recording: bool,
-    /// Where packed weights are kept, if they are.
+    /// The cache of packed weights, if there is one.
     pub(crate) packed_weights: Option<&'t PackedWeightCache>,
 }
 
@@ -134,24 +134,25 @@ impl<'a> Tape<'a> {
         }
     }
 
-    /// A tape that keeps nothing, for sampling.
+    /// A tape that records nothing, for sampling.
     pub fn inference() -> Self {
         Self { recording: false, ..Self::recording() }
     }
 
-    /// The same tape with matrices multiplied in `precision`.
+    /// The same tape with matmuls in `precision`.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
 
-    /// The same tape with [`Tape::segment`]s that keep only their inputs and run again in the backward pass.
+    /// The same tape with activation checkpointing: each [`Tape::segment`] keeps only its inputs and runs again in the backward
+    /// pass.
     #[must_use]
     pub fn with_recompute(self, recompute: bool) -> Self {
         Self { recompute, ..self }
     }
 
-    /// The same tape with weights that are packed once for all passes that share `packed`.
+    /// The same tape with a cache of packed weights, which all passes that share `packed` use.
     #[must_use]
     pub fn with_packed_weight_cache(self, packed: &PackedWeightCache) -> Self {
         Self { packed_weights: Some(packed.clone()), ..self }
@@ -168,12 +169,12 @@ impl<'a> Tape<'a> {
         self.recording
     }
 
-    /// In which precision matrices are multiplied.
+    /// The precision of matmuls.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// What an operation has to know to be computed.
+    /// The settings that an operation needs.
     pub(crate) fn context(&self) -> Context<'_> {
         Context { precision: self.precision, recording: self.recording, packed_weights: self.packed_weights.as_ref() }
     }
@@ -183,13 +184,13 @@ impl<'a> Tape<'a> {
         Var { value: value.into(), target: Target::Nowhere, is_parameter: false, packed: None }
     }
 
-    /// A parameter that stays as it is: it has no gradient, and its form for matmuls is packed once for all tapes that get it with the
-    /// same `packed`.
+    /// A frozen parameter: it has no gradient, and its packed form is cached in `packed` for all tapes that get it with the same
+    /// cache.
     pub fn frozen(&self, value: impl Into<Value>, packed: &PackedWeightCache) -> Var {
         Var { is_parameter: true, packed: Some(packed.clone()), ..self.constant(value) }
     }
 
-    /// A tensor that needs no gradient, on the device of `beside`: where values enter the tape.
+    /// A tensor from the CPU that needs no gradient, on the device of `beside`.
     ///
     /// # Errors
     ///
@@ -198,13 +199,13 @@ impl<'a> Tape<'a> {
         Ok(self.constant(beside.beside(tensor)?))
     }
 
-    /// A parameter: its gradient is summed over all uses and found under `name` in [`Gradients`].
+    /// A parameter: its gradient is summed over all uses and stored under `name` in [`Gradients`].
     pub fn parameter(&self, name: &str, value: impl Into<Value>) -> Var {
         let target = if self.recording { Target::Parameter(name.into()) } else { Target::Nowhere };
         Var { value: value.into(), target, is_parameter: true, packed: None }
     }
 
-    /// An input whose gradient is wanted, found by [`Gradients::input`].
+    /// An input whose gradient is wanted; [`Gradients::input`] returns it.
     pub fn input(&self, value: impl Into<Value>) -> Var {
         let target = if self.recording { self.push(None) } else { Target::Nowhere };
         Var { value: value.into(), target, is_parameter: false, packed: None }
@@ -216,7 +217,7 @@ impl<'a> Tape<'a> {
         Target::Node(nodes.len() - 1)
     }
 
-    /// Records what was computed from `parents`. Its backward function gives one gradient for each parent, in order.
+    /// Records a result that was computed from `parents`. Its backward function returns one gradient for each parent, in order.
     ///
     /// # Errors
     ///
@@ -241,7 +242,7 @@ impl<'a> Tape<'a> {
         Ok(Var { value, target, is_parameter: false, packed: None })
     }
 
-    /// Goes back over the tape from `output`, whose gradient is `gradient`, and uses the tape up.
+    /// Runs the backward pass from `output`, whose gradient is `gradient`, and consumes the tape.
     ///
     /// # Errors
     ///

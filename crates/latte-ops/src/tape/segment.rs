@@ -1,15 +1,15 @@
-//! Parts of a pass that may run again in the backward pass instead of keeping what they computed.
+//! Segments: parts of a pass that may run again in the backward pass instead of keeping their intermediates.
 
 use super::{Gradient, Gradients, Tape, Target, Var};
 use crate::Error;
 
 impl<'a> Tape<'a> {
-    /// Runs `forward` on `inputs`. If the tape recomputes, only `inputs` are kept, and the backward pass runs `forward`
+    /// Runs `forward` on `inputs`. With activation checkpointing only `inputs` are kept, and the backward pass runs `forward`
     /// again: less memory for one more forward pass, and the same gradients bit for bit.
     ///
     /// # Errors
     ///
-    /// Those of `forward`, and [`Error::Cancelled`] if the tape's work is to stop.
+    /// Those of `forward`, and [`Error::Cancelled`] if the tape's work was cancelled.
     pub fn segment<E>(&self, inputs: &[&Var], forward: impl Fn(&Self, &[Var]) -> Result<Var, E> + 'a) -> Result<Var, E>
     where
         E: std::error::Error + From<Error> + Send + Sync + 'static,
@@ -40,7 +40,7 @@ impl<'a> Tape<'a> {
             }
             Ok(())
         };
-        // Parameters inside want gradients even where no input does.
+        // Parameters inside want gradients even if no input does.
         Ok(Var { value, target: self.push(Some(Box::new(backward))), is_parameter: false, packed: None })
     }
 }

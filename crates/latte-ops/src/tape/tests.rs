@@ -36,7 +36,7 @@ fn a_frozen_parameter_has_no_gradient_and_is_packed_once() -> Result<()> {
         }
         Ok::<_, Error>(sizes)
     })?;
-    // For the forward and the backward pass of the first tape, and never again.
+    // Packed for the forward and the backward pass of the first tape, and not again.
     assert!(sizes[0] > 2 * 4 * 30 * 20 - 1 && sizes.iter().all(|&size| size == sizes[0]), "{sizes:?}");
     Ok(())
 }
@@ -78,7 +78,7 @@ fn a_gradient_that_two_values_share_is_not_changed_under_one_of_them() -> Result
     let gate = pseudo_random(&[1, 3], 3)?;
     check(&[pseudo_random(&[2, 3], 1)?, pseudo_random(&[2, 3], 2)?], |tape, v| {
         let other = silu(tape, &v[1])?;
-        // The gradient of the sum goes through the residual to the input, where another is added to it before `other` sees its own.
+        // The sum's gradient goes through the residual to the input, which gets another one added before `other` reads its own.
         let y = gated_residual(tape, &v[0], &tape.constant(&gate), &silu(tape, &v[0])?)?;
         let y = reshape(tape, &reshape(tape, &y, &[6])?, &[2, 3])?;
         add(tape, &y, &other)

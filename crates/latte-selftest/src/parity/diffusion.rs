@@ -48,7 +48,7 @@ fn flag(config: &Map<String, Value>, key: &str, default: bool) -> Result<bool> {
     config.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| format!("{key}: expected true or false, got {v}").into()))
 }
 
-/// What the official `create_diffusion` makes of these settings.
+/// The configuration that the official `create_diffusion` builds from these settings.
 fn diffusion_config(config: &Map<String, Value>) -> Result<DiffusionConfig> {
     let noise_schedule = config.get("noise_schedule").cloned().unwrap_or_else(|| "linear".into());
     let loss = if flag(config, "use_kl", false)? {
@@ -68,7 +68,7 @@ fn diffusion_config(config: &Map<String, Value>) -> Result<DiffusionConfig> {
     })
 }
 
-/// Compares every `out.*` of the file; one that is not in `ours` is an error.
+/// Compares every `out.*` of the file; one that `ours` lacks is an error.
 fn compare(case: &Case, ours: &BTreeMap<&str, Tensor>) -> Result<Vec<Check>> {
     case.with_prefix("out.")
         .map(|(name, array)| {
@@ -155,7 +155,7 @@ pub(crate) fn respacing(path: &Path) -> Result<Vec<Check>> {
                 let steps: Option<Vec<usize>> = steps.iter().map(|v| v.as_u64().map(|v| v as usize)).collect();
                 ours.ok() == Some(steps.ok_or_else(|| format!("\"{spec}\": expected integers"))?)
             }
-            // The reference refuses this one.
+            // The reference refuses this respacing.
             Value::Null | Value::String(_) | Value::Object(_) => ours.is_err(),
             other => return Err(format!("\"{spec}\": expected a list of timesteps or an error, got {other}").into()),
         };
@@ -167,7 +167,7 @@ pub(crate) fn respacing(path: &Path) -> Result<Vec<Check>> {
 pub(crate) fn torch_rng(path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let mut checks = Vec::new();
-    // Consecutive draws of one generator: the name says which.
+    // Consecutive draws of one generator, which the name identifies.
     let mut generators: Vec<(u64, TorchRng)> = Vec::new();
     for (name, array) in case.with_prefix("out.") {
         let parts: Vec<&str> = name.split('.').collect();
@@ -184,7 +184,7 @@ pub(crate) fn torch_rng(path: &Path) -> Result<Vec<Check>> {
                 if parts[2] == "first" {
                     generators.push((seed, TorchRng::new(seed)));
                 }
-                // Names come in alphabetical order: `first` before `second`.
+                // Names are in alphabetical order: `first` before `second`.
                 let (_, rng) = generators
                     .iter_mut()
                     .find(|(s, _)| *s == seed)

@@ -1,5 +1,5 @@
-//! Parity with the reference: one check for each kind of golden file. What networks do is done on the device that is tried;
-//! samplers, schedules, losses and tokens are worked out on the CPU on every device.
+//! Parity with the reference: one check for each kind of golden file. Networks run on the selected device; samplers, schedules,
+//! losses and tokens are always computed on the CPU.
 
 mod diffusion;
 mod model;
@@ -8,6 +8,7 @@ mod solver;
 mod t2v;
 mod tensors;
 mod text;
+mod text_training;
 mod training;
 mod vae;
 
@@ -36,6 +37,7 @@ pub(crate) fn check(device: &Device, path: &Path, kind: &str) -> Result<Vec<Chec
         "vae" => vae::kl(device, path),
         "vae_temporal" => vae::temporal(device, path),
         "train" => training::train(device, path),
+        "t2v_train" => text_training::train(device, path),
         other => Err(format!("no check for kind `{other}`").into()),
     }
 }

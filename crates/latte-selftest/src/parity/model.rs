@@ -13,10 +13,10 @@ use super::tensors::{self, Result, tensor, values};
 
 const FORWARD: f64 = 1e-5;
 const GRADIENT: f64 = 1e-4;
-/// Operands of 8 bits.
+/// Operands with 8 significant bits.
 const BF16: f64 = 2e-2;
 
-/// The official code's names of the axes.
+/// The names of the official code.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -105,7 +105,7 @@ pub(crate) fn latte(device: &Device, path: &Path) -> Result<Vec<Check>> {
         let times: Vec<f64> = t.iter().chain(t).copied().collect();
         let input = Input { labels: Some(&labels), ..Input::new(&both, &times) };
         let out = model.forward(&Tape::inference(), &parameters, &input)?;
-        // The reference guides both halves of the batch, each of which keeps its own variance.
+        // The reference guides both halves of the batch, and each half keeps its own variance.
         let out = out.to_host()?;
         let (conditional, unconditional) = (out.narrow(0, 0, y.len())?, out.narrow(0, y.len(), y.len())?);
         let guided = Guidance::new(4.0, GuidedChannels::First(config.in_channels)).combine(&conditional, &unconditional)?;

@@ -1,4 +1,4 @@
-//! Kind `t2v_pipeline`: prompt and noise to frames through the folder `tiny-latte-t2v*` beside the file, and the kind of that
+//! Kind `t2v_pipeline`: from prompt and noise to frames with the folder `tiny-latte-t2v*` beside the file; and the kind of that
 //! folder itself.
 
 use std::path::Path;
@@ -25,13 +25,13 @@ struct Config {
     negative_prompt: String,
     guidance_scale: f64,
     steps: usize,
-    /// The class that the reference ran, without `Scheduler`.
+    /// The class of the reference, without `Scheduler`.
     scheduler: String,
     frames: usize,
     height: usize,
     width: usize,
     temporal_decoder: bool,
-    /// How frames follow from decoded values.
+    /// How frames are computed from decoded values.
     #[serde(rename = "note")]
     _note: String,
 }
@@ -40,7 +40,7 @@ pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let case = Case::read(path)?;
     let config: Config = serde_json::from_value(case.config.clone().into())?;
     let pipeline = TextToVideoParts::open(&folder_beside(path)?)?.on(device);
-    // Files may leave out what every class of a method has in its name.
+    // Files may leave out the parts of a name that all classes of a sampler have.
     let kind = ["", "Discrete", "Multistep"]
         .iter()
         .find_map(|end| Sampler::from_class_name(&format!("{}{end}", config.scheduler)).ok())
@@ -84,7 +84,7 @@ pub(crate) fn t2v_pipeline(device: &Device, path: &Path) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Whether every part of the folder opens and fits its configuration. Its outputs are of kind `t2v_pipeline`.
+/// Checks that every part of the folder can be opened and fits its configuration. Its outputs are of kind `t2v_pipeline`.
 pub(crate) fn folder(path: &Path) -> Result<Vec<Check>> {
     let pipeline = TextToVideoParts::open(path)?;
     pipeline.load_transformer()?;

@@ -10,7 +10,7 @@ use latte_ops::{PackedWeightCache, Precision, Tape};
 use super::tensors::{Result, check, parameters, tensor};
 
 const FORWARD: f64 = 1e-5;
-/// Operands of 8 bits.
+/// Operands with 8 significant bits.
 const BF16: f64 = 2e-2;
 
 /// `[b, c, f, h, w]`, as files have it, to `[b, f, c, h, w]` and back.
@@ -30,7 +30,7 @@ pub(crate) fn latte_t2v(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let (text, mask) = (tensor(case.tensor("in.text")?)?.to_device(device)?, tensor(case.tensor("in.mask")?)?.to_device(device)?);
     let mut checks = Vec::new();
     for (precision, name, tolerance) in [(Precision::F32, "", FORWARD), (Precision::Bf16, " bf16", BF16)] {
-        // Reference quirk: diffusers 0.42 adds the mask as it is, 0 or 1, to the scores. A mask that hides tokens is tested in
+        // Reference quirk: diffusers 0.42 adds the mask unchanged, 0 or 1, to the scores. A mask that hides tokens is tested in
         // crates/latte-model/tests/text_to_video.rs.
         for (output, bias) in [("out", None), ("out_masked", Some(&mask))] {
             let packed = PackedWeightCache::new();

@@ -17,7 +17,7 @@ pub(crate) fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.flatten_all()?.to_vec1()?)
 }
 
-/// Compares `ours` with the file's `out.<what>`, the shapes too. The check is called `name`.
+/// Compares `ours` with the file's `out.<what>`, including the shapes. `name` is the name of the check.
 pub(crate) fn check(case: &Case, what: &str, name: impl Into<String>, ours: &Tensor, tolerance: f64) -> Result<Check> {
     let reference = case.tensor(&format!("out.{what}"))?;
     if ours.dims() != reference.shape.as_slice() {
@@ -31,7 +31,7 @@ pub(crate) fn parameters(case: &Case) -> Result<Parameters> {
     case.with_prefix("param.").map(|(name, array)| Ok((name.to_string(), tensor(array)?))).collect()
 }
 
-/// The noise that the reference drew, draw by draw.
+/// The reference's noise, one draw after the other.
 pub(crate) struct Recorded {
     noise: Tensor,
     next: usize,

@@ -36,7 +36,7 @@ struct TokenCase {
     ids_120: Vec<u32>,
 }
 
-/// The folder that a file's cases belong to: `tiny-latte-t2v*` in the same directory.
+/// The folder of a file's cases: `tiny-latte-t2v*` in the same directory.
 pub(crate) fn folder_beside(path: &Path) -> Result<PathBuf> {
     let directory = path.parent().ok_or("the file lies in no directory")?;
     for entry in std::fs::read_dir(directory)? {

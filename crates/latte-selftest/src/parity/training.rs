@@ -1,4 +1,4 @@
-//! Kind `train`: parity of the trainer's own step with the reference: losses, gradient norms, weights and their average.
+//! Kind `train`: parity of the trainer's step with the reference: losses, gradient norms, weights and their average.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use golden::{Case, Check};
 use latte_model::diffusion::{Diffusion, DiffusionConfig, TimestepSpacing, VarianceType};
 use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_ops::Precision;
-use latte_train::{ActivationCheckpointing, MicroBatch, OptimizerConfig, Stepper, TrainState};
+use latte_train::{ActivationCheckpointing, Labels, MicroBatch, OptimizerConfig, Stepper, TrainState};
 use serde_json::Value;
 
 use super::tensors::{Result, parameters, tensor};
 
 /// Typed access to a file's configuration; a key that is missing or of another type is an error.
-struct Config<'a>(&'a Case);
+pub(super) struct Config<'a>(pub(super) &'a Case);
 
 impl Config<'_> {
     fn value(&self, key: &str) -> Result<&Value> {
@@ -24,11 +24,15 @@ impl Config<'_> {
         self.value(key)?.as_f64().ok_or_else(|| format!("`{key}` is no number").into())
     }
 
-    fn count(&self, key: &str) -> Result<usize> {
+    pub(super) fn count(&self, key: &str) -> Result<usize> {
         Ok(self.value(key)?.as_u64().ok_or_else(|| format!("`{key}` is no count"))? as usize)
     }
 
-    /// A number, or a list of two.
+    pub(super) fn flag(&self, key: &str) -> Result<bool> {
+        self.value(key)?.as_bool().ok_or_else(|| format!("`{key}` is no boolean").into())
+    }
+
+    /// One number for both, or a list of two.
     fn pair(&self, key: &str) -> Result<[f64; 2]> {
         let value = self.value(key)?;
         let pair = match (value.as_f64(), value.as_array().map(Vec::as_slice)) {
@@ -55,12 +59,12 @@ impl Config<'_> {
             num_heads: self.count("num_heads")?,
             mlp_ratio: self.float("mlp_ratio")?,
             condition,
-            learn_sigma: self.value("learn_sigma")?.as_bool().ok_or("`learn_sigma` is no boolean")?,
+            learn_sigma: self.flag("learn_sigma")?,
             ..LatteConfig::preset("Latte-S/2")?
         })
     }
 
-    /// The process, from the words that say which loss it was.
+    /// The diffusion process, parsed from the words that describe the loss.
     fn diffusion(&self, learn_sigma: bool) -> Result<DiffusionConfig> {
         let words = self.value("loss")?.as_str().ok_or("`loss` is no text")?;
         let mut config = DiffusionConfig { variance: VarianceType::FixedLarge, ..DiffusionConfig::default() };
@@ -80,7 +84,7 @@ impl Config<'_> {
         Ok(config)
     }
 
-    fn optimizer(&self) -> Result<OptimizerConfig> {
+    pub(super) fn optimizer(&self) -> Result<OptimizerConfig> {
         let clip = self.value("clip_max_norm")?;
         Ok(OptimizerConfig {
             learning_rate: self.float("lr")?,
@@ -95,16 +99,16 @@ impl Config<'_> {
     }
 }
 
-fn micro_batch(case: &Case, index: usize, labelled: bool) -> Result<MicroBatch> {
+fn micro_batch(case: &Case, index: usize, labelled: bool) -> Result<MicroBatch<Labels>> {
     let integers =
         |name: &str| -> Result<Vec<usize>> { Ok(case.tensor(name)?.slice(index).values.iter().map(|&v| v as usize).collect()) };
+    let of_clips = labelled.then(|| integers("in.y")).transpose()?.map(|labels| labels.into_iter().map(|l| l as u32).collect());
     Ok(MicroBatch {
         latents: tensor(&case.tensor("in.x0")?.slice(index))?, // [b, f, c, h, w]
         noise: tensor(&case.tensor("in.noise")?.slice(index))?,
         timesteps: integers("in.t")?,
-        labels: labelled.then(|| integers("in.y")).transpose()?.map(|labels| labels.into_iter().map(|l| l as u32).collect()),
         num_images: 0,
-        image_labels: None,
+        condition: Labels { of_clips, of_images: None },
         loss_weights: None,
     })
 }
@@ -129,7 +133,7 @@ pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
     let (steps, accumulate) = (config.count("steps")?, config.count("accumulate")?);
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for step in 0..steps {
-        let batches: Vec<MicroBatch> = (step * accumulate..(step + 1) * accumulate)
+        let batches: Vec<MicroBatch<Labels>> = (step * accumulate..(step + 1) * accumulate)
             .map(|index| micro_batch(&case, index, labelled))
             .collect::<Result<_>>()?;
         let found = stepper.gradients(&state.weights, &batches)?;
@@ -162,21 +166,21 @@ pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
                 worst = Some(check);
             }
         }
-        // The worst one stands for all: they have one tolerance.
+        // The worst check represents all: they have the same tolerance.
         checks.push(worst.ok_or_else(|| format!("the file has no `{prefix}*`"))?);
     }
     Ok(checks)
 }
 
-/// The key third of an attention bias. A constant added to all keys changes all scores of a query alike, which softmax
-/// ignores: the gradient is exactly 0, and a program that finds another one has found its own rounding errors (about 1e-10,
-/// which AdamW turns into steps of a hundredth of the learning rate). So the reference's values here are the exact ones, which
-/// weight decay and averaging alone give, plus noise that nothing can reproduce. They are compared with the exact values: we
-/// may be as far from them as the reference is, within a factor that a real gradient would exceed by far.
+/// The key third of an attention bias. A constant that is added to all keys changes all scores of a query equally, and softmax
+/// ignores it: the exact gradient is 0, and any other gradient is rounding error (about 1e-10, which AdamW turns into steps of a
+/// hundredth of the learning rate). So the reference's values are the exact ones, which follow from weight decay and averaging
+/// alone, plus noise that cannot be reproduced. The check compares with the exact values: ours may be as far from them as the
+/// reference's, within a factor that a real gradient would exceed by far.
 struct KeyBias<'a> {
-    /// What weight decay leaves of a weight in one step.
+    /// The factor of weight decay on a weight in one step.
     shrink: f64,
-    /// For the average; `None` for the weights themselves.
+    /// For the average; `None` for the raw weights.
     ema_decay: Option<f64>,
     steps: usize,
     /// The whole bias before training: queries, keys, values.
@@ -210,7 +214,7 @@ impl KeyBias<'_> {
         let distance = |values: &mut dyn Iterator<Item = f64>| {
             values.zip(&exact).fold(0.0_f64, |worst, (v, e)| if v.is_nan() { f64::INFINITY } else { worst.max((v - e).abs()) })
         };
-        // f32 holds the exact value no better than this.
+        // f32 represents the exact value only this closely.
         let least = exact.iter().fold(0.0_f64, |m, v| m.max(v.abs())) * f64::from(f32::EPSILON);
         let theirs = distance(&mut self.keys(reference).iter().copied()).max(least);
         let ours = distance(&mut self.keys(ours).iter().map(|&v| f64::from(v)));

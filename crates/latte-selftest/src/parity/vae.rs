@@ -10,10 +10,10 @@ use latte_ops::{Parameters, Precision};
 use super::tensors::{Result, check, parameters, tensor};
 
 const TOLERANCE: f64 = 1e-4;
-/// Operands of 8 bits, through some dozens of convolutions.
+/// Operands with 8 significant bits, through dozens of convolutions.
 const BF16: f64 = 5e-2;
 
-/// Moments and pixels in both precisions; `run` gives them for weights, pixels and latents.
+/// Moments and pixels in both precisions; `run` computes them from weights, pixels and latents.
 fn checks(
     path: &Path,
     run: impl Fn(&Case, &Parameters, Precision, [&Tensor; 2]) -> latte_model::Result<[Tensor; 2]>,
@@ -37,7 +37,7 @@ pub(crate) fn kl(device: &Device, path: &Path) -> Result<Vec<Check>> {
     })
 }
 
-/// All frames are those of one clip.
+/// All frames belong to one clip.
 pub(crate) fn temporal(device: &Device, path: &Path) -> Result<Vec<Check>> {
     checks(path, |case, weights, precision, [x, z]| {
         let config = TemporalDecoderConfig::from_json(&case.config.clone().into())?;

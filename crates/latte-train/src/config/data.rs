@@ -1,4 +1,4 @@
-//! The section of the configuration that is about data.
+//! The `[data]` section of the configuration.
 
 use std::path::PathBuf;
 
@@ -11,19 +11,19 @@ use super::at_least_one;
 use crate::data::source::WindowRule;
 use crate::error::Result;
 
-/// `[data]`: which videos, and what a training clip is.
+/// `[data]`: the videos, and how clips are cut from them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// The folder of videos; of the layout `manifest`, a csv, tsv, jsonl, json or parquet file; of `shards`, a folder of tar files, one
-    /// of them, or a pattern as `train-{00000..00146}.tar`.
+    /// The folder of videos; for the layout `manifest`, a csv, tsv, jsonl, json or parquet file; for `shards`, a folder of tar
+    /// files, one tar file, or a pattern such as `train-{00000..00146}.tar`.
     pub path: PathBuf,
-    /// How the data set lies on disk: `folder` (the default), `faceforensics`, `skytimelapse`, `ucf101`, `taichi_hd`, `manifest`,
-    /// `shards`. Decides which videos there are, what their classes are, and the defaults of `frame_rule`, `transform` and
-    /// `flip`.
+    /// The layout of the data set on disk: `folder` (the default), `faceforensics`, `skytimelapse`, `ucf101`, `taichi_hd`,
+    /// `manifest`, `shards`. It decides which videos there are, what their classes are, and the defaults of `frame_rule`,
+    /// `transform` and `flip`.
     #[serde(default)]
     pub layout: Layout,
-    /// The column of a manifest that tells where the videos are. Default: found by its name, see
+    /// The column of a manifest that has the paths of the videos. Default: found by its name, see
     /// [`Dataset::from_manifest`](latte_video::dataset::Dataset::from_manifest).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_column: Option<String>,
@@ -33,13 +33,14 @@ pub struct DataConfig {
     /// The column of the labels. Default: found by its name, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// The folder that the paths of a manifest are below. Default: the manifest's.
+    /// The base folder of the paths in a manifest. Default: the manifest's own folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video_path: Option<PathBuf>,
-    /// What `latte data index` has written: training then neither walks through `path` nor opens every video. Default: none.
+    /// A file that `latte data index` wrote: training then neither scans `path` nor opens every video. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<PathBuf>,
-    /// A latent cache that `latte encode` has made of the videos: then training needs neither them nor the encoder. Default: none.
+    /// A latent cache that `latte encode` made from the videos: training then needs neither the videos nor the encoder. Default:
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latents: Option<PathBuf>,
     /// Height and width of the frames that the model sees, in pixels: a number for a square, or `[height, width]`.
@@ -47,30 +48,30 @@ pub struct DataConfig {
     /// Frames of a clip. Default 16, the paper's.
     #[serde(default = "defaults::num_frames")]
     pub num_frames: usize,
-    /// Every how many frames of the video one is kept. Default 3, the paper's.
+    /// The distance of two neighbouring frames of a clip, in frames of the video. Default 3, the paper's.
     #[serde(default = "defaults::frame_interval")]
     pub frame_interval: usize,
-    /// How the frames are spread: `linspace`, `official_stride` or `exact_stride`. Default: the layout's.
+    /// How the frames are spread over the video: `linspace`, `official_stride` or `exact_stride`. Default: the layout's.
     #[serde(default)]
     pub frame_rule: FrameRule,
-    /// How frames come to `size`: `resize_crop`, `crop_resize` or `none`. Default: the layout's.
+    /// How frames are brought to `size`: `resize_crop`, `crop_resize` or `none`. Default: the layout's.
     #[serde(default)]
     pub transform: Transform,
-    /// Mirror every other clip, at random. Default: the layout's; not in a plain folder, for where the direction of motion, or
-    /// writing, means something, a mirrored clip is wrong.
+    /// Mirror each clip with probability 1/2. Default: the layout's. It is off for a plain folder: where the direction of motion,
+    /// or text, has a meaning, a mirrored clip is wrong.
     #[serde(default)]
     pub flip: bool,
-    /// Joint training: how many single images of the data set are trained on beside each clip. Default 0; the paper has 8.
+    /// Joint training: the number of single images of the data set that are added to each clip. Default 0; the paper has 8.
     #[serde(default)]
     pub joint_images: usize,
-    /// FaceForensics and UCF101 only: the list of the images, a path below `image_path` a line. Default: the images are
-    /// frames of the videos.
+    /// For FaceForensics and UCF101 only: the list of the images, one path below `image_path` per line. Default: frames of the
+    /// videos.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_list: Option<PathBuf>,
-    /// The folder of the images of `image_list`, which have the size `size`.
+    /// The folder of the images in `image_list`, whose size is `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_path: Option<PathBuf>,
-    /// What decodes: `auto` (the default: the first that is installed and reads the file, in this order), `libavcodec` (the
+    /// The decoder: `auto` (the default: the first that is installed and reads the file, in this order), `libavcodec` (the
     /// system's library, in this process), `ffmpeg` (the program) or `built_in`.
     #[serde(default)]
     pub decoder: DecoderChoice,
@@ -80,14 +81,14 @@ pub struct DataConfig {
     /// Clips that may be decoded ahead. Default 16.
     #[serde(default = "defaults::prefetch")]
     pub prefetch: usize,
-    /// Memory for whole decoded videos, in MiB; what does not fit is decoded anew each time. Changes speed only.
-    /// Default 512; 0 for none.
+    /// Memory for whole decoded videos, in MiB; a video that does not fit is decoded again each time. It changes the speed only.
+    /// Default 512; 0 turns it off.
     #[serde(default = "defaults::cache_mib")]
     pub cache_mib: usize,
 }
 
 impl DataConfig {
-    /// Where the data set is, and how it is listed.
+    /// The location of the data set and how it is listed.
     pub fn location(&self) -> Location {
         let manifest = ManifestOptions {
             path_column: self.path_column.clone(),
@@ -108,7 +109,7 @@ impl DataConfig {
         WindowRule { window: self.window(), flip: self.flip }
     }
 
-    /// Whether these values are possible; `source_name` opens error messages.
+    /// Checks the values; error messages begin with `source_name`.
     pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
         let [height, width] = self.size.height_width();
         let counts = [
@@ -121,7 +122,7 @@ impl DataConfig {
         at_least_one(source_name, &counts)
     }
 
-    /// The key that does not fit the others, and why; looks at no file.
+    /// The first key that contradicts another one, and why; reads no file.
     pub(crate) fn contradiction(&self, classes: bool) -> Option<(&'static str, String)> {
         if classes && !self.layout.has_classes() {
             let what = format!("`{}` has no classes, but `model.condition` is `class`; set that to `none`", self.layout);
@@ -151,11 +152,11 @@ impl DataConfig {
     }
 }
 
-/// Writes what the layout says about clips into the `[data]` of a configuration, where that says nothing.
+/// Writes the layout's rules for clips into the `[data]` of a configuration, for the keys that it does not set.
 pub(crate) fn write_out_layout(config: &mut Table) {
     let Some(Value::Table(data)) = config.get_mut("data") else { return };
     let layout = data.get("layout").map_or(Ok(Layout::default()), |value| value.clone().try_into());
-    // A layout that is none is refused when the table is read.
+    // An unknown layout is refused when the table is read.
     let Ok(Value::Table(rules)) =
         layout.and_then(|layout: Layout| Value::try_from(layout.rules()).map_err(serde::de::Error::custom))
     else {
@@ -170,7 +171,7 @@ pub(crate) fn write_out_layout(config: &mut Table) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a number of pixels or [height, width]")]
 pub enum FrameSize {
-    /// As high as wide.
+    /// A square.
     Square(usize),
     /// `[height, width]`.
     HeightWidth([usize; 2]),
@@ -186,7 +187,7 @@ impl FrameSize {
     }
 }
 
-/// What decodes video files.
+/// The decoder of video files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderChoice {
@@ -195,7 +196,7 @@ pub enum DecoderChoice {
     Auto,
     /// The built-in decoders.
     BuiltIn,
-    /// The built-in reader of containers with the system's libavcodec.
+    /// The built-in container reader with the system's libavcodec.
     Libavcodec,
     /// The ffmpeg program.
     Ffmpeg,

@@ -1,48 +1,49 @@
-//! The section of the configuration that is about scores of clips.
+//! The `[evaluation]` section of the configuration.
 
 use std::path::PathBuf;
 
 use latte_model::sampling::Sampler;
 use serde::{Deserialize, Serialize};
 
-/// `[evaluation]`: clips from the moving average of the weights are made while training goes on, always from the same noise, and
-/// judged as `latte eval` does. Changes nothing about the training.
+/// `[evaluation]`: during training, clips are generated with the averaged weights, always from the same noise, and scored as `latte
+/// eval` does. It does not change the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationConfig {
-    /// What judges: files that `latte eval import` wrote, or `random-i3d`.
+    /// The detectors: files that `latte eval import` wrote, or `random-i3d`.
     pub detectors: Vec<String>,
-    /// Every how many frames of a real video one is taken. It should be `data.frame_interval`; there is no default, since scores
-    /// depend on it.
+    /// The distance of two neighbouring frames of a real clip, in frames of the video. It should be `data.frame_interval`; there is
+    /// no default, because scores depend on it.
     pub real_stride: usize,
     /// Optimiser steps between evaluations. Default 5000. The last step is always evaluated.
     #[serde(default = "defaults::every")]
     pub every: u64,
-    /// Whether the untrained weights are evaluated, too. Default false.
+    /// Whether the untrained weights are evaluated too. Default false.
     #[serde(default)]
     pub at_start: bool,
-    /// Clips that are made; the classes take turns. Default 256. Scores of fewer are for comparing steps of one run only.
+    /// The number of generated clips, with classes in turn. Default 256. Scores of fewer clips are comparable only between steps of
+    /// one run.
     #[serde(default = "defaults::num")]
     pub num: usize,
-    /// Real clips that they are compared with. Default: as many as are made.
+    /// The number of real clips. Default: as many as generated ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub real_num: Option<usize>,
-    /// Another data set to compare with, of the same layout, in the place of `data.path`.
+    /// Another data set of the same layout to compare with, instead of `data.path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub real: Option<PathBuf>,
     /// Frames of a clip. Default: `data.num_frames`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<usize>,
-    /// Whose way of measuring. Default `latte`.
+    /// The protocol of the measurement. Default `latte`.
     #[serde(default = "defaults::protocol")]
     pub protocol: String,
-    /// Timesteps that the sampler visits. Default 50.
+    /// Sampling steps. Default 50.
     #[serde(default = "defaults::steps")]
     pub steps: usize,
-    /// How far clips are pushed towards their class; 1 is not at all. Default: 4, or 1 for models without classes.
+    /// The guidance scale; 1: no guidance. Default: 4, or 1 for models without classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guidance: Option<f64>,
-    /// The sampling method: `ddim` (default), `ddpm`, `dpm++` or another one of `latte sample --sampler`.
+    /// The sampler: `ddim` (default), `ddpm`, `dpm++` or another one of `latte sample --sampler`.
     #[serde(default = "defaults::sampler")]
     pub sampler: Sampler,
     /// The seed of the first clip of each class, and of the choice of real clips. Default 0.
@@ -51,7 +52,7 @@ pub struct EvaluationConfig {
 }
 
 impl EvaluationConfig {
-    /// The key that is wrong, and why.
+    /// The first key with a wrong value, and why.
     pub(super) fn problem(&self) -> Option<(&'static str, String)> {
         let counts = [
             ("evaluation.every", self.every),
@@ -64,7 +65,7 @@ impl EvaluationConfig {
         if let Some((key, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return Some((key, "expected at least 1, got 0".into()));
         }
-        let nobody = "nobody judges; name files that `latte eval import` wrote, or `random-i3d`";
+        let nobody = "no detector is given; name files that `latte eval import` wrote, or `random-i3d`";
         self.detectors.is_empty().then(|| ("evaluation.detectors", nobody.into()))
     }
 }

@@ -1,7 +1,7 @@
-//! From a table to a struct, with errors that name file and key.
+//! Deserializes a table into a struct, with errors that name file and key.
 //!
-//! serde's errors are kept apart by kind here ([`Problem`]), where the TOML library makes a sentence of them, and
-//! `serde_path_to_error` knows the key.
+//! This deserializer keeps serde's errors apart by kind ([`Problem`]), where the TOML library formats them as text;
+//! `serde_path_to_error` has the path of the key.
 
 use std::fmt::Display;
 
@@ -13,12 +13,12 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Result};
 
-/// Fills a struct from a table.
+/// Deserializes a table into a struct.
 ///
 /// # Errors
 ///
-/// On an unknown key (with the nearest known one), a missing key, or a value of the wrong type; one line each. A number that is
-/// whole is taken where a whole number is wanted, however it is written (`1e6`).
+/// If a key is unknown (with the nearest known one) or missing, or a value has the wrong type; one line each. A number with a whole
+/// value is accepted for an integer, in any notation (`1e6`).
 pub(crate) fn from_table<T: de::DeserializeOwned>(table: Table, source_name: &str) -> Result<T> {
     serde_path_to_error::deserialize(Written(Value::Table(table))).map_err(|e| {
         let key = key(e.path());
@@ -40,20 +40,20 @@ pub(crate) fn from_table<T: de::DeserializeOwned>(table: Table, source_name: &st
 
 const MISSING: &str = "missing; please set it";
 
-/// The known name with the smallest edit distance, if it is small enough to be a slip.
+/// The known name with the smallest edit distance, if that is small enough for a typing error.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let allowed = name.chars().count().div_ceil(3);
     let distances = known.iter().map(|known| (strsim::osa_distance(name, known), *known));
     distances.filter(|(distance, _)| *distance <= allowed).min().map(|(_, known)| known)
 }
 
-/// The whole number that `value` is, if it is one, and is not so large that floats leave some out.
+/// `value` as an integer, if it is whole and below the limit from which floats no longer represent every integer.
 pub(super) fn whole_number(value: f64) -> Option<i64> {
     const LARGEST: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
     (value.fract() == 0.0 && value.abs() < LARGEST).then_some(value as i64)
 }
 
-/// The path to a value as people write it: `section.key`. A value of a list has the list's key.
+/// The path of a value as users write it: `section.key`. A value in a list has the list's key.
 fn key(path: &Path) -> String {
     let names = path.iter().filter_map(|segment| match segment {
         Segment::Map { key } => Some(key.as_str()),
@@ -94,7 +94,7 @@ impl de::Error for Problem {
 
     fn unknown_variant(got: &str, known: &'static [&'static str]) -> Self {
         let hint = nearest(got, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        Self::Value(format!("`{got}` is no choice here (known: {}){hint}", known.join(", ")))
+        Self::Value(format!("`{got}` is not a valid value (known: {}){hint}", known.join(", ")))
     }
 
     fn unknown_field(_: &str, known: &'static [&'static str]) -> Self {
@@ -108,7 +108,7 @@ impl de::Error for Problem {
 
 type Filled<T> = std::result::Result<T, Problem>;
 
-/// A value that was written, on its way into a field.
+/// A value of the table that is being deserialized.
 struct Written(Value);
 
 impl Written {
@@ -116,7 +116,7 @@ impl Written {
         Problem::Value(format!("expected {expected}, got {}", shown(&self.0)))
     }
 
-    /// A number that is not negative, for fields that count.
+    /// A non-negative integer, for fields that count.
     fn count<'de, V: Visitor<'de>>(self, visitor: V) -> Filled<V::Value> {
         let whole = match self.0 {
             Value::Integer(value) => Some(value),
@@ -130,7 +130,7 @@ impl Written {
     }
 }
 
-/// A value as people write it: the library writes large floats with all their zeros.
+/// A value as users write it: the library prints large floats with all their zeros.
 fn shown(value: &Value) -> String {
     const MANY_DIGITS: f64 = 1e16;
     match value {
@@ -227,7 +227,7 @@ impl<'de> Deserializer<'de> for Written {
         }
     }
 
-    /// TOML has no empty value: what is written is there.
+    /// TOML has no null: a value that is written is present.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Filled<V::Value> {
         visitor.visit_some(self)
     }
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(far, "x.toml: inner.unrelated: unknown key; known here: depth, kind, rates, names, on");
         assert_eq!(message("[inner]\nkind = \"small\""), "x.toml: inner.depth: missing; please set it");
         let variant = message("[inner]\ndepth = 1\nkind = \"smal\"");
-        assert_eq!(variant, "x.toml: inner.kind: `smal` is no choice here (known: small, large); did you mean `small`?");
+        assert_eq!(variant, "x.toml: inner.kind: `smal` is not a valid value (known: small, large); did you mean `small`?");
         let wrong_type = message("[inner]\ndepth = \"x\"\nkind = \"small\"");
         assert_eq!(wrong_type, "x.toml: inner.depth: expected a whole number of at least 0, got \"x\"");
     }
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(message("[inner]\ndepth = 1\nkind = 3"), "x.toml: inner.kind: expected one of small, large, got 3");
         assert_eq!(
             message("[inner]\ndepth = 1\nkind = { smal = 3 }").split(" (").next(),
-            Some("x.toml: inner.kind: `smal` is no choice here")
+            Some("x.toml: inner.kind: `smal` is not a valid value")
         );
     }
 

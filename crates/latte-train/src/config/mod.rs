@@ -1,4 +1,4 @@
-//! The configuration of a run: TOML into one struct per concern, unknown keys refused.
+//! The configuration of a run: TOML with one struct per section. Unknown keys are errors.
 
 pub(crate) mod data;
 mod evaluation;
@@ -32,16 +32,16 @@ pub use validation::ValidationConfig;
 use crate::data::latents::Manifest;
 use crate::error::{Error, Result};
 
-/// A training run, in full. `[model]`, `[data]`, `[train]` and `[output]` must be there.
+/// The configuration of a training run. `[model]`, `[data]`, `[train]` and `[output]` are required.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// The network.
     pub model: ModelConfig,
-    /// Where its first weights come from. Default: chance, by the official rules.
+    /// Where its initial weights come from. Default: random, by the official rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<InitConfig>,
-    /// The space that it works in.
+    /// The space that the network works in.
     #[serde(default)]
     pub autoencoder: AutoencoderConfig,
     /// The diffusion process and its loss. Default: the paper's.
@@ -52,15 +52,15 @@ pub struct TrainConfig {
     /// The optimiser.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
-    /// The loop.
+    /// The training loop.
     pub train: LoopConfig,
-    /// The loss on data that is not trained on. Default: none.
+    /// The loss on held-out data. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
-    /// Scores of clips that are made on the way. Default: none.
+    /// Scores of clips that are generated during training. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluationConfig>,
-    /// Samples that are made on the way.
+    /// Samples that are generated during training.
     #[serde(default)]
     pub samples: SamplesConfig,
     /// What is written, and where.
@@ -68,19 +68,19 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// Reads a configuration file and applies `overrides` (`section.key=value`) to it. No other file is looked at: whether the
-    /// videos, the autoencoder or the latent cache that it names are there, whatever opens them says.
+    /// Reads a configuration file and applies `overrides` (`section.key=value`) to it. It reads no other file: whether the videos,
+    /// the autoencoder and the latent cache exist is checked when they are opened.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or is no TOML, a key is unknown or missing, or a value is impossible. Each names the file
-    /// and the key.
+    /// If the file cannot be read or is not TOML, a key is unknown or missing, or a value is invalid. Each error names the file and
+    /// the key.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = latte_textfile::read(path).map_err(Error::io(path))?;
         Self::from_toml(&text, &path.display().to_string(), overrides)
     }
 
-    /// As [`TrainConfig::load`], from text. `source_name` opens error messages.
+    /// As [`TrainConfig::load`], from text. Error messages begin with `source_name`.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl TrainConfig {
         Self::from_table(source::parse_table(text, source_name)?, source_name, overrides)
     }
 
-    /// The last part of every way to a configuration.
+    /// The last step of every way to read a configuration.
     fn from_table(table: toml::Table, source_name: &str, overrides: &[String]) -> Result<Self> {
         let mut table = source::with_overrides(table, source_name, overrides)?;
         data::write_out_layout(&mut table);
@@ -98,16 +98,16 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// The configuration as TOML, defaults written out; reading it gives the same configuration.
+    /// The configuration as TOML with all defaults written; reading it gives the same configuration.
     ///
     /// # Errors
     ///
-    /// If a value has no TOML form (a path that is no Unicode).
+    /// If a value has no TOML form (a path that is not Unicode).
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| Error::config("configuration", "", e.to_string()))
     }
 
-    /// The space that the network works in: that of the latent cache where there is one, else the autoencoder's.
+    /// The space that the network works in: that of the latent cache if there is one, else the autoencoder's.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl TrainConfig {
         }
     }
 
-    /// `[f, c, h, w]` of one clip's latent. Looks at the files of [`latent_space`](Self::latent_space).
+    /// `[f, c, h, w]` of one clip's latent. Reads the files of [`latent_space`](Self::latent_space).
     ///
     /// # Errors
     ///
@@ -128,24 +128,23 @@ impl TrainConfig {
         let ([height, width], space) = (self.data.size.height_width(), self.latent_space()?);
         let factor = space.downsample_factor();
         if !height.is_multiple_of(factor) || !width.is_multiple_of(factor) {
-            let what =
-                format!("expected multiples of {factor}, of which the autoencoder makes one place, got {height} × {width}");
+            let what = format!("expected multiples of {factor}, the pixels of a latent position, got {height} × {width}");
             return Err(Error::config("configuration", "data.size", what));
         }
         Ok(space.latent_shape(self.data.num_frames, height, width)?)
     }
 
-    /// Whether the autoencoder or the latent cache on disk gives latents that the network takes. Reading a configuration does not
-    /// ask this: a checkpoint's is read wherever its files are. Whatever opens the data asks it first.
+    /// Checks that the network accepts the latents of the autoencoder or of the latent cache on disk. Reading a configuration does
+    /// not check this, so that a checkpoint's configuration can be read where those files are missing; opening the data does.
     ///
     /// # Errors
     ///
     /// If they do not fit, or one of them cannot be read.
     pub fn check_latents(&self) -> Result<()> {
-        // The number of classes is not known yet; any will do to check the rest.
+        // The number of classes is not known yet; any number serves to check the rest.
         let resolved = self.resolve_model(self.model.num_classes.unwrap_or(1)).map(drop);
         match &self.autoencoder.path {
-            // What was taken in the place of its configuration is no reason to refuse this one.
+            // Without the autoencoder's files, its latent shape is a default, so a mismatch proves nothing.
             Some(path) if resolved.is_err() && !path.exists() => {
                 self.autoencoder.existing_path().map(drop).map_err(Error::of_configuration)
             }
@@ -153,17 +152,17 @@ impl TrainConfig {
         }
     }
 
-    /// The network of a run on data with `num_classes` classes. Looks at the files of [`latent_space`](Self::latent_space).
+    /// The network for data with `num_classes` classes. Reads the files of [`latent_space`](Self::latent_space).
     ///
     /// # Errors
     ///
-    /// If the sections do not fit together, or not the data.
+    /// If the sections contradict each other or the data.
     pub fn resolve_model(&self, num_classes: usize) -> Result<LatteConfig> {
         self.resolve_model_in("configuration", num_classes, self.latent_shape()?)
     }
 
-    /// Whether data with `found` classes is what `model.num_classes` says, if it says anything; [`TrainConfig::resolve_model`] asks
-    /// the same, but needs the autoencoder.
+    /// Checks `found`, the number of classes of the data, against `model.num_classes`, if it is set. [`TrainConfig::resolve_model`]
+    /// does the same, but needs the autoencoder.
     pub(crate) fn check_num_classes(&self, found: usize) -> Result<()> {
         match self.model.num_classes {
             Some(written) if self.model.condition == ConditionKind::Class && written != found => {
@@ -178,7 +177,7 @@ impl TrainConfig {
     ///
     /// # Errors
     ///
-    /// If the process is impossible, or has no loss that `train.min_snr_gamma` could weight.
+    /// If the process is invalid, or has no loss that `train.min_snr_gamma` could weight.
     pub fn diffusion(&self) -> Result<Diffusion> {
         let min_snr = self.train.min_snr_gamma.map(MinSnr::new).transpose()?;
         Ok(Diffusion::new(&self.diffusion, &TimestepSpacing::All)?.with_min_snr(min_snr)?)
@@ -189,12 +188,12 @@ impl TrainConfig {
         self.validation.as_ref().and_then(|validation| validation.fraction)
     }
 
-    /// The network for latents of the shape `latent`; looks at no file.
+    /// The network for latents of the shape `latent`; reads no file.
     fn resolve_model_in(&self, source_name: &str, num_classes: usize, latent: [usize; 4]) -> Result<LatteConfig> {
         let learn_sigma = self.diffusion.variance.is_learned();
         let shape = DataShape { latent, learn_sigma, num_classes };
         self.model.resolve(shape).map_err(|e| match e {
-            // Keys that this file spells otherwise.
+            // Keys with another name in this file.
             latte_model::Error::Config { key, what } => match key.as_str() {
                 "input_size" => Error::config(source_name, "data.size", what),
                 "num_frames" => Error::config(source_name, "data.num_frames", what),
@@ -206,7 +205,7 @@ impl TrainConfig {
         })
     }
 
-    /// Whether this describes a possible run, as far as can be said without looking at any file.
+    /// Checks that the configuration describes a possible run, as far as this is known without reading a file.
     fn validate(&self, source_name: &str) -> Result<()> {
         let wrong = |key: &str, what: String| Err(Error::config(source_name, key, what));
         let counts = [
@@ -257,10 +256,10 @@ impl TrainConfig {
         }
         let latent = match self.autoencoder.kind {
             AutoencoderKind::Pixels => self.latent_shape()?,
-            // Files say it: `check_latents` looks at them. A latent of one patch suits every network.
+            // `check_latents` reads the real shape from files. A latent of one patch fits every network.
             AutoencoderKind::Kl => [self.data.num_frames, 1, self.model.patch_side(), self.model.patch_side()],
         };
-        // The number of classes is not known yet; any will do to check the rest.
+        // The number of classes is not known yet; any number serves to check the rest.
         self.resolve_model_in(source_name, self.model.num_classes.unwrap_or(1), latent).map(drop)
     }
 }
@@ -351,7 +350,7 @@ mod tests {
         assert_eq!(rules(&["data.layout=taichi_hd"]), (FrameRule::OfficialStride, Transform::None, true));
         let mine = ["data.layout=taichi_hd", "data.flip=false", "data.frame_rule=exact_stride", "data.transform=resize_crop"];
         assert_eq!(rules(&mine), (FrameRule::ExactStride, Transform::ResizeCrop, false));
-        // What a layout says is written out: another layout later changes nothing of a saved configuration.
+        // The layout's rules are written out, so that a later change of the layout does not change a saved configuration.
         let saved = load(&["data.layout=skytimelapse"]).unwrap().to_toml().unwrap();
         assert!(saved.contains("frame_rule = \"official_stride\"") && saved.contains("transform = \"crop_resize\""), "{saved}");
     }
@@ -382,11 +381,11 @@ mod tests {
             ("model.num_heads=5", "x.toml: model.num_heads: expected a divisor"),
             ("model.class_dropout=1.5", "x.toml: model.class_dropout: "),
             ("model.num_classes=3", "x.toml: model.num_classes: set, but `model.condition` is `none`"),
-            ("model.block_layout=late", "x.toml: model.block_layout: `late` is no choice here"),
+            ("model.block_layout=late", "x.toml: model.block_layout: `late` is not a valid value"),
             ("data.size=63", "x.toml: data.size: expected multiples of patch_size = 2"),
             ("data.size=big", "x.toml: data.size: expected a number of pixels or [height, width]"),
-            ("data.layout=ucf", "x.toml: data.layout: `ucf` is no choice here"),
-            ("data.transform=crop", "x.toml: data.transform: `crop` is no choice here"),
+            ("data.layout=ucf", "x.toml: data.layout: `ucf` is not a valid value"),
+            ("data.transform=crop", "x.toml: data.transform: `crop` is not a valid value"),
             ("data.image_list=images.txt", "x.toml: data.image_path: missing"),
             ("data.image_path=images", "x.toml: data.image_list: missing"),
             ("data.num_frames=0", "x.toml: data.num_frames: expected at least 1, got 0"),
@@ -413,7 +412,7 @@ mod tests {
         ];
         for (setting, expected) in cases {
             let message = match setting {
-                // A class dropout only counts where there are classes.
+                // A class dropout has an effect only with classes.
                 "model.class_dropout=1.5" => load(&["model.condition=class", setting]),
                 _ => load(&[setting]),
             };
@@ -433,7 +432,7 @@ mod tests {
         let file = TrainConfig::load(Path::new("/nowhere/x.toml"), &[]).unwrap_err().to_string();
         assert!(file.starts_with("/nowhere/x.toml: "), "{file}");
     }
-    /// Text that names an autoencoder, a cache and videos in `folder`.
+    /// The text of a configuration with an autoencoder, a cache and videos in `folder`.
     fn with_files_in(folder: &Path) -> String {
         let at = |name: &str| folder.join(name).display().to_string();
         LEAST.replace(
@@ -446,7 +445,7 @@ mod tests {
     fn reading_a_configuration_looks_at_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let read = |folder: &Path| TrainConfig::from_toml(&with_files_in(folder), "x.toml", &[]).unwrap();
-        // Whatever read these files would stumble.
+        // Reading these files would fail.
         for (name, file) in [("vae", "config.json"), ("cache", "latents.jsonl")] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
             std::fs::write(folder.path().join(name).join(file), "{ neither").unwrap();
@@ -457,7 +456,7 @@ mod tests {
         assert_eq!(moved, gone.to_toml().unwrap());
         assert_eq!(TrainConfig::from_toml(&moved, "x.toml", &[]).unwrap(), gone);
 
-        // Opening the data looks at them, before anything else.
+        // Opening the data reads them first.
         let of_cache = crate::open_data(&traps).unwrap_err().to_string();
         assert!(of_cache.contains(&folder.path().join("cache").display().to_string()), "{of_cache}");
         let no_cache = TrainConfig { data: DataConfig { latents: None, ..traps.data.clone() }, ..traps };
@@ -476,7 +475,7 @@ mod tests {
             let message = load(&[kl[0], setting]).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
         }
-        // Stable Diffusion's makes one latent position of 8 × 8 pixels.
+        // Stable Diffusion's encoder turns 8 × 8 pixels into one latent position.
         for (size, expected) in
             [("36", "data.size: expected multiples of 8"), ("40", "data.size: expected multiples of patch_size = 2")]
         {

@@ -1,10 +1,10 @@
-//! The section of the configuration that is about the network.
+//! The `[model]` section of the configuration.
 
 use latte_model::model::{BlockLayout, Condition, Injection, LatteConfig, PatchEmbedding, TemporalPosition};
 use serde::{Deserialize, Serialize};
 
-/// `[model]`: the network. Either a `preset`, or `patch_size`, `hidden_size`, `depth` and `num_heads`; with both, what is
-/// written out replaces the preset's value.
+/// `[model]`: the network. Either a `preset`, or `patch_size`, `hidden_size`, `depth` and `num_heads`; a value that is set replaces
+/// the preset's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -17,7 +17,7 @@ pub struct ModelConfig {
     /// Width of a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_size: Option<usize>,
-    /// How many blocks.
+    /// The number of blocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depth: Option<usize>,
     /// Heads per attention.
@@ -26,8 +26,8 @@ pub struct ModelConfig {
     /// Width of the MLP's hidden layer ÷ `hidden_size`. Default 4, the paper's.
     #[serde(default = "four")]
     pub mlp_ratio: f64,
-    /// How spatial and temporal attention are stacked. Default `interleaved`, the paper's best. With a preset and another
-    /// layout, the depth is the one with as many parameters, unless `depth` is written out.
+    /// The order of spatial and temporal attention. Default `interleaved`, the paper's best. With a preset and another layout, the
+    /// depth is the one with the same number of parameters, unless `depth` is set.
     #[serde(default)]
     pub block_layout: BlockLayout,
     /// How frames become tokens. Default `uniform_frame`; or `{ compression_frame = { tubelet = 2 } }`.
@@ -36,13 +36,13 @@ pub struct ModelConfig {
     /// How timestep and class enter the blocks. Default `s_adaln`.
     #[serde(default)]
     pub injection: Injection,
-    /// How temporal attention knows the order of frames. Default `absolute`.
+    /// How temporal attention encodes the order of frames. Default `absolute`.
     #[serde(default)]
     pub temporal_position: TemporalPosition,
-    /// `none` (default) or `class`: a sub-folder of the data per class.
+    /// `none` (default) or `class`: one sub-folder of the data per class.
     #[serde(default)]
     pub condition: ConditionKind,
-    /// How many classes. Default: as many as the data has; if written out, the data must have as many.
+    /// The number of classes. Default: that of the data; if it is set, the data must have as many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_classes: Option<usize>,
     /// The probability that training replaces a label by the null label, for guidance. Default 0.1, the paper's.
@@ -58,7 +58,7 @@ fn tenth() -> f64 {
     0.1
 }
 
-/// What the network is told besides the timestep.
+/// The condition of the network besides the timestep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConditionKind {
@@ -80,13 +80,13 @@ pub(crate) struct DataShape {
 }
 
 impl ModelConfig {
-    /// Height and width of a patch, as far as they are known.
+    /// Height and width of a patch, if they are known.
     pub(super) fn patch_side(&self) -> usize {
         let of_preset = || Some(LatteConfig::preset(self.preset.as_deref()?).ok()?.patch_size);
         self.patch_size.or_else(of_preset).unwrap_or(1).max(1)
     }
 
-    /// The network, in full.
+    /// The complete configuration of the network.
     pub(crate) fn resolve(&self, data: DataShape) -> latte_model::Result<LatteConfig> {
         let wrong = |key: &str, what: String| latte_model::Error::Config { key: key.into(), what };
         let preset = self.preset.as_deref().map(LatteConfig::preset).transpose()?;

@@ -1,8 +1,8 @@
-//! Translates the original's YAML files into our configuration, and says what became of each key.
+//! Translates the original's YAML files into our configuration, and reports what each key means here.
 //!
-//! Names and meanings are those of the original's training scripts (Vchitect/Latte, `configs/*/*_train.yaml`). What a key says is
-//! done, also where the original read it and did something else; what can mean nothing here is listed; what the original could
-//! not do is refused.
+//! Names and meanings are those of the original's training scripts (Vchitect/Latte, `configs/*/*_train.yaml`). A key is honoured by
+//! its meaning, also where the original read it and did something else. A key that has no meaning here is listed; a key that asks
+//! for something the original could not do is refused.
 
 use std::path::Path;
 
@@ -20,16 +20,16 @@ pub struct TranslatedKey {
     pub key: String,
     /// Its value, as written.
     pub value: String,
-    /// For a key that is honoured our keys, `section.key = value`, and what is different; for another why it says nothing.
+    /// For an honoured key: our keys, `section.key = value`, and any difference. For an ignored key: the reason.
     pub meaning: String,
 }
 
-/// What became of the keys of an official configuration, in the order of the file.
+/// The translation of the keys of an official configuration, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Translation {
     /// Keys that are honoured.
     pub honoured: Vec<TranslatedKey>,
-    /// Keys that never did anything in the original's training, or have nothing to do here.
+    /// Keys that had no effect in the original's training, or have none here.
     pub idle: Vec<TranslatedKey>,
 }
 
@@ -54,13 +54,13 @@ impl TrainConfig {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or is no flat YAML, a key is unknown, missing or refused, or the result is impossible.
+    /// If the file cannot be read or is not flat YAML, a key is unknown, missing or refused, or the result is invalid.
     pub fn load_official(path: &Path, overrides: &[String]) -> Result<(Self, Translation)> {
         let text = latte_textfile::read(path).map_err(Error::io(path))?;
         Self::from_official(&text, &path.display().to_string(), overrides)
     }
 
-    /// As [`TrainConfig::load_official`], from text. `source_name` opens error messages.
+    /// As [`TrainConfig::load_official`], from text. Error messages begin with `source_name`.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ const DATASETS: [(&str, &str, bool); 8] = [
     ("taichi_img", "taichi_hd", true),
 ];
 
-/// Keys without which there is no run.
+/// The required keys.
 const REQUIRED: [&str; 7] =
     ["dataset", "data_path", "pretrained_model_path", "model", "image_size", "local_batch_size", "max_train_steps"];
 
@@ -193,7 +193,7 @@ impl Translator<'_> {
             let also = if rest.is_empty() { String::new() } else { format!("; refused too: {}", rest.join("; ")) };
             return Err(self.wrong(key, format!("{why}{also}")));
         }
-        // What a missing key makes impossible, too.
+        // A missing key can make this invalid too.
         self.num_images()?;
         for entry in self.entries.clone() {
             self.one(&entry)?;
@@ -228,11 +228,11 @@ impl Translator<'_> {
             "use_image_num" if self.num_images()? == 0 => self.idle(entry, "only the `_img` data sets read single images"),
             "use_image_num" => self.set(entry, "data.joint_images", self.count(entry)?, ""),
             "pretrained_model_path" => {
-                // train.py and train_with_img.py take different ones.
+                // train.py and train_with_img.py load different ones.
                 let folder = if self.dataset()?.2 { "sd-vae-ft-mse" } else { "vae" };
                 let path = Path::new(&self.text(entry)?).join(folder).to_string_lossy().into_owned();
                 self.put("autoencoder.kind", "kl");
-                self.set(entry, "autoencoder.path", path, "the one that the original's script takes");
+                self.set(entry, "autoencoder.path", path, "the one that the original's script loads");
             }
             "results_dir" => {
                 let name = format!(
@@ -305,22 +305,24 @@ impl Translator<'_> {
                     "in the original part of the folder's name only",
                 );
             }
-            "num_sampling_steps" => self.idle(entry, "training does not sample; `[samples] steps` is for samples on the way"),
+            "num_sampling_steps" => {
+                self.idle(entry, "training does not sample; `[samples] steps` is for samples during training")
+            }
             "fixed_spatial" => self.idle(entry, "all of the network is trained"),
             "attention_bias" => self.idle(entry, "never read: queries, keys and values always have biases"),
             "save_ceph" | "load_from_ceph" => self.idle(entry, "never read by training: storage of the authors' cluster"),
             "log_every" => self.idle(entry, "every step is recorded"),
-            "resume_from_checkpoint" => self.idle(entry, "a run goes on from its own newest checkpoint by itself"),
+            "resume_from_checkpoint" => self.idle(entry, "a run resumes from its own newest checkpoint by itself"),
             "use_compile" => self.idle(entry, "PyTorch's compiler"),
             "enable_xformers_memory_efficient_attention" => {
-                self.idle(entry, "attention never holds the scores of a whole sequence here");
+                self.idle(entry, "attention never stores the scores of a whole sequence here");
             }
             _ => return Err(self.wrong(key, "this version does not know what it means")),
         }
         Ok(())
     }
 
-    /// Sets one of our keys, and says so.
+    /// Sets one of our keys and records it.
     fn set(&mut self, entry: &Entry, ours: &str, value: impl Into<Value>, note: &str) {
         let value = value.into();
         let mut meaning = format!("{ours} = {}", shown(&value));
@@ -354,7 +356,7 @@ impl Translator<'_> {
         })
     }
 
-    /// How many single images go with a clip.
+    /// The number of single images per clip.
     fn num_images(&self) -> Result<i64> {
         let joint = self.dataset()?.2;
         match self.entries.iter().find(|entry| entry.key == "use_image_num") {
@@ -364,7 +366,7 @@ impl Translator<'_> {
         }
     }
 
-    /// Our name of the model: that of joint training is the same network.
+    /// Our name of the model; the network of joint training is the same.
     fn preset(&self) -> Result<String> {
         let name = match self.find("model") {
             Some(Scalar::Text(name)) => name.clone(),
@@ -381,7 +383,7 @@ impl Translator<'_> {
         }
     }
 
-    /// Passes of one optimiser step; the original counts its steps in passes.
+    /// The passes of one optimiser step; the original counts its steps in passes.
     fn passes(&self) -> Result<i64> {
         Ok(self.or("gradient_accumulation_steps", 1)?.max(1))
     }
@@ -428,7 +430,7 @@ impl Translator<'_> {
     }
 }
 
-/// Why a key with this value is refused, if it is.
+/// The reason why a key with this value is refused, if it is.
 fn refusal(entry: &Entry) -> Option<&'static str> {
     match (entry.key.as_str(), &entry.value) {
         ("fixed_spatial", Scalar::Bool(true)) => Some(
@@ -442,14 +444,14 @@ fn refusal(entry: &Entry) -> Option<&'static str> {
         ("extras", _) => Some("refused: expected 1 (no classes) or 2 (classes)"),
         ("resume_from_checkpoint", Scalar::Nothing | Scalar::Bool(false)) => None,
         ("resume_from_checkpoint", _) => Some(
-            "refused: the original fails here, and its checkpoints hold no optimiser to go on with; leave it empty (a run goes on from \
+            "refused: the original fails here, and its checkpoints have no optimiser state; leave it empty (a run resumes from \
              its own newest checkpoint by itself), or set `pretrained` to start from weights",
         ),
         _ => None,
     }
 }
 
-/// A value as TOML, learning rates as people write them.
+/// A value as TOML, with learning rates in the usual notation.
 fn shown(value: &Value) -> String {
     match value {
         Value::Float(number) => Scalar::Float(*number).to_string(),

@@ -1,4 +1,4 @@
-//! Keys that have had another name: files and `--set` values with the old name are still read, and the new one is written.
+//! Renamed keys: files and `--set` values with the old name are still read, and the new name is written.
 
 use toml::{Table, Value};
 
@@ -15,7 +15,7 @@ const RENAMED: [(&str, &str, &str); 3] = [
 ///
 /// # Errors
 ///
-/// If a key is there under both names.
+/// If a key occurs under both names.
 pub(super) fn rename_keys(table: &mut Table, source_name: &str) -> Result<()> {
     for (section, value) in table.iter_mut() {
         rename_in_section(section, value, source_name)?;
@@ -35,13 +35,13 @@ pub(super) fn rename_in_section(section: &str, value: &mut Value, source_name: &
     Ok(())
 }
 
-/// The new name of the key `section.name`, if that is an old one.
+/// The new name of the key `section.name`, if `name` is an old one.
 pub(super) fn new_name(section: &str, name: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(of, old, _)| (*of, *old) == (section, name)).map(|(.., new)| *new)
 }
 
-/// Refuses `--set` values of the same key under both names. Of values under one name the last one holds, but of two names it is not
-/// clear that their writer knew them to be one key.
+/// Refuses `--set` values of the same key under both names. The last of several values under one name counts; with two names, the
+/// user may not know that they mean the same key.
 pub(super) fn refuse_both(overrides: &[String]) -> Result<()> {
     let is_set = |section: &str, name: &str| {
         let key = |setting: &String| setting.split_once('=').map(|(key, _)| key.trim().to_string());
@@ -78,10 +78,10 @@ mod tests {
         ("optimizer", "clip_norm", "max_grad_norm", ["0.5", "0.25"]),
     ];
 
-    /// Reads a configuration and writes it out.
+    /// Reads a configuration and writes it again.
     type Rewrite = fn(&str, &[&str]) -> Result<String>;
 
-    /// The two kinds of training with the keys that both names of are read.
+    /// The two kinds of training, each with the keys whose old and new names it reads.
     fn kinds() -> [(&'static str, Rewrite, &'static [&'static str]); 2] {
         fn owned(overrides: &[&str]) -> Vec<String> {
             overrides.iter().map(ToString::to_string).collect()
@@ -116,7 +116,7 @@ mod tests {
                 assert_eq!(rewrite(&with(&format!("{old} = {value}\n")), &[]).unwrap(), expected, "{old} in a file");
                 for name in [old, new] {
                     assert_eq!(rewrite(least, &[&set(name, value)]).unwrap(), expected, "--set of {name}");
-                    // --set holds against the file, whichever name each of them has.
+                    // `--set` overrides the file, whichever name each of them uses.
                     for written in [old, new] {
                         let file = with(&format!("{written} = {other}\n"));
                         assert_eq!(
@@ -155,6 +155,6 @@ mod tests {
         let message = |setting: &str| rewrite(CLASS, &[setting]).unwrap_err().to_string();
         assert_eq!(message("train.accumulate=0"), "x.toml: train.gradient_accumulation_steps: expected at least 1, got 0");
         assert_eq!(message("optimizer.clip_norm=-1"), "x.toml: optimizer.max_grad_norm: expected a number of at least 0, got -1");
-        assert!(message("train.recompute=all").starts_with("x.toml: train.activation_checkpointing: `all` is no choice here"));
+        assert!(message("train.recompute=all").starts_with("x.toml: train.activation_checkpointing: `all` is not a valid value"));
     }
 }

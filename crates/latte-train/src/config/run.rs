@@ -1,4 +1,4 @@
-//! What the configurations of all runs have.
+//! What the configurations of all runs have in common.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{DataConfig, OptimizerConfig, OutputConfig, TrainConfig};
 use crate::error::Result;
 
-/// The configuration of a run, whatever it trains.
+/// The configuration of a run of any task.
 pub trait RunConfig: Clone + fmt::Debug {
     /// Reads a configuration from a file.
     ///
@@ -15,11 +15,11 @@ pub trait RunConfig: Clone + fmt::Debug {
     /// If the file cannot be read or describes no possible run.
     fn read(path: &Path) -> Result<Self>;
 
-    /// The configuration as TOML, defaults written out; reading it gives the same configuration.
+    /// The configuration as TOML with all defaults written; reading it gives the same configuration.
     ///
     /// # Errors
     ///
-    /// If a value has no TOML form (a path that is no Unicode).
+    /// If a value has no TOML form (a path that is not Unicode).
     fn to_toml(&self) -> Result<String>;
 
     /// `[data]`.
@@ -34,7 +34,7 @@ pub trait RunConfig: Clone + fmt::Debug {
     /// Optimiser steps of the whole run.
     fn max_steps(&self) -> u64;
 
-    /// Where all randomness of the run comes from.
+    /// The seed of all randomness of the run.
     fn seed(&self) -> u64;
 }
 

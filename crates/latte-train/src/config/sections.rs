@@ -1,4 +1,4 @@
-//! The sections of the configuration that are about optimisation, the loop and what it writes.
+//! The sections for optimisation, the loop, samples and output.
 
 use latte_model::diffusion::TimestepSampling;
 use latte_model::model::Ancestor;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub struct OptimizerConfig {
     /// The learning rate after the warm-up. Default 1e-4.
     pub learning_rate: f64,
-    /// Optimiser steps until the full learning rate. Default 0.
+    /// Optimiser steps of the warm-up, until the full learning rate. Default 0.
     pub warmup_steps: u64,
     /// `constant` (default) or `cosine`.
     pub decay: Decay,
@@ -27,9 +27,9 @@ pub struct OptimizerConfig {
     pub eps: f64,
     /// Decoupled weight decay of every trainable parameter. Default 0.
     pub weight_decay: f64,
-    /// The largest L2 norm of the whole gradient. Default 0.1; 0 for no clipping.
+    /// The largest L2 norm of the whole gradient. Default 0.1; 0 turns clipping off.
     pub max_grad_norm: f64,
-    /// Clipping begins after this many optimiser steps; before, the norm is only recorded. Default 20000 (FaceForensics,
+    /// Clipping starts after this many optimiser steps; before, the norm is only recorded. Default 20000 (FaceForensics,
     /// SkyTimelapse; the reference has 100000 for UCF101 and 500000 for Taichi-HD).
     pub start_clip_iter: u64,
     /// Decay of the moving average of the weights. Default 0.9999.
@@ -65,7 +65,7 @@ impl OptimizerConfig {
         }
     }
 
-    /// Whether these values are possible; `source_name` opens error messages.
+    /// Checks the values; error messages begin with `source_name`.
     pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
         let not_negative = [
             ("optimizer.learning_rate", self.learning_rate),
@@ -93,7 +93,7 @@ impl OptimizerConfig {
     }
 }
 
-/// `[train]`: how long, in which portions, and from which seed.
+/// `[train]`: the length of the run, its batches, its seed and its loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoopConfig {
@@ -101,61 +101,60 @@ pub struct LoopConfig {
     pub max_steps: u64,
     /// Clips in one forward and backward pass.
     pub batch_size: usize,
-    /// Passes that make one optimiser step. Default 1. k passes of `batch_size` clips give the gradient of one pass of
-    /// k · `batch_size` clips, for less memory.
+    /// Passes per optimiser step. Default 1. k passes of `batch_size` clips give the gradient of one pass of k · `batch_size` clips
+    /// with less memory.
     #[serde(default = "defaults::one")]
     pub gradient_accumulation_steps: usize,
-    /// Where all randomness of the run comes from. Default 3407, the reference's.
+    /// The seed of all randomness of the run. Default 3407, the reference's.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
     /// How diffusion times are drawn: `uniform` (default) or `loss_second_moment`.
     #[serde(default)]
     pub timestep_sampler: TimestepSampling,
-    /// Weights the squared error of each timestep by min(SNR, γ) (see [`latte_model::diffusion::MinSnr`]); the paper of that has
-    /// γ = 5. Default: no weights. The parts of the loss are recorded without the weight.
+    /// Weights the squared error of each timestep by min(SNR, γ) (see [`latte_model::diffusion::MinSnr`], whose paper has γ = 5).
+    /// Default: no weights. The parts of the loss are recorded without the weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_snr_gamma: Option<f64>,
-    /// Offset noise: shifts the noise of each clip by one value per channel, of this standard deviation, the same for all its
-    /// frames; 0.1 is usual. Default 0: none.
+    /// Offset noise: one normal value per clip and channel, with this standard deviation, is added to the noise of all frames; 0.1
+    /// is usual. Default 0: none.
     #[serde(default)]
     pub offset_noise: f64,
-    /// Which intermediate results are computed twice to save memory: `none` (default) or `block`.
+    /// Which activations are computed again in the backward pass to save memory: `none` (default) or `block`.
     #[serde(default)]
     pub activation_checkpointing: ActivationCheckpointing,
-    /// In which precision matrix products are formed: `f32` (default) or `bf16`. Weights, gradients, sums, norms and the
-    /// residual stream are f32 always.
+    /// The precision of matmuls: `f32` (default) or `bf16`. Weights, gradients, sums, norms and the residual stream are always f32.
     #[serde(default)]
     pub precision: Precision,
 }
 
-/// Which intermediate results are computed twice to save memory.
+/// Which activations are computed again in the backward pass to save memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationCheckpointing {
     /// None: everything is kept until the backward pass.
     #[default]
     None,
-    /// Those inside each transformer block. Same results, bit for bit.
+    /// Those inside each transformer block. The results are the same, bit for bit.
     Block,
 }
 
-/// `[init]`: where the network's first weights come from.
+/// `[init]`: the source of the initial weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InitConfig {
-    /// Whose weights they are: `dit` or `latte`.
+    /// The kind of model that the weights come from: `dit` or `latte`.
     pub from: InitFrom,
-    /// The checkpoint: a file of PyTorch or safetensors, or a folder of such.
+    /// The checkpoint: a PyTorch or safetensors file, or a folder with such files.
     pub path: std::path::PathBuf,
 }
 
-/// Whose weights a network starts from. Tensors that do not fit are left out, and named when training starts.
+/// The kind of model that initial weights come from. Tensors that do not fit are skipped, and listed when training starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InitFrom {
-    /// An image DiT's: its blocks one to one, the label table left out, as the paper does.
+    /// An image DiT: its blocks one to one, without the label table, as in the paper.
     Dit,
-    /// Another Latte's.
+    /// Another Latte.
     Latte,
 }
 
@@ -168,22 +167,22 @@ impl From<InitFrom> for Ancestor {
     }
 }
 
-/// `[samples]`: clips from the moving average of the weights, made while training goes on, always from the same noise.
+/// `[samples]`: clips generated during training with the averaged weights, always from the same noise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplesConfig {
     /// Optimiser steps between two rounds of samples. Default 0: none.
     pub every: u64,
-    /// Clips of a round; the classes take turns. Default 8.
+    /// Clips per round, with classes in turn. Default 8.
     pub num: usize,
-    /// Timesteps that the sampler visits. Default 50.
+    /// Sampling steps. Default 50.
     pub steps: usize,
-    /// How far clips are pushed towards their class; 1 is not at all. Default: 4, or 1 for models without classes.
+    /// The guidance scale; 1: no guidance. Default: 4, or 1 for models without classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance: Option<f64>,
-    /// The seed of the first clip of each class; the others' count up. Default 0.
+    /// The seed of the first clip of each class; it counts up for the others. Default 0.
     pub seed: u64,
-    /// The sampling method: `ddim` (default), `ddpm`, `dpm++` or another one of `latte sample --sampler`.
+    /// The sampler: `ddim` (default), `ddpm`, `dpm++` or another one of `latte sample --sampler`.
     pub sampler: Sampler,
 }
 
@@ -193,7 +192,7 @@ impl Default for SamplesConfig {
     }
 }
 
-/// `[output]`: where the run is written, and how much of it is kept.
+/// `[output]`: the folder of the run, and what is kept in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputConfig {
@@ -202,7 +201,7 @@ pub struct OutputConfig {
     /// Optimiser steps between checkpoints. Default 1000. The last step is always saved.
     #[serde(default = "defaults::checkpoint_every")]
     pub checkpoint_every: u64,
-    /// How many checkpoints are kept. Default 3; the newest is never removed.
+    /// The number of checkpoints to keep. Default 3; the newest is never removed.
     #[serde(default = "defaults::keep_last")]
     pub keep_last: usize,
     /// Whether losses, speeds and samples are also written as TensorBoard event files. Default true.
@@ -211,14 +210,14 @@ pub struct OutputConfig {
 }
 
 impl OutputConfig {
-    /// Whether these values are possible; `source_name` opens error messages.
+    /// Checks the values; error messages begin with `source_name`.
     pub(crate) fn validate(&self, source_name: &str) -> Result<()> {
         let counts = [("output.checkpoint_every", self.checkpoint_every), ("output.keep_last", self.keep_last as u64)];
         at_least_one(source_name, &counts)
     }
 }
 
-/// Whether each of these values is at least 1.
+/// Checks that each of these values is at least 1.
 pub(crate) fn at_least_one(source_name: &str, counts: &[(&str, u64)]) -> Result<()> {
     match counts.iter().find(|(_, value)| *value == 0) {
         Some((key, _)) => Err(Error::config(source_name, *key, "expected at least 1, got 0")),

@@ -1,15 +1,15 @@
-//! From TOML text and `--set` values to a table, with errors that name file and key.
+//! Reads TOML text and `--set` values into a table, with errors that name file and key.
 
 use toml::{Table, Value};
 
 use super::renamed::{new_name, refuse_both, rename_in_section, rename_keys};
 use crate::error::{Error, Result};
 
-/// Reads TOML text; `source_name` (a path, usually) opens the error message.
+/// Reads TOML text; error messages begin with `source_name` (usually a path).
 ///
 /// # Errors
 ///
-/// If the text is no TOML; the message names the line.
+/// If the text is not TOML; the message names the line.
 pub(crate) fn parse_table(text: &str, source_name: &str) -> Result<Table> {
     text.parse::<Table>().map_err(|e| {
         let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -17,7 +17,7 @@ pub(crate) fn parse_table(text: &str, source_name: &str) -> Result<Table> {
     })
 }
 
-/// The table of a configuration file with `overrides` (`section.key=value`) applied, all keys under the names of today.
+/// The table of a configuration file with `overrides` (`section.key=value`) applied and renamed keys under their new names.
 ///
 /// # Errors
 ///
@@ -31,12 +31,12 @@ pub(crate) fn with_overrides(mut table: Table, source_name: &str, overrides: &[S
     Ok(table)
 }
 
-/// Applies one `--set section.key=value` to `table`. The value is read as TOML (`3`, `1e-4`, `true`, `[1, 2]`, `"text"`), and as
-/// plain text if it is no TOML value (`Latte-S/2`). An old name of a key counts as its new one.
+/// Applies one `--set section.key=value` to `table`. The value is parsed as TOML (`3`, `1e-4`, `true`, `[1, 2]`, `"text"`), else
+/// taken as plain text (`Latte-S/2`). An old name of a key counts as its new one.
 ///
 /// # Errors
 ///
-/// If there is no `=`, a part of the key is empty, or the key leads through something that is no section.
+/// If there is no `=`, a part of the key is empty, or a part before the last is not a section.
 pub fn apply_override(table: &mut Table, setting: &str) -> Result<()> {
     let wrong = |key: &str, what: String| Error::config("--set", key, what);
     let (key, value) = setting
@@ -73,7 +73,7 @@ fn parse_value(text: &str) -> Value {
     format!("value = {text}")
         .parse::<Table>()
         .ok()
-        // A line break would smuggle in further keys.
+        // A line break could add more keys.
         .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_string()))

@@ -1,37 +1,38 @@
-//! The section of the configuration that is about validation.
+//! The `[validation]` section of the configuration.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// `[validation]`: the loss on data that is never trained on, at fixed timesteps and noise, under the averaged weights. Changes
-/// nothing about the training but, with `fraction`, the videos that are left for it.
+/// `[validation]`: the loss on held-out data, at fixed timesteps and with fixed noise, with the averaged weights. It does not
+/// change the training, except that `fraction` takes videos away from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValidationConfig {
-    /// The share of the data that is held out, between 0 and 1. A video's name decides whether it is, so that a video stays on
-    /// its side when others are added. Either this or `path`.
+    /// The share of the data that is held out, between 0 and 1. A hash of the video's name decides, so a video stays in its part
+    /// when others are added. Either this or `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fraction: Option<f64>,
-    /// Another data set, of the same layout, in the place of `data.path` (or of `data.latents`, if clips come from there).
+    /// Another data set of the same layout instead of `data.path` (or of `data.latents`, if clips come from a cache).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// Optimiser steps between validations. Default 1000. The last step is always validated.
     #[serde(default = "defaults::every")]
     pub every: u64,
-    /// How many clips; of each video one, and more only if there are fewer videos. Default 16.
+    /// The number of clips: one of each video, and more only if there are fewer videos. Default 16.
     #[serde(default = "defaults::clips")]
     pub clips: usize,
-    /// At how many timesteps each clip's loss is measured: the middles of as many equal parts of the process. Default 8.
+    /// The number of timesteps at which the loss of each clip is measured: the centres of as many equal parts of the process.
+    /// Default 8.
     #[serde(default = "defaults::timesteps")]
     pub timesteps: usize,
-    /// Where windows and noise come from, the same at every validation. Default 0.
+    /// The seed of windows and noise, the same in every validation. Default 0.
     #[serde(default)]
     pub seed: u64,
 }
 
 impl ValidationConfig {
-    /// The key that is wrong, and why.
+    /// The first key with a wrong value, and why.
     pub(super) fn problem(&self, num_timesteps: usize) -> Option<(&'static str, String)> {
         let counts = [
             ("validation.every", self.every),
@@ -47,7 +48,7 @@ impl ValidationConfig {
         }
         match (self.fraction, &self.path) {
             (None, None) => Some(("validation.fraction", "missing; please set it, or `validation.path`".into())),
-            (Some(_), Some(_)) => Some(("validation.fraction", "set, and `validation.path` too; leave one of them".into())),
+            (Some(_), Some(_)) => Some(("validation.fraction", "set, and `validation.path` too; set only one of them".into())),
             (Some(fraction), None) if !(fraction > 0.0 && fraction < 1.0) => {
                 Some(("validation.fraction", format!("expected a number between 0 and 1, got {fraction}")))
             }

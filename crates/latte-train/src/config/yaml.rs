@@ -1,4 +1,4 @@
-//! Reads the little of YAML that the official configurations are written in: one map of scalars.
+//! Reads the subset of YAML that the official configurations use: one map of scalars.
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -15,13 +15,13 @@ pub(super) struct Entry {
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Scalar {
-    /// Nothing behind the colon.
+    /// No value after the colon.
     Nothing,
     Bool(bool),
     Integer(i64),
     Float(f64),
     Text(String),
-    /// A list, whose values are not kept: only sampling has any.
+    /// A list, whose values are dropped: only sampling uses lists.
     List,
 }
 
@@ -31,7 +31,7 @@ impl std::fmt::Display for Scalar {
             Self::Nothing => Ok(()),
             Self::Bool(value) => value.fmt(f),
             Self::Integer(value) => value.fmt(f),
-            // `1e-4`, not `0.0001`: as people write learning rates.
+            // `1e-4`, not `0.0001`: the usual notation of learning rates.
             Self::Float(value) if *value != 0.0 && (value.abs() < 1e-2 || value.abs() >= 1e16) => write!(f, "{value:e}"),
             Self::Float(value) => value.fmt(f),
             Self::Text(value) => write!(f, "\"{value}\""),
@@ -40,12 +40,12 @@ impl std::fmt::Display for Scalar {
     }
 }
 
-/// Reads a map of scalars, in the order of the file. Lists and inner maps are skipped where `skip` knows their key, and an
-/// error elsewhere.
+/// Reads a map of scalars, in the order of the file. Lists and inner maps are skipped if `skip` has their key, else they are an
+/// error.
 ///
 /// # Errors
 ///
-/// If the text is no YAML, no map, or a key occurs twice; the message names the line.
+/// If the text is not YAML, is not a map, or a key occurs twice; the message names the line.
 pub(super) fn read_map(text: &str, source_name: &str) -> Result<Vec<Entry>> {
     let wrong = |line: usize, what: String| Error::config(source_name, format!("line {line}"), what);
     let mut entries: Vec<Entry> = Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn read_map(text: &str, source_name: &str) -> Result<Vec<Entry>> {
             Event::MappingStart(..) if !in_map => in_map = true,
             Event::Scalar(text, style, ..) if in_map => match key.take() {
                 None if entries.iter().any(|entry| entry.key == text) => {
-                    return Err(wrong(line, format!("the key `{text}` for the second time; please leave one")));
+                    return Err(wrong(line, format!("the key `{text}` occurs twice; please remove one")));
                 }
                 None => key = Some(text.into_owned()),
                 Some(key) => entries.push(Entry { key, value: scalar(&text, style) }),
@@ -99,15 +99,15 @@ fn scalar(text: &str, style: ScalarStyle) -> Scalar {
         "false" | "False" | "FALSE" => Scalar::Bool(false),
         _ => {
             let word = || Scalar::Text(text.to_string());
-            // A word such as `nan` or `inf` is a number to Rust, but a word here.
+            // Rust parses words such as `nan` and `inf` as numbers; here they are words.
             let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
             let digits = text.trim_start_matches(['+', '-']);
-            // Where the original's reader finds an octal number, a decimal one would be another.
+            // Such a number is octal to the original's reader; its decimal value would differ.
             let octal = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_');
             if !numeric || octal {
                 return word();
             }
-            // The underscores of 1_000_000 are for people.
+            // Underscores as in 1_000_000 separate digits.
             let text = text.replace('_', "");
             match (text.parse(), text.parse::<f64>()) {
                 (Ok(integer), _) => Scalar::Integer(integer),
@@ -159,7 +159,7 @@ mod tests {
     fn what_is_no_map_of_scalars_is_refused_with_its_line() {
         let cases = [
             ("a: 1\nb:\n  c: 2\n", "x.yaml: line 3: `b`: expected one value"),
-            ("a: 1\na: 2\n", "x.yaml: line 2: the key `a` for the second time"),
+            ("a: 1\na: 2\n", "x.yaml: line 2: the key `a` occurs twice"),
             ("- 1\n", "x.yaml: line 1: expected lines `key: value`"),
             ("just words\n", "x.yaml: line 1: expected lines `key: value`"),
             ("", "x.yaml: line 1: empty"),

@@ -1,4 +1,4 @@
-//! Whether a run could train on its data, and what is wrong with that.
+//! Checks whether a run could train on its data.
 
 use std::path::PathBuf;
 
@@ -12,22 +12,22 @@ use crate::data::latents::Manifest;
 use crate::data::source::try_data;
 use crate::error::Result;
 
-/// How many images of a list are read.
+/// The number of images of a list that are read.
 const IMAGE_SAMPLES: usize = 200;
 
-/// What was found out about the data of a run.
+/// The result of a check of a run's data.
 #[derive(Debug)]
 pub struct DataCheck {
     /// The videos.
     pub index: Index,
-    /// What is wrong, worst first. An error is among it exactly if the run could not train.
+    /// The problems, worst first. There is an error among them if and only if the run could not train.
     pub diagnostics: Vec<Diagnostic>,
-    /// The list of the images of joint training, and how many it has.
+    /// The image list of joint training, and its number of images.
     pub images: Option<(PathBuf, usize)>,
 }
 
-/// Looks at all that `config` trains on: at the videos, at what `data.index` says of them, or at the latent cache. Whether the run
-/// could train is not judged here: it is tried, on the way of the run itself.
+/// Checks all data that `config` trains on: the videos, their entries in `data.index`, or the latent cache. Whether the run could
+/// train is decided by the code of the run itself, which opens the data here too.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ pub fn check_data(config: &TrainConfig, options: ScanOptions, progress: &mut dyn
     let mut diagnostics = Vec::new();
     let index = match look(config, options, &mut diagnostics, progress) {
         Ok(index) => index,
-        // Training says the same below, where it uses what cannot be read.
+        // Opening the data for training, below, reports the same error if training needs the file.
         Err(e) => {
             diagnostics.push(Diagnostic { severity: Severity::Warning, what: e.to_string() });
             Index { layout: data.layout, root: data.path.clone(), classes: Vec::new(), entries: Vec::new() }
@@ -66,7 +66,7 @@ pub fn check_data(config: &TrainConfig, options: ScanOptions, progress: &mut dyn
     Ok(DataCheck { index, diagnostics, images })
 }
 
-/// What is known about the videos, and what is noticed on the way.
+/// Collects what is known about the videos, and adds diagnostics.
 fn look(
     config: &TrainConfig,
     options: ScanOptions,
@@ -92,7 +92,7 @@ fn look(
         let index = Index::read(file)?;
         match check_files(&index, &data.location()) {
             Ok(found) => diagnostics.extend(found),
-            // Training does not list the videos again.
+            // Training reads the index and does not list the videos again.
             Err(e) => {
                 diagnostics.push(Diagnostic { severity: Severity::Warning, what: format!("the data set cannot be listed: {e}") });
             }
@@ -106,13 +106,13 @@ fn look(
 
 fn expected(config: &TrainConfig) -> Expected {
     let data = &config.data;
-    // Latents have their size already.
+    // Latents already have their size.
     let size = data.latents.is_none().then(|| data.size.height_width());
     let num_classes = if config.model.condition == ConditionKind::Class { config.model.num_classes } else { None };
     Expected { window: data.window(), transform: data.transform, size, num_classes }
 }
 
-/// Makes errors of diagnostics and of what the run would say exactly if it would say something.
+/// Makes the run's own error (`refusal`) the only error diagnostic; without one, all diagnostics are warnings.
 fn settle(diagnostics: &mut Vec<Diagnostic>, refusal: Option<String>) {
     match refusal {
         Some(what) => {

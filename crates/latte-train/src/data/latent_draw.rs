@@ -7,7 +7,7 @@ use latte_model::vae::{LatentSpace, Posterior};
 use super::loader::ClipFrames;
 use crate::error::Result;
 
-/// Draws latents from an encoder's moments of frames.
+/// Draws latents from the encoder's moments of frames.
 #[derive(Debug, Clone)]
 pub(crate) struct LatentDraw {
     space: LatentSpace,
@@ -21,9 +21,9 @@ impl LatentDraw {
         Self { space, posterior, size }
     }
 
-    /// The latents of a clip and of the images behind it, `[1, f + images, c, h, w]`.
+    /// The latents of a clip and of the images after it, `[1, f + images, c, h, w]`.
     pub(crate) fn draw(&self, frames: ClipFrames, rng: &mut TorchRng) -> Result<Tensor> {
-        // Of a network on pixels, these are the pixels.
+        // If the network works on pixels, the "moments" are the pixels.
         let (ClipFrames::Pixels(moments) | ClipFrames::Moments(moments)) = frames;
         let (channels, [h, w]) = (self.space.moment_channels(), self.size);
         let frames = moments.len() / (channels * h * w);

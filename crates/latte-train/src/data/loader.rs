@@ -1,12 +1,12 @@
-//! Threads that decode ahead, with an order that no thread can change.
+//! Threads that decode ahead, without any effect on the order of clips.
 //!
-//! The endless sequence of clips is fixed by the seed alone: epoch `e` visits every file once, in an order drawn from
-//! (seed, e), and what is drawn for a clip (its window, its flip) comes from (seed, e, place in the epoch). Threads take
-//! places from that sequence and the results are handed out in its order, so neither the number of threads nor their timing
-//! reaches the numbers, and a position is all that a checkpoint needs to resume exactly.
+//! The seed alone fixes the endless sequence of clips: epoch `e` visits every file once, in an order drawn from (seed, e), and the
+//! draws for a clip (its window, its flip) come from (seed, e, index in the epoch). Threads take indices from this sequence, and
+//! the results are returned in its order. So neither the number of threads nor their timing changes the results, and a position is
+//! enough for a checkpoint to resume exactly.
 //!
-//! Every place gives one clip: a file that cannot be read is replaced by another one, which (seed, e, place in the epoch) decides
-//! too. So the position after `n` clips is `n` places further on, whatever the files are.
+//! Every index gives one clip: a file that cannot be read is replaced by another one, which (seed, e, index in the epoch) decides
+//! too. So `n` clips advance the position by `n`, whichever files cannot be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,72 +18,71 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// One training clip, and the single images that are trained on beside it (joint training, §3.4 of the paper).
+/// A training clip, with the single images of joint training (§3.4 of the paper).
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedClip {
-    /// The frames of the clip, and behind them the images.
+    /// The frames of the clip, followed by the images.
     pub frames: ClipFrames,
     /// Its class; absent in a data set without classes.
     pub label: Option<u32>,
-    /// What the data set says about the video, in words; absent where it says nothing.
+    /// The caption of the video; absent if the data set has none.
     pub caption: Option<String>,
     /// The class of each image; empty without images or classes.
     pub image_labels: Vec<u32>,
 }
 
-/// Frames and images as they are stored, row-major; as many values for each.
+/// The stored values of frames and images, row-major; each has the same number of values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClipFrames {
     /// `[f + images, 3, h, w]` in `[-1, 1]`.
     Pixels(Vec<f32>),
-    /// `[f + images, m, h, w]`: what a frozen encoder says of each (see [`latte_model::vae::LatentSpace`]).
+    /// `[f + images, m, h, w]`: the output of a frozen encoder for each (see [`latte_model::vae::LatentSpace`]).
     Moments(Vec<f32>),
 }
 
 impl ClipFrames {
-    /// What is stored.
+    /// The values.
     pub fn values(&self) -> &Vec<f32> {
         let (Self::Pixels(values) | Self::Moments(values)) = self;
         values
     }
 
-    /// What is stored, to add to.
+    /// The values, to append to.
     pub fn values_mut(&mut self) -> &mut Vec<f32> {
         let (Self::Pixels(values) | Self::Moments(values)) = self;
         values
     }
 }
 
-/// Where clips come from: numbered files, each loaded as often as asked with what `rng` draws.
+/// A source of clips: numbered files. Each can be loaded any number of times, with draws from `rng`.
 ///
 /// The result must depend on `file` and `rng` alone.
 pub trait ClipSource: Send + Sync {
-    /// How many files there are; at least one.
+    /// The number of files, at least one.
     fn num_files(&self) -> usize;
 
     /// A clip of file number `file`.
     ///
     /// # Errors
     ///
-    /// A sentence that names the file and says why it gives no clip.
+    /// A sentence that names the file and says why it cannot be loaded.
     fn load(&self, file: usize, rng: &mut TorchRng) -> std::result::Result<LoadedClip, String>;
 
-    /// About how many bytes of file number `file` the source would keep in memory once it has been loaded, if it keeps any and
+    /// An estimate of the bytes that the source keeps in memory for file number `file` after it was loaded, if it keeps any and
     /// there is room (`data.cache_mib`).
     fn bytes_kept(&self, file: usize) -> u64 {
         let _ = file;
         0
     }
 
-    /// Adds the single images of joint training that belong to the clip at `place` to `clip`, which [`load`](Self::load) has
-    /// given; `rng` has drawn for the clip. Says which images could not be read, and were replaced by others. A source without
-    /// images does nothing.
+    /// Adds the single images of joint training for `place` to `clip`, the result of [`load`](Self::load); `rng` has drawn for the
+    /// clip. Returns the images that could not be read and were replaced. A source without images does nothing.
     ///
     /// The result must depend on the arguments alone.
     ///
     /// # Errors
     ///
-    /// If images cannot be read, and others cannot either.
+    /// If images cannot be read, and their replacements cannot either.
     fn add_images(
         &self,
         _place: EpochPlace<'_>,
@@ -94,32 +93,32 @@ pub trait ClipSource: Send + Sync {
     }
 }
 
-/// A clip's place among all, for what does not depend on which file it comes from.
+/// The place of a clip in the sequence, for draws that do not depend on its file.
 #[derive(Debug, Clone, Copy)]
 pub struct EpochPlace<'a> {
-    /// How many times every file has been visited before.
+    /// The number of completed epochs.
     pub epoch: u64,
-    /// How many files of this epoch have been visited before.
+    /// The number of files of this epoch that were visited before.
     pub index: u64,
-    /// The epoch's generator, before it has drawn anything. Its forks with the numbers of clips are taken.
+    /// The epoch's generator, before any draw. Its forks with the numbers of clips are in use.
     pub rng: &'a TorchRng,
 }
 
-/// A place in the sequence of clips: the next one to hand out.
+/// A position in the sequence of clips: that of the next clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
-    /// How many times every file has been visited.
+    /// The number of completed epochs.
     pub epoch: u64,
-    /// How many files of this epoch have been visited.
+    /// The number of files of this epoch that were visited.
     pub index: u64,
 }
 
-/// Hands out clips in order while threads decode the next ones.
+/// Returns clips in order while threads decode the next ones.
 pub struct Loader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// The ticket of the next clip to hand out.
+    /// The ticket of the next clip to return.
     next: u64,
     num_files: u64,
     failed: BTreeSet<String>,
@@ -134,40 +133,40 @@ impl std::fmt::Debug for Loader {
 struct Shared {
     source: Box<dyn ClipSource>,
     rng: TorchRng,
-    /// How many clips may be decoded or under way beyond the next one to hand out.
+    /// The largest number of clips beyond the next one that may be decoded or in progress.
     ahead: u64,
     queue: Mutex<Queue>,
-    /// Something in `queue` has changed.
+    /// Signals a change of `queue`.
     changed: Condvar,
 }
 
-/// A clip, and which files and images could not be read on the way to it; or why the last of all files gives none.
+/// A clip with messages about files and images that could not be read; or the error of the last file, if none can be read.
 type Loaded = std::result::Result<(LoadedClip, Vec<String>), String>;
 
 struct Queue {
     /// The ticket that the next free thread takes. Ticket = epoch · files + index.
     free: u64,
-    /// The ticket that is handed out next.
+    /// The ticket that is returned next.
     wanted: u64,
     ready: BTreeMap<u64, Loaded>,
-    /// The order of the epochs that threads are working on.
+    /// The orders of the epochs that threads work on.
     orders: BTreeMap<u64, Arc<Vec<usize>>>,
     stop: bool,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // A thread cannot panic while it holds the lock: decoding happens outside, under `catch_unwind`.
+        // A thread cannot panic while it holds the lock: it decodes without the lock, and under `catch_unwind`.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Loader {
-    /// Starts `threads` threads (at least one) that keep up to `ahead` clips ready, from `position` on.
+    /// Starts `threads` threads (at least one) that keep up to `ahead` clips ready, beginning at `position`.
     ///
     /// # Errors
     ///
-    /// If the system gives no thread.
+    /// If the system cannot start a thread.
     pub fn new(source: Box<dyn ClipSource>, seed: u64, position: Position, threads: usize, ahead: usize) -> Result<Self> {
         let num_files = source.num_files().max(1) as u64;
         let next = position.epoch * num_files + position.index.min(num_files);
@@ -184,27 +183,29 @@ impl Loader {
             let thread = std::thread::Builder::new()
                 .name(format!("loader-{number}"))
                 .spawn(move || decode_ahead(&shared, num_files))
-                .map_err(|e| Error::data("loader", format!("no thread to decode on: {e}; lower `data.loader_threads`")))?;
+                .map_err(|e| {
+                    Error::data("loader", format!("cannot start a decoding thread: {e}; lower `data.loader_threads`"))
+                })?;
             loader.threads.push(thread);
         }
         Ok(loader)
     }
 
-    /// Where the next clip comes from.
+    /// The position of the next clip.
     pub fn position(&self) -> Position {
         Position { epoch: self.next / self.num_files, index: self.next % self.num_files }
     }
 
-    /// How many different messages about unreadable files there have been.
+    /// The number of different messages about unreadable files so far.
     pub fn num_failed(&self) -> usize {
         self.failed.len()
     }
 
-    /// The next `count` clips. `warn` gets each different message about what could not be read once.
+    /// The next `count` clips. `warn` receives each different message about unreadable files once.
     ///
     /// # Errors
     ///
-    /// If no file gives a clip.
+    /// If no file can be loaded.
     pub fn next_clips(&mut self, count: usize, warn: &mut dyn FnMut(&str)) -> Result<Vec<LoadedClip>> {
         let mut clips = Vec::with_capacity(count);
         for _ in 0..count {
@@ -250,7 +251,7 @@ impl Drop for Loader {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // It cannot have panicked (see `Shared::lock`), and a drop could do nothing about it.
+            // A panic is impossible (see `Shared::lock`), and a drop could not report it.
             let _ = thread.join();
         }
     }
@@ -283,14 +284,14 @@ fn decode_ahead(shared: &Shared, num_files: u64) {
     }
 }
 
-/// The clip at `place`: of `file`, or of another one in its place.
+/// The clip at `place`: of `file`, or of a replacement.
 fn load(shared: &Shared, place: EpochPlace<'_>, file: usize) -> Loaded {
     let rng = place.rng.fork(place.index);
     let mut unread = match try_file(shared, place, file, rng.clone()) {
         Ok(loaded) => return Ok(loaded),
         Err(message) => vec![message],
     };
-    // All other files, in an order of this place alone.
+    // All other files, in an order that only this place decides.
     let others = rng.fork(0).randperm(shared.source.num_files()).into_iter().filter(|&other| other != file);
     for (attempt, other) in (1..).zip(others) {
         if shared.lock().stop {
@@ -307,7 +308,7 @@ fn load(shared: &Shared, place: EpochPlace<'_>, file: usize) -> Loaded {
     Err(unread.pop().unwrap_or_default())
 }
 
-/// A clip of `file` for `place`, with what `rng` draws.
+/// A clip of `file` for `place`, with draws from `rng`.
 fn try_file(shared: &Shared, place: EpochPlace<'_>, file: usize, mut rng: TorchRng) -> Loaded {
     let load = || {
         let mut clip = shared.source.load(file, &mut rng)?;
@@ -325,7 +326,7 @@ mod tests {
 
     use super::*;
 
-    /// Clips that say which file they are and what was drawn for them; some files fail, and each takes another time.
+    /// Clips that encode their file and their draws; some files fail, and each takes a different time.
     struct Numbers {
         files: usize,
         bad: BTreeSet<usize>,
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_enough_to_go_on_exactly() {
+    fn a_position_is_enough_to_resume_exactly() {
         let mut straight = loader(7, &[3], 5, Position::default(), 3, true);
         let first = take(&mut straight, 17);
         let position = straight.position();
@@ -408,7 +409,7 @@ mod tests {
             assert_eq!(clip == other, !is_bad, "place {place}");
             assert!(other.label != Some(1) && other.label != Some(3), "place {place}");
         }
-        // Places draw their replacements for themselves.
+        // Each place draws its own replacement.
         let files: BTreeSet<_> = all.iter().zip(&replaced).filter(|(a, b)| a != b).map(|(_, clip)| clip.label).collect();
         assert!(files.len() > 2, "{files:?}");
     }
@@ -437,7 +438,7 @@ mod tests {
         let mut loader = Loader::new(Box::new(source), 0, Position::default(), 3, 5).unwrap();
         take(&mut loader, 1);
         std::thread::sleep(Duration::from_millis(100));
-        // One handed out, five ahead.
+        // One was returned, five are ahead.
         assert_eq!(loads.load(Ordering::SeqCst), 6);
     }
 }

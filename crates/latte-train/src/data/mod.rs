@@ -1,4 +1,4 @@
-//! What a run is trained on: videos and their index, windows of frames, latent caches, and the threads that load clips ahead.
+//! The training data: videos and their index, windows of frames, latent caches, and the threads that load clips ahead.
 
 pub(crate) mod check;
 pub(crate) mod fingerprint;

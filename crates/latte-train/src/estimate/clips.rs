@@ -1,4 +1,4 @@
-//! What loading a clip costs: decoding, resizing, encoding, and the memory of clips that are kept or ready.
+//! The cost of loading a clip: decoding, resizing, encoding, and the memory of cached and ready clips.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,41 +9,41 @@ use crate::data::loader::{ClipSource, EpochPlace, LoadedClip, Loader, Position};
 use crate::error::Result;
 use latte_model::noise::TorchRng;
 
-/// Loading stops after so many seconds or clips.
+/// Loading stops after this many seconds.
 const ENOUGH_S: f64 = 3.0;
 const ENOUGH_CLIPS: usize = 8;
 
-/// What one clip costs.
+/// The cost of one clip.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClipCost {
-    /// How many were loaded for this.
+    /// The number of clips that were loaded for the measurement.
     pub(super) loaded: usize,
-    /// The first time that a video is asked for.
+    /// When a video is loaded for the first time.
     cold: Seconds,
-    /// Again, where the source keeps videos in memory.
+    /// When it is loaded again, if the source caches videos.
     warm: Seconds,
-    /// The share of the videos that are kept.
+    /// The share of the videos that fit into the cache.
     kept_share: f64,
-    /// Bytes that all kept videos take.
+    /// Bytes of all cached videos.
     kept: f64,
-    /// Bytes of the videos that were kept while measuring, and so are counted elsewhere.
+    /// Bytes of the videos that were cached during the measurement; they are counted elsewhere.
     kept_already: f64,
-    /// Bytes of one clip that is ready.
+    /// Bytes of one ready clip.
     ready: f64,
-    /// Bytes that loading one takes besides.
+    /// Further bytes while a clip is being loaded.
     on_the_way: f64,
     num_files: usize,
 }
 
-/// How long something takes.
+/// A duration.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seconds {
     by_the_clock: f64,
-    /// Of all processors together.
+    /// Processor time, summed over all cores.
     of_processors: f64,
 }
 
-/// A source that can be loaded from twice.
+/// A source that two loaders can share.
 struct Borrowed(Arc<dyn ClipSource>);
 
 impl ClipSource for Borrowed {
@@ -78,7 +78,7 @@ impl ClipCost {
         let before = meter.most_held();
         let (cold, count, ready) = time(&mut loader()?, ENOUGH_CLIPS.min(num_files))?;
         let taken = meter.most_held().saturating_sub(before) as f64;
-        // How much the source would keep of each video; those that were loaded stand for all.
+        // The bytes that the source would cache for each video, estimated from those that were loaded.
         let bytes: Vec<u64> =
             (0..num_files).step_by(num_files.div_ceil(ENOUGH_CLIPS).max(1)).map(|file| source.bytes_kept(file)).collect();
         let mean = bytes.iter().sum::<u64>() as f64 / bytes.len().max(1) as f64;
@@ -91,13 +91,13 @@ impl ClipCost {
         Ok(Self { loaded: count, cold, warm, kept_share, kept: all.min(budget), kept_already, ready, on_the_way, num_files })
     }
 
-    /// The seconds that loading adds to a step that is busy for `busy_s` without it, on the average of the run.
+    /// The seconds that loading adds to a step that takes `busy_s` without it, averaged over the run.
     pub(super) fn added_to_a_step(&self, config: &TrainConfig, busy_s: f64) -> f64 {
         let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
         let (threads, clips) =
             (config.data.loader_threads as f64, (config.train.batch_size * config.train.gradient_accumulation_steps) as f64);
         let added = |of_clip: Seconds| {
-            // Loading goes on beside the step, on the same processors; and a step cannot begin before its clips are there.
+            // Loading runs in parallel with the step on the same processors, and a step cannot start before its clips are ready.
             let shared = busy_s + clips * of_clip.of_processors / cores;
             shared.max(clips * of_clip.by_the_clock / threads) - busy_s
         };
@@ -107,16 +107,16 @@ impl ClipCost {
         cold_share * added(self.cold) + (1.0 - cold_share) * added(self.warm)
     }
 
-    /// The bytes that clips take during the run, beyond those that were there while measuring.
+    /// The bytes of clips during the run, beyond those that were there during the measurement.
     pub(super) fn memory(&self, config: &TrainConfig) -> u64 {
         let (ahead, threads) = (config.data.prefetch as f64, config.data.loader_threads as f64);
-        // Those that are ready, those of the step that is under way, and what threads work on.
+        // Ready clips, those of the current step, and those that threads work on.
         let step = (config.train.batch_size * config.train.gradient_accumulation_steps) as f64;
         ((self.kept - self.kept_already).max(0.0) + (ahead + step) * self.ready + threads * self.on_the_way) as u64
     }
 }
 
-/// Takes up to `most` clips; returns how long one takes, how many there were, and the bytes of one.
+/// Takes up to `most` clips; returns the seconds per clip, the number of clips, and the bytes of one.
 fn time(loader: &mut Loader, most: usize) -> Result<(Seconds, usize, f64)> {
     let (started, processors) = (Instant::now(), processor_seconds());
     let (mut count, mut bytes) = (0, 0);
@@ -135,12 +135,12 @@ fn time(loader: &mut Loader, most: usize) -> Result<(Seconds, usize, f64)> {
     Ok((Seconds { by_the_clock, of_processors }, count, bytes as f64))
 }
 
-/// The time that all threads of this process have spent on processors, as Linux tells it.
+/// The processor time of all threads of this process, from Linux.
 fn processor_seconds() -> Option<f64> {
-    /// Linux has counted in hundredths of a second on every architecture for decades.
+    /// Linux counts in hundredths of a second on every architecture.
     const TICKS_PER_S: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program may hold spaces; user and system time are the 14th and 15th field.
+    // The name of the program may contain spaces; user and system time are the 14th and 15th field.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / TICKS_PER_S)
@@ -177,10 +177,10 @@ mod tests {
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
         // 4 clips of 3 s on 2 threads take 6 s, and the network only 1 s.
         near(cost([3.0, 0.0], [0.0, 0.0], 0.0, 1000).added_to_a_step(&config, 1.0), 5.0);
-        // The network waits for nothing, but shares its processors.
+        // The network does not wait, but shares its processors.
         let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
         near(cost([0.1, 0.5], [0.0, 0.0], 0.0, 1000).added_to_a_step(&config, 10.0), 2.0 / cores);
-        // Of 40 clips in all, 10 are loaded for the first time, and a half of the rest again.
+        // 10 of 40 clips are loaded for the first time, and half of the rest again.
         near(cost([3.0, 0.0], [0.0, 0.0], 0.5, 10).added_to_a_step(&config, 1.0), (10.0 + 15.0) / 40.0 * 5.0);
     }
 

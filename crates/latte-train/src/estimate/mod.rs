@@ -1,5 +1,5 @@
-//! What a run would cost, before it is begun: memory, time, disk. Everything is measured on this machine, on as much of the run as
-//! there is time for; nothing is written.
+//! Estimates the memory, time and disk space of a run before it starts. Everything is measured on this machine, on as much of the
+//! run as time permits; nothing is written.
 
 mod clips;
 mod network;
@@ -16,56 +16,56 @@ use clips::ClipCost;
 use network::NetworkCost;
 pub use network::Portion;
 
-/// Tells how much memory the program holds.
+/// Measures the memory of the program.
 pub trait MemoryMeter {
-    /// Memory that is kept for later use is given back, and [`MemoryMeter::most_held`] begins anew.
+    /// Releases cached memory and resets [`MemoryMeter::most_held`].
     fn begin(&self);
 
-    /// The most bytes that tensors took at once since [`MemoryMeter::begin`], memory kept for later use included.
+    /// The peak of tensor bytes since [`MemoryMeter::begin`], including cached memory.
     fn most_held(&self) -> u64;
 
-    /// The most bytes that the whole process has held so far; `None` where the system does not tell.
+    /// The peak memory of the whole process in bytes; `None` if the system does not report it.
     fn process_peak(&self) -> Option<u64>;
 
-    /// Bytes that the system could still give; `None` where it does not tell.
+    /// The memory that is still available, in bytes; `None` if the system does not report it.
     fn available(&self) -> Option<u64>;
 }
 
-/// What a run would cost. Times are those of this machine with nothing else on it than at the time of measuring.
+/// The cost of a run. Times hold for this machine under the same load as during the measurement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
     /// The configuration, as it would be saved beside checkpoints.
     pub config: TrainConfig,
-    /// Values that training changes.
+    /// The number of trainable values.
     pub num_trainable: usize,
     /// The names of the classes; empty without classes.
     pub classes: Vec<String>,
-    /// Videos that are trained on.
+    /// The number of training videos.
     pub num_videos: usize,
     /// Clips of one optimiser step.
     pub clips_per_step: usize,
-    /// Floating-point operations of the matmuls of one optimiser step, by count: the same on every machine. What
-    /// recomputation adds is not among them.
+    /// Floating-point operations of the matmuls of one optimiser step, counted from the sizes: the same on every machine. The
+    /// recomputation of activation checkpointing is not counted.
     pub step_flops: f64,
-    /// Forward and backward passes of one optimiser step.
+    /// Seconds of the forward and backward passes of one optimiser step.
     pub passes_s: f64,
-    /// AdamW and the moving average.
+    /// Seconds of AdamW and the moving average.
     pub update_s: f64,
-    /// What loading the clips of a step adds to it, on the average of the run.
+    /// Seconds that loading its clips adds to a step, averaged over the run.
     pub loading_s: f64,
     /// Seconds of one validation, if there are any: forward passes, which are about a third of a training pass.
     pub validation_s: Option<f64>,
-    /// The most memory that the run would hold, in bytes.
+    /// The peak memory of the run in bytes.
     pub memory: u64,
-    /// The part of it that holds decoded videos and clips that are ready.
+    /// The part of it for cached videos and ready clips.
     pub memory_of_clips: u64,
-    /// One checkpoint on disk, in bytes.
+    /// The size of a checkpoint on disk in bytes.
     pub checkpoint: u64,
-    /// What of the network was run for this.
+    /// The part of the network that was measured.
     pub portion: Portion,
-    /// How many clips were loaded for this.
+    /// The number of clips that were loaded for the measurement.
     pub clips_loaded: usize,
-    /// What the user should know about the data.
+    /// Notes about the data for the user.
     pub notes: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ impl Estimate {
         1.0 / self.step_s()
     }
 
-    /// The whole run; samples and checkpoints on the way are not counted.
+    /// The time of the whole run, without samples and checkpoints.
     pub fn duration(&self) -> Duration {
         let steps = self.config.train.max_steps;
         let validations = self.config.validation.as_ref().map_or(0, |validation| steps.div_ceil(validation.every));
@@ -94,11 +94,11 @@ impl Estimate {
     }
 }
 
-/// Measures what `config` would cost: opens the data, loads some clips, and runs some steps of the network or of a part of it.
+/// Measures the cost of `config`: opens the data, loads some clips, and runs some steps of the network or of a part of it.
 ///
 /// # Errors
 ///
-/// If the data and the configuration do not fit together, or no video gives a clip.
+/// If the data and the configuration do not fit together, or no video can be loaded.
 pub fn estimate(mut config: TrainConfig, meter: &dyn MemoryMeter) -> Result<Estimate> {
     let OpenedData { source, classes, mark, notes, .. } = open_data(&config)?;
     let model = config.resolve_model(classes.len())?;
@@ -108,7 +108,7 @@ pub fn estimate(mut config: TrainConfig, meter: &dyn MemoryMeter) -> Result<Esti
     let clips_per_step = config.train.batch_size * config.train.gradient_accumulation_steps;
     let clips = ClipCost::measure(&Arc::from(source), &config, meter)?;
     let network = NetworkCost::measure(&config, &model, meter)?;
-    // Small tensors, the program itself: what the process held at its largest beyond the tensors that were counted.
+    // Small tensors and the program itself: the peak of the process minus the tensors that were counted.
     let rest = meter.process_peak().map_or(0, |peak| peak.saturating_sub(network.most_measured));
     let memory_of_clips = clips.memory(&config);
     let passes_s = network.pass_s * config.train.gradient_accumulation_steps as f64;
@@ -119,7 +119,7 @@ pub fn estimate(mut config: TrainConfig, meter: &dyn MemoryMeter) -> Result<Esti
     let specs = Latte::new(model)?;
     let all: usize = specs.parameters().iter().map(latte_model::model::ParameterSpec::num_values).sum();
     let num_trainable = specs.num_trainable();
-    // The backward pass has two matmuls for each one of the forward pass.
+    // The backward pass has two matmuls for each matmul of the forward pass.
     let step_flops = 3.0 * specs.forward_flops(clips_per_step, config.data.joint_images);
     Ok(Estimate {
         num_trainable,

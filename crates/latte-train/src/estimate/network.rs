@@ -1,4 +1,4 @@
-//! What a step of the network costs, measured on all of it or extrapolated from less depth and fewer clips.
+//! The cost of a step of the network, measured on the whole network or extrapolated from fewer blocks and clips.
 
 use std::time::Instant;
 
@@ -11,24 +11,25 @@ use super::MemoryMeter;
 use crate::config::{OptimizerConfig, TrainConfig};
 use crate::engine::state::TrainState;
 use crate::error::Result;
-use crate::tasks::class::noising::{Clips, DrawRules, draw};
-use crate::tasks::class::step::Stepper;
+use crate::tasks::class::labels::Labels;
+use crate::tasks::denoising::noising::{Clips, DrawRules, draw};
+use crate::tasks::denoising::step::Stepper;
 
-/// One whole step may take this long, in seconds, to be worth measuring as it is.
+/// A step of up to this many seconds is measured on the whole network.
 const AFFORDABLE_S: f64 = 6.0;
-/// Quick steps are repeated for this long: a shared machine is faster in one second than in the next.
+/// Fast steps are repeated for this many seconds, because the speed of a shared machine varies.
 const REPEAT_S: f64 = 5.0;
 /// The smaller depth: one spatial and one temporal block in every layout.
 const SHALLOW: usize = 2;
-/// Passes that are run where a step has more: from the second on, gradients of the first are held too.
+/// The largest number of passes to run: from the second pass on, the gradients of the first are also in memory.
 const MAX_PASSES: usize = 2;
 
-/// What of the network was run.
+/// The part of the network that was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Portion {
-    /// All of it, with all clips of a pass.
+    /// The whole network, with all clips of a pass.
     Whole,
-    /// Two depths and, if a pass has several clips, two numbers of clips; what lies beyond is extrapolated along straight lines.
+    /// Two depths and, if a pass has several clips, two numbers of clips; the rest is extrapolated linearly.
     Part {
         /// Blocks.
         depths: [usize; 2],
@@ -37,16 +38,16 @@ pub enum Portion {
     },
 }
 
-/// What one optimiser step costs.
+/// The cost of one optimiser step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NetworkCost {
-    /// Seconds of one pass, draws included.
+    /// Seconds of one pass, including the random draws.
     pub(super) pass_s: f64,
     /// Seconds of AdamW and the moving average.
     pub(super) update_s: f64,
-    /// Bytes of tensors: weights, average, moments, gradients, intermediate results.
+    /// Bytes of tensors: weights, average, moments, gradients, activations.
     pub(super) held: u64,
-    /// The most bytes of tensors that were held while measuring.
+    /// The peak of tensor bytes during the measurement.
     pub(super) most_measured: u64,
     pub(super) portion: Portion,
 }
@@ -74,7 +75,7 @@ impl NetworkCost {
             let held = held as u64;
             return Ok(Self { pass_s, update_s, held, most_measured: held, portion: Portion::Whole });
         }
-        // The longer the better, in whole pairs of blocks, and for a network like XL at least two of them.
+        // As deep as time permits, in pairs of blocks; for a network like XL at least two pairs.
         let affordable = (AFFORDABLE_S / (first.pass_s * passes) * shallow as f64) as usize / SHALLOW * SHALLOW;
         let deep = affordable.clamp(2 * SHALLOW, depth.max(2 * SHALLOW)).min(depth);
         let many = clips.min(2);
@@ -99,7 +100,7 @@ impl NetworkCost {
     }
 }
 
-/// Straight lines in depth and in clips through four measurements.
+/// Linear functions of depth and clips through four measurements.
 #[derive(Debug, Clone, Copy)]
 struct Lines {
     depths: [usize; 2],
@@ -118,7 +119,7 @@ impl Lines {
     }
 }
 
-/// Trains a fresh `model` on noise for some steps.
+/// Trains a freshly initialised `model` on noise for some steps.
 fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn MemoryMeter) -> Result<Corner> {
     meter.begin();
     let stepper = Stepper {
@@ -136,15 +137,16 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
     let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
     let rules = DrawRules { batch_size: clips, offset_noise: config.train.offset_noise };
     let passes = config.train.gradient_accumulation_steps.min(MAX_PASSES);
-    // Most steps of the run clip.
+    // Most steps of a run clip the gradient.
     let optimizer = OptimizerConfig { start_clip_iter: 0, ..config.optimizer.clone() };
     let begun = Instant::now();
     let (mut of_passes, mut of_updates) = (Vec::new(), Vec::new());
-    // The first step is slower: it asks the system for memory.
+    // The first step is slower, because it allocates memory.
     while of_passes.len() < 2 || begun.elapsed().as_secs_f64() < REPEAT_S {
         let drawn = latents(config, model, clips * passes, &mut rng)?;
         let started = Instant::now();
-        let batches = draw(drawn, rules, model, &timesteps, &mut rng)?;
+        let drop = |labels: Labels, rng: &mut TorchRng| Ok(labels.dropped(model, rng));
+        let batches = draw(drawn, rules, &timesteps, &drop, &mut rng)?;
         let found = stepper.gradients(&state.weights, &batches)?;
         of_passes.push(started.elapsed().as_secs_f64() / passes as f64);
         let started = Instant::now();
@@ -154,17 +156,17 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
     Ok(Corner { pass_s: median(&of_passes[1..]), update_s: median(&of_updates[1..]), held: meter.most_held() as f64 })
 }
 
-/// As many clips of noise as a step has, of the shape that the run has.
-fn latents(config: &TrainConfig, model: &LatteConfig, clips: usize, rng: &mut TorchRng) -> Result<Clips> {
+/// Noise with the shape of the latents of a step.
+fn latents(config: &TrainConfig, model: &LatteConfig, clips: usize, rng: &mut TorchRng) -> Result<Clips<Labels>> {
     let num_images = config.data.joint_images;
     let [h, w] = model.input_size;
     let latents: Tensor = rng.randn((clips, model.num_frames + num_images, model.in_channels, h, w))?;
     let classes = matches!(model.condition, Condition::Class { .. });
     let labels = |count: usize| (classes && count > 0).then(|| vec![0; count]);
-    Ok(Clips { latents, labels: labels(clips), num_images, image_labels: labels(clips * num_images) })
+    Ok(Clips { latents, num_images, condition: Labels { of_clips: labels(clips), of_images: labels(clips * num_images) } })
 }
 
-/// The value in the middle; of none, 0.
+/// The median; 0 of no values.
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -183,7 +185,7 @@ mod tests {
         for (depth, clips) in [(2, 1), (6, 2), (28, 5), (12, 40)] {
             assert!((lines.at(corners, depth, clips) - cost(depth, clips)).abs() < 1e-9);
         }
-        // One clip only, and a network that is no deeper than what was run.
+        // One clip only, and a network no deeper than the measured part.
         let lines = Lines { depths: [2, 2], clips: [1, 1] };
         assert_eq!(lines.at([4.0; 4], 2, 1), 4.0);
     }

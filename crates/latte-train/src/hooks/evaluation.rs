@@ -50,7 +50,7 @@ impl fmt::Debug for Evaluation {
 }
 
 impl Evaluation {
-    /// The evaluation that `of` describes, after a check that such clips can be made.
+    /// The evaluation for `[evaluation]`, after a check that such clips can be generated.
     pub(crate) fn new(
         config: &TrainConfig,
         of: &EvaluationConfig,
@@ -74,7 +74,7 @@ impl Evaluation {
         Ok(evaluation)
     }
 
-    /// Whether the weights of `step` of `max_steps` are to be evaluated, and are not yet.
+    /// Whether the weights of `step` of `max_steps` should be evaluated and are not yet.
     fn is_due(&self, step: u64, max_steps: u64) -> bool {
         let due = if step == 0 { self.config.at_start } else { step.is_multiple_of(self.config.every) || step == max_steps };
         due && self.log.last_step() != Some(step)
@@ -110,7 +110,7 @@ impl Hook for Evaluation {
         };
         let clips = made.into_iter().map(|made| made.clip).collect();
         let mut scores = self.evaluator.evaluate(clips).map_err(Error::Evaluator)?;
-        // JSON has no such numbers: a log with one could not be read again.
+        // JSON has no NaN or infinity: a log with one could not be read.
         scores.retain(|name, value| {
             if !value.is_finite() {
                 progress.warning(&format!("step {step}: the score {name} is {value}, and is not recorded"));

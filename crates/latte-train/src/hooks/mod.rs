@@ -1,4 +1,4 @@
-//! What is made of a run's weights on the way: validation losses, samples, scores, TensorBoard's event files.
+//! Hooks use a run's weights during training: for validation losses, samples and scores. Also TensorBoard's event files.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub(crate) mod sample_batch;
 pub(crate) mod samples;
 pub(crate) mod validation;
 
-/// The weights that a hook makes something of.
+/// The weights that a hook receives.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights<'a> {
     /// Their moving average.
@@ -25,23 +25,23 @@ pub struct Weights<'a> {
     pub max_steps: u64,
 }
 
-/// Makes something of a run's weights, such as samples.
+/// Uses a run's weights during training, for example to generate samples.
 ///
-/// It must draw from no generator of the run and change no weight: a run ends with the same bits with and without it.
+/// A hook must not draw from a generator of the run or change a weight: a run ends with the same bits with and without it.
 pub trait Hook: fmt::Debug {
-    /// Opens what it writes to, of a run after `step` optimiser steps. What was written for later steps is dropped: the run will do
-    /// them again. Returns warnings.
+    /// Opens its outputs when a run starts after `step` optimiser steps. Drops what was written for later steps, because the run
+    /// repeats them. Returns warnings.
     ///
     /// # Errors
     ///
-    /// If what it writes to cannot be opened.
+    /// If an output cannot be opened.
     fn begin(&mut self, step: u64) -> Result<Vec<String>>;
 
-    /// Makes what is due and not made yet. Returns false where `stop` ended it early: the run makes it up when it resumes.
+    /// Does the work that is due and not done yet. Returns false if `stop` ended it early: the run does it when it resumes.
     ///
     /// # Errors
     ///
-    /// If it cannot be made or written; the run warns, and continues without it.
+    /// If the work fails or its result cannot be written; the run reports a warning and continues.
     fn run(
         &mut self,
         now: Weights<'_>,
@@ -50,10 +50,10 @@ pub trait Hook: fmt::Debug {
         progress: &mut dyn TrainingProgress,
     ) -> Result<bool>;
 
-    /// What a warning says of a failure, such as `samples could not be made`.
+    /// The beginning of the warning about a failure, such as `samples could not be made`.
     fn what_is_missing(&self) -> &'static str;
 
-    /// Waits until its logs are on disk.
+    /// Waits until its outputs are on disk.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Clips from a run's weights, for its samples and its evaluation.
+//! Clips generated from a run's weights, for its samples and its evaluation.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use latte_ops::{CancelToken, Parameters};
 
 use crate::error::Result;
 
-/// Clips that are made together.
+/// Clips of one round.
 #[derive(Debug, Clone)]
 pub(crate) struct SampleBatch {
     pub(crate) requests: Vec<ClassRequest>,
 }
 
 impl SampleBatch {
-    /// `num` clips: the classes take turns, and each class has the same seeds, from `seed` on. Each pixel becomes a square of `enlarge` ×
-    /// `enlarge`.
+    /// `num` clips with classes in turn; each class has the same seeds, counted from `seed`. Each pixel becomes a square of
+    /// `enlarge` × `enlarge`.
     pub(crate) fn new(metadata: &CheckpointMetadata, params: &SamplingParams, num: u64, seed: u64, enlarge: usize) -> Self {
         let classes = match metadata.model.condition {
             Condition::Class { num_classes, .. } => num_classes.max(1) as u64,
@@ -34,7 +34,7 @@ impl SampleBatch {
         Self { requests: (0..num).map(request).collect() }
     }
 
-    /// The number of the first clip's class.
+    /// The class number of the first clip.
     pub(crate) fn first_class(&self) -> Option<u32> {
         match self.requests.first()?.class {
             Some(ClassId::Number(number)) => Some(number),
@@ -42,7 +42,7 @@ impl SampleBatch {
         }
     }
 
-    /// Makes all clips; none if `cancel` is cancelled on the way. Predictions are counted as `stage`.
+    /// Generates all clips; `None` if `cancel` is cancelled. Predictions are counted as `stage`.
     pub(crate) fn make(
         &self,
         metadata: &CheckpointMetadata,
@@ -52,7 +52,7 @@ impl SampleBatch {
         stage: Stage,
         progress: &mut dyn Progress,
     ) -> Result<Option<Vec<GeneratedClip>>> {
-        // A new one each time, for it keeps weights packed. The tensors are shared, and are not changed meanwhile.
+        // A new generator for each round, because it keeps packed weights. It shares the tensors, which do not change meanwhile.
         let generator = Generator::from_parts(metadata.clone(), Arc::clone(autoencoder), weights.clone())?;
         let mut clips = Vec::with_capacity(self.requests.len());
         let made = generator.generate_all(&self.requests, &mut Predictions { stage, progress }, cancel, &mut |_, clip| {

@@ -1,4 +1,4 @@
-//! Samples from the averaged weights, to look at while a run goes on.
+//! Samples from the averaged weights, to watch the progress of a run.
 
 use std::fmt;
 use std::fs;
@@ -19,17 +19,17 @@ use crate::config::{SamplesConfig, TrainConfig};
 use crate::engine::progress::TrainingProgress;
 use crate::error::{Error, Result};
 
-/// Frames with a shorter side are enlarged by a whole factor, so that they can be seen.
+/// Frames with a shorter side are enlarged by an integer factor, so that they can be seen.
 const MIN_SIDE: usize = 64;
-/// What the names of unfinished folders begin with.
+/// The prefix of the names of unfinished folders.
 const UNFINISHED: &str = ".unfinished-";
 const FINISHED: &str = "step_";
 const CONTACT_SHEET: &str = "contact_sheet.png";
 
-/// Makes samples from the averaged weights.
+/// Generates samples from the averaged weights.
 pub(crate) struct Samples {
     metadata: CheckpointMetadata,
-    /// Only if the run makes samples.
+    /// `None` if the run makes no samples.
     autoencoder: Option<Arc<dyn Autoencoder>>,
     precision: Precision,
     config: SamplesConfig,
@@ -44,8 +44,8 @@ impl fmt::Debug for Samples {
 }
 
 impl Samples {
-    /// The samples that `config` asks for, after a check that they can be made. If the run has opened its autoencoder already, samples
-    /// share it.
+    /// The samples for `[samples]`, after a check that they can be generated. If the run has opened its autoencoder already,
+    /// samples share it.
     pub(crate) fn new(
         config: &TrainConfig,
         metadata: &CheckpointMetadata,
@@ -70,7 +70,7 @@ impl Samples {
         Ok(samples)
     }
 
-    /// Writes the samples into `folder`, and their pictures into the event file.
+    /// Writes the samples into `folder`, and their images into the event file.
     fn write(
         step: u64,
         clips: &[GeneratedClip],
@@ -92,7 +92,7 @@ impl Samples {
             pictures.push((format!("samples/{}", made.name), path, [made.clip.width(), made.clip.height()]));
         }
         if coarse > 0 {
-            let what = "noise takes more bits than the encoder has room for at its usual quality";
+            let what = "noise needs more bits than the encoder may use at its usual quality";
             progress.note(&format!("step {step}: {coarse} of {} mp4 files are compressed more: {what}", clips.len()));
         }
         let sheet = contact_sheet_of(clips)?;
@@ -138,7 +138,7 @@ impl Hook for Samples {
         let temporary = self.folder.join(format!("{UNFINISHED}{step:07}"));
         let written = Self::write(step, &clips, &temporary, events, progress);
         if let Err(e) = written.and_then(|()| fs::rename(&temporary, &folder).map_err(Error::io(&folder))) {
-            // It may not be there.
+            // It may not exist.
             let _ = fs::remove_dir_all(&temporary);
             return Err(e);
         }
@@ -151,11 +151,11 @@ impl Hook for Samples {
     }
 }
 
-/// Removes samples of steps after `step` from `folder`, which the run will do again, and unfinished ones. Returns a message for each
+/// Removes from `folder` the samples of steps after `step`, which the run repeats, and unfinished ones. Returns a message for each
 /// that cannot be removed.
 fn forget_after(folder: &Path, step: u64) -> Vec<String> {
     let problem = |path: &Path, e: std::io::Error| {
-        format!("{}: samples of steps that are done again could not be removed: {e}", path.display())
+        format!("{}: samples of steps that the run repeats could not be removed: {e}", path.display())
     };
     if !folder.exists() {
         return Vec::new();

@@ -1,7 +1,7 @@
-//! The loss on data that is not trained on.
+//! The loss on held-out data.
 //!
-//! Every validation of a run sees the same clips at the same timesteps under the same noise, so that its figures differ by the
-//! weights alone. Nothing here draws from the run's generator.
+//! Every validation of a run uses the same clips, timesteps and noise, so that only the weights change the result. Nothing here
+//! draws from the run's generator.
 
 use candle_core::{DType, Tensor};
 use latte_model::diffusion::{Diffusion, TimestepSpacing};
@@ -20,12 +20,12 @@ use crate::error::{Error, Result};
 use crate::run::record::{RunLog, ValidationRecord};
 use crate::run::status::now;
 
-/// The streams that are forked from the validation's seed: each clip's window, latent, and noise.
+/// The streams of the validation's seed, for each clip's window, latent and noise.
 const WINDOW_STREAM: u64 = 0;
 const LATENT_STREAM: u64 = 1;
 const NOISE_STREAM: u64 = 2;
 
-/// Measures the loss of a network on the same clips again and again.
+/// Measures the loss of a network on the same clips each time.
 pub(crate) struct Validation {
     config: ValidationConfig,
     model: Latte,
@@ -35,7 +35,7 @@ pub(crate) struct Validation {
     latents_of: LatentDraw,
     batch_size: usize,
     precision: Precision,
-    /// Loaded when they are first needed.
+    /// Loaded when they are first used.
     clips: Option<Vec<(Tensor, Option<u32>)>>,
     log: RunLog<ValidationRecord>,
 }
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Validation {
 }
 
 impl Validation {
-    /// Validation of the network `model` as `validation` says, on clips of `source`, in the order of its files.
+    /// The validation of the network `model` for `[validation]`, on clips of `source`, in the order of its files.
     pub(crate) fn new(
         config: &TrainConfig,
         validation: &ValidationConfig,
@@ -69,7 +69,7 @@ impl Validation {
         })
     }
 
-    /// The loss with `weights`, after optimiser step `step`.
+    /// Measures the loss with `weights`, after optimiser step `step`.
     fn measure(&mut self, weights: &Parameters, step: u64, progress: &mut dyn TrainingProgress) -> Result<ValidationRecord> {
         let clips = match self.clips.take() {
             Some(clips) => clips,
@@ -84,7 +84,7 @@ impl Validation {
             progress.stage(Stage::Validation, (number * self.batch_size) as u64, cases.len() as u64);
             let latents: Vec<&Tensor> = batch.iter().map(|&(clip, _)| &clips[clip].0).collect();
             let latents = Tensor::cat(&latents, 0)?; // [b, f, c, h, w]
-            // A clip's noise does not depend on the batch that it is in.
+            // A clip's noise does not depend on its batch.
             let noise = batch.iter().map(|&(clip, bin)| rng.fork(clip as u64).fork(bin as u64).randn(clips[clip].0.shape()));
             let noise = Tensor::cat(&noise.collect::<latte_model::Result<Vec<_>>>()?, 0)?; // [b, f, c, h, w]
             let steps: Vec<usize> = batch.iter().map(|&(_, bin)| self.timesteps[bin]).collect();
@@ -105,8 +105,7 @@ impl Validation {
         Ok(ValidationRecord { step, loss, mse: mse.value(), vb: vb.value(), time: now() })
     }
 
-    /// Loads the clips: of each file one, in order, and from the beginning again if there are too few files. Files that give
-    /// none are skipped.
+    /// Loads the clips: one per file, in order, starting over if there are too few files. Unreadable files are skipped.
     fn load(&self, progress: &mut dyn TrainingProgress) -> Result<Vec<(Tensor, Option<u32>)>> {
         let root = TorchRng::new(self.config.seed);
         let files = self.source.num_files();
@@ -126,7 +125,7 @@ impl Validation {
                         let what = format!("none of the {files} videos for validation gives a clip; the last one: {message}");
                         return Err(Error::data("validation", what));
                     }
-                    // Only in the first round: the next ones would say the same.
+                    // Only in the first round: later ones have the same messages.
                     if number < files {
                         progress.warning(&message);
                     }
@@ -170,7 +169,7 @@ impl Hook for Validation {
     }
 
     fn what_is_missing(&self) -> &'static str {
-        "the loss on validation data is not there"
+        "the validation loss could not be measured"
     }
 
     fn sync(&self) -> Result<()> {
@@ -178,12 +177,12 @@ impl Hook for Validation {
     }
 }
 
-/// The middles of `count` equal parts of 0 ‥ `num_timesteps`.
+/// The centres of `count` equal parts of 0 ‥ `num_timesteps`.
 fn middles(count: usize, num_timesteps: usize) -> Vec<usize> {
     (0..count).map(|i| (2 * i + 1) * num_timesteps / (2 * count)).collect()
 }
 
-/// A mean in f64.
+/// A mean, summed in f64.
 #[derive(Debug, Default)]
 struct Mean {
     sum: f64,

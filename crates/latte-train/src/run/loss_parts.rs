@@ -1,4 +1,4 @@
-//! The parts of a loss, as they are logged.
+//! The logged parts of a loss.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,22 +6,22 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-/// The parts of a loss by their names, in a fixed order. A part may be absent: a loss without a variational part has no `vb`.
+/// The parts of a loss by name, in a fixed order. A part may be absent: a loss without a variational part has no `vb`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LossParts(Vec<(Cow<'static, str>, Option<f64>)>);
 
 impl LossParts {
-    /// These parts.
+    /// A loss with these parts.
     pub fn new<const N: usize>(parts: [(&'static str, Option<f64>); N]) -> Self {
         Self(parts.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect())
     }
 
-    /// The part called `name`; `None` where there is none.
+    /// The part called `name`; `None` if it is absent.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.iter().find(|(part, _)| part == name)?.1
     }
 
-    /// The parts that are there.
+    /// The parts that are present.
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().filter_map(|(name, value)| Some((name.as_ref(), (*value)?)))
     }
@@ -34,7 +34,7 @@ impl Serialize for LossParts {
 }
 
 impl<'de> Deserialize<'de> for LossParts {
-    /// Reads whatever numbers there are, and leaves out everything else.
+    /// Reads all numbers, and ignores all other values.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Parts;
         impl<'de> Visitor<'de> for Parts {

@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 use super::loss_parts::LossParts;
 use crate::error::{Error, Result};
 
-/// What is known about one optimiser step; a line of `metrics.jsonl`.
+/// The record of one optimiser step, a line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// The optimiser step, counted from 1.
     pub step: u64,
     /// The mean loss over the step's clips.
     pub loss: f64,
-    /// The parts of the loss. Of a denoiser: `mse`, which compares the prediction with its target, without `train.min_snr_gamma`'s
-    /// weight, and `vb`, the variational part where the variance is learned. Of an autoencoder: `reconstruction`, the mean difference
-    /// between frames, and `kl`, the divergence of a frame's latents from a standard normal distribution, in nats, not weighted.
+    /// The parts of the loss. A denoiser has `mse`, the squared error of the prediction without `train.min_snr_gamma`'s weight, and
+    /// `vb`, the variational part if the variance is learned. An autoencoder has `reconstruction`, the mean difference between
+    /// frames, and `kl`, the divergence of a frame's latents from a standard normal distribution, in nats, not weighted.
     #[serde(flatten)]
     pub parts: LossParts,
     /// The L2 norm of the whole gradient before clipping.
     pub grad_norm: f64,
     /// The learning rate of the step.
     pub lr: f64,
-    /// Optimiser steps per second, over this step alone, loading included.
+    /// Optimiser steps per second, over this step alone, including loading.
     pub steps_per_s: f64,
     /// Clips per second, over this step alone.
     pub clips_per_s: f64,
@@ -37,7 +37,7 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
-    /// The numbers with their names in TensorBoard.
+    /// The numbers with their tags in TensorBoard.
     pub(crate) fn scalars(&self) -> Vec<(String, f64)> {
         let parts = self.parts.iter().map(|(name, value)| (format!("train/{name}"), value));
         let rest = [
@@ -51,14 +51,14 @@ impl StepRecord {
     }
 }
 
-/// The loss on data that is not trained on, under the averaged weights; a line of `validation.jsonl`.
+/// The loss on held-out data with the averaged weights, a line of `validation.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidationRecord {
     /// Optimiser steps done.
     pub step: u64,
-    /// The mean loss over clips and timesteps, without `train.min_snr_gamma`'s weight, so that runs can be compared.
+    /// The mean loss over clips and timesteps, without `train.min_snr_gamma`'s weight, so that runs are comparable.
     pub loss: f64,
-    /// Its squared-error part; absent for losses that have no such part.
+    /// Its squared-error part; absent for losses without such a part.
     pub mse: Option<f64>,
     /// Its variational part; absent if the variance is not learned.
     pub vb: Option<f64>,
@@ -66,22 +66,22 @@ pub struct ValidationRecord {
     pub time: f64,
 }
 
-/// Scores of clips from the averaged weights; a line of `evaluation.jsonl`.
+/// Scores of clips from the averaged weights, a line of `evaluation.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
     /// Optimiser steps done.
     pub step: u64,
-    /// How many clips were generated and evaluated.
+    /// The number of clips that were generated and scored.
     pub clips: usize,
     /// The scores, by name.
     pub scores: BTreeMap<String, f64>,
-    /// When they were there, in seconds since 1970.
+    /// When they were computed, in seconds since 1970.
     pub time: f64,
 }
 
 /// A line of a log.
 pub(crate) trait Record: Serialize + DeserializeOwned {
-    /// The optimiser step that it belongs to.
+    /// The optimiser step of the line.
     fn step(&self) -> u64;
 }
 
@@ -103,11 +103,11 @@ impl Record for ValidationRecord {
     }
 }
 
-/// A log of lines `R`, open for appending.
+/// A log with lines of type `R`, open for appending.
 #[derive(Debug)]
 pub(crate) struct RunLog<R> {
     path: PathBuf,
-    /// Once it is open.
+    /// `None` until it is open.
     file: Option<File>,
     /// The step of the last line.
     last: Option<u64>,
@@ -115,13 +115,13 @@ pub(crate) struct RunLog<R> {
 }
 
 impl<R: Record> RunLog<R> {
-    /// The log in the file `path`. Nothing is opened yet.
+    /// The log in the file `path`, which is not opened yet.
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, file: None, last: None, lines: PhantomData }
     }
 
-    /// Opens the log and drops what was written after step `resumed_at`: those steps will be run, and written, again. A torn
-    /// last line is dropped as well.
+    /// Opens the log and drops the lines after step `resumed_at`, because the run repeats those steps. Also drops an incomplete
+    /// last line.
     pub(crate) fn begin(&mut self, resumed_at: u64) -> Result<()> {
         let path = &self.path;
         let io = |e| Error::io(path)(e);
@@ -130,7 +130,7 @@ impl<R: Record> RunLog<R> {
             let mut kept = Vec::new();
             for line in BufReader::new(File::open(path).map_err(io)?).lines() {
                 let line = line.map_err(io)?;
-                // An editor of Windows puts a mark in front, which must not cost the first line.
+                // Windows editors write a byte order mark; the first line must be readable all the same.
                 let line = latte_textfile::without_mark(&line);
                 match serde_json::from_str::<R>(line) {
                     Ok(record) if record.step() <= resumed_at => {
@@ -148,12 +148,13 @@ impl<R: Record> RunLog<R> {
         Ok(())
     }
 
-    /// The step of the last line, if there is a line.
+    /// The step of the last line, if any.
     pub(crate) fn last_step(&self) -> Option<u64> {
         self.last
     }
 
-    /// Appends one line in a single write, so that a reader never sees half of it. What a full disk took of a line is removed again.
+    /// Appends one line in a single write, so that a reader never sees half of it. If the disk is full, the incomplete line is
+    /// removed.
     pub(crate) fn append(&mut self, record: &R) -> Result<()> {
         let mut line = serde_json::to_string(record).map_err(|e| Error::io(&self.path)(e.into()))?;
         line.push('\n');
@@ -163,7 +164,7 @@ impl<R: Record> RunLog<R> {
         };
         let length = file.metadata().map_err(Error::io(&self.path))?.len();
         if let Err(e) = file.write_all(line.as_bytes()).and_then(|()| file.flush()) {
-            // The error that is reported is the first one.
+            // The first error is the one to report.
             let _ = file.set_len(length);
             return Err(Error::io(&self.path)(e));
         }
@@ -171,7 +172,7 @@ impl<R: Record> RunLog<R> {
         Ok(())
     }
 
-    /// Waits until the lines are on disk; done before a checkpoint, which must not be newer than the log of its steps.
+    /// Waits until the lines are on disk; called before a checkpoint is written, which must not be newer than the log of its steps.
     pub(crate) fn sync(&self) -> Result<()> {
         match &self.file {
             Some(file) => file.sync_all().map_err(Error::io(&self.path)),
@@ -180,21 +181,21 @@ impl<R: Record> RunLog<R> {
     }
 }
 
-/// Opens a file to append to.
+/// Opens a file for appending.
 fn open(path: &Path) -> Result<File> {
     OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path))
 }
 
-/// Reads a run log (`metrics.jsonl`). A last line that a power cut tore is left out.
+/// Reads a run log (`metrics.jsonl`). An incomplete last line is skipped.
 ///
 /// # Errors
 ///
-/// If the file cannot be read or another line is no record.
+/// If the file cannot be read or another line is invalid.
 pub fn read_metrics(path: &Path) -> Result<Vec<StepRecord>> {
     read(path, "step record")
 }
 
-/// Reads a log of validations (`validation.jsonl`), as [`read_metrics`] does; none where there is no file.
+/// Reads a log of validations (`validation.jsonl`), as [`read_metrics`] does; without a file, the result is empty.
 ///
 /// # Errors
 ///
@@ -203,7 +204,7 @@ pub fn read_validation(path: &Path) -> Result<Vec<ValidationRecord>> {
     read_if_there(path, "validation record")
 }
 
-/// Reads a log of scores (`evaluation.jsonl`), as [`read_metrics`] does; none where there is no file.
+/// Reads a log of scores (`evaluation.jsonl`), as [`read_metrics`] does; without a file, the result is empty.
 ///
 /// # Errors
 ///
@@ -212,7 +213,7 @@ pub fn read_evaluations(path: &Path) -> Result<Vec<EvaluationRecord>> {
     read_if_there(path, "evaluation record")
 }
 
-/// [`read`] of a log that a run need not have.
+/// [`read`] for an optional log.
 fn read_if_there<R: Record>(path: &Path, what: &str) -> Result<Vec<R>> {
     if path.exists() { read(path, what) } else { Ok(Vec::new()) }
 }
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn resuming_drops_later_and_torn_lines_and_goes_on_without_a_gap() {
+    fn resuming_drops_later_and_torn_lines_and_continues_without_a_gap() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
         let mut log = begin(&path, 0);
@@ -276,7 +277,7 @@ mod tests {
         assert!(steps(&path).is_empty());
     }
 
-    /// An editor of Windows puts a mark in front of what it saves.
+    /// Windows editors write a byte order mark at the beginning.
     #[test]
     fn a_mark_costs_no_step() {
         let dir = tempfile::tempdir().unwrap();

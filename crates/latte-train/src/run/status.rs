@@ -1,7 +1,7 @@
-//! Whether a run is under way, and how its last process ended: `status.toml` and `.lock` in the run folder.
+//! The status of a run and of its last process: `status.toml` and `.lock` in the run folder.
 //!
-//! The process that trains holds a lock on `.lock`, which the system takes from it however it ends. So a run whose status says
-//! `running` while the lock is free was killed; and no two processes train in one folder.
+//! The training process holds a lock on `.lock`, which the system releases however the process ends. So a run whose status is
+//! `running` while the lock is free was killed, and two processes cannot train in one folder.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -14,59 +14,59 @@ use crate::error::{Error, Result};
 const STATUS_FILE: &str = "status.toml";
 const LOCK_FILE: &str = ".lock";
 
-/// What the process that trains last said of itself.
+/// The phase that the last training process recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It was training.
+    /// The process was training.
     Running,
     /// All steps are done.
     Finished,
-    /// It was asked to stop, and saved.
+    /// It was stopped, and saved a checkpoint.
     Stopped,
-    /// The loss or the gradient was no longer a number.
+    /// The loss or the gradient was not finite.
     Diverged,
-    /// Something else went wrong.
+    /// Another error occurred.
     Failed,
 }
 
-/// `status.toml`: written when a process begins to train, and when it ends.
+/// `status.toml`: written when a training process starts, and when it ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunStatus {
-    /// What it was doing.
+    /// The phase of the process.
     pub phase: Phase,
-    /// What went wrong, for `diverged` and `failed`.
+    /// The error, for `diverged` and `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub what: Option<String>,
     /// Optimiser steps done when this was written.
     pub step: u64,
     /// Optimiser steps of the whole run.
     pub max_steps: u64,
-    /// When the process began, in seconds since 1970.
+    /// When the process started, in seconds since 1970.
     pub started: f64,
-    /// When it ended.
+    /// When it ended, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<f64>,
-    /// The machine.
+    /// The name of the machine.
     pub host: String,
-    /// The number of the process on it.
+    /// The process id.
     pub process: u32,
 }
 
 impl RunStatus {
-    /// Of a process that begins now.
+    /// The status of a process that starts now.
     pub(crate) fn begins(step: u64, max_steps: u64) -> Self {
         let (phase, process) = (Phase::Running, std::process::id());
         Self { phase, what: None, step, max_steps, started: now(), ended: None, host: host(), process }
     }
 
-    /// The same process when it ends now.
+    /// The status of the same process when it ends now.
     pub(crate) fn ends(self, phase: Phase, what: Option<String>, step: u64) -> Self {
         Self { phase, what, step, ended: Some(now()), ..self }
     }
 
-    /// Writes into `run` that the process ends now: in the phase that `phase` sees in the outcome, or with its error. Gives the
-    /// outcome back; what went wrong first counts.
+    /// Writes into `run` that the process ends now, with the phase that `phase` returns for the outcome, or with its error. Returns
+    /// the outcome; its own error has priority over an error of this write.
     pub(crate) fn write_end<T>(self, run: &Path, step: u64, outcome: Result<T>, phase: impl FnOnce(&T) -> Phase) -> Result<T> {
         let ended = match &outcome {
             Ok(done) => self.ends(phase(done), None, step),
@@ -81,7 +81,7 @@ impl RunStatus {
     ///
     /// # Errors
     ///
-    /// If there is one that cannot be read or understood.
+    /// If it exists but cannot be read or parsed.
     pub fn read(run: &Path) -> Result<Option<Self>> {
         let path = run.join(STATUS_FILE);
         if !path.exists() {
@@ -89,7 +89,7 @@ impl RunStatus {
         }
         let text = latte_textfile::read(&path).map_err(Error::io(&path))?;
         let status = toml::from_str(&text)
-            .map_err(|e| Error::checkpoint(&path, format!("cannot be understood, it may be damaged: {}", e.message())))?;
+            .map_err(|e| Error::checkpoint(&path, format!("cannot be parsed, it may be damaged: {}", e.message())))?;
         Ok(Some(status))
     }
 
@@ -100,7 +100,7 @@ impl RunStatus {
     }
 }
 
-/// Held by the process that trains in a run folder.
+/// The lock of the process that trains in a run folder.
 #[derive(Debug)]
 pub(crate) struct RunLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
 
@@ -109,12 +109,12 @@ impl RunLock {
     pub(crate) fn take(run: &Path) -> Result<Self> {
         let path = run.join(LOCK_FILE);
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
-        // Who only asks whether the run is under way holds the lock for a moment.
+        // A process that only checks the lock holds it for a moment.
         for _ in 0..20 {
             match file.try_lock() {
                 Ok(()) => return Ok(Self(file)),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
-                // A file system without locks: a run there is not guarded.
+                // A file system without locks: the run is not protected.
                 Err(TryLockError::Error(_)) => return Ok(Self(file)),
             }
         }
@@ -123,7 +123,7 @@ impl RunLock {
     }
 }
 
-/// Whether a process trains in the folder `run` now, as far as this machine can tell.
+/// Whether a process of this machine trains in the folder `run` now.
 pub(crate) fn is_locked(run: &Path) -> bool {
     File::open(run.join(LOCK_FILE)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }

@@ -1,4 +1,4 @@
-//! What can be known about a run from its folder alone, whether a process is at work there or not.
+//! A summary of a run, read from its folder only, whether or not a process is training.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,12 +16,12 @@ use crate::run::status::{Phase, RunStatus, host, is_locked};
 const METRICS: &str = "metrics.jsonl";
 const VALIDATION: &str = "validation.jsonl";
 const EVALUATION: &str = "evaluation.jsonl";
-/// How fast a run is, is judged by its last steps.
+/// The number of last steps whose speed is averaged.
 const SPEED_OVER: usize = 50;
-/// What a step adds to the smoothed loss: over some 20 steps, as `latte train` shows it.
+/// The weight of a step in the smoothed loss: an average over about 20 steps, as `latte train` shows it.
 const SMOOTHING: f64 = 0.05;
 
-/// What a run is doing, or how it ended.
+/// The condition of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunCondition {
@@ -29,15 +29,15 @@ pub enum RunCondition {
     Running,
     /// All steps are done.
     Finished,
-    /// It was asked to stop, and saved; it can be resumed.
+    /// It was stopped and saved a checkpoint; it can be resumed.
     Stopped,
-    /// The loss or the gradient was no longer a number.
+    /// The loss or the gradient was not finite.
     Diverged,
-    /// Something else went wrong.
+    /// Another error occurred.
     Failed,
-    /// Its process ended without a word: it was killed, or the machine went down.
+    /// Its process ended without writing a status: it was killed, or the machine went down.
     Killed,
-    /// It cannot be known: the process was one of another machine, or of an older version.
+    /// It cannot be determined: the process ran on another machine, or had an older version.
     Unknown,
 }
 
@@ -50,57 +50,57 @@ pub struct ScoreAt {
     pub value: f64,
 }
 
-/// The history of a score. Which direction is the better one, this crate does not know.
+/// The history of a score. This crate does not know which direction is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ScoreSummary {
-    /// The newest.
+    /// The newest value.
     pub last: ScoreAt,
-    /// The lowest of all, and of equal ones the first.
+    /// The lowest value; the first of equal ones.
     pub lowest: ScoreAt,
-    /// The highest of all, and of equal ones the first.
+    /// The highest value; the first of equal ones.
     pub highest: ScoreAt,
 }
 
-/// A run, from its folder.
+/// The summary of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunSummary {
     /// The folder.
     pub path: PathBuf,
-    /// What it is doing.
+    /// Its condition.
     pub condition: RunCondition,
-    /// What went wrong, where something did.
+    /// The error, if any.
     pub what: Option<String>,
     /// The last step in the log.
     pub step: u64,
     /// Optimiser steps of the whole run.
     pub max_steps: Option<u64>,
-    /// The loss, smoothed over some 20 steps.
+    /// The loss, smoothed over about 20 steps.
     pub loss: Option<f64>,
-    /// The last loss on clips that are kept apart.
+    /// The last validation loss.
     pub validation_loss: Option<f64>,
     /// Scores of clips from the averaged weights, by name.
     pub scores: BTreeMap<String, ScoreSummary>,
-    /// Optimiser steps per second, over the last 50.
+    /// Optimiser steps per second, over the last 50 steps.
     pub steps_per_s: Option<f64>,
-    /// The time that all steps took, in seconds; breaks, samples and checkpoints are not in it.
+    /// The time of all steps in seconds, without breaks, samples and checkpoints.
     pub trained_s: f64,
-    /// The time that the steps still to do will take at that speed, in seconds.
+    /// The time of the remaining steps at that speed, in seconds.
     pub left_s: Option<f64>,
     /// When the log was last written, in seconds since 1970.
     pub last_written: Option<f64>,
 }
 
 impl RunSummary {
-    /// Whether `folder` is that of a run.
+    /// Whether `folder` is a run folder.
     pub fn is_run(folder: &Path) -> bool {
         folder.join(METRICS).is_file()
     }
 
-    /// Reads what there is.
+    /// Reads the files of a run.
     ///
     /// # Errors
     ///
-    /// If `run` is no run folder, or a file in it cannot be read.
+    /// If `run` is not a run folder, or a file in it cannot be read.
     pub fn read(run: &Path) -> Result<Self> {
         if !Self::is_run(run) {
             return Err(Error::checkpoint(
@@ -166,7 +166,7 @@ fn condition(locked: bool, status: Option<&RunStatus>, all_steps_done: bool) -> 
     }
 }
 
-/// Of runs without a status: the configuration beside the newest checkpoint says it.
+/// For runs without a status: the value in the configuration of the newest checkpoint.
 fn max_steps_of_checkpoint(run: &Path) -> Option<u64> {
     let newest = CheckpointFolder::of_run(run).latest().ok()??;
     Some(TrainConfig::load(&newest.join("config.toml"), &[]).ok()?.train.max_steps)
@@ -186,7 +186,7 @@ fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// The runs at `folder`, in the order of their paths: the folder itself, or those up to `depth` levels below it.
+/// The run folders in `folder`, sorted by path: the folder itself, or those up to `depth` levels below it.
 ///
 /// # Errors
 ///
@@ -215,7 +215,7 @@ mod tests {
     fn write_log(run: &Path, losses: &[f64], torn: &str) {
         fs::create_dir_all(run).unwrap();
         let line = |(i, loss): (usize, &f64)| {
-            // Slow at first: the speed is that of the last fifty.
+            // Slow at first: the speed is that of the last fifty steps.
             let steps_per_s = if i < 10 { 1.0 } else { 4.0 };
             let record = StepRecord {
                 step: i as u64 + 1,
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!((summary.condition, summary.step, summary.max_steps), (RunCondition::Killed, 70, Some(110)));
         assert_eq!((summary.steps_per_s, summary.left_s), (Some(4.0), Some(10.0)));
         assert!((summary.trained_s - 25.0).abs() < 1e-9);
-        // 2 · 0.95^60 is left of the old loss.
+        // 2 · 0.95^60 of the old loss remain.
         assert!((summary.loss.unwrap() - 1.0 - 2.0 * 0.95_f64.powi(60)).abs() < 1e-9);
         assert_eq!((summary.validation_loss, summary.scores.len()), (None, 0));
         let validation = ValidationRecord { step: 50, loss: 0.5, mse: None, vb: None, time: 1e9 };

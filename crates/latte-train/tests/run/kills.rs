@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use latte_model::noise::TorchRng;
 
-/// Starts a child again and again until one ends by itself, which must be well. Those before it are killed with `kill -9`, at a
-/// random moment of the time `whole` that undisturbed work takes; after each kill `killed` looks at what is left.
+/// Starts child processes until one ends by itself, which must succeed. The others are killed with `kill -9` at a random moment
+/// within the time `whole` of an undisturbed run; after each kill, `killed` checks the state.
 pub(crate) fn until_done(whole: Duration, rng: &mut TorchRng, mut start: impl FnMut() -> Child, mut killed: impl FnMut()) {
     loop {
         let (mut child, until) = (start(), Instant::now() + whole.mul_f32(rng.rand_f32(1)[0]));

@@ -7,7 +7,7 @@ use std::path::Path;
 use latte_train::TrainConfig;
 pub(crate) use videos::write_videos;
 
-/// A configuration for the videos in `data`, with the run in `run`, and `overrides` on top.
+/// A configuration for the videos in `data`, with the run in `run` and `overrides` applied.
 pub(crate) fn config(data: &Path, run: &Path, overrides: &[&str]) -> TrainConfig {
     let text = format!(
         r#"

@@ -59,30 +59,31 @@ pub fn write_mp4(path: impl AsRef<Path>, clip: &Clip, options: &Mp4Options) -> R
     }
     if !(MIN_QUANTISER..=MAX_QUANTISER).contains(&options.quantiser) {
         let what = format!("the quantiser goes from {MIN_QUANTISER} to {MAX_QUANTISER}, got {}", options.quantiser);
-        return Err(Error::encode(path, what));
+        return Err(Error::format(path, what));
     }
-    let (bytes, quantiser) = encode(clip, &even, options.quantiser).map_err(|what| Error::encode(path, what))?;
+    let (bytes, quantiser) = encode(path, clip, &even, options.quantiser)?;
     write_atomically(path, &bytes)?;
     Ok((quantiser != options.quantiser).then_some(quantiser))
 }
 
 /// Encodes with the finest quantiser, from `finest` on, at which every frame fits the encoder's buffer; also returns that
 /// quantiser.
-fn encode(clip: &Clip, even: &Even, finest: u8) -> std::result::Result<(Vec<u8>, u8), String> {
+fn encode(path: &Path, clip: &Clip, even: &Even, finest: u8) -> Result<(Vec<u8>, u8)> {
     const INSTEAD: &str = "png frames and gif have no such limit";
     if even.width < 16 || even.height < 16 {
         let size = format!("{} × {}", clip.width(), clip.height());
-        return Err(format!("H.264 needs at least 16 × 16 pixels, the clip has {size}; enlarge it: {INSTEAD}"));
+        let what = format!("H.264 needs at least 16 × 16 pixels, the clip has {size}; enlarge it: {INSTEAD}");
+        return Err(Error::format(path, what));
     }
     let attempts = (finest..MAX_QUANTISER).step_by(COARSER).chain([MAX_QUANTISER]);
     let mut last = String::new();
     for quantiser in attempts {
-        match encode_at(clip, even, quantiser)? {
+        match encode_at(clip, even, quantiser).map_err(|what| Error::encode(path, what))? {
             Encoded::Whole(bytes) => return Ok((bytes, quantiser)),
             Encoded::Overflow(what) => last = what,
         }
     }
-    Err(format!("the H.264 encoder cannot take this clip at any quality ({last}); {INSTEAD}"))
+    Err(Error::format(path, format!("the H.264 encoder cannot take this clip at any quality ({last}); {INSTEAD}")))
 }
 
 /// The result of an attempt.
@@ -161,9 +162,8 @@ impl Even {
 }
 
 fn write_with_ffmpeg(path: &Path, clip: &Clip, even: &Even) -> Result<()> {
-    let program = ffmpeg::program("ffmpeg").ok_or_else(|| {
-        Error::ffmpeg(path, "ffmpeg is not found: install it, set LATTE_FFMPEG to it, or use the built-in encoder")
-    })?;
+    let missing = || Error::NoProgram { path: path.to_path_buf(), program: "ffmpeg", instead: "encoder" };
+    let program = ffmpeg::program("ffmpeg").ok_or_else(missing)?;
     let partial = latte_files::temporary_beside(path);
     let io = |e| Error::io(path, e);
     let size = format!("{}x{}", even.width, even.height);

@@ -261,13 +261,9 @@ fn passthrough() -> Result<[&'static str; 2]> {
     Ok(if old { ["-vsync", "0"] } else { ["-fps_mode", "passthrough"] })
 }
 
-fn command(path: &Path, name: &str) -> Result<Command> {
-    let program = program(name).ok_or_else(|| {
-        Error::ffmpeg(
-            path,
-            format!("{name} is not found: install ffmpeg, or set LATTE_FFMPEG to it, or use the built-in decoder"),
-        )
-    })?;
+fn command(path: &Path, name: &'static str) -> Result<Command> {
+    let missing = || Error::NoProgram { path: path.to_path_buf(), program: name, instead: "decoder" };
+    let program = program(name).ok_or_else(missing)?;
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)

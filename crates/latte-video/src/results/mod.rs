@@ -185,6 +185,7 @@ fn told_of(error: Error, path: &Path) -> Error {
     match error {
         Error::Io { source, .. } => Error::io(path, source),
         Error::Encode { what, .. } => Error::encode(path, what),
+        Error::Format { what, .. } => Error::format(path, what),
         other => other,
     }
 }

@@ -1,5 +1,5 @@
 //! PyTorch's zip archives: `<name>/data.pkl` with the pickle, `<name>/data/<key>` with the storages, uncompressed. A TorchScript
-//! module has `<name>/code/…` and `<name>/constants.pkl` besides. Archives of NumPy's arrays (`.npz`) are read here too.
+//! module also has `<name>/code/…` and `<name>/constants.pkl`. Archives of NumPy arrays (`.npz`) are read here too.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -12,20 +12,21 @@ use super::super::stored::StoredDtype;
 use super::object::StorageMark;
 use super::{Contents, Parsed, Storage, pickle, plain, walk};
 
-/// Bytes that compressed entries may have in all. PyTorch compresses nothing; only a file that was packed again has any.
+/// The largest total size of compressed entries once unpacked. PyTorch compresses nothing; only repacked files have compressed
+/// entries.
 const MAX_INFLATED_BYTES: usize = 256 << 20;
-/// How many times as long as its compressed form an entry may be; weights hardly compress.
+/// The largest compression ratio of an entry; weights hardly compress.
 const MAX_RATIO: u64 = 200;
 
-/// What the names of NumPy's arrays end with in an archive of them.
+/// The ending of the names of NumPy arrays in an archive.
 const ARRAY: &str = ".npy";
 
-/// Whether `file` begins as a zip.
+/// Whether `file` begins as a zip archive.
 pub(super) fn is_zip(file: &[u8]) -> bool {
     file.starts_with(b"PK\x03\x04") || file.starts_with(b"PK\x05\x06")
 }
 
-/// An entry: where its bytes lie, and how long they are once unpacked.
+/// An entry: the range of its bytes, and its size once unpacked.
 #[derive(Debug, Clone)]
 struct Entry {
     index: usize,
@@ -45,7 +46,7 @@ struct Archive<'a> {
 ///
 /// # Errors
 ///
-/// If it is none of PyTorch's, or damaged.
+/// If it is not a PyTorch archive, or damaged.
 pub(super) fn read(file: &[u8]) -> Parsed<Contents> {
     let mut archive = Archive::open(file)?;
     let root = match archive.root() {
@@ -116,7 +117,7 @@ impl<'a> Archive<'a> {
         Ok(Self { file, zip, entries, inflated: 0 })
     }
 
-    /// What the names of the archive begin with: up to the shortest `…data.pkl`.
+    /// The prefix of the archive's names: everything up to the shortest `…data.pkl`.
     fn root(&self) -> Parsed<String> {
         let roots = self.entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
         let root = roots.filter(|root| root.is_empty() || root.ends_with('/')).min_by_key(|root| root.len());
@@ -159,7 +160,7 @@ impl<'a> Archive<'a> {
         Ok(Bytes::Inflated(bytes))
     }
 
-    /// The arrays of NumPy in it, under their names.
+    /// The NumPy arrays in it, under their names.
     fn arrays(mut self) -> Parsed<Contents> {
         let mut contents = Contents::default();
         let file = self.file;
@@ -176,7 +177,7 @@ impl<'a> Archive<'a> {
         Ok(contents)
     }
 
-    /// Adds the tensors that the pickle `name` describes, whose storages lie in `folder`.
+    /// Adds the tensors that the pickle `name` describes, with their storages in `folder`.
     fn collect(&mut self, name: &str, folder: &str, prefix: &str, torch_script: bool, contents: &mut Contents) -> Parsed<()> {
         let entry = self.get(name).ok_or_else(|| format!("has no entry `{name}`"))?;
         let bytes = self.bytes(&entry)?;

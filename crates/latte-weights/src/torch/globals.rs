@@ -1,31 +1,31 @@
-//! The names that a pickle of PyTorch may contain, and what each means here. Nothing is ever imported or called.
+//! The names that a pickle of PyTorch may contain, and the meaning of each here. Nothing is ever imported or called.
 
 use super::super::stored::StoredDtype;
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// A tensor of (storage, offset, shape, strides, …); the type is the storage's.
+    /// A tensor of (storage, offset, shape, strides, …), with the dtype of the storage.
     Tensor,
-    /// The same with a type of its own behind six other values.
+    /// The same with its own dtype after six other values.
     TypedTensor,
-    /// Gives its first argument.
+    /// Returns its first argument.
     First,
     /// Applies its first argument, a function, to its third, the arguments.
     Apply,
-    /// A dictionary, of a list of pairs if there is one.
+    /// A dictionary, from a list of pairs if there is one.
     Dictionary,
-    /// A list, of another if there is one.
+    /// A list, from another list if there is one.
     List,
-    /// A class of storages; without a type its values are bytes.
+    /// A class of storages; without a dtype its values are bytes.
     Storage(Option<StoredDtype>),
-    /// The name of a type of values.
+    /// The name of a dtype.
     Dtype(StoredDtype),
-    /// A thing that holds no weights: read over.
+    /// An object without weights, which is skipped.
     Inert,
 }
 
-/// The role of `module.name`, if it may be in a file. A TorchScript archive may also name the module's own classes.
+/// The role of `module.name`, if a file may contain it. A TorchScript archive may also contain the module's own classes.
 pub(super) fn role(module: &str, name: &str, torch_script: bool) -> Option<Role> {
     if torch_script && (module == "__torch__" || module.starts_with("__torch__.")) {
         return Some(Role::Inert);

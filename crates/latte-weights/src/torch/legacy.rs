@@ -1,5 +1,5 @@
-//! Files of PyTorch before 1.6 (and of `_use_new_zipfile_serialization=False`): pickles of a magic number, a version, the machine,
-//! the object and the storages' keys, one after the other; then each storage, its length in front.
+//! PyTorch files from before 1.6 (and with `_use_new_zipfile_serialization=False`): pickles of a magic number, a version, the
+//! machine, the object and the storages' keys, one after the other; then each storage, with its length in front.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ fn sizes_of_storages<'a>(pickle: &Pickle<'a>, sizes: &mut BTreeMap<&'a str, usiz
     Ok(())
 }
 
-/// Where each storage's values begin, and how many bytes they are.
+/// The offset and the size in bytes of each storage.
 fn find_storages<'a>(
     file: &[u8],
     mut at: usize,

@@ -1,12 +1,12 @@
-//! Files of PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`), read without running anything that is in them.
+//! PyTorch files (`.pt`, `.pth`, `.bin`, `.ckpt`), read without running any code in them.
 //!
-//! Such a file is a *container* with a *pickle* in it, a program for a small stack machine that describes objects, and *storages*,
-//! runs of raw values that the pickle's tensors point into. Three containers are known: a zip (since PyTorch 1.6), its
-//! predecessor of pickles one after the other, and the zip of a TorchScript module.
+//! Such a file is a *container* with a *pickle*, a program for a small stack machine that describes objects, and *storages*, raw
+//! values that the pickle's tensors point into. Three containers are supported: a zip archive (since PyTorch 1.6), its predecessor
+//! with pickles one after the other, and the zip archive of a TorchScript module.
 //!
-//! The machine here ([`pickle`]) builds an inert description. It calls nothing: the few functions that PyTorch's own files name are
-//! read as what they mean ([`globals`]), and any other name is an error. Amounts of work and memory are bounded by the size of the
-//! file, so that a hostile one fails like a damaged one.
+//! The machine here ([`pickle`]) builds a description only. It calls nothing: the few functions that PyTorch's own files name have
+//! a fixed meaning ([`globals`]), and any other name is an error. The size of the file bounds work and memory, so that a hostile
+//! file fails like a damaged one.
 
 mod archive;
 mod globals;
@@ -26,20 +26,20 @@ pub(crate) use write::write_torch;
 
 use super::stored::Layout;
 
-/// Why a file cannot be read.
+/// The result of parsing; the error says why the file cannot be read.
 pub(crate) type Parsed<T> = Result<T, String>;
 
-/// A run of values that tensors point into.
+/// Raw values that tensors point into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Storage {
-    /// Part of the file.
+    /// A part of the file.
     InFile(Range<usize>),
-    /// Not as it is in the file: it was compressed.
+    /// Values that were compressed in the file.
     Inflated(Vec<u8>),
 }
 
 impl Storage {
-    /// The values, given the file.
+    /// The values; `file` is the file's content.
     pub(crate) fn bytes<'s>(&'s self, file: &'s [u8]) -> &'s [u8] {
         match self {
             Self::InFile(range) => file.get(range.clone()).unwrap_or_default(),
@@ -48,27 +48,27 @@ impl Storage {
     }
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
-    /// Tensors by name; each with its place in `storages`. Nested dictionaries give names with dots.
+    /// Tensors by name, each with its index in `storages`. Nested dictionaries give names with dots.
     pub(crate) tensors: BTreeMap<String, (Layout, usize)>,
-    /// What the tensors point into.
+    /// The storages of the tensors.
     pub(crate) storages: Vec<Storage>,
-    /// What lies beside the tensors under the keys that this program writes ([`plain::KEYS`]).
+    /// Values beside the tensors under the keys that this program writes ([`plain::KEYS`]).
     pub(crate) values: BTreeMap<String, Value>,
 }
 
-/// Whether `file` begins as one of PyTorch's does.
+/// Whether `file` begins as a PyTorch file.
 pub(crate) fn looks_like_torch(file: &[u8]) -> bool {
     archive::is_zip(file) || legacy::is_legacy(file)
 }
 
-/// Reads a file of PyTorch.
+/// Reads a PyTorch file.
 ///
 /// # Errors
 ///
-/// If it is none, is damaged, or holds anything but tensors in plain containers; says why.
+/// If it is not a PyTorch file, is damaged, or holds anything but tensors in plain containers; the message says why.
 pub(crate) fn read(file: &[u8]) -> Parsed<Contents> {
     if archive::is_zip(file) {
         return archive::read(file);
@@ -76,7 +76,7 @@ pub(crate) fn read(file: &[u8]) -> Parsed<Contents> {
     if legacy::is_legacy(file) {
         return legacy::read(file);
     }
-    Err("is no file of PyTorch: expected a zip archive or a pickle with PyTorch's number in front".into())
+    Err("is not a PyTorch file: expected a zip archive or a pickle with PyTorch's number in front".into())
 }
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
         std::fs::read(path).unwrap()
     }
 
-    /// Reads every tensor of `file`, which is how a damaged one would show.
+    /// Reads every tensor of `file`, so that damage in any of them is found.
     fn read_all(file: &[u8]) -> Parsed<usize> {
         let contents = read(file)?;
         for (layout, storage) in contents.tensors.values() {

@@ -1,24 +1,24 @@
-//! What a pickle describes: objects that name each other by number.
+//! The objects that a pickle describes; they refer to each other by index.
 
 use super::super::stored::StoredDtype;
 use super::globals::Role;
 
-/// An object's number.
+/// The index of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id(pub(super) u32);
 
 /// An object.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Object<'a> {
-    /// Something without weights in it.
+    /// An object without weights.
     Other,
     /// Python's `None`.
     None,
-    /// A number that is not whole.
+    /// A floating-point number.
     Float(f64),
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i128),
     /// Text.
     Text(&'a str),
@@ -26,26 +26,26 @@ pub(super) enum Object<'a> {
     List(Vec<Id>),
     /// A dictionary.
     Dictionary(Vec<(Id, Id)>),
-    /// A name that may be there, and what it stands for.
+    /// A name that files may contain, and its meaning.
     Name(&'a str, Role),
-    /// A run of values.
+    /// A storage.
     Storage(StorageMark<'a>),
     /// A tensor.
     Tensor(TensorMark<'a>),
-    /// Something with attributes.
+    /// An object with attributes.
     Instance(Option<Id>),
 }
 
-/// Which run of values.
+/// A reference to a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StorageMark<'a> {
-    /// The type of the values; none for bytes.
+    /// The dtype of the values; `None` for bytes.
     pub(super) dtype: Option<StoredDtype>,
     /// Its name in the container.
     pub(super) key: &'a str,
-    /// Values (bytes if there is no type) in the whole run.
+    /// The number of values (bytes if there is no dtype) in the whole storage.
     pub(super) len: usize,
-    /// Values before the part that is meant (only in old files), and how many that part has.
+    /// Only in old files: the offset, in values, of the part that is meant, and its number of values.
     pub(super) part: Option<[usize; 2]>,
 }
 
@@ -54,25 +54,25 @@ pub(super) struct StorageMark<'a> {
 pub(super) struct TensorMark<'a> {
     pub(super) storage: StorageMark<'a>,
     pub(super) dtype: StoredDtype,
-    /// Values before its first.
+    /// The offset of its first value, in values.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
 }
 
-/// What a pickle describes.
+/// The result of a pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
-    /// All objects, by number.
+    /// All objects; the position is the index.
     pub(super) objects: Vec<Object<'a>>,
-    /// The object that all others are parts of.
+    /// The object that contains all others.
     pub(super) root: Id,
-    /// Bytes that the pickle took.
+    /// The number of bytes that the pickle takes.
     pub(super) consumed: usize,
 }
 
 impl<'a> Pickle<'a> {
-    /// Every storage that is pointed to, in the order of the file.
+    /// Every storage that is referred to, in the order of the file.
     pub(super) fn storages(&self) -> impl Iterator<Item = &StorageMark<'a>> {
         self.objects.iter().filter_map(|object| match object {
             Object::Storage(mark) => Some(mark),
@@ -80,7 +80,7 @@ impl<'a> Pickle<'a> {
         })
     }
 
-    /// The object with this number.
+    /// The object with this index.
     pub(super) fn get(&self, id: Id) -> &Object<'a> {
         &self.objects[id.0 as usize]
     }

@@ -1,7 +1,7 @@
-//! The stack machine of pickles: the instructions that PyTorch writes (protocols 2 to 5), building a description.
+//! The stack machine of pickles: runs the instructions that PyTorch writes (protocols 2 to 5) and builds a description.
 //!
-//! Objects live in one list and name each other by number, so that nothing here, not even giving memory back, goes as deep as a
-//! hostile file nests. Every instruction makes at most one object; what instructions copy is charged to a budget.
+//! Objects are in one list and refer to each other by index, so that nothing here recurses as deep as a hostile file nests, not
+//! even freeing memory. Every instruction makes at most one object; copies count against a budget.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use super::Parsed;
 use super::globals::{Role, role};
 use super::object::{Id, Object, Pickle, StorageMark, TensorMark};
 
-/// Instructions, and things copied by them, that one pickle may have. PyTorch needs about thirty for a tensor.
+/// The largest number of instructions, and of objects that they copy, in one pickle. PyTorch needs about thirty for a tensor.
 const MAX_WORK: usize = 4_000_000;
-/// Numbers in the shape of a tensor.
+/// The largest number of axes of a tensor.
 const MAX_AXES: usize = 32;
 
-/// Arguments of a function that are looked at.
+/// The number of a function's arguments that are read.
 const MAX_ARGUMENTS: usize = 8;
 
 /// Runs the pickle at the beginning of `input`.
 ///
 /// # Errors
 ///
-/// If it is damaged, uses an instruction or a name that PyTorch does not, or is absurdly long.
+/// If it is damaged, uses an instruction or a name that PyTorch does not, or is too long.
 pub(super) fn parse(input: &[u8], torch_script: bool) -> Parsed<Pickle<'_>> {
     let mut machine = Machine {
         input,
@@ -51,7 +51,7 @@ struct Machine<'a> {
     at: usize,
     objects: Vec<Object<'a>>,
     stack: Vec<Id>,
-    /// How high the stack was at each mark.
+    /// The height of the stack at each mark.
     marks: Vec<usize>,
     memo: BTreeMap<u32, Id>,
     work: usize,
@@ -177,7 +177,7 @@ impl<'a> Machine<'a> {
             b'b' => {
                 let state = self.pop()?;
                 let target = self.top()?;
-                // Dictionaries and tensors of PyTorch have a state too (versions, hooks), without weights.
+                // Dictionaries and tensors of PyTorch also have a state (versions, hooks), without weights.
                 if let Object::Instance(attributes) = &mut self.objects[target.0 as usize] {
                     *attributes = Some(state);
                 }
@@ -192,13 +192,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What applying the name `function` to `arguments` means.
+    /// The result of applying the name `function` to `arguments`.
     fn call(&mut self, function: Id, arguments: Id, may_apply: bool) -> Parsed<Id> {
         let Object::Name(name, role) = *self.get(function) else {
             return Err("applies something that is no name".into());
         };
         let Object::List(arguments) = self.get(arguments) else {
-            return Err(format!("gives `{name}` no list of arguments"));
+            return Err(format!("calls `{name}` without a list of arguments"));
         };
         let arguments: Vec<Id> = arguments.iter().take(MAX_ARGUMENTS).copied().collect();
         let argument = |n: usize| arguments.get(n).copied().ok_or_else(|| format!("gives `{name}` too few arguments"));
@@ -235,7 +235,7 @@ impl<'a> Machine<'a> {
                     Some(Object::List(items)) => {
                         let pair = |&id: &Id| match self.get(id) {
                             Object::List(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
-                            _ => Err("makes a dictionary of what are no pairs".to_string()),
+                            _ => Err("makes a dictionary of values that are not pairs".to_string()),
                         };
                         items.iter().map(pair).collect::<Parsed<_>>()?
                     }
@@ -254,7 +254,7 @@ impl<'a> Machine<'a> {
         self.pop()
     }
 
-    /// A tensor of (storage, offset, shape, strides).
+    /// A tensor from (storage, offset, shape, strides).
     fn tensor(&self, [storage, offset, shape, strides]: [Id; 4], dtype: StoredDtype) -> Parsed<Object<'a>> {
         let Object::Storage(storage) = self.get(storage) else { return Err("has a tensor without a storage".into()) };
         let sides = |id: Id| match self.get(id) {
@@ -270,7 +270,7 @@ impl<'a> Machine<'a> {
         }))
     }
 
-    /// A storage of ("storage", class, key, device, values, part).
+    /// A storage from ("storage", class, key, device, values, part).
     fn storage(&self, mark: Id) -> Parsed<StorageMark<'a>> {
         let wrong = || "points to a storage in a way that is not known".to_string();
         let Object::List(items) = self.get(mark) else { return Err(wrong()) };
@@ -302,7 +302,7 @@ impl<'a> Machine<'a> {
         let target = self.top()?;
         match &mut self.objects[target.0 as usize] {
             Object::List(list) => list.extend(items),
-            // A class of its own that is a list too.
+            // A custom class that is also a list.
             Object::Instance(_) => {}
             _ => return Err("appends to what is no list".into()),
         }
@@ -338,7 +338,7 @@ impl<'a> Machine<'a> {
                 let len = if opcode == 0x8a { self.u8()? as usize } else { self.u32()? as usize };
                 let bytes = self.take(len)?;
                 if len > 16 {
-                    return Ok(Object::Other); // larger than any size can be
+                    return Ok(Object::Other); // larger than any size
                 }
                 let negative = bytes.last().is_some_and(|&b| b >= 0x80);
                 let mut all = [if negative { 0xff } else { 0 }; 16];
@@ -357,12 +357,12 @@ impl<'a> Machine<'a> {
         let bytes = self.take(len)?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Object::Text(text)),
-            // Text of Python 2 may be any bytes; so may what a test put into a configuration.
+            // Text of Python 2 may be any bytes, and so may a test's text in a configuration.
             Err(_) => Ok(Object::Other),
         }
     }
 
-    /// Everything above the newest mark, which goes.
+    /// Pops everything above the newest mark, and the mark.
     fn since_mark(&mut self) -> Parsed<Vec<Id>> {
         let mark = self.marks.pop().ok_or("closes what it never opened")?;
         if mark > self.stack.len() {
@@ -371,7 +371,7 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(mark))
     }
 
-    /// Where the topmost `count` objects begin.
+    /// The position of the first of the topmost `count` objects.
     fn items_from(&self, count: usize) -> Parsed<usize> {
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.len().checked_sub(count) {
@@ -498,7 +498,7 @@ mod tests {
         deep.extend(vec![b'a'; 999_999]);
         deep.push(b'.');
         assert!(matches!(root(&deep)?, Object::List(items) if items.len() == 1));
-        // A list that holds itself.
+        // A list that contains itself.
         assert!(matches!(root(b"]q\x00h\x00a.")?, Object::List(_)));
         Ok(())
     }
@@ -507,7 +507,7 @@ mod tests {
     fn endless_work_is_refused() {
         let message = root(&vec![b'N'; MAX_WORK + 2]).unwrap_err();
         assert!(message.contains("instructions"), "{message}");
-        // Copying one long list again and again costs as much as writing it would.
+        // Copying one long list many times costs as much of the budget as writing it would.
         let mut input = b"ccollections\nOrderedDict\nq\x00}(".to_vec();
         input.extend(vec![b'N'; 100_000]);
         input.extend(b"u\x85q\x01");

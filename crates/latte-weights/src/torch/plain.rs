@@ -1,4 +1,4 @@
-//! Plain values (numbers, texts, lists and dictionaries of them) that lie beside the tensors in a file of PyTorch, as JSON.
+//! Plain values (numbers, texts, lists and dictionaries of them) beside the tensors in a PyTorch file, as JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use serde_json::{Map, Number, Value};
 use super::super::{CONFIG, DESCRIPTION, TEXTS};
 use super::object::{Id, Object, Pickle};
 
-/// The keys that are looked at; other programs put all kinds of things under others.
+/// The keys that are read; other programs store other things under other keys.
 const KEYS: [&str; 3] = [DESCRIPTION, CONFIG, TEXTS];
-/// Dictionaries within dictionaries.
+/// The largest depth of nested dictionaries.
 const MAX_DEPTH: usize = 32;
-/// Values looked at, one that is part of several as often as that.
+/// The largest number of values that are read. A shared value counts each time.
 const MAX_VALUES: usize = 100_000;
 
-/// The values under [`KEYS`] in the outermost dictionary. One that holds anything that JSON has no word for is left out.
+/// The values under [`KEYS`] in the outermost dictionary. A value that contains anything that JSON cannot represent is left out.
 pub(super) fn beside_tensors(pickle: &Pickle<'_>) -> BTreeMap<String, Value> {
     let Object::Dictionary(entries) = pickle.get(pickle.root) else { return BTreeMap::new() };
     let mut left = MAX_VALUES;

@@ -1,4 +1,4 @@
-//! From a described object to named tensors.
+//! Collects named tensors from the described objects.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use super::super::stored::Layout;
 use super::object::{Id, Object, Pickle, StorageMark, TensorMark};
 use super::{Contents, Parsed, Storage};
 
-/// Dictionaries within dictionaries; weights are rarely deeper than a module of a module.
+/// The largest depth of nested dictionaries; weights are rarely deeper than a module of a module.
 const MAX_DEPTH: usize = 64;
-/// Objects looked at, one that is part of several as often as that: a small file can make a vast tree of shared parts.
+/// The largest number of visits. A shared object counts each time: a small file can describe a huge tree of shared parts.
 const MAX_VISITS: usize = 4_000_000;
-/// Tensors in a file.
+/// The largest number of tensors in a file.
 const MAX_TENSORS: usize = 200_000;
-/// Characters in a name.
+/// The largest length of a name in bytes.
 const MAX_NAME_LENGTH: usize = 512;
 
-/// Adds the tensors of `pickle` to `contents`, those of nested parts under names with dots. `resolve` finds a storage: where it lies
-/// and how many bytes it has.
+/// Adds the tensors of `pickle` to `contents`; nested dictionaries give names with dots. `resolve` returns the offset and the size
+/// in bytes of a storage.
 ///
 /// # Errors
 ///
-/// If two tensors have one name, a tensor does not fit its storage, or the tree is absurd.
+/// If two tensors have the same name, a tensor does not fit its storage, or the tree is too large.
 pub(super) fn collect<'a>(
     pickle: &Pickle<'a>,
     prefix: &str,
@@ -32,14 +32,14 @@ pub(super) fn collect<'a>(
     walk.visit(pickle.root, &mut name, 0)
 }
 
-/// A storage's key, and which part of it.
+/// A storage's key, and a part of it.
 type Part<'a> = (&'a str, Option<[usize; 2]>);
 
 struct Walk<'w, 'a> {
     pickle: &'w Pickle<'a>,
     contents: &'w mut Contents,
     resolve: &'w mut dyn FnMut(&StorageMark<'a>) -> Parsed<(Storage, usize)>,
-    /// Storages by key and part: their place in the contents, and their bytes.
+    /// Storages by key and part: the index in the contents, and the size in bytes.
     known: BTreeMap<Part<'a>, (usize, usize)>,
     visits: usize,
 }
@@ -95,7 +95,7 @@ impl<'a> Walk<'_, 'a> {
         };
         let layout = Layout::new(tensor.dtype, tensor.shape.clone(), tensor.strides.clone(), tensor.offset, bytes)
             .map_err(|what| format!("tensor `{name}` {what}"))?;
-        // A lone tensor has no name.
+        // A file with a single tensor gives it no name.
         let name = if name.is_empty() { "tensor" } else { name };
         if self.contents.tensors.insert(name.to_string(), (layout, storage)).is_some() {
             return Err(format!("has two tensors called `{name}`"));
@@ -107,7 +107,7 @@ impl<'a> Walk<'_, 'a> {
     }
 }
 
-/// A dictionary's key as part of a name. Entries with keys of other kinds hold no weights.
+/// A dictionary's key as part of a name. Entries with keys that are neither text nor integers hold no weights.
 fn part_name(pickle: &Pickle<'_>, key: Id) -> Option<String> {
     match pickle.get(key) {
         Object::Text(text) => Some((*text).to_string()),

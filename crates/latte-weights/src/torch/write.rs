@@ -1,4 +1,4 @@
-//! Writes PyTorch's zip archives, so that `torch.load(path, weights_only=True)` reads what this program has.
+//! Writes PyTorch's zip archives, which `torch.load(path, weights_only=True)` reads.
 
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
@@ -10,21 +10,21 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 use super::super::stored::RawTensor;
 use crate::{Error, Result};
 
-/// PyTorch begins storages at multiples of this.
+/// The alignment of storages in PyTorch's files.
 const ALIGNMENT: u16 = 64;
-/// Where zip needs its large numbers.
+/// The largest size that zip stores in 32 bits.
 const SMALL_FILE: u64 = u32::MAX as u64;
-/// Every archive has a folder of some name; nothing reads it.
+/// Every archive has a folder; its name has no meaning.
 const FOLDER: &str = "archive";
 /// The version of the archive that PyTorch has written since 1.6.
 const VERSION: &[u8] = b"3\n";
 
-/// Writes the tensors called `names` to `out` as a state dict, which lies under the key `part` if there is one; `values` lie beside
-/// it under keys of their own, as plain Python values. `read` gives a tensor when it is asked for, so that one at a time is in memory.
+/// Writes the tensors `names` to `out` as a state dict, under the key `part` if there is one; `values` are written beside it under
+/// their own keys, as plain Python values. `read` returns one tensor at a time, so that only one is in memory.
 ///
 /// # Errors
 ///
-/// If a tensor cannot be read or has a type that PyTorch's archives lack, or the disk fails.
+/// If a tensor cannot be read or has a dtype that PyTorch's archives lack, or the disk fails.
 pub(crate) fn write_torch<'t>(
     out: impl Write + Seek,
     part: Option<(&str, &BTreeMap<String, Value>)>,
@@ -78,7 +78,10 @@ impl StateDict {
 
     fn tensor(&mut self, name: &str, key: usize, tensor: &RawTensor<'_>) -> std::result::Result<(), String> {
         let class = tensor.dtype.storage_class().ok_or_else(|| {
-            format!("tensor `{name}` holds {}, for which this program writes no file of PyTorch; write safetensors", tensor.dtype)
+            format!(
+                "tensor `{name}` holds {}, which this program cannot write to a PyTorch file; write safetensors",
+                tensor.dtype
+            )
         })?;
         let len = tensor.bytes.len() / tensor.dtype.size();
         self.text(name);
@@ -126,7 +129,7 @@ impl StateDict {
         self.bytes
     }
 
-    /// JSON as the plain values of Python, which `torch.load(weights_only=True)` allows.
+    /// JSON as plain Python values, which `torch.load(weights_only=True)` allows.
     fn plain(&mut self, value: &Value) {
         match value {
             Value::Null => self.bytes.push(b'N'),

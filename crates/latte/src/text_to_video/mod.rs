@@ -32,18 +32,18 @@ use latte_progress::{NoProgress, OneOf, Stage};
 use crate::progress::{GenerationProgress, TextOf};
 use crate::{Error, Result};
 
-/// What latents are called in files of the cache.
+/// The name of latents in files of the cache.
 const LATENTS: &str = "latents";
 
 /// Which parts of the model stay in memory between two requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Residency {
-    /// None: text encoder, transformer and decoder are read one after the other and dropped again, so that the memory needed is that of
-    /// the largest.
+    /// None: text encoder, transformer and decoder are loaded one after the other and dropped after use, so the peak memory is that
+    /// of the largest.
     #[default]
     Staged,
-    /// The transformer, with its weights packed for matmuls, and the decoder: the next request begins at once. The text encoder, which
-    /// is larger than both and needed for new prompts only, is read and dropped.
+    /// The transformer, with its weights packed for matmuls, and the decoder: the next request starts without loading. The text
+    /// encoder, which is larger than both and needed only for new prompts, is dropped after use.
     Resident,
 }
 
@@ -57,7 +57,7 @@ pub struct TextToVideo {
     resident: Mutex<ResidentParts>,
 }
 
-/// A model that was found and not yet read.
+/// A model whose files were found and are not yet read.
 #[derive(Debug, Clone)]
 pub struct TextToVideoBuilder {
     folder: PathBuf,
@@ -66,14 +66,14 @@ pub struct TextToVideoBuilder {
     cache: Cache,
 }
 
-/// What stays in memory under [`Residency::Resident`].
+/// The parts that stay in memory under [`Residency::Resident`].
 #[derive(Default)]
 struct ResidentParts {
     transformer: Option<Arc<Transformer>>,
     decoder: Option<(DecoderKey, Arc<dyn Autoencoder>)>,
 }
 
-// An autoencoder shows nothing of itself.
+// `dyn Autoencoder` does not implement `Debug`.
 impl std::fmt::Debug for ResidentParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ResidentParts")
@@ -83,32 +83,32 @@ impl std::fmt::Debug for ResidentParts {
     }
 }
 
-/// What tells one decoder from another: whether it is the temporal one, its tiles, its precision.
+/// Identifies a decoder: whether it is the temporal one, its tile size, its precision.
 type DecoderKey = (bool, Option<usize>, Precision);
 
 impl TextToVideo {
     /// Opens a folder in the diffusers layout (`model_index.json`, `scheduler`, `tokenizer`, `text_encoder`, `transformer`, `vae`,
-    /// perhaps `vae_temporal_decoder`): reads the configurations of its parts, no weights.
+    /// optionally `vae_temporal_decoder`): reads the configurations of the parts, no weights.
     ///
     /// # Errors
     ///
-    /// If a part is missing or is one of another model.
+    /// If a part is missing or belongs to another kind of model.
     pub fn open(folder: impl AsRef<Path>) -> Result<TextToVideoBuilder> {
         let folder = folder.as_ref();
         let parts = TextToVideoParts::open(folder)?;
         Ok(TextToVideoBuilder { folder: folder.into(), parts, residency: Residency::Staged, cache: Cache::of_user() })
     }
 
-    /// The model's parts, one by one.
+    /// The parts of the model.
     pub fn parts(&self) -> &TextToVideoParts {
         &self.parts
     }
 
-    /// All settings of the clip that `request` asks for: the model's own where it says nothing.
+    /// All settings of the clip that `request` describes; values that it does not set are the model's own.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] that names what does not fit the model.
+    /// [`Error::Config`] that names the value that does not fit the model.
     pub fn resolve(&self, request: &TextRequest) -> Result<Sidecar> {
         let asked = AskedFor { sampler: request.sampler, options: &request.sampler_options, eta: request.eta };
         let sampling = self.parts.sampling(&asked, request.steps)?;
@@ -137,16 +137,17 @@ impl TextToVideo {
         Ok(Sidecar { latte, model: self.folder.clone(), precision: request.precision, settings })
     }
 
-    /// Makes one clip.
+    /// Generates one clip.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] that names what of the request does not fit the model; or if a file is missing or damaged, or the work fails.
+    /// [`Error::Config`] that names the value of the request that does not fit the model; other errors if a file is missing or
+    /// damaged, or the computation fails.
     pub fn generate(&self, request: &TextRequest) -> Result<GeneratedClip> {
         self.generate_with(request, &mut NoProgress, &CancelToken::new())
     }
 
-    /// As [`generate`](Self::generate), with progress, and until `cancel` is cancelled.
+    /// As [`generate`](Self::generate), with progress, until `cancel` is cancelled.
     ///
     /// # Errors
     ///
@@ -165,13 +166,13 @@ impl TextToVideo {
         made.ok_or(Error::Cancelled)
     }
 
-    /// As [`generate_with`](Self::generate_with), but a clip that is cancelled while it is denoised can be resumed: hand its state in
-    /// with the same settings, also in another process, and it gets the bits of one that was never stopped.
+    /// As [`generate_with`](Self::generate_with), but a clip that is cancelled during denoising can be resumed: pass its state with
+    /// the same settings, also in another process, and the clip has the same bits as one that was never stopped.
     ///
     /// # Errors
     ///
-    /// As [`generate`](Self::generate), if the state belongs to another clip, and [`Error::Cancelled`] outside of denoising, where nothing
-    /// would be lost. That the weights are the same is not checked.
+    /// As [`generate`](Self::generate); if the state belongs to another clip; and [`Error::Cancelled`] outside of denoising, where
+    /// there is no state to save. Whether the weights are the same is not checked.
     pub fn generate_resumable(
         &self,
         clip: &Sidecar,
@@ -189,14 +190,14 @@ impl TextToVideo {
         })
     }
 
-    /// Makes several clips stage by stage, so that each part of the model is read once: all texts are encoded, then all clips are
-    /// denoised, then all are decoded. `on_clip` gets each as soon as it is there, with its place in `clips`. Finished latents are kept
-    /// in the cache until all clips are made: after an interruption, the next call with the same clips begins with those.
+    /// Generates several clips stage by stage, so that each part of the model is loaded once: it encodes all texts, then denoises
+    /// all clips, then decodes all. `on_clip` receives each clip when it is complete, with its index in `clips`. Finished latents
+    /// stay in the cache until all clips are complete: after an interruption, the next call with the same clips uses them.
     ///
     /// # Errors
     ///
-    /// As [`generate_with`](Self::generate_with), those of `on_clip`, and if the clips are not all cleaned in one way or not all decoded by
-    /// the same decoder.
+    /// As [`generate_with`](Self::generate_with), those of `on_clip`, and if the clips differ in caption cleaning or in the
+    /// decoder.
     pub fn generate_all(
         &self,
         clips: &[Sidecar],
@@ -210,7 +211,7 @@ impl TextToVideo {
             let settings = &clip.settings;
             if settings.clean_caption != first.settings.clean_caption || self.decoder_key(clip) != self.decoder_key(first) {
                 let problem =
-                    "clips that are made together have one way of cleaning captions and one decoder; make these in two calls";
+                    "the clips of one call need the same caption cleaning and the same decoder; generate these in two calls";
                 return Err(Error::config("clips", problem));
             }
         }
@@ -227,13 +228,13 @@ impl TextToVideo {
             on_clip(index, made)?;
         }
         for path in kept.iter().flatten() {
-            // The clips are there; what is left behind would only take space.
+            // All clips are complete; the cached latents would only take space.
             let _ = std::fs::remove_file(path);
         }
         Ok(())
     }
 
-    /// The prompts and negative prompts of all clips; each different text is encoded once, and all of them together.
+    /// Encodes the prompts and negative prompts of all clips in one batch, each different text once.
     fn encode(&self, clips: &[Sidecar], progress: &mut dyn GenerationProgress, cancel: &CancelToken) -> Result<Vec<PromptPair>> {
         progress.stage(Stage::EncodingText, 0, 1);
         let clean = clips.first().is_some_and(|clip| clip.settings.clean_caption);
@@ -272,7 +273,7 @@ impl TextToVideo {
         let mut all = Vec::new();
         for ((index, (clip, texts)), path) in clips.iter().zip(texts).enumerate().zip(kept) {
             let settings = &clip.settings;
-            // An interrupted run may have left them.
+            // An interrupted run may have cached them.
             if let Some(latents) = path.as_deref().and_then(|path| cache::find(path, LATENTS, &self.parts.latent_shape(settings)))
             {
                 all.push(latents);
@@ -294,11 +295,12 @@ impl TextToVideo {
         Ok(all)
     }
 
-    /// Where the latents of each clip are kept until all clips are made. The name is what they depend on.
+    /// The cache files of the clips' latents. The name is a hash of everything that they depend on.
     fn kept_paths(&self, clips: &[Sidecar]) -> Result<Vec<Option<PathBuf>>> {
         let Some(folder) = self.cache.folder() else { return Ok(vec![None; clips.len()]) };
         let weights = self.parts.transformer_fingerprint()?;
-        // A run that ran out of memory while decoding resumes from its latents with tiles, or without the temporal decoder.
+        // After a run fails for lack of memory while decoding, a run with tiles or without the temporal decoder uses the same
+        // latents.
         let path = |clip: &Sidecar| -> Result<Option<PathBuf>> {
             let of_latents = Sidecar { settings: clip.settings.of_latents(), ..clip.clone() };
             let text = serde_json::to_string(&of_latents).map_err(|e| Error::config("settings", e.to_string()))?;
@@ -308,7 +310,7 @@ impl TextToVideo {
         clips.iter().map(path).collect()
     }
 
-    /// The pixels of latents `[1, f, c, h, w]`; `place` is that of the clip among how many.
+    /// Decodes latents `[1, f, c, h, w]`; `place` is the clip's index and the number of clips.
     fn decode(
         &self,
         decoder: &dyn Autoencoder,
@@ -320,7 +322,7 @@ impl TextToVideo {
     ) -> Result<GeneratedClip> {
         let settings = &clip.settings;
         let frames = settings.num_frames;
-        // A decoder of single frames takes one at a time: less memory, and progress that moves.
+        // The decoder of single frames takes one frame at a time: less memory, and finer progress.
         let together = if self.parts.decodes_temporally(settings) { frames } else { 1 };
         let mut values = Vec::new();
         for first in (0..frames).step_by(together) {
@@ -340,7 +342,7 @@ impl TextToVideo {
         })
     }
 
-    /// The transformer: the resident one, or read now.
+    /// The transformer: the resident one, or loaded now.
     fn transformer(&self) -> Result<Arc<Transformer>> {
         let mut resident = self.resident.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transformer) = &resident.transformer {
@@ -353,14 +355,14 @@ impl TextToVideo {
         Ok(transformer)
     }
 
-    /// The decoder that the clip needs: the resident one, or read now.
+    /// The decoder for the clip: the resident one, or loaded now.
     fn decoder(&self, clip: &Sidecar) -> Result<Arc<dyn Autoencoder>> {
         let wanted = self.decoder_key(clip);
         let mut resident = self.resident.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, decoder)) = resident.decoder.as_ref().filter(|(key, _)| *key == wanted) {
             return Ok(Arc::clone(decoder));
         }
-        // The other one goes before this one is read.
+        // Drop the other decoder first, so that only one is in memory.
         resident.decoder = None;
         let decoder: Arc<dyn Autoencoder> = self.parts.load_decoder(&clip.settings, clip.precision)?.into();
         if self.residency == Residency::Resident {
@@ -381,19 +383,19 @@ impl TextToVideoBuilder {
         Self { residency, ..self }
     }
 
-    /// On which device the model works. Default: the CPU. What goes from one part to the next is on the CPU all the same.
+    /// The device that the model runs on. Default: the CPU. Tensors that one part passes to the next are always on the CPU.
     #[must_use]
     pub fn on(self, device: &Device) -> Self {
         Self { parts: self.parts.on(device.of_tensors()), ..self }
     }
 
-    /// Where encoded prompts and unfinished latents are kept. Default: [`Cache::of_user`].
+    /// The cache of encoded prompts and unfinished latents. Default: [`Cache::of_user`].
     #[must_use]
     pub fn cache(self, cache: Cache) -> Self {
         Self { cache, ..self }
     }
 
-    /// The model. Under [`Residency::Resident`] this reads the transformer; otherwise it reads no weights.
+    /// Returns the model. Under [`Residency::Resident`] this loads the transformer; otherwise it loads no weights.
     ///
     /// # Errors
     ///
@@ -408,7 +410,7 @@ impl TextToVideoBuilder {
     }
 }
 
-/// What of a negative prompt takes no part.
+/// Which parts of a negative prompt have no effect.
 fn negative_left_out(settings: &TextSettings, texts: &[EncodedText], reading: &Reading) -> Vec<String> {
     if !settings.is_guided() {
         let scale = settings.guidance_scale;

@@ -1,8 +1,8 @@
-//! Text to video with a model in the diffusers layout (`LattePipeline`: Latte-1). Shape letters: `b` batch, `f` frames, `c`
+//! The parts of a text-to-video model in the diffusers layout (`LattePipeline`: Latte-1). Shape letters: `b` batch, `f` frames, `c`
 //! channels, `h w` height and width, `l` text length.
 //!
-//! Three stages, each of which needs its own part of the model: texts ([`TextToVideoParts::encode_texts`]), denoising
-//! ([`Transformer`]), and decoding, which an [`Autoencoder`] does.
+//! There are three stages, and each needs its own part of the model: text encoding ([`TextToVideoParts::encode_texts`]), denoising
+//! ([`Transformer`]) and decoding ([`Autoencoder`]).
 
 use std::path::{Path, PathBuf};
 
@@ -33,27 +33,27 @@ pub struct TextToVideoParts {
     folder: PathBuf,
     transformer: T2vConfig,
     scheduler: Value,
-    /// Pixels to a latent value, in height and in width.
+    /// Pixels per latent value, in height and in width.
     downsample_factor: usize,
     has_temporal_decoder: bool,
     device: Device,
 }
 
-/// Texts that were encoded, in the order in which they were given.
+/// Encoded texts, in the order of the input.
 #[derive(Debug)]
 pub struct EncodedTexts {
     /// The texts.
     pub texts: Vec<EncodedText>,
-    /// What was read of each, and what was left out.
+    /// Which tokens of each text were read, and what was left out.
     pub readings: Vec<Reading>,
-    /// Why new ones could not be kept, if they could not.
+    /// The error, if the new ones could not be cached.
     pub cache_error: Option<Error>,
 }
 
-/// What encoded texts are called in files of the cache.
+/// The name of encoded texts in files of the cache.
 const TOKENS: &str = "tokens";
 
-/// The parts of a folder: files and folders in it.
+/// The parts of a folder: the files and folders in it.
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 const TOKENIZER: &str = "tokenizer";
 const TEXT_ENCODER: &str = "text_encoder";
@@ -66,7 +66,7 @@ impl TextToVideoParts {
     ///
     /// # Errors
     ///
-    /// If a part is missing or is one of another model.
+    /// If a part is missing or belongs to another kind of model.
     pub fn open(folder: &Path) -> Result<Self> {
         let wrong = |what: String| Error::from(refuse(folder, what));
         let config = |part: &str| format!("{part}/{CONFIG}");
@@ -91,26 +91,26 @@ impl TextToVideoParts {
         })
     }
 
-    /// The same model at work on `device`. What goes from one part to the next is on the CPU all the same.
+    /// The same model on `device`. Tensors that one part passes to the next are always on the CPU.
     pub fn on(self, device: &Device) -> Self {
         Self { device: device.clone(), ..self }
     }
 
-    /// Frames of a clip as trained.
+    /// Frames of a clip, as in training.
     pub fn default_frames(&self) -> usize {
         self.transformer.video_length
     }
 
-    /// Height and width in pixels as trained.
+    /// Height and width in pixels, as in training.
     pub fn default_size(&self) -> [usize; 2] {
         [self.transformer.sample_size * self.downsample_factor; 2]
     }
 
-    /// The folder's sampler configuration with some keys changed.
+    /// The folder's sampler configuration, with some keys changed.
     ///
     /// # Errors
     ///
-    /// If the result is no possible configuration.
+    /// If the result is not a valid configuration.
     pub fn scheduler_with(&self, changes: &[(String, Value)]) -> Result<Value> {
         let mut scheduler = self.scheduler.clone();
         if let Some(keys) = scheduler.as_object_mut() {
@@ -120,16 +120,16 @@ impl TextToVideoParts {
         Ok(scheduler)
     }
 
-    /// The sampler for `steps` steps from the folder's configuration and what is asked for beside it.
+    /// The sampler for `steps` steps: the folder's configuration, changed by `asked`.
     ///
     /// # Errors
     ///
-    /// If something that was asked for is impossible or has no effect.
+    /// If a value in `asked` is invalid or has no effect.
     pub fn sampling(&self, asked: &AskedFor<'_>, steps: usize) -> Result<Sampling> {
         Ok(asked.of(&self.scheduler, steps, &|keys, kind| solver_of(keys, Some(kind), &self.transformer))?)
     }
 
-    /// Whether a clip of these settings can be made with this model.
+    /// Checks that a clip with these settings can be generated with this model.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl TextToVideoParts {
             return Err(Error::config("temporal decoder", what));
         }
         if settings.tile.is_some() && self.decodes_temporally(settings) {
-            let what = "the temporal decoder takes all frames of a clip together and knows no tiles; \
+            let what = "the temporal decoder decodes all frames of a clip together, without tiles; \
                         turn it off (`--temporal-decoder off`), or leave the tiles out";
             return Err(Error::config("tile", what));
         }
@@ -161,7 +161,7 @@ impl TextToVideoParts {
         [1, settings.num_frames, self.transformer.in_channels, height / s, width / s]
     }
 
-    /// Whether the clip is decoded with the temporal decoder.
+    /// Whether the clip is decoded by the temporal decoder.
     pub fn decodes_temporally(&self, settings: &TextSettings) -> bool {
         match settings.temporal_decoder {
             TemporalDecoding::On => true,
@@ -170,10 +170,10 @@ impl TextToVideoParts {
         }
     }
 
-    /// Encodes texts; each is looked up in the folder `cache` first and kept there afterwards, if there is one. Without texts
-    /// that are new, no weights are read. A cache that cannot be read or written is no failure.
+    /// Encodes texts. It looks up each text in the folder `cache`, if there is one, and saves new ones there. If no text is new, it
+    /// reads no weights. A cache that cannot be read or written is not an error.
     ///
-    /// `progress` gets the number of layers that are done; `cancel` stops between two.
+    /// `progress` receives the number of finished layers; `cancel` stops the work between two layers.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl TextToVideoParts {
             Ok(format!("{}\n{config}", fingerprint(weights.files())?))
         };
         let cache = cache.map(|folder| Ok::<_, Error>((folder.join("text"), encoder_name()?))).transpose()?;
-        // The key is what the tokenizer read: after the tokenizer was exchanged, no text is found that the old one read.
+        // The key has the token ids: with another tokenizer, the cached texts of the old one are not found.
         let place = |reading: &Reading| {
             let (folder, fingerprint) = cache.as_ref()?;
             let hash = Sha256::digest(format!("{fingerprint}\n{:?}", reading.tokens.ids));
@@ -227,12 +227,12 @@ impl TextToVideoParts {
         Ok(EncodedTexts { texts, readings, cache_error })
     }
 
-    /// Looks whether the weights of all parts that a clip of these settings needs are there and can be opened, and says which of
-    /// several sets of weights was taken in each. No tensor is read.
+    /// Checks that the weights of all parts that these settings need exist and can be opened, and returns notes about which of
+    /// several sets of weights was chosen in each. It reads no tensor.
     ///
     /// # Errors
     ///
-    /// If weights are missing, damaged, or something else than weights.
+    /// If weights are missing, damaged, or not weights.
     pub fn check_weights(&self, settings: &TextSettings) -> Result<Vec<String>> {
         let decoder = if self.decodes_temporally(settings) { TEMPORAL_DECODER } else { DECODER };
         let open = |part: &str| Pretrained::open(&self.folder.join(part));
@@ -240,7 +240,7 @@ impl TextToVideoParts {
         Ok(parts.iter().filter_map(Pretrained::note).collect())
     }
 
-    /// A name for the transformer's weights, and another one for others: from names, shapes and samples of the values.
+    /// A hash of names, shapes and samples of the values, which identifies the transformer's weights.
     ///
     /// # Errors
     ///
@@ -266,7 +266,7 @@ impl TextToVideoParts {
         Ok(Transformer { parameters, model, packed_weights, downsample_factor: self.downsample_factor })
     }
 
-    /// Reads the weights of the decoder that the settings ask for: the temporal decoder, or that of single frames.
+    /// Reads the weights of the decoder that the settings select: the temporal decoder, or the one for single frames.
     ///
     /// # Errors
     ///
@@ -297,16 +297,16 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Makes the latents of one clip, `[1, f, c, h, w]`, or resumes from `state` with one that was stopped: its latents have the same
-    /// bits as those that were never stopped.
+    /// Generates the latents of one clip, `[1, f, c, h, w]`, or resumes a stopped one from `state`; the result has the same bits as
+    /// without the stop.
     ///
-    /// `progress` gets every prediction. Once `cancel` is cancelled, the work stops between two blocks of the network, and the
-    /// result is the state after the last whole prediction.
+    /// `progress` receives every prediction. After `cancel` is cancelled, the work stops between two blocks of the network and
+    /// returns the state after the last complete prediction.
     ///
     /// # Errors
     ///
-    /// If settings or texts do not fit the network, the state belongs to another clip, or memory runs out. That the weights are those
-    /// of the state is not checked.
+    /// If settings or texts do not fit the network, the state belongs to another clip, or memory runs out. Whether the weights are
+    /// those of the state is not checked.
     pub fn denoise(
         &self,
         settings: &TextSettings,
@@ -338,7 +338,7 @@ impl Transformer {
         })
     }
 
-    /// The latents of one clip from given noise `[1, f, c, h, w]`.
+    /// Generates the latents of one clip from noise `[1, f, c, h, w]`.
     ///
     /// # Errors
     ///
@@ -378,7 +378,7 @@ impl Transformer {
     }
 }
 
-/// What a clip is made of.
+/// The inputs of one clip.
 #[derive(Debug, Clone, Copy)]
 struct Clip<'c> {
     settings: &'c TextSettings,
@@ -387,13 +387,13 @@ struct Clip<'c> {
     cancel: &'c CancelToken,
 }
 
-/// The sampler of the settings for this network.
+/// The solver configuration that the settings select for this network.
 fn solver_config(settings: &TextSettings, network: &T2vConfig) -> latte_model::Result<SolverConfig> {
     let kind = settings.sampler.as_deref().map(str::parse).transpose()?;
     Ok(SolverConfig { eta: settings.eta, ..solver_of(&settings.scheduler, kind, network)? })
 }
 
-/// The sampler of a file's keys, or with `kind` another method for them, for this network.
+/// The solver configuration of a scheduler file's keys for this network; `kind` replaces the file's sampler.
 fn solver_of(keys: &Value, kind: Option<Sampler>, network: &T2vConfig) -> latte_model::Result<SolverConfig> {
     let mut config = SolverConfig::from_json(&keys.to_string())?;
     if let Some(kind) = kind {
@@ -401,16 +401,16 @@ fn solver_of(keys: &Value, kind: Option<Sampler>, network: &T2vConfig) -> latte_
     }
     config.eta = 0.0;
     let says = |key: &str| keys.get(key).is_some();
-    // diffusers clamps where a file says nothing: right for pixels, wrong for latents.
+    // diffusers clamps if the file has no such key: right for pixels, wrong for latents.
     config.clip_sample &= says("clip_sample");
     if config.kind == Sampler::Ddpm && !says("variance_type") && network.out_channels > network.in_channels {
-        // What the network predicts behind the noise; diffusers' default would throw it away.
+        // The network predicts its variance after the noise; the default of diffusers would discard it.
         config.variance = VarianceType::LearnedRange;
     }
     Ok(config)
 }
 
-/// Noise in the order in which diffusers draws it: a clip's channels before its frames.
+/// Draws noise in the order of diffusers: a clip's channels before its frames.
 struct ChannelsFirst(TorchRng);
 
 impl NoiseSource for ChannelsFirst {
@@ -420,8 +420,8 @@ impl NoiseSource for ChannelsFirst {
     }
 }
 
-/// A name for the contents of weights, from names, shapes and samples of the values: found in no time, and another one for weights
-/// that were trained apart, but no proof against tampering.
+/// A hash of names, shapes and samples of the values. It is fast, and differs for weights of different trainings, but it does not
+/// detect tampering.
 fn fingerprint(weights: &WeightFiles) -> Result<String> {
     const SAMPLE: usize = 64;
     let mut hash = Sha256::new();

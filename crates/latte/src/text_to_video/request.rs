@@ -1,4 +1,4 @@
-//! What a clip of a text-to-video model is to be.
+//! Requests to a text-to-video model.
 
 use latte_model::sampling::Sampler;
 use latte_ops::Precision;
@@ -6,51 +6,54 @@ use serde_json::Value;
 
 use super::settings::TemporalDecoding;
 
-/// A clip to be made from a text, with defaults for all that is not said.
+/// A clip to generate from a text. Everything that is not set has a default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextRequest {
-    /// What the clip is to show.
+    /// What the clip shows.
     pub prompt: String,
-    /// What it is to stay away from.
+    /// What the clip should not show.
     pub negative_prompt: String,
-    /// Where its noise comes from: that of `torch.Generator("cpu").manual_seed(seed)` in diffusers.
+    /// The seed of its noise, as in diffusers with `torch.Generator("cpu").manual_seed(seed)`.
     pub seed: u64,
-    /// Steps from noise to clip.
+    /// Sampling steps.
     pub steps: usize,
-    /// How far predictions are pushed from the negative prompt towards the prompt; 1 is not at all and takes half the time.
+    /// The guidance scale: how far predictions are pushed from the negative prompt towards the prompt; 1: no guidance, half the
+    /// time.
     pub guidance: f64,
-    /// The timesteps at which guidance acts; `None`: all.
+    /// The timesteps at which guidance acts ([`Guidance::interval`](latte_model::guidance::Guidance::interval)); `None`: all.
     pub guidance_interval: Option<[f64; 2]>,
-    /// How far guided predictions are brought back to their deviation, 0 to 1.
+    /// How far the deviation of guided predictions is restored, 0 to 1.
     pub guidance_rescale: f64,
-    /// Frames; 1 makes an image. `None`: as in training.
+    /// Frames; 1 gives an image. `None`: as in training.
     pub frames: Option<usize>,
     /// Height and width in pixels. `None`: as in training.
     pub size: Option<[usize; 2]>,
-    /// The method. `None`: that of the model's `scheduler_config.json`.
+    /// The sampler. `None`: that of the model's `scheduler_config.json`.
     pub sampler: Option<Sampler>,
-    /// Keys of `scheduler_config.json` with other values.
+    /// Keys of `scheduler_config.json` with the values to use instead.
     pub sampler_options: Vec<(String, Value)>,
     /// Noise added in each step of DDIM, 0 (none) to 1.
     pub eta: Option<f64>,
-    /// Which decoder turns latents into pixels.
+    /// The decoder that turns latents into pixels.
     pub temporal_decoder: TemporalDecoding,
-    /// Decode frames in tiles of so many pixels, an even number of at least 16: less memory, more time.
+    /// Decode frames in tiles with this side length in pixels, an even number of at least 16: less memory, more time.
     pub tile: Option<usize>,
-    /// Whether temporal blocks run; off for weights that know images only.
+    /// Whether temporal blocks run; off for weights that were trained on images only.
     pub temporal_attention: bool,
-    /// Whether prompts are cleaned as the captions of training were.
+    /// Whether prompts are cleaned as the captions of the training were.
     pub clean_caption: bool,
-    /// Treat text as diffusers does for a single prompt: the negative prompt is cut to the prompt's length, nothing is masked.
+    /// Process text as diffusers does for a single prompt: the negative prompt is truncated to the prompt's length, nothing is
+    /// masked.
     pub compat_masking: bool,
     /// Frames per second of the clip.
     pub fps: f64,
-    /// In which precision matrices are multiplied.
+    /// The precision of matmuls.
     pub precision: Precision,
 }
 
 impl TextRequest {
-    /// A clip of this prompt with the defaults of diffusers: seed 0, 50 steps, guidance 7.5, the rest as the model has it.
+    /// A clip of this prompt with the defaults of diffusers: seed 0, 50 steps, guidance scale 7.5; everything else as the model has
+    /// it.
     pub fn new(prompt: impl Into<String>) -> Self {
         Self {
             prompt: prompt.into(),
@@ -75,56 +78,56 @@ impl TextRequest {
         }
     }
 
-    /// Something to stay away from.
+    /// Sets the negative prompt.
     #[must_use]
     pub fn negative_prompt(self, text: impl Into<String>) -> Self {
         Self { negative_prompt: text.into(), ..self }
     }
 
-    /// Another seed.
+    /// Sets the seed.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// Another number of steps.
+    /// Sets the number of sampling steps.
     #[must_use]
     pub fn steps(self, steps: usize) -> Self {
         Self { steps, ..self }
     }
 
-    /// Another guidance scale.
+    /// Sets the guidance scale.
     #[must_use]
     pub fn guidance(self, scale: f64) -> Self {
         Self { guidance: scale, ..self }
     }
 
-    /// Another number of frames than in training; 1 makes an image.
+    /// Sets the number of frames; 1 gives an image.
     #[must_use]
     pub fn frames(self, frames: usize) -> Self {
         Self { frames: Some(frames), ..self }
     }
 
-    /// Another height and width, in pixels, than in training.
+    /// Sets height and width in pixels.
     #[must_use]
     pub fn size(self, size: [usize; 2]) -> Self {
         Self { size: Some(size), ..self }
     }
 
-    /// Another method than the model's own.
+    /// Sets the sampler.
     #[must_use]
     pub fn sampler(self, sampler: Sampler) -> Self {
         Self { sampler: Some(sampler), ..self }
     }
 
-    /// An option of the method, under its key in `scheduler_config.json`.
+    /// Sets an option of the sampler, under its key in `scheduler_config.json`.
     #[must_use]
     pub fn sampler_option(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.sampler_options.push((key.into(), value.into()));
         self
     }
 
-    /// Another precision of matmuls than f32.
+    /// Sets the precision of matmuls.
     #[must_use]
     pub fn precision(self, precision: Precision) -> Self {
         Self { precision, ..self }

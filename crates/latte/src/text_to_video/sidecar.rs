@@ -1,4 +1,4 @@
-//! The file beside a video from which the same video can be made again.
+//! The JSON file beside a video, from which the same video can be generated again.
 
 use std::path::{Path, PathBuf};
 
@@ -9,17 +9,17 @@ use serde_json::Value;
 use super::settings::TextSettings;
 use crate::{Error, Result};
 
-/// Everything that a video was made of: with the same weights it can be made again, bit for bit on the same processor.
+/// Everything that a video was generated from: with the same weights, the same settings give the same bits on the same processor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sidecar {
-    /// The version of this crate that made it.
+    /// The version of this crate that generated the video.
     pub latte: String,
     /// The model's folder.
     pub model: PathBuf,
-    /// In which precision matrices were multiplied.
+    /// The precision of matmuls.
     pub precision: Precision,
-    /// What the clip is.
+    /// The settings of the clip.
     pub settings: TextSettings,
 }
 
@@ -28,25 +28,25 @@ impl Sidecar {
     ///
     /// # Errors
     ///
-    /// If it cannot be read or is no such file.
+    /// If it cannot be read or is not such a file.
     pub fn read(path: &Path) -> Result<Self> {
         let text = latte_textfile::read(path).map_err(Error::io(path))?;
         serde_json::from_str(&text).map_err(|e| {
-            latte_weights::refuse(path, format!("is no file of settings that latte wrote beside a video: {e}")).into()
+            latte_weights::refuse(path, format!("is not a settings file that latte wrote beside a video: {e}")).into()
         })
     }
 
-    /// The text of the file.
+    /// The contents of the file.
     ///
     /// # Errors
     ///
-    /// If a value has no JSON.
+    /// If a value cannot be written as JSON.
     pub fn to_json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::config("settings", e.to_string()))?;
         Ok(text + "\n")
     }
 
-    /// Whether two such files have the same settings, whichever version wrote them.
+    /// Whether two such files have the same settings, whichever versions wrote them.
     pub fn are_same(a: &[u8], b: &[u8]) -> bool {
         let settings = |bytes: &[u8]| -> Option<Value> {
             let mut value: Value = serde_json::from_slice(bytes).ok()?;

@@ -39,7 +39,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Whatever is predicted and whatever the variance, on pixels and on latents.
+/// Every prediction type and every variance, on pixels and on latents.
 #[test]
 fn every_method_samples_from_every_class_model() {
     for prediction in [PredictionType::Epsilon, PredictionType::X0, PredictionType::Velocity] {
@@ -56,13 +56,14 @@ fn every_method_samples_from_every_class_model() {
     }
 }
 
-/// With many steps every method without noise solves the same ODE, from the same noise to the same clip.
+/// With many steps, all samplers without noise solve the same ODE from the same noise, so they give the same clip.
 ///
-/// DDIM's error is of order 1: with 1000 steps it is e, with 250 about 4e, so these two are about 3e apart. A method that is within that of
-/// DDIM with 1000 steps agrees with it; Deis ends at the smallest noise level of the schedule, σ = 0.01, and not at clean data, which comes on
-/// top. Methods of higher order fall back to order 1 where clamping makes the path kinked, and PNDM's first steps cost it as much, with constants
-/// larger than DDIM's. Such a method must come closer as the steps get smaller: twice as many steps take at least 30 % off (order 1 from 250 to
-/// 500 steps gives half, and a third measured from DDIM with 1000 steps; a method with another limit would stay where it is).
+/// DDIM's error is of order 1: e with 1000 steps, about 4e with 250, so these two are about 3e apart. A sampler within that
+/// distance of DDIM with 1000 steps agrees with it. DEIS ends at the smallest noise level of the schedule, σ = 0.01, and not at
+/// clean data, which adds to its distance. Samplers of higher order fall to order 1 where clamping makes the path kinked, and the
+/// first steps of PNDM cost as much, with constants larger than DDIM's. Such a sampler must come closer as the steps get smaller:
+/// twice as many steps must reduce the distance by at least 30 % (order 1 from 250 to 500 steps halves it, or takes a third off
+/// measured from DDIM with 1000 steps; the distance of a sampler with another limit would not change).
 #[test]
 fn with_many_steps_methods_without_noise_agree() {
     for (prediction, clip_denoised) in [
@@ -98,7 +99,7 @@ impl GenerationProgress for LargestX0 {
     }
 }
 
-/// The x0 of every step stays in range where the model works on pixels, and only there.
+/// The x0 of every step stays in [−1, 1] if and only if the model works on pixels.
 #[test]
 fn pixel_models_are_clamped_by_every_method() {
     for sampler in Sampler::ALL {
@@ -155,7 +156,7 @@ fn what_a_method_or_model_does_not_have_is_refused() {
         ("solver_order", with_options(Sampler::Ddim, 4, &[("solver_order", json!(2))])),
         ("solver_order", with_options(Sampler::DpmMultistep, 4, &[("solver_order", json!(9))])),
         ("nonsense", with_options(Sampler::DpmMultistep, 4, &[("nonsense", json!(9))])),
-        // σ² is learned as its logarithm, which diffusers' DDPM takes for σ².
+        // The learned variance is a log σ²; diffusers' DDPM reads it as σ².
         ("timestep_spacing", with_options(Sampler::Ddpm, 4, &[("timestep_spacing", json!("leading"))])),
         ("thresholding", with_options(Sampler::Ddim, 4, &[("thresholding", json!(true))])),
         ("eta", SamplingParams { eta: 0.5, ..params(Sampler::Euler, 4) }),

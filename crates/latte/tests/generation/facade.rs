@@ -1,4 +1,4 @@
-//! What users of the crate see: models opened from disk, requests, progress, and work that is stopped.
+//! What users of the crate use: models opened from disk, requests, progress, and work that is stopped.
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,7 @@ fn request() -> TextRequest {
     TextRequest::new("a lighthouse").steps(3).frames(2).seed(4).sampler(Sampler::DpmMultistep)
 }
 
-/// What was heard, in words.
+/// The reports that were received, as text.
 #[derive(Default)]
 struct Diary {
     stages: Vec<(Stage, u64, u64)>,
@@ -86,7 +86,7 @@ fn a_generator_opens_makes_and_saves() {
     assert_eq!(by_number.clip, clip.clip);
     let enlarged = model.generate(&request.clone().enlarge(4)).unwrap();
     assert_eq!(enlarged.clip.shape(), [2, 16, 16, 3]);
-    // No name of a file has a separator in it.
+    // No file name contains a separator.
     assert_eq!(model.generate(&ClassRequest::class("a/b").steps(1)).unwrap().name, "a_b_seed0");
     let path = |name: &str| folder.path().join(name);
     enlarged.save_mp4(path("a.mp4")).unwrap();
@@ -131,7 +131,7 @@ fn a_generator_stops_when_it_is_cancelled() {
     let cancel = diary.cancel.clone();
     assert!(matches!(model.generate_with(&request, &mut diary, &cancel), Err(Error::Cancelled)));
     assert_eq!(diary.stages, [(Stage::Denoising, 1, 3), (Stage::Denoising, 2, 3)]);
-    // Before the first prediction: the state is that of the noise, and the clip is the same.
+    // Before the first prediction: the state is the initial noise, and the clip is the same.
     let stopped = model.generate_resumable(&request, None, &mut NoProgress, &cancel).unwrap();
     let latte::Resumable::Stopped(state) = stopped else { panic!("it was not stopped") };
     assert_eq!(state.sampling.done, 0);
@@ -235,7 +235,7 @@ fn work_on_text_stops_in_every_stage_and_finished_latents_are_kept() {
         assert!(matches!(stopped, Err(Error::Cancelled)), "{stage:?}");
         assert_eq!(diary.stages.last().map(|(of, done, _)| (*of, *done)), Some((stage, done)));
     }
-    // Both clips' latents were finished; only decoding is left.
+    // The latents of both clips were finished; only decoding remains.
     let model = text_to_video(Residency::Staged, Cache::at(folder.path()));
     let clips = requests.each_ref().map(|request| model.resolve(request).unwrap());
     let (mut diary, mut made) = (Diary::default(), Vec::new());

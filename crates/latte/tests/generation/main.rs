@@ -1,4 +1,4 @@
-//! Clips of whole models: every sampler with a class model, every run stopped and resumed, and the two types that users see.
+//! Clips of whole models: every sampler with a class model, every sampler stopped and resumed, and the two public model types.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod class_models;
@@ -13,7 +13,7 @@ use latte_model::model::{Condition, Latte, LatteConfig};
 use latte_model::noise::TorchRng;
 use latte_model::vae::Pixels;
 
-/// A tiny class model on pixels with weights at random, the same in every call.
+/// A tiny class model on pixels with random weights, the same in every call.
 fn class_model(prediction: PredictionType, variance: VarianceType, clip_denoised: bool) -> ClassModel {
     let network = LatteConfig {
         input_size: [4, 4],
@@ -29,7 +29,7 @@ fn class_model(prediction: PredictionType, variance: VarianceType, clip_denoised
     let diffusion = DiffusionConfig { prediction, variance, ..DiffusionConfig::default() };
     let mut rng = TorchRng::new(3);
     let fresh = Latte::new(network.clone()).unwrap().init(&mut rng).unwrap();
-    // Fresh weights predict 0 whatever the class; a little noise everywhere makes input and class count.
+    // Fresh weights predict 0 for every class; a little noise everywhere makes input and class count.
     let noisy = fresh
         .iter()
         .map(|(name, t)| (name.to_string(), (t.to_host().unwrap() + (rng.randn(t.dims()).unwrap() * 0.05).unwrap()).unwrap()));
@@ -38,7 +38,7 @@ fn class_model(prediction: PredictionType, variance: VarianceType, clip_denoised
     ClassModel::new(config, noisy.collect()).unwrap()
 }
 
-/// Cancels after `after` predictions, never for 0; keeps the numbers of the predictions that it heard of.
+/// Cancels after `after` predictions, never for 0; records the numbers of the reported predictions.
 #[derive(Default)]
 struct CancelAfter {
     after: usize,

@@ -1,5 +1,5 @@
-//! A clip that is stopped after any step, saved, and resumed by new objects or another process has the bits of one that was never
-//! stopped.
+//! A clip that is stopped after any step, saved, and resumed by new objects or another process has the same bits as one that was
+//! never stopped.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{CancelAfter, class_model};
 
-/// Makes a clip, or its rest, and stops after prediction `k`; never for 0.
+/// Generates a clip or the rest of one, and stops after prediction `k`; never for 0.
 fn generate(
     model: &ClassModel,
     params: &SamplingParams,
@@ -28,7 +28,7 @@ fn generate(
     model.generate(params, request, state, &mut progress, &cancel)
 }
 
-/// The state through a file, as another process has it.
+/// The state after it was saved and loaded, as another process gets it.
 fn through_a_file<T>(made: Resumable<T>, folder: &Path) -> GenerationState {
     let Resumable::Stopped(state) = made else { panic!("it was not stopped") };
     let path = folder.join("state.safetensors");
@@ -39,14 +39,14 @@ fn through_a_file<T>(made: Resumable<T>, folder: &Path) -> GenerationState {
 fn finished<T>(made: Resumable<T>) -> T {
     match made {
         Resumable::Finished(made) => made,
-        Resumable::Stopped(_) => panic!("nobody stopped it"),
+        Resumable::Stopped(_) => panic!("it was stopped"),
     }
 }
 
-/// A method, its η, and its options.
+/// A sampler, its η, and its options.
 type Method = (Sampler, f64, Vec<(String, Value)>);
 
-/// Every method, also with the options that make it remember more.
+/// Every sampler, also with the options that make it store more predictions.
 fn methods() -> Vec<Method> {
     let option = |key: &str, value: Value| vec![(key.to_string(), value)];
     let mut methods: Vec<_> = Sampler::ALL.into_iter().map(|kind| (kind, 0.0, Vec::new())).collect();
@@ -130,7 +130,7 @@ fn a_state_of_another_clip_or_a_damaged_file_is_refused() {
         let message = refused(&params, request, &state);
         assert!(message.starts_with("saved state: it belongs to another clip"), "{message}");
     }
-    // Saying what holds anyway changes nothing.
+    // Explicit values equal to the defaults are the same settings.
     let said = SamplingParams { frames: Some(2), size: Some([4, 4]), guidance: Some(4.0), ..params.clone() };
     assert_eq!(refused(&said, request, &state), "");
 
@@ -150,7 +150,7 @@ fn a_state_of_another_clip_or_a_damaged_file_is_refused() {
         std::iter::once(("x".to_string(), Tensor::zeros(2, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap()));
     latte_model::weights::save(&weights, &tensors.collect(), Some(&json!({"kind": "model"}))).unwrap();
     let message = GenerationState::load(&weights).err().map(|e| e.to_string()).unwrap_or_default();
-    assert!(message.contains("is no file of a clip that was begun"), "{message}");
+    assert!(message.contains("is not the saved state of a clip"), "{message}");
 }
 
 fn text_to_video() -> (TextToVideoParts, TextSettings, PromptPair) {
@@ -216,7 +216,7 @@ fn text_to_video_is_resumed_after_any_step() {
             assert_eq!(bits(&rest), bits(&whole), "{sampler} after {k}");
         }
     }
-    // How latents are decoded is not part of them; what they show is.
+    // Decoding settings are not part of the latents; the prompt is.
     let transformer = pipeline.load_transformer().unwrap();
     let state = through_a_file(stopped(&transformer, &settings, None, 2), folder.path());
     let decoded_otherwise = TextSettings { fps: 25.0, ..settings.clone() };
@@ -228,10 +228,11 @@ fn text_to_video_is_resumed_after_any_step() {
     }
 }
 
-/// Names the folder of states to a process that is to finish them.
+/// The environment variable with the folder of states that the second process resumes.
 const STATES: &str = "LATTE_TEST_STATES";
 
-/// This process stops clips after their second prediction and saves them; a second one, which runs this very test, finishes them.
+/// This process stops clips after their second prediction and saves them; a second process, which runs this same test, resumes
+/// them.
 #[test]
 fn another_process_resumes_what_this_one_stopped() {
     let model = || class_model(PredictionType::Epsilon, VarianceType::LearnedRange, true);

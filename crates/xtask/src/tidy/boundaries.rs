@@ -8,6 +8,8 @@ use super::{Problem, Tree};
 /// Every crate of the workspace with the crates of the workspace that it may depend on. A crate must not depend on any other.
 const MAY_SEE: &[(&str, &[&str])] = &[
     ("golden", &[]),
+    // What tests need of golden files and the program does not.
+    ("golden-harness", &["golden"]),
     ("needs", &[]),
     ("latte-ops", &[]),
     // Text files of other programs: used by every reader, depends on nothing.
@@ -51,7 +53,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
 ];
 
 /// Tests of any crate may read reference tensors, and declare what they need of the machine.
-const TESTS_MAY_SEE: &[&str] = &["golden", "needs"];
+const TESTS_MAY_SEE: &[&str] = &["golden", "golden-harness", "needs"];
 
 /// Foreign crates that only some crates may use: name prefixes, the crates that may use them, and why.
 const ONLY_IN: &[(&[&str], &[&str], &str)] = &[

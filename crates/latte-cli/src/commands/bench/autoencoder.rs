@@ -1,4 +1,4 @@
-//! The autoencoders of the published sizes at work.
+//! Benchmarks of the autoencoders of the published sizes.
 
 use candle_core::{DType, Device, Tensor};
 use latte_model::layers::ParameterSpec;
@@ -10,7 +10,7 @@ use latte_ops::Precision;
 use super::{Case, DOWNSAMPLE, Mode, Work};
 use crate::failure::bad_input;
 
-/// Stable Diffusion's autoencoder, which takes one frame after the other.
+/// Stable Diffusion's autoencoder, which processes one frame after the other.
 pub(super) fn frame_by_frame(
     device: &Device,
     mode: Mode,
@@ -30,7 +30,7 @@ pub(super) fn frame_by_frame(
     Coder::case(mode, frames.unwrap_or(1), size, Box::new(vae))
 }
 
-/// Stable Video Diffusion's autoencoder, whose decoder takes all frames together.
+/// Stable Video Diffusion's autoencoder, whose decoder processes all frames together.
 pub(super) fn temporal(
     device: &Device,
     mode: Mode,
@@ -45,7 +45,7 @@ pub(super) fn temporal(
     Coder::case(mode, frames.unwrap_or(16), size, Box::new(vae))
 }
 
-/// Height and width in pixels.
+/// Checks height and width in pixels.
 fn checked(size: Option<[usize; 2]>) -> anyhow::Result<[usize; 2]> {
     match size.unwrap_or([256; 2]) {
         size if size.iter().all(|&side| side > 0 && side.is_multiple_of(DOWNSAMPLE)) => Ok(size),
@@ -53,11 +53,11 @@ fn checked(size: Option<[usize; 2]>) -> anyhow::Result<[usize; 2]> {
     }
 }
 
-/// An autoencoder and what it is to turn into the other.
+/// An autoencoder and its input.
 struct Coder {
     mode: Mode,
     vae: Box<dyn Autoencoder>,
-    /// Pixels to be encoded, or latents to be decoded, `[1, f, c, h, w]`.
+    /// Pixels to encode, or latents to decode, `[1, f, c, h, w]`.
     x: Tensor,
 }
 
@@ -80,8 +80,8 @@ impl Work for Coder {
     }
 }
 
-/// Random weights of these names and shapes, made when they are asked for, so that they take no more memory than those in a
-/// file would. Values stay about as large as they are.
+/// Random weights with these names and shapes, created when they are read, so that they take no more memory than those in a file.
+/// Their variance keeps the scale of activations.
 struct Fresh(Vec<ParameterSpec>);
 
 impl TensorSource for Fresh {

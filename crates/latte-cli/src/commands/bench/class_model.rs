@@ -1,4 +1,4 @@
-//! A class-conditional or unconditional network at work.
+//! Benchmarks of a class-conditional or unconditional network.
 
 use candle_core::{DType, Device, Tensor};
 use latte_model::model::{Input, Latte, LatteConfig};
@@ -36,7 +36,7 @@ pub(super) fn case(
     Ok(Case { mode, frames, size: [h, w].map(|side| side * DOWNSAMPLE), work: Box::new(work) })
 }
 
-/// A model with an input, and what training needs besides.
+/// A model with an input, and the state for training.
 #[derive(Debug)]
 struct ClassModel {
     mode: Mode,
@@ -48,7 +48,7 @@ struct ClassModel {
     x: Tensor,
     target: Tensor,
     timesteps: Vec<f64>,
-    /// Moving average, first and second moments; made when the first training step needs them.
+    /// Moving average, first and second moments; created in the first training step.
     optimizer: Option<[Parameters; 3]>,
     recompute: bool,
     step: u64,
@@ -61,7 +61,7 @@ impl ClassModel {
         Ok(())
     }
 
-    /// The squared error of the predicted noise, its gradient, and one AdamW step.
+    /// One training step: the squared error of the predicted noise, its gradient, and one AdamW step.
     fn train(&mut self) -> anyhow::Result<()> {
         let gradients = {
             let tape = Tape::recording().with_precision(self.precision).with_recompute(self.recompute);

@@ -1,4 +1,4 @@
-//! `latte bench`: how long a network's work takes, and how much memory.
+//! `latte bench`: the time and memory of a network's work.
 
 mod autoencoder;
 mod class_model;
@@ -19,18 +19,18 @@ use crate::failure::bad_input;
 use crate::memory::peak_memory_mib;
 use crate::terminal::say;
 
-/// Times one piece of a network's work on one video, and prints one JSON line.
+/// Measures the time of one network on one video, and prints one JSON line.
 ///
-/// The models S/2 and so on get 16 frames of 256 × 256 pixels, latents [1, 16, 4, 32, 32]: one forward pass, or one training
-/// step (forward, backward and AdamW). Two runs warm up first. Times on a shared machine vary: compare with another program by
-/// running the two in turn, and quote the ratio. Weights are random.
+/// The models S/2 and so on process 16 frames of 256 × 256 pixels, latents [1, 16, 4, 32, 32]: one forward pass, or one training
+/// step (forward, backward and AdamW). Two runs warm up first. Times on a shared machine vary: to compare with another program,
+/// run the two in turn and quote the ratio. Weights are random.
 ///
-/// The model T2V is the text-to-video transformer of the published size (1.06 billion parameters): one forward pass of one clip
-/// of 16 frames of 512 × 512 pixels, latents [1, 16, 4, 64, 64], under a text of 120 tokens. It takes minutes and 10 GiB on a
-/// CPU; --frames makes it shorter.
+/// The model T2V is the text-to-video transformer of the published size (1.06 billion parameters): one forward pass of one clip of
+/// 16 frames of 512 × 512 pixels, latents [1, 16, 4, 64, 64], with a text of 120 tokens. It takes minutes and 10 GiB on a CPU;
+/// fewer --frames take less.
 ///
-/// The model VAE is the autoencoder of Stable Diffusion, frame by frame (one frame, unless --frames says more); VAE-T is that of
-/// Stable Video Diffusion, whose decoder takes all frames together (16). Both take 256 × 256 pixels, unless --size says others.
+/// The model VAE is the autoencoder of Stable Diffusion, frame by frame (default: one frame); VAE-T is that of Stable Video
+/// Diffusion, whose decoder processes all frames together (default: 16). The default size of both is 256 × 256 pixels.
 ///
 ///   latte bench --model S/2 --mode forward --dtype f32 --threads 2
 ///   latte bench --model S/2 --mode train --dtype bf16 --threads 2 --runs 3
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// The model: {S,B,L,XL}/{2,4,8}, T2V, VAE or VAE-T.
     #[arg(long, default_value = "S/2", value_name = "SIZE/PATCH|T2V|VAE|VAE-T")]
     model: String,
-    /// What is timed: forward or train of S/2 and the like, forward of T2V, decode or encode of VAE, decode of VAE-T. Default: the
+    /// The work: forward or train for S/2 and the like, forward for T2V, decode or encode for VAE, decode for VAE-T. Default: the
     /// first of these.
     #[arg(long, value_enum)]
     mode: Option<Mode>,
@@ -65,13 +65,13 @@ pub(crate) struct Args {
     /// Height and width in pixels, for VAE and VAE-T. Default: 256x256.
     #[arg(long, value_parser = parse_size, value_name = "HxW")]
     size: Option<[usize; 2]>,
-    /// VAE works on tiles of so many pixels: less memory, more time.
+    /// The tile size of VAE in pixels: less memory, more time.
     #[arg(long, value_name = "N")]
     tile: Option<usize>,
-    /// Keep only the inputs of blocks, and run each block again in the backward pass: less memory, more time.
+    /// Store only the inputs of blocks, and run each block again in the backward pass: less memory, more time.
     #[arg(long)]
     recompute: bool,
-    /// Clips at a time, for S/2 and the like. Default: 1.
+    /// Clips per pass, for S/2 and the like. Default: 1.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     #[command(flatten)]
@@ -109,9 +109,9 @@ struct Report<'a> {
     threads: usize,
     median_s: f64,
     min_s: f64,
-    /// The largest memory that the process held, in MiB; absent where the system does not tell.
+    /// The peak memory of the process in MiB; absent if the system does not report it.
     peak_memory_mib: Option<u64>,
-    /// Page faults of one timed run, the median; absent where the system does not tell.
+    /// The median of the page faults of a timed run; absent if the system does not report them.
     page_faults: Option<u64>,
     instructions: String,
 }
@@ -125,7 +125,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let device = args.device.open()?;
     let Case { mode, frames, size, mut work } = case(args, &device)?;
-    // A GPU is given its work and goes on by itself.
+    // A GPU runs asynchronously.
     let mut once = || work.once().and_then(|()| Ok(device.synchronize()?));
     for _ in 0..args.warm_up {
         once()?;
@@ -159,16 +159,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Pixels to a place of a latent, in height and in width.
+/// Pixels per latent value, in height and in width.
 const DOWNSAMPLE: usize = 8;
 
-/// What is timed.
+/// The work that is timed.
 trait Work {
-    /// Does it once.
+    /// Does the work once.
     fn once(&mut self) -> anyhow::Result<()>;
 }
 
-/// Work, and on how much.
+/// The work and the size of its input.
 struct Case {
     mode: Mode,
     frames: usize,
@@ -203,7 +203,7 @@ fn case(args: &Args, device: &Device) -> anyhow::Result<Case> {
     }
 }
 
-/// Which options a model has a use for.
+/// The options that a model uses.
 #[derive(Debug, Clone, Copy, Default)]
 struct Takes {
     size: bool,
@@ -211,8 +211,7 @@ struct Takes {
     batch: bool,
 }
 
-/// The mode that was asked for, if it is one of `known`; the first of these if none was. Options that the model has no use for are
-/// refused.
+/// The selected mode, if `known` has it; without a selection, the first of `known`. Refuses options that the model does not use.
 fn mode(args: &Args, known: &[Mode], takes: Takes) -> anyhow::Result<Mode> {
     let mode = args.mode.unwrap_or(known[0]);
     if !known.contains(&mode) {
@@ -232,16 +231,16 @@ fn mode(args: &Args, known: &[Mode], takes: Takes) -> anyhow::Result<Mode> {
     }
 }
 
-/// The median of ascending values.
+/// The median of values in ascending order.
 fn median(ascending: &[f64]) -> f64 {
     let middle = ascending.len() / 2;
     if ascending.len() % 2 == 1 { ascending[middle] } else { f64::midpoint(ascending[middle - 1], ascending[middle]) }
 }
 
-/// How many pages this process had to ask the kernel for, as Linux tells it.
+/// The page faults of this process, from Linux.
 fn page_faults() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The tenth field; the second, the program's name, stands in parentheses and may hold spaces.
+    // The tenth field; the second, the program's name, is in parentheses and may contain spaces.
     stat.rsplit_once(')')?.1.split_whitespace().nth(7)?.parse().ok()
 }
 

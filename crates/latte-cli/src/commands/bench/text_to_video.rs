@@ -1,4 +1,4 @@
-//! The text-to-video transformer of the published size at work.
+//! Benchmark of the text-to-video transformer of the published size.
 
 use candle_core::{Device, Tensor};
 use latte_model::model::t2v::{LatteT2v, T2vConfig, T2vInput, TextContext};
@@ -8,14 +8,14 @@ use latte_ops::{PackedWeightCache, Parameters, Precision, Tape};
 
 use super::{Case, DOWNSAMPLE, Mode, Work};
 
-/// A forward pass of a clip of `frames` (16) frames.
+/// A forward pass of a clip of `frames` frames (default 16).
 pub(super) fn case(device: &Device, mode: Mode, frames: Option<usize>, precision: Precision) -> anyhow::Result<Case> {
     let config = T2vConfig::latte_1();
     let (frames, size) = (frames.unwrap_or(config.video_length), [config.sample_size * DOWNSAMPLE; 2]);
     Ok(Case { mode, frames, size, work: Box::new(TextToVideo::new(device, config, frames, precision)?) })
 }
 
-/// The network with one clip to denoise. As in sampling, weights are packed once, and the text is read once.
+/// The network with one clip to denoise. As in sampling, weights are packed once, and the text is processed once.
 #[derive(Debug)]
 struct TextToVideo {
     model: LatteT2v,

@@ -1,4 +1,4 @@
-//! `latte convert`: weights from one kind of file to another, value for value.
+//! `latte convert`: converts weights between file formats, value for value.
 
 mod plan;
 
@@ -16,10 +16,10 @@ use plan::Plan;
 
 /// Converts weights between official .pt files, this program's safetensors and diffusers folders.
 ///
-/// Values are copied as they are, whatever their type, and so is what the file says of its model: a .pt has it beside the tensors
-/// (`latte`, a dictionary of plain values). Of a checkpoint with several sets of weights, the average is taken (`ema`, `ema_model`,
-/// …), else the weights (`model`, `state_dict`, …); --part takes another. Nothing in a .pt file is run. What the input is, its names
-/// and shapes tell; tensors that are missing, unknown or of another shape are an error, unless --lenient.
+/// Values are copied with their type, and so is the file's description of its model: a .pt has it beside the tensors (`latte`, a
+/// dictionary of plain values). From a checkpoint with several sets of weights, the average is taken (`ema`, `ema_model`, …), else
+/// the weights (`model`, `state_dict`, …); --part selects another set. Nothing in a .pt file is executed. The kind of model follows
+/// from names and shapes; tensors that are missing, unknown or of another shape are an error, unless --lenient.
 ///
 ///   latte convert ffs.pt ffs.safetensors
 ///   latte convert runs/mine mine.pt
@@ -31,35 +31,35 @@ pub(crate) struct Args {
     input: PathBuf,
     /// The file to write, or for diffusers the folder.
     output: PathBuf,
-    /// What to write. Default: what the output's name says; a name without ending is a folder.
+    /// The format to write. Default: by the output's name; a name without extension is a folder.
     #[arg(long, value_enum, value_name = "KIND")]
     to: Option<Kind>,
-    /// Leave out what does not fit the model, instead of stopping.
+    /// Skip what does not fit the model, instead of failing.
     #[arg(long)]
     lenient: bool,
     /// The set of weights to take, by its key (`model`, `state_dict.ema_model`, …). Default: the average if there is one.
     #[arg(long, value_name = "KEY")]
     part: Option<String>,
-    /// Heads of every attention, where the width is none of the published models' and the file does not say.
+    /// Heads of every attention, if the width is not that of a published model and the file has no number of heads.
     #[arg(long, value_name = "N")]
     heads: Option<usize>,
-    /// What the network predicts, where the file does not say.
+    /// What the network predicts, if the file does not say.
     #[arg(long, value_enum, value_name = "WHAT")]
     prediction: Option<Prediction>,
-    /// The variance of a reverse step, where the file does not say.
+    /// The variance of a reverse step, if the file does not say.
     #[arg(long, value_enum, value_name = "WHICH")]
     variance: Option<Variance>,
-    /// Frames per second of the clips that the model was trained on, where the file does not say.
+    /// Frames per second of the clips that the model was trained on, if the file does not say.
     #[arg(long, value_name = "N")]
     fps: Option<f64>,
 }
 
-/// What is written.
+/// The format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// PyTorch's file, which torch.load(weights_only=True) reads; the official layout {"ema": …}.
+    /// A PyTorch file, which torch.load(weights_only=True) reads; the official layout {"ema": …}.
     Pt,
-    /// A safetensors file, which `latte sample --checkpoint` takes.
+    /// A safetensors file, which `latte sample --checkpoint` reads.
     Safetensors,
     /// A folder with config.json, for text-to-video weights and other parts of diffusers' folders.
     Diffusers,
@@ -127,7 +127,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the output's name says is to be written.
+/// The format that the output's name selects.
 fn kind_of(output: &Path) -> anyhow::Result<Kind> {
     match output.extension().and_then(|e| e.to_str()) {
         Some("pt" | "pth" | "bin" | "ckpt") => Ok(Kind::Pt),
@@ -140,7 +140,7 @@ fn kind_of(output: &Path) -> anyhow::Result<Kind> {
     }
 }
 
-/// Tries that the output can be written, before gigabytes are read for it.
+/// Checks that the output can be written, before gigabytes are read for it.
 fn check_output(output: &Path, kind: Kind) -> anyhow::Result<()> {
     const WHAT: &str = "the output";
     match kind {
@@ -149,7 +149,7 @@ fn check_output(output: &Path, kind: Kind) -> anyhow::Result<()> {
     }
 }
 
-/// The file that a checkpoint or run folder means; anything else is taken as it is.
+/// The weights file of a checkpoint or run folder; any other path is returned unchanged.
 fn input_file(path: &Path) -> anyhow::Result<PathBuf> {
     if path.join("ema.safetensors").is_file() || path.join("checkpoints").is_dir() {
         return Ok(find_weights(path)?);
@@ -160,7 +160,7 @@ fn input_file(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(path.to_path_buf())
 }
 
-/// They are copied all the same: what is written is what was read.
+/// They are copied all the same: the output equals the input.
 fn warn_of_values_that_are_not_finite(weights: &Pretrained, names: &[String], input: &Path) -> anyhow::Result<()> {
     const MAX_SHOWN: usize = 5;
     let bad = weights.not_finite()?;
@@ -171,7 +171,7 @@ fn warn_of_values_that_are_not_finite(weights: &Pretrained, names: &[String], in
         .collect();
     if !bad.is_empty() {
         note(&format!(
-            "{}: values that are not finite (NaN or infinite): {}; they are copied as they are, but no model with them is of use",
+            "{}: values that are not finite (NaN or infinite): {}; they are copied unchanged, but a model with them is useless",
             input.display(),
             listed(&bad, MAX_SHOWN)
         ));

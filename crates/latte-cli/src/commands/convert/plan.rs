@@ -1,4 +1,4 @@
-//! What of an input is written, and what is said beside the tensors.
+//! Decides which tensors of an input are written, and which metadata beside them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,22 +16,22 @@ use super::{Args, Kind};
 use crate::failure::bad_input;
 use crate::terminal::note;
 
-/// What is written, and whose it is.
+/// The tensors to write, with their metadata.
 pub(super) struct Plan {
     pub(super) names: Vec<String>,
-    /// What this program says of the model.
+    /// This program's description of the model.
     description: Option<Value>,
-    /// The same as a safetensors file has it in its header.
+    /// The same as text, as in the header of a safetensors file.
     text: Option<String>,
     /// The `config.json` of a diffusers folder.
     config: Option<Value>,
-    /// Texts that the input has beside its tensors.
+    /// The input's metadata beside its tensors.
     texts: BTreeMap<String, String>,
-    /// The key in a file of PyTorch that the tensors lie under.
+    /// The key of the tensors in a PyTorch file.
     part: Option<String>,
 }
 
-/// Under which other programs look in a safetensors header, and what they expect there.
+/// The key and the value that other programs expect in a safetensors header.
 const FORMAT: (&str, &str) = ("format", "pt");
 
 impl Plan {
@@ -41,13 +41,13 @@ impl Plan {
             WeightKind::Latte => latte(weights, args),
             WeightKind::LatteT2v => text_to_video(weights, args),
             other => {
-                note(&format!("{}: {other}; copied as it is", weights.files().path().display()));
+                note(&format!("{}: {other}; copied unchanged", weights.files().path().display()));
                 plain(weights)
             }
         }
     }
 
-    /// Writes tensors and what is said of them.
+    /// Writes the tensors and their metadata.
     pub(super) fn write(&self, weights: &Pretrained, kind: Kind, output: &Path) -> anyhow::Result<()> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let read = |name: &str| weights.raw(name);
@@ -56,7 +56,7 @@ impl Plan {
             Kind::Pt => write_weights(output, &self.torch(), &names, &read)?,
             Kind::Diffusers => {
                 let Some(config) = &self.config else { return Err(no_class(weights, output)) };
-                // The library of text encoders looks for another name than that of the other parts.
+                // transformers expects another file name for text encoders than diffusers for the other parts.
                 let file = if weights.kind() == WeightKind::T5 { "model" } else { "diffusion_pytorch_model" };
                 let file = output.join(format!("{file}.safetensors"));
                 check_folder(output, &file)?;
@@ -71,7 +71,7 @@ impl Plan {
     fn safetensors(&self, with_config: bool) -> FileKind {
         let mut metadata = self.texts.clone();
         if let Some(description) = &self.description {
-            // The text as it is in the input, where there is one: reading and writing may round the last bit of a number.
+            // The input's own text, if it has one: parsing and writing may round the last bit of a number.
             metadata.insert(DESCRIPTION.into(), self.text.clone().unwrap_or_else(|| description.to_string()));
         } else {
             metadata.insert(FORMAT.0.into(), FORMAT.1.into());
@@ -118,7 +118,7 @@ fn own(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
     planned(&Latte::new(metadata.model.clone())?, weights, &metadata, description, args)
 }
 
-/// Weights of a class model that say nothing of themselves, such as the official ones.
+/// Weights of a class model without metadata, such as the official ones.
 fn latte(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
     let stated = StatedMetadata {
         hints: ConfigHints { num_heads: args.heads, input_size: None },
@@ -196,21 +196,21 @@ fn text_to_video(weights: &Pretrained, args: &Args) -> anyhow::Result<Plan> {
     Ok(Plan { names, description: None, text: None, config: Some(config), texts, part: Some("ema".into()) })
 }
 
-/// Tensors of no model that there are rules for.
+/// Tensors of an unknown model.
 fn plain(weights: &Pretrained) -> anyhow::Result<Plan> {
     let config = weights.files().config()?;
     let texts = texts(weights.files());
     Ok(Plan { names: weights.names(), description: None, text: None, config, texts, part: None })
 }
 
-/// The input's texts without those that are written anew.
+/// The input's metadata without the keys that are written again.
 fn texts(files: &WeightFiles) -> BTreeMap<String, String> {
     let mut texts = files.metadata().clone();
     texts.retain(|key, text| ![DESCRIPTION, CONFIG].contains(&key.as_str()) && (key.as_str(), text.as_str()) != FORMAT);
     texts
 }
 
-/// Diffusers has a class for text-to-video weights alone.
+/// diffusers has a class only for text-to-video weights.
 pub(super) fn no_class(weights: &Pretrained, output: &Path) -> anyhow::Error {
     bad_input(format!(
         "{}: diffusers has no class for {}, only for text-to-video weights; use --to pt or --to safetensors",
@@ -219,7 +219,7 @@ pub(super) fn no_class(weights: &Pretrained, output: &Path) -> anyhow::Error {
     ))
 }
 
-/// Whether `file` would be what is read of the folder, rather than weights that lie there already.
+/// Checks that a reader of the folder would read `file`, not other weights in it.
 fn check_folder(folder: &Path, file: &Path) -> anyhow::Result<()> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
     let is_weights = |path: &Path| {
@@ -229,7 +229,7 @@ fn check_folder(folder: &Path, file: &Path) -> anyhow::Result<()> {
     let other = entries.flatten().map(|entry| entry.path()).find(|path| path != file && is_weights(path));
     match other {
         Some(other) => Err(bad_input(format!(
-            "{}: has the weights {} already, and two sets of weights in a folder are one too many; write into an empty folder",
+            "{}: already has the weights {}, and a folder can have only one set of weights; write into an empty folder",
             folder.display(),
             other.file_name().unwrap_or_default().display()
         ))),

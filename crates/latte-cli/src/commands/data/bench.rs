@@ -1,4 +1,4 @@
-//! `latte data bench`: how fast clips come.
+//! `latte data bench`: the speed of loading clips.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::memory::peak_memory_mib;
 use crate::terminal::{note, say};
 
 /// Measures how fast a training run would get its clips, and prints one JSON line. Nothing is trained: clips are loaded as in
-/// training (decoded, resized, mirrored; or read from a latent cache; or decoded and encoded) and put together to batches.
+/// training (decoded, resized, mirrored; or read from a latent cache; or decoded and encoded) and collected into batches.
 ///
 ///   latte data bench --config train.toml --clips 200 --threads 2
 ///   latte data bench --config train.toml --set data.latents=latents --clips 5000
@@ -22,24 +22,24 @@ use crate::terminal::{note, say};
 pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// How many clips are measured.
+    /// Clips to measure.
     #[arg(long, default_value_t = 500, value_name = "N")]
     clips: usize,
-    /// How many clips are loaded before the clock starts.
+    /// Clips to load before the measurement.
     #[arg(long, default_value_t = 0, value_name = "N")]
     warm_up: usize,
-    /// Threads that load. Default: `data.loader_threads`.
+    /// Loading threads. Default: `data.loader_threads`.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
 
-/// What is printed.
+/// The printed line.
 #[derive(Serialize)]
 struct Report {
     /// `pixels`, `encoded` (pixels through the autoencoder) or `latents` (from a cache).
     source: &'static str,
     clips: usize,
-    /// Frames and images of a clip.
+    /// Frames and images per clip.
     frames: usize,
     threads: usize,
     batch_size: usize,

@@ -1,4 +1,4 @@
-//! `latte data check`: what is wrong with a data set.
+//! `latte data check`: finds the problems of a data set.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,11 @@ use super::{ManifestArgs, decoder_parser, layout_parser, threads};
 use crate::progress::StageProgress;
 use crate::terminal::say;
 
-/// Says what is wrong with a data set before a day is spent on it.
+/// Finds the problems of a data set before training does.
 ///
-/// Opens every video, decodes its last frame and hashes its content; then lists what cannot be read, what is too short for a
-/// clip, sizes and frame rates that do not go together, classes that are missing, empty or rare, contents that are there
-/// twice, and images of joint training that are missing. Exit code 1 if training could not run.
+/// Opens every video, decodes its last frame and hashes its content; then lists unreadable videos, videos that are too short for
+/// a clip, sizes and frame rates that do not fit together, missing, empty or rare classes, duplicate contents, and missing images
+/// of joint training. Exit code 1 if training could not run.
 ///
 ///   latte data check --layout ucf101 --path UCF-101
 ///   latte data check --layout skytimelapse --path sky_train --size 256 --num-frames 16 --frame-interval 3
@@ -26,22 +26,23 @@ use crate::terminal::say;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// A training configuration, whose data set is looked at; it says all that the other options say.
+    /// A training configuration, whose data set is checked; it replaces all other options.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["layout", "path", "size", "num_frames", "frame_interval",
         "num_classes", "image_list", "image_path", "path_column", "caption_column", "label_column", "video_path"])]
     config: Option<PathBuf>,
     /// Replaces one value of the configuration; may be given many times.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", requires = "config")]
     overrides: Vec<String>,
-    /// How the data set lies on disk.
+    /// The layout of the data set on disk.
     #[arg(long, default_value = "folder", value_parser = layout_parser(), value_name = "LAYOUT")]
     layout: Layout,
-    /// The folder of the data set; or a manifest; or a tar file, a folder of them, or a pattern as `train-{00000..00146}.tar`.
+    /// The folder of the data set; or a manifest; or a tar file, a folder of tar files, or a pattern such as
+    /// `train-{00000..00146}.tar`.
     #[arg(long, value_name = "PATH", required_unless_present = "config")]
     path: Option<PathBuf>,
     #[command(flatten)]
     manifest: ManifestArgs,
-    /// Look at what an index says, and whether files have changed since, instead of opening every video.
+    /// Check the entries of an index, and whether files have changed since, instead of opening every video.
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,
     /// Height and width of training, in pixels.
@@ -50,10 +51,10 @@ pub(crate) struct Args {
     /// Frames of a clip.
     #[arg(long, default_value_t = 16, value_name = "N")]
     num_frames: usize,
-    /// Every how many frames one is kept.
+    /// The distance of two neighbouring frames of a clip, in frames of the video.
     #[arg(long, default_value_t = 3, value_name = "N")]
     frame_interval: usize,
-    /// How many classes the model has.
+    /// The number of classes of the model.
     #[arg(long, value_name = "N")]
     num_classes: Option<usize>,
     /// The list of the images of joint training.
@@ -62,15 +63,15 @@ pub(crate) struct Args {
     /// The folder of the images of joint training.
     #[arg(long, value_name = "DIR", requires = "image_list")]
     image_path: Option<PathBuf>,
-    /// Do not look for contents that are there twice, which reads every byte.
+    /// Do not look for duplicate contents, which reads every byte.
     #[arg(long)]
     no_hash: bool,
-    /// What opens the files.
+    /// The decoder.
     #[arg(long, default_value = "auto", value_parser = decoder_parser())]
     decoder: Decoder,
 }
 
-/// How many images of a list are read.
+/// The number of images of a list that are read.
 const IMAGE_SAMPLES: usize = 200;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -104,7 +105,7 @@ fn report(index: &Index, mut diagnostics: Vec<Diagnostic>) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Looks at the data of a training run.
+/// Checks the data of a training run.
 fn of_run(args: &Args, file: &Path) -> anyhow::Result<DataCheck> {
     let mut config = TrainConfig::load(file, &args.overrides)?;
     if args.index.is_some() {
@@ -116,7 +117,7 @@ fn of_run(args: &Args, file: &Path) -> anyhow::Result<DataCheck> {
     Ok(progress.finish_with(checked)?)
 }
 
-/// Looks at a data set by itself.
+/// Checks a data set without a configuration.
 fn of_options(args: &Args) -> anyhow::Result<DataCheck> {
     let rules = args.layout.rules();
     let window = ClipWindow { num_frames: args.num_frames, frame_interval: args.frame_interval, rule: rules.frame_rule };
@@ -159,8 +160,8 @@ fn options(args: &Args, decoder: Decoder) -> ScanOptions {
     ScanOptions { decoder, hash: !args.no_hash, last_frame: true, threads: threads() }
 }
 
-/// Whether a data set is there and no training could use it, as its labels give no classes or a folder has no video. A path that
-/// leads nowhere, or to something else, is an error of the command instead.
+/// Whether the error is about the contents of an existing data set, such as labels without classes or a folder without videos. A
+/// wrong path is an error of the command instead.
 fn is_about_what_is_there(error: &Error, path: &Path, layout: Layout) -> bool {
     match error {
         Error::Labels(_) => true,

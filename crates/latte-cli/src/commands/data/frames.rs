@@ -1,4 +1,4 @@
-//! `latte data frames`: videos to folders of frames.
+//! `latte data frames`: converts videos to folders of frames.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,15 +9,16 @@ use latte_video::dataset::{FrameExport, FrameFormat};
 use latte_video::{Decoder, Transform};
 
 use super::{decoder_parser, threads};
+use crate::failure::{bad_input, is_of_input};
 use crate::output::check_output_folder;
 use crate::progress::StageProgress;
 use crate::terminal::{note, say};
 
-/// Turns the video files below a folder into folders of frames.
+/// Converts the video files below a folder to folders of frames.
 ///
-/// Each video file becomes a folder of that name without its ending, at the same place below the output folder. A folder
-/// appears when it is complete, so that an interrupted run resumes with the next video. Frames are png, which loses nothing,
-/// or jpeg of a stated quality with colours at full resolution.
+/// Each video file becomes a folder with its name without the extension, at the same place below the output folder. A folder
+/// appears when it is complete, so an interrupted run resumes with the next video. Frames are png, which is lossless, or jpeg of a
+/// chosen quality without chroma subsampling.
 ///
 ///   latte data frames --path UCF-101 --out UCF-101-frames
 ///   latte data frames --path faces --out faces-256 --size 256 --quality 95
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     /// The folder of the video files.
     #[arg(long, value_name = "DIR")]
     path: PathBuf,
-    /// The folder to write into; made if it does not exist.
+    /// The folder to write into; created if it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Write jpeg files of this quality, 1 to 100.
@@ -36,13 +37,13 @@ pub(crate) struct Args {
     /// Write png files (the default).
     #[arg(long)]
     lossless: bool,
-    /// Bring frames to this height and width, as training would.
+    /// Resize frames to this height and width, as training would.
     #[arg(long, value_name = "N")]
     size: Option<usize>,
-    /// How frames come to `--size`: see `data.transform` in configs/folder.toml.
+    /// How frames are brought to `--size`: see `data.transform` in configs/folder.toml.
     #[arg(long, default_value = "resize_crop", value_parser = ["resize_crop", "crop_resize"], requires = "size")]
     transform: String,
-    /// What decodes.
+    /// The decoder.
     #[arg(long, default_value = "auto", value_parser = decoder_parser())]
     decoder: Decoder,
 }
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let (sender, export, next) = (sender.clone(), &export, &next);
             scope.spawn(move || {
                 while let Some(task) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&task| task < total) {
-                    // The other end is there until all is received.
+                    // The receiver exists until it has received everything.
                     let _ = sender.send(export.write(task, args.decoder));
                 }
             });
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             match written {
                 Ok(Some(count)) => (videos, frames) = (videos + 1, frames + count),
                 Ok(None) => {}
-                Err(e) => failed.push(e.to_string()),
+                Err(e) => failed.push(e),
             }
             progress.set(done as u64 + 1, total as u64);
         }
@@ -85,6 +86,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     say(&format!("{frames} frames of {videos} videos in {}; {before} videos were there before", args.out.display()));
     match failed.len() {
         0 => Ok(()),
-        n => Err(anyhow!("{n} of {total} videos could not be turned into frames; the same command tries them again")),
+        n => {
+            let what = format!("{n} of {total} videos could not be turned into frames; the same command tries them again");
+            Err(if failed.iter().all(is_of_input) { bad_input(what) } else { anyhow!(what) })
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `latte data index`: looks at every video of a data set once.
+//! `latte data index`: reads every video of a data set once.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use crate::output::check_output_file;
 use crate::progress::StageProgress;
 use crate::terminal::say;
 
-/// Looks at every video of a data set and writes what it finds into an index, which training reads instead.
+/// Reads every video of a data set and writes an index, which training reads instead of the videos.
 ///
-/// An index is a text file with a JSON object for each video: frames, size, frame rate, class, and why a video cannot be read. A
-/// interrupted scan resumes where it stopped, and a later one opens only videos whose size or time of change is new.
+/// An index is a text file with a JSON object for each video: frames, size, frame rate, class, and the error of an unreadable
+/// video. An interrupted scan resumes where it stopped, and a later scan opens only videos with a new size or modification time.
 ///
 ///   latte data index --layout ucf101 --path UCF-101
 ///   latte data index --layout manifest --path results.csv --video-path videos
@@ -24,22 +24,23 @@ use crate::terminal::say;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// How the data set lies on disk.
+    /// The layout of the data set on disk.
     #[arg(long, default_value = "folder", value_parser = layout_parser(), value_name = "LAYOUT")]
     layout: Layout,
-    /// The folder of the data set; or a manifest; or a tar file, a folder of them, or a pattern as `train-{00000..00146}.tar`.
+    /// The folder of the data set; or a manifest; or a tar file, a folder of tar files, or a pattern such as
+    /// `train-{00000..00146}.tar`.
     #[arg(long, value_name = "PATH")]
     path: PathBuf,
     #[command(flatten)]
     manifest: ManifestArgs,
-    /// The index. Default: the path's name and `.index.jsonl`, beside it.
+    /// The index. Default: beside the path, with its name and `.index.jsonl`.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Hash contents too (SHA-256): reads every byte, and finds videos that are there twice (`latte data check --index`).
+    /// Also hash contents (SHA-256): reads every byte, and finds duplicate videos (`latte data check --index`).
     #[arg(long)]
     hash: bool,
-    /// What opens the files: `ffmpeg` opens all that it reads, `built_in` needs nothing installed, `auto` is the first that is
-    /// there and reads the file of libavcodec, ffmpeg and the built-in decoder.
+    /// The decoder: `ffmpeg` opens every format that it reads, `built_in` needs nothing installed, `auto` is the first of
+    /// libavcodec, ffmpeg and the built-in decoder that is installed and reads the file.
     #[arg(long, default_value = "auto", value_parser = decoder_parser())]
     decoder: Decoder,
 }
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let scanned = update_index(&location, &out, options, &mut progress);
     let Scan { index, opened, skipped } = progress.finish_with(scanned)?;
     let passed_over: Vec<String> = skipped.listed.iter().map(ToString::to_string).collect();
-    warn(&passed_over, skipped.count, ", skipped as these are");
+    warn(&passed_over, skipped.count, ", skipped for the same reasons");
     let unreadable: Vec<String> = index.entries.iter().filter_map(|entry| entry.error.clone()).collect();
     warn(&unreadable, unreadable.len(), ", each named in the index with its \"error\"");
     let empty: Vec<String> = index
@@ -69,7 +70,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             )
         })
         .collect();
-    warn(&empty, empty.len(), ", empty as these are");
+    warn(&empty, empty.len(), ", also empty");
     let classes = match index.classes.len() {
         0 => String::new(),
         n => format!(" of {n} classes"),
@@ -85,7 +86,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn beside(folder: &Path) -> anyhow::Result<PathBuf> {
-    // `.` and `..` have no name of their own.
+    // `.` and `..` have no file name.
     let named = match folder.file_name() {
         Some(_) => folder.to_path_buf(),
         None => folder.canonicalize().with_context(|| format!("{}", folder.display()))?,

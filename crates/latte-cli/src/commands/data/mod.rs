@@ -1,4 +1,4 @@
-//! `latte data`: makes data sets, looks at them, and changes their form.
+//! `latte data`: makes, checks and converts data sets.
 
 mod bench;
 mod check;
@@ -18,7 +18,7 @@ use crate::failure::bad_input;
 use crate::output::check_output_folder;
 use crate::terminal::{note, say};
 
-/// Makes data sets to train on, looks at them, and changes their form.
+/// Makes, checks and converts data sets for training.
 ///
 ///   latte data demo clips
 ///   latte data check --layout ucf101 --path UCF-101
@@ -41,19 +41,19 @@ enum Command {
     Bench(bench::Args),
 }
 
-/// Writes the demo's data set: mp4 files of moving shapes, a sub-folder per class, and a configuration to train on them.
+/// Writes the demo's data set: mp4 files of moving shapes, one sub-folder per class, and a configuration to train on them.
 ///
 ///   latte data demo clips
 ///   latte train --config clips/train.toml
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct DemoArgs {
-    /// The folder to write into; made if it does not exist.
+    /// The folder to write into; created if it is missing.
     folder: PathBuf,
-    /// How many clips each of the 8 classes gets.
+    /// Clips per class; there are 8 classes.
     #[arg(long, default_value_t = parameters::CLIPS_PER_CLASS, value_name = "N")]
     clips: usize,
-    /// Where the random starts, speeds and sizes come from; the same seed writes the same files.
+    /// The seed of starts, speeds and sizes; the same seed writes the same files.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -83,10 +83,10 @@ fn demo(DemoArgs { folder, clips, seed }: &DemoArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How a manifest is read; for the layout `manifest` only.
+/// How a manifest is read; only for the layout `manifest`.
 #[derive(Debug, clap::Args)]
 struct ManifestArgs {
-    /// The column of a manifest that tells where the videos are. Default: found by its name.
+    /// The column of a manifest that has the paths of the videos. Default: found by its name.
     #[arg(long, value_name = "NAME")]
     path_column: Option<String>,
     /// The column of the captions. Default: found by its name, if there is one.
@@ -95,7 +95,7 @@ struct ManifestArgs {
     /// The column of the labels. Default: found by its name, if there is one.
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
-    /// The folder that the paths of a manifest are below. Default: the manifest's.
+    /// The base folder of the paths in a manifest. Default: the manifest's own folder.
     #[arg(long, value_name = "DIR")]
     video_path: Option<PathBuf>,
 }
@@ -117,9 +117,9 @@ impl ManifestArgs {
     }
 }
 
-/// Names the first of many problems on standard error, and says how many more there are.
+/// Prints the first of many problems on standard error, and the number of the others.
 fn warn(problems: &[String], total: usize, rest: &str) {
-    /// More are no longer read.
+    /// The largest number of problems that are named.
     const NAMED: usize = 20;
     for what in problems.iter().take(NAMED) {
         note(&format!("warning: {what}"));
@@ -129,13 +129,13 @@ fn warn(problems: &[String], total: usize, rest: &str) {
     }
 }
 
-/// Reads the name of a layout.
+/// Parses the name of a layout.
 pub(super) fn layout_parser() -> impl TypedValueParser<Value = Layout> {
     PossibleValuesParser::new(Layout::ALL.map(Layout::name))
         .map(|name| Layout::ALL.into_iter().find(|layout| layout.name() == name).unwrap_or_default())
 }
 
-/// Reads the name of a decoder, as configurations spell it.
+/// Parses the name of a decoder, as configurations spell it.
 pub(super) fn decoder_parser() -> impl TypedValueParser<Value = Decoder> {
     PossibleValuesParser::new(["auto", "libavcodec", "ffmpeg", "built_in"]).map(|name| match name.as_str() {
         "built_in" => Decoder::BuiltIn,
@@ -145,7 +145,7 @@ pub(super) fn decoder_parser() -> impl TypedValueParser<Value = Decoder> {
     })
 }
 
-/// As many threads as the machine runs at a time.
+/// The number of threads that the machine can run at a time.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

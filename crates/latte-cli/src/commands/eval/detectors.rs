@@ -1,4 +1,4 @@
-//! Detectors as the command line names them.
+//! Detectors, as the command line names them.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,15 +8,15 @@ use latte_model::weights::WeightFiles;
 
 use crate::failure::bad_input;
 
-/// What the detector with seeded weights is called.
+/// The name of the detector with seeded weights.
 const RANDOM_I3D: &str = "random-i3d";
-/// The seed of its weights: one for everybody, so that numbers can be compared.
+/// The seed of its weights: always the same, so that numbers are comparable.
 const RANDOM_SEED: u64 = 0;
 
-/// A detector that was asked for.
+/// A detector that the user selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DetectorChoice {
-    /// The network of FVD with seeded weights that nobody trained.
+    /// The network of FVD with seeded, untrained weights.
     RandomI3d,
     /// A file that `latte eval import` wrote.
     File(PathBuf),
@@ -26,23 +26,23 @@ impl FromStr for DetectorChoice {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // As in files of results, too.
+        // Files of results have this spelling.
         Ok(if text == RANDOM_I3D || text == "random_i3d" { Self::RandomI3d } else { Self::File(text.into()) })
     }
 }
 
 impl DetectorChoice {
-    /// Which network it is.
+    /// The kind of its network.
     ///
     /// # Errors
     ///
-    /// If the file does not say so.
+    /// If the file does not name it.
     pub(crate) fn kind(&self) -> anyhow::Result<Kind> {
         let Self::File(path) = self else { return Ok(Kind::I3d) };
         let files = WeightFiles::open(path)?;
         files.metadata().get("kind").and_then(|kind| Kind::from_name(kind)).ok_or_else(|| {
             bad_input(format!(
-                "{}: does not say which detector it holds; bring published weights into this program's form first: latte eval import \
+                "{}: does not name its detector; import published weights first: latte eval import \
                  {} --out OTHER",
                 path.display(),
                 path.display()
@@ -50,17 +50,17 @@ impl DetectorChoice {
         })
     }
 
-    /// Whether it is the network `wanted`.
+    /// Checks that it is the network `wanted`.
     fn expect(&self, wanted: Kind) -> anyhow::Result<()> {
         let kind = self.kind()?;
         if kind == wanted {
             return Ok(());
         }
-        let what = format!("this number needs {}, and that is {}; give another file", wanted.name(), kind.name());
+        let what = format!("this score needs {}, but the file has {}; give another file", wanted.name(), kind.name());
         Err(bad_input(format!("--detector {self}: {what}")))
     }
 
-    /// What the detector would say of itself: all that [`Self::open`] would refuse is refused, without its work.
+    /// The identity of the detector. It refuses everything that [`Self::open`] would refuse, without loading the weights.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl DetectorChoice {
         })
     }
 
-    /// The detector, set up as a protocol says.
+    /// Opens the detector with the setup of a protocol.
     ///
     /// # Errors
     ///

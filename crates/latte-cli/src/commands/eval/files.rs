@@ -9,8 +9,8 @@ use crate::failure::bad_input;
 use crate::output::check_output_file;
 use crate::terminal::{note, say};
 
-/// Brings published weights of a detector into this program's form: once, from whatever file they come in (TensorFlow's data file,
-/// TorchScript, pickles, npz, safetensors). The new file says whose they are.
+/// Converts the published weights of a detector to this program's format, from whatever file they come in (TensorFlow's data file,
+/// TorchScript, pickles, npz, safetensors). The new file names their source.
 ///
 ///   latte eval import variables.data-00000-of-00001 --out i3d.safetensors
 ///   latte eval import pt_inception-2015-12-05-6726825d.pth --out inception.safetensors
@@ -23,10 +23,10 @@ pub(crate) struct ImportArgs {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Which network it must be: i3d, inception_fid, c3d or clip. Default: what the names in it say.
+    /// The network that the file must have: i3d, inception_fid, c3d or clip. Default: detected from the names in it.
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
-    /// Of C3D: the file of the mean of the training clips (mean2.npz).
+    /// For C3D: the file with the mean of the training clips (mean2.npz).
     #[arg(long, value_name = "FILE")]
     mean: Option<PathBuf>,
 }
@@ -50,14 +50,14 @@ pub(crate) fn import(args: &ImportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts the parts of a set's features together that several processes made (`--shard`), also in caches of several machines, into one
-/// file that can be given in the place of the set.
+/// Merges the parts of a set's features that several processes computed (`--shard`), also in caches of several machines, into one
+/// file that can be given instead of the set.
 ///
 ///   latte eval merge a/0123456789abcdef0123456789abcdef b/0123456789abcdef0123456789abcdef --out real.safetensors
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct MergeArgs {
-    /// The folders with the parts, as the other commands name them.
+    /// The folders of the parts, as the other commands print them.
     #[arg(required = true, value_name = "DIR")]
     folders: Vec<PathBuf>,
     /// The file to write.

@@ -1,4 +1,4 @@
-//! `latte eval fvd`, `kvd`, `fid`, `kid`, `is` and `all`: what a protocol says, of sets of clips.
+//! `latte eval fvd`, `kvd`, `fid`, `kid`, `is` and `all`: scores of sets of clips by a protocol.
 
 use std::path::PathBuf;
 
@@ -13,29 +13,29 @@ use super::sets::{Clips, FeatureArgs, LoadedFeatures, Sets};
 use crate::failure::bad_input;
 use crate::terminal::say;
 
-/// What all numbers are asked with.
+/// The options of all scores.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct CommonArgs {
     /// The generated videos: a folder of videos or of frames, tar shards, a manifest, or a file of features.
     #[arg(long, value_name = "SET")]
     fake: PathBuf,
-    /// Whose way of measuring: latte, styleganv, tf-fvd, videogpt, pytorch-fid, torch-fidelity, nvidia or clean-fid; latte-jpeg75 and
-    /// styleganv-jpeg75 put frames through JPEG files first, as those tools do.
+    /// The protocol: latte, styleganv, tf-fvd, videogpt, pytorch-fid, torch-fidelity, nvidia or clean-fid; latte-jpeg75 and
+    /// styleganv-jpeg75 first compress frames as JPEG, as those tools do.
     #[arg(long, default_value = "latte", value_name = "NAME")]
     protocol: String,
-    /// At most so many generated clips or frames. Default: the protocol's.
+    /// The largest number of generated clips or frames. Default: the protocol's.
     #[arg(long, value_name = "N")]
     num: Option<usize>,
-    /// Every how many frames of a generated video one is taken.
+    /// The distance of two neighbouring frames of a clip, in frames of the generated video.
     #[arg(long, default_value = "1", value_name = "N")]
     fake_stride: usize,
-    /// Make squares of this size of all frames first, as the protocol does. Default: they are taken as they are (of JPEG: 256).
+    /// First crop and resize all frames to squares of this size, by the protocol. Default: unchanged (for the jpeg protocols: 256).
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
-    /// What decides about the choice of clips and where they begin.
+    /// The seed of the choice of clips and of their starts.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Measure fewer than 64 clips, too: for trials.
+    /// Also score fewer than 64 clips: for trials.
     #[arg(long)]
     allow_few: bool,
     #[command(flatten)]
@@ -44,27 +44,27 @@ pub(crate) struct CommonArgs {
     output: OutputArgs,
 }
 
-/// What distances are asked with besides.
+/// The further options of distances.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RealArgs {
     /// The real videos: as --fake, or a .npz file with `mu` and `sigma`.
     #[arg(long, value_name = "SET")]
     real: PathBuf,
-    /// At most so many real clips or frames. Default: the protocol's.
+    /// The largest number of real clips or frames. Default: the protocol's.
     #[arg(long, value_name = "N")]
     real_num: Option<usize>,
 }
 
-/// What Fréchet distances can say besides.
+/// The additional results of Fréchet distances.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct ExtraArgs {
-    /// An interval of 95 %, from so many resamples of both sets.
+    /// A 95 % interval from this many resamples of both sets.
     #[arg(long, value_name = "N")]
     bootstrap: Option<usize>,
     /// Extrapolate to infinitely many generated clips.
     #[arg(long)]
     infinity: bool,
-    /// Precision, recall, density and coverage, by the K nearest neighbours (usual is 3).
+    /// Precision, recall, density and coverage, by the K nearest neighbours (usually 3).
     #[arg(long, value_name = "K")]
     neighbours: Option<usize>,
 }
@@ -76,11 +76,11 @@ struct DetectorArg {
     detector: DetectorChoice,
 }
 
-/// What is asked of clips besides.
+/// The further options of clips.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct StrideArgs {
-    /// Every how many frames of a real video one is taken. Published numbers differ by it most of all, so it has no default: Latte's
-    /// tools take 3, StyleGAN-V 1.
+    /// The distance of two neighbouring frames of a clip, in frames of the real video. It has no default, because published numbers
+    /// differ most by it: Latte's tools use 3, StyleGAN-V 1.
     #[arg(long, value_name = "N")]
     real_stride: Option<usize>,
     /// Frames of a clip.
@@ -108,7 +108,7 @@ pub(crate) struct ClipArgs {
     extras: ExtraArgs,
 }
 
-/// The kernel distance of clips (KVD), by I3D: without bias for small sets.
+/// The kernel distance of clips (KVD), by I3D: unbiased for small sets.
 ///
 ///   latte eval kvd --real videos --fake samples --real-stride 3 --detector i3d.safetensors
 #[derive(Debug, clap::Args)]
@@ -124,7 +124,7 @@ pub(crate) struct KvdArgs {
     detector: DetectorArg,
 }
 
-/// The Fréchet distance of frames (FID), by the Inception network. A folder of images is a set, too.
+/// The Fréchet distance of frames (FID), by the Inception network. A set may be a folder of images.
 ///
 ///   latte eval fid --real videos --fake samples --detector inception.safetensors
 ///   latte eval fid --real statistics.npz --fake images --protocol pytorch-fid --detector inception.safetensors
@@ -141,7 +141,7 @@ pub(crate) struct FrameArgs {
     extras: ExtraArgs,
 }
 
-/// The kernel distance of frames (KID), by the Inception network; not multiplied by anything.
+/// The kernel distance of frames (KID), by the Inception network, without a factor.
 ///
 ///   latte eval kid --real videos --fake samples --protocol torch-fidelity --detector inception.safetensors
 #[derive(Debug, clap::Args)]
@@ -155,7 +155,7 @@ pub(crate) struct KidArgs {
     detector: DetectorArg,
 }
 
-/// The inception score: of frames by the Inception network, of clips by C3D, as the detector is.
+/// The inception score: of frames by the Inception network, or of clips by C3D, by the given detector.
 ///
 ///   latte eval is --fake samples --detector inception.safetensors
 ///   latte eval is --fake samples --detector c3d.safetensors --splits 10
@@ -166,13 +166,13 @@ pub(crate) struct IsArgs {
     common: CommonArgs,
     #[command(flatten)]
     detector: DetectorArg,
-    /// Into how many parts the set is split. Default: the protocol's.
+    /// The number of parts that the set is split into. Default: the protocol's.
     #[arg(long, value_name = "N")]
     splits: Option<usize>,
 }
 
-/// Everything that the detectors at hand can say: FVD and KVD with I3D, FID, KID and IS with the Inception network, the inception
-/// score of clips with C3D. Each set is looked at once by each detector.
+/// All scores of the given detectors: FVD and KVD with I3D, FID, KID and IS with the Inception network, the inception score of
+/// clips with C3D. Each detector reads each set once.
 ///
 ///   latte eval all --real videos --fake samples --real-stride 3 --detector i3d.safetensors --detector inception.safetensors
 #[derive(Debug, clap::Args)]
@@ -248,13 +248,13 @@ pub(crate) fn all(args: &AllArgs) -> anyhow::Result<()> {
 
 const NO_EXTRAS: ExtraArgs = ExtraArgs { bootstrap: None, infinity: false, neighbours: None };
 
-/// Numbers of one detector.
+/// The scores of one detector.
 struct Job<'d> {
     protocols: Vec<Protocol>,
     detector: &'d DetectorChoice,
 }
 
-/// What was asked for.
+/// The options of the user.
 struct Wanted<'a> {
     common: &'a CommonArgs,
     real: Option<&'a RealArgs>,
@@ -277,7 +277,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// The protocol of a task, with what was asked for to be otherwise.
+    /// The protocol of a task, changed by the user's options.
     fn protocol(&self, task: Task, stride: Option<&StrideArgs>) -> anyhow::Result<Protocol> {
         let common = self.common;
         let counts = [("--num", common.num), ("--fake-stride", Some(common.fake_stride)), ("--size", common.size)]
@@ -308,7 +308,7 @@ impl<'a> Wanted<'a> {
         }))
     }
 
-    /// Checks all that can be checked, then does the work of all jobs and shows the numbers.
+    /// Checks everything that can be checked, then does the work of all jobs and prints the scores.
     fn show(&self, jobs: &[Job<'_>]) -> anyhow::Result<()> {
         self.common.output.check()?;
         let mut sets = Sets::new(&self.common.features)?;
@@ -327,7 +327,7 @@ impl<'a> Wanted<'a> {
         self.common.output.show(&scores)
     }
 
-    /// Refuses what is known to give no number: other weights, too few clips, sets that do not belong together.
+    /// Refuses combinations that give no score: wrong weights, too few clips, sets that do not fit together.
     fn check(&self, protocol: &Protocol, detector: &DetectorChoice, sets: &mut Sets<'a>) -> anyhow::Result<()> {
         let identity = detector.identify(protocol.task.detector(), protocol.setup())?;
         let real = match (self.real, protocol.real) {
@@ -339,20 +339,20 @@ impl<'a> Wanted<'a> {
         Ok(plan::check(protocol, real, sets.planned(fake, &identity)?, &self.options)?)
     }
 
-    /// The scores of a job; none where other processes have yet to do their part.
+    /// The scores of a job; `None` if other processes still have to do their part.
     fn scores(&self, job: &Job<'_>, sets: &mut Sets<'a>) -> anyhow::Result<Option<Vec<Score>>> {
         let mut scores = Vec::new();
         let mut last: Option<(Setup, Box<dyn Detector>)> = None;
         let mut features: Vec<(Clips<'a>, Setup, SetFeatures)> = Vec::new();
         for protocol in &job.protocols {
-            // Read and packed once for all protocols that set it up alike.
+            // Read and packed once for all protocols with the same setup.
             let setup = protocol.setup();
             let detector = match last.take() {
                 Some((opened, detector)) if opened == setup => detector,
                 _ => job.detector.open(protocol.task.detector(), setup)?,
             };
             let (_, detector) = last.insert((setup, detector));
-            // Features, too, are taken once for all protocols that look at the same clips in the same way.
+            // Features are also computed once for all protocols with the same clips and the same preparation.
             let mut place_of = |clips: Clips<'a>| -> anyhow::Result<Option<usize>> {
                 let known = features.iter().position(|(of, seen_by, _)| *of == clips && *seen_by == setup);
                 if known.is_some() {
@@ -362,7 +362,7 @@ impl<'a> Wanted<'a> {
                     LoadedFeatures::Whole(set) => features.push((clips, setup, set)),
                     LoadedFeatures::Part(missing, folder) => {
                         say(&format!(
-                            "{}: this part is done; {missing} parts are missing, which others do, in {}",
+                            "{}: this part is done; {missing} parts are missing, which other processes do, in {}",
                             clips.role,
                             folder.display()
                         ));
@@ -379,7 +379,7 @@ impl<'a> Wanted<'a> {
             let of = |place: usize| &features[place].2;
             match (real, fake) {
                 (Some(None), _) | (_, None) => {
-                    say("the same command without --shard (or the last of them to end) gives the number");
+                    say("the same command without --shard (or the last process to finish) prints the score");
                     return Ok(None);
                 }
                 (real, Some(fake)) => scores.push(score(protocol, real.flatten().map(of), of(fake), &self.options)?),

@@ -1,4 +1,4 @@
-//! `latte eval`: numbers about sets of clips.
+//! `latte eval`: scores of sets of clips.
 
 pub(crate) mod detectors;
 mod files;
@@ -12,11 +12,11 @@ use clap::Subcommand;
 
 use crate::device::DeviceArgs;
 
-/// Judges generated videos: FVD, KVD, FID, KID, IS, CLIPSIM and more, with everything that a number depends on beside it.
+/// Scores generated videos: FVD, KVD, FID, KID, IS, CLIPSIM and more, each with everything that the number depends on.
 ///
 /// Sets are folders of videos or of frames, tar shards, manifests (csv, jsonl), or files of features; detectors are files that
-/// `latte eval import` wrote, or `random-i3d`, whose weights nobody trained: it needs no download, and its numbers compare runs with
-/// each other only. Features are kept and taken again where clips, detector and preparation are the same.
+/// `latte eval import` wrote, or `random-i3d` with untrained weights: it needs no download, but its numbers compare runs only with
+/// each other. Features are cached and used again if clips, detector and preparation are the same.
 ///
 ///   latte eval import i3d-kinetics/variables.data-00000-of-00001 --out i3d.safetensors
 ///   latte eval fvd --real videos --fake samples --real-stride 3 --detector i3d.safetensors

@@ -1,4 +1,4 @@
-//! Results for people and for programs.
+//! Prints results as text and writes them as JSON.
 
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,16 @@ use serde::Serialize;
 use crate::output::check_output_file;
 use crate::terminal::{note, say};
 
-/// Where results go.
+/// The output of results.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OutputArgs {
-    /// Write the result with everything that it depends on into this file, as JSON; `-` prints that in the place of the text.
+    /// Write the result with everything that it depends on to this file, as JSON; `-` prints it instead of the text.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 impl OutputArgs {
-    /// Tries before any work that the result can be written.
+    /// Checks before any work that the result can be written.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ impl OutputArgs {
         }
     }
 
-    /// Shows scores.
+    /// Prints scores and writes the file.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl OutputArgs {
         }
     }
 
-    /// Shows a result: `lines` to people, `value` to programs.
+    /// Prints a result as `lines`, or writes it as `value`.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl OutputArgs {
                 }
                 if let Some(path) = other {
                     latte_model::weights::write_atomically(path, format!("{json}\n").as_bytes())?;
-                    say(&format!("all about it  {}", path.display()));
+                    say(&format!("details       {}", path.display()));
                 }
             }
         }
@@ -79,7 +79,7 @@ fn unique<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
     unique
 }
 
-/// A score for people.
+/// A score as text.
 fn lines(score: &Score) -> Vec<String> {
     let p = &score.protocol;
     let mut lines = vec![format!("{:<12}  {}", score.metric, number(score.value))];
@@ -135,7 +135,7 @@ fn short(weights: &str) -> &str {
     if weights.len() == 64 { &weights[..12] } else { weights }
 }
 
-/// As many digits as two runs of the same work agree in.
+/// As many digits as two runs of the same work have in common.
 pub(crate) fn number(value: f64) -> String {
     if value == 0.0 || (0.01..1e7).contains(&value.abs()) { format!("{value:.6}") } else { format!("{value:.6e}") }
 }

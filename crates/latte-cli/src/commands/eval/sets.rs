@@ -1,4 +1,4 @@
-//! Sets of clips as the command line names them, and their features.
+//! Sets of clips, as the command line names them, and their features.
 
 use std::path::{Path, PathBuf};
 
@@ -19,23 +19,24 @@ use crate::output::check_output_folder;
 use crate::progress::StageProgress;
 use crate::terminal::note;
 
-/// How features are made and where they are kept.
+/// How features are computed and where they are cached.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct FeatureArgs {
-    /// What decodes video files.
+    /// The decoder of video files.
     #[arg(long, value_parser = decoder_parser(), default_value = "auto", value_name = "DECODER")]
     pub(crate) decoder: Decoder,
-    /// Where features are kept. Default: `eval` in the cache folder of this program.
+    /// The cache of features. Default: `eval` in this program's cache folder.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Do part K of N of the detector's work only; others may do theirs at the same time, with the same cache or another one.
+    /// Do only part K of N of the detector's work; other processes may do the others at the same time, with the same cache or
+    /// another one.
     #[arg(long, default_value = "1/1", value_name = "K/N")]
     shard: WorkShard,
 }
 
 impl FeatureArgs {
-    /// Where features are kept, once it is known that they can be. A folder that nobody named need not be there: features are then
-    /// taken again another time, unless several processes have to meet in it.
+    /// The cache of features, after a check that it can be written. Without `--cache` a missing cache is not an error: features are
+    /// then computed again next time, unless several processes share them.
     ///
     /// # Errors
     ///
@@ -43,12 +44,12 @@ impl FeatureArgs {
     pub(crate) fn cache(&self) -> anyhow::Result<Option<Cache>> {
         let folder = self.cache.clone().or_else(|| latte::Cache::of_user().folder().map(|folder| folder.join("eval")));
         let Some(folder) = folder else {
-            return Err(bad_input("--cache: missing, and the system names no folder for caches; say where features are kept"));
+            return Err(bad_input("--cache: missing, and the system has no folder for caches; give a folder for features"));
         };
         match check_output_folder("--cache", &folder) {
             Err(why) if self.cache.is_some() || self.shard != WorkShard::default() => Err(why),
             Err(why) => {
-                note(&format!("warning: features are not kept: {why}"));
+                note(&format!("warning: features are not cached: {why}"));
                 Ok(None)
             }
             Ok(()) => Ok(Some(Cache { folder, shard: self.shard })),
@@ -56,14 +57,14 @@ impl FeatureArgs {
     }
 }
 
-/// Features, or how much of them is missing.
+/// Features, or the number of missing parts.
 pub(crate) enum LoadedFeatures {
     Whole(SetFeatures),
-    /// Parts of the set that other processes have yet to do, and where they are kept.
+    /// The number of parts that other processes still have to do, and the folder of the parts.
     Part(usize, PathBuf),
 }
 
-/// The sets of a command that asks for several numbers. A set is looked at once for all numbers of the same clips.
+/// The sets of a command with several scores. A set is read once for all scores of the same clips.
 pub(crate) struct Sets<'a> {
     args: &'a FeatureArgs,
     cache: Option<Cache>,
@@ -71,18 +72,18 @@ pub(crate) struct Sets<'a> {
     files: Vec<(&'a Path, SetFeatures)>,
 }
 
-/// Where [`Sets`] has a set.
+/// The place of a set in [`Sets`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Found {
     File(usize),
     Clips(usize),
 }
 
-/// All that decides which clips there are, beside what is on disk.
+/// Everything that selects the clips, besides the files on disk.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Clips<'a> {
     pub(crate) path: &'a Path,
-    /// What they are there for, which opens messages.
+    /// The role of the set, which begins messages.
     pub(crate) role: &'static str,
     sampling: Sampling,
     frames: usize,
@@ -91,7 +92,7 @@ pub(crate) struct Clips<'a> {
 }
 
 impl<'a> Clips<'a> {
-    /// Those that the protocol takes of the set at `path`.
+    /// The clips that the protocol takes from the set at `path`.
     pub(crate) fn new(path: &'a Path, role: &'static str, sampling: Sampling, protocol: &Protocol) -> Self {
         let Protocol { frames, framing, seed, .. } = *protocol;
         Self { path, role, sampling, frames, framing, seed }
@@ -106,7 +107,7 @@ impl<'a> Sets<'a> {
         Ok(Self { args, cache: args.cache()?, clips: Vec::new(), files: Vec::new() })
     }
 
-    /// Looks at what is at the path of `wanted`: a file of features, or videos, which are listed and chosen from.
+    /// Opens the path of `wanted`: a file of features, or videos, from which it lists and selects the clips.
     ///
     /// # Errors
     ///
@@ -127,11 +128,11 @@ impl<'a> Sets<'a> {
         Ok(Found::Clips(self.clips.len() - 1))
     }
 
-    /// What is known of a set before its features are taken. A file must be of the detector `identity`.
+    /// What is known about a set before its features are computed. A file must have features of the detector `identity`.
     ///
     /// # Errors
     ///
-    /// If it is of another one.
+    /// If they are of another detector.
     pub(crate) fn planned(&self, found: Found, identity: &Identity) -> anyhow::Result<Planned<'_>> {
         let at = match found {
             Found::Clips(at) => return Ok(Planned::Clips(self.clips[at].1.report())),
@@ -142,13 +143,13 @@ impl<'a> Sets<'a> {
             && !features.origin.detector.is_same(identity)
         {
             let (theirs, ours) = (&features.origin.detector, identity);
-            let what = format!("holds features of {theirs}, and the detector that was asked for is {ours}; take them again");
+            let what = format!("holds features of {theirs}, but the detector is {ours}; extract them again");
             return Err(bad_input(format!("{}: {what}", path.display())));
         }
         Ok(Planned::File(set))
     }
 
-    /// The features of what is at the path of `wanted`. What is warned of is in the result too.
+    /// The features of the set at the path of `wanted`. Warnings are also in the result.
     ///
     /// # Errors
     ///
@@ -200,7 +201,7 @@ pub(crate) fn clips(
     role: &str,
 ) -> anyhow::Result<ClipSet> {
     let set = ClipSet::open(&location(path), sampling, protocol, decoder, role)
-        .with_context(|| format!("cannot take clips of the {role} set"))?;
+        .with_context(|| format!("cannot list the clips of the {role} set"))?;
     let report = set.report();
     note(&format!(
         "{role}: {} clips of {} frames, {} apart, from {} videos in {}{}",
@@ -214,14 +215,14 @@ pub(crate) fn clips(
     Ok(set)
 }
 
-/// What a line about a set says of what is not in it.
+/// The part of a line about a set that counts the clips left out.
 fn left_out(report: &SetReport) -> String {
     let counts = [(report.too_short, "are too short"), (report.unreadable.len(), "cannot be read")];
     let said: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) }
 }
 
-/// How a set lies on disk follows from what it is called: archives, tables, else a folder.
+/// The layout of a set, by its name: archives, tables, else a folder.
 fn location(path: &Path) -> Location {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let holds_archives = || {

@@ -1,4 +1,4 @@
-//! `latte eval clipsim`: how well clips fit the texts that they were made from.
+//! `latte eval clipsim`: how well generated clips fit their texts.
 
 use std::path::PathBuf;
 
@@ -13,9 +13,9 @@ use super::sets::{FeatureArgs, LoadedFeatures, clips, features_of};
 use crate::failure::bad_input;
 use crate::terminal::{note, say};
 
-/// The cosine of each frame's CLIP embedding with that of its video's text, averaged over the frames of a video, then over the videos
-/// (CLIPSIM; not multiplied by anything). Texts are those of the manifest or of the shards, or the prompts in the .json files
-/// that `latte t2v` writes beside its videos.
+/// The cosine of each frame's CLIP embedding with that of its video's text, averaged over the frames of a video, then over the
+/// videos (CLIPSIM, without a factor). Texts are those of the manifest or of the shards, or the prompts in the .json files that
+/// `latte t2v` writes beside its videos.
 ///
 ///   latte t2v --model latte-1 --prompt-file prompts.txt --out made && latte eval clipsim --fake made --detector clip.safetensors
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(why) = set.report().unreadable.first() {
         return Err(bad_input(format!("{}: {why}", args.fake.display())));
     }
-    // Texts first: they are few, and what is wrong with them is said at once.
+    // Texts first: they are few, so their errors are reported at once.
     let texts: Vec<&str> = captions.iter().filter_map(|(_, caption, _)| *caption).collect();
     let (all, cut) = (texts.len(), clip.num_cut(&texts));
     if cut > 0 {
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         LoadedFeatures::Whole(latte_eval::score::SetFeatures::Each(found)) => found,
         LoadedFeatures::Whole(_) => return Err(bad_input("--fake: expected videos")),
         LoadedFeatures::Part(missing, folder) => {
-            say(&format!("this part is done; {missing} parts are missing, which others do, in {}", folder.display()));
+            say(&format!("this part is done; {missing} parts are missing, which other processes do, in {}", folder.display()));
             return Ok(());
         }
     };
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let frames_of: Vec<usize> = captions.iter().map(|(_, _, frames)| *frames).collect();
     let (mean, of_videos) = clipsim(found.output("image")?, &frames_of, &texts)?;
     if of_videos.len() < FEW {
-        note(&format!("warning: {} videos: usual are 2990, a caption of each video of MSR-VTT's test set", of_videos.len()));
+        note(&format!("warning: {} videos: 2990 are usual, one caption per video of MSR-VTT's test set", of_videos.len()));
     }
     for why in found.origin.set.passed_over.iter().chain(&too_short(&found.origin.set)) {
         note(&format!("warning: {why}"));
@@ -98,5 +98,5 @@ fn too_short(report: &SetReport) -> Option<String> {
     (*too_short > 0).then(|| format!("{too_short} of {videos} videos are too short and left out"))
 }
 
-/// With fewer videos, a mean says little of a model.
+/// With fewer videos, a mean is not informative about a model.
 const FEW: usize = 256;

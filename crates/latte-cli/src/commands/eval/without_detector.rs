@@ -1,4 +1,4 @@
-//! `latte eval flicker` and `mmd`: what needs no detector.
+//! `latte eval flicker` and `mmd`: scores without a detector.
 
 use std::path::PathBuf;
 
@@ -17,11 +17,11 @@ use crate::failure::bad_input;
 use crate::progress::StageProgress;
 use crate::terminal::note;
 
-/// Clips that are in memory at a time.
+/// The largest number of clips in memory.
 const TOGETHER: usize = 16;
 
-/// How little frames differ from the ones before them: (255 − mean difference) / 255, averaged over the clips. It is meant for videos
-/// of things that stand still; in others, motion counts too.
+/// The similarity of consecutive frames: (255 − mean difference) / 255, averaged over the clips. It is meant for videos of static
+/// scenes; in others, motion counts too.
 ///
 ///   latte eval flicker --fake samples
 #[derive(Debug, clap::Args)]
@@ -30,10 +30,10 @@ pub(crate) struct FlickerArgs {
     /// The videos: a folder of videos or of frames, tar shards, or a manifest.
     #[arg(long, value_name = "SET")]
     fake: PathBuf,
-    /// Frames that are looked at, from the first on.
+    /// The number of frames, from the first one.
     #[arg(long, default_value_t = 16, value_name = "N")]
     frames: usize,
-    /// What decodes video files.
+    /// The decoder of video files.
     #[arg(long, value_parser = decoder_parser(), default_value = "auto", value_name = "DECODER")]
     decoder: Decoder,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub(crate) fn flicker(args: &FlickerArgs) -> anyhow::Result<()> {
         return Err(bad_input(format!("--frames: expected at least 2, got {}", args.frames)));
     }
     args.output.check()?;
-    // Only what it says about clips matters.
+    // Only its choice of clips matters.
     let mut protocol = Protocol::named("latte", Task::VideoIs, None)?;
     (protocol.frames, protocol.fake.most) = (args.frames, None);
     let set = clips(&args.fake, &protocol.fake, &protocol, args.decoder, "generated")?;
@@ -78,33 +78,34 @@ pub(crate) fn flicker(args: &FlickerArgs) -> anyhow::Result<()> {
         .value(&result, &[format!("{:<12}  {} ({} clips of {} frames)", "flicker", number(mean), values.len(), args.frames)])
 }
 
-/// The squared distance of two sets of features in the space of a polynomial kernel, (γ xᵀy + c)ᵈ, of any features: of `latte eval
-/// merge`, or of another program. The defaults are those of JEDi, which multiplies by 100 and compares each feature with itself, too.
+/// The squared distance of two sets of features in the space of a polynomial kernel, (γ xᵀy + c)ᵈ, for any features: of `latte eval
+/// merge`, or of another program. The defaults are those of JEDi, which multiplies by 100 and also compares each feature with
+/// itself.
 ///
 ///   latte eval mmd --real vjepa-real.npz --fake vjepa-fake.npz
 ///   latte eval mmd --real real.safetensors --fake fake.safetensors --name pool --degree 3 --coef0 1 --unbiased
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct MmdArgs {
-    /// A file (.npz, .safetensors, PyTorch) with a matrix that has a row for each real clip.
+    /// A file (.npz, .safetensors, PyTorch) with a matrix that has one row per real clip.
     #[arg(long, value_name = "FILE")]
     real: PathBuf,
     /// The same for the generated clips.
     #[arg(long, value_name = "FILE")]
     fake: PathBuf,
-    /// Which matrix of the files. Default: the only one.
+    /// The name of the matrix in the files. Default: the only one.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// d.
+    /// The degree d.
     #[arg(long, default_value_t = 2)]
     degree: i32,
-    /// c.
+    /// The constant c.
     #[arg(long, default_value_t = 0.0)]
     coef0: f64,
     /// γ. Default: 1 ÷ the width of the features.
     #[arg(long)]
     gamma: Option<f64>,
-    /// Compare no feature with itself.
+    /// Do not compare features with themselves.
     #[arg(long)]
     unbiased: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Describes weights that other programs wrote.
+//! Describes the weights of other programs.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use serde_json::Value;
 use super::{field, model_lines};
 use crate::terminal::say;
 
-/// The list of the parts of a folder with all parts of a model.
+/// The list of parts in a folder of a whole model.
 const INDEX: &str = "model_index.json";
 
-/// Whether a folder holds all parts of a model, each in a folder of its own.
+/// Whether a folder has all parts of a model, each in its own folder.
 pub(super) fn is_pipeline(path: &Path) -> bool {
     path.join(INDEX).is_file()
 }
 
-/// Says what each part with weights is, one after the other: hashing gigabytes takes a while.
+/// Prints what each part with weights is, one after the other, because hashing gigabytes takes a while.
 pub(super) fn say_pipeline(path: &Path) -> anyhow::Result<()> {
     say(&format!("{}: a model in the diffusers layout; its parts with weights:", path.display()));
     let mut parts = Vec::new();
@@ -35,7 +35,7 @@ pub(super) fn say_pipeline(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a folder holds weights rather than frames.
+/// Whether a folder has weights rather than frames.
 pub(super) fn is_folder_of_weights(path: &Path) -> bool {
     let is_weights = |file: &Path| {
         file.extension().and_then(|e| e.to_str()).is_some_and(|e| ["safetensors", "pt", "pth", "bin", "ckpt"].contains(&e))
@@ -43,7 +43,7 @@ pub(super) fn is_folder_of_weights(path: &Path) -> bool {
     std::fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| is_weights(&entry.path())))
 }
 
-/// Whose weights they are, how many, of which types, and the files' fingerprints.
+/// The kind, number and types of the weights, and the hashes of the files.
 pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
     let weights = Pretrained::open(path)?;
     let kind = weights.kind();
@@ -75,17 +75,17 @@ pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
     }
     lines.extend(digests(&weights));
     if kind == WeightKind::Unknown {
-        lines.push(field("not usable", "as a model: it is none that this program knows, or under other names"));
+        lines.push(field("not usable", "as a model: this program does not know it, or its tensors have other names"));
     }
     Ok(lines)
 }
 
-/// How many tensors and values there are; none is read.
+/// The number of tensors and of values; none is read.
 pub(super) fn count(weights: &Pretrained) -> String {
     field("tensors", format!("{} with {} values", weights.names().len(), weights.num_values()))
 }
 
-/// The networks in a file of a whole Stable Diffusion model, a line each, and what can be done with them.
+/// The networks in a file of a whole Stable Diffusion model, one line each, and how they can be used.
 fn networks(weights: &Pretrained) -> Vec<String> {
     const NETWORKS: [(&str, &[&str]); 4] = [
         ("denoiser", &["model.diffusion_model."]),
@@ -104,20 +104,20 @@ fn networks(weights: &Pretrained) -> Vec<String> {
         ));
     }
     if names.iter().any(|name| name.starts_with(STABLE_DIFFUSION_AUTOENCODER)) {
-        lines.push(field("usable", "its autoencoder, by --vae and autoencoder.path; beyond Stable Diffusion 1 and 2 with its config.json beside the file"));
+        lines.push(field("usable", "its autoencoder, with --vae and autoencoder.path; other versions than Stable Diffusion 1 and 2 need its config.json beside the file"));
     } else {
-        lines.push(field("not usable", "none of its networks is one that this program has"));
+        lines.push(field("not usable", "this program has none of its networks"));
     }
     lines
 }
 
-/// How many tensors there are of each type.
+/// The number of tensors of each type.
 pub(super) fn types(weights: &Pretrained) -> String {
     let dtypes: Vec<String> = weights.dtypes().iter().map(|(dtype, count)| format!("{count} of {dtype}")).collect();
     field("types", dtypes.join(", "))
 }
 
-/// The tensors with values that are not finite, a line each of the first ones. Reads all values.
+/// The tensors with values that are not finite, one line for each of the first ones. Reads all values.
 pub(super) fn not_finite(weights: &Pretrained) -> anyhow::Result<Vec<String>> {
     const MAX_SHOWN: usize = 8;
     let bad = weights.not_finite()?;
@@ -126,14 +126,14 @@ pub(super) fn not_finite(weights: &Pretrained) -> anyhow::Result<Vec<String>> {
     Ok(if bad.is_empty() { Vec::new() } else { vec![field("not finite", listed(&bad, MAX_SHOWN))] })
 }
 
-/// The fingerprint of each file.
+/// The SHA-256 of each file.
 pub(super) fn digests(weights: &Pretrained) -> Vec<String> {
     let line =
         |(file, digest): (&Path, String)| field("sha256", format!("{digest} {}", file.file_name().unwrap_or_default().display()));
     weights.files().sha256().into_iter().map(line).collect()
 }
 
-/// The class and the keys of a configuration, without what says nothing about the model.
+/// The class and the keys of a configuration, without those that do not describe the model.
 fn choices(config: &Value) -> String {
     let Some(keys) = config.as_object() else { return config.to_string() };
     let class = keys.get("_class_name").and_then(Value::as_str).unwrap_or("keys");

@@ -1,4 +1,4 @@
-//! What is in a latent cache.
+//! Describes a latent cache.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use latte_train::LatentCache;
 
 use super::field;
 
-/// Unreadable videos that are named.
+/// The number of unreadable videos that are named.
 const NAMED: usize = 10;
 
 pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
@@ -29,7 +29,7 @@ pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
         field("moments", format!("{channels} × {h} × {w} of {} for each frame", header.dtype)),
         field(
             "flips",
-            if header.flips { "every video is there mirrored, too" } else { "none: for training with `data.flip = false`" },
+            if header.flips { "every video is also stored mirrored" } else { "none: for training with `data.flip = false`" },
         ),
         field(
             "autoencoder",
@@ -53,7 +53,7 @@ pub(super) fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// A choice as it is written in a configuration.
+/// A choice as a configuration writes it.
 fn word<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_string()
 }

@@ -1,4 +1,4 @@
-//! `latte inspect`: says what a file or folder is.
+//! `latte inspect`: describes a file or folder.
 
 mod interop;
 mod latents;
@@ -16,7 +16,7 @@ use latte_video::{Decoder, Video};
 use crate::failure::bad_input;
 use crate::terminal::say;
 
-/// Says what a file or folder is: a run, a checkpoint, weights (also other programs'), all parts of a text-to-video model, a
+/// Describes a file or folder: a run, a checkpoint, weights (also of other programs), all parts of a text-to-video model, a
 /// latent cache, a configuration, or a video.
 ///
 ///   latte inspect runs/tiny
@@ -26,8 +26,8 @@ use crate::terminal::say;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// A run or checkpoint folder, a .safetensors, .pt, .bin or .toml file, a folder of weights, latents or a model's parts, a
-    /// video file, or a folder of frames.
+    /// A run or checkpoint folder, a .safetensors, .pt, .bin or .toml file, a folder of weights, latents or model parts, a video
+    /// file, or a folder of frames.
     path: PathBuf,
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A run folder: its checkpoints, how far it is, and its model.
+/// A run folder: its checkpoints, its progress, and its model.
 fn run_folder(path: &Path) -> anyhow::Result<Vec<String>> {
     let mut lines = vec![format!("{}: a training run", path.display())];
     let checkpoints = CheckpointFolder::of_run(path).list()?;
@@ -81,7 +81,7 @@ fn weights(path: &Path) -> anyhow::Result<Vec<String>> {
     }
     let metadata = CheckpointMetadata::read(files.files())?;
     let mut lines = vec![format!("{}: weights after {} steps", file.display(), metadata.step)];
-    lines.push(field("these are", if metadata.ema { "the moving average" } else { "the weights themselves" }));
+    lines.push(field("these are", if metadata.ema { "the moving average" } else { "the raw weights" }));
     lines.push(interop::count(&files));
     lines.push(interop::types(&files));
     lines.extend(interop::not_finite(&files)?);
@@ -118,7 +118,7 @@ fn model_lines(model: &LatteConfig) -> Vec<String> {
     let condition = match model.condition {
         Condition::None => "nothing".into(),
         Condition::Class { num_classes, dropout } => {
-            format!("{num_classes} classes (label hidden in {:.0} % of training)", 100.0 * dropout)
+            format!("{num_classes} classes (label dropped in {:.0} % of training)", 100.0 * dropout)
         }
         Condition::Text { length, width } => format!("text of {length} tokens of width {width}"),
     };
@@ -151,7 +151,7 @@ fn diffusion(config: &latte_model::diffusion::DiffusionConfig) -> String {
     )
 }
 
-/// A configuration: whether it can be read, and what it asks for.
+/// A configuration: whether it can be read, and what it describes.
 fn configuration(path: &Path) -> anyhow::Result<Vec<String>> {
     let config = TrainConfig::load(path, &[])?;
     let mut lines = vec![format!("{}: a training configuration", path.display())];
@@ -196,7 +196,7 @@ fn configuration(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The class embedding's values, where the number of classes is not known from the configuration.
+/// The number of values of the class embedding, if the configuration does not have the number of classes.
 fn class_rows(config: &TrainConfig, model: &Latte) -> usize {
     if config.model.condition != ConditionKind::Class || config.model.num_classes.is_some() {
         return 0;

@@ -8,15 +8,15 @@ use super::{Args, Switch};
 use crate::failure::bad_input;
 use crate::terminal::note;
 
-/// A video to be made.
+/// A video to generate.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) sidecar: Sidecar,
-    /// Where the prompt and the negative prompt come from, for messages.
+    /// The sources of the prompt and the negative prompt, for messages.
     pub(super) origins: [String; 2],
 }
 
-/// The videos that the options ask for.
+/// The videos that the options describe.
 pub(super) fn new(args: &Args) -> anyhow::Result<(TextToVideo, Vec<Job>)> {
     if args.num == 0 {
         return Err(bad_input("--num: expected at least 1"));
@@ -76,7 +76,7 @@ fn open(args: &Args, folder: &Path) -> anyhow::Result<TextToVideo> {
     Ok(model.on(&args.device.open()?.into()).cache(cache).load()?)
 }
 
-/// The prompts, each once, and where each comes from.
+/// The prompts, each once, with their sources.
 fn prompts(args: &Args) -> anyhow::Result<Vec<(String, String)>> {
     let mut given: Vec<(String, String)> = match args.prompts.as_slice() {
         [only] => vec![(only.clone(), "--prompt".into())],
@@ -89,11 +89,11 @@ fn prompts(args: &Args) -> anyhow::Result<Vec<(String, String)>> {
     }
     let mut prompts: Vec<(String, String)> = Vec::new();
     for (prompt, origin) in given {
-        // The same prompt with the same seeds would be the same videos.
+        // The same prompt with the same seeds would give the same videos.
         match prompts.iter().find(|(other, _)| *other == prompt) {
             Some((_, first)) => {
                 note(&format!(
-                    "warning: {origin}: the same prompt as {first}; it is made once (--num makes more videos of each prompt)"
+                    "warning: {origin}: the same prompt as {first}; it is generated once (--num N gives N videos of each prompt)"
                 ));
             }
             None => prompts.push((prompt, origin)),

@@ -1,4 +1,4 @@
-//! `latte t2v`: videos from texts.
+//! `latte t2v`: generates videos from texts.
 
 mod jobs;
 
@@ -20,10 +20,10 @@ use crate::progress::StageProgress;
 use crate::terminal::{note, say};
 use jobs::{Job, again, new};
 
-/// Makes videos from texts with a text-to-video model in the diffusers layout (Latte-1).
+/// Generates videos from texts with a text-to-video model in the diffusers layout (Latte-1).
 ///
-/// The parts of the model are loaded one after the other and dropped again: text encoder, transformer, decoder. Beside every
-/// video lies a .json file with all its settings, from which the same video can be made again.
+/// The parts of the model are loaded one after the other and dropped after use: text encoder, transformer, decoder. Beside every
+/// video is a .json file with all its settings, from which the same video can be generated again.
 ///
 ///   latte t2v --model Latte-1 --prompt "a dog in an astronaut suit" --seed 7
 ///   latte t2v --model Latte-1 --prompt-file prompts.txt --num 2 --sampler dpm++ --steps 20
@@ -36,58 +36,59 @@ pub(crate) struct Args {
     /// The model's folder: model_index.json, scheduler, tokenizer, text_encoder, transformer, vae, vae_temporal_decoder.
     #[arg(long, value_name = "FOLDER", required_unless_present = "from")]
     model: Option<PathBuf>,
-    /// What the video is to show. May be given several times.
+    /// What the video shows. May be given several times.
     #[arg(long = "prompt", value_name = "TEXT")]
     prompts: Vec<String>,
     /// A file with a prompt on each line.
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
-    /// What the video is to stay away from.
+    /// What the video should not show.
     #[arg(long, default_value = "", value_name = "TEXT")]
     negative: String,
-    /// Steps from noise to video; more is slower and better.
+    /// Sampling steps; more are slower and better.
     #[arg(long, default_value_t = 50, value_name = "N")]
     steps: usize,
     /// Guidance scale: higher values follow the prompt more closely. 1 turns guidance off and takes half the time.
     #[arg(long, default_value_t = 7.5, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: f64,
-    /// Frames; 1 makes a PNG image. Default: as in training.
+    /// Frames; 1 gives a PNG image. Default: as in training.
     #[arg(long, value_name = "N")]
     frames: Option<usize>,
     /// Height and width in pixels. Default: as in training.
     #[arg(long, value_parser = parse_size, value_name = "HxW")]
     size: Option<[usize; 2]>,
-    /// The method: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. Default: the one
+    /// The sampler: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. Default: the one
     /// in the model's scheduler_config.json.
     #[arg(long, value_name = "NAME")]
     sampler: Option<Sampler>,
     /// Noise added in each step of ddim, 0 (none) to 1.
     #[arg(long, value_name = "ETA", allow_negative_numbers = true)]
     eta: Option<f64>,
-    /// A key of scheduler_config.json that is to have another value, for example use_karras_sigmas=true. May be given
-    /// several times. Refused if it has no effect on the method.
+    /// Sets a key of scheduler_config.json to another value, for example use_karras_sigmas=true. May be given several times.
+    /// Refused if it has no effect on the sampler.
     #[arg(long = "sampler-option", value_name = "KEY=VALUE", value_parser = parse_option)]
     sampler_options: Vec<(String, Value)>,
     /// The seed of the first video of each prompt.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Videos of each prompt; their seeds count up from --seed.
+    /// Videos per prompt; their seeds count up from --seed.
     #[arg(long, default_value_t = 1, value_name = "N")]
     num: usize,
-    /// Decode with the temporal decoder: auto is on where there is one and more than one frame.
+    /// Decode with the temporal decoder: auto uses it if the model has one and the video has more than one frame.
     #[arg(long, value_enum, default_value_t = Switch::Auto)]
     temporal_decoder: Switch,
-    /// Decode frames in tiles of N × N pixels, an even number of at least 16: less memory for large frames, several times the
-    /// work, the same video up to rounding. Not with the temporal decoder.
+    /// Decode frames in tiles of N × N pixels, an even number of at least 16: less memory for large frames, several times the work,
+    /// the same video up to rounding. Not with the temporal decoder.
     #[arg(long, value_name = "N")]
     tile: Option<usize>,
-    /// Leave the temporal blocks out: for weights that know images only (Latte-0).
+    /// Skip the temporal blocks: for weights that were trained on images only (Latte-0).
     #[arg(long)]
     no_temporal_attention: bool,
-    /// Take prompts as they are. Otherwise they are cleaned as the captions of training were.
+    /// Do not clean prompts. By default they are cleaned as the captions of the training were.
     #[arg(long)]
     no_clean_caption: bool,
-    /// Treat text as diffusers does for a single prompt: the negative prompt is cut to the prompt's length, nothing is masked.
+    /// Process text as diffusers does for a single prompt: the negative prompt is truncated to the prompt's length, nothing is
+    /// masked.
     #[arg(long)]
     compat_masking: bool,
     /// The precision of matmuls. bf16 is faster on processors that have it (AVX-512-BF16).
@@ -96,20 +97,20 @@ pub(crate) struct Args {
     /// Frames per second of the video.
     #[arg(long, default_value_t = 8.0)]
     fps: f64,
-    /// The folder to write into.
+    /// The output folder.
     #[arg(long, default_value = "samples", value_name = "FOLDER")]
     out: PathBuf,
-    /// Replace videos of other settings that have the same names; otherwise they are kept, and the new ones are called NAME-2.
+    /// Replace videos with the same names and other settings. Without it they are kept, and the new ones are named NAME-2.
     #[arg(long)]
     overwrite: bool,
-    /// Make the video of this .json file again; only --model, --out, --overwrite and --no-cache may be given beside it.
+    /// Generate the video of this .json file again; only --model, --out, --overwrite and --no-cache may be given beside it.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "prompts", "prompt_file", "negative", "steps", "guidance", "frames", "size", "sampler", "eta", "sampler_options", "seed", "num",
         "temporal_decoder", "tile", "no_temporal_attention", "no_clean_caption", "compat_masking", "precision", "fps",
     ])]
     from: Option<PathBuf>,
-    /// Keep neither encoded prompts nor, until the videos are written, latents in the cache folder ($LATTE_CACHE, else
-    /// ~/.cache/latte).
+    /// Do not use the cache folder ($LATTE_CACHE, else ~/.cache/latte), which has encoded prompts and, until the videos are
+    /// written, latents.
     #[arg(long)]
     no_cache: bool,
     #[command(flatten)]
@@ -147,16 +148,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shows one stage after the other, and warns of texts by where they come from.
+/// Shows one stage after the other, and reports warnings about texts with their sources.
 struct Stages<'j> {
     jobs: &'j [Job],
     shown: Option<(Stage, StageProgress)>,
-    /// Lines about texts: several videos may have one prompt.
+    /// Lines about texts, each printed once: several videos may have the same prompt.
     reported: BTreeSet<String>,
 }
 
 impl Stages<'_> {
-    /// A result, above the moving line.
+    /// Prints a result above the progress line.
     fn say(&self, line: &str) {
         match &self.shown {
             Some((_, shown)) => shown.say(line),
@@ -171,7 +172,7 @@ impl Stages<'_> {
         }
     }
 
-    /// Takes the moving line away and gives back the result of the work.
+    /// Removes the progress line and returns the result of the work.
     fn finish<T, E>(self, made: Result<T, E>) -> Result<T, E> {
         match self.shown {
             Some((_, shown)) => shown.finish_with(made),
@@ -180,7 +181,7 @@ impl Stages<'_> {
     }
 }
 
-/// What reports progress and what writes videos show it on one line.
+/// Progress reports and the writing of videos share one line.
 struct Shared<'s, 'j>(&'s RefCell<Stages<'j>>);
 
 impl Progress for Shared<'_, '_> {
@@ -221,7 +222,7 @@ impl GenerationProgress for Shared<'_, '_> {
     }
 }
 
-/// Writes the video and its sidecar; gives their paths.
+/// Writes the video and its sidecar; returns their paths.
 fn write(results: &mut ResultFolder, sidecar: &Sidecar, made: &GeneratedClip) -> latte::Result<Vec<PathBuf>> {
     let [frames, height, width, _] = made.clip.shape();
     let picture = if frames == 1 { Part::png(made.clip.pixels(), width, height) } else { Part::mp4(&made.clip) };

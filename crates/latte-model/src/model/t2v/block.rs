@@ -1,4 +1,4 @@
-//! One block of the text-to-video transformer: spatial with text, or temporal.
+//! One block of the text-to-video transformer: spatial with cross-attention to the text, or temporal.
 
 use latte_ops::{AttentionAxis, Parameters, Tape, Var};
 
@@ -7,7 +7,7 @@ use super::{INIT, TABLE};
 use crate::layers::{CrossAttention, Linear, Mlp, Modulation, Norm, ParamScope, SelfAttention};
 use crate::{Error, Result};
 
-/// The layers of one block, without its table.
+/// The layers of one block, without its modulation table.
 #[derive(Debug, Clone)]
 pub(super) struct Layers {
     attention: SelfAttention,
@@ -25,10 +25,10 @@ pub(super) struct Block {
 }
 
 impl Layers {
-    /// The layers of a block that reads the text or not.
+    /// The layers of a block; `reads_text` adds cross-attention.
     pub(super) fn new(scope: &ParamScope<'_>, config: &T2vConfig, reads_text: bool) -> Self {
         let (d, num_heads) = (config.hidden_size(), config.num_attention_heads);
-        // Queries, keys and values have a bias or not, as the configuration says.
+        // The configuration decides whether queries, keys and values have a bias.
         let joined = |scope: &ParamScope<'_>, name: &str, parts: &[&str]| {
             Linear::joined(scope, name, parts, [d, d], config.attention_bias, INIT)
         };
@@ -44,15 +44,15 @@ impl Layers {
         Self { attention, text, mlp, norm: Norm::modulated(config.norm_eps) }
     }
 
-    /// The block, with the table that is its own share of the modulation.
+    /// The block with its own modulation table.
     pub(super) fn with_table(self, scope: &ParamScope<'_>, d: usize) -> Block {
         Block { layers: self, modulation: Modulation::table(scope, TABLE, [6, d]) }
     }
 }
 
 impl Block {
-    /// Runs the block on `x` `[b, f, n, d]`; `timestep` `[b, 6·d]`; `text` holds keys and values `[b, l, 2·d]` for
-    /// cross-attention, if the block has it, and what is added to their scores, `[b, l]`.
+    /// Runs the block on `x` `[b, f, n, d]`; `timestep` `[b, 6·d]`; `text` holds keys and values `[b, l, 2·d]` for cross-attention,
+    /// if the block has it, and the bias of their scores, `[b, l]`.
     pub(super) fn run(
         &self,
         tape: &Tape<'_>,
@@ -67,7 +67,7 @@ impl Block {
         let y = norm.forward(tape, weights, x, Some(before_attention.shift_scale()))?;
         let mut x = attention.onto(tape, weights, &y, x, Some(&before_attention.gate), axis, None)?;
         if let (Some(layer), Some((keys_and_values, bias))) = (reads_text, text) {
-            // On the residual stream as it is, without norm and without gate.
+            // Cross-attention reads the residual stream directly, without norm and without gate.
             x = layer.onto(tape, weights, &x, keys_and_values, bias)?;
         }
         let y = norm.forward(tape, weights, &x, Some(before_mlp.shift_scale()))?;

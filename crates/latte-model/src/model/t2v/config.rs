@@ -1,4 +1,4 @@
-//! The configuration of a text-to-video transformer, as `transformer/config.json` of a diffusers folder has it.
+//! The configuration of a text-to-video transformer, as in `transformer/config.json` of a diffusers folder.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::weights::read_json;
 use crate::{Error, Result};
 
-/// What a text-to-video Latte is. The names are those of diffusers' `config.json`.
+/// The configuration of a text-to-video Latte. The names are those of diffusers' `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct T2vConfig {
     /// Heads of every attention.
@@ -17,23 +17,23 @@ pub struct T2vConfig {
     pub attention_head_dim: usize,
     /// Channels of a latent.
     pub in_channels: usize,
-    /// Channels of a prediction: those of a latent, or twice as many with the variance behind the noise.
+    /// Channels of a prediction: those of a latent, or twice as many with the variance after the noise.
     pub out_channels: usize,
     /// Pairs of a spatial and a temporal block.
     pub num_layers: usize,
-    /// Values of a text token as cross-attention reads it, after the caption projection: the hidden size.
+    /// Values of a text token in cross-attention, after the caption projection: the hidden size.
     pub cross_attention_dim: usize,
     /// Whether queries, keys and values have biases.
     pub attention_bias: bool,
-    /// Height and width of the latents that positions are scaled to.
+    /// Positions are scaled to the grid of latents with this height and width.
     pub sample_size: usize,
     /// Height and width of a patch in latent values.
     pub patch_size: usize,
-    /// Values of a text token as the text encoder gives it.
+    /// Values of a text token in the text encoder's output.
     pub caption_channels: usize,
-    /// Frames that the weights were trained with.
+    /// Frames of the training clips.
     pub video_length: usize,
-    /// Of all norms.
+    /// The ε of all norms.
     pub norm_eps: f64,
 }
 
@@ -66,12 +66,11 @@ impl T2vConfig {
         Self::from_json(&value).map_err(|e| Error::config(path.display().to_string(), e.to_string()))
     }
 
-    /// Reads the keys of a `config.json`. Keys that are missing have diffusers' defaults; keys that say nothing about this
-    /// network are skipped.
+    /// Reads the keys of a `config.json`. Missing keys have diffusers' defaults; keys that do not concern this network are skipped.
     ///
     /// # Errors
     ///
-    /// If a key has an impossible value, or one that describes another network.
+    /// If a key has an impossible value, or the value of another network.
     pub fn from_json(value: &Value) -> Result<Self> {
         let number = |key: &str, default: Option<usize>| match (value.get(key), default) {
             (None | Some(Value::Null), Some(default)) => Ok(default),
@@ -81,7 +80,7 @@ impl T2vConfig {
                 .and_then(|n| usize::try_from(n).ok())
                 .ok_or_else(|| Error::config(key, format!("expected a whole number, got {found}"))),
         };
-        // Other values of these keys are other networks.
+        // Other values of these keys belong to other networks.
         for (key, expected) in [
             ("activation_fn", Value::from("gelu-approximate")),
             ("norm_type", Value::from("ada_norm_single")),
@@ -123,18 +122,18 @@ impl T2vConfig {
         self.num_attention_heads * self.attention_head_dim
     }
 
-    /// Values of a token inside a block's MLP.
+    /// Values of a token in a block's MLP.
     pub(super) fn mlp_size(&self) -> usize {
         4 * self.hidden_size()
     }
 
-    /// Whether such a network can exist.
+    /// Checks that the configuration describes a valid network.
     ///
     /// # Errors
     ///
-    /// One that names the first key that is impossible.
+    /// [`Error::Config`] with the first key that is impossible.
     pub fn validate(&self) -> Result<()> {
-        // Far beyond every network there is; keeps products of the sizes of a damaged file from overflowing.
+        // Far above every existing network; it keeps products of the sizes in a damaged file from overflowing.
         const LARGEST: usize = 1 << 16;
         // Every pair of blocks has forty names: a damaged file must not fill the memory with them.
         const MAX_LAYERS: usize = 1 << 10;

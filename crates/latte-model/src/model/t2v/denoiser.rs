@@ -1,4 +1,4 @@
-//! The text-to-video transformer as diffusion sees it, with its texts and its guidance.
+//! The text-to-video transformer as a denoiser for diffusion, with its texts and its guidance.
 
 use candle_core::{DType, Tensor};
 use latte_ops::{CancelToken, PackedWeightCache, Parameters, Precision, Tape};
@@ -7,18 +7,18 @@ use super::{LatteT2v, T2vInput, TextContext, text_bias};
 use crate::guidance::{ConditionalDenoiser, Guidance, Guided, GuidedChannels, doubled, halves};
 use crate::{Denoiser, Result, host};
 
-/// A network with weights, bound to the prompts of its clips and, under guidance, to the texts to stay away from.
+/// A network with weights, bound to the prompts of its clips and, with guidance, to their negative prompts.
 #[derive(Debug)]
 pub struct T2vDenoiser<'m>(Guided<Bound<'m>>);
 
-/// The network, bound to its texts.
+/// The network with its texts.
 #[derive(Debug)]
 struct Bound<'m> {
     model: &'m LatteT2v,
     parameters: &'m Parameters,
-    /// The negative texts and the prompts, `2b`; without guidance the prompts alone, `b`.
+    /// The negative prompts and the prompts, `2b`; without guidance only the prompts, `b`.
     context: TextContext,
-    /// Beside negative texts, the prompts alone, if there are timesteps without guidance.
+    /// With negative prompts: the prompts alone, if there are timesteps without guidance.
     alone: Option<TextContext>,
     temporal: bool,
     precision: Precision,
@@ -26,12 +26,12 @@ struct Bound<'m> {
     cancel: CancelToken,
 }
 
-/// The texts that clips are to follow, `[b, l, caption_channels]`, and whose tokens count, `[b, l]`.
+/// The text embeddings of the clips, `[b, l, caption_channels]`, and the mask of their tokens, `[b, l]`.
 #[derive(Debug, Clone, Copy)]
 pub struct PromptEmbeddings<'t> {
     /// Embeddings.
     pub text: &'t Tensor,
-    /// 1 for tokens that count, 0 for others; without it all count.
+    /// 1 for tokens, 0 for padding; `None`: no padding.
     pub mask: Option<&'t Tensor>,
 }
 
@@ -45,13 +45,12 @@ impl PromptEmbeddings<'_> {
 }
 
 impl<'m> T2vDenoiser<'m> {
-    /// Binds the network to the prompts `texts`. With `guidance` = (negative texts of the same shape, how), predictions are
-    /// pushed away from the negative texts. Weights are kept packed for matmuls in `packed_weights`, which denoisers of the same
-    /// parameters may share.
+    /// Binds the network to the prompts `texts`. `guidance` is the negative prompts, of the same shape, and the settings of the
+    /// guidance. The weights are packed for matmuls in `packed_weights`, which denoisers with the same parameters may share.
     ///
     /// # Errors
     ///
-    /// If shapes do not fit.
+    /// If the shapes do not fit.
     pub fn new(
         model: &'m LatteT2v,
         parameters: &'m Parameters,
@@ -87,7 +86,7 @@ impl<'m> T2vDenoiser<'m> {
         self
     }
 
-    /// Leaves the temporal blocks out: for weights that know images only.
+    /// Skips the temporal blocks: for weights that were trained on images only.
     pub fn without_temporal_attention(mut self) -> Self {
         self.0.inner.temporal = false;
         self
@@ -116,7 +115,7 @@ impl ConditionalDenoiser for Bound<'_> {
         self.run(x, timesteps, self.alone.as_ref().unwrap_or(&self.context))
     }
 
-    /// The negative texts come first in the batch, as diffusers has them.
+    /// The negative prompts come first in the batch, as in diffusers.
     fn predict_both(&self, x: &Tensor, timesteps: &[f64]) -> Result<(Tensor, Tensor)> {
         let (x, timesteps) = doubled(x, timesteps)?;
         let (negative, positive) = halves(&self.run(&x, &timesteps, &self.context)?)?;

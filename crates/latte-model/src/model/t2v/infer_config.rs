@@ -1,30 +1,31 @@
-//! Infers the text-to-video transformer's configuration from the shapes of a file's tensors, and writes the `config.json` that diffusers
-//! wants beside them.
+//! Infers the text-to-video transformer's configuration from the shapes of a file's tensors, and writes the `config.json` that
+//! diffusers needs beside them.
 
 use serde_json::{Value, json};
 
 use super::config::T2vConfig;
-use crate::weights::TensorSource;
+use crate::weights::{self, TensorSource};
 use crate::{Error, Result};
 
-/// The width of the published models, which decide what shapes do not show.
+/// The width of the published models, which determine the values that shapes do not show.
 const PUBLISHED_WIDTH: usize = 1152;
 
 impl T2vConfig {
-    /// The network whose weights `source` holds under diffusers' names, judging by their shapes. Frames and positions are those of
-    /// the published model, and so are the heads where the width is; else `num_heads` says them.
+    /// Infers the configuration of the network whose weights `source` holds under diffusers' names, from their shapes. Frames and
+    /// positions are those of the published model. So is the number of heads if the width is; otherwise `num_heads` is required.
     ///
     /// # Errors
     ///
-    /// If a tensor that would tell is missing or strange, or `num_heads` is needed.
+    /// If a tensor that is needed is missing or has an impossible shape, or `num_heads` is needed.
     pub fn from_weights(source: &dyn TensorSource, num_heads: Option<usize>) -> Result<Self> {
         let of = |name: &str| {
             source
                 .shape(name)
                 .ok_or_else(|| Error::config(name, "there is no such tensor: these are not the weights of a LatteT2V"))
         };
-        let strange =
-            |name: &str, expected: &str, got: Vec<usize>| Error::Shape { name: name.into(), expected: expected.into(), got };
+        let strange = |name: &str, expected: &str, got: Vec<usize>| -> Error {
+            weights::Error::Shape { name: name.into(), expected: expected.into(), got }.into()
+        };
         let patches = of("pos_embed.proj.weight")?;
         let &[hidden_size, in_channels, patch_size, _] = patches.as_slice() else {
             return Err(strange("pos_embed.proj.weight", "[d, c, p, p]", patches));
@@ -35,7 +36,7 @@ impl T2vConfig {
             None if hidden_size == PUBLISHED_WIDTH => published.num_attention_heads,
             None => {
                 let what =
-                    format!("shapes do not tell how many heads a network of width {hidden_size} has; say it (`--heads N`)");
+                    format!("shapes do not show how many heads a network of width {hidden_size} has; set it (`--heads N`)");
                 return Err(Error::config("num_attention_heads", what));
             }
         };
@@ -107,7 +108,7 @@ mod tests {
         let files = WeightFiles::open(&folder)?;
         let written = T2vConfig::read(&folder.join("config.json"))?;
         let found = T2vConfig::from_weights(&files, Some(written.num_attention_heads))?;
-        // What shapes do not tell.
+        // The values that shapes do not show.
         let found = T2vConfig { sample_size: written.sample_size, video_length: written.video_length, ..found };
         assert_eq!(found, written);
         assert_eq!(T2vConfig::from_json(&found.to_diffusers())?, written);

@@ -1,9 +1,9 @@
 //! The text-to-video transformer, LatteT2V (released as Latte-1; `LatteTransformer3DModel` in diffusers).
 //!
-//! Pairs of a spatial block, whose tokens also attend to the text, and a temporal block. One modulation for all blocks comes
-//! from the timestep; each block adds a table of its own to it.
+//! Pairs of a spatial block, whose tokens also attend to the text, and a temporal block. One modulation for all blocks is computed
+//! from the timestep; each block adds its own table to it.
 //!
-//! Inputs and outputs are `[b, f, c, h, w]`, as everywhere in this crate; diffusers has `[b, c, f, h, w]`.
+//! Inputs and outputs are `[b, f, c, h, w]`, as everywhere in this crate; diffusers uses `[b, c, f, h, w]`.
 
 mod block;
 mod config;
@@ -16,7 +16,7 @@ use latte_ops::{AttentionAxis, Parameters, Tape, Var, add, narrow, silu};
 pub use config::T2vConfig;
 pub use denoiser::{PromptEmbeddings, T2vDenoiser};
 
-use super::position;
+use super::position::{self, Frequencies};
 use crate::layers::{
     Adaptation, Init, Linear, Mlp, Modulation, Norm, ParamScope, ParameterSpec, ParameterTable, Patches, TimestepEmbedder,
     constant, unpatchify,
@@ -26,13 +26,13 @@ use crate::weights::{TensorSource, all_fit};
 use crate::{Error, Result};
 use block::Block;
 
-/// Of all weights.
+/// The initialisation of all weights.
 const INIT: Init = Init::RoundedXavier;
 
-/// What is added to the score of a text token that is not to be attended to.
+/// The bias of the score of a masked text token.
 const IGNORED: f64 = -10000.0;
 
-/// The bias for [`LatteT2v::context`] that makes texts' padding vanish: 0 where `mask` `[b, l]` is 1, and −10000 where it is 0.
+/// The bias for [`LatteT2v::context`] that masks the padding of texts: 0 where `mask` `[b, l]` is 1, and −10000 where it is 0.
 ///
 /// # Errors
 ///
@@ -41,16 +41,16 @@ pub fn text_bias(mask: &Tensor) -> Result<Tensor> {
     Ok(mask.to_dtype(DType::F32)?.affine(-IGNORED, IGNORED)?)
 }
 
-/// The network: its configuration and its layers. Its weights are a [`Parameters`] that every call gets.
+/// The network: its configuration and its layers. Every call gets the weights as [`Parameters`].
 ///
-/// Files hold queries, keys and values as layers of their own. In memory they are one layer (`to_qkv`, and `to_kv` in cross-attention,
-/// where queries come from elsewhere), so that one matmul does the work of three and attention reads its result where it lies.
+/// Files hold queries, keys and values as separate layers. In memory they are one layer (`to_qkv`, and `to_kv` in cross-attention,
+/// whose queries have another input), so that one matmul replaces three and attention reads its result in place.
 #[derive(Debug, Clone)]
 pub struct LatteT2v {
     config: T2vConfig,
     patches: Patches,
     timestep: TimestepEmbedder,
-    /// From the timestep's vector to what modulates all blocks, `[b, 6·d]`.
+    /// Computes the modulation of all blocks from the timestep's embedding, `[b, 6·d]`.
     modulation: Linear,
     captions: Mlp,
     spatial: Vec<Block>,
@@ -61,36 +61,36 @@ pub struct LatteT2v {
     table: ParameterTable,
 }
 
-/// What the network reads.
+/// The input of the network.
 #[derive(Debug, Clone, Copy)]
 pub struct T2vInput<'t> {
-    /// Noisy latents `[b, f, c, h, w]`: any number of frames, any height and width that are multiples of the patch size. One
-    /// frame is an image, which gets no temporal positions.
+    /// Noisy latents `[b, f, c, h, w]`: any number of frames, and any height and width that are multiples of the patch size. A
+    /// single frame is an image, which gets no temporal positions.
     pub x: &'t Tensor,
     /// The diffusion time of each clip on the original scale, `[b]`.
     pub timesteps: &'t [f64],
     /// The texts of the clips.
     pub text: &'t TextContext,
-    /// Whether temporal blocks run (`enable_temporal_attentions`): off for weights that know images only (Latte-0).
+    /// Whether temporal blocks run (`enable_temporal_attentions`): off for weights that were trained on images only (Latte-0).
     pub temporal: bool,
 }
 
-/// Texts as the blocks read them: worked out once, the same for every step of sampling.
+/// Texts in the form that the blocks read: computed once for all sampling steps.
 #[derive(Debug, Clone)]
 pub struct TextContext {
     /// Keys and values of each spatial block, `[b, l, 2·d]`.
     keys_and_values: Vec<Var>,
-    /// What is added to the scores of each text token, `[b, l]`.
+    /// The bias of the scores of each text token, `[b, l]`.
     bias: Option<Var>,
 }
 
 impl TextContext {
-    /// How many clips these are the texts of.
+    /// The number of clips.
     pub fn batch(&self) -> usize {
         self.keys_and_values.first().map_or(0, |kv| kv.dims()[0])
     }
 
-    /// The texts of the second half of the clips alone.
+    /// The texts of the second half of the clips.
     fn second_half(&self, tape: &Tape<'_>) -> Result<Self> {
         let half = |x: &Var| narrow(tape, x, 0, x.dims()[0] / 2, x.dims()[0] / 2);
         let keys_and_values = self.keys_and_values.iter().map(|kv| Ok(half(kv)?)).collect::<Result<_>>()?;
@@ -103,16 +103,16 @@ impl LatteT2v {
     ///
     /// # Errors
     ///
-    /// If `config` describes none.
+    /// If `config` describes no valid network.
     pub fn new(config: T2vConfig) -> Result<Self> {
         Self::build(config, &Adaptation::default())
     }
 
-    /// The same network with parameters frozen or layers adapted as `adaptation` says, and not otherwise.
+    /// The same network with the frozen parameters and the adapters of `adaptation`; those of an earlier adaptation are dropped.
     ///
     /// # Errors
     ///
-    /// If `adaptation` names what the network does not have.
+    /// If `adaptation` names a parameter or layer that the network does not have.
     pub fn adapted(&self, adaptation: &Adaptation) -> Result<Self> {
         Self::build(self.config.clone(), adaptation)
     }
@@ -131,11 +131,11 @@ impl LatteT2v {
             });
             let time = scope.within("adaln_single");
             let names = ["linear_1", "linear_2"];
-            let timestep = TimestepEmbedder::new(&time.within("emb.timestep_embedder"), names, d, INIT);
+            let timestep = TimestepEmbedder::new(&time.within("emb.timestep_embedder"), names, d, INIT, Frequencies::Reference);
             let modulation = Linear::new(&time, "linear", [6 * d, d], INIT);
             let captions = Mlp::new(&scope.within("caption_projection"), names, [config.caption_channels, d, d], INIT);
             let projection = Linear::new(scope, "proj_out", [p * p * config.out_channels, d], INIT);
-            // First values are drawn in this order: all tables behind all layers.
+            // Initial values are drawn in this order: all tables after all layers.
             let with_tables = |list: &str, blocks: Vec<block::Layers>| -> Vec<Block> {
                 let scope = scope.within(list);
                 blocks.into_iter().enumerate().map(|(index, block)| block.with_table(&scope.within(index), d)).collect()
@@ -158,7 +158,7 @@ impl LatteT2v {
         Ok(Self { table, ..network })
     }
 
-    /// What the network is.
+    /// The configuration of the network.
     pub fn config(&self) -> &T2vConfig {
         &self.config
     }
@@ -168,21 +168,21 @@ impl LatteT2v {
         self.table.specs()
     }
 
-    /// The names in memory of the parameters that training changes: neither positions nor what is frozen.
+    /// The names in memory of the parameters that training updates: neither positions nor frozen parameters.
     pub fn trainable(&self) -> Vec<String> {
         self.table.trainable().map(ToString::to_string).collect()
     }
 
-    /// Whether `source` holds this network's parameters: all there, none besides, each of its shape.
+    /// Checks that `source` holds exactly this network's parameters, with their shapes.
     ///
     /// # Errors
     ///
-    /// One that lists what is missing, unknown or of a wrong shape.
+    /// A message that lists the missing, unknown or wrongly shaped tensors.
     pub fn check(&self, source: &dyn TensorSource) -> std::result::Result<(), String> {
         all_fit("the text-to-video transformer", &self.table.misfits(source, is_computed))
     }
 
-    /// Reads the parameters, and joins queries, keys and values, which files hold one by one.
+    /// Reads the parameters, and joins queries, keys and values, which are separate in files.
     ///
     /// # Errors
     ///
@@ -192,8 +192,17 @@ impl LatteT2v {
         self.table.read(source)
     }
 
-    /// Fresh parameters, joined as [`load`](Self::load) has them: weights uniform by Xavier's rule, tables normal with variance 1/d,
-    /// biases zero. For measuring and for training from nothing.
+    /// The parameters, or their gradients or moments, under the names of files: the inverse of [`load`](Self::load).
+    ///
+    /// # Errors
+    ///
+    /// If a tensor does not have the shape of its parameter.
+    pub fn to_file(&self, parameters: &Parameters) -> Result<Parameters> {
+        self.table.separate(parameters)
+    }
+
+    /// Initial parameters, joined as by [`load`](Self::load): weights Xavier-uniform, tables normal with variance 1/d, biases zero.
+    /// For benchmarks and for training from scratch.
     ///
     /// # Errors
     ///
@@ -202,8 +211,8 @@ impl LatteT2v {
         self.table.draw(rng)
     }
 
-    /// Texts as the blocks read them. `bias` is added to the scores of a text token in every cross-attention, for example
-    /// [`text_bias`] of a mask; without it all tokens count the same.
+    /// The texts in the form that the blocks read. `bias` is added to the scores of a text token in every cross-attention, for
+    /// example [`text_bias`] of a mask; without it no token is masked.
     ///
     /// # Shapes
     ///
@@ -232,7 +241,7 @@ impl LatteT2v {
         Ok(TextContext { keys_and_values, bias })
     }
 
-    /// Predicts.
+    /// Runs the forward pass: predicts noise, and variance values if the network has channels for them.
     ///
     /// # Shapes
     ///
@@ -272,7 +281,7 @@ impl LatteT2v {
         unpatchify(tape, &y, grid, [self.config.patch_size, self.config.out_channels])
     }
 
-    /// Checks the input; gives rows and columns of tokens.
+    /// Checks the input; returns the rows and columns of tokens.
     fn check_input(&self, input: &T2vInput<'_>) -> Result<[usize; 2]> {
         let (p, c) = (self.config.patch_size, self.config.in_channels);
         let b = match *input.x.dims() {
@@ -291,23 +300,23 @@ impl LatteT2v {
         Ok([input.x.dims()[3] / p, input.x.dims()[4] / p])
     }
 
-    /// Positions of a grid of any size, stretched over that of `sample_size`: `[n, d]`.
+    /// The positions of a grid of any size, stretched to that of `sample_size`: `[n, d]`.
     fn positions(&self, [rows, columns]: [usize; 2]) -> Result<Tensor> {
         let base = self.config.sample_size / self.config.patch_size;
-        // Latents of 64 × 64 have the positions' own scale; larger samples are squeezed into it.
+        // Latents of 64 × 64 have unscaled positions; larger `sample_size`s are compressed to that range.
         let interpolation = (self.config.sample_size / 64).max(1);
         position::stretched(rows, columns, self.config.hidden_size(), base, interpolation)
     }
 }
 
-/// The two kinds of blocks, by the names of their lists.
+/// The prefixes of the two kinds of blocks.
 const SPATIAL: &str = "transformer_blocks";
 const TEMPORAL: &str = "temporal_transformer_blocks";
 
-/// What is added to a modulation that all blocks share, for each block and at the end.
+/// The modulation tables of each block and of the final layer.
 const TABLE: &str = "scale_shift_table";
 
-/// Tensors of old or other files that are worked out anew, so that it does not matter whether they are there.
+/// Tensors in some files that this network computes, so that it ignores them.
 fn is_computed(name: &str) -> bool {
     matches!(name, "pos_embed.pos_embed" | "temp_pos_embed" | "caption_projection.y_embedding")
 }

@@ -1,5 +1,6 @@
-//! Functions of 16 values at once, with instructions that no compiler finds in a loop. [`vectorised`](crate::backend::cpu::vectorised) loops are
-//! written once for all instruction sets; these are of the functions that the largest models spend most time in.
+//! Functions of 16 values at once, with AVX-512 instructions that compilers do not generate from loops.
+//! [`vectorised`](crate::backend::cpu::vectorised) loops are written once for all instruction sets; the functions here are those
+//! that take the most time in the largest models.
 
 use std::arch::x86_64::{
     __m512, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm512_add_ps, _mm512_fmadd_ps, _mm512_fmsub_ps, _mm512_fnmadd_ps,
@@ -7,10 +8,10 @@ use std::arch::x86_64::{
     _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-/// Values of a register.
+/// The values of a register.
 pub(crate) const LANES: usize = 16;
 
-/// The lowest `count` bits, all if there are more.
+/// The lowest `count` bits set, at most 16.
 #[inline(always)]
 pub(crate) fn mask(count: usize) -> u16 {
     if count >= LANES { u16::MAX } else { (1 << count) - 1 }
@@ -20,7 +21,7 @@ pub(crate) fn mask(count: usize) -> u16 {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn exp2_of_parts(n: __m512, f: __m512) -> __m512 {
-    // Taylor's polynomial of 2ᶠ: (ln 2)ⁱ / i!, the last first.
+    // The Taylor polynomial of 2ᶠ: (ln 2)ⁱ / i!, highest power first.
     const COEFFICIENTS: [f32; 8] = {
         let mut terms = [1f64; 8];
         let mut i = 1;
@@ -48,12 +49,12 @@ fn to_whole(x: __m512) -> __m512 {
     _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x)
 }
 
-/// 2ᵗ for t = `x · factor − largest`: the exponentials of a softmax, if `factor` has log₂ e in it. `x · factor` is not rounded
-/// before the difference, and an error of `largest` is one of all exponentials alike.
+/// 2ᵗ for t = `x · factor − largest`: the exponentials of a softmax if `factor` contains log₂ e. `x · factor` is not rounded before
+/// the difference, and a rounding error in `largest` scales all exponentials alike.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn exp2_below(x: __m512, factor: __m512, largest: __m512) -> __m512 {
-    // −∞ would be ∞ − ∞ in the fraction. NaN stays NaN: where one operand is NaN, the result is the second.
+    // −∞ would give ∞ − ∞ in the fraction. NaN stays NaN: if one operand is NaN, the result is the second.
     let t = _mm512_max_ps(_mm512_set1_ps(-200.0), _mm512_fmsub_ps(x, factor, largest));
     let n = to_whole(t);
     exp2_of_parts(n, _mm512_sub_ps(t, n))
@@ -76,12 +77,12 @@ fn exp(x: __m512) -> __m512 {
 #[target_feature(enable = "avx512f")]
 fn gelu_of(x: __m512, linear: f32, cubic: f32) -> __m512 {
     let slope = _mm512_fmadd_ps(_mm512_mul_ps(x, _mm512_set1_ps(-cubic)), x, _mm512_set1_ps(-linear));
-    // Beyond ±80 the result is x or as good as 0. NaN stays NaN, as above.
+    // Beyond ±80 the result is x or 0 within f32 precision. NaN stays NaN, as above.
     let exponent = _mm512_min_ps(_mm512_set1_ps(80.0), _mm512_mul_ps(x, slope));
     let exponent = _mm512_max_ps(_mm512_set1_ps(-80.0), exponent);
     let one = _mm512_set1_ps(1.0);
     let divisor = _mm512_add_ps(one, exp(exponent));
-    // 14 bits, and twice as many after one of Newton's steps.
+    // The estimate has 14 bits; one Newton step doubles them.
     let inverse = _mm512_rcp14_ps(divisor);
     let inverse = _mm512_fmadd_ps(inverse, _mm512_fnmadd_ps(divisor, inverse, one), inverse);
     _mm512_mul_ps(x, inverse)
@@ -91,11 +92,12 @@ fn gelu_of(x: __m512, linear: f32, cubic: f32) -> __m512 {
 ///
 /// # Safety
 ///
-/// `len` values of `x` and of `bias` can be read and of `out`, which may be `x`, be written; the processor has AVX-512F.
+/// `len` values of `x` and `bias` can be read, and `len` values of `out`, which may be `x`, can be written; the processor has
+/// AVX-512F.
 #[target_feature(enable = "avx512f")]
 pub(crate) unsafe fn gelu(out: *mut f32, x: *const f32, bias: Option<&[f32]>, len: usize, linear: f32, cubic: f32) {
     let whole = len / LANES * LANES;
-    // SAFETY: all places lie before `len`, or the mask leaves them out.
+    // SAFETY: all accesses are before `len`, or the mask leaves them out.
     unsafe {
         for first in (0..whole).step_by(LANES) {
             let mut value = _mm512_loadu_ps(x.add(first));
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
     use crate::InstructionSet;
 
-    /// `f` of all values, if the processor can.
+    /// `f` of all values; `None` if the processor has no AVX-512.
     fn each(values: &[f32], f: unsafe fn(__m512) -> __m512) -> Option<Vec<f32>> {
         if InstructionSet::detected() < InstructionSet::Avx512 {
             needs::not_run("avx512", "exponentials are not compared");

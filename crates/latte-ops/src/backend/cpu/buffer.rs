@@ -1,13 +1,14 @@
-//! Memory for results, not zeroed first: a pass over a fresh 12 MB costs as much as many of the operations that fill it.
+//! Buffers for results that are not zeroed first: zeroing a new buffer of 12 MB costs as much as many of the operations that fill
+//! it.
 
 use std::mem::MaybeUninit;
 
-/// Values that are yet to be written.
+/// A buffer of values that are not written yet.
 #[derive(Debug)]
 pub(crate) struct Unwritten<T = f32>(Vec<MaybeUninit<T>>);
 
 impl<T: Copy> Unwritten<T> {
-    /// Memory for `len` values.
+    /// A buffer of `len` values.
     pub(crate) fn new(len: usize) -> Self {
         let mut values = Vec::with_capacity(len);
         // SAFETY: the capacity is `len`, and a value that may be uninitialised needs no initialisation.
@@ -15,12 +16,12 @@ impl<T: Copy> Unwritten<T> {
         Self(values)
     }
 
-    /// Memory for `len` values that are 0 where they are not written.
+    /// A buffer of `len` values that are 0 until they are written.
     pub(crate) fn zeros(len: usize) -> Self {
         Self(vec![MaybeUninit::zeroed(); len])
     }
 
-    /// The values, to be written.
+    /// The values, for writing only.
     ///
     /// # Safety
     ///
@@ -30,7 +31,7 @@ impl<T: Copy> Unwritten<T> {
         unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), self.0.len()) }
     }
 
-    /// The values as they will be.
+    /// A pointer to the values.
     pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
         self.0.as_mut_ptr().cast()
     }
@@ -52,7 +53,7 @@ impl<T: Copy> Unwritten<T> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shared<T>(*mut T);
 
-// SAFETY: whoever dereferences the pointer answers for threads touching disjoint parts; see the uses.
+// SAFETY: the code that dereferences the pointer ensures that threads touch disjoint parts.
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Shared<T> {}

@@ -1,4 +1,4 @@
-//! The CPU kernels: one pass over the rows each way, on all threads.
+//! The CPU kernels: one pass over the rows forward and one backward, on all threads.
 
 use candle_core::Tensor;
 
@@ -30,7 +30,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Writes the gradient of `y` over `dy` and adds to that of the gate.
+    /// Writes the gradient of `y` to `dy` and adds to the gradient of the gate.
     fn backward_rows(dy: &mut [f32], y: &[f32], gradient: &[f32], gate: &[f32], dgate: &mut [f32]) {
         let d = gate.len();
         for ((dy, y), gradient) in dy.chunks_exact_mut(d).zip(y.chunks_exact(d)).zip(gradient.chunks_exact(d)) {
@@ -57,7 +57,7 @@ fn forward(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
     Ok(Tensor::from_vec(unsafe { out.written() }, x.dims(), x.device())?)
 }
 
-/// The gradients of `gate` and `y`; that of `x` is `gradient` itself.
+/// The gradients of `gate` and `y`; the gradient of `x` is `gradient` itself.
 fn backward(gate: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<(Tensor, Tensor)> {
     let (groups, d) = gate.dims2()?;
     let (gate, y, gradient) = (gate.contiguous()?, y.contiguous()?, gradient.contiguous()?);
@@ -97,7 +97,7 @@ mod tests {
         ) {
             let rows = if many == 0 { rows + 300 } else { rows };
             let run = || -> Result<()> {
-                // Other strides, the same values.
+                // The same values with other strides.
                 let random = |dims: &[usize], seed| {
                     let t = pseudo_random(dims, seed)?;
                     if transposed { Ok(t.transpose(0, 1)?.contiguous()?.transpose(0, 1)?) } else { Result::Ok(t) }

@@ -5,28 +5,28 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The name of the environment variable that lowers the choice, for tests and comparisons.
+/// The name of the environment variable that limits the instruction set, for tests and comparisons.
 pub const VARIABLE: &str = "LATTE_INSTRUCTION_SET";
 
 /// The families of vector instructions that the CPU kernels know, each a superset of those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum InstructionSet {
-    /// What every processor of the architecture has.
+    /// The instructions that every processor of the architecture has.
     Portable,
     /// AVX2 and FMA: 8 values of f32.
     Avx2,
     /// AVX-512 (F, BW, DQ, VL): 16 values of f32.
     Avx512,
-    /// AVX-512 with products of pairs of bfloat16.
+    /// AVX-512 with products of pairs of bfloat16 (AVX-512-BF16).
     Avx512Bf16,
 }
 
 impl InstructionSet {
-    /// All of them, from the plainest to the richest.
+    /// All instruction sets, the smallest first.
     pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
-    /// The richest that this processor has.
+    /// The largest instruction set that this processor has.
     pub fn detected() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -49,8 +49,8 @@ impl InstructionSet {
         Self::Portable
     }
 
-    /// The one in use: [`InstructionSet::detected`], or what the environment variable [`VARIABLE`] or [`InstructionSet::limit`]
-    /// lowered it to.
+    /// The instruction set in use: [`InstructionSet::detected`], or a smaller one that the environment variable [`VARIABLE`] or
+    /// [`InstructionSet::limit`] selects.
     pub fn current() -> Self {
         let limit = LIMIT.load(Ordering::Relaxed);
         match Self::ALL.get(usize::from(limit)) {
@@ -59,7 +59,7 @@ impl InstructionSet {
         }
     }
 
-    /// Uses `limit` from now on in all threads, or less if this processor has less; `None` takes the limit away.
+    /// Limits all threads to `limit` from now on, or to a smaller set if this processor has only that; `None` removes the limit.
     pub fn limit(limit: Option<Self>) {
         LIMIT.store(limit.map_or(u8::MAX, |limit| limit.min(Self::detected()) as u8), Ordering::Relaxed);
     }
@@ -91,10 +91,11 @@ impl FromStr for InstructionSet {
     }
 }
 
-/// The limit that [`InstructionSet::limit`] set, or a number of no variant.
+/// The limit that [`InstructionSet::limit`] set; `u8::MAX` if there is none.
 static LIMIT: AtomicU8 = AtomicU8::new(u8::MAX);
 
-/// What the processor has and the environment allows. A name that is not known lowers nothing: the program says so at its start.
+/// The instruction set of the processor, limited by the environment. An unknown name limits nothing here: the program reports it at
+/// its start.
 fn default() -> InstructionSet {
     static DEFAULT: OnceLock<InstructionSet> = OnceLock::new();
     *DEFAULT.get_or_init(|| {
@@ -118,7 +119,7 @@ pub(crate) mod tests {
         f()
     }
 
-    /// Runs `f` once with each instruction set that this processor has, one test at a time, and says which it has not.
+    /// Runs `f` once with each instruction set that this processor has, one test at a time, and reports the sets that it lacks.
     pub(crate) fn with_each<R>(mut f: impl FnMut(InstructionSet) -> R) -> Vec<R> {
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let (has, has_not): (Vec<_>, Vec<_>) =

@@ -1,5 +1,5 @@
-//! Linear layers and GELU on the CPU, on all threads. Bias, GELU, gate and residual are added to each block of a matmul
-//! while it is in the cache.
+//! Linear layers and GELU on the CPU, on all threads. Bias, GELU, gate and residual are applied to each block of a matmul while it
+//! is in the cache.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(super) fn linear_gated(call: &Linear<'_>, residual: &Value, gate: &Value) ->
     Ok(forward_gated(&x, &*packed(call)?, bias.as_ref(), &residual.fetch()?, &gate.fetch()?)?.into())
 }
 
-/// GELU alone, as [`linear_gelu`] has it.
+/// GELU without a matmul, with the same values as in [`linear_gelu`].
 pub(super) fn gelu_alone(x: &Value) -> Result<Computed<'static>> {
     let x = x.fetch()?.contiguous()?;
     let y = {
@@ -79,7 +79,7 @@ fn packed(call: &Linear<'_>) -> Result<Arc<Packed>> {
     packed_weight_cache::packed(call.context.packed_weights, call.weight, Side::Forward, kernel)
 }
 
-/// What the backward pass of a linear layer needs.
+/// The saved values for the backward pass of a linear layer.
 struct Layer {
     precision: Precision,
     packed_weights: Option<PackedWeightCache>,
@@ -93,7 +93,7 @@ impl Layer {
         Self { precision: call.context.precision, packed_weights, x, weight: call.weight.clone() }
     }
 
-    /// The gradients of input, weight and bias from that of the output; `bias` is that of the bias if it is known already.
+    /// The gradients of input, weight and bias from the output's; `bias` is the bias's gradient if it is known already.
     fn backward(&self, gradient: &Tensor, bias: Option<Tensor>, wanted: &[bool]) -> Result<Vec<Option<Gradient>>> {
         let mut found = Vec::with_capacity(wanted.len());
         found.push(if wanted[0] { Some(Gradient::owned(self.backward_input(gradient)?)) } else { None });
@@ -113,7 +113,7 @@ impl Layer {
     }
 }
 
-/// Rows and width of `[…, width]`.
+/// The number of rows, and the width, of `[…, width]`.
 fn rows(x: &Tensor) -> [usize; 2] {
     let width = x.dims().last().copied().unwrap_or(1);
     [x.elem_count() / width.max(1), width]
@@ -128,7 +128,8 @@ fn with_width(x: &Tensor, width: usize) -> Vec<usize> {
     shape
 }
 
-/// `x · right`, `[…, width]`; rounded to bfloat16, which needs a kernel of pairs, if it is `low_precision` and that is built.
+/// `x · right`, `[…, width]`; rounded to bfloat16, which needs a kernel of pairs, if `low_precision` is set and the kernel supports
+/// it.
 fn matmul(x: &Tensor, right: &Packed, width: usize, epilogue: &impl Epilogue, low_precision: bool) -> Result<Tensor> {
     let [rows, input] = rows(x);
     let x = readable(right.kernel.precision(), x, input)?;
@@ -140,14 +141,14 @@ fn matmul(x: &Tensor, right: &Packed, width: usize, epilogue: &impl Epilogue, lo
     Ok(Tensor::from_vec(multiply(rows, left, right, epilogue), shape, x.device())?)
 }
 
-/// `x · weightᵀ + bias`, `[…, out]`, of the weight packed for the forward pass; `low_precision` if only matmuls read it.
+/// `x · weightᵀ + bias`, `[…, out]`, with the weight packed for the forward pass; `low_precision` if only matmuls read it.
 fn forward(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize, low_precision: bool) -> Result<Tensor> {
     let Some(bias) = bias else { return matmul(x, weight, out, &Plain, low_precision) };
     let bias = bias.contiguous()?;
     matmul(x, weight, out, &Bias(&Values::of(&bias)?), low_precision)
 }
 
-/// `gelu(x · weightᵀ + bias)`, `[…, out]`, and what went into GELU.
+/// `gelu(x · weightᵀ + bias)`, `[…, out]`, and the input of GELU.
 fn forward_gelu(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize) -> Result<[Tensor; 2]> {
     struct BiasGelu<'b> {
         bias: Option<&'b [f32]>,
@@ -175,7 +176,7 @@ fn forward_gelu(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize) 
     Ok([Tensor::from_vec(activated, before.dims(), before.device())?, before])
 }
 
-/// `gelu(x · weightᵀ + bias)`, `[…, out]`, where what went into GELU is not needed; `low_precision` if only matmuls read it.
+/// `gelu(x · weightᵀ + bias)`, `[…, out]`, without the input of GELU; `low_precision` if only matmuls read it.
 fn forward_gelu_only(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: usize, low_precision: bool) -> Result<Tensor> {
     struct BiasGelu<'b>(&'b [f32]);
     impl Epilogue for BiasGelu<'_> {
@@ -190,7 +191,7 @@ fn forward_gelu_only(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, out: us
     matmul(x, weight, out, &epilogue, low_precision)
 }
 
-/// `residual + gate · (x · weightᵀ + bias)`, `[…, out]`, where rows fall into equal groups that share a row of `gate` `[g, out]`.
+/// `residual + gate · (x · weightᵀ + bias)`, `[…, out]`; the rows form equal groups that share a row of `gate` `[g, out]`.
 fn forward_gated(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, residual: &Tensor, gate: &Tensor) -> Result<Tensor> {
     struct Gated<'b> {
         bias: &'b [f32],
@@ -221,7 +222,7 @@ fn forward_gated(x: &Tensor, weight: &Packed, bias: Option<&Tensor>, residual: &
     matmul(x, weight, out, &epilogue, false)
 }
 
-/// `gradient · weight`, `[…, in]`, of the weight packed for the backward pass.
+/// `gradient · weight`, `[…, in]`, with the weight packed for the backward pass.
 fn backward_input(weight: &Packed, gradient: &Tensor, input: usize) -> Result<Tensor> {
     matmul(gradient, weight, input, &Plain, false)
 }
@@ -241,7 +242,7 @@ fn rows_per_task(width: usize) -> usize {
 }
 
 vectorised! {
-    /// `total += ` each row.
+    /// Adds each row to `total`.
     fn add_rows(total: &mut [f32], rows: &[f32]) {
         for row in rows.chunks_exact(total.len()) {
             for (t, v) in total.iter_mut().zip(row) {
@@ -274,7 +275,7 @@ fn sum_parts(parts: &[Vec<f32>], width: usize) -> Vec<f32> {
     total
 }
 
-/// ½(1 + tanh u), without the cancellation where tanh u is close to −1.
+/// ½(1 + tanh u), without cancellation where tanh u is close to −1.
 #[inline(always)]
 fn half_one_plus_tanh<const FUSED: bool>(u: f32) -> f32 {
     1.0 / (1.0 + exp::<FUSED>(-2.0 * u))
@@ -300,7 +301,7 @@ fn gelu_values(y: &mut [f32], x: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     if InstructionSet::current() >= InstructionSet::Avx512 {
         assert_eq!(y.len(), x.len());
-        // SAFETY: as many values of each; an instruction set is only ever one that the processor has.
+        // SAFETY: as many values of each; the instruction set in use is always one that the processor has.
         unsafe { avx512::gelu(y.as_mut_ptr(), x.as_ptr(), None, x.len(), 2.0 * A, 2.0 * B) };
         return;
     }
@@ -335,7 +336,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// The gradient of what went into GELU, and of the bias before it, whose rows `bias` sums.
+    /// Writes the gradient of GELU's input to `dx`, and adds its rows to `bias`.
     fn backward_gelu_rows(dx: &mut [f32], x: &[f32], gradient: &[f32], bias: &mut [f32]) {
         let d = bias.len();
         for ((dx, x), gradient) in dx.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(gradient.chunks_exact(d)) {
@@ -348,7 +349,7 @@ vectorised! {
     }
 }
 
-/// The gradients of what went into GELU, and of the bias before it.
+/// The gradients of GELU's input, and of the bias before GELU.
 fn backward_gelu(x: &Tensor, gradient: &Tensor) -> Result<[Tensor; 2]> {
     let gradient = gradient.contiguous()?;
     let [_, width] = rows(x);
@@ -384,7 +385,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn kernels_agree_with_the_reference(
-            // Rows and widths that fit no vector, and now and then more than one piece of parallel work.
+            // Rows and widths that fit no vector, and sometimes more than one piece of parallel work.
             (groups, rows, many) in (1usize..4, 1usize..60, 0usize..4),
             (input, out) in (1usize..70, 1usize..140),
             (bf16, with_bias, transposed) in (any::<bool>(), any::<bool>(), any::<bool>()),
@@ -403,7 +404,7 @@ mod tests {
                 let bias = with_bias.then_some(&bias);
                 let y = reference::forward(precision, &x, &weight, bias)?;
                 let near = |ours: &Tensor, expected: &Tensor| assert_close(ours, expected, 1e-5);
-                // Behind GELU operands differ in their last bits, and round to other numbers of bfloat16 here and there.
+                // GELU's results differ in their last bits, so a few operands of the next matmul round to other bfloat16 values.
                 let tolerance = if bf16 { 4e-3 } else { 1e-5 };
                 let tape = || Tape::recording().with_precision(precision);
                 let inputs = |tape: &Tape<'_>| {
@@ -471,7 +472,7 @@ mod tests {
             let run = || -> Result<Vec<f32>> {
                 let tape = Tape::inference().with_packed_weight_cache(&packed);
                 let y = linear(&tape, &tape.constant(x.clone()), &tape.parameter("w", &weight), None)?;
-                // What is no parameter is another tensor each time, so it is not kept.
+                // A constant is a new tensor each time, so its packed form is not cached.
                 linear(&tape, &tape.constant(x.clone()), &tape.constant(weight.copy()?), None)?;
                 Ok(y.to_host()?.flatten_all()?.to_vec1()?)
             };
@@ -479,7 +480,7 @@ mod tests {
             let size = packed.size();
             assert!(size > 0);
             assert_eq!((run()?, packed.size()), (first.clone(), size));
-            // Proof that the packed weight is read: the weight itself may change.
+            // The weight itself changes here, which proves that the packed weight is read.
             crate::add_assign(&(&weight).into(), &weight.ones_like()?.into())?;
             assert_eq!(run()?, first);
             Ok(())

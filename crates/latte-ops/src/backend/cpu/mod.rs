@@ -33,12 +33,12 @@ use crate::optim::adamw_ema::{AdamWState, Update};
 use crate::tape::{Computed, Context};
 use crate::{Precision, Result, Value};
 
-/// Whether the kernels read it: values of f32, or what they rounded to bfloat16 for matmuls.
+/// Whether the kernels can read the tensor: f32 values, or words of pairs that a kernel rounded to bfloat16 for matmuls.
 pub(super) fn has_kernels_for(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F32 | DType::BF16)
 }
 
-/// The CPU.
+/// The CPU backend.
 #[derive(Debug)]
 pub(super) struct Cpu;
 

@@ -1,4 +1,5 @@
-//! The CPU kernels: one pass over the rows each way, on all threads. Saves mean and 1/std of each row, not the normalised rows.
+//! The CPU kernels: one pass over the rows forward and one backward, on all threads. They save mean and 1/std of each row, not the
+//! normalised rows.
 
 use candle_core::Tensor;
 use half::bf16;
@@ -29,7 +30,7 @@ pub(super) fn modulated_layer_norm(
     }))
 }
 
-/// What the backward pass needs of the forward pass.
+/// The saved values for the backward pass.
 struct Saved {
     x: Tensor,
     /// Mean and 1/√(variance + eps) of each row.
@@ -54,7 +55,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Writes the gradient of the rows over `dx` and adds to those of shift and scale.
+    /// Writes the gradient of the rows to `dx` and adds to the gradients of shift and scale.
     fn backward_rows(
         dx: &mut [f32],
         x: &[f32],
@@ -100,7 +101,7 @@ fn forward(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<(Tens
     Ok((y, Saved { x: x.clone(), statistics: statistics.concat() }))
 }
 
-/// [`forward`] rounded to bfloat16 as matmuls with a kernel of pairs see it.
+/// [`forward`] with a result that is rounded to bfloat16 in the same way as by a matmul with a kernel of pairs.
 fn forward_to_pairs(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
     let (groups, d) = scale.dims2()?;
     let (x, shift, scale) = (x.contiguous()?, shift.contiguous()?, scale.contiguous()?);
@@ -173,13 +174,13 @@ mod tests {
                 let x = ((pseudo_random(&[groups, rows, d], seed)? * 3.0)? + 0.5)?;
                 let (shift, scale) = (pseudo_random(&[groups, d], seed ^ 1)?, pseudo_random(&[groups, d], seed ^ 2)?);
                 let gradient = pseudo_random(&[groups, rows, d], seed ^ 3)?;
-                // Other strides, the same values.
+                // The same values with other strides.
                 let strided = |t: &Tensor| if transposed { t.transpose(0, 1)?.contiguous()?.transpose(0, 1) } else { Ok(t.clone()) };
                 let (ours, saved) = super::forward(&strided(&x)?, &strided(&shift)?, &strided(&scale)?, 1e-6)?;
                 let (expected, reference_saved) = reference::forward(&x, &shift, &scale, 1e-6)?;
                 assert_close(&ours, &expected, 1e-5)?;
                 let expected = reference::backward(&reference_saved, &scale, &gradient)?;
-                // Terms of about 1, and in the gradient of x of about 1/std, may cancel: a row of two values has none.
+                // Terms of about 1 (in the gradient of x, of about 1/std) may cancel: the gradient of a row of two values is 0.
                 let largest = |t: &Tensor| Result::Ok(t.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?);
                 let deviations = x.broadcast_sub(&x.mean_keepdim(2)?)?.sqr()?.mean_keepdim(2)?;
                 let terms = [largest(&(deviations + 1e-6)?.powf(-0.5)?)?, 1.0, 1.0];

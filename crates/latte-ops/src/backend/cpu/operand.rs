@@ -1,8 +1,8 @@
 //! Results that only matmuls read.
 //!
-//! Where matmuls round their operands to bfloat16, an inference tape keeps such results as what the matmuls make of them: half
-//! the memory to write and read, nothing left to convert, and the same bits in the end. A recording tape keeps f32, because
-//! gradients are worked out from what was computed, not from what a matmul saw of it.
+//! If matmuls round their operands to bfloat16, an inference tape keeps such results in the rounded form: half the memory to write
+//! and read, no later conversion, and the same bits in the end. A recording tape keeps f32, because gradients are computed from the
+//! values, not from the rounded operands.
 
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 
@@ -18,15 +18,16 @@ impl Context<'_> {
     }
 }
 
-/// `x` as matmuls of `precision` can read it where it lies, in rows whose parts of `even` values begin at whole words: contiguous,
-/// and in f32 unless it holds words of pairs.
+/// `x` in a form that matmuls of `precision` can read in place, in rows whose parts of `even` values begin at whole words:
+/// contiguous, and f32 unless it holds words of pairs.
 pub(crate) fn readable(precision: Precision, x: &Tensor, even: usize) -> Result<Tensor> {
     let x = x.contiguous()?;
     let pairs = Kernel::of(precision).pairs() && even.is_multiple_of(2) && words(&x, |words| words.is_some());
     Ok(if x.dtype() == DType::F32 || pairs { x } else { x.to_dtype(DType::F32)? })
 }
 
-/// Calls `f` with the words of a contiguous tensor of bfloat16 on the CPU; `None` if it is none, or does not consist of whole words.
+/// Calls `f` with the words of a contiguous bfloat16 tensor on the CPU; with `None` for another tensor, or if it is not made of
+/// whole words.
 fn words<R>(x: &Tensor, f: impl FnOnce(Option<&[u32]>) -> R) -> R {
     let (storage, layout) = x.storage_and_layout();
     f(of_storage(&storage, layout.start_offset(), x.elem_count()))
@@ -34,12 +35,12 @@ fn words<R>(x: &Tensor, f: impl FnOnce(Option<&[u32]>) -> R) -> R {
 
 fn of_storage(storage: &Storage, start: usize, len: usize) -> Option<&[u32]> {
     let Storage::Cpu(CpuStorage::BF16(values)) = storage else { return None };
-    // SAFETY: any two values of bfloat16 are a word.
+    // SAFETY: any two bfloat16 values are a valid word.
     let (before, words, behind) = unsafe { values[start..start + len].align_to::<u32>() };
     (before.is_empty() && behind.is_empty()).then_some(words)
 }
 
-/// Read access to an operand that [`readable`] gave.
+/// Read access to an operand that [`readable`] returned.
 pub(crate) enum Operands<'t> {
     /// f32.
     Values(Values<'t>),
@@ -48,7 +49,7 @@ pub(crate) enum Operands<'t> {
 }
 
 impl<'t> Operands<'t> {
-    /// Takes the lock.
+    /// Locks the tensor's storage.
     pub(crate) fn of(tensor: &'t Tensor) -> Result<Self> {
         if tensor.dtype() == DType::F32 {
             return Ok(Self::Values(Values::of(tensor)?));
@@ -57,7 +58,7 @@ impl<'t> Operands<'t> {
         Ok(Self::Pairs(Box::new(storage), layout.start_offset(), tensor.elem_count()))
     }
 
-    /// The operands, without the lock: threads cannot share it, slices they can.
+    /// The operand without the lock: threads can share slices, but not the lock.
     pub(crate) fn slice(&self) -> Slice<'_> {
         match self {
             Self::Values(values) => Slice::Values(values),
@@ -74,7 +75,7 @@ pub(crate) enum Slice<'s> {
 }
 
 impl<'s> Slice<'s> {
-    /// Rows from value `offset` on, `stride` values apart.
+    /// Rows from value `offset` on, with a distance of `stride` values.
     pub(crate) fn rows(self, offset: usize, stride: usize) -> Operand<'s> {
         match self {
             Self::Values(values) => Matrix::rows(&values[offset..], stride).into(),
@@ -96,7 +97,7 @@ mod tests {
         linear_low_precision, modulated_layer_norm,
     };
 
-    /// One block of all that makes or reads operands, on `tape`; gives the output and whether operands were kept as pairs.
+    /// A block of operations that write and read operands, on `tape`; returns the output and whether operands were kept as pairs.
     fn block(
         tape: &Tape<'_>,
         [f, n, heads, head_size]: [usize; 4],

@@ -10,7 +10,7 @@ use crate::backend::cpu::gemm::{Kernel, Matrix, Packed};
 use crate::backend::cpu::slices::Values;
 use crate::{Result, Var};
 
-/// On which side of a matmul a weight `[out, in]` stands.
+/// The side of the matmul on which a weight `[out, in]` stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Side {
     /// `x · weightᵀ`, of the forward pass.
@@ -21,24 +21,24 @@ pub(super) enum Side {
 
 type Entries = HashMap<(TensorId, Side, Kernel), Arc<Packed>>;
 
-/// Packed weights, kept for as long as the weights do not change: for a whole run of sampling, or for one step of training.
+/// A cache of packed weights. It is valid as long as the weights do not change: for a whole sampling run, or for one training step.
 ///
 /// A clone is another handle to the same memory.
 ///
-/// Give it to tapes with [`crate::Tape::with_packed_weight_cache`], and a new one once weights were changed in place: a packed
-/// weight is found by the value's identity, which an update in place leaves as it is.
+/// Pass it to tapes with [`crate::Tape::with_packed_weight_cache`], and pass a new one after weights were changed in place: the
+/// cache finds a packed weight by the identity of its value, which an update in place does not change.
 #[derive(Clone, Default)]
 pub struct PackedWeightCache {
     entries: Arc<Mutex<Entries>>,
 }
 
 impl PackedWeightCache {
-    /// Without any weights yet: each is packed when it is first used.
+    /// An empty cache: each weight is packed when it is first used.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many bytes the packed weights take.
+    /// The size of the packed weights in bytes.
     pub fn size(&self) -> usize {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).values().map(|packed| packed.size()).sum()
     }
@@ -61,7 +61,7 @@ impl fmt::Debug for PackedWeightCache {
     }
 }
 
-/// The weight `[out, in]` packed for `kernel`: from where a frozen one is kept, or from `kept` if it is a parameter.
+/// The weight `[out, in]` packed for `kernel`: from its own cache if it is frozen, or from `kept` if it is a parameter.
 pub(super) fn packed(kept: Option<&PackedWeightCache>, weight: &Var, side: Side, kernel: Kernel) -> Result<Arc<Packed>> {
     match weight.packed().or(kept) {
         Some(kept) if weight.is_parameter() => kept.get(weight, side, kernel),

@@ -1,10 +1,10 @@
-//! Rows of which groups share one vector, spread over all threads.
+//! Rows in groups that share one vector, spread over all threads.
 
 use rayon::prelude::*;
 
 use crate::backend::cpu::slices::CHUNK;
 
-/// A tensor `[…, d]` whose rows fall into `groups` equal groups.
+/// A tensor `[…, d]` whose rows form `groups` equal groups.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowGroups {
     pub(crate) groups: usize,
@@ -31,7 +31,7 @@ impl RowGroups {
         (CHUNK / self.d.max(1)).clamp(1, self.rows.max(1))
     }
 
-    /// Calls `work` with each piece and its rows in `a` and, in parallel, returns what it gave, in order.
+    /// Calls `work` in parallel with each piece and its rows in `a`; returns the results in order.
     pub(crate) fn each_mut<T: Send, R: Send>(&self, a: &mut [T], work: impl Fn(Piece, &mut [T]) -> R + Sync) -> Vec<R> {
         let per_piece = self.rows_per_piece();
         a.par_chunks_mut((self.rows * self.d).max(1))

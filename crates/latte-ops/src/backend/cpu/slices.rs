@@ -1,6 +1,6 @@
-//! In-place work on the values of CPU tensors: sums of gradients, the global norm, the optimiser.
+//! In-place operations on the values of CPU tensors: sums of gradients, the global norm, the optimiser.
 //!
-//! Candle's own operations allocate a result each; these do not, and they use all threads.
+//! Candle's own operations allocate each result; these do not, and they use all threads.
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -13,7 +13,7 @@ use crate::{Error, Result, Value};
 /// Values per piece of parallel work: large enough to hide the cost of a task, small enough for every cache.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Calls `f` with the values of a contiguous f32 CPU tensor, for changing them in place.
+/// Calls `f` with the values of a contiguous f32 CPU tensor, which it may change in place.
 pub(crate) fn with_slice_mut<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> Result<R>) -> Result<R> {
     struct Op<F, R> {
         f: RefCell<Option<F>>,
@@ -48,7 +48,7 @@ pub(crate) struct Values<'t> {
 }
 
 impl<'t> Values<'t> {
-    /// Takes the lock.
+    /// Locks the tensor's storage.
     pub(crate) fn of(tensor: &'t Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         if !matches!(&*storage, Storage::Cpu(CpuStorage::F32(_))) || !layout.is_contiguous() {
@@ -70,7 +70,7 @@ impl Deref for Values<'_> {
     }
 }
 
-/// Gives `target` the values of `values`, in place, on any device.
+/// Copies the values of `values` to `target`, in place, on any device.
 pub(in crate::backend) fn replace(target: &Tensor, values: &Tensor) -> Result<()> {
     if target.rank() == 0 {
         let one = |t: &Tensor| t.reshape(1);
@@ -84,7 +84,7 @@ pub(super) fn add_assign(target: &Value, source: &Value) -> Result<()> {
     add_to(&target.fetch()?, &source.fetch()?)
 }
 
-/// `held + more`, in the memory of `held` if it is `own`.
+/// `held + more`; in the memory of `held` if `own` is set.
 pub(super) fn add_gradient(held: &Value, more: &Value, own: bool) -> Result<Value> {
     let (target, source) = (held.fetch()?, more.fetch()?);
     if own && target.is_contiguous() {

@@ -1,4 +1,4 @@
-//! Loops compiled for several instruction sets, of which one is chosen at run time.
+//! Loops that are compiled for several instruction sets; one version is chosen at run time.
 
 /// Defines a function whose loops the compiler vectorises for the instruction set in use. Its body may use the constant `FUSED`:
 /// whether a product and a sum are one instruction (see [`mul_add`]).
@@ -20,7 +20,7 @@ macro_rules! vectorised {
                 }
                 match $crate::InstructionSet::current() {
                     $crate::InstructionSet::Portable => {}
-                    // SAFETY: an instruction set is only ever one that the processor has.
+                    // SAFETY: the instruction set in use is always one that the processor has.
                     $crate::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
                     $crate::InstructionSet::Avx512 | $crate::InstructionSet::Avx512Bf16 => return unsafe { avx512($($arg),*) },
@@ -32,7 +32,7 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
-/// Sums kept side by side, so that a sum has no chain of additions as long as the row.
+/// The number of partial sums, so that a sum has no chain of additions as long as the row.
 const LANES: usize = 16;
 
 /// The sum of `f(i)` for `i < len`.
@@ -51,7 +51,7 @@ pub(crate) fn sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// `a · b + c`, in one instruction if `FUSED`. Without such an instruction the standard one is a call of a function.
+/// `a · b + c`, in one instruction if `FUSED`. Without such an instruction `f32::mul_add` would be a function call.
 #[inline(always)]
 pub(crate) fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
@@ -61,16 +61,16 @@ pub(crate) fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    // ln 2 in two parts, the first exact in few bits, so that x − n·ln 2 loses nothing.
+    // ln 2 in two parts. The first has few bits, so that x − n·ln 2 is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and taking away 1.5·2²³ rounds to the nearest integer, which stays in the low bits of the sum.
+    // Adding and subtracting 1.5·2²³ rounds to the nearest integer, which is then in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.0, 88.0);
     let shifted = mul_add::<FUSED>(clamped, LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = mul_add::<FUSED>(n, -LN_2_LOW, mul_add::<FUSED>(n, -LN_2_HIGH, clamped));
-    // Taylor's polynomial of eʳ for |r| ≤ ½·ln 2.
+    // The Taylor polynomial of eʳ for |r| ≤ ½·ln 2.
     const COEFFICIENTS: [f32; 7] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
     let p = COEFFICIENTS.iter().fold(1.0 / 5040.0, |p, &c| mul_add::<FUSED>(p, r, c));
     let power = f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23);

@@ -1,4 +1,4 @@
-//! The reference formulation: copies into sequences, matmuls and softmax, copies back.
+//! The reference formulation: copies the tokens into sequences, computes matmuls and softmax, and copies the result back.
 
 use candle_core::{D, Result, Tensor};
 
@@ -34,7 +34,7 @@ impl Tables {
         self.turn(x, &self.sin)
     }
 
-    /// Rotates back, which is also the backward function of [`Tables::rotate`].
+    /// Rotates by the negative angles: the inverse and the backward function of [`Tables::rotate`].
     fn rotate_back(&self, x: &Tensor) -> Result<Tensor> {
         self.turn(x, &self.sin.neg()?)
     }
@@ -105,7 +105,7 @@ pub(crate) fn forward(precision: Precision, layout: &Layout, rope: Option<&Table
     layout.packed(&weights.matmul(&v)?.unsqueeze(0)?)?.reshape((b, f, n, layout.heads.len() * layout.head_size))
 }
 
-/// The gradient of `qkv`; scores are computed again rather than kept.
+/// The gradient of `qkv`; the scores are computed again instead of saved.
 pub(crate) fn backward(
     precision: Precision,
     layout: &Layout,
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn with_rope_only_distance_counts() -> crate::Result<()> {
-        // Equal queries and keys everywhere: the score of two frames depends on their distance alone.
+        // Queries and keys are equal everywhere, so the score of two frames depends only on their distance.
         let x = pseudo_random(&[1, 4], 7)?.broadcast_as((5, 4))?.contiguous()?;
         let rope = Rope::new(5, 4, &(&x).into())?;
         let rotated = Tables::fetch(rope.tables())?.rotate(&x.unsqueeze(0)?)?.squeeze(0)?;

@@ -1,4 +1,4 @@
-//! The reference formulation: for each place under the kernel, the values there of all places of the result.
+//! The reference formulation: a sum over the kernel's indices of the values under each, for all output positions.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -19,7 +19,7 @@ pub(crate) fn side_by_side(call: &Branches<'_>) -> crate::Result<Value> {
     call.branches[0].volume().value().like(Tensor::cat(&made, 4)?)
 }
 
-/// Calls `f` with the values under each place of the kernel, `[n, t', h', w', c]`: `outside` where there are none.
+/// Calls `f` with the values under each index of the kernel, `[n, t', h', w', c]`; values in the padding are `outside`.
 fn under_the_kernel(
     x: &Tensor,
     window: &Window,
@@ -27,7 +27,7 @@ fn under_the_kernel(
     outside: f32,
     mut f: impl FnMut([usize; 3], Tensor) -> Result<()>,
 ) -> Result<()> {
-    // One more place at the end of each axis, to which all places outside lead.
+    // One extra entry at the end of each axis, which all indices in the padding read.
     let mut padded = x.clone();
     for axis in 1..4 {
         let mut dims = padded.dims().to_vec();

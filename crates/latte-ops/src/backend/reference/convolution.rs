@@ -58,13 +58,13 @@ fn elsewhere(op: &'static str, x: &Value) -> Error {
     Error::shape(op, "values where the weights are", x.dims())
 }
 
-/// `x` `[n, h, w, in]` with the pixels of each image doubled.
+/// `x` `[n, h, w, in]` with each pixel doubled in height and width.
 fn doubled(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
     x.reshape((n, h, 1, w, 1, c))?.broadcast_as((n, h, 2, w, 2, c))?.reshape((n, 2 * h, 2 * w, c))
 }
 
-/// The convolution of what is normalised already.
+/// The convolution of an input that is already normalised.
 pub(crate) fn forward(
     precision: Precision,
     x: &Tensor,
@@ -82,7 +82,7 @@ pub(crate) fn forward(
     y.permute((0, 2, 3, 1))?.broadcast_add(bias)
 }
 
-/// The gradients of `x`, weight and bias, by the tensor library's own.
+/// The gradients of `x`, weight and bias, computed by the tensor library.
 fn backward(
     precision: Precision,
     x: &Tensor,
@@ -91,7 +91,7 @@ fn backward(
     (stride, padding, upsample): (usize, [[usize; 2]; 2], bool),
     gradient: &Tensor,
 ) -> crate::Result<[Tensor; 3]> {
-    // It takes no stride that leaves pixels over: those are cut off, by padding that is less than there is.
+    // The library rejects a stride that leaves pixels over, so those are cut off by reducing the padding.
     let factor = if upsample { 2 } else { 1 };
     let (dims, kernel) = ([x.dim(1)? * factor, x.dim(2)? * factor], [weight.dim(2)?, weight.dim(3)?]);
     let leaves = [Leaf::from_tensor(x)?, Leaf::from_tensor(weight)?, Leaf::from_tensor(bias)?];
@@ -121,7 +121,7 @@ fn frames(
 ) -> Result<Vec<Tensor>> {
     let (_, h, w, c) = frames[0].dims4()?;
     let half = weight.dim(2)? / 2;
-    // Only frames that a wanted one sees.
+    // Only the frames under the kernel of a wanted frame.
     let seen = wanted.start.saturating_sub(half)..(wanted.end + half).min(frames.len());
     let x = Tensor::cat(&frames[seen.clone()], 0)?.reshape((1, seen.len(), h * w, c))?; // [1, frames, h·w, in]
     let x = match input {

@@ -16,7 +16,7 @@ pub(crate) fn cross_attention(call: &CrossAttention<'_>) -> Result<Computed<'sta
     }))
 }
 
-/// The bias as numbers that a softmax takes: −∞ for all keys of a clip would be ∞ − ∞.
+/// The bias clamped to finite values: −∞ for all keys of a clip would give ∞ − ∞ in the softmax.
 pub(crate) fn finite_bias(call: &CrossAttention<'_>) -> Result<Option<Tensor>> {
     call.bias.map(|bias| Ok(bias.fetch()?.contiguous()?.clamp(f32::MIN / 4.0, f32::MAX / 4.0)?)).transpose()
 }

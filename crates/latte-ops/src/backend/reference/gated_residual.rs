@@ -26,7 +26,7 @@ pub(crate) fn forward(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
     grouped(x, gate)?.add(&grouped(y, gate)?.broadcast_mul(&gate.unsqueeze(1)?)?)?.reshape(x.dims())
 }
 
-/// The gradients of `gate` and `y`; that of `x` is `gradient` itself.
+/// The gradients of `gate` and `y`; the gradient of `x` is `gradient` itself.
 pub(crate) fn backward(gate: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<(Tensor, Tensor)> {
     let gradient_rows = grouped(gradient, gate)?;
     let gate_gradient = (&gradient_rows * grouped(y, gate)?)?.sum(1)?;

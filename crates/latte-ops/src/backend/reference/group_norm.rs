@@ -19,7 +19,7 @@ pub(crate) fn group_norm(call: Grouped<'_>) -> crate::Result<Computed<'static>> 
     let (weight, bias) = (weight?, bias?);
     let y = like.like(forward(&x, &weight, &bias, groups, eps, silu)?)?;
     Ok(Computed::new(y, move |gradient, _| {
-        // By the gradients of the tensor library.
+        // The tensor library computes the gradients.
         let leaves = [Leaf::from_tensor(&x)?, Leaf::from_tensor(&weight)?, Leaf::from_tensor(&bias)?];
         let y = forward(&leaves[0], &leaves[1], &leaves[2], groups, eps, silu)?;
         let mut found = (y * gradient.value.fetch()?)?.sum_all()?.backward()?;
@@ -32,7 +32,7 @@ pub(crate) fn group_norm(call: Grouped<'_>) -> crate::Result<Computed<'static>> 
 }
 
 impl Normalisation {
-    /// `x` `[n, …, c]` normalised, and activated if that is asked for, on the device of `x`.
+    /// `x` `[n, …, c]` normalised, with SiLU if it is asked for, on the device of `x`.
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let (n, c, device) = (self.images(), self.channels(), x.device());
         let vectors = |values: &[f32]| Tensor::from_slice(values, (n, 1, c), device);
@@ -49,7 +49,7 @@ fn sums(x: &Tensor) -> Result<Vec<[f64; 2]>> {
     Ok(sums.into_iter().zip(squares).map(|(sum, square)| [sum, square]).collect())
 }
 
-/// In f64, with the variance as the mean square distance from the mean.
+/// Computed in f64, with the variance as the mean square distance from the mean.
 pub(crate) fn forward(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64, silu: bool) -> Result<Tensor> {
     let (n, c) = (x.dims()[0], weight.elem_count());
     let grouped = x.to_dtype(DType::F64)?.reshape((n, (), groups, c / groups))?.transpose(1, 2)?.contiguous()?; // [n, g, places, c/g]

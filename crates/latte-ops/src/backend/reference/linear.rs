@@ -24,10 +24,10 @@ pub(crate) fn linear_gated(call: &Linear<'_>, residual: &Value, gate: &Value) ->
     Ok(super::gated_residual::gated_residual(residual, gate, &y)?.into_value())
 }
 
-/// A linear layer in tensors of the library.
+/// A linear layer as tensors of the library.
 struct Layer {
     precision: Precision,
-    /// Where results go.
+    /// The value whose device gets the results.
     like: Value,
     x: Tensor,
     weight: Tensor,
@@ -45,7 +45,7 @@ impl Layer {
         forward(self.precision, &self.x, &self.weight, self.bias.as_ref())
     }
 
-    /// The gradients of input, weight and bias from that of the output.
+    /// The gradients of input, weight and bias from the output's.
     fn backward(&self, gradient: &Tensor, wanted: &[bool]) -> crate::Result<Vec<Option<Gradient>>> {
         let dx = || backward_input(self.precision, &self.weight, gradient);
         let dw = || backward_weight(self.precision, &self.x, gradient);
@@ -59,7 +59,7 @@ impl Layer {
     }
 }
 
-/// √(2/π), of the tanh approximation of GELU.
+/// √(2/π), from the tanh approximation of GELU.
 pub(crate) const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 /// The cubic coefficient of the tanh approximation of GELU.
 pub(crate) const CUBIC: f64 = 0.044_715;

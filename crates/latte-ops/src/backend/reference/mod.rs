@@ -1,5 +1,5 @@
-//! The reference formulations, in the operations of the tensor library: for every device that it knows, and what kernels are
-//! tested against. Values of other devices are fetched, and results sent back.
+//! The reference formulations, in operations of the tensor library, for every device that it supports; kernels are tested against
+//! them. Values of other devices are copied to the CPU, and results are copied back.
 
 mod activation;
 mod adamw_ema;
@@ -39,7 +39,7 @@ pub(super) use sums::{add_assign, add_gradient, sum_of_squares};
 
 use super::Backend;
 
-/// The tensor library, on whatever device it finds the values.
+/// The backend that uses the tensor library, on the device of the values.
 #[derive(Debug)]
 pub(super) struct Reference;
 

@@ -21,7 +21,7 @@ pub(crate) fn modulated_layer_norm(
     }))
 }
 
-/// What the backward pass needs of the forward pass.
+/// The saved values for the backward pass.
 pub(crate) struct Saved {
     normal: Tensor,
     inverse_std: Tensor,

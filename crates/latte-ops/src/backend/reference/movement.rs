@@ -9,7 +9,7 @@ pub(crate) fn add(x: &Value, y: &Value) -> Result<Computed<'static>> {
     let value = x.like(x.fetch()?.broadcast_add(&y.fetch()?)?)?;
     let (like, y_dims) = (y.clone(), y.dims().to_vec());
     Ok(Computed::new(value, move |gradient, wanted| {
-        // Both get the same tensor where nothing was broadcast.
+        // Both inputs share one gradient tensor if nothing was broadcast.
         let dy = if wanted[1] { Some(Gradient::shared(like.like(sum_to(&gradient.value.fetch()?, &y_dims)?)?)) } else { None };
         let dx = if dy.is_some() { Gradient::shared(gradient.value) } else { gradient };
         Ok(vec![Some(dx), dy])
@@ -40,7 +40,7 @@ pub(crate) fn mul(x: &Value, y: &Value) -> Result<Computed<'static>> {
     }))
 }
 
-/// The values of `x` moved to `value`, whose gradient `backward` moves back.
+/// The values of `x` moved to `value`; `backward` moves their gradient back.
 fn moved(x: &Value, value: Tensor, backward: impl FnOnce(&Tensor) -> Result<Tensor> + 'static) -> Result<Computed<'static>> {
     let like = x.clone();
     Ok(Computed::new(x.like(value)?, move |gradient, _| {

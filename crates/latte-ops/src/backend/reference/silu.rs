@@ -13,7 +13,7 @@ pub(crate) fn silu(x: &Value) -> crate::Result<Computed<'static>> {
 }
 
 fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    // ½(1 + tanh(x/2)): no overflow at either end.
+    // ½(1 + tanh(x/2)) does not overflow for large |x|.
     (x * 0.5)?.tanh()?.affine(0.5, 0.5)
 }
 

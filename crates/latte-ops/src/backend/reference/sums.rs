@@ -16,7 +16,7 @@ pub(crate) fn sum_of_squares(values: &[&Value]) -> Result<f64> {
     if values.is_empty() {
         return Ok(0.0);
     }
-    // One number each, fetched together at the end.
+    // One scalar per tensor, copied together at the end.
     let sums = values.iter().map(|value| Ok(value.fetch()?.to_dtype(DType::F64)?.sqr()?.sum_all()?));
     Ok(Tensor::stack(&sums.collect::<Result<Vec<_>>>()?, 0)?.to_vec1::<f64>()?.iter().sum())
 }

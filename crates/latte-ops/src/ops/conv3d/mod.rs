@@ -1,5 +1,5 @@
-//! Convolution and pooling over time, height and width of channels-last volumes, without gradients. Images are volumes of one
-//! frame. Branches of a network that are concatenated write into one result ([`side_by_side`]).
+//! Convolution and pooling over time, height and width of channels-last volumes, without gradients. An image is a volume of one
+//! frame. Network branches that are concatenated write into one result ([`side_by_side`]).
 
 #[cfg(test)]
 mod tests;
@@ -7,48 +7,48 @@ mod tests;
 use crate::backend::{self, Prepared3d};
 use crate::{Error, Result, Tape, Var};
 
-/// A convolution over time, height and width: its weights in the form that the device reads, and what is around.
+/// A convolution over time, height and width: its weights in the form that the device reads, its stride and its padding.
 #[derive(Debug)]
 pub struct Conv3d {
     pub(crate) prepared: Prepared3d,
-    /// Channels that come in and go out.
+    /// Input and output channels.
     channels: [usize; 2],
     pub(crate) window: Window,
     pub(crate) relu: bool,
 }
 
-/// Where a kernel goes: its size and its steps in time, height and width, and what is around the volume.
+/// The size, stride and padding of a kernel, in time, height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// How far it reaches.
+    /// The size of the kernel.
     pub size: [usize; 3],
-    /// From one place to the next.
+    /// The step from one output position to the next.
     pub stride: [usize; 3],
-    /// What is around the volume.
+    /// The padding of the volume.
     pub padding: Padding,
 }
 
-/// How many places are around a volume.
+/// The padding of a volume, in positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Padding {
-    /// In front and behind, in time, height and width.
+    /// In front and behind, for time, height and width.
     Around([[usize; 2]; 3]),
-    /// As many as give `length / stride` places, rounded up; where their number is odd, the one more is behind.
+    /// As much as gives `length / stride` output positions, rounded up; an odd number has the extra one behind.
     Same,
 }
 
 impl Padding {
-    /// Nothing around the volume.
+    /// No padding.
     pub const NONE: Self = Self::Around([[0; 2]; 3]);
 }
 
 impl Window {
-    /// Steps of 1 and nothing around the volume.
+    /// A kernel with stride 1 and no padding.
     pub const fn valid(size: [usize; 3]) -> Self {
         Self { size, stride: [1; 3], padding: Padding::NONE }
     }
 
-    /// How many places the kernel has along each axis of a volume of this size; `None` if it fits nowhere.
+    /// The number of output positions along each axis for a volume of this size; `None` if the kernel does not fit.
     pub fn places(&self, volume: [usize; 3]) -> Option<[usize; 3]> {
         let padding = self.around(volume)?;
         let mut places = [0; 3];
@@ -60,7 +60,7 @@ impl Window {
         Some(places)
     }
 
-    /// How many places are around a volume of this size; `None` if steps are 0.
+    /// The padding for a volume of this size; `None` if a stride is 0.
     fn around(&self, volume: [usize; 3]) -> Option<[[usize; 2]; 3]> {
         let mut around = match self.padding {
             Padding::Around(around) => return Some(around),
@@ -76,18 +76,18 @@ impl Window {
     }
 }
 
-/// What a pool makes of the values under it.
+/// The function that a pool applies to the values under its kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
-    /// The largest of those inside the volume.
+    /// The maximum of the values inside the volume.
     Max,
-    /// The mean of those inside the volume.
+    /// The mean of the values inside the volume.
     Mean,
-    /// The mean with zeros around the volume counted as values.
+    /// The mean over the whole kernel, with the padding counted as zeros.
     MeanWithPadding,
 }
 
-/// One of several results that lie side by side along the channels.
+/// One of several results that are concatenated along the channels.
 #[derive(Debug, Clone, Copy)]
 pub enum Branch<'a> {
     /// A convolution of a volume.
@@ -97,7 +97,7 @@ pub enum Branch<'a> {
 }
 
 impl<'a> Branch<'a> {
-    /// The volume that it reads.
+    /// The input volume.
     pub(crate) fn volume(&self) -> &'a Var {
         let (Self::Convolution(x, _) | Self::Pool(x, ..)) = self;
         x
@@ -109,7 +109,7 @@ impl Conv3d {
     ///
     /// # Errors
     ///
-    /// If the shapes do not fit or are empty, a step is 0, or the tensors are not f32.
+    /// If the shapes do not fit or are empty, a stride is 0, or the tensors are not f32.
     pub fn new(weight: &Var, bias: &Var, stride: [usize; 3], padding: Padding, relu: bool) -> Result<Self> {
         match *weight.dims() {
             [output, input, t, h, w] if weight.value().elem_count() > 0 && bias.dims() == [output] && !stride.contains(&0) => {
@@ -124,17 +124,17 @@ impl Conv3d {
         }
     }
 
-    /// How many channels go out.
+    /// The number of output channels.
     pub fn output_channels(&self) -> usize {
         self.channels[1]
     }
 }
 
-/// The convolution of a volume.
+/// The 3-D convolution of a volume.
 ///
 /// # Shapes
 ///
-/// `x` `[n, t, h, w, in]`; gives `[n, t', h', w', out]`, as many places as the kernel has (see [`Window::places`]).
+/// `x` `[n, t, h, w, in]`; gives `[n, t', h', w', out]`, with the lengths of [`Window::places`].
 ///
 /// # Errors
 ///
@@ -143,7 +143,7 @@ pub fn conv3d(tape: &Tape<'_>, x: &Var, convolution: &Conv3d) -> Result<Var> {
     side_by_side(tape, &[Branch::Convolution(x, convolution)])
 }
 
-/// A pool over a volume.
+/// Pooling over a volume.
 ///
 /// # Shapes
 ///
@@ -156,16 +156,16 @@ pub fn pool3d(tape: &Tape<'_>, x: &Var, pool: Pool, window: Window) -> Result<Va
     side_by_side(tape, &[Branch::Pool(x, pool, window)])
 }
 
-/// The results of all branches, one behind the other along the channels, without a copy.
+/// The results of all branches, concatenated along the channels without a copy.
 ///
 /// # Shapes
 ///
-/// Branches give `[n, t', h', w', c]` each, the same but for their channels; gives `[n, t', h', w', sum of channels]`.
+/// Each branch gives `[n, t', h', w', c]` with the same `n, t', h', w'`; gives `[n, t', h', w', sum of channels]`.
 ///
 /// # Errors
 ///
-/// If the shapes do not fit, a pool has a place with no value under it, a tensor is not f32, weights and values are on several
-/// devices, or a gradient is wanted.
+/// If the shapes do not fit, a pool has an output position without a value under it, a tensor is not f32, weights and values are on
+/// different devices, or a gradient is wanted.
 pub fn side_by_side(tape: &Tape<'_>, branches: &[Branch<'_>]) -> Result<Var> {
     let sizes = branches.iter().map(Sizes::of).collect::<Result<Vec<_>>>()?;
     let Some(first) = sizes.first() else { return Err(Error::shape("side_by_side", "at least one branch", branches.len())) };
@@ -180,11 +180,11 @@ pub fn side_by_side(tape: &Tape<'_>, branches: &[Branch<'_>]) -> Result<Var> {
     Ok(tape.constant(backend.side_by_side(&Branches { branches, sizes: &sizes })?))
 }
 
-/// Branches to be computed, whose shapes fit.
+/// The arguments of [`side_by_side`], checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Branches<'c> {
     pub(crate) branches: &'c [Branch<'c>],
-    /// Of each branch; at least one.
+    /// One per branch; at least one.
     pub(crate) sizes: &'c [Sizes],
 }
 
@@ -196,14 +196,14 @@ impl Branches<'_> {
     }
 }
 
-/// What a branch reads and writes.
+/// The sizes of a branch's input and output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     pub(crate) n: usize,
     /// Time, height and width of the volume, and of the result.
     pub(crate) volume: [usize; 3],
     pub(crate) out: [usize; 3],
-    /// Places in front of the volume.
+    /// The padding in front of the volume.
     pub(crate) front: [usize; 3],
     /// Channels of the volume, and of the result.
     pub(crate) channels: [usize; 2],
@@ -217,7 +217,7 @@ impl Sizes {
         };
         let &[n, t, h, w, c] = x.dims() else { return Err(Error::shape("side_by_side", "x [n, t, h, w, c]", x.dims())) };
         let volume = [t, h, w];
-        // Each place of a pool has a value of the volume under it.
+        // Each output position of a pool has at least one value of the volume under it.
         let covered = |around: &[[usize; 2]; 3]| {
             input.is_some() || around.iter().zip(window.size).all(|(around, size)| around.iter().all(|&a| a < size))
         };
@@ -235,19 +235,19 @@ impl Sizes {
         }
     }
 
-    /// How many places the result has.
+    /// The number of output positions.
     pub(crate) fn places(&self) -> usize {
         self.n * self.out.iter().product::<usize>()
     }
 
-    /// Clip, time, height and width of place number `place`.
+    /// Clip, time, height and width of output position number `place`.
     pub(crate) fn place(&self, place: usize) -> [usize; 4] {
         let (place, w) = (place / self.out[2], place % self.out[2]);
         let (place, h) = (place / self.out[1], place % self.out[1]);
         [place / self.out[0], place % self.out[0], h, w]
     }
 
-    /// Where row `y` of frame `t` of clip `n` begins, if there is one.
+    /// The offset of row `y` of frame `t` of clip `n`; `None` if the row is in the padding.
     pub(crate) fn row(&self, n: usize, t: Option<usize>, y: Option<usize>) -> Option<usize> {
         let [frames, height, width] = self.volume;
         let (t, y) = (t.filter(|&t| t < frames)?, y.filter(|&y| y < height)?);

@@ -1,4 +1,4 @@
-//! Convolutions and pools against their formulas, value by value.
+//! Convolutions and pooling against their formulas, value by value.
 
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use crate::backend::by_reference;
 use crate::backend::cpu::instruction_set::tests::with_each;
 use crate::finite_difference::{assert_close, pseudo_random};
 
-/// A tensor outside all tapes.
+/// A constant without a tape.
 fn var(x: &Tensor) -> Var {
     Tape::inference().constant(x)
 }
@@ -21,7 +21,7 @@ fn run(branches: &[Branch<'_>]) -> Result<Tensor> {
     side_by_side(&Tape::inference(), branches)?.to_host()
 }
 
-/// A volume that answers for places outside of it.
+/// A volume that also gives values for positions outside it.
 struct Volume {
     values: Vec<f32>,
     shape: [usize; 5],
@@ -41,7 +41,7 @@ impl Volume {
     }
 }
 
-/// `f(clip, places under the kernel, …)` for every place and channel of the result.
+/// Calls `f(clip, values under the kernel, …)` for every output position and channel.
 fn each_place(
     x: &Volume,
     window: &Window,
@@ -73,7 +73,7 @@ fn convolved(x: &Tensor, weight: &Tensor, bias: &Tensor, window: &Window, relu: 
     each_place(&volume, window, bias.len(), |n, under, out| {
         let sum = under.iter().flat_map(|(step, at)| {
             (0..volume.shape[4]).map(|c| {
-                // The weight is [out, in, time, height, width]: `in` in the place of the time.
+                // The weight is [out, in, time, height, width], so `in` has the index of time.
                 let [out_c, in_c] = [out, c];
                 let [_, _, _, kh, kw] = weight.shape;
                 let index = (((out_c * weight.shape[1] + in_c) * weight.shape[2] + step[0]) * kh + step[1]) * kw + step[2];
@@ -111,7 +111,7 @@ proptest! {
     #[test]
     fn branches_are_what_their_formulas_say(
         (n, t, h, w) in (1usize..3, 1usize..6, 1usize..9, 1usize..20),
-        // Deep ones, in several parts; odd numbers of channels; more columns than a panel has.
+        // Deep kernels in several parts; odd numbers of channels; more columns than a panel has.
         (input, output) in (prop_oneof![4 => 1usize..24, 1 => 130usize..140], prop_oneof![3 => 1usize..40, 1 => 100usize..140]),
         (window, relu, seed) in (windows(), any::<bool>(), any::<u64>()),
     ) {
@@ -194,7 +194,7 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     assert!(run(&[]).is_err());
     let outside = Window { size: [1; 3], stride: [1; 3], padding: Padding::Around([[1; 2]; 3]) };
     assert!(run(&[Branch::Pool(&x, Pool::Max, outside)]).is_err());
-    // There is no gradient, which must not be lost in silence.
+    // There is no gradient, and a request for one must be an error.
     let tape = Tape::recording();
     assert!(conv3d(&tape, &tape.input(x.value()), &one).is_err());
     Ok(())

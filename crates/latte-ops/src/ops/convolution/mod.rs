@@ -1,4 +1,4 @@
-//! Convolution of channels-last images, with what stands around it: a normalisation, SiLU, doubling, a residual.
+//! Convolution of channels-last images, fused with a normalisation, SiLU, an upsampling and a residual.
 
 mod weights;
 
@@ -11,40 +11,40 @@ pub use weights::ConvolutionWeights;
 
 use crate::{Error, Normalisation, Result, Tape, Value, Var, backend};
 
-/// What a convolution does besides its matmuls.
+/// The options of a convolution.
 #[derive(Debug, Clone, Copy)]
 pub struct Convolution<'a> {
-    /// Pixels from one place of the kernel to the next, in height and width.
+    /// The step from one output pixel to the next, in height and width.
     pub stride: usize,
-    /// Zeros above and below, and left and right, of the (activated, doubled) image.
+    /// Zeros above and below, and left and right, of the (activated, upsampled) image.
     pub padding: [[usize; 2]; 2],
-    /// Whether the image is first doubled in height and width, each pixel becoming four.
+    /// Whether the image is first upsampled by 2 in height and width: each pixel becomes four.
     pub upsample: bool,
-    /// What each pixel goes through first: a group norm, and SiLU if it says so. Its statistics have no gradient: where one is
-    /// wanted, [`group_norm`](crate::group_norm) comes before the convolution instead.
+    /// A group norm that is applied first, with SiLU if it says so. Its statistics have no gradient: for a gradient, call
+    /// [`group_norm`](crate::group_norm) before the convolution instead.
     pub input: Option<&'a Normalisation>,
-    /// What is added to the result, of its shape.
+    /// A tensor of the result's shape that is added to it.
     pub residual: Option<&'a Var>,
 }
 
 impl Convolution<'_> {
-    /// Stride 1, no padding, nothing before or behind.
+    /// Stride 1, no padding, nothing fused.
     pub const PLAIN: Self = Self { stride: 1, padding: [[0; 2]; 2], upsample: false, input: None, residual: None };
-    /// The size of the image stays what it is with a kernel of 3 × 3.
+    /// A padding of 1 keeps the size of the image with a kernel of 3 × 3.
     pub const SAME: Self = Self { padding: [[1; 2]; 2], ..Self::PLAIN };
 }
 
-/// The convolution of images with the same weights.
+/// The convolution of a batch of images.
 ///
 /// # Shapes
 ///
-/// `x` `[n, h, w, in]`; gives `[n, h', w', out]`, where `h' = (h·u + top + bottom − height)/stride + 1`, rounded down, with
-/// `u` = 2 where the image is doubled, and `w'` likewise.
+/// `x` `[n, h, w, in]`; gives `[n, h', w', out]`, where `h' = (h·u + top + bottom − height)/stride + 1`, rounded down, with `u` = 2
+/// if the image is upsampled, else 1, and `w'` likewise.
 ///
 /// # Errors
 ///
-/// If the shapes do not fit, a tensor is not f32, weights and values are on several devices, or a gradient is wanted that there is
-/// not: through a normalisation, or of weights that were made for inference.
+/// If the shapes do not fit, a tensor is not f32, weights and values are on different devices, or a gradient is wanted that does
+/// not exist: through a normalisation, or of weights that were made for inference.
 pub fn convolution(tape: &Tape<'_>, x: &Var, weights: &ConvolutionWeights, options: &Convolution<'_>) -> Result<Var> {
     let &[n, h, w, c] = x.dims() else { return Err(Error::shape("convolution", "x [n, h, w, in]", x.dims())) };
     let out = sizes([h, w], weights, options)
@@ -60,7 +60,7 @@ pub fn convolution(tape: &Tape<'_>, x: &Var, weights: &ConvolutionWeights, optio
     if options.input.is_some() && (x.is_wanted() || weights.is_wanted()) {
         return Err(Error::NoGradient("a normalisation before a convolution"));
     }
-    // Weights that were made for inference have no gradient, nor has what goes through them.
+    // Weights that were made for inference have no gradient, and no gradient goes through them.
     let recorded = weights.recorded().filter(|_| tape.is_recording());
     let residual = options.residual.map(Var::value);
     let call = Images { x: x.value(), weights, recorded: recorded.map(|[weight, _]| weight.value()), options, residual, shape };
@@ -69,18 +69,18 @@ pub fn convolution(tape: &Tape<'_>, x: &Var, weights: &ConvolutionWeights, optio
     tape.record("convolution", &parents, computed)
 }
 
-/// The convolution of a clip over its frames only, with a kernel `[frames, 1]` of an odd length and as many zero frames around
-/// the clip that it stays as long as it is. Frames are values of their own, and only the frames `wanted` of the result are
-/// made, so that a clip can be worked on some frames at a time. It has no gradient.
+/// The convolution of a clip over its frames only, with a kernel `[frames, 1]` of odd length and zero frames as padding, which
+/// keeps the clip's length. Each frame is a value of its own, and only the frames `wanted` of the result are computed, so that a
+/// clip can be processed some frames at a time. It has no gradient.
 ///
 /// # Shapes
 ///
-/// `frames`: all of the clip, each `[1, h, w, in]`; `input`, if any, holds for all frames; `residual`, if any: one for each frame
-/// that is wanted, each `[1, h, w, out]`; gives as many, each `[1, h, w, out]`.
+/// `frames`: all frames of the clip, each `[1, h, w, in]`; `input`, if any, applies to all frames; `residual`, if any, has one
+/// tensor for each wanted frame, each `[1, h, w, out]`; gives one tensor for each wanted frame, each `[1, h, w, out]`.
 ///
 /// # Errors
 ///
-/// If the shapes do not fit, a tensor is not f32, weights and values are on several devices, or a gradient is wanted.
+/// If the shapes do not fit, a tensor is not f32, weights and values are on different devices, or a gradient is wanted.
 pub fn convolution_over_frames(
     tape: &Tape<'_>,
     frames: &[Var],
@@ -120,20 +120,20 @@ pub fn convolution_over_frames(
     Ok(backend.convolution_over_frames(&call)?.into_iter().map(|frame| tape.constant(frame)).collect())
 }
 
-/// A convolution of images to be computed, whose shapes fit.
+/// The arguments of a convolution of images, checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Images<'c> {
     pub(crate) x: &'c Value,
     pub(crate) weights: &'c ConvolutionWeights,
-    /// The weight as it is, if the tape records.
+    /// The unpacked weight, if the tape records.
     pub(crate) recorded: Option<&'c Value>,
     pub(crate) options: &'c Convolution<'c>,
     pub(crate) residual: Option<&'c Value>,
-    /// Of the result.
+    /// The shape of the result.
     pub(crate) shape: [usize; 4],
 }
 
-/// A convolution over frames to be computed, whose shapes fit.
+/// The arguments of a convolution over frames, checked.
 #[expect(clippy::struct_field_names, reason = "`frames` are the frames")]
 #[derive(Debug, Clone)]
 pub(crate) struct Frames<'c> {
@@ -142,7 +142,7 @@ pub(crate) struct Frames<'c> {
     pub(crate) weights: &'c ConvolutionWeights,
     pub(crate) input: Option<&'c Normalisation>,
     pub(crate) residual: Option<&'c [&'c Value]>,
-    /// Of a frame of the result.
+    /// The shape of a frame of the result.
     pub(crate) shape: [usize; 4],
 }
 

@@ -1,4 +1,4 @@
-//! Convolutions against the reference, by hand and by finite differences.
+//! Convolutions against the reference, against values computed by hand, and against finite differences.
 
 use std::slice::from_ref;
 
@@ -14,7 +14,7 @@ use crate::{GroupNorm, Precision};
 const DOWN: Convolution<'_> = Convolution { stride: 2, padding: [[0, 1]; 2], ..Convolution::PLAIN };
 const UP: Convolution<'_> = Convolution { upsample: true, ..Convolution::SAME };
 
-/// A tensor outside all tapes.
+/// A constant without a tape.
 fn var(x: &Tensor) -> Var {
     Tape::inference().constant(x)
 }
@@ -54,7 +54,7 @@ fn recorded(tape: &Tape<'_>, [x, weight, bias]: [&Var; 3], options: &Convolution
     convolution(tape, x, &ConvolutionWeights::new(tape, weight, bias)?, options)
 }
 
-/// `x` through the normalisation, value by value.
+/// `x` after the normalisation, value by value.
 fn activated(x: &Tensor, n: &Normalisation) -> Result<Tensor> {
     let (_, h, w, c) = x.dims4()?;
     let values = x.flatten_all()?.to_vec1::<f32>()?.into_iter().enumerate().map(|(i, v)| {
@@ -84,7 +84,8 @@ struct Case {
 fn cases() -> impl Strategy<Value = Case> {
     let pads = || [0usize..3, 0usize..3];
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), 0usize..3);
-    // Rows longer than a task is wide, now and then; odd numbers of channels, which share no words; deep ones, in several parts.
+    // Sometimes rows longer than a task is wide; odd numbers of channels, which do not fill whole words; deep ones, in several
+    // parts.
     let columns = prop_oneof![4 => 1usize..40, 1 => 120usize..150];
     let input = prop_oneof![4 => 1usize..20, 1 => 130usize..140];
     (
@@ -135,13 +136,13 @@ fn agrees(case: &Case) -> Result<()> {
         input: normalisation.as_ref(),
         residual: case.residual.then_some(&residual_var),
     };
-    // Behind a norm operands differ in their last bits, and round to other numbers of bfloat16 here and there.
+    // The norm's results differ in their last bits, so a few operands round to other bfloat16 values.
     let tolerance = if case.bf16 && case.input > 0 { 1e-2 } else { 1e-5 };
     let y = run(&x, &weights, &options)?;
     assert_close_to_terms(&y, &expected, tolerance, &seen, &weight)
 }
 
-/// Sums cancel: errors are measured against the terms that a sum has.
+/// Sums cancel: errors are compared with the terms of a sum.
 fn assert_close_to_terms(y: &Tensor, expected: &Tensor, tolerance: f64, x: &Tensor, weight: &Tensor) -> Result<()> {
     let largest = |t: &Tensor| -> Result<f64> { Ok(f64::from(t.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?)) };
     let terms = (weight.elem_count() / weight.dims()[0]) as f64;
@@ -194,14 +195,14 @@ proptest! {
 
 #[test]
 fn values_are_the_products_and_sums_by_hand() -> Result<()> {
-    // One channel: a 2 × 2 image, a kernel that sees the pixel itself (×1) and its right neighbour (×10).
+    // One channel: a 2 × 2 image, a kernel that reads the pixel itself (×1) and its right neighbour (×10).
     let x = Tensor::new(&[[[[1f32], [2.]], [[3.], [4.]]]], &Device::Cpu)?;
     let kernel = Tensor::new(&[[[[0f32, 0., 0.], [0., 1., 10.], [0., 0., 0.]]]], &Device::Cpu)?;
     let weights = prepared(&kernel, &Tensor::new(&[0.5f32], &Device::Cpu)?, Precision::F32)?;
     let values = |options: &Convolution<'_>| -> Result<Vec<f32>> { Ok(run(&x, &weights, options)?.flatten_all()?.to_vec1()?) };
     assert_eq!(values(&Convolution::SAME)?, [21.5, 2.5, 43.5, 4.5]);
     assert_eq!(values(&Convolution { residual: Some(&var(&x)), ..Convolution::SAME })?, [22.5, 4.5, 46.5, 8.5]);
-    // With zeros at the right and below only, kernels of stride 2 begin at the first pixel: it sees its neighbour's place.
+    // With zeros at the right and below only, kernels of stride 2 begin at the first pixel.
     let down = Convolution { stride: 2, padding: [[0, 1]; 2], ..Convolution::PLAIN };
     assert_eq!(values(&down)?, [4.5]);
     let doubled = values(&Convolution { upsample: true, ..Convolution::SAME })?;
@@ -277,7 +278,7 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
     check(&residual, |tape, v| {
         recorded(tape, [&v[0], &v[1], &v[2]], &Convolution { residual: Some(&v[3]), ..Convolution::SAME })
     })?;
-    // One value both ways: its gradient is the sum.
+    // Image and residual are one value: its gradient is the sum.
     let around = [inputs[0].clone(), pseudo_random(&[3, 3, 3, 3], 5)?, pseudo_random(&[3], 6)?];
     check(&around, |tape, v| recorded(tape, [&v[0], &v[1], &v[2]], &Convolution { residual: Some(&v[0]), ..Convolution::SAME }))?;
     let pointwise = [inputs[0].clone(), pseudo_random(&[5, 3, 1, 1], 2)?, inputs[2].clone()];
@@ -292,12 +293,12 @@ proptest! {
         (kernel, stride) in ([1usize..4, 1usize..4], 1usize..3), padding in [[0usize..2, 0usize..2], [0usize..2, 0usize..2]],
         (upsample, large, wants_x) in (any::<bool>(), prop::bool::weighted(0.1), any::<bool>()), seed in any::<u64>(),
     ) {
-        // Now and then an image that a task works on in several parts.
+        // Sometimes an image that a task computes in several parts.
         let (h, w) = if large { (h + 30, w + 60) } else { (h, w) };
         let factor = if upsample { 2 } else { 1 };
         prop_assume!(h * factor + padding[0][0] + padding[0][1] >= kernel[0]);
         prop_assume!(w * factor + padding[1][0] + padding[1][1] >= kernel[1]);
-        // The tensor library's own gradients take no stride that leaves pixels over.
+        // The tensor library's own gradients reject a stride that leaves pixels over.
         prop_assume!(stride == 1 || (h * factor + padding[0][0] + padding[0][1] - kernel[0]) % stride == 0);
         prop_assume!(stride == 1 || (w * factor + padding[1][0] + padding[1][1] - kernel[1]) % stride == 0);
         let compare = || -> Result<()> {
@@ -360,7 +361,7 @@ fn what_has_no_gradient_is_refused() -> Result<()> {
     let norm = norm(&one, &one, 1, 1e-6)?.of(&x, true)?;
     let options = Convolution { input: Some(&norm), ..Convolution::SAME };
     assert!(recorded(&tape, [&x, &weight(3)?, &bias], &options).is_err());
-    // Weights of a tape that does not record have no gradient, nor has what goes through them.
+    // Weights of a tape that does not record have no gradient, and no gradient goes through them.
     let weights = prepared(&pseudo_random(&[5, 3, 3, 3], 2)?, &pseudo_random(&[5], 3)?, Precision::F32)?;
     assert!(convolution(&tape, &x, &weights, &Convolution::SAME).is_err());
     let constant = tape.constant(pseudo_random(&[1, 4, 4, 3], 1)?);

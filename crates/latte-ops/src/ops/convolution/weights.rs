@@ -3,12 +3,12 @@
 use crate::backend::{self, Prepared};
 use crate::{Error, Result, Tape, Var};
 
-/// The weight and bias of a convolution, in the form that the device reads: made once, used many times. Those of a tape that does
-/// not record keep nothing else.
+/// The weight and bias of a convolution in the form that the device reads, prepared once and used many times. On a tape that does
+/// not record, the unprepared weights are not kept.
 #[derive(Debug)]
 pub struct ConvolutionWeights {
     pub(crate) prepared: Prepared,
-    /// Weight and bias as they are on a tape that records.
+    /// The unprepared weight and bias, if the tape records.
     recorded: Option<[Var; 2]>,
     pub(crate) input: usize,
     pub(crate) output: usize,
@@ -17,8 +17,8 @@ pub struct ConvolutionWeights {
 }
 
 impl ConvolutionWeights {
-    /// Prepares a weight `[out, in, height, width]` and a bias `[out]` for the precision of `tape`. A kernel over frames has the
-    /// frames for its height and a width of 1.
+    /// Prepares a weight `[out, in, height, width]` and a bias `[out]` for the precision of `tape`. The weight of a convolution
+    /// over frames is `[out, in, frames, 1]`.
     ///
     /// # Errors
     ///
@@ -39,17 +39,17 @@ impl ConvolutionWeights {
         Ok(Self { prepared, recorded, input, output, size })
     }
 
-    /// How many channels come in.
+    /// The number of input channels.
     pub fn input_channels(&self) -> usize {
         self.input
     }
 
-    /// How many channels go out.
+    /// The number of output channels.
     pub fn output_channels(&self) -> usize {
         self.output
     }
 
-    /// How many bytes the weights take in the form that is read.
+    /// The size in bytes of the prepared weights.
     pub fn size_in_bytes(&self) -> usize {
         self.prepared.size_in_bytes()
     }
@@ -59,7 +59,7 @@ impl ConvolutionWeights {
         self.recorded.iter().flatten().any(Var::is_wanted)
     }
 
-    /// Weight and bias as they are, if a tape that records made this.
+    /// The unprepared weight and bias, if a recording tape made them.
     pub(super) fn recorded(&self) -> Option<&[Var; 2]> {
         self.recorded.as_ref()
     }

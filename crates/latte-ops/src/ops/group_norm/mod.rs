@@ -1,9 +1,9 @@
 //! Group normalisation of channels-last images.
 //!
-//! [`group_norm`] is one operation. Where nothing is recorded it also comes in two halves: [`GroupNorm::sums`] goes over an image
-//! once; [`GroupNorm::normalisation`] turns the sums into one factor and one shift per channel, which the convolution that follows
-//! applies, with SiLU, while it reads its input. So the normalised image never exists. Sums of several images can be
-//! [merged](GroupSums::merge): statistics of a clip are those of its frames together.
+//! [`group_norm`] is one operation. On a tape that does not record it also comes in two halves: [`GroupNorm::sums`] reads an image
+//! once; [`GroupNorm::normalisation`] turns the sums into one factor and one shift per channel. The convolution that follows
+//! applies them, with SiLU, while it reads its input, so the normalised image is never in memory. Sums of several images can be
+//! [merged](GroupSums::merge): the statistics of a clip are those of all its frames together.
 
 #[cfg(test)]
 mod tests;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use crate::{Error, Result, Tape, Value, Var, backend};
 
-/// A group norm: `(x − mean)/√(variance + eps) · weight + bias`, where mean and variance are those of all places and of the
-/// `c / groups` channels of a group.
+/// A group norm: `(x − mean)/√(variance + eps) · weight + bias`, with mean and variance over all pixels and the `c / groups`
+/// channels of a group.
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
     /// Weight and bias on the tape.
@@ -23,24 +23,24 @@ pub struct GroupNorm {
     eps: f64,
 }
 
-/// Weight and bias as numbers.
+/// Weight and bias as f32 values.
 #[derive(Debug)]
 struct Parts {
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
-/// Sums of the channels of `n` images, for their means and variances.
+/// Sums over the pixels of each channel of `n` images, from which means and variances are computed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupSums {
     /// Sum and sum of squares of each channel `[n, c]`.
     sums: Vec<[f64; 2]>,
-    /// Places of each image.
+    /// The number of pixels of each image.
     places: usize,
     images: usize,
 }
 
-/// What a group norm comes down to for given images: `(x − mean) · scale + bias` for each channel.
+/// A group norm with the statistics of given images: `(x − mean) · scale + bias` for each channel.
 #[derive(Debug, Clone)]
 pub struct Normalisation {
     /// `[n, c]`.
@@ -52,29 +52,29 @@ pub struct Normalisation {
     pub(crate) silu: bool,
 }
 
-/// `norm` of `x`, with SiLU behind it or without.
+/// Applies `norm` to `x`, and SiLU after it if `silu` is set.
 ///
 /// # Shapes
 ///
-/// `x` `[n, …, c]`, an image each; gives the shape of `x`.
+/// `x` `[n, …, c]`, `n` images; gives the shape of `x`.
 ///
 /// # Errors
 ///
 /// If the shapes do not fit, or a tensor is not f32.
 pub fn group_norm(tape: &Tape<'_>, x: &Var, norm: &GroupNorm, silu: bool) -> Result<Var> {
-    // Weight and bias are applied with their gradients in mind, so that they are no part of the statistics.
+    // Weight and bias need gradients, so they are applied separately from the statistics.
     let statistics = norm.statistics(&norm.sums(x)?, |_, inverse_std| inverse_std as f32)?;
     let call = Grouped { x: x.value(), norm, statistics, silu };
     let [weight, bias] = &norm.parameters;
     tape.record("group_norm", &[x, weight, bias], backend::of([x.value()]).group_norm(call)?)
 }
 
-/// A group norm to be computed, whose shapes fit.
+/// The arguments of a group norm, checked.
 #[derive(Debug)]
 pub(crate) struct Grouped<'c> {
     pub(crate) x: &'c Value,
     norm: &'c GroupNorm,
-    /// Mean and 1/√(variance + eps) of each image and channel: a normalisation of weight 1 and bias 0.
+    /// Mean and 1/√(variance + eps) of each image and channel: a normalisation with weight 1 and bias 0.
     pub(crate) statistics: Normalisation,
     pub(crate) silu: bool,
 }
@@ -92,7 +92,7 @@ impl Grouped<'_> {
         self.norm.groups
     }
 
-    /// Weight and bias where they are.
+    /// Weight and bias on their device.
     pub(crate) fn parameters(&self) -> [&Value; 2] {
         self.norm.parameters.each_ref().map(Var::value)
     }
@@ -103,7 +103,7 @@ impl Grouped<'_> {
 }
 
 impl GroupNorm {
-    /// A norm of `weight` `[c]` and `bias` `[c]`.
+    /// A norm with `weight` `[c]` and `bias` `[c]`.
     ///
     /// # Errors
     ///
@@ -121,12 +121,12 @@ impl GroupNorm {
         Ok(Self { parameters: [weight.clone(), bias.clone()], values: Arc::new(values), groups, eps })
     }
 
-    /// How many channels there are.
+    /// The number of channels.
     pub fn channels(&self) -> usize {
         self.values.weight.len()
     }
 
-    /// The sums of `x` `[n, …, c]`, an image each. They have no gradient.
+    /// The sums of the channels of `x` `[n, …, c]`, `n` images. They have no gradient.
     ///
     /// # Errors
     ///
@@ -142,17 +142,17 @@ impl GroupNorm {
         }
     }
 
-    /// The factors for images of these sums, with SiLU behind them or without.
+    /// The normalisation for the images of `sums`, with SiLU after it if `silu` is set.
     ///
     /// # Errors
     ///
-    /// If the sums are of another number of channels.
+    /// If the sums have another number of channels.
     pub fn normalisation(&self, sums: &GroupSums, silu: bool) -> Result<Normalisation> {
         let factors = self.statistics(sums, |weight, inverse_std| (f64::from(weight) * inverse_std) as f32)?;
         Ok(Normalisation { bias: self.values.bias.clone(), silu, ..factors })
     }
 
-    /// Means, and what `scale` makes of weight and 1/√(variance + eps), of each image and channel.
+    /// The mean of each image and channel, and `scale` of the weight and 1/√(variance + eps).
     fn statistics(&self, sums: &GroupSums, scale: impl Fn(f32, f64) -> f32) -> Result<Normalisation> {
         let c = self.channels();
         if sums.sums.len() != sums.images * c {
@@ -173,22 +173,22 @@ impl GroupNorm {
         Ok(statistics)
     }
 
-    /// [`sums`](Self::sums) and [`normalisation`](Self::normalisation) in one.
+    /// Calls [`sums`](Self::sums), then [`normalisation`](Self::normalisation).
     ///
     /// # Errors
     ///
-    /// As those.
+    /// Those of both.
     pub fn of(&self, x: &Var, silu: bool) -> Result<Normalisation> {
         self.normalisation(&self.sums(x)?, silu)
     }
 }
 
 impl GroupSums {
-    /// Sums of one image that consists of the images of all `parts`, for statistics over them together.
+    /// The sums of all `parts` together, as if they were one image, for joint statistics.
     ///
     /// # Errors
     ///
-    /// If there is none, or they have different numbers of channels.
+    /// If there are no parts, or they have different numbers of channels.
     pub fn merge(parts: &[Self]) -> Result<Self> {
         let channels = |part: &Self| part.sums.len() / part.images.max(1);
         let c = parts.first().map_or(0, channels);
@@ -213,12 +213,12 @@ impl GroupSums {
 }
 
 impl Normalisation {
-    /// How many channels there are.
+    /// The number of channels.
     pub(crate) fn channels(&self) -> usize {
         self.bias.len()
     }
 
-    /// How many images there are.
+    /// The number of images.
     pub(crate) fn images(&self) -> usize {
         self.mean.len() / self.channels()
     }

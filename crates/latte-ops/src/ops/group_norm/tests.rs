@@ -1,4 +1,4 @@
-//! Group norms against the reference, by hand and by finite differences.
+//! Group norms against the reference, against values computed by hand, and against finite differences.
 
 use candle_core::{DType, Device, Tensor, Var as Leaf};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use crate::backend::cpu::instruction_set::tests::with_each;
 use crate::backend::reference::group_norm as reference;
 use crate::finite_difference::{assert_close, assert_gradient, check, pseudo_random};
 
-/// A tensor outside all tapes.
+/// A constant without a tape.
 fn var(x: &Tensor) -> Var {
     Tape::inference().constant(x)
 }
@@ -17,7 +17,7 @@ fn norm(weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Group
     GroupNorm::new(&var(weight), &var(bias), groups, eps)
 }
 
-/// The normalised image, which no convolution reads here.
+/// The normalised image; no convolution applies the normalisation here.
 fn apply(n: &Normalisation, x: &Tensor) -> Result<Tensor> {
     let c = n.channels();
     let places = x.elem_count() / n.images() / c;
@@ -43,11 +43,11 @@ proptest! {
             let c = groups * size;
             let x = (pseudo_random(&[images, h, w, c], seed)? + offset)?;
             let (weight, bias) = (pseudo_random(&[c], seed ^ 1)?, pseudo_random(&[c], seed ^ 2)?);
-            // A tiny variance takes as much of the difference from a large mean as f32 has.
+            // With a tiny variance the result has only the digits that f32 keeps of the difference from a large mean.
             let norm = norm(&weight, &bias, groups, 1e-2)?;
             let expected = reference::forward(&x, &weight, &bias, groups, 1e-2, silu)?;
             assert_close(&apply(&norm.of(&var(&x), silu)?, &x)?, &expected, 1e-4)?;
-            // Over all images together: as if they were one.
+            // The joint statistics of all images equal those of one image.
             let parts = (0..images).map(|i| norm.sums(&var(&x.narrow(0, i, 1)?))).collect::<Result<Vec<_>>>()?;
             let together = norm.normalisation(&GroupSums::merge(&parts)?, silu)?;
             let one = x.reshape((1, images * h, w, c))?;
@@ -62,7 +62,7 @@ proptest! {
 
 #[test]
 fn a_large_mean_costs_no_digits_of_the_variance() -> Result<()> {
-    // 1000 ± 1: in f32, sums of squares would have lost the variance of 1.
+    // 1000 ± 1: sums of squares in f32 would lose the variance of 1.
     let values: Vec<f32> = (0..20_000).map(|i| if i % 2 == 0 { 999.0 } else { 1001.0 }).collect();
     let x = Tensor::from_vec(values, (1, 100, 200, 1), &Device::Cpu)?;
     let one = Tensor::ones(1, DType::F32, &Device::Cpu)?;
@@ -108,7 +108,7 @@ proptest! {
             let c = groups * size;
             let x = Leaf::from_tensor(&(pseudo_random(&[images, h, w, c], seed)? + offset)?)?;
             let (weight, bias) = (Leaf::from_tensor(&pseudo_random(&[c], seed ^ 1)?)?, Leaf::from_tensor(&pseudo_random(&[c], seed ^ 2)?)?);
-            // A tiny variance would take digits of the difference from the mean.
+            // A tiny variance would amplify the rounding of the difference from the mean.
             let reference = reference::forward(&x, &weight, &bias, groups, 1e-2, silu)?;
             let gradient = pseudo_random(reference.dims(), seed ^ 3)?;
             let expected = (&reference * &gradient)?.sum_all()?.backward()?;

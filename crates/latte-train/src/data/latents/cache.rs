@@ -9,8 +9,7 @@ use super::manifest::{Manifest, MomentDtype};
 use super::shard::tensor_name;
 use crate::error::{Error, Result};
 
-/// A finished latent cache. Its files are mapped, so that what is read often stays in memory as far as there is room, and what
-/// is not needed costs none.
+/// A finished latent cache. Its files are memory-mapped: the system keeps pages that are read often in memory while there is room.
 #[derive(Debug)]
 pub struct LatentCache {
     folder: PathBuf,
@@ -18,7 +17,7 @@ pub struct LatentCache {
     /// `[m, h, w]` of a frame.
     frame_shape: [usize; 3],
     files: Vec<WeightFiles>,
-    /// For each video, its file; `None` for those that could not be read.
+    /// The file of each video; `None` for videos that could not be read.
     places: Vec<Option<usize>>,
 }
 
@@ -27,7 +26,7 @@ impl LatentCache {
     ///
     /// # Errors
     ///
-    /// If it is not finished, a file is missing or damaged, or is not what the manifest says.
+    /// If it is not finished, a file is missing or damaged, or a file does not match the manifest.
     pub fn open(folder: &Path) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
         let frame_shape = manifest.header.frame_shape()?;
@@ -62,21 +61,21 @@ impl LatentCache {
         Ok(Self { folder: folder.to_path_buf(), manifest, frame_shape, files, places })
     }
 
-    /// Where it lies.
+    /// The folder of the cache.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What it holds.
+    /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The moments of the frames `indices` of video number `video` (its place in the manifest), mirrored or not: `[f, m, h, w]`.
+    /// The moments of the frames `indices` of video number `video` (its index in the manifest), mirrored or not: `[f, m, h, w]`.
     ///
     /// # Errors
     ///
-    /// A sentence that names the video and says why it gives none.
+    /// A sentence that names the video and says why its moments cannot be read.
     ///
     /// # Panics
     ///
@@ -113,9 +112,9 @@ impl LatentCache {
     }
 }
 
-/// A 16-bit float with 5 bits of exponent as f32. In a few steps without a branch, so that many are converted at once.
+/// Converts a 16-bit float with 5 bits of exponent to f32. It has no branch, so the compiler can vectorize it.
 fn widened(half: u16) -> f32 {
-    /// 2¹¹², the distance of the two exponents' zeros: a product with it is exact.
+    /// 2¹¹², the difference of the two exponent biases: the product is exact.
     const REBIAS: f32 = f32::from_bits(0x7780_0000);
     let (sign, rest) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff) << 13);
     let finite = (f32::from_bits(rest) * REBIAS).to_bits();

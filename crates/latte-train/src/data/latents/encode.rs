@@ -1,4 +1,4 @@
-//! Makes a latent cache.
+//! Writes a latent cache.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,33 +16,33 @@ use crate::data::source::{ListedData, VideoSource, list_all, moments};
 use crate::engine::checkpoint_folder::sync;
 use crate::error::{Error, Result};
 
-/// Frames that are decoded and encoded at a time, so that long videos need no more memory than short ones.
+/// The number of frames that are decoded and encoded at a time, so that long videos need no more memory than short ones.
 const RUN: usize = 32;
-/// What the names of files end with that are not finished; a dot and the name of the file are in front.
+/// The suffix of the names of unfinished files, after a dot and the name of the file.
 const UNFINISHED: &str = ".tmp";
 const UNFINISHED_BEFORE: &str = "unfinished-";
 
-/// What is encoded, and into which files. The videos, their size and the autoencoder are the configuration's.
+/// The options of encoding. The configuration has the videos, their size and the autoencoder.
 #[derive(Debug, Clone)]
 pub struct EncodeOptions {
-    /// The folder of the cache; made if it is not there.
+    /// The folder of the cache; it is created if it is missing.
     pub out: PathBuf,
-    /// Whether mirrored videos are encoded, too.
+    /// Whether mirrored videos are encoded too.
     pub flips: bool,
-    /// How values are stored.
+    /// The dtype of the stored values.
     pub dtype: MomentDtype,
-    /// Which part of the work this process does.
+    /// The part of the work that this process does.
     pub shard: WorkShard,
-    /// How many videos make a group, which is written at once.
+    /// The number of videos in a group, which is one unit of work.
     pub group_videos: NonZeroUsize,
-    /// How large a file may be, in bytes, unless it holds one video only.
+    /// The largest size of a file in bytes, unless it has only one video.
     pub file_bytes: u64,
-    /// Where the autoencoder works.
+    /// The device that the autoencoder runs on.
     pub device: Device,
 }
 
 impl EncodeOptions {
-    /// All videos into `out`, without flips, in f32; files of up to 64 videos or 256 MiB.
+    /// Encodes all videos into `out`, without flips, in f32, with files of up to 64 videos or 256 MiB.
     pub fn new(out: &Path) -> Self {
         Self {
             out: out.to_path_buf(),
@@ -56,29 +56,29 @@ impl EncodeOptions {
     }
 }
 
-/// What was done.
+/// The result of encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodeReport {
-    /// Videos that this process has encoded.
+    /// Videos that this process encoded.
     pub encoded: usize,
-    /// Videos that were encoded already.
+    /// Videos that were already encoded.
     pub found: usize,
-    /// Groups of videos that other processes still have to encode; 0 when the cache is finished.
+    /// Groups of videos that other processes still have to encode; 0 if the cache is finished.
     pub groups_left: usize,
     /// Videos of the finished cache that could not be read.
     pub unreadable: usize,
 }
 
-/// Encodes the videos of `config` into a latent cache. What is there already is kept; when everything is there, the manifest is
-/// written and the cache can be trained from.
+/// Encodes the videos of `config` into a latent cache. Existing files are kept. When all files exist, the manifest is written, and
+/// the cache is ready for training.
 ///
 /// # Errors
 ///
-/// If the configuration works on pixels, the videos or the autoencoder are not there, the folder holds the latents of other
-/// ones, or the disk fails. Finished files stay, and the next run resumes from there.
+/// If the configuration works on pixels, the videos or the autoencoder are missing, the folder has the latents of other ones, or
+/// the disk fails. Finished files stay, and the next run resumes after them.
 pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn Progress) -> Result<EncodeReport> {
     if config.autoencoder.kind == AutoencoderKind::Pixels {
-        let what = "`pixels` has nothing to encode; set it to `kl`, and `autoencoder.path` to the autoencoder's folder";
+        let what = "the kind `pixels` has no encoder; set it to `kl`, and `autoencoder.path` to the autoencoder's folder";
         return Err(Error::config("configuration", "autoencoder.kind", what));
     }
     config.check_latents()?;
@@ -139,7 +139,7 @@ pub fn encode(config: &TrainConfig, options: &EncodeOptions, progress: &mut dyn 
     Ok(report)
 }
 
-/// The folder, and what belongs into it.
+/// The folder and the plan of its contents.
 struct Work<'a> {
     folder: &'a Path,
     header: CacheHeader,
@@ -148,7 +148,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The numbers of the videos of a group.
+    /// The video numbers of a group.
     fn group(&self, group: usize) -> std::ops::Range<usize> {
         let first = group * self.header.group_videos;
         first..(first + self.header.group_videos).min(self.planned.len())
@@ -159,7 +159,7 @@ impl Work<'_> {
         Error::data(path, format!("{difference}; encode into another folder, or remove {folder} to encode it anew"))
     }
 
-    /// A manifest that is there must be of this cache.
+    /// Checks that an existing manifest belongs to this cache.
     fn check_manifest(&self) -> Result<()> {
         if !Manifest::exists(self.folder) {
             return Ok(());
@@ -181,7 +181,7 @@ impl Work<'_> {
                 break;
             }
             let Some(file) = ShardHeader::read(&path)? else {
-                self.progress.warning(&format!("{}: damaged; it is made again", path.display()));
+                self.progress.warning(&format!("{}: damaged; it is encoded again", path.display()));
                 break;
             };
             if let Some(difference) = file.header.difference(&self.header) {
@@ -207,7 +207,7 @@ impl Work<'_> {
         Ok(found)
     }
 
-    /// Encodes what `files` leaves of a group, file by file. `encoded` is called for every video.
+    /// Encodes the videos of a group that are not in `files`, file by file, and calls `encoded` for every video.
     fn encode_group(
         &mut self,
         encoder: &Encoder,
@@ -251,29 +251,29 @@ impl Work<'_> {
         last: bool,
         (videos, stored): (Vec<VideoRecord>, Vec<StoredVideo>),
     ) -> Result<()> {
-        // Where things lay must not make files of the same content differ.
+        // Paths are left out, so that files with the same contents have the same bytes.
         let header = CacheHeader { root: PathBuf::new(), autoencoder_path: PathBuf::new(), ..self.header.clone() };
         let file = ShardHeader { header, first, last, videos };
         self.place(&file_name(group, part), |path| file.write(path, &stored))
     }
 
-    /// Lets `write` write a file, which must be complete or not there.
+    /// Lets `write` write a file, which appears under its name only when it is complete.
     fn place(&self, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let target = self.folder.join(name);
         match write(&target) {
-            // Another process has finished the cache meanwhile, and has tidied up.
+            // Another process finished the cache in the meantime and removed the unfinished files.
             Err(e) if e.is_not_found() && target.is_file() => Ok(()),
             written => written,
         }
     }
 
-    /// Removes what killed processes left half-written, of the file called `name` or of all.
+    /// Removes the unfinished files that killed processes left, of the file `name` or of all files.
     fn remove_unfinished(&self, name: Option<&str>) -> Result<()> {
         for entry in std::fs::read_dir(self.folder).map_err(Error::io(self.folder))? {
             let path = entry.map_err(Error::io(self.folder))?.path();
             let found = path.file_name().unwrap_or_default().to_string_lossy();
             let is_of = |name: &str| found.starts_with(&format!(".{name}")) && found.ends_with(UNFINISHED);
-            // Earlier versions gave the unfinished files names that begin otherwise.
+            // Unfinished files of earlier versions have names with another beginning.
             let is_old = found.trim_start_matches('.').starts_with(UNFINISHED_BEFORE);
             let is_meant = match name {
                 Some(name) => is_of(name) || is_old && found.contains(name),
@@ -289,7 +289,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Writes the manifest, if all files are there.
+    /// Writes the manifest, if all files exist.
     fn finish(&mut self, num_groups: usize, report: &mut EncodeReport) -> Result<()> {
         let mut videos = Vec::with_capacity(self.planned.len());
         for group in 0..num_groups {
@@ -307,14 +307,14 @@ impl Work<'_> {
         }
         report.unreadable = videos.iter().filter(|record| record.video.is_none()).count();
         let text = Manifest { header: self.header.clone(), videos }.lines()?;
-        // Names are on disk before the file that says that they are.
+        // The names of the files must be on disk before the manifest that lists them.
         sync(self.folder)?;
         self.place(MANIFEST, |path| Ok(latte_model::weights::write_atomically(path, text.as_bytes())?))?;
         self.remove_unfinished(None)
     }
 }
 
-/// From a video to its moments.
+/// Computes the moments of a video.
 struct Encoder {
     videos: VideoSource,
     autoencoder: std::sync::Arc<dyn Autoencoder>,
@@ -322,7 +322,7 @@ struct Encoder {
 }
 
 impl Encoder {
-    /// The moments of all frames of a video; or why it cannot be read.
+    /// The moments of all frames of a video, or the reason why it cannot be read.
     fn video(&self, number: usize) -> Result<std::result::Result<(Probe, StoredVideo), String>> {
         let mut stored = StoredVideo { frames: 0, bytes: vec![Vec::new(); if self.header.flips { 2 } else { 1 }] };
         let mut failed = None;
@@ -343,7 +343,7 @@ impl Encoder {
         }))
     }
 
-    /// Adds the moments of frames `[n, 3, h, w]`.
+    /// Appends the moments of frames `[n, 3, h, w]`.
     fn store(&self, pixels: Vec<f32>, bytes: &mut Vec<u8>) -> Result<()> {
         let moments = moments(self.autoencoder.as_ref(), pixels, self.header.size)?;
         let count = moments.len();

@@ -1,4 +1,4 @@
-//! What a latent cache holds, and what it was made from.
+//! The manifest of a latent cache: its contents and its source.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub(super) const MANIFEST: &str = "latents.jsonl";
 const FORMAT: &str = "latte-latents";
 const VERSION: u32 = 1;
 
-/// What a cache was made from, and how: everything that its values depend on besides the videos.
+/// Everything that the values of a cache depend on besides the videos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheHeader {
@@ -28,38 +28,38 @@ pub struct CacheHeader {
     pub version: u32,
     /// The autoencoder.
     pub autoencoder: AutoencoderFingerprint,
-    /// Where it lay.
+    /// The path of the autoencoder when the cache was encoded.
     pub autoencoder_path: PathBuf,
     /// The precision of its matmuls.
     pub precision: Precision,
-    /// How the data set lay on disk.
+    /// The layout of the data set on disk.
     pub layout: Layout,
-    /// Where it lay.
+    /// The folder of the data set when the cache was encoded.
     pub root: PathBuf,
     /// The names of the classes, in order of their numbers; empty without classes.
     pub classes: Vec<String>,
-    /// How frames came to their size.
+    /// How frames were brought to their size.
     pub transform: Transform,
     /// Height and width of the frames in pixels.
     pub size: [usize; 2],
-    /// How values are stored.
+    /// The dtype of the stored values.
     pub dtype: MomentDtype,
-    /// Whether every video is there mirrored, too.
+    /// Whether every video is also stored mirrored.
     pub flips: bool,
-    /// How many videos a group has.
+    /// The number of videos in a group.
     pub group_videos: usize,
-    /// How large a file may be, in bytes, unless it holds one video only.
+    /// The largest size of a file in bytes, unless it has only one video.
     pub file_bytes: u64,
 }
 
-/// How moments are stored.
+/// The dtype of stored moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MomentDtype {
-    /// As the encoder gives them.
+    /// As the encoder returns them.
     #[default]
     F32,
-    /// Rounded to 11 bits, for half the space.
+    /// Rounded to 11 significant bits, for half the space.
     F16,
 }
 
@@ -67,24 +67,24 @@ pub enum MomentDtype {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VideoRecord {
-    /// What it is called in its data set.
+    /// The name of the video in its data set.
     pub name: String,
     /// Its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<u32>,
-    /// What it shows, in words.
+    /// Its caption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<String>,
-    /// The size of its file in bytes; of a folder of frames, how many there are.
+    /// The size of its file in bytes; for a folder of frames, the number of frames.
     pub bytes: u64,
-    /// What it says about itself; absent if it could not be read as a whole.
+    /// The video's properties; absent if it could not be read completely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<Probe>,
     /// Why it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The file that holds its moments, under its number in the manifest (`000012`, and `000012.flipped`). Said in the manifest
-    /// only.
+    /// The file with its moments, under its number in the manifest (`000012`, and `000012.flipped`). Only the manifest has this
+    /// key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
 }
@@ -92,7 +92,7 @@ pub struct VideoRecord {
 /// The manifest of a cache.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// What it was made from.
+    /// Everything that the values depend on besides the videos.
     pub header: CacheHeader,
     /// All videos, unreadable ones included, in the order of the data set.
     pub videos: Vec<VideoRecord>,
@@ -155,7 +155,7 @@ impl CacheHeader {
     ///
     /// # Errors
     ///
-    /// If the header was tampered with.
+    /// If the header is invalid.
     pub fn space(&self) -> Result<LatentSpace> {
         Ok(self.autoencoder.config.latent_space()?)
     }
@@ -171,7 +171,7 @@ impl CacheHeader {
         Ok([space.moment_channels(), h, w])
     }
 
-    /// What training depends on, in words: key and value.
+    /// What training depends on, as pairs of key and value.
     fn content(&self) -> Vec<(&'static str, String)> {
         let [height, width] = self.size;
         vec![
@@ -182,7 +182,7 @@ impl CacheHeader {
         ]
     }
 
-    /// The first thing in which a cache that `wanted` describes differs from this one: what, here, and there.
+    /// The first difference between the cache that `wanted` describes and this one: the name, the value here, and the value wanted.
     pub(super) fn difference(&self, wanted: &Self) -> Option<String> {
         let all = |header: &Self| {
             let mut all = header.content();
@@ -196,12 +196,12 @@ impl CacheHeader {
         another_autoencoder(&self.autoencoder, &wanted.autoencoder).or_else(|| first_difference(&all(self), &all(wanted)))
     }
 
-    /// Why training on `data` with `autoencoder` cannot use this cache.
+    /// The reason why training on `data` with `autoencoder` cannot use this cache, if any.
     pub(crate) fn misfit(&self, data: &DataConfig, autoencoder: &AutoencoderConfig) -> Result<Option<String>> {
         let path = autoencoder.path.as_deref().filter(|path| path.exists());
         let another = match path {
             Some(path) => another_autoencoder(&self.autoencoder, &AutoencoderFingerprint::of(path)?),
-            // Nothing tells it from the cache's, which is the one that counts then.
+            // Without a path there is nothing to compare; the cache's autoencoder is used.
             None => None,
         };
         let wanted = Self::new(data, autoencoder.precision, self.autoencoder.clone(), Path::new(""), Vec::new());
@@ -228,13 +228,13 @@ fn another_autoencoder(here: &AutoencoderFingerprint, wanted: &AutoencoderFinger
     })
 }
 
-/// A choice as it is written in a configuration.
+/// A choice as a configuration writes it.
 fn word<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_string()
 }
 
 impl VideoRecord {
-    /// A video of a data set before it is encoded.
+    /// The record of a video before it is encoded.
     pub(super) fn planned(item: &Item) -> Self {
         let bytes = match &item.place {
             MediaLocation::Path(path) => latte_video::dataset::Signature::of(path).map_or(0, |signature| signature.bytes),
@@ -251,7 +251,7 @@ impl VideoRecord {
         }
     }
 
-    /// Whether this is the record of `planned`.
+    /// Whether this is the record of the same video as `planned`.
     pub(super) fn is_of(&self, planned: &Self) -> bool {
         (&self.name, self.label, &self.caption, self.bytes) == (&planned.name, planned.label, &planned.caption, planned.bytes)
     }
@@ -271,7 +271,7 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         if !path.is_file() {
-            let what = format!("no latent cache here (`{MANIFEST}` is missing); `latte encode` makes one, and finishes one");
+            let what = format!("no latent cache here (`{MANIFEST}` is missing); `latte encode` writes one, or finishes one");
             return Err(Error::data(folder, what));
         }
         let text = latte_textfile::read(&path).map_err(Error::io(&path))?;
@@ -293,7 +293,7 @@ impl Manifest {
 
     /// The manifest as text.
     pub(super) fn lines(&self) -> Result<String> {
-        let bad = |e: serde_json::Error| Error::data(&self.header.root, format!("no manifest can name it: {e}"));
+        let bad = |e: serde_json::Error| Error::data(&self.header.root, format!("it cannot be written to a manifest: {e}"));
         let mut text = serde_json::to_string(&self.header).map_err(bad)?;
         for video in &self.videos {
             text.push('\n');
@@ -303,7 +303,7 @@ impl Manifest {
         Ok(text)
     }
 
-    /// The data set that was encoded, as if it lay in `root`.
+    /// The data set that was encoded, with `root` as its folder.
     pub(crate) fn dataset(&self, root: &Path) -> Dataset {
         let item = |record: &VideoRecord| {
             let path = root.join(&record.name);
@@ -320,9 +320,9 @@ impl Manifest {
     }
 }
 
-/// Reads a header; says what is wrong with it.
+/// Parses a header. The error says what is wrong with it.
 pub(super) fn read_header(line: &str) -> std::result::Result<CacheHeader, String> {
-    /// What every version has.
+    /// The keys that every version has.
     #[derive(Deserialize)]
     struct Known {
         format: String,

@@ -10,58 +10,58 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{CacheHeader, VideoRecord};
 use crate::error::{Error, Result};
 
-/// The metadata key under which a file says what it is.
+/// The metadata key of a file's header.
 const KEY: &str = "latte-latents";
 
-/// What a file says about itself.
+/// The header of a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ShardHeader {
     pub(super) header: CacheHeader,
     /// The number of the first of its videos in the data set.
     pub(super) first: usize,
-    /// Whether no further file of its group follows.
+    /// Whether this is the last file of its group.
     pub(super) last: bool,
     pub(super) videos: Vec<VideoRecord>,
 }
 
-/// The moments of one video, as they are stored.
+/// The stored moments of one video.
 #[derive(Debug, Default)]
 pub(super) struct StoredVideo {
     pub(super) frames: usize,
-    /// Frame by frame `[frames, m, h, w]`, little-endian; of the video, and with flips of the mirrored one.
+    /// `[frames, m, h, w]`, little-endian; of the video, and with flips also of the mirrored one.
     pub(super) bytes: Vec<Vec<u8>>,
 }
 
-/// What the names of all files begin with.
+/// The prefix of all file names.
 pub(super) const FILES: &str = "moments-";
 
-/// A file's name: part `part` of group `group`.
+/// The name of part `part` of group `group`.
 pub(super) fn file_name(group: usize, part: usize) -> String {
     format!("{FILES}{group:05}-{part}.safetensors")
 }
 
-/// A tensor's name: video number `video`, mirrored or not.
+/// The name of the tensor of video number `video`, mirrored or not.
 pub(super) fn tensor_name(video: usize, flip: bool) -> String {
     format!("{video:06}{}", if flip { ".flipped" } else { "" })
 }
 
 impl ShardHeader {
-    /// Reads the header of the file at `path`. `None` if the file is damaged.
+    /// Reads the header of the file at `path`; `None` if the file is damaged.
     ///
     /// # Errors
     ///
     /// If it is another program's file, or of another version.
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
         let Ok(files) = WeightFiles::open(path) else { return Ok(None) };
-        let what = || format!("is no file of a latent cache, but is called like one (it has no `{KEY}`); move it away");
+        let what = || format!("is not a file of a latent cache (it has no `{KEY}`), but has the name of one; move it away");
         let text = files.metadata().get(KEY).ok_or_else(|| Error::data(path, what()))?;
-        // The version is looked at before the rest, which it decides.
+        // The version decides how the rest is parsed.
         let value: serde_json::Value = serde_json::from_str(text).map_err(|e| Error::data(path, e.to_string()))?;
         super::manifest::read_header(&value["header"].to_string()).map_err(|what| Error::data(path, what))?;
-        serde_json::from_value(value).map(Some).map_err(|e| Error::data(path, format!("its header cannot be understood: {e}")))
+        serde_json::from_value(value).map(Some).map_err(|e| Error::data(path, format!("its header cannot be parsed: {e}")))
     }
 
-    /// Writes the file: `stored` are the moments of those of its videos that could be read, in their order.
+    /// Writes the file: `stored` are the moments of its readable videos, in order.
     ///
     /// # Errors
     ///

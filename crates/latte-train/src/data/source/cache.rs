@@ -1,4 +1,4 @@
-//! Whole videos after the transform, in memory.
+//! A cache of whole videos after the transform, in memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The frames of one video after the transform, each `[3, h, w]`.
 pub(super) type Frames = Vec<Vec<f32>>;
 
-/// A video, and whether it is mirrored: a mirrored video is not the mirror image of what the transform makes of it.
+/// A video, and whether it is mirrored: the transform of a mirrored video is not the mirrored result of the transform.
 pub(super) type Key = (usize, bool);
 
-/// Whole videos after the transform, while they fit. Changes how long a clip takes, never what it is.
+/// A cache of whole videos after the transform. It changes the speed only, never a clip.
 #[derive(Debug)]
 pub(super) struct FrameCache {
     budget: usize,
@@ -19,12 +19,12 @@ pub(super) struct FrameCache {
 #[derive(Debug, Default)]
 struct Held {
     bytes: usize,
-    /// `None`: reserved by a thread that is decoding it, or found not to decode as a whole.
+    /// `None`: a thread that is decoding it has reserved it, or it cannot be decoded completely.
     frames: BTreeMap<Key, Option<Arc<Frames>>>,
 }
 
 impl FrameCache {
-    /// Holds up to `budget` bytes.
+    /// A cache of up to `budget` bytes.
     pub(super) fn new(budget: usize) -> Self {
         Self { budget, held: Mutex::default() }
     }
@@ -33,12 +33,12 @@ impl FrameCache {
         self.lock().frames.get(&key)?.clone()
     }
 
-    /// How many frames a video has that is held, mirrored or not.
+    /// The number of frames of a cached video, mirrored or not.
     pub(super) fn num_frames(&self, video: usize) -> Option<usize> {
         [false, true].iter().find_map(|&flip| self.get((video, flip))).map(|frames| frames.len())
     }
 
-    /// Whether the caller should decode the whole video and [`put`](Self::put) it, or else [`release`](Self::release) it.
+    /// Whether the caller should decode the whole video and then [`put`](Self::put) or [`release`](Self::release) it.
     pub(super) fn reserve(&self, key: Key, bytes: usize) -> bool {
         let mut held = self.lock();
         if held.bytes + bytes > self.budget || held.frames.contains_key(&key) {
@@ -49,7 +49,7 @@ impl FrameCache {
         true
     }
 
-    /// Gives back what was reserved for a video that does not decode as a whole; it is not tried as a whole again.
+    /// Releases the bytes reserved for a video that cannot be decoded completely; it is not reserved again.
     pub(super) fn release(&self, bytes: usize) {
         self.lock().bytes -= bytes;
     }

@@ -16,28 +16,28 @@ use crate::data::latents::LatentCache;
 use crate::data::loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip};
 use crate::error::{Error, Result};
 
-/// Loads clips as they would come from the videos: the same are there, in the same order, and the same is drawn for each.
+/// Loads clips as the videos would give them: the same clips in the same order, with the same draws.
 #[derive(Debug)]
 struct CachedSource {
     cache: Arc<LatentCache>,
     /// The videos that clips are loaded from.
     dataset: Dataset,
-    /// Their numbers in the cache.
+    /// Their indices in the cache.
     numbers: Vec<usize>,
     rule: WindowRule,
     images: Option<JointImages>,
 }
 
-/// Opens the cache in `folder` for the training of `config`. Neither videos nor weights need be there.
+/// Opens the cache in `folder` for the training of `config`. It needs neither videos nor weights.
 ///
 /// # Errors
 ///
-/// If the cache is not finished or damaged, or was made for other training; the message says what differs.
+/// If the cache is unfinished or damaged, or does not fit the configuration; the message names the difference.
 pub(super) fn open(folder: &Path, config: &TrainConfig) -> Result<OpenedData> {
     let data = &config.data;
     let (cache, mut dataset, notes) = select_from(folder, config)?;
     if data.image_list.is_some() {
-        let what = "set, but a latent cache has the frames of the videos only; leave it out, and images are taken from them";
+        let what = "set, but a latent cache only has frames of videos; leave it out to take the images from them";
         return Err(Error::config("configuration", "data.image_list", what));
     }
     let header = &cache.manifest().header;
@@ -73,7 +73,7 @@ pub(super) fn open(folder: &Path, config: &TrainConfig) -> Result<OpenedData> {
     Ok(OpenedData { source, held_out, space, vae: Some(vae), autoencoder: None, classes, fps, mark, notes })
 }
 
-/// The cache in `folder`, and those of its videos that fit `config`; with what the user should know about it.
+/// The cache in `folder`, and its videos that fit `config`, with notes for the user.
 fn select_from(folder: &Path, config: &TrainConfig) -> Result<(Arc<LatentCache>, Dataset, Vec<String>)> {
     let cache = LatentCache::open(folder)?;
     if let Some(what) = cache.manifest().header.misfit(&config.data, &config.autoencoder)? {
@@ -108,7 +108,7 @@ impl ClipSource for CachedSource {
     fn load(&self, file: usize, rng: &mut TorchRng) -> std::result::Result<LoadedClip, String> {
         let (item, number) = (&self.dataset.items[file], self.numbers[file]);
         let moments = match &item.info {
-            // Says why.
+            // Returns the error.
             None => self.cache.moments(number, &[], false)?,
             Some(info) => {
                 let drawn = self.rule.draw(info.num_frames, rng);
@@ -129,7 +129,7 @@ impl ClipSource for CachedSource {
         match &self.images {
             Some(images) => images.add_to(place, clip, rng, &|entry, rng| match &images.pool {
                 ImagePool::Frames(starts) => self.image(starts, entry, rng),
-                ImagePool::List(_) => Err("a latent cache has the frames of videos only".into()),
+                ImagePool::List(_) => Err("a latent cache only has frames of videos".into()),
             }),
             None => Ok(Vec::new()),
         }

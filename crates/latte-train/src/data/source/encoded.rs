@@ -1,4 +1,4 @@
-//! Clips of pixels through a frozen encoder, in the threads that load them.
+//! Encodes clips of pixels with a frozen encoder, in the loader's threads.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use latte_model::vae::Autoencoder;
 
 use crate::data::loader::{ClipFrames, ClipSource, EpochPlace, LoadedClip};
 
-/// The clips of another source as moments: what the encoder says of each frame. The draw from them is the trainer's, so that
-/// clips from here and from a latent cache are the same.
+/// The clips of another source as moments, the encoder's output for each frame. The trainer samples from the moments, so clips from
+/// here and from a latent cache are the same.
 pub(crate) struct EncodedSource {
     pixels: Box<dyn ClipSource>,
     autoencoder: Arc<dyn Autoencoder>,
@@ -17,7 +17,7 @@ pub(crate) struct EncodedSource {
 }
 
 impl EncodedSource {
-    /// Encodes clips of frames of `size`, height and width.
+    /// Encodes clips with frames of `size`, height and width.
     pub(crate) fn new(pixels: Box<dyn ClipSource>, autoencoder: Arc<dyn Autoencoder>, size: [usize; 2]) -> Self {
         Self { pixels, autoencoder, size }
     }
@@ -56,7 +56,7 @@ impl ClipSource for EncodedSource {
     }
 }
 
-/// What the encoder says of frames `[n, 3, height, width]`: `[n, m, h, w]`.
+/// The encoder's moments of frames `[n, 3, height, width]`: `[n, m, h, w]`.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
-//! The single images of joint training: which ones a clip gets.
+//! The single images of joint training: which ones each clip gets.
 //!
-//! All images of the data set are one list, shuffled anew for every epoch. Clip number `i` of the epoch gets entries `i · n` to
-//! `i · n + n − 1`, and after the last entry the list begins again. An epoch is one visit to every video, so images are not
-//! all seen in one where there are more than `n` for every video.
+//! All images of the data set are one list, shuffled again for every epoch. Clip number `i` of the epoch gets entries `i · n` to `i
+//! · n + n − 1`, and the list starts over after its end. An epoch visits every video once, so it does not use all images if there
+//! are more than `n` per video.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,26 +17,26 @@ use crate::config::DataConfig;
 use crate::data::loader::{EpochPlace, LoadedClip};
 use crate::error::{Error, Result};
 
-/// The stream of an epoch's generator that shuffles images; those of clips are the numbers of the clips.
+/// The stream of an epoch's generator that shuffles images; the streams of clips have the numbers of the clips.
 const SHUFFLE_STREAM: u64 = u64::MAX;
-/// How many images are tried for one place before the clip is given up.
+/// The number of images that are tried for one place before the clip fails.
 const MAX_TRIES: usize = 100;
 
 /// The order of a list in every epoch.
 #[derive(Debug)]
 pub struct EpochOrder {
     len: usize,
-    /// Threads work on clips of one epoch, or of two where one ends.
+    /// Threads work on clips of one epoch, or of two at its end.
     held: Mutex<BTreeMap<u64, Arc<Vec<usize>>>>,
 }
 
 impl EpochOrder {
-    /// The order of a list of `len` entries; at least one.
+    /// The order of a list of `len` entries, at least one.
     pub fn new(len: usize) -> Self {
         Self { len, held: Mutex::default() }
     }
 
-    /// The `count` entries that belong to the clip at `place`.
+    /// The `count` entries for the clip at `place`.
     pub fn entries(&self, place: EpochPlace<'_>, count: usize) -> Vec<usize> {
         let order = {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +48,7 @@ impl EpochOrder {
     }
 }
 
-/// The images of a data set, and how many a clip gets.
+/// The images of a data set, and the number per clip.
 #[derive(Debug)]
 pub(super) struct JointImages {
     pub(super) per_clip: usize,
@@ -59,15 +59,15 @@ pub(super) struct JointImages {
 /// All images of a data set, as one list.
 #[derive(Debug)]
 pub(super) enum ImagePool {
-    /// The frames of its videos, one video after the other: where in the list each video begins, and the length of the list.
+    /// The frames of its videos, one video after the other: the index of the first frame of each video, and the length of the list.
     Frames(Vec<usize>),
-    /// Image files that have the size of training.
+    /// Image files of the training size.
     List(ImageList),
 }
 
 impl JointImages {
-    /// The images that `data` asks for, if any. Where the frames of the videos must be counted, they are counted now, and
-    /// `dataset` keeps what was found.
+    /// The images that `data` selects, if any. If the frames of the videos must be counted, this counts them and stores the result
+    /// in `dataset`.
     pub(super) fn open(dataset: &mut Dataset, data: &DataConfig) -> Result<Option<Self>> {
         let per_clip = data.joint_images;
         if per_clip == 0 {
@@ -84,9 +84,9 @@ impl JointImages {
         Ok(Some(Self { per_clip, order: EpochOrder::new(pool.len()), pool }))
     }
 
-    /// Adds the images that belong to the clip at `place`: `image` reads an entry of the pool, with what `rng` draws for it, and
-    /// gives its values and its class. An image that cannot be read is replaced by another one that `rng` draws. Says which
-    /// could not be read.
+    /// Adds the images for the clip at `place`: `image` reads an entry of the pool, with draws from `rng`, and returns its values
+    /// and class. An image that cannot be read is replaced by another one that `rng` draws. Returns messages about the unreadable
+    /// ones.
     pub(super) fn add_to(
         &self,
         place: EpochPlace<'_>,
@@ -126,7 +126,7 @@ impl ImagePool {
         let mut total = 0;
         starts.push(total);
         for item in &dataset.items {
-            // A video that cannot be opened gives no images.
+            // A video that cannot be opened has no images.
             total += item.info.as_ref().map_or(0, |info| info.num_frames);
             starts.push(total);
         }
@@ -136,7 +136,7 @@ impl ImagePool {
         Ok(Self::Frames(starts))
     }
 
-    /// How many images there are; at least one.
+    /// The number of images, at least one.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Frames(starts) => starts[starts.len() - 1],
@@ -145,19 +145,19 @@ impl ImagePool {
     }
 }
 
-/// The video and the frame of it that entry `entry` of the list of all frames is.
+/// The video and its frame for entry `entry` of the list of all frames.
 pub(super) fn locate(starts: &[usize], entry: usize) -> (usize, usize) {
     let video = starts.partition_point(|&start| start <= entry) - 1;
     (video, entry - starts[video])
 }
 
-/// Reads an image that must have the training size, `[height, width]`: `[3, h, w]`.
+/// Reads an image of the training size `[height, width]`: `[3, h, w]`.
 pub(super) fn read_sized(path: &Path, size: [usize; 2]) -> std::result::Result<Vec<f32>, String> {
     let image = read_image(path).map_err(|e| e.to_string())?;
     Transform::None.apply(&image, size).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// Images of another size than training's are a mistake that all of them share: one is enough to tell.
+/// Checks one image: if the size is wrong, it is wrong for all of them.
 fn check_one(images: &ImageList, list: &Path, size: [usize; 2]) -> Result<()> {
     let mut first_error = None;
     for index in 0..images.len().min(MAX_TRIES) {
@@ -170,7 +170,7 @@ fn check_one(images: &ImageList, list: &Path, size: [usize; 2]) -> Result<()> {
     Err(Error::data(list, format!("images must be readable and have the size `data.size`; the first one: {said}")))
 }
 
-/// Opens the videos that no index has looked at, and keeps what they say about themselves.
+/// Opens the videos that the index does not describe, and stores their properties.
 fn probe(dataset: &mut Dataset, decoder: Decoder) {
     let items = &dataset.items;
     let next = AtomicUsize::new(0);

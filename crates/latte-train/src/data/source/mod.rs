@@ -1,6 +1,6 @@
-//! Where clips come from: a configuration's videos, listed and opened.
+//! Sources of clips: lists and opens the videos of a configuration.
 //!
-//! [`open_data`] is the one place that knows which kinds of sources there are.
+//! Only [`open_data`] knows all kinds of sources.
 
 mod cache;
 mod cached;
@@ -33,23 +33,23 @@ use crate::error::{Error, Result};
 
 /// The data of a run, ready to load clips from.
 pub struct OpenedData {
-    /// Gives the clips.
+    /// The source of training clips.
     pub source: Box<dyn ClipSource>,
-    /// Gives the clips that are not trained on, if the run is validated.
+    /// The source of validation clips, if the run is validated.
     pub held_out: Option<Box<dyn ClipSource>>,
-    /// The space of the latents, in which the clips' frames become latents.
+    /// The space of the latents.
     pub space: LatentSpace,
-    /// Which autoencoder makes them; `None` where the network works on pixels.
+    /// The autoencoder of the latents; `None` if the network works on pixels.
     pub vae: Option<AutoencoderFingerprint>,
-    /// That autoencoder, where the clips are encoded as they are loaded.
+    /// That autoencoder, if clips are encoded when they are loaded.
     pub autoencoder: Option<Arc<dyn Autoencoder>>,
     /// The names of the classes, in order of their numbers; empty without classes.
     pub classes: Vec<String>,
     /// Frames per second of training clips.
     pub fps: f64,
-    /// Tells whether the data is still the same.
+    /// Detects whether the data has changed.
     pub mark: DatasetFingerprint,
-    /// What the user should know about it.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -59,16 +59,16 @@ impl std::fmt::Debug for OpenedData {
     }
 }
 
-/// Opens the data of a run: what it trains on, and what it is validated on.
+/// Opens the training and validation data of a run.
 ///
 /// # Errors
 ///
-/// If the data is not there or does not fit the configuration; each names what to change.
+/// If the data is missing or does not fit the configuration; each error says what to change.
 pub fn open_data(config: &TrainConfig) -> Result<OpenedData> {
     open_data_on(config, &Device::Cpu)
 }
 
-/// As [`open_data`]; clips that are encoded as they are loaded are encoded on `device`.
+/// As [`open_data`]; clips that are encoded when they are loaded are encoded on `device`.
 ///
 /// # Errors
 ///
@@ -92,7 +92,7 @@ pub fn open_data_on(config: &TrainConfig, device: &Device) -> Result<OpenedData>
     Ok(OpenedData { source, held_out, space, vae, autoencoder: opened, classes, fps, mark, notes })
 }
 
-/// The videos of a run that trains on videos.
+/// The videos of a run, if it trains on videos.
 struct OpenedVideos {
     source: VideoSource,
     held_out: Option<Box<dyn ClipSource>>,
@@ -101,7 +101,7 @@ struct OpenedVideos {
     notes: Vec<String>,
 }
 
-/// Lists the videos of a run and takes them apart: what it trains on, and what it is validated on.
+/// Lists the videos of a run and splits them into training and validation videos.
 fn open_videos(config: &TrainConfig) -> Result<OpenedVideos> {
     let ListedData { mut dataset, signatures, notes } = list_data(config)?;
     let held_out = match &config.validation {
@@ -117,12 +117,11 @@ fn open_videos(config: &TrainConfig) -> Result<OpenedVideos> {
     Ok(OpenedVideos { source, held_out, classes, mark, notes })
 }
 
-/// Goes the way of a training run as far as its data is concerned, up to the first clip, in pixels: the judgement of `latte data
-/// check`.
+/// Does what a training run does with its data, up to the first clip, on pixels; `latte data check` uses it.
 ///
 /// # Errors
 ///
-/// What the run itself would say.
+/// The error that the run itself would report.
 pub(crate) fn try_data(config: &TrainConfig) -> Result<()> {
     let (source, held_out, classes) = if let Some(folder) = &config.data.latents {
         let OpenedData { source, held_out, classes, .. } = cached::open(folder, config)?;
@@ -130,7 +129,7 @@ pub(crate) fn try_data(config: &TrainConfig) -> Result<()> {
     } else {
         let mut config = config.clone();
         if config.data.image_list.is_none() {
-            // Images are frames of videos that can be opened, of which there are none if no clip can be loaded.
+            // The images are frames of videos that can be opened; if no clip can be loaded, there are none.
             config.data.joint_images = 0;
         }
         let OpenedVideos { source, held_out, classes, .. } = open_videos(&config)?;
@@ -146,11 +145,12 @@ pub(crate) fn try_data(config: &TrainConfig) -> Result<()> {
     Ok(())
 }
 
-/// Refuses data for validation none of whose videos gives a clip: a run would continue without its loss, with a warning each time.
+/// Checks that validation data has at least one readable clip: otherwise a run would continue without the loss, with a warning each
+/// time.
 ///
 /// # Errors
 ///
-/// If there is none; with what is wrong with the last video.
+/// If it has none; the message has the error of the last video.
 pub(crate) fn expect_a_clip(held_out: &dyn ClipSource) -> Result<()> {
     let files = held_out.num_files();
     let load = |file: usize| held_out.load(file, &mut TorchRng::new(file as u64)).map(drop);
@@ -163,15 +163,14 @@ pub(crate) fn expect_a_clip(held_out: &dyn ClipSource) -> Result<()> {
     }
 }
 
-/// The data that a run is validated on, without the single images of joint training. `all` is the data that the run trains on
-/// and holds some of out, if it does.
+/// The validation data, without the single images of joint training. `all` is the training data, from which some may be held out.
 fn held_out(
     config: &TrainConfig,
     validation: &ValidationConfig,
     all: &Dataset,
     signatures: &BTreeMap<String, Signature>,
 ) -> Result<Box<dyn ClipSource>> {
-    // Each clip is loaded once.
+    // Each clip is loaded once, so the cache is of no use.
     let mut data = DataConfig { joint_images: 0, image_list: None, image_path: None, cache_mib: 0, ..config.data.clone() };
     let mut listed = ListedData { dataset: all.clone(), signatures: signatures.clone(), notes: Vec::new() };
     if let Some(path) = &validation.path {
@@ -191,27 +190,26 @@ fn held_out(
 /// The videos of a run.
 #[derive(Debug, Clone)]
 pub struct ListedData {
-    /// The videos; with labels if, and only if, the model is conditioned on classes.
+    /// The videos; they have labels if and only if the model is conditioned on classes.
     pub dataset: Dataset,
-    /// What the index says about the files; empty without an index.
+    /// The index's entries of the files; empty without an index.
     pub signatures: BTreeMap<String, Signature>,
-    /// What the user should know about it.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Lists the videos of a run, held-out ones among them: from `data.index` if there is one, else by the rules of `data.layout`.
+/// Lists the videos of a run, including held-out ones: from `data.index` if it is set, else by the rules of `data.layout`.
 ///
 /// # Errors
 ///
-/// If there are none, or the classes are not those that the configuration asks for.
+/// If there are none, or their classes do not fit the configuration.
 pub fn list_data(config: &TrainConfig) -> Result<ListedData> {
     let mut listed = list_all(&config.data)?;
     select(&mut listed.dataset, config, &mut listed.notes)?;
     Ok(listed)
 }
 
-/// Lists all videos of the data set, whatever is trained on them: from `data.index` if there is one, else by the rules of
-/// `data.layout`.
+/// Lists all videos of the data set for any task: from `data.index` if it is set, else by the rules of `data.layout`.
 ///
 /// # Errors
 ///
@@ -243,7 +241,7 @@ pub(crate) fn list_all(data: &DataConfig) -> Result<ListedData> {
     Ok(ListedData { dataset, signatures, notes })
 }
 
-/// Lists the videos whose frames are trained on, whatever their class.
+/// Lists the videos whose frames are training images, of any class.
 ///
 /// # Errors
 ///
@@ -255,7 +253,7 @@ pub(crate) fn list_unlabelled(data: &DataConfig) -> Result<ListedData> {
     Ok(listed)
 }
 
-/// Leaves the videos of a data set that a run trains on, with labels if, and only if, the model is conditioned on classes.
+/// Keeps the videos of a data set that a run trains on, with labels if and only if the model is conditioned on classes.
 fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) -> Result<()> {
     let data = &config.data;
     leave_out_short(dataset, data, notes)?;
@@ -267,7 +265,7 @@ fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) 
             }
         }
         ConditionKind::None => {
-            // Of one folder there is nothing to be told apart.
+            // A single folder does not distinguish classes.
             if data.layout.classes_are_folders() && dataset.classes.len() > 1 {
                 notes.push(format!(
                     "{}: its {} sub-folders ({}) are not taken as classes, because `model.condition` is `none`; set it to `class` for a \
@@ -283,7 +281,7 @@ fn select(dataset: &mut Dataset, config: &TrainConfig, notes: &mut Vec<String>) 
     Ok(())
 }
 
-/// Leaves out videos that are too short, where the layout has it so.
+/// Removes videos that are too short, if the layout has this rule.
 fn leave_out_short(dataset: &mut Dataset, data: &DataConfig, notes: &mut Vec<String>) -> Result<()> {
     let too_short = data.layout.fit(dataset, &data.window())?;
     if too_short > 0 {
@@ -293,7 +291,7 @@ fn leave_out_short(dataset: &mut Dataset, data: &DataConfig, notes: &mut Vec<Str
     Ok(())
 }
 
-/// Leaves only videos that have a class, and says how many have none; every class must have some.
+/// Keeps only videos with a class, and returns the number of the others; every class must have some.
 fn keep_classes(dataset: &mut Dataset, layout: Layout) -> Result<usize> {
     let by_folders = layout.classes_are_folders();
     if dataset.classes.is_empty() {
@@ -317,7 +315,8 @@ fn keep_classes(dataset: &mut Dataset, layout: Layout) -> Result<usize> {
     }
     if let Some((class, _)) = dataset.classes.iter().zip(has_videos).find(|(_, has)| !has) {
         if !by_folders {
-            let what = format!("no video of the class `{class}` can be read; mend or remove them, and index the data set again");
+            let what =
+                format!("no video of the class `{class}` can be read; repair or remove them, and index the data set again");
             return Err(Error::data(&dataset.root, what));
         }
         let what = "no video in this folder, which is a class (a video is a video file, or a folder of png or jpeg frames); \

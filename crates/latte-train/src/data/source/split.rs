@@ -1,32 +1,32 @@
-//! Which videos are held out for validation: their names decide.
+//! Selects the videos that are held out for validation, by their names.
 
 use latte_video::dataset::Item;
 
 use crate::error::{Error, Result};
 
-/// One side of a data set that `validation.fraction` splits.
+/// One part of a data set that `validation.fraction` splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// What is trained on.
+    /// The training data.
     Training,
-    /// What is held out.
+    /// The held-out data.
     Validation,
 }
 
 impl Split {
-    /// Whether a video called `name` is in this split when `fraction` of the videos are held out. Depends on nothing else, so
-    /// that a video stays on its side when others are added or removed. A video that a manifest lists with several captions
-    /// (`name`, `name#2`, …) is on one side, and so are the clips that UCF-101 cut from one recording (`v_Class_g01_c01`, `v_Class_g01_c02`,
-    /// …): they are as alike as one video's parts.
+    /// Whether a video called `name` is in this part if `fraction` of the videos are held out. The result depends on nothing else,
+    /// so a video stays in its part when others are added or removed. A video that a manifest lists with several captions (`name`,
+    /// `name#2`, …) is in one part. So are the clips that UCF-101 cut from one recording (`v_Class_g01_c01`, `v_Class_g01_c02`, …),
+    /// because they are as similar as parts of one video.
     pub fn holds(self, name: &str, fraction: f64) -> bool {
         (place(recording(name)) < fraction) == (self == Self::Validation)
     }
 
-    /// Keeps the items of this split; those that are held out in an order that depends on their names alone.
+    /// Keeps the items of this part; held-out items get an order that depends on their names alone.
     ///
     /// # Errors
     ///
-    /// If none are left, or of a class of `num_classes` none are left to train on.
+    /// If none are left, or none of a class in `classes` are left for training.
     pub(crate) fn keep(self, items: &mut Vec<Item>, fraction: f64, classes: &[String]) -> Result<()> {
         let all = items.len();
         items.retain(|item| self.holds(&item.name, fraction));
@@ -58,7 +58,7 @@ impl Split {
     }
 }
 
-/// The name without what makes names of one video unique.
+/// The name without the suffix that makes several names of one video unique.
 fn without_number(name: &str) -> &str {
     match name.rsplit_once('#') {
         Some((video, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => video,
@@ -66,7 +66,7 @@ fn without_number(name: &str) -> &str {
     }
 }
 
-/// What the name says of the recording that the video is from.
+/// The part of the name that identifies the recording.
 fn recording(name: &str) -> &str {
     let name = without_number(name);
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
@@ -82,7 +82,7 @@ fn recording(name: &str) -> &str {
     }
 }
 
-/// A number in [0, 1) for each name, spread evenly (FNV-1a, and SplitMix64's finaliser for the high bits of short names).
+/// Hashes a name to a number in [0, 1), uniformly (FNV-1a, then SplitMix64's finalizer for the high bits of short names).
 fn place(name: &str) -> f64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in name.bytes() {
@@ -135,7 +135,7 @@ mod tests {
         let (_, fewer) = cut(500);
         assert!(fewer.iter().all(|item| names(&held).contains(&item.name.as_str())));
         assert!(!names(&held).is_sorted(), "the order is not that of the names");
-        // Written down once, so that no change of the program moves a video: 0.2 of these are held out.
+        // Recorded once, so that no change of the program moves a video: 0.2 of these are held out.
         let some: Vec<&str> = names(&held).into_iter().filter(|name| *name < "class/020").collect();
         assert_eq!(some, HELD_OF_TWENTY);
     }
@@ -158,7 +158,7 @@ mod tests {
             assert_eq!(Split::Validation.holds(&format!("{i}.mp4#2"), 0.5), held);
             assert_eq!(Split::Validation.holds(&format!("{i}.mp4#17"), 0.5), held);
         }
-        // Names as Taichi-HD's are whole.
+        // Names of Taichi-HD have no such suffix.
         assert!(
             (0..200)
                 .any(|i| Split::Training.holds("a#2.mp4", f64::from(i) / 200.0)
@@ -166,7 +166,7 @@ mod tests {
         );
     }
 
-    /// Of `class/000.mp4` to `class/019.mp4`.
+    /// The held-out ones of `class/000.mp4` to `class/019.mp4`.
     const HELD_OF_TWENTY: [&str; 4] = ["class/000.mp4", "class/018.mp4", "class/013.mp4", "class/010.mp4"];
 
     #[test]

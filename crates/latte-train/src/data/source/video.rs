@@ -1,4 +1,4 @@
-//! Clips that are decoded from the videos of a data set when they are wanted.
+//! Clips that are decoded from the videos of a data set when they are loaded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct VideoSource {
     dataset: Dataset,
-    /// What an index says about the files; empty without an index.
+    /// The index's entries of the files; empty without an index.
     signatures: BTreeMap<String, Signature>,
     rule: WindowRule,
     transform: Transform,
@@ -31,7 +31,7 @@ pub struct VideoSource {
 }
 
 impl VideoSource {
-    /// Clips of the videos of `dataset` as `data` says, without single images.
+    /// Clips of the videos of `dataset`, cut by the rules of `data`, without single images.
     pub fn new(dataset: Dataset, data: &DataConfig) -> Self {
         Self {
             dataset,
@@ -46,14 +46,14 @@ impl VideoSource {
         }
     }
 
-    /// Files that are not what an index says of them, by name, are errors that say so.
+    /// Adds the entries of an index; a file that differs from its entry is then an error.
     #[must_use]
     pub fn with_signatures(mut self, signatures: BTreeMap<String, Signature>) -> Self {
         self.signatures = signatures;
         self
     }
 
-    /// Adds `data.joint_images` single images to every clip. Frames are counted now where no index knows them.
+    /// Adds `data.joint_images` single images to every clip. This counts frames if no index has the counts.
     ///
     /// # Errors
     ///
@@ -68,12 +68,12 @@ impl VideoSource {
         &self.dataset
     }
 
-    /// The frame rate of training clips: that of the first video that can be opened and whose frames fit where there is no
-    /// transform, divided by the frame interval.
+    /// The frame rate of training clips: that of the first video that can be opened, and whose frames have the right size if there
+    /// is no transform, divided by the frame interval.
     ///
     /// # Errors
     ///
-    /// If no video can be opened (the message is that of the first), or the frames of none fit.
+    /// If no video can be opened (with the error of the first), or no video's frames fit.
     pub fn clip_fps(&self) -> Result<f64> {
         let (mut first_error, mut misfit) = (None, None);
         for video in 0..self.dataset.items.len() {
@@ -84,7 +84,7 @@ impl VideoSource {
                          `data.transform` to `resize_crop` or `crop_resize`, or `data.size`",
                         info.height, info.width, self.size[0], self.size[1]
                     );
-                    // One of another size is skipped by the loader, too.
+                    // The loader also skips a video of another size.
                     misfit = misfit.or_else(|| Some(Error::data(self.dataset.items[video].place.path(), what)));
                 }
                 Ok(info) => return Ok(info.fps / self.frame_interval as f64),
@@ -99,7 +99,7 @@ impl VideoSource {
         Err(Error::data(&self.dataset.root, what))
     }
 
-    /// How many frames video number `video` has.
+    /// The number of frames of video number `video`.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl VideoSource {
         }
     }
 
-    /// Draws a clip of a video of `total_frames` frames.
+    /// Draws a window of a video of `total_frames` frames.
     ///
     /// # Errors
     ///
@@ -141,13 +141,13 @@ impl VideoSource {
         self.decode(video, &self.open(video)?, indices, flip)
     }
 
-    /// Gives `each` all frames of video number `video` after the transform, in runs of at most `run` frames, `[n, 3, h, w]` in
-    /// `[-1, 1]`: as they are, and with `flips` also mirrored (then the first argument is true). Past the cache; the video is
-    /// opened once, and every frame decoded once. Gives back what the video says about itself.
+    /// Passes all frames of video number `video` after the transform to `each`, in runs of at most `run` frames, `[n, 3, h, w]` in
+    /// `[-1, 1]`: unchanged, and with `flips` also mirrored (then the first argument is true). It does not use the cache, opens the
+    /// video once, and decodes every frame once. Returns the video's properties.
     ///
     /// # Errors
     ///
-    /// A sentence that names the file and says why it cannot be read; or what `each` says.
+    /// A sentence that names the file and says why it cannot be read; or the error of `each`.
     ///
     /// # Panics
     ///
@@ -171,7 +171,7 @@ impl VideoSource {
         Ok(opened.info().clone())
     }
 
-    /// What is known about a video without reading its frames.
+    /// The properties of a video, without reading its frames.
     fn info(&self, video: usize) -> std::result::Result<VideoInfo, String> {
         match &self.dataset.items[video].info {
             Some(info) => Ok(info.clone()),
@@ -191,7 +191,7 @@ impl VideoSource {
             let ([frames, height, width], now) = (told(known), told(opened.info()));
             if now != [frames, height, width] {
                 return Err(format!(
-                    "{}: {} frames of {} × {}, where {frames} of {height} × {width} are known: it has changed since{}",
+                    "{}: {} frames of {} × {}, but {frames} of {height} × {width} are recorded: it has changed since{}",
                     shown(item),
                     now[0],
                     now[1],
@@ -203,12 +203,12 @@ impl VideoSource {
         Ok(opened)
     }
 
-    /// Some frames of an opened video; the whole video goes into the cache if it fits.
+    /// Some frames of an open video; the whole video is cached if it fits.
     fn decode(&self, number: usize, video: &Video, indices: &[usize], flip: bool) -> std::result::Result<Vec<f32>, String> {
         let frame_len = 3 * self.size[0] * self.size[1];
         let (key, bytes) = ((number, flip), video.info().num_frames * frame_len * size_of::<f32>());
         if self.cache.reserve(key, bytes) {
-            // The whole video costs more than one window, once. If it fails as a whole, the window may still be sound.
+            // Decoding the whole video costs more than one window, but only once. If it fails, the window may still be readable.
             if let Ok(pixels) = self.transformed(number, video.all(), flip) {
                 let frames: Arc<Frames> = Arc::new(pixels.chunks_exact(frame_len).map(<[f32]>::to_vec).collect());
                 self.cache.put(key, Arc::clone(&frames));
@@ -219,7 +219,7 @@ impl VideoSource {
         self.transformed(number, video.frames(indices), flip)
     }
 
-    /// `[f, h, w, 3]` u8 to `[f, 3, size]` in [-1, 1]. Mirrored first, as the official readers do: see
+    /// `[f, h, w, 3]` u8 to `[f, 3, size]` in [-1, 1]. Mirroring comes first, as in the official readers: see
     /// [`latte_video::transform`].
     fn transformed(&self, video: usize, clip: latte_video::Result<Clip>, flip: bool) -> std::result::Result<Vec<f32>, String> {
         let clip = clip.map_err(|e| e.to_string())?;
@@ -251,7 +251,7 @@ impl ClipSource for VideoSource {
 
     fn load(&self, file: usize, rng: &mut TorchRng) -> std::result::Result<LoadedClip, String> {
         let item = &self.dataset.items[file];
-        // A video is opened once at most: for its length, or for its frames.
+        // Open a video at most once: for its length or for its frames.
         let known = self.cache.num_frames(file).or_else(|| item.info.as_ref().map(|info| info.num_frames));
         let opened = if known.is_none() { Some(self.open(file)?) } else { None };
         let total = known.or_else(|| opened.as_ref().map(|video| video.info().num_frames)).unwrap_or_default();
@@ -265,7 +265,7 @@ impl ClipSource for VideoSource {
     }
 
     fn bytes_kept(&self, file: usize) -> u64 {
-        // Mirrored and not, where either may be drawn.
+        // Both copies, if flips are drawn.
         let copies = if self.rule.flip { 2 } else { 1 };
         let frames = self.num_frames(file).unwrap_or_default();
         (frames * 3 * self.size[0] * self.size[1] * size_of::<f32>() * copies) as u64
@@ -289,7 +289,7 @@ fn gather(frames: &Frames, indices: &[usize], item: &Item) -> std::result::Resul
     Ok(indices.iter().flat_map(|&index| frames[index].iter().copied()).collect())
 }
 
-/// Where a video lies, for messages.
+/// The location of a video, for messages.
 fn shown(item: &Item) -> String {
     item.place.shown().display().to_string()
 }

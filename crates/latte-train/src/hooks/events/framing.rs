@@ -1,4 +1,4 @@
-//! Records as TensorBoard frames them: length, checksum of the length, data, checksum of the data.
+//! The record format of TensorBoard: length, checksum of the length, data, checksum of the data.
 
 /// The polynomial of CRC-32C (Castagnoli), bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -26,7 +26,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, &byte| crc >> 8 ^ TABLE[(crc as u8 ^ byte) as usize])
 }
 
-/// The checksum as it is stored: turned and shifted, so that a checksum of data that holds checksums is none by chance.
+/// The checksum as it is stored: rotated and shifted, because the CRC of data that contains its own CRC is degenerate.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn checksums_are_those_of_the_standard() {
-        // RFC 3720, B.4, and the check value of the catalogue of CRCs.
+        // RFC 3720, B.4, and the check value of the CRC catalogue.
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_record_is_laid_out_as_every_event_file_begins() {
-        // The first record of files that TensorFlow writes has 24 bytes of data; this is its length and the checksum of it.
+        // The first record of TensorFlow's files has 24 bytes of data; this is its length with the checksum.
         let record = framed(&[7; 24]);
         assert_eq!(record[..12], [0x18, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
         assert_eq!((record.len(), &record[12..36]), (24 + 16, [7; 24].as_slice()));

@@ -1,35 +1,35 @@
-//! The protocol buffers of an event file, written field by field; the numbers are those of TensorFlow's `event.proto` and
+//! The protocol buffers of an event file, written field by field. The field numbers are those of TensorFlow's `event.proto` and
 //! `summary.proto`.
 
-/// What an event says.
+/// The contents of an event.
 #[derive(Debug)]
 pub(super) enum What<'a> {
-    /// The first event of a file: which layout it has.
+    /// The first event of a file: the version of its layout.
     FileVersion,
-    /// The process begins at the event's step; TensorBoard forgets what an earlier one wrote of that step and later ones.
+    /// The process starts at the event's step; TensorBoard drops the events of earlier processes for this step and later ones.
     SessionStart,
     /// Numbers by tag.
     Scalars(&'a [(&'a str, f64)]),
-    /// A picture by tag.
+    /// An image by tag.
     Image(&'a str, EncodedImage<'a>),
 }
 
-/// A picture as the bytes of its file: PNG or GIF (which TensorBoard shows moving).
+/// An encoded image: the bytes of a PNG or GIF file (TensorBoard plays a GIF).
 #[derive(Debug, Clone, Copy)]
 pub struct EncodedImage<'a> {
     /// The file.
     pub bytes: &'a [u8],
-    /// Pixels of a row.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
 }
 
-/// The layout that event files have had since 2015; the second of two, and the one that knows session starts.
+/// The layout of event files since 2015, the second of two; it supports session starts.
 const FILE_VERSION: &str = "brain.Event:2";
 /// `SessionLog.SessionStatus.START`.
 const START: u64 = 1;
-/// Red, green and blue, in the counting of `Summary.Image.colorspace`.
+/// Red, green and blue in `Summary.Image.colorspace`.
 const RGB: u64 = 3;
 
 /// An `Event`. `time` is in seconds since 1970.
@@ -71,7 +71,7 @@ pub(super) fn event(time: f64, step: u64, what: &What<'_>) -> Vec<u8> {
     event.0
 }
 
-/// A message under construction.
+/// A message while it is written.
 #[derive(Debug, Default)]
 struct Message(Vec<u8>);
 

@@ -1,8 +1,8 @@
-//! TensorBoard event files: numbers and pictures of a run, for a program that draws them.
+//! TensorBoard event files: the numbers and images of a run.
 //!
-//! A process writes one file. When a run resumes from a checkpoint, a new file begins with the step that comes next, and
-//! TensorBoard forgets what older files say of that step and of later ones: they are done again. So a file is only ever
-//! appended to, each record in a single write; a record that a power cut tore is the last of its file, and readers end there.
+//! A process writes one file. When a run resumes from a checkpoint, a new file starts with the next step, and TensorBoard drops the
+//! events of older files for that step and later ones, because the run repeats them. So files are only appended to, with a single
+//! write per record; after a power cut only the last record of a file can be incomplete, and readers stop there.
 
 mod framing;
 mod message;
@@ -27,13 +27,13 @@ const PREFIX: &str = "events.out.tfevents.";
 pub struct EventWriter {
     folder: PathBuf,
     first_step: u64,
-    /// There from the first event on: a process that does nothing leaves no file.
+    /// Opened with the first event, so that a process without events leaves no file.
     open: Option<(PathBuf, File)>,
 }
 
 impl EventWriter {
-    /// A writer of a new file in `folder`, for a process whose first step is `first_step`: what other files of the folder say
-    /// of it and of later steps no longer counts.
+    /// A writer of a new file in `folder`, for a process whose first step is `first_step`: this step and later ones in other files
+    /// of the folder become invalid.
     pub fn new(folder: &Path, first_step: u64) -> Self {
         Self { folder: folder.to_path_buf(), first_step, open: None }
     }
@@ -57,7 +57,7 @@ impl EventWriter {
         self.append(&event(time, step, &What::Scalars(&scalars)))
     }
 
-    /// Adds a picture.
+    /// Adds an image.
     ///
     /// # Errors
     ///
@@ -86,12 +86,12 @@ impl EventWriter {
                 self.open.insert(begun)
             }
         };
-        // One write: readers see a record whole or not at all.
+        // One write: readers see a complete record or none.
         file.write_all(&framed(event)).map_err(Error::io(&*path))
     }
 }
 
-/// A new file whose name sorts behind those of all others: TensorBoard reads them in the order of their names.
+/// Creates a file whose name sorts after all others: TensorBoard reads files in the order of their names.
 fn begin(folder: &Path, first_step: u64) -> Result<(PathBuf, File)> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let mut newest = 0;
@@ -100,14 +100,14 @@ fn begin(folder: &Path, first_step: u64) -> Result<(PathBuf, File)> {
         let seconds = name.to_string_lossy().strip_prefix(PREFIX).and_then(|rest| rest.split('.').next()?.parse().ok());
         newest = newest.max(seconds.unwrap_or(0));
     }
-    // Later than the others, also where the clock went backwards or a second has not passed.
+    // Later than all others, also if the clock was set back or less than a second has passed.
     let seconds = (now() as u64).max(newest + 1);
     let path = folder.join(format!("{PREFIX}{seconds:010}.{}.{}", host(), std::process::id()));
     let mut file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(Error::io(&path))?;
     let mut start = framed(&event(now(), 0, &What::FileVersion));
     start.extend(framed(&event(now(), first_step, &What::SessionStart)));
     if let Err(e) = file.write_all(&start) {
-        // No empty file for each attempt on a full disk.
+        // Otherwise each attempt on a full disk would leave an empty file.
         let _ = std::fs::remove_file(&path);
         return Err(Error::io(&path)(e));
     }

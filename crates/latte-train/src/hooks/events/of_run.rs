@@ -1,4 +1,4 @@
-//! The event files of a run, which continues where they cannot be written.
+//! The event files of a run; the run continues if they cannot be written.
 
 use std::path::{Path, PathBuf};
 
@@ -6,23 +6,23 @@ use super::EventWriter;
 use crate::engine::progress::TrainingProgress;
 use crate::error::Result;
 
-/// Writes the event files of a run, if it has any. What cannot be written is a warning; the next event begins a new file, because
-/// the end of the last one may be torn.
+/// Writes the event files of a run, if it has any. A failed write is a warning; the next event starts a new file, because the end
+/// of the last one may be incomplete.
 #[derive(Debug)]
 pub struct RunEvents {
     writer: Option<(PathBuf, EventWriter)>,
-    /// The last warning: a disk that stays full is named once.
+    /// The last warning: a disk that stays full is reported once.
     reported: Option<String>,
 }
 
 impl RunEvents {
-    /// Event files in the folder of `run`, for a process whose first step is `first_step`; none where there is no folder.
+    /// Event files in the folder of `run`, for a process whose first step is `first_step`; none if `run` is `None`.
     pub(crate) fn new(run: Option<&Path>, first_step: u64) -> Self {
         let folder = run.map(|run| run.join("tensorboard"));
         Self { writer: folder.map(|folder| (folder.clone(), EventWriter::new(&folder, first_step))), reported: None }
     }
 
-    /// Lets `write` write what belongs to `step`.
+    /// Lets `write` write the events of `step`.
     pub fn write(&mut self, step: u64, progress: &mut dyn TrainingProgress, write: impl FnOnce(&mut EventWriter) -> Result<()>) {
         let Some((folder, writer)) = &mut self.writer else { return };
         let Err(e) = write(writer) else { return };

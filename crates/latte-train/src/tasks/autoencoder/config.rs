@@ -1,4 +1,4 @@
-//! The configuration of an autoencoder's training.
+//! The configuration of an autoencoder training.
 
 use std::path::Path;
 
@@ -12,45 +12,45 @@ use crate::config::source::{parse_table, with_overrides};
 use crate::config::{ActivationCheckpointing, DataConfig, OptimizerConfig, OutputConfig, RunConfig, at_least_one};
 use crate::error::{Error, Result};
 
-/// A training run of an autoencoder, in full. `[autoencoder]`, `[data]`, `[train]` and `[output]` must be there.
+/// The configuration of an autoencoder training. `[autoencoder]`, `[data]`, `[train]` and `[output]` are required.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaeTrainConfig {
     /// The network.
     pub autoencoder: VaeModelConfig,
-    /// What is minimised.
+    /// The loss.
     #[serde(default)]
     pub loss: VaeLossConfig,
-    /// The videos whose frames are trained on: those of `num_frames` frames of each clip. Labels are not looked at.
+    /// The videos whose frames are the training data: `num_frames` frames per clip. Labels are ignored.
     pub data: DataConfig,
     /// The optimiser.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
-    /// The loop.
+    /// The training loop.
     pub train: VaeLoopConfig,
-    /// The videos that are kept out of the training, to measure on.
+    /// The held-out videos, for the measurement.
     #[serde(default)]
     pub validation: VaeValidationConfig,
-    /// What is written, and where. The autoencoder itself goes to the folder `vae` of the run.
+    /// What is written, and where. The autoencoder itself is written to the folder `vae` of the run.
     pub output: OutputConfig,
 }
 
-/// `[autoencoder]`: the sizes of an `AutoencoderKL`, with the names of diffusers.
+/// `[autoencoder]`: the sizes of an `AutoencoderKL`, under the names of diffusers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaeModelConfig {
-    /// Channels of each level, from the pixels down. Each level but the last halves height and width.
+    /// Channels of each level, beginning at the pixels. Each level but the last halves height and width.
     pub block_out_channels: Vec<usize>,
-    /// Residual blocks of a level of the encoder; the decoder has one more. Default 1.
+    /// Residual blocks per level of the encoder; the decoder has one more. Default 1.
     #[serde(default = "defaults::one")]
     pub layers_per_block: usize,
     /// Channels of a latent. Default 4.
     #[serde(default = "defaults::latent_channels")]
     pub latent_channels: usize,
-    /// Groups of every norm; divides the channels of every level. Default 8.
+    /// Groups of every norm; they must divide the channels of every level. Default 8.
     #[serde(default = "defaults::norm_num_groups")]
     pub norm_num_groups: usize,
-    /// Whether places attend to each other at the lowest level. Default true.
+    /// Whether the lowest level has self-attention. Default true.
     #[serde(default = "defaults::yes")]
     pub mid_block_add_attention: bool,
     /// Whether a 1 × 1 convolution follows the encoder. Default true.
@@ -85,24 +85,24 @@ impl VaeModelConfig {
         })
     }
 
-    /// The same with a scale of 1, as training sees it.
+    /// The same with a scaling factor of 1, as in training.
     ///
     /// # Errors
     ///
-    /// If the sizes are impossible.
+    /// If the sizes are invalid.
     pub fn unscaled(&self) -> Result<KlConfig> {
         Ok(KlConfig::from_json(&self.to_json([1, 1], 1.0))?)
     }
 }
 
-/// `[loss]`: what is minimised.
+/// `[loss]`: the training loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VaeLossConfig {
-    /// How the difference between frames is measured: `l1` (default) or `mse`; averaged over all values.
+    /// The difference between frames: `l1` (default) or `mse`, averaged over all values.
     pub reconstruction: Reconstruction,
-    /// The weight of the divergence of latents from a standard normal distribution, both terms summed over a frame. Default
-    /// 1e-6, that of Stable Diffusion's autoencoder.
+    /// The weight of the divergence of latents from a standard normal distribution, relative to the reconstruction, both summed
+    /// over a frame. Default 1e-6, that of Stable Diffusion's autoencoder.
     pub kl_weight: f64,
 }
 
@@ -112,7 +112,7 @@ impl Default for VaeLossConfig {
     }
 }
 
-/// How the difference between frames is measured.
+/// The difference between frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reconstruction {
@@ -123,29 +123,29 @@ pub enum Reconstruction {
     Mse,
 }
 
-/// `[train]`: how long, in which portions, and from which seed.
+/// `[train]`: the length of the run, its batches and its seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaeLoopConfig {
     /// Optimiser steps of the whole run.
     pub max_steps: u64,
-    /// Clips in one step; each brings `data.num_frames` frames.
+    /// Clips per step, with `data.num_frames` frames each.
     pub batch_size: usize,
-    /// Where all randomness of the run comes from. Default 3407.
+    /// The seed of all randomness of the run. Default 3407.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
-    /// Which intermediate results are computed twice to save memory: `none` (default) or `block` (those inside each residual
-    /// block).
+    /// Which activations are computed again in the backward pass to save memory: `none` (default) or `block` (those inside each
+    /// residual block).
     #[serde(default)]
     pub activation_checkpointing: ActivationCheckpointing,
 }
 
-/// `[validation]`: the videos that are kept out of the training.
+/// `[validation]`: the held-out videos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VaeValidationConfig {
-    /// Which share of the videos, between 0 and 1. A video's name decides whether it is. Default: 0, none; then what the
-    /// autoencoder achieves is measured on what it was trained on.
+    /// The share of the videos that is held out, between 0 and 1; a hash of the video's name decides. Default: 0; then the
+    /// autoencoder is measured on its training data.
     pub fraction: f64,
 }
 
@@ -160,14 +160,14 @@ impl VaeTrainConfig {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or is no TOML, a key is unknown or missing, or a value is impossible. Each names the file
-    /// and the key.
+    /// If the file cannot be read or is not TOML, a key is unknown or missing, or a value is invalid. Each error names the file and
+    /// the key.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = latte_textfile::read(path).map_err(Error::io(path))?;
         Self::from_toml(&text, &path.display().to_string(), overrides)
     }
 
-    /// As [`VaeTrainConfig::load`], from text. `source_name` opens error messages.
+    /// As [`VaeTrainConfig::load`], from text. Error messages begin with `source_name`.
     ///
     /// # Errors
     ///
@@ -180,11 +180,11 @@ impl VaeTrainConfig {
         Ok(config)
     }
 
-    /// The configuration as TOML, defaults written out; reading it gives the same configuration.
+    /// The configuration as TOML with all defaults written; reading it gives the same configuration.
     ///
     /// # Errors
     ///
-    /// If a value has no TOML form (a path that is no Unicode).
+    /// If a value has no TOML form (a path that is not Unicode).
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| Error::config("configuration", "", e.to_string()))
     }
@@ -218,7 +218,7 @@ impl VaeTrainConfig {
             }
             other => other,
         })?;
-        // The network's own list of tensors finds what the sizes alone do not tell.
+        // Building the list of tensors finds the invalid sizes that the checks above do not.
         AutoencoderKl::tensors(&config)?;
         let (factor, [height, width]) = (config.downsample_factor()?, self.data.size.height_width());
         if !height.is_multiple_of(factor) || !width.is_multiple_of(factor) {
@@ -325,7 +325,7 @@ mod tests {
             ("autoencoder.latent_channel=3", "x.toml: autoencoder.latent_channel: unknown key; did you mean `latent_channels`?"),
             ("autoencoder.latent_channels=0", "x.toml: autoencoder.latent_channels: expected 1 to 16384, got 0"),
             ("loss.kl_weight=-1", "x.toml: loss.kl_weight: expected a number of at least 0"),
-            ("loss.reconstruction=l2", "x.toml: loss.reconstruction: `l2` is no choice here"),
+            ("loss.reconstruction=l2", "x.toml: loss.reconstruction: `l2` is not a valid value"),
             ("validation.fraction=1", "x.toml: validation.fraction: expected 0 ≤ value < 1, got 1"),
             ("data.joint_images=8", "x.toml: data.joint_images: set, but an autoencoder is trained on frames"),
             ("data.latents=cache", "x.toml: data.latents: set, but"),

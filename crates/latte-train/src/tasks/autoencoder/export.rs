@@ -1,4 +1,4 @@
-//! What a finished training leaves: the autoencoder as a diffusers folder, and what was measured with it.
+//! The result of a finished training: the autoencoder as a diffusers folder, and its measurements.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,25 +13,25 @@ use super::frames::Measured;
 use crate::data::source::VideoSource;
 use crate::error::{Error, Result};
 
-/// What was measured with a trained autoencoder, and where that was written.
+/// The measurements of a trained autoencoder, and its folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VaeReport {
     /// The diffusers folder: `config.json` and `diffusion_pytorch_model.safetensors`.
     pub folder: PathBuf,
-    /// The peak signal-to-noise ratio in dB, over all values of all frames together, of frames that come back from the means of
+    /// The peak signal-to-noise ratio in dB, over all values of all frames together, of frames reconstructed from the means of
     /// their latents, clamped to the range of pixels.
     pub psnr: f64,
-    /// How many frames that was measured on.
+    /// The number of frames of that measurement.
     pub num_frames: usize,
-    /// Whether these frames were kept out of the training.
+    /// Whether these frames were held out from training.
     pub held_out: bool,
-    /// Mean and standard deviation of each channel of the latents of the training data, as they are drawn, not scaled.
+    /// Mean and standard deviation of each channel of the unscaled latents of the training data, sampled from their distribution.
     pub channels: Vec<[f64; 2]>,
-    /// What latents are multiplied with for diffusion: 1 / their standard deviation over all channels.
+    /// The factor of latents for diffusion: 1 / their standard deviation over all channels.
     pub scaling_factor: f64,
 }
 
-/// Measures the autoencoder of these weights and writes it to `folder`.
+/// Measures the autoencoder with these weights and writes it to `folder`.
 pub(super) fn export(folder: &Path, config: &VaeTrainConfig, weights: &Parameters, measured: &Measured) -> Result<VaeReport> {
     let autoencoder = AutoencoderKl::new(config.autoencoder.unscaled()?, weights, Precision::F32)?;
     let channels = channels(&autoencoder, measured, config)?;
@@ -39,7 +39,7 @@ pub(super) fn export(folder: &Path, config: &VaeTrainConfig, weights: &Parameter
     if !(scaling_factor.is_finite() && scaling_factor > 0.0) {
         return Err(Error::checkpoint(
             folder,
-            format!("the latents of the data tell nothing: means and deviations {channels:?}"),
+            format!("the latents of the data cannot be scaled: means and deviations {channels:?}"),
         ));
     }
     let held_out = measured.held_out.is_some();
@@ -72,7 +72,7 @@ fn channels(autoencoder: &AutoencoderKl, measured: &Measured, config: &VaeTrainC
     Ok(sums.into_iter().map(moments).collect())
 }
 
-/// The standard deviation over all channels: what is within them and what is between their means.
+/// The standard deviation over all channels: the deviation within them and between their means.
 fn overall(channels: &[[f64; 2]]) -> f64 {
     let count = channels.len() as f64;
     let mean = channels.iter().map(|[mean, _]| mean).sum::<f64>() / count;
@@ -80,12 +80,12 @@ fn overall(channels: &[[f64; 2]]) -> f64 {
     variance.sqrt()
 }
 
-/// Six digits: more tell nothing, and every reader of the file gives so few back exactly.
+/// Six digits: more are not significant, and every JSON reader restores six exactly.
 fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }
 
-/// The PSNR on what is held out, or else on the training data, and on how many frames.
+/// The PSNR on held-out data, or else on the training data, and the number of frames.
 fn psnr(autoencoder: &AutoencoderKl, measured: &Measured, config: &VaeTrainConfig) -> Result<(f64, usize)> {
     let source: &VideoSource = measured.held_out.as_ref().unwrap_or(&measured.training);
     let (mut sum, mut values, mut count) = (0.0, 0, 0);
@@ -103,11 +103,11 @@ fn psnr(autoencoder: &AutoencoderKl, measured: &Measured, config: &VaeTrainConfi
     Ok((10.0 * (4.0 * values as f64 / sum).log10(), count))
 }
 
-/// Weights first: a folder with a `config.json` is whole.
+/// Weights first: a folder with a `config.json` is complete.
 fn write_folder(folder: &Path, config: &VaeTrainConfig, weights: &Parameters, scaling_factor: f64) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let names: Vec<&str> = weights.iter().map(|(name, _)| name).collect();
-    // PyTorch's own mark, which some readers ask for.
+    // The metadata of PyTorch, which some readers require.
     let kind = FileKind::Safetensors { metadata: BTreeMap::from([("format".to_string(), "pt".to_string())]) };
     let read = |name: &str| -> latte_model::weights::Result<RawTensor<'static>> {
         let tensor = weights.get(name)?.to_host()?;

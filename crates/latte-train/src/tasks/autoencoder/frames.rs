@@ -1,4 +1,4 @@
-//! Frames to train on, and frames to measure on.
+//! Frames for training and frames for the measurement.
 
 use candle_core::{Device, Tensor};
 use latte_model::noise::TorchRng;
@@ -10,39 +10,39 @@ use crate::data::loader::{ClipSource, LoadedClip};
 use crate::data::source::{ListedData, Split, VideoSource, list_unlabelled};
 use crate::error::Result;
 
-/// The stream of the run's generator for what is measured on; the trainer and the loader have others.
+/// The stream of the run's generator for the measurement; the trainer and the loader have others.
 const MEASURE_STREAM: u64 = 3;
 
-/// Clips that are measured on, at most.
+/// The largest number of clips that are measured.
 const MAX_MEASURED: usize = 256;
 
 /// The videos of a run.
 pub(super) struct OpenedFrames {
-    /// Gives the clips to train on.
+    /// The source of training clips.
     pub(super) training: VideoSource,
-    /// The same, and those that are held out, to measure on.
+    /// The same, and the held-out ones, for the measurement.
     pub(super) measured: Measured,
-    /// Tells whether the data is still the same.
+    /// Detects whether the data has changed.
     pub(super) mark: DatasetFingerprint,
-    /// What the user should know about it.
+    /// Notes for the user.
     pub(super) notes: Vec<String>,
 }
 
-/// Videos to measure on.
+/// Videos for the measurement.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) training: VideoSource,
-    /// `None` where none are held out.
+    /// `None` if none are held out.
     pub(super) held_out: Option<VideoSource>,
     seed: u64,
     size: [usize; 2],
 }
 
-/// Lists the videos and opens one.
+/// Lists the videos and opens one of them.
 pub(super) fn open(config: &VaeTrainConfig) -> Result<OpenedFrames> {
     let ListedData { mut dataset, signatures, notes } = list_unlabelled(&config.data)?;
     let (fraction, mut held_out) = (config.validation.fraction, dataset.clone());
-    // Clips that are measured on are loaded once.
+    // Clips of the measurement are loaded once, so the cache is of no use.
     let once = DataConfig { cache_mib: 0, ..config.data.clone() };
     let source = |dataset, data: &DataConfig| VideoSource::new(dataset, data).with_signatures(signatures.clone());
     if fraction > 0.0 {
@@ -51,7 +51,7 @@ pub(super) fn open(config: &VaeTrainConfig) -> Result<OpenedFrames> {
     }
     let mark = DatasetFingerprint { num_videos: dataset.items.len(), fingerprint: dataset.fingerprint() };
     let training = source(dataset.clone(), &config.data);
-    // Says what is wrong where no video can be opened, before anything is written.
+    // Returns an error if no video can be opened, before anything is written.
     training.clip_fps()?;
     let measured = Measured {
         training: source(dataset, &once),
@@ -63,8 +63,8 @@ pub(super) fn open(config: &VaeTrainConfig) -> Result<OpenedFrames> {
 }
 
 impl Measured {
-    /// A clip of each video of `source` (of the first [`MAX_MEASURED`]) as frames `[f, 3, h, w]`, always the same ones. Videos
-    /// that give none are skipped.
+    /// One clip per video of `source` (of the first [`MAX_MEASURED`]) as frames `[f, 3, h, w]`, always the same ones. Unreadable
+    /// videos are skipped.
     pub(super) fn clips(&self, source: &VideoSource) -> impl Iterator<Item = Result<Tensor>> {
         let rng = TorchRng::new(self.seed).fork(MEASURE_STREAM);
         (0..source.num_files().min(MAX_MEASURED))
@@ -73,7 +73,7 @@ impl Measured {
     }
 }
 
-/// The frames of all clips, one behind the other: `[n, 3, h, w]`.
+/// The frames of all clips, concatenated: `[n, 3, h, w]`.
 pub(super) fn stack(clips: impl IntoIterator<Item = LoadedClip>, [height, width]: [usize; 2]) -> Result<Tensor> {
     let mut values = Vec::new();
     for clip in clips {

@@ -1,7 +1,7 @@
-//! A small autoencoder (`AutoencoderKL`), trained on the frames of videos.
+//! The task of a small autoencoder (`AutoencoderKL`) on the frames of videos.
 //!
-//! The loss compares frames pixel by pixel and keeps latents small; perceptual and adversarial losses are not there. What a
-//! finished run leaves is a folder of diffusers, which diffusion models can be trained with.
+//! The loss compares frames pixel by pixel and keeps latents small; it has no perceptual and no adversarial part. The result of a
+//! finished run is a diffusers folder, on which diffusion models can be trained.
 
 mod config;
 mod export;
@@ -23,11 +23,11 @@ pub use export::VaeReport;
 use frames::{Measured, OpenedFrames, open, stack};
 pub use step::VaeStepper;
 
-/// Opens the data of an autoencoder's run, and makes its network.
+/// Opens the data of an autoencoder's run and builds its network.
 ///
 /// # Errors
 ///
-/// If the data and the configuration do not fit together; each names what to change.
+/// If the data and the configuration do not fit together; each error says what to change.
 pub fn autoencoder(config: VaeTrainConfig) -> Result<Prepared<AutoencoderTask>> {
     let OpenedFrames { training, measured, mark: data, notes: warnings } = open(&config)?;
     let stepper = VaeStepper {
@@ -52,12 +52,12 @@ pub struct AutoencoderTask {
 pub struct FrameBatch {
     /// `[n, 3, h, w]` in `[-1, 1]`.
     frames: Tensor,
-    /// What latents are drawn with: standard normal, `[n, latent, h/s, w/s]`.
+    /// The noise for sampling latents: standard normal, `[n, latent, h/s, w/s]`.
     noise: Tensor,
 }
 
 impl AutoencoderTask {
-    /// How many videos are held out.
+    /// The number of held-out videos.
     pub fn num_held_out(&self) -> usize {
         self.measured.held_out.as_ref().map_or(0, ClipSource::num_files)
     }
@@ -105,7 +105,7 @@ impl Task for AutoencoderTask {
         let drawn = |c: &VaeTrainConfig| (c.train.seed, c.train.batch_size, c.validation.fraction);
         if drawn(old) != drawn(config) {
             let what = "seed, batch size or held-out share differ from the checkpoint's";
-            warnings.push(format!("{what}: the run resumes, but not as it would have continued"));
+            warnings.push(format!("{what}: the run resumes, but its results differ from those of an uninterrupted run"));
         }
         let check = self.stepper.network.check(&saved.checkpoint.state.weights);
         saved.readable(check.map_err(|what| Error::checkpoint(saved.path, what)))

@@ -1,4 +1,4 @@
-//! One step of an autoencoder's training: loss and gradients. Nothing here draws anything.
+//! One step of an autoencoder's training: loss and gradients. It draws nothing.
 
 use candle_core::{Tensor, Var as Leaf};
 use latte_model::vae::{DiagonalGaussian, KlNetwork};
@@ -15,16 +15,16 @@ use crate::run::loss_parts::LossParts;
 pub struct VaeStepper {
     /// The network.
     pub network: KlNetwork,
-    /// What is minimised.
+    /// The loss.
     pub loss: VaeLossConfig,
-    /// What is computed twice to save memory.
+    /// Which activations are computed again in the backward pass.
     pub activation_checkpointing: ActivationCheckpointing,
 }
 
 impl VaeStepper {
-    /// The gradient of the loss, and the loss. `noise` is what latents are drawn with. The parts are `reconstruction`, the mean difference
-    /// between frames, and `kl`, the divergence of the latents of a frame from a standard normal distribution in nats, not weighted, a
-    /// mean over frames.
+    /// The gradient of the loss, and the loss. `noise` is used to sample the latents. The parts are `reconstruction`, the mean
+    /// difference between frames, and `kl`, the divergence of a frame's latents from a standard normal distribution in nats, not
+    /// weighted, averaged over frames.
     ///
     /// # Shapes
     ///
@@ -39,7 +39,7 @@ impl VaeStepper {
         let encoder = tape();
         let moments = self.network.encode(&encoder, weights, &encoder.constant(weights.beside(&frames)?))?; // [n, h/s, w/s, 2·latent]
 
-        // Between encoder and decoder the tensor library's own gradients do: few values, and the formulas as they are.
+        // Between encoder and decoder the tensor library's own autograd suffices: there are few values.
         let moments_leaf = Leaf::from_tensor(&channels_first(&moments.to_host()?)?)?; // [n, 2·latent, h/s, w/s]
         let gaussian = DiagonalGaussian::new(&moments_leaf)?;
         let latents = (gaussian.mode() + (gaussian.std()? * noise)?)?; // [n, latent, h/s, w/s]
@@ -53,7 +53,8 @@ impl VaeStepper {
         let found = decoder.backward(&back, weights.beside(&back_gradient)?)?;
         let latents_gradient = found.input(&decoder_input).ok_or_else(|| Error::NoGradient("latents".into()))?;
         let latents_gradient = channels_first(&latents_gradient.to_host()?)?; // [n, latent, h/s, w/s]
-        // Summed over a frame, the two terms stand in the ratio of `kl_weight`; the first is a mean, so the second is divided too.
+        // `kl_weight` relates sums over a frame; the reconstruction is a mean, so the divergence is divided by the same number of
+        // values.
         let kl_weight = self.loss.kl_weight / (frames.elem_count() / frames.dim(0)?) as f64;
         let behind = ((&latents * latents_gradient)?.sum_all()? + (&kl * kl_weight)?)?; // []
         let moments_gradient = behind.backward()?.remove(&moments_leaf).ok_or_else(|| Error::NoGradient("moments".into()))?;
@@ -74,7 +75,7 @@ impl VaeStepper {
     }
 }
 
-/// How far `back` is from `frames`, a mean over all values, and its gradient with respect to `back`.
+/// The mean difference between `back` and `frames` over all values, and its gradient with respect to `back`.
 fn difference(kind: Reconstruction, back: &Tensor, frames: &Tensor) -> Result<(f64, Tensor)> {
     let (back_values, frames) = (back.flatten_all()?.to_vec1::<f32>()?, frames.flatten_all()?.to_vec1::<f32>()?);
     let count = back_values.len() as f64;
@@ -85,7 +86,7 @@ fn difference(kind: Reconstruction, back: &Tensor, frames: &Tensor) -> Result<(f
         .map(|(&back, &frame)| {
             let d = f64::from(back) - f64::from(frame);
             let (value, slope) = match kind {
-                // Where they are equal there is no slope to speak of.
+                // The subgradient at 0.
                 Reconstruction::L1 => (d.abs(), if d == 0.0 { 0.0 } else { d.signum() }),
                 Reconstruction::Mse => (d * d, 2.0 * d),
             };

@@ -1,7 +1,6 @@
-//! Class-conditional and unconditional models: the denoising loss of the paper.
+//! The task of class-conditional and unconditional models: the denoising loss of the paper.
 
-pub(crate) mod noising;
-pub(crate) mod step;
+pub(crate) mod labels;
 
 use std::sync::Arc;
 
@@ -27,19 +26,20 @@ use crate::hooks::Hook;
 use crate::hooks::evaluation::{Evaluation, Evaluator};
 use crate::hooks::samples::Samples;
 use crate::hooks::validation::Validation;
-use noising::{Clips, DrawRules, draw};
-use step::{MicroBatch, Stepper};
+use crate::tasks::denoising::noising::{Clips, DrawRules, draw};
+use crate::tasks::denoising::step::{MicroBatch, Stepper};
+use labels::Labels;
 
-/// Opens the data of a class-conditional or unconditional model's run, and makes its network.
+/// Opens the data of a class-conditional or unconditional model's run and builds its network.
 ///
 /// # Errors
 ///
-/// If the data and the configuration do not fit together; each names what to change.
+/// If the data and the configuration do not fit together; each error says what to change.
 pub fn class(config: TrainConfig) -> Result<Prepared<ClassTask>> {
     class_on(config, &Device::Cpu)
 }
 
-/// As [`class`], with the run's steps and its autoencoder on `device`. Videos are decoded on the CPU all the same.
+/// As [`class`], with the training steps and the autoencoder on `device`. Videos are always decoded on the CPU.
 ///
 /// # Errors
 ///
@@ -86,13 +86,13 @@ pub struct ClassTask {
     config: TrainConfig,
     metadata: CheckpointMetadata,
     latents_of: LatentDraw,
-    stepper: Stepper,
+    stepper: Stepper<Latte>,
     timesteps: TimestepSampler,
-    /// Until validation takes it.
+    /// `None` after validation has taken it.
     held_out: Option<Box<dyn ClipSource>>,
-    /// Where clips are encoded as they are loaded.
+    /// Set if clips are encoded when they are loaded.
     autoencoder: Option<Arc<dyn Autoencoder>>,
-    /// Until evaluation takes it.
+    /// `None` after evaluation has taken it.
     evaluator: Option<Box<dyn Evaluator>>,
 }
 
@@ -103,7 +103,7 @@ impl std::fmt::Debug for ClassTask {
 }
 
 impl Prepared<ClassTask> {
-    /// The run with an evaluator of clips, for `[evaluation]`.
+    /// Sets the evaluator of clips, for `[evaluation]`.
     #[must_use]
     pub fn with_evaluator(mut self, evaluator: Box<dyn Evaluator>) -> Self {
         self.task.evaluator = Some(evaluator);
@@ -112,28 +112,28 @@ impl Prepared<ClassTask> {
 }
 
 impl ClassTask {
-    /// The model and what it is trained on.
+    /// The metadata of the model.
     pub fn metadata(&self) -> &CheckpointMetadata {
         &self.metadata
     }
 
-    /// What the encoder says of the frames to latents, clip by clip: what is drawn comes in the order of the clips.
-    fn latents(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<Clips> {
+    /// Draws latents from the encoder's moments, clip by clip, so that the draws are in the order of the clips.
+    fn latents(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<Clips<Labels>> {
         let num_images = self.config.data.joint_images;
-        let labels: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
-        let image_labels = (num_images > 0 && labels.is_some())
+        let of_clips: Option<Vec<u32>> = clips.iter().map(|clip| clip.label).collect();
+        let of_images = (num_images > 0 && of_clips.is_some())
             .then(|| clips.iter().flat_map(|clip| clip.image_labels.iter().copied()).collect());
         let mut latents = Vec::with_capacity(clips.len());
         for clip in clips {
             latents.push(self.latents_of.draw(clip.frames, rng)?); // [1, f + images, c, h, w]
         }
-        Ok(Clips { latents: Tensor::cat(&latents, 0)?, labels, num_images, image_labels }) // [clips, f + images, c, h, w]
+        Ok(Clips { latents: Tensor::cat(&latents, 0)?, num_images, condition: Labels { of_clips, of_images } }) // [clips, f + images, c, h, w]
     }
 }
 
 impl Task for ClassTask {
     type Config = TrainConfig;
-    type Batch = Vec<MicroBatch>;
+    type Batch = Vec<MicroBatch<Labels>>;
     type Report = ();
 
     fn config(&self) -> &TrainConfig {
@@ -157,17 +157,18 @@ impl Task for ClassTask {
         Ok((weights, notes))
     }
 
-    fn draw(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<Vec<MicroBatch>> {
+    fn draw(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<Vec<MicroBatch<Labels>>> {
         let clips = self.latents(clips, rng)?;
         let rules = DrawRules { batch_size: self.config.train.batch_size, offset_noise: self.config.train.offset_noise };
-        draw(clips, rules, &self.metadata.model, &self.timesteps, rng)
+        let drop = |labels: Labels, rng: &mut TorchRng| Ok(labels.dropped(&self.metadata.model, rng));
+        draw(clips, rules, &self.timesteps, &drop, rng)
     }
 
-    fn gradients(&self, weights: &Parameters, batches: &Vec<MicroBatch>) -> Result<StepGradients> {
+    fn gradients(&self, weights: &Parameters, batches: &Vec<MicroBatch<Labels>>) -> Result<StepGradients> {
         self.stepper.gradients(weights, batches)
     }
 
-    fn learn(&mut self, batches: &Vec<MicroBatch>, found: &StepGradients) -> Result<()> {
+    fn learn(&mut self, batches: &Vec<MicroBatch<Labels>>, found: &StepGradients) -> Result<()> {
         let times: Vec<usize> = batches.iter().flat_map(|batch| batch.timesteps.iter().copied()).collect();
         Ok(self.timesteps.update(&times, &found.clip_losses)?)
     }
@@ -191,7 +192,7 @@ impl Task for ClassTask {
             ("the list of classes", before.classes == metadata.classes),
             ("the model", before.model == metadata.model),
             ("`diffusion`", old.diffusion == metadata.diffusion),
-            // Where it lies does not matter.
+            // The path of the autoencoder does not matter.
             (
                 "the autoencoder",
                 before.autoencoder.kind == metadata.autoencoder.kind && same_vae(before.vae.as_ref(), metadata.vae.as_ref()),
@@ -207,7 +208,7 @@ impl Task for ClassTask {
         };
         if drawn(old) != drawn(config) {
             let what = "seed, batch size, accumulation, joint images or posterior differ from the checkpoint's";
-            warnings.push(format!("{what}: the run resumes, but not as it would have continued"));
+            warnings.push(format!("{what}: the run resumes, but its results differ from those of an uninterrupted run"));
         }
         if let Some(learnt) = &saved.checkpoint.run.timesteps
             && config.train.timestep_sampler == old.train.timestep_sampler
@@ -241,7 +242,7 @@ impl Task for ClassTask {
     }
 }
 
-/// Which model the checkpoint is of.
+/// The metadata of the checkpoint's model.
 fn metadata_of(saved: &Saved<'_, TrainConfig>) -> Result<CheckpointMetadata> {
     Ok(CheckpointMetadata::from_description(&saved.path.join(MODEL_FILE), saved.checkpoint.description.clone())?)
 }
@@ -253,7 +254,7 @@ fn same_vae(one: Option<&AutoencoderFingerprint>, other: Option<&AutoencoderFing
     }
 }
 
-/// Replaces fresh weights by those that `init` names, as far as they fit; reports which did.
+/// Replaces fresh weights by those of `init`, as far as they fit; returns a report.
 fn inherit(init: &InitConfig, model: &Latte, weights: &mut Parameters) -> Result<Vec<String>> {
     let source = Pretrained::open(&init.path)?;
     let report = model.inherit(init.from.into(), &source, weights)?;

@@ -24,8 +24,8 @@ pub(crate) fn cross_attention(call: &CrossAttention<'_>) -> Result<Computed<'sta
 }
 
 impl Layout {
-    /// `count` queries of a clip from `first` on, with their keys, of one head. `q` and `kv` make operands of where they begin and
-    /// how far their rows are apart.
+    /// One head of `count` queries of a clip from query `first` on, with their keys. `q` and `kv` make an operand from an offset
+    /// and a row stride.
     fn head<'s, O>(
         &self,
         [q, kv]: [&dyn Fn(usize, usize) -> O; 2],
@@ -49,13 +49,13 @@ impl Layout {
         }
     }
 
-    /// Where a head of a query lies.
+    /// The offset of a head of a query.
     fn offset(&self, clip: usize, head: usize, query: usize) -> usize {
         (clip * self.queries + query) * self.d() + head * self.head_size
     }
 }
 
-/// The output; rounded to bfloat16, which needs a kernel of pairs, `to_pairs`.
+/// The output; with `to_pairs`, which needs a kernel of pairs, rounded to bfloat16.
 fn forward(
     precision: Precision,
     layout: &Layout,
@@ -67,7 +67,7 @@ fn forward(
     let (q, kv) = (readable(precision, q, layout.head_size)?, readable(precision, kv, layout.head_size)?);
     let (q_values, kv_values, bias) = (Operands::of(&q)?, Operands::of(&kv)?, bias.map(Values::of).transpose()?);
     let ([q_rows, kv_rows], bias) = ([q_values.slice(), kv_values.slice()], bias.as_deref());
-    // All queries share their keys, so that a head can be cut into as many pieces as there are threads to work on it.
+    // All queries share their keys, so a head can be cut into as many tasks as there are threads.
     let heads = layout.b * layout.num_heads;
     let wanted = (4 * rayon::current_num_threads()).div_ceil(heads.max(1));
     let piece = layout.queries.div_ceil(wanted).max(96);
@@ -81,7 +81,7 @@ fn forward(
                 let operands: [&dyn Fn(usize, usize) -> _; 2] =
                     [&|offset, stride| q_rows.rows(offset, stride), &|offset, stride| kv_rows.rows(offset, stride)];
                 let out = rows(layout.offset(clip, head, first), layout.d());
-                // SAFETY: these queries of this head lie inside the result, and are no other task's.
+                // SAFETY: these queries of this head lie inside the result, and no other task writes them.
                 unsafe { layout.head(operands, bias, clip, head, first, count).forward(workspace, out) };
             });
         });
@@ -116,7 +116,7 @@ fn backward(
                 [&|offset: usize, stride| Matrix::rows(&q_slice[offset..], stride), &|offset: usize, stride| {
                     Matrix::rows(&kv_slice[offset..], stride)
                 }];
-            // SAFETY: one head of one clip lies inside the results, and is no other task's.
+            // SAFETY: one head of one clip lies inside the results, and no other task writes it.
             unsafe {
                 let dq = RowsMut { first: Shared::new(q_result.get().add(layout.offset(clip, head, 0))), stride: d };
                 let part = |part: usize| {
@@ -152,10 +152,10 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
-            // bfloat16 holds 8 bits: where a sum falls on the other side of a tie, a weight moves by 1/256.
+            // bfloat16 has 8 bits of precision: where a sum rounds to the other side of a tie, a weight changes by 1/256.
             let tolerance = if bf16 { 8e-3 } else { 2e-5 };
             let run = || -> Result<()> {
-                // Other strides, the same values.
+                // The same values with other strides.
                 let random = |dims: [usize; 3], seed| {
                     let t = (pseudo_random(&dims, seed)? * 2.0)?;
                     if transposed { Ok(t.transpose(1, 2)?.contiguous()?.transpose(1, 2)?) } else { Result::Ok(t) }
@@ -168,7 +168,7 @@ mod tests {
                 let bias = Tensor::from_vec(ignored, (b, keys), &Device::Cpu)?;
                 let bias = masked.then_some(&bias);
                 let layout = Layout::of(&(&q).into(), &(&kv).into(), num_heads, bias.map(crate::Value::from).as_ref())?;
-                // The terms of each sum, at their largest: rounding errors go by these, also where the terms cancel.
+                // The largest terms of each sum: rounding errors scale with the terms, also where the terms cancel.
                 let [q_heads, k, v, p] = reference::parts(precision, &layout, &q, &kv, bias)?;
                 let largest = |t: &Tensor| Result::Ok(f64::from(t.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?));
                 let (values, keys_seen) = (largest(&v)?, largest(&p.sum(2)?)?);

@@ -1,5 +1,5 @@
-//! One head of one sequence: scores, softmax and sums for a block of queries at a time, so that the scores of a block stay in
-//! the cache and those of a sequence never exist at once. The backward pass works the scores out again.
+//! One head of one sequence: scores, softmax and sums for a block of queries at a time, so that the scores of a block stay in the
+//! cache and those of a whole sequence are never in memory at once. The backward pass computes the scores again.
 
 use std::cell::Cell;
 
@@ -13,12 +13,12 @@ use crate::backend::cpu::buffer::{Shared, Unwritten};
 use crate::backend::cpu::gemm::{self, Kernel, Matrix, Operand, Packed, Pairs, Scratch, multiply_block};
 use crate::backend::cpu::vectorised::{exp, mul_add, sum, vectorised};
 
-/// Scores of one block of queries, in bytes: with as many gradients and the packed keys they fit the second cache.
+/// Bytes of the scores of one block of queries: together with as many gradients and the packed keys they fit the L2 cache.
 const SCORES: usize = 96 << 10;
-/// Values between rows of scores beyond their number, so that rows do not all begin in the same set of the cache.
+/// Padding values between rows of scores, so that rows do not all begin in the same set of the cache.
 const PADDING: usize = 16;
 
-/// Rows of `head_size` values in a result, `stride` apart, of which no other thread touches any.
+/// Rows of `head_size` values in a result, with a distance of `stride` values. No other thread touches them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowsMut<T = f32> {
     pub(super) first: Shared<T>,
@@ -26,11 +26,11 @@ pub(super) struct RowsMut<T = f32> {
 }
 
 impl<T> RowsMut<T> {
-    /// The rows without the first `row`.
+    /// These rows from row `row` on.
     ///
     /// # Safety
     ///
-    /// There are so many rows.
+    /// There are at least `row` rows.
     unsafe fn behind(self, row: usize) -> Self {
         // SAFETY: inside the result by the function's contract.
         Self { first: Shared::new(unsafe { self.first.get().add(row * self.stride) }), stride: self.stride }
@@ -42,7 +42,7 @@ impl RowsMut {
     ///
     /// # Safety
     ///
-    /// There are as many rows, of so many values.
+    /// There are as many rows, each of `size` values.
     unsafe fn write(self, values: &[f32], size: usize) {
         for (i, row) in values.chunks_exact(size).enumerate() {
             // SAFETY: inside the result by the function's contract, and no other thread touches these rows.
@@ -51,20 +51,20 @@ impl RowsMut {
     }
 }
 
-/// Rows of a result of the forward pass: values, or what matmuls make of them.
+/// Rows of a result of the forward pass: f32 values, or words of pairs for matmuls.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rows {
     Values(RowsMut),
     Pairs(RowsMut<bf16>),
 }
 
-/// A result of `shape` on the CPU: rounded to bfloat16 `to_pairs`, else values. `write` gets a function that gives the
-/// rows that begin at some value of it and are so many apart.
+/// A result of `shape` on the CPU: words of pairs (bfloat16) with `to_pairs`, else values. `write` gets a function that returns the
+/// rows at an offset and a stride.
 ///
 /// # Safety
 ///
-/// `write` asks for rows inside the result only, and writes all of it, no row in two threads; words of pairs need a kernel
-/// of pairs.
+/// `write` asks only for rows inside the result, and writes all of it, no row from two threads; words of pairs need a kernel of
+/// pairs.
 pub(super) unsafe fn result(
     shape: &[usize],
     to_pairs: bool,
@@ -90,35 +90,35 @@ pub(super) unsafe fn result(
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head<'s, O> {
     pub(super) size: usize,
-    /// How many queries there are.
+    /// The number of queries.
     pub(super) queries: usize,
-    /// How many keys and values there are.
+    /// The number of keys and values.
     pub(super) keys: usize,
     pub(super) q: O,
     pub(super) k: O,
     pub(super) v: O,
-    /// Cosines and sines `[tokens, size / 2]`, by which queries and keys are turned.
+    /// Cosines and sines `[tokens, size / 2]` that rotate queries and keys.
     pub(super) rope: Option<[&'s [f32]; 2]>,
-    /// What is added to the scores of each key.
+    /// The bias that is added to the scores of each key.
     pub(super) bias: Option<&'s [f32]>,
 }
 
-/// Memory that a thread uses for one head after the other.
+/// Scratch memory of a thread, reused for one head after the other.
 #[derive(Debug)]
 pub(super) struct Workspace {
     kernel: Kernel,
     keys: Packed,
     values: Packed,
-    /// Keys or values the other way round, and blocks of queries and gradients, for the backward pass.
+    /// Transposed keys or values, and blocks of queries and gradients, for the backward pass.
     other: [Packed; 3],
     scores: Vec<f32>,
     /// Exponentials of scores as operands of a matmul.
     words: Vec<u32>,
     score_gradients: Vec<f32>,
     turned: [Vec<f32>; 2],
-    /// Sums of exponentials, of each row of a block.
+    /// The sum of exponentials of each row of a block.
     totals: Vec<f32>,
-    /// Results of a block that are not yet rounded.
+    /// Results of a block before rounding.
     results: Vec<f32>,
     /// The gradients of keys and of values, summed over blocks.
     sums: [Vec<f32>; 2],
@@ -126,12 +126,12 @@ pub(super) struct Workspace {
 }
 
 thread_local! {
-    /// The workspace of this thread's last task: tasks are many and short, and most are alike.
+    /// The workspace of this thread's last task: tasks are many and short, and most have the same sizes.
     static LAST: Cell<Option<Workspace>> = const { Cell::new(None) };
 }
 
 impl Workspace {
-    /// Calls `work` with memory that tasks of one thread hand on to each other.
+    /// Calls `work` with scratch memory that the tasks of one thread reuse.
     pub(super) fn with<R>(kernel: Kernel, work: impl FnOnce(&mut Self) -> R) -> R {
         let mut workspace = LAST.take().filter(|last| last.kernel == kernel).unwrap_or_else(|| Self::new(kernel));
         let result = work(&mut workspace);
@@ -159,7 +159,7 @@ impl Workspace {
 }
 
 vectorised! {
-    /// The gradients of scores from those of their softmax `p`: p·(dp − Σ dp·p)·scale, in place of `dp`.
+    /// The gradients of scores from those of their softmax `p`: p·(dp − Σ dp·p)·scale, written over `dp`.
     fn backward_softmax(dp: &mut [f32], p: &[f32], width: usize, stride: usize, scale: f32) {
         for (dp, p) in dp.chunks_mut(stride).zip(p.chunks(stride)) {
             let (dp, p) = (&mut dp[..width], &p[..width]);
@@ -172,7 +172,8 @@ vectorised! {
 }
 
 vectorised! {
-    /// Softmax of `scale · scores + bias` for each row, times the sum of its exponentials, which go to `totals`.
+    /// Softmax of `scale · scores + bias` for each row, without the division by the sum of exponentials. The sums are written to
+    /// `totals`.
     fn exponentials(scores: &mut [f32], width: usize, stride: usize, scale: f32, bias: &[f32], totals: &mut Vec<f32>) {
         const LANES: usize = 16;
         for row in scores.chunks_mut(stride) {
@@ -182,7 +183,7 @@ vectorised! {
                     *v = mul_add::<FUSED>(*v, scale, *bias);
                 }
             }
-            // Without a bias the scale, which is positive, waits until the largest is known.
+            // Without a bias the scale, which is positive, is applied after the maximum is known.
             let scale = if bias.is_empty() { scale } else { 1.0 };
             let (whole, rest) = row.as_chunks_mut::<LANES>();
             let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -191,7 +192,7 @@ vectorised! {
                     *lane = if v > *lane { v } else { *lane };
                 }
             }
-            // A row without any key to attend to would otherwise be ∞ − ∞.
+            // A row whose keys are all masked would otherwise compute ∞ − ∞.
             let largest = lanes.iter().chain(&*rest).fold(f32::MIN, |m, &v| if v > m { v } else { m });
             let mut sums = [0f32; LANES];
             for values in whole {
@@ -208,8 +209,8 @@ vectorised! {
     }
 }
 
-/// Softmax of rows of `width` scores, `stride` apart, times the sums of their exponentials, which go to `totals`: in place, or as
-/// words if the kernel's operands are words of pairs.
+/// Softmax of rows of `width` scores with a distance of `stride`, without the division by the sums of exponentials, which are
+/// written to `totals`: in place, or as words if the kernel's operands are words of pairs.
 fn softmax_operand<'s>(
     kernel: Kernel,
     words: &'s mut Vec<u32>,
@@ -223,7 +224,7 @@ fn softmax_operand<'s>(
     if kernel.pairs() {
         let depth = kernel.depth(width);
         words.resize(scores.len() / stride * depth, 0);
-        // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16.
+        // SAFETY: only processors with AVX-512-BF16 have kernels of pairs.
         unsafe { softmax_avx512::exponentials(words, scores, [width, stride], scale, bias, totals) };
         return Pairs { words, stride: depth }.into();
     }
@@ -241,7 +242,7 @@ vectorised! {
     }
 }
 
-/// Turns rows of `size` values by `sign` times the angle of each token.
+/// Rotates rows of `size` values by `sign` times the angle of each token.
 fn turn(rows: &mut [f32], rope: [&[f32]; 2], first_token: usize, size: usize, sign: f32) {
     let [cos, sin] = rope.map(|table| &table[first_token * size / 2..]);
     for ((pair, cos), sin) in rows.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
@@ -250,7 +251,7 @@ fn turn(rows: &mut [f32], rope: [&[f32]; 2], first_token: usize, size: usize, si
     }
 }
 
-/// Copies rows side by side, turned.
+/// Copies rotated rows into contiguous memory.
 fn turned<'t>(to: &'t mut Vec<f32>, from: Matrix<'_>, rope: [&[f32]; 2], tokens: usize, size: usize) -> Matrix<'t> {
     to.clear();
     for i in 0..tokens {
@@ -265,7 +266,7 @@ impl<O> Head<'_, O> {
         (1.0 / (self.size as f64).sqrt()) as f32
     }
 
-    /// Values from one row of scores to the next, and rows in a block.
+    /// The row stride of the scores, and the rows of a block.
     fn blocks(&self) -> [usize; 2] {
         let stride = self.keys.next_multiple_of(PADDING) + PADDING;
         let rows = (SCORES / size_of::<f32>() / stride / 6 * 6).clamp(12, 96);
@@ -278,11 +279,11 @@ impl Head<'_, Operand<'_>> {
     ///
     /// # Safety
     ///
-    /// `out` has a row of `size` values for each query, which no other thread touches; pairs only with a kernel of pairs.
+    /// `out` has a row of `size` values for each query, which no other thread touches; words of pairs only with a kernel of pairs.
     ///
     /// # Panics
     ///
-    /// If operands are too short, or pairs that are to be turned.
+    /// If an operand is too short, or if pairs would have to be rotated.
     pub(super) unsafe fn forward(&self, workspace: &mut Workspace, out: Rows) {
         let Workspace { keys, values, scores, words, turned: [queries, turned_keys], totals, results, scratch, .. } = workspace;
         let (mut q, mut k, size) = (self.q, self.k, self.size);
@@ -323,7 +324,7 @@ impl Head<'_, Operand<'_>> {
 }
 
 impl Head<'_, Matrix<'_>> {
-    /// The gradients of queries, keys and values from that of the output, whose rows are `gradient`.
+    /// The gradients of queries, keys and values from `gradient`, the rows of the output's gradient.
     ///
     /// # Safety
     ///
@@ -354,7 +355,7 @@ impl Head<'_, Matrix<'_>> {
         let [stride, block] = self.blocks();
         key_sums.resize(self.keys * size, 0.0);
         value_sums.resize(self.keys * size, 0.0);
-        // Behind the last row, tiles read what fills up a strip.
+        // Behind the last row, tiles read the padding that fills a strip.
         scores.resize(block * stride + PADDING, 0.0);
         score_gradients.resize(block * stride + PADDING, 0.0);
         for first in (0..self.queries).step_by(block) {

@@ -1,5 +1,5 @@
-//! Attention among all tokens of a clip or all places of an image: sequences are few and long, so keys and values are packed once
-//! for all queries, which are spread over all threads. For inference.
+//! Attention among all tokens of a clip or all pixels of an image, for inference: sequences are few and long, so keys and values
+//! are packed once for all queries, and the queries are spread over all threads.
 
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
@@ -11,7 +11,7 @@ use crate::backend::cpu::vectorised::{exp, sum, vectorised};
 use crate::ops::attention::Layout;
 use crate::{Precision, Result};
 
-/// Queries of one task. Their scores exist at once, those of all queries never do.
+/// Queries of one task. Only their scores are in memory at once, never those of all queries.
 const QUERIES: usize = 96;
 
 pub(super) fn forward(precision: Precision, layout: &Layout, qkv: &Tensor) -> Result<Tensor> {
@@ -39,7 +39,7 @@ pub(super) fn forward(precision: Precision, layout: &Layout, qkv: &Tensor) -> Re
                         multiply_block(scores.as_mut_ptr(), tokens, rows, part(0).rows_from(start), &keys, false, scratch);
                     }
                     softmax_rows(scores, tokens, 1.0 / (size as f32).sqrt());
-                    // SAFETY: these rows of this head lie inside the result, and no other task has them.
+                    // SAFETY: these rows of this head lie inside the result, and no other task writes them.
                     unsafe {
                         let result = result.get().add(start * out_width);
                         multiply_block(result, out_width, rows, Matrix::rows(scores, tokens), &values, false, scratch);

@@ -1,5 +1,5 @@
-//! Attention on the CPU: heads of sequences are spread over all threads. Queries, keys and values are read from the packed
-//! tensor where they lie, and results are written where they belong: nothing of the size of the input is permuted.
+//! Attention on the CPU. The heads of all sequences are spread over all threads. Queries, keys and values are read in place from
+//! the packed tensor, and results are written in place: no tensor of the size of the input is permuted.
 
 pub(super) mod cross;
 mod head;
@@ -37,7 +37,7 @@ pub(super) fn attention(call: &SelfAttention<'_>) -> Result<Computed<'static>> {
     }))
 }
 
-/// Where the tokens of all sequences lie: sequence `s` has its `i`-th token in row `first(s) + i · stride`.
+/// The rows of all sequences: token `i` of sequence `s` is in row `first(s) + i · stride`.
 #[derive(Debug, Clone, Copy)]
 struct Rows {
     sequences: usize,
@@ -61,13 +61,13 @@ impl Rows {
     fn first(&self, sequence: usize) -> usize {
         match self.axis {
             AttentionAxis::Spatial | AttentionAxis::Joint => sequence * self.layout_n,
-            // Sequences of one clip begin in neighbouring rows, those of the next f·n rows further.
+            // Sequences of one clip begin in neighbouring rows; those of the next clip begin f·n rows further.
             AttentionAxis::Temporal => sequence / self.layout_n * self.layout_n * self.tokens + sequence % self.layout_n,
         }
     }
 }
 
-/// What is the same for all sequences and heads.
+/// The arguments that all sequences and heads share.
 #[derive(Debug, Clone, Copy)]
 struct Job<'p> {
     layout: &'p Layout,
@@ -87,17 +87,17 @@ impl<'p> Job<'p> {
         self.layout.heads.len() * self.layout.head_size
     }
 
-    /// Where `part` (0 q, 1 k, 2 v) of `head` of the first token of `sequence` lies in the packed tensor.
+    /// The offset of `part` (0 q, 1 k, 2 v) of `head` of the first token of `sequence` in the packed tensor.
     fn offset(&self, sequence: usize, head: usize, part: usize) -> usize {
         self.rows.first(sequence) * self.width() + (part * self.layout.num_heads + head) * self.layout.head_size
     }
 
-    /// Where `head` of the first token of `sequence` lies in the output.
+    /// The offset of `head` of the first token of `sequence` in the output.
     fn out_offset(&self, sequence: usize, head: usize) -> usize {
         self.rows.first(sequence) * self.out_width() + (head - self.layout.heads.start) * self.layout.head_size
     }
 
-    /// The operands of a head, each of which `rows` makes of where it begins in the packed tensor and how far its rows are apart.
+    /// The operands of a head. `rows` makes each from an offset in the packed tensor and a row stride.
     fn head<O>(&self, sequence: usize, head: usize, rows: impl Fn(usize, usize) -> O) -> Head<'p, O> {
         let part = |part| rows(self.offset(sequence, head, part), self.rows.stride * self.width());
         let tokens = self.rows.tokens;
@@ -135,19 +135,19 @@ impl<'p> Job<'p> {
     }
 }
 
-/// Runs `f` with the job of one call.
+/// Calls `f` with the job of one call.
 fn with_job<R>(layout: &Layout, rope: Option<&Tables>, f: impl FnOnce(&Job<'_>) -> R) -> Result<R> {
-    // Tensors hand out their values behind locks that threads cannot share; slices they can.
+    // A tensor gives its values behind a lock that threads cannot share; they can share slices.
     let tables = rope.map(|rope| Ok::<_, crate::Error>([Values::of(&rope[0])?, Values::of(&rope[1])?])).transpose()?;
     let rope = tables.as_ref().map(|[cos, sin]| [&**cos, &**sin]);
     Ok(f(&Job { layout, rope, rows: Rows::of(layout) }))
 }
 
-/// The output; rounded to bfloat16, which needs a kernel of pairs, `to_pairs`.
+/// The output; with `to_pairs`, which needs a kernel of pairs, rounded to bfloat16.
 fn forward(precision: Precision, layout: &Layout, rope: Option<&Tables>, qkv: &Tensor, to_pairs: bool) -> Result<Tensor> {
     let [b, f, n] = layout.dims;
     let width = layout.heads.len() * layout.head_size;
-    // Words that are to be turned would have to become values again.
+    // Rotation needs values: words would have to be converted back.
     let whole_words = if rope.is_none() { layout.head_size } else { 1 };
     let qkv = readable(precision, qkv, whole_words)?;
     let operands = Operands::of(&qkv)?;
@@ -157,7 +157,7 @@ fn forward(precision: Precision, layout: &Layout, rope: Option<&Tables>, qkv: &T
             job.each_head(precision, |workspace, sequence, head| {
                 let out = rows(job.out_offset(sequence, head), job.rows.stride * width);
                 let head = job.head(sequence, head, |offset, stride| operands.rows(offset, stride));
-                // SAFETY: rows of one head of one sequence: inside the result, and of no other task.
+                // SAFETY: rows of one head of one sequence lie inside the result, and no other task writes them.
                 unsafe { head.forward(workspace, out) };
             });
         })
@@ -170,7 +170,7 @@ fn backward(precision: Precision, layout: &Layout, rope: Option<&Tables>, qkv: &
     let gradient = gradient.contiguous()?;
     let gradient = Values::of(&gradient)?;
     let gradient: &[f32] = &gradient;
-    // Heads that take no part have no gradient.
+    // Heads that take no part have a gradient of zero.
     let all_heads = layout.heads.len() == layout.num_heads;
     let mut out = if all_heads { Unwritten::<f32>::new(qkv.elem_count()) } else { Unwritten::zeros(qkv.elem_count()) };
     let result = Shared::new(out.as_mut_ptr());
@@ -180,7 +180,7 @@ fn backward(precision: Precision, layout: &Layout, rope: Option<&Tables>, qkv: &
         job.each_head(precision, |workspace, sequence, head| {
             let stride = job.rows.stride * job.out_width();
             let gradient = Matrix::rows(&gradient[job.out_offset(sequence, head)..], stride);
-            // SAFETY: rows of one head of one sequence: inside the result, and of no other task.
+            // SAFETY: rows of one head of one sequence lie inside the result, and no other task writes them.
             unsafe {
                 let part = |part| RowsMut {
                     first: Shared::new(result.get().add(job.offset(sequence, head, part))),
@@ -220,7 +220,7 @@ mod tests {
             let layout =
                 Layout { axis, dims: [b, f, n], num_heads, head_size: 2 * half_size, heads: first..num_heads };
             let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
-            // bfloat16 holds 8 bits: where a sum falls on the other side of a tie, a weight moves by 1/256.
+            // bfloat16 has 8 bits of precision: where a sum rounds to the other side of a tie, a weight changes by 1/256.
             let tolerance = if bf16 { 8e-3 } else { 2e-5 };
             let run = || -> Result<()> {
                 let qkv = (pseudo_random(&[b, f, n, 6 * num_heads * half_size], seed)? * 2.0)?;

@@ -1,4 +1,4 @@
-//! The exponentials of a row of scores with AVX-512-BF16, which become operands of the next matmul on the way.
+//! The exponentials of a row of scores with AVX-512-BF16, written directly as operands of the next matmul.
 
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_max_ps,
@@ -8,8 +8,9 @@ use std::arch::x86_64::{
 
 use crate::backend::cpu::avx512::{LANES, exp2_below, mask};
 
-/// Rows of `scores`, `stride` apart, of which `width` values count: softmax of `scale · scores + bias` times the sum of the
-/// exponentials, as words of pairs, `depth` from row to row. The sums of the exponentials, not yet rounded, go to `totals`.
+/// Softmax of `scale · scores + bias`, without the division by the sum of exponentials, for rows of `width` values with a distance
+/// of `stride`. The result is words of pairs with `depth` words per row. The sums of the unrounded exponentials are written to
+/// `totals`.
 ///
 /// # Safety
 ///
@@ -24,7 +25,7 @@ pub(super) unsafe fn exponentials(
     totals: &mut Vec<f32>,
 ) {
     let depth = width.div_ceil(2);
-    // With a bias, scores are scaled when it is added.
+    // With a bias, the scale is applied when the bias is added.
     let factor = if bias.is_empty() { scale } else { 1.0 } * std::f32::consts::LOG2_E;
     let bias = (!bias.is_empty()).then(|| &bias[..width]);
     for (row, words) in scores.chunks_mut(stride).zip(words.chunks_mut(depth.max(1))) {
@@ -32,7 +33,7 @@ pub(super) unsafe fn exponentials(
         if let Some(bias) = bias {
             add_bias(row, scale, bias);
         }
-        // A row without any key to attend to would otherwise be ∞ − ∞.
+        // A row whose keys are all masked would otherwise compute ∞ − ∞.
         let largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest(row)).max(f32::MIN) * factor);
         let factor = _mm512_set1_ps(factor);
         let mut sums = [_mm512_setzero_ps(); 2];
@@ -49,7 +50,7 @@ pub(super) unsafe fn exponentials(
         }
         if !rest.is_empty() {
             let masks = [mask(rest.len()), mask(rest.len().saturating_sub(LANES))];
-            // SAFETY: the masks leave out values and words behind the last.
+            // SAFETY: the masks leave out values and words behind the last one.
             unsafe {
                 let behind = rest.as_ptr().wrapping_add(LANES);
                 let x = [_mm512_maskz_loadu_ps(masks[0], rest.as_ptr()), _mm512_maskz_loadu_ps(masks[1], behind)];
@@ -67,7 +68,7 @@ pub(super) unsafe fn exponentials(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn pairs([low, high]: [__m512; 2]) -> __m512i {
-    // SAFETY: both are 64 bytes, of which all bits mean something.
+    // SAFETY: both types are 64 bytes, and every bit pattern is valid.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
@@ -78,7 +79,7 @@ fn add_bias(row: &mut [f32], scale: f32, bias: &[f32]) {
     let scale = _mm512_set1_ps(scale);
     for (row, bias) in row.chunks_mut(LANES).zip(bias.chunks(LANES)) {
         let mask = mask(row.len());
-        // SAFETY: the mask leaves out values behind the last.
+        // SAFETY: the mask leaves out values behind the last one.
         unsafe {
             let x = _mm512_maskz_loadu_ps(mask, row.as_ptr());
             let sum = _mm512_fmadd_ps(x, scale, _mm512_maskz_loadu_ps(mask, bias.as_ptr()));
@@ -87,11 +88,11 @@ fn add_bias(row: &mut [f32], scale: f32, bias: &[f32]) {
     }
 }
 
-/// The largest values of a row, in any lane; −∞ where there are none.
+/// The largest values of a row, one per lane; −∞ for lanes without a value.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn largest(row: &[f32]) -> __m512 {
-    // Several chains, so that none waits for the one before.
+    // Several independent chains, so that no maximum waits for the one before.
     let mut lanes = [_mm512_set1_ps(f32::NEG_INFINITY); 4];
     let (whole, rest) = row.as_chunks::<{ 4 * LANES }>();
     for values in whole {
@@ -102,7 +103,7 @@ fn largest(row: &[f32]) -> __m512 {
     }
     for (lane, values) in lanes.iter_mut().zip(rest.chunks(LANES)) {
         let mask = mask(values.len());
-        // SAFETY: the mask leaves out values behind the last.
+        // SAFETY: the mask leaves out values behind the last one.
         let x = unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr()) };
         *lane = _mm512_mask_max_ps(*lane, mask, x, *lane);
     }

@@ -1,4 +1,4 @@
-//! The convolution as matmuls of blocks of places, on all threads.
+//! The convolution as matmuls of blocks of output positions, on all threads.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -11,13 +11,13 @@ use crate::backend::cpu::gemm::multiply_part;
 use crate::backend::cpu::vectorised::vectorised;
 use crate::ops::conv3d::{Conv3d, Sizes, Window};
 
-/// Places of one task at most: with one part of the depth they fill a tenth of the second cache.
+/// Output positions of one task at most: with one part of the depth they fill a tenth of the L2 cache.
 const PLACES: usize = 96;
-/// Rows of a tile: blocks are a multiple, so that only the last tile of all is not full.
+/// Rows of a tile: blocks are a multiple of it, so that only the last tile of all is partly full.
 const TILE: usize = 6;
-/// Short lines are copied in pieces of so many values, with no call.
+/// Values of a piece: short lines are copied in whole pieces, without a call of `memcpy`.
 const PIECE: usize = 16;
-/// Lines up to this length are short.
+/// The longest line that counts as short.
 const SHORT: usize = 64;
 
 thread_local! {
@@ -28,7 +28,7 @@ thread_local! {
 ///
 /// # Safety
 ///
-/// All places of `target` can be written for as many channels as the convolution gives, and nothing else touches them meanwhile.
+/// The convolution's output channels can be written at every position of `target`, and nothing else touches them meanwhile.
 pub(super) unsafe fn run(x: &[f32], convolution: &Conv3d, sizes: &Sizes, target: Target) {
     let Prepared3d::Packed(form) = &convolution.prepared else { unreachable!("the caller has looked") };
     let (places, n) = (sizes.places(), convolution.output_channels());
@@ -38,12 +38,13 @@ pub(super) unsafe fn run(x: &[f32], convolution: &Conv3d, sizes: &Sizes, target:
         let (place, column) = (task % rows * block_places, task / rows * block_columns);
         let block = place..(place + block_places).min(places);
         let columns = column..(column + block_columns).min(n);
-        // SAFETY: inside the target, and no other task has these places and columns.
+        // SAFETY: inside the target, and no other task writes these positions and columns.
         unsafe { run_block(x, (convolution, form), sizes, block, columns, target) };
     });
 }
 
-/// Places and columns of one task: enough tasks for all threads, of places if possible, since columns share the copy.
+/// Positions and columns of one task. There are enough tasks for all threads; positions are split before columns, because columns
+/// share the copied patches.
 fn blocks(places: usize, n: usize, width: usize) -> [usize; 2] {
     let wanted = 6 * rayon::current_num_threads();
     let rows = places.div_ceil(PLACES);
@@ -56,7 +57,7 @@ fn blocks(places: usize, n: usize, width: usize) -> [usize; 2] {
 ///
 /// # Safety
 ///
-/// As [`run`], for these places and columns.
+/// As [`run`], for these positions and columns.
 unsafe fn run_block(
     x: &[f32],
     (convolution, form): (&Conv3d, &Packed3d),
@@ -69,7 +70,7 @@ unsafe fn run_block(
     let limit = packed.kernel.depth_limit();
     let line = window.size[2] * sizes.channels[0];
     let depth = window.size[0] * window.size[1] * line;
-    // Parts of whole lines where lines are short, else of equal lengths.
+    // Whole lines per part if lines are short, else parts of equal length.
     let part = if line <= SHORT { (limit / line).max(1) * line } else { depth.div_ceil(depth.div_ceil(limit)) };
     let in_place = *window == Window::valid([1; 3]);
     // SAFETY: inside the target.
@@ -83,19 +84,19 @@ unsafe fn run_block(
                 gather(x, window, sizes, places.clone(), ks.clone(), scratch);
                 (scratch.as_slice(), ks.len())
             };
-            // SAFETY: the block of the target, which is this task's alone.
+            // SAFETY: the block of the target, which only this task writes.
             unsafe { multiply_part(out, target.stride, places.len(), left, stride, packed, columns.clone(), ks, start > 0) };
         }
     });
     for row in 0..places.len() {
-        // SAFETY: written above, and of no other task.
+        // SAFETY: written above, and no other task touches it.
         let values = unsafe { std::slice::from_raw_parts_mut(out.add(row * target.stride), columns.len()) };
         finish(values, &bias[columns.clone()], *relu);
     }
 }
 
 vectorised! {
-    /// Adds the bias to a place, and cuts off what is negative.
+    /// Adds the bias at one position, and applies ReLU if it is asked for.
     fn finish(values: &mut [f32], bias: &[f32], relu: bool) {
         let least = if relu { 0.0 } else { f32::NEG_INFINITY };
         for (value, bias) in values.iter_mut().zip(bias) {
@@ -107,12 +108,12 @@ vectorised! {
 }
 
 vectorised! {
-    /// Copies the part `ks` of what the kernel sees at each of `places`, one row behind the other.
+    /// Copies the part `ks` of the patch at each of `places`, one row after the other.
     fn gather(x: &[f32], window: &Window, sizes: &Sizes, places: Range<usize>, ks: Range<usize>, scratch: &mut Vec<f32>) {
         let c = sizes.channels[0];
         let line = window.size[2] * c;
         let row_len = sizes.volume[2] * c;
-        // Pieces of the last line may go beyond its end.
+        // Whole pieces of the last line may write beyond its end.
         scratch.resize(places.len() * ks.len() + PIECE, 0.0);
         let lines = ks.start / line..ks.end.div_ceil(line);
         for (index, place) in places.enumerate() {
@@ -121,7 +122,7 @@ vectorised! {
                 (place * window.stride[axis] + step).checked_sub(sizes.front[axis])
             };
             let row_start = index * ks.len();
-            // The line's first value in the row of the volume; negative where it begins before it.
+            // The offset of the line in its row of the volume; negative if the line begins before the row.
             let first = (x_place * window.stride[2] * c) as isize - (sizes.front[2] * c) as isize;
             for number in lines.clone() {
                 let (dt, dy) = (number / window.size[1], number % window.size[1]);
@@ -133,7 +134,7 @@ vectorised! {
                     continue;
                 };
                 let from = first + (part.start - number * line) as isize;
-                // How much of the part lies before the row, and from where on it lies behind.
+                // The length of the part before the row, and the offset where the part lies behind the row.
                 let before = (-from).clamp(0, len as isize) as usize;
                 let behind = (row_len as isize - from).clamp(before as isize, len as isize) as usize;
                 if before == 0 && behind == len {
@@ -153,7 +154,7 @@ vectorised! {
     }
 }
 
-/// Copies `len` values; short ones in whole pieces, so that what lies behind them in `to` changes too.
+/// Copies `len` values. Short lines are copied in whole pieces, so values behind them in `to` change too.
 #[inline(always)]
 fn copy(to: &mut [f32], from: &[f32], len: usize) {
     let whole = len.next_multiple_of(PIECE);

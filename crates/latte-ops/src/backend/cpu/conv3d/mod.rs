@@ -1,8 +1,8 @@
-//! Convolutions and pools over time, height and width, on all threads.
+//! Convolutions and pooling over time, height and width, on all threads.
 //!
-//! The values under a kernel are copied side by side for some places of the result at a time, as far as one part of the depth
-//! of the matmul reaches, so the copy stays in the second cache and all patches never exist at once. A copy costs one value
-//! where the matmul does as many as there are channels of the result. Kernels of 1 × 1 × 1 need none.
+//! The patches of some output positions are copied side by side, one part of the matmul's depth at a time, so that the copy stays
+//! in the L2 cache and all patches are never in memory at once. A copy moves one value where the matmul does as many
+//! multiplications as the result has channels. Kernels of 1 × 1 × 1 need no copy.
 
 mod convolve;
 mod pool;
@@ -48,7 +48,7 @@ pub(super) fn side_by_side(call: &Branches<'_>) -> Result<Value> {
         let target = Target { first: Shared::new(unsafe { result.add(offset) }), stride: channels };
         let x = branch.volume().value().fetch()?.contiguous()?;
         let values = Values::of(&x)?;
-        // SAFETY: each place of the target has as many channels, `stride` apart, which no other branch has.
+        // SAFETY: each position of the target has as many channels, with a distance of `stride`, and no other branch writes them.
         unsafe {
             match branch {
                 Branch::Convolution(_, convolution) => convolve::run(&values, convolution, sizes, target),
@@ -57,12 +57,12 @@ pub(super) fn side_by_side(call: &Branches<'_>) -> Result<Value> {
         }
         offset += sizes.channels[1];
     }
-    // SAFETY: every branch wrote all its channels of all places, and together they are all channels.
+    // SAFETY: every branch wrote all its channels at all positions, and together they are all channels.
     let values = unsafe { out.written() };
     Ok(Tensor::from_vec(values, &shape, call.branches[0].volume().value().fetch()?.device())?.into())
 }
 
-/// Where a branch writes: channels that begin at `first`, from place to place `stride` apart.
+/// The output of a branch: its channels begin at `first`, and `stride` is the distance from position to position.
 #[derive(Debug, Clone, Copy)]
 struct Target {
     first: Shared<f32>,

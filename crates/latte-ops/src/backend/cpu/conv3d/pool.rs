@@ -1,4 +1,4 @@
-//! Pools, a row of places at a time on all threads.
+//! Pooling, a row of output positions at a time, on all threads.
 
 use rayon::prelude::*;
 
@@ -6,16 +6,16 @@ use super::Target;
 use crate::backend::cpu::vectorised::vectorised;
 use crate::ops::conv3d::{Pool, Sizes, Window};
 
-/// A pool over `x` of `sizes`.
+/// Pooling over `x` of `sizes`.
 ///
 /// # Safety
 ///
-/// All places of `target` can be written for all channels, and nothing else touches them meanwhile.
+/// All channels at every position of `target` can be written, and nothing else touches them meanwhile.
 pub(super) unsafe fn run(x: &[f32], pool: Pool, window: &Window, sizes: &Sizes, target: Target) {
     let (width, c) = (sizes.out[2], sizes.channels[1]);
     (0..sizes.places() / width).into_par_iter().for_each(|row| {
         for place in row * width..(row + 1) * width {
-            // SAFETY: inside the target, and this place is no other task's.
+            // SAFETY: inside the target, and no other task writes this position.
             let out = unsafe { std::slice::from_raw_parts_mut(target.first.get().add(place * target.stride), c) };
             one(x, pool, window, sizes, place, out);
         }
@@ -23,11 +23,11 @@ pub(super) unsafe fn run(x: &[f32], pool: Pool, window: &Window, sizes: &Sizes, 
 }
 
 vectorised! {
-    /// One place.
+    /// One output position.
     fn one(x: &[f32], pool: Pool, window: &Window, sizes: &Sizes, place: usize, out: &mut [f32]) {
         let [n, place_t, place_y, place_x] = sizes.place(place);
         let c = out.len();
-        // Steps of the kernel that lie inside the volume.
+        // The kernel indices that lie inside the volume.
         let inside = |axis: usize, place: usize| {
             let (start, front) = (place * window.stride[axis], sizes.front[axis]);
             let end = (start + window.size[axis]).min(sizes.volume[axis] + front);

@@ -1,8 +1,9 @@
-//! The gradients of a convolution on the CPU: an image to a task, some rows of its result at a time.
+//! The gradients of a convolution on the CPU: one image per task, some rows of its result at a time.
 //!
-//! A task copies the patches under these rows (the pixels under the kernel at each place, side by side). The gradient of the
-//! weight is the patches times that of the rows; the gradient of the patches is that of the rows times the weight, and each of
-//! its values goes back to the pixel that it was copied from. Patches of whole images never exist.
+//! A task copies the patches under these rows (the pixels under the kernel at each position, side by side). The gradient of the
+//! weight is the matmul of the patches and the rows' gradient. The gradient of the patches is the matmul of the rows' gradient and
+//! the weight, and each of its values is added to the pixel that it was copied from. The patches of a whole image are never in
+//! memory at once.
 
 use std::cell::RefCell;
 
@@ -13,12 +14,12 @@ use crate::Precision;
 use crate::backend::cpu::gemm::{Kernel, Matrix, Packed, Scratch, multiply_block};
 use crate::backend::cpu::vectorised::vectorised;
 
-/// Values of the patches that a task holds at once, where a single row of the result has not more: they fit the second cache.
+/// Patch values that a task holds at once, unless a single row of the result needs more: they fit the L2 cache.
 const PATCHES: usize = 96 << 10;
 /// Matmuls may read some values behind a transposed operand.
 const SLACK: usize = 16;
 
-/// The sizes of a convolution, without anything before or behind it.
+/// The sizes of a convolution without a fused normalisation or residual.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
     /// Height, width and channels of an image.
@@ -30,7 +31,7 @@ pub(super) struct Sizes {
     pub(super) stride: usize,
     /// Zeros above and to the left.
     pub(super) padding: [usize; 2],
-    /// Whether each pixel becomes four first.
+    /// Whether each pixel is doubled in both axes first.
     pub(super) upsample: bool,
 }
 
@@ -45,20 +46,20 @@ impl Sizes {
         self.kernel[0] * self.kernel[1] * self.image[2]
     }
 
-    /// Pixels that a pixel becomes, along each axis.
+    /// The factor by which each axis is doubled: 2 or 1.
     fn factor(&self) -> usize {
         if self.upsample { 2 } else { 1 }
     }
 
-    /// The pixel of the image that kernel place `kernel` of result place `out` lies on, along an axis; `None` in the border.
+    /// The pixel under kernel index `kernel` at output position `out`, along one axis; `None` in the padding.
     #[inline(always)]
     fn pixel(&self, axis: usize, out: usize, kernel: usize) -> Option<usize> {
         let place = (out * self.stride + kernel).checked_sub(self.padding[axis])? / self.factor();
         (place < self.image[axis]).then_some(place)
     }
 
-    /// Calls `f` with the first value of each run of a patch row and of the image that belong together, and their length; with
-    /// no image place for runs in the border. The patch row is that of result row `y`.
+    /// Calls `f` with each run of contiguous values that a patch row and the image share: the offset in the patch row, the offset
+    /// in the image (`None` in the padding) and the length. The patch row is that of result row `y`.
     #[inline(always)]
     fn runs(&self, y: usize, mut f: impl FnMut(usize, Option<usize>, usize)) {
         let ([_, w, c], [kernel_h, kernel_w]) = (self.image, self.kernel);
@@ -68,7 +69,7 @@ impl Sizes {
                 let row = self.pixel(0, y, ky);
                 let first = (x * self.stride).checked_sub(self.padding[1]);
                 match (row, first) {
-                    // The whole row of the kernel lies inside the image, pixel by pixel: the usual case.
+                    // The usual case: the whole row of the kernel lies inside the image, pixel by pixel.
                     (Some(row), Some(first)) if !self.upsample && first + kernel_w <= w => {
                         f(patch, Some((row * w + first) * c), kernel_w * c);
                     }
@@ -117,15 +118,15 @@ fn scatter(image: &mut [f32], patches: &[f32], sizes: &Sizes, first: usize) {
 }
 }
 
-/// The gradients of images, weight and bias, row-major as these.
+/// The gradients of images, weight and bias, row-major in the shapes of these.
 pub(super) struct Found {
-    /// Empty where it was not wanted.
+    /// Empty if it was not wanted.
     pub(super) x: Vec<f32>,
     pub(super) weight: Vec<f32>,
     pub(super) bias: Vec<f32>,
 }
 
-/// Memory of a thread.
+/// Scratch memory of a thread.
 #[derive(Default)]
 struct Memory {
     patches: Vec<f32>,
@@ -136,7 +137,7 @@ thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::default();
 }
 
-/// The gradients from those of the result, `gradient`. `weight` is `[out, in, height, width]`.
+/// The gradients from `gradient`, that of the result. `weight` is `[out, in, height, width]`.
 pub(super) fn backward(precision: Precision, sizes: &Sizes, x: &[f32], weight: &[f32], gradient: &[f32], wants_x: bool) -> Found {
     let ([h, w, c], [out_h, out_w, out_c], patch) = (sizes.image, sizes.out, sizes.patch());
     let rows = (PATCHES / (out_w * patch)).clamp(1, out_h);
@@ -157,12 +158,12 @@ pub(super) fn backward(precision: Precision, sizes: &Sizes, x: &[f32], weight: &
                 gather(&mut patches[..places * patch], x, sizes, first);
                 right.pack(Matrix::rows(gradient, out_c), places, out_c);
                 let left = Matrix::rows(patches, patch).transposed();
-                // SAFETY: `sums` has `patch` rows of `out_c` values, and belongs to this task.
+                // SAFETY: `sums` has `patch` rows of `out_c` values, and only this task touches it.
                 unsafe { multiply_block(sums.as_mut_ptr(), out_c, patch, left, &right, true, scratch) };
                 add_rows(&mut bias, gradient);
                 if let Some(weight) = &packed_weight {
                     let left = Matrix::rows(gradient, out_c);
-                    // SAFETY: `patches` has `places` rows of `patch` values, and belongs to this thread.
+                    // SAFETY: `patches` has `places` rows of `patch` values, and only this thread touches it.
                     unsafe { multiply_block(patches.as_mut_ptr(), patch, places, left, weight, false, scratch) };
                     scatter(&mut dx, &patches[..places * patch], sizes, first);
                 }
@@ -172,7 +173,7 @@ pub(super) fn backward(precision: Precision, sizes: &Sizes, x: &[f32], weight: &
     };
     let parts: Vec<_> =
         x.par_chunks_exact(h * w * c).zip(gradient.par_chunks_exact(out_h * out_w * out_c)).with_max_len(1).map(task).collect();
-    // In the order of the images, whichever thread did them.
+    // Summed in the order of the images, so that the result does not depend on the threads.
     let (mut dx, mut sums, mut bias) = (Vec::new(), vec![0.0; patch * out_c], vec![0.0; out_c]);
     if wants_x {
         dx.reserve_exact(x.len());
@@ -202,7 +203,7 @@ fn add_rows(total: &mut [f32], rows: &[f32]) {
 }
 }
 
-/// Calls `f` with the place of each value in a weight `[out, in, height, width]`, its output and its place in a patch.
+/// Calls `f` with the index of each value in a weight `[out, in, height, width]`, its output channel and its index in a patch.
 fn places(sizes: &Sizes, mut f: impl FnMut(usize, usize, usize)) {
     let ([_, _, c], [kernel_h, kernel_w]) = (sizes.image, sizes.kernel);
     for out in 0..sizes.out[2] {

@@ -1,10 +1,10 @@
 //! Convolution of channels-last images as matmuls without a copy of all patches.
 //!
-//! In a channels-last image the pixels under one row of a kernel are `width · c` values side by side, and those of the next
-//! pixel begin `c` (or `stride · c`) values later. So a 3 × 3 convolution is three matmuls, added up, whose left operand is
-//! the image itself read with overlapping rows. A task, some rows and columns of the result, copies the part of the image that it
-//! needs into memory of its own, with zeros around the border, and normalises, activates, doubles and rounds it on the way: the
-//! tensors between a group norm, SiLU, an upsampling and a convolution never exist.
+//! In a channels-last image the pixels under one row of a kernel are `width · c` contiguous values, and those of the next pixel
+//! begin `c` (or `stride · c`) values later. So a 3 × 3 convolution is a sum of three matmuls whose left operand is the image
+//! itself, read with overlapping rows. Each task computes some rows and columns of the result. It copies the part of the image that
+//! it needs into scratch memory, with zeros as padding, and normalises, activates, doubles and rounds the values while it copies.
+//! The tensors between a group norm, SiLU, an upsampling and a convolution are therefore never in memory.
 
 mod backward;
 pub(crate) mod weights;
@@ -66,12 +66,12 @@ pub(super) fn convolution_over_frames(call: &Frames<'_>) -> Result<Vec<Value>> {
     Ok(made.into_iter().map(Value::from).collect())
 }
 
-/// Columns of one task: a multiple of the rows of a tile, so that only the last tile of an image's row is not full.
+/// Columns of one task: a multiple of the rows of a tile, so that only the last tile of an image's row is partly full.
 const COLUMNS: usize = 132;
-/// Rows of one task at most: its own rows against those that it shares with its neighbours.
+/// Rows of one task at most: a balance between its own rows and the input rows that it shares with its neighbours.
 const ROWS: usize = 8;
 
-/// One image as rows of pixels, and where its result goes.
+/// One image as rows of pixels, and the rows of its result.
 struct Image<'i> {
     rows: Vec<&'i [f32]>,
     out: Vec<Shared<f32>>,
@@ -132,7 +132,7 @@ fn images(x: &Tensor, form: &PackedForm, call: &Images<'_>) -> Result<Tensor> {
         out_width: out_w,
     };
     plan.run(&images);
-    // SAFETY: the tasks cover all rows and columns, and each wrote all of its own.
+    // SAFETY: the tasks cover all rows and columns, and each wrote all of its part.
     Ok(Tensor::from_vec(unsafe { out.written() }, &shape, x.device())?)
 }
 
@@ -159,18 +159,18 @@ fn frames(
     let [width, out_width] = [pixels; 2];
     Plan { weights, form, stride: 1, padding, first: wanted.start, upsample: false, width, out_width }.run(&[image]);
     let device = frames[0].device();
-    // SAFETY: the tasks cover all rows and columns, and each wrote all of its own.
+    // SAFETY: the tasks cover all rows and columns, and each wrote all of its part.
     out.into_iter().map(|out| Ok(Tensor::from_vec(unsafe { out.written() }, &shape, device)?)).collect()
 }
 
-/// A convolution that is the same for all images.
+/// The arguments of a convolution that all images share.
 struct Plan<'p> {
     weights: &'p ConvolutionWeights,
     form: &'p PackedForm,
     stride: usize,
     /// Zeros above and to the left.
     padding: [usize; 2],
-    /// The row of the whole result that is the first of those that are made.
+    /// The first row of the whole result that is computed.
     first: usize,
     upsample: bool,
     /// Pixels of a row of an image, and of the result.
@@ -182,11 +182,11 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { words: Vec::new(), pixels: Vec::new() }) };
 }
 
-/// Memory of a thread.
+/// Scratch memory of a thread.
 struct Scratch {
     /// The part of the image that a task reads, as words.
     words: Vec<u32>,
-    /// Activated pixels on the way there.
+    /// Activated pixels before they are converted to words.
     pixels: Vec<f32>,
 }
 
@@ -194,13 +194,13 @@ impl Plan<'_> {
     fn run(&self, images: &[Image<'_>]) {
         let out_rows = images.first().map_or(0, |image| image.out.len());
         let columns = self.out_width.div_ceil(COLUMNS);
-        // Bands of rows: as high as may be while there are many, low ones towards the end.
+        // Bands of rows: high while many rows are left, low towards the end, so that all threads end together.
         let low = (ROWS / 4).min(out_rows).max(1);
         let bands = out_rows.div_ceil(low);
         let wanted = (4 * rayon::current_num_threads()).div_ceil((images.len() * columns).max(1));
         let most = (bands / wanted.max(1)).clamp(1, ROWS / low);
         in_turn(images.len() * columns * bands, most, |tasks| {
-            // Tasks go down the rows of one column of one image, then of the next.
+            // Tasks are ordered down the rows of one column of one image, then the next column.
             for first in tasks.clone().filter(|task| *task == tasks.start || task % bands == 0) {
                 let last = (first / bands + 1) * bands;
                 let (image, column) = (&images[first / bands / columns], first / bands % columns * COLUMNS);
@@ -223,12 +223,12 @@ impl Plan<'_> {
         self.kernel().depth(padded(self.weights.input))
     }
 
-    /// How many rows or columns of the image `len` of the result need.
+    /// The number of image rows or columns that `len` rows or columns of the result need.
     fn reach(&self, len: usize, axis: usize) -> usize {
         (len - 1) * self.stride + self.weights.size[axis]
     }
 
-    /// Copies what the kernel sees when it goes over `rows` and `columns` of the result.
+    /// Copies the pixels under the kernel for `rows` and `columns` of the result.
     fn fill(&self, image: &Image<'_>, rows: Range<usize>, columns: Range<usize>, scratch: &mut Scratch) {
         let (c, pixel) = (self.weights.input, self.pixel());
         let (height, width) = (self.reach(rows.len(), 0), self.reach(columns.len(), 1));
@@ -250,7 +250,7 @@ impl Plan<'_> {
             let line = &mut line[inside.start * pixel..inside.end * pixel];
             if self.upsample {
                 for (x, words) in line.chunks_exact_mut(pixel).enumerate() {
-                    let place = first + x; // in the doubled frame
+                    let place = first + x; // index in the doubled frame
                     let at = place / 2 * c;
                     write_pixels(self.kernel(), words, pixel, &source[at..at + c], c, image.norm, &mut scratch.pixels);
                 }
@@ -268,9 +268,10 @@ impl Plan<'_> {
         let line = self.reach(columns.len(), 1) * pixel;
         let lines = Lines { words: self.stride * line, rows: columns.len(), stride: self.stride * pixel };
         let parts = kernel_row.div_ceil(self.kernel().depth_limit());
-        // Even, so that pairs of bfloat16 are not torn.
+        // Even, so that no pair of bfloat16 is split.
         let part = kernel_row.div_ceil(parts).next_multiple_of(2);
-        // Short rows of the result go together, so that each panel of the weight serves many pixels while it is in the cache.
+        // Short rows of the result are computed together, so that each panel of the weight serves many pixels while it is in the
+        // cache.
         let together = (COLUMNS / columns.len()).max(1);
         for first in rows.clone().step_by(together) {
             let block = first..(first + together).min(rows.end);
@@ -280,13 +281,13 @@ impl Plan<'_> {
                     let words = &words[((first - rows.start) * self.stride + y) * line + self.kernel().depth(start)..];
                     let ks = y * kernel_row + start..y * kernel_row + (start + part).min(kernel_row);
                     let accumulate = ks.start > 0;
-                    // SAFETY: each row of the result has `out_width · n` values; this task alone has these rows and columns.
+                    // SAFETY: each row of the result has `out_width · n` values; only this task writes these rows and columns.
                     unsafe { multiply_lines(out, columns.start * n, words, lines, packed, ks, accumulate) };
                 }
             }
             for row in block {
                 let part = columns.start * n..columns.end * n;
-                // SAFETY: inside the row, written above, and of no other task.
+                // SAFETY: inside the row, written above, and no other task touches it.
                 let values = unsafe { std::slice::from_raw_parts_mut(image.out[row].get().add(part.start), part.len()) };
                 finish(values, &self.form.bias, image.residual.get(row).map_or(&[], |residual| &residual[part]));
             }
@@ -315,7 +316,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Pixels of `c` values as words, `pixel` of them each, normalised and activated on the way.
+    /// Writes pixels of `c` values as words, `pixel` words each, normalised and activated on the way.
     fn write_pixels(
         kernel: Kernel,
         out: &mut [u32],
@@ -327,7 +328,7 @@ vectorised! {
     ) {
         activated.resize(c, 0.0);
         for (out, values) in out.chunks_exact_mut(pixel).zip(pixels.chunks_exact(c)) {
-            // An odd number of channels leaves a word that its weights make 0, if it is a number.
+            // With an odd number of channels one word is left over. Its weights are 0, so it only has to be finite.
             if let Some(last) = out.last_mut() {
                 *last = 0;
             }
@@ -342,7 +343,7 @@ vectorised! {
     }
 }
 
-/// One pixel normalised, and activated where that is asked for.
+/// Normalises one pixel, and applies SiLU if it is asked for.
 #[inline(always)]
 fn activate<const FUSED: bool>(out: &mut [f32], values: &[f32], norm: Norm<'_>) {
     let c = out.len();

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::backend::cpu::gemm::{Kernel, Matrix, Packed};
 use crate::{Precision, Result};
 
-/// What the matmuls read.
+/// The packed weight and the bias.
 #[derive(Debug)]
 pub(crate) struct PackedForm {
     pub(super) packed: Packed,
@@ -31,13 +31,13 @@ impl PackedForm {
         Ok(Self { packed, bias: bias.to_vec1()? })
     }
 
-    /// How many bytes it takes.
+    /// The size of the packed weight in bytes.
     pub(crate) fn size_in_bytes(&self) -> usize {
         self.packed.size() + size_of_val(self.bias.as_slice())
     }
 }
 
-/// Channels as matmuls read them: an even number, so that no pair of bfloat16 spans two pixels.
+/// The number of channels after padding to an even number, so that no pair of bfloat16 spans two pixels.
 pub(super) fn padded(channels: usize) -> usize {
     channels.next_multiple_of(2)
 }

@@ -12,13 +12,15 @@ use super::tile::{LANES, ROWS};
 use super::{Epilogue, Operand, Packed, Right, tiles};
 use crate::backend::cpu::buffer::{Shared, Unwritten};
 
-/// Rows of the left operand that one task works through: each panel, fetched once, serves them all.
+/// Rows of the left operand in one task: each panel is fetched once for all of them.
 const BLOCK_ROWS: usize = 192;
 /// Rows of the left operand in the smallest task of a large matmul.
 const UNIT_ROWS: usize = 48;
-/// Columns of the result between epilogues: whole panels of any width, of which a block of rows fits the second cache.
+/// Columns of the result between two calls of the epilogue: whole panels of any width; a block of rows of so many columns fits the
+/// L2 cache.
 const BLOCK_COLUMNS: usize = 256;
-/// Values from row to row of a block that is not in its place: not a power of two, which would put all rows into few sets of the cache.
+/// The row stride of a block that is not in its final place: not a power of two, which would put all rows into few sets of the
+/// cache.
 const SUMS_STRIDE: usize = BLOCK_COLUMNS + LANES;
 
 /// `a · b` as rows of `b.n`, on all threads.
@@ -34,8 +36,9 @@ pub(crate) fn multiply<'a>(m: usize, a: impl Into<Operand<'a>>, b: &Packed, epil
     unsafe { out.written() }
 }
 
-/// [`multiply`], rounded to bfloat16 after the epilogue, as a matmul that reads it rounds it. What lies between never leaves the
-/// cache. `None` where that is not built: for an odd number of columns, or a matmul whose sums do not fit one tile's depth.
+/// [`multiply`] with a result that is rounded to bfloat16 after the epilogue, in the same way as a matmul rounds its operands. The
+/// f32 values never leave the cache. `None` if this is not implemented: for an odd number of columns, or a matmul whose depth does
+/// not fit one tile.
 ///
 /// # Panics
 ///
@@ -57,7 +60,7 @@ pub(crate) fn multiply_to_pairs<'a>(
     Some(unsafe { out.written() })
 }
 
-/// Where a matmul goes, row by row.
+/// The result of a matmul, row by row.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Values(Shared<f32>),
@@ -81,18 +84,18 @@ unsafe fn multiply_into(m: usize, a: &Operand<'_>, b: &Packed, target: Target, e
         let (units, column_blocks) = (m.div_ceil(unit), n.div_ceil(block_columns));
         let most = if column_blocks == 1 { BLOCK_ROWS / UNIT_ROWS } else { 1 };
         in_turn(units * column_blocks, most, |tasks| {
-            // Tasks go down the rows; only where all columns are one block are there several at once.
+            // Tasks go down the rows; only if all columns are one block does a call get several tasks.
             let column = tasks.start / units * block_columns;
             let row = tasks.start % units * unit;
             let rows = row..(row + tasks.len() * unit).min(m);
             let columns = column..(column + block_columns).min(n);
-            // SAFETY: `target` has m·n values, and no other task has these rows and columns.
+            // SAFETY: `target` has m·n values, and no other task writes these rows and columns.
             unsafe { block(a, b, rows, columns, target, epilogue) };
         });
     }
 }
 
-/// Rows of the smallest task, and columns of all: enough tasks for all threads, as large as may be.
+/// Rows of the smallest task, and columns of all tasks: the tasks are as large as possible, but enough for all threads.
 fn blocks(m: usize, n: usize, width: usize) -> [usize; 2] {
     let wanted = 8 * rayon::current_num_threads();
     let rows = (m.div_ceil(wanted).next_multiple_of(ROWS)).clamp(ROWS, UNIT_ROWS);
@@ -100,8 +103,8 @@ fn blocks(m: usize, n: usize, width: usize) -> [usize; 2] {
     [rows, columns]
 }
 
-/// Does tasks `0..count` on all threads, each in the order of their numbers: up to `most` at once while there are many, and one at
-/// a time towards the end, so that no thread waits long for the last.
+/// Runs tasks `0..count` on all threads, in the order of their numbers: up to `most` at once while many are left, and one at a time
+/// towards the end, so that no thread waits long for the last one.
 pub(crate) fn in_turn(count: usize, most: usize, work: impl Fn(Range<usize>) + Sync) {
     let threads = rayon::current_num_threads();
     let next = AtomicUsize::new(0);
@@ -116,7 +119,7 @@ pub(crate) fn in_turn(count: usize, most: usize, work: impl Fn(Range<usize>) + S
 }
 
 thread_local! {
-    /// Left operands as the kernel reads them, and sums that are not yet rounded.
+    /// Packed left operands, and sums before rounding.
     static SCRATCH: RefCell<(Vec<u32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
@@ -125,7 +128,7 @@ thread_local! {
 /// # Safety
 ///
 /// `target` has as many rows of `b.n` values as `a`, and nothing else touches these rows and columns of it. Pairs need an even
-/// `b.n` and a depth that is summed at once.
+/// `b.n` and a depth that fits one tile.
 unsafe fn block(
     a: &Operand<'_>,
     b: &Packed,
@@ -136,7 +139,7 @@ unsafe fn block(
 ) {
     let (kernel, k, n) = (b.kernel, b.k, b.n);
     let parts = k.div_ceil(kernel.depth_limit()).max(1);
-    // Even, so that pairs of bfloat16 are not torn.
+    // Even, so that no pair of bfloat16 is split.
     let part = k.div_ceil(parts).next_multiple_of(2).max(1);
     SCRATCH.with_borrow_mut(|(words, sums)| {
         for start in (0..k.max(1)).step_by(part) {
@@ -165,11 +168,11 @@ unsafe fn block(
                     continue;
                 }
                 for (i, row) in rows.clone().enumerate() {
-                    // SAFETY: inside the block, written by the tiles, and of no other task.
+                    // SAFETY: inside the block, written by the tiles, and no other task touches it.
                     let values = unsafe { std::slice::from_raw_parts_mut(out.add(i * stride), columns.len()) };
                     epilogue.apply(row, columns.clone(), values);
                     if let Target::Pairs(out) = target {
-                        // SAFETY: inside the result, and of no other task.
+                        // SAFETY: inside the result, and no other task writes it.
                         unsafe { pack::round_row(out.get().add(row * n + columns.start), values) };
                     }
                 }

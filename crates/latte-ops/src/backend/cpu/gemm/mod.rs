@@ -1,8 +1,8 @@
 //! Matmuls, spread over all threads or on one.
 //!
-//! The left operand is read where it lies, the right one is packed once into panels (a weight once per run, see
-//! [`crate::PackedWeightCache`]), and what follows the matmul (bias, GELU, gate and residual) is done to each block of the result
-//! while it is still in the cache.
+//! The left operand is read in place. The right operand is packed once into panels (a weight once per run, see
+//! [`crate::PackedWeightCache`]). The operations that follow the matmul (bias, GELU, gate and residual) are applied to each block
+//! of the result while it is in the cache.
 
 mod all_threads;
 mod pack;
@@ -30,22 +30,22 @@ pub(crate) struct Matrix<'s> {
 }
 
 impl<'s> Matrix<'s> {
-    /// Rows of which each begins `stride` values behind the one before.
+    /// Rows with a distance of `stride` values.
     pub(crate) fn rows(values: &'s [f32], stride: usize) -> Self {
         Self { values, row: stride, column: 1 }
     }
 
-    /// The same values with rows and columns exchanged.
+    /// The transposed matrix: the same values with rows and columns exchanged.
     pub(crate) fn transposed(self) -> Self {
         Self { row: self.column, column: self.row, ..self }
     }
 
-    /// Without its first rows.
+    /// The matrix from row `row` on.
     pub(crate) fn rows_from(&self, row: usize) -> Self {
         Self { values: &self.values[(row * self.row).min(self.values.len())..], ..*self }
     }
 
-    /// Without its first columns.
+    /// The matrix from column `column` on.
     fn columns_from(&self, column: usize) -> Self {
         Self { values: &self.values[(column * self.column).min(self.values.len())..], ..*self }
     }
@@ -59,7 +59,7 @@ impl<'s> Matrix<'s> {
 /// A left operand.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Operand<'s> {
-    /// Values, which are rounded on the way where the kernel's matmuls want that.
+    /// Values; kernels that round operands to bfloat16 round them on the way.
     Values(Matrix<'s>),
     /// Rows of words of pairs, only for kernels of pairs.
     Pairs(Pairs<'s>),
@@ -78,7 +78,7 @@ impl<'s> From<Pairs<'s>> for Operand<'s> {
 }
 
 impl Operand<'_> {
-    /// Without its first rows.
+    /// The operand from row `row` on.
     pub(crate) fn rows_from(&self, row: usize) -> Self {
         match self {
             Self::Values(matrix) => Self::Values(matrix.rows_from(row)),
@@ -86,7 +86,7 @@ impl Operand<'_> {
         }
     }
 
-    /// Whether all elements of an `rows × columns` matrix lie in the slice, as a kernel with these words reads them.
+    /// Whether all elements of a `rows × columns` matrix lie in the slice, in the form in which the kernel reads them.
     fn holds(&self, kernel: Kernel, rows: usize, columns: usize) -> bool {
         match self {
             Self::Values(matrix) => matrix.holds(rows, columns),
@@ -95,8 +95,8 @@ impl Operand<'_> {
     }
 }
 
-/// Rows of words that are two values of bfloat16 each, `stride` words apart. The second half of the last word of an odd number
-/// of values is 0.
+/// Rows of words that hold two bfloat16 values each, with a distance of `stride` words. If the number of values is odd, the second
+/// half of the last word is 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pairs<'s> {
     pub(crate) words: &'s [u32],
@@ -104,7 +104,7 @@ pub(crate) struct Pairs<'s> {
 }
 
 impl Pairs<'_> {
-    /// Without its first rows.
+    /// The rows from row `row` on.
     pub(crate) fn rows_from(&self, row: usize) -> Self {
         Self { words: &self.words[(row * self.stride).min(self.words.len())..], ..*self }
     }
@@ -120,7 +120,7 @@ impl Pairs<'_> {
     }
 }
 
-/// How matmuls are formed: with which instructions, and of which operands.
+/// How matmuls are computed: with which instructions, and with which precision of operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kernel {
     set: InstructionSet,
@@ -133,17 +133,17 @@ impl Kernel {
         Self { set: InstructionSet::current(), precision }
     }
 
-    /// Of which operands matmuls are formed.
+    /// The precision of the operands.
     pub(crate) fn precision(self) -> Precision {
         self.precision
     }
 
-    /// Whether operands are words of two values of bfloat16.
+    /// Whether operands are words of two bfloat16 values.
     pub(crate) fn pairs(self) -> bool {
         self.precision == Precision::Bf16 && self.set == InstructionSet::Avx512Bf16
     }
 
-    /// Whether operands are f32 but rounded to bfloat16.
+    /// Whether operands are f32 values that are rounded to bfloat16.
     pub(crate) fn rounds(self) -> bool {
         self.precision == Precision::Bf16 && !self.pairs()
     }
@@ -156,18 +156,18 @@ impl Kernel {
         }
     }
 
-    /// Whether tiles at the lower edge write no more rows than there are.
+    /// Whether tiles at the lower edge write only the rows that exist.
     fn writes_only_rows(self) -> bool {
         self.set >= InstructionSet::Avx512
     }
 
-    /// Words along `k`.
+    /// The number of words along `k`.
     pub(crate) fn depth(self, k: usize) -> usize {
         if self.pairs() { k.div_ceil(2) } else { k }
     }
 
-    /// How much of `k` is summed before a tile goes back to memory. A narrow panel of that depth stays in the first cache. A
-    /// wide one is read so slowly that the second cache is near enough; what costs is to fetch the sums again.
+    /// The part of `k` that is summed before a tile is written to memory. A narrow panel of that depth stays in the L1 cache. A
+    /// wide panel is read slowly enough for the L2 cache; there the cost is to load the sums again.
     pub(crate) fn depth_limit(self) -> usize {
         match (self.set, self.pairs()) {
             (InstructionSet::Portable | InstructionSet::Avx2, _) => 384,
@@ -177,13 +177,13 @@ impl Kernel {
     }
 }
 
-/// What is done to each part of a row of the result as soon as it is known.
+/// The operation that is applied to each part of a row of the result as soon as its values are known.
 pub(crate) trait Epilogue: Sync {
-    /// Changes columns `columns` of row `row`.
+    /// Changes columns `columns` of row `row` in place.
     fn apply(&self, row: usize, columns: Range<usize>, values: &mut [f32]);
 }
 
-/// The plain matmul.
+/// No epilogue: the matmul alone.
 #[derive(Debug)]
 pub(crate) struct Plain;
 
@@ -199,7 +199,7 @@ vectorised! {
     }
 }
 
-/// Adds the same row to each row.
+/// An epilogue that adds the same bias row to each row.
 #[derive(Debug)]
 pub(crate) struct Bias<'b>(pub(crate) &'b [f32]);
 
@@ -238,8 +238,8 @@ unsafe fn tiles(
         let columns = (n - column).min(width);
         for (s, row) in (0..m).step_by(ROWS).enumerate() {
             let rows = (m - row).min(ROWS);
-            // SAFETY: strips and panels of the operands, by the function's contract. A tile at the edge goes to `edge`, which
-            // holds a whole tile, and from there only what lies inside the block is copied.
+            // SAFETY: strips and panels of the operands, by the function's contract. A tile at the edge is written to `edge`, which
+            // holds a whole tile, and only the part inside the block is copied from there.
             unsafe {
                 let (a, b) = (left.words.add(s * left.strip), right.words.add(p * right.panel));
                 let target = out.add(row * out_stride + column);
@@ -259,7 +259,7 @@ unsafe fn tiles(
     }
 }
 
-/// Memory in which a thread prepares left operands.
+/// Scratch memory in which a thread packs left operands.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch(Vec<u32>);
 
@@ -286,7 +286,7 @@ pub(crate) unsafe fn multiply_block<'a>(
     assert!(a.holds(kernel, m, k), "a matrix of {m}×{k} that fits its slice");
     let left = match a {
         Operand::Pairs(pairs) => Left::rows(pairs.words.as_ptr(), pairs.stride),
-        // A column of which the last strip lies in the slice too can be read where it lies.
+        // A column matrix can be read in place if its last strip lies in the slice too.
         Operand::Values(a)
             if a.row == 1 && a.column != 1 && a.holds(m.next_multiple_of(ROWS), k) && !kernel.pairs() && !kernel.rounds() =>
         {
@@ -299,7 +299,7 @@ pub(crate) unsafe fn multiply_block<'a>(
     unsafe { tiles(kernel, [m, kernel.depth(k), n], left, right, out, out_stride, accumulate) };
 }
 
-/// Left operands that are words of the kernel already: lines of `rows` rows, each row `stride` words behind the one before.
+/// Left operands that are already words of the kernel: lines of `rows` rows, with a distance of `stride` words from row to row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lines {
     /// Words from line to line.
@@ -308,17 +308,17 @@ pub(crate) struct Lines {
     pub(crate) stride: usize,
 }
 
-/// Lines times the part `ks` of the depth of `b`. The rows of each go, `b.n` values apart, to `offset` values behind its place
-/// in `out`, or are added to what is there. On the calling thread.
+/// The matmul of the lines and the part `ks` of the depth of `b`, on the calling thread. The rows of each line, `b.n` values each,
+/// are written `offset` values behind the line's pointer in `out`, or added to the values there.
 ///
 /// # Safety
 ///
-/// Behind each place of `out`, `offset` values and as many rows of `b.n` values as a line has can be written (and read if
+/// Behind each pointer of `out`, `offset` values and as many rows of `b.n` values as a line has can be written (and read if
 /// `accumulate`), and nothing else touches those rows meanwhile.
 ///
 /// # Panics
 ///
-/// If `words` are too few, or `ks` is no part of the depth that begins at a whole word.
+/// If there are too few `words`, or if `ks` is no part of the depth or does not begin at a whole word.
 pub(crate) unsafe fn multiply_lines(
     out: &[Shared<f32>],
     offset: usize,
@@ -337,7 +337,7 @@ pub(crate) unsafe fn multiply_lines(
     let last = (out.len() - 1) * lines.words + (lines.rows - 1) * lines.stride + depth;
     assert!(last <= words.len(), "lines that lie among the words");
     let panel = b.panel_words();
-    // Panel by panel for all lines, so that a panel stays in the first cache however short the lines are.
+    // All lines for one panel, then the next panel, so that a panel stays in the L1 cache even if the lines are short.
     for (p, column) in (0..n).step_by(width).enumerate() {
         let columns = (n - column).min(width);
         for (line, out) in out.iter().enumerate() {
@@ -353,8 +353,8 @@ pub(crate) unsafe fn multiply_lines(
     }
 }
 
-/// A part `ks` of the depth of `a · b`, columns `columns` of it, written to or added to rows `out_stride` apart, on the calling
-/// thread. `a` is `m` rows of `ks.len()` values, each `stride` values behind the one before; the kernel of `b` must be one for f32.
+/// A part `ks` of the depth of `a · b`, for the columns `columns`, written to or added to rows with a distance of `out_stride`, on
+/// the calling thread. `a` is `m` rows of `ks.len()` values with a distance of `stride`; the kernel of `b` must be one for f32.
 ///
 /// # Safety
 ///
@@ -363,7 +363,7 @@ pub(crate) unsafe fn multiply_lines(
 ///
 /// # Panics
 ///
-/// If `a` is too short, or `columns` and `ks` are no part of `b` that begins at a whole panel.
+/// If `a` is too short, or if `columns` or `ks` is no part of `b`, or `columns` does not begin at a whole panel.
 #[allow(clippy::too_many_arguments, reason = "a matmul has three operands, each with its layout")]
 pub(crate) unsafe fn multiply_part(
     out: *mut f32,
@@ -396,7 +396,7 @@ mod tests {
     use super::*;
     use crate::backend::cpu::instruction_set::tests::with_each;
 
-    /// Values between −1 and 1 that no sum rounds.
+    /// Values between −1 and 1 whose sums are exact in f32.
     fn values(len: usize, seed: u64) -> Vec<f32> {
         let mut state = seed | 1;
         (0..len)
@@ -415,7 +415,7 @@ mod tests {
             (deep, left_transposed, right_transposed, bf16) in (0usize..4, any::<bool>(), any::<bool>(), any::<bool>()),
             seed in any::<u64>(),
         ) {
-            // Some deeper than any part of the depth.
+            // Some are deeper than any part of the depth.
             let k = if deep == 0 { k + 800 } else { k };
             let (a, b) = (values(m * k, seed), values(k * n, seed ^ 7));
             let a = if left_transposed { Matrix::rows(&a, m).transposed() } else { Matrix::rows(&a, k) };
@@ -432,7 +432,7 @@ mod tests {
             for result in with_each(|_| {
                 let packed = Packed::new(Kernel::of(precision), b, k, n);
                 let all = multiply(m, a, &packed, &Bias(&bias));
-                // The same on one thread, added to what is there, in rows that lie apart.
+                // The same on one thread, added to the values in rows with padding between them.
                 let (stride, mut packed) = (n + 3, Packed::empty(Kernel::of(precision)));
                 packed.pack(b, k, n);
                 let mut one = vec![1f32; m * stride];
@@ -453,7 +453,7 @@ mod tests {
     #[test]
     fn operands_are_rounded_to_bfloat16() {
         let rounded = |value| f32::from_bits(u32::from(pack::bf16_bits(value)) << 16);
-        // Eight bits of precision: the numbers next to 1 are 1/128 apart, and ties go to the even one.
+        // bfloat16 has 8 bits of precision: the numbers next to 1 are 1/128 apart, and ties go to the even one.
         assert_eq!(
             [1.0 + 1.0 / 256.0, 1.0 + 1.1 / 256.0, 1.0 + 3.0 / 256.0].map(rounded),
             [1.0, 1.0 + 2.0 / 256.0, 1.0 + 4.0 / 256.0]

@@ -16,8 +16,8 @@ use crate::backend::cpu::vectorised::vectorised;
 #[repr(align(64))]
 struct Line(#[expect(dead_code, reason = "read as words through a pointer")] [u32; 16]);
 
-/// A right operand `[k, n]` in panels of as many columns as a tile is wide: panel by panel, and in each all columns of one
-/// row (or, for pairs of bfloat16, of two rows) side by side. Columns that fill up the last panel are 0.
+/// A right operand `[k, n]` in panels that are as wide as a tile: panel by panel, and in each panel all columns of one row (or, for
+/// pairs of bfloat16, of two rows) side by side. Columns that pad the last panel are 0.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) kernel: Kernel,
@@ -34,16 +34,16 @@ impl Packed {
         packed
     }
 
-    /// Memory for [`Packed::pack`].
+    /// An empty buffer for [`Packed::pack`].
     pub(crate) fn empty(kernel: Kernel) -> Self {
         Self { kernel, k: 0, n: 0, lines: Vec::new() }
     }
 
-    /// Packs `k` rows of `n` values into the same memory, on the calling thread.
+    /// Packs `k` rows of `n` values into the same buffer, on the calling thread.
     ///
     /// # Panics
     ///
-    /// If the rows are too few; if they are pairs, also if the kernel is not one of pairs or `n` is odd.
+    /// If there are too few rows; for pairs, also if the kernel is not one of pairs or `n` is odd.
     pub(crate) fn pack<'a>(&mut self, rows: impl Into<Operand<'a>>, k: usize, n: usize) {
         match rows.into() {
             Operand::Values(matrix) => self.fill(matrix, k, n, false),
@@ -53,8 +53,8 @@ impl Packed {
                 assert!(self.kernel.pairs() && fits, "{k} rows of {n} values that fit their slice");
                 self.fill_panels(k, n, false, |panel, first, columns| {
                     let panel = panel.as_mut_ptr();
-                    // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; the columns are among those that
-                    // the slice holds, and the panel is 64 wide and has all words of `k`.
+                    // SAFETY: only processors with AVX-512-BF16 have kernels of pairs; the slice holds the columns, and the panel
+                    // is 64 wide and has all words of `k`.
                     unsafe { pack_avx512::interleave_pairs(panel, pairs.at(0, first / 2), pairs.stride, columns, k) };
                 });
             }
@@ -63,7 +63,7 @@ impl Packed {
         }
     }
 
-    /// [`Packed::pack`] of the transposed of `n` rows of `k` values.
+    /// [`Packed::pack`] for the transpose of `n` rows of `k` values.
     ///
     /// # Panics
     ///
@@ -93,7 +93,7 @@ impl Packed {
         });
     }
 
-    /// Calls `pack` with the words of each panel, the first of its columns and how many there are.
+    /// Calls `pack` with the words of each panel, its first column and its number of columns.
     fn fill_panels(&mut self, k: usize, n: usize, all_threads: bool, pack: impl Fn(&mut [u32], usize, usize) + Sync) {
         let width = self.kernel.width();
         (self.k, self.n) = (k, n);
@@ -124,7 +124,7 @@ impl Packed {
         self.lines.as_ptr().cast()
     }
 
-    /// How many bytes it takes.
+    /// The size in bytes.
     pub(crate) fn size(&self) -> usize {
         self.lines.len() * size_of::<Line>()
     }
@@ -135,12 +135,12 @@ impl Packed {
 pub(crate) fn bf16_bits(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
-    // A NaN whose few set bits all lie below would otherwise become an infinity.
+    // Without this bit, a NaN with only low bits set would become an infinity.
     let nan = (bits >> 16) | 0x40;
     (if value.is_nan() { nan } else { rounded }) as u16
 }
 
-/// Copies values as the kernel's matmuls see them.
+/// Copies values rounded as the kernel's matmuls read them.
 #[inline(always)]
 fn operands<'w>(rounds: bool, words: impl IntoIterator<Item = &'w mut u32>, values: &[f32]) {
     if rounds {
@@ -154,24 +154,24 @@ fn operands<'w>(rounds: bool, words: impl IntoIterator<Item = &'w mut u32>, valu
     }
 }
 
-/// Writes values as the words that the kernel's matmuls read; the second half of the last word of an odd number of values is 0.
+/// Writes values as the words that the kernel's matmuls read; if their number is odd, the second half of the last word is 0.
 #[inline(always)]
 pub(crate) fn words(kernel: Kernel, out: &mut [u32], values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     if kernel.pairs() {
         let depth = values.len().div_ceil(2);
-        // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; the words are as many as are needed.
+        // SAFETY: only processors with AVX-512-BF16 have kernels of pairs; there are enough words.
         unsafe { pack_avx512::pair_words(&mut out[..depth], values) };
         return;
     }
     operands(kernel.rounds(), out, values);
 }
 
-/// Rounds values to bfloat16 as the matmuls of a kernel of pairs see them.
+/// Rounds values to bfloat16 in the same way as the matmuls of a kernel of pairs.
 ///
 /// # Safety
 ///
-/// As many values of bfloat16 can be written, and the processor has the instructions of a kernel of pairs.
+/// As many bfloat16 values can be written, and the processor has the instructions of a kernel of pairs.
 #[inline(always)]
 pub(crate) unsafe fn round_row(out: *mut bf16, values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
@@ -196,8 +196,8 @@ fn pack_panel(panel: &mut [u32], kernel: Kernel, matrix: &Matrix<'_>, k: usize, 
             for (i, words) in panel.chunks_exact_mut(width).enumerate() {
                 let low = &matrix.values[2 * i * matrix.row..][..columns];
                 let high = (2 * i + 1 < k).then(|| &matrix.values[(2 * i + 1) * matrix.row..][..columns]);
-                // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; both rows have `columns` values, and
-                // `words` at least so many words.
+                // SAFETY: only processors with AVX-512-BF16 have kernels of pairs; both rows have `columns` values, and `words` has
+                // at least as many words.
                 unsafe { pack_avx512::interleave(words, low, high) };
             }
         } else {
@@ -247,15 +247,16 @@ impl Left {
         Self { words, by_columns: false, stride, strip: ROWS * stride }
     }
 
-    /// Columns of values as they lie, `stride` values apart; only for kernels whose operands are plain f32. Tiles read six rows
-    /// always: the caller has memory behind the last.
+    /// Columns of values in place, with a distance of `stride` values; only for kernels whose operands are plain f32. Tiles always
+    /// read six rows: the caller has memory behind the last row.
     pub(super) fn columns(values: *const f32, stride: usize) -> Self {
         Self { words: values.cast(), by_columns: true, stride, strip: ROWS }
     }
 }
 
 vectorised! {
-/// Rows `rows` and columns `ks` of `matrix` `[m, k]` for `kernel`: as they lie where that will do, else copied to `scratch`.
+/// Rows `rows` and columns `ks` of `matrix` `[m, k]` for `kernel`: in place if the kernel can read them so, else copied to
+/// `scratch`.
 pub(super) fn left(kernel: Kernel, matrix: &Matrix<'_>, rows: Range<usize>, ks: Range<usize>, scratch: &mut Vec<u32>) -> Left {
     let (m, k, rounds) = (rows.len(), ks.len(), kernel.rounds());
     let depth = kernel.depth(k);
@@ -276,14 +277,14 @@ pub(super) fn left(kernel: Kernel, matrix: &Matrix<'_>, rows: Range<usize>, ks: 
         scratch.resize(m * depth, 0);
         let first = &matrix.values[ks.start * matrix.column + rows.start..];
         assert!(k == 0 || (k - 1) * matrix.column + m <= first.len(), "columns that lie in the slice");
-        // SAFETY: kernels of pairs are only of processors that have AVX-512-BF16; k columns of m values lie in the slice, and
-        // m rows of `depth` words in the scratch memory.
+        // SAFETY: only processors with AVX-512-BF16 have kernels of pairs; k columns of m values lie in the slice, and m rows of
+        // `depth` words in the scratch memory.
         unsafe { pack_avx512::columns_to_rows(scratch.as_mut_ptr(), first.as_ptr(), matrix.column, m, k) };
         return Left::rows(scratch.as_ptr(), depth);
     }
     let column = |i: usize| &matrix.values[(ks.start + i) * matrix.column + rows.start..][..m];
-    // Strips of six rows, each column's six values side by side. Eight columns at a time: a cache line of each column holds
-    // the values of several strips.
+    // Strips of six rows, each column's six values side by side. Eight columns at a time, because a cache line of each column holds
+    // values of several strips.
     const TOGETHER: usize = 8;
     let strip = ROWS * k;
     scratch.resize(m.div_ceil(ROWS) * strip, 0);

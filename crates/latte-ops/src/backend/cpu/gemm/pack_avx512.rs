@@ -1,7 +1,7 @@
-//! Packing with AVX-512: two values become a pair of bfloat16 in one instruction, and columns become rows in registers.
+//! Packing with AVX-512: one instruction converts values to pairs of bfloat16, and matrices are transposed in registers.
 //!
-//! What comes out is bit for bit what `pack.rs` makes of the same values, except that numbers below 2⁻¹²⁶ become 0: the
-//! matmuls take them as 0 anyway.
+//! The results equal those of `pack.rs` bit for bit, except that numbers below 2⁻¹²⁶ become 0, which the matmuls treat as 0 in any
+//! case.
 
 use std::arch::x86_64::{
     __m512bh, __m512i, _mm256_maskz_loadu_epi16, _mm256_setzero_si256, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh,
@@ -16,7 +16,7 @@ use crate::backend::cpu::avx512::{LANES, mask};
 /// Columns of a panel.
 const WIDTH: usize = 64;
 
-/// Up to 16 words of pairs, of `len` values that lie side by side; 0 behind them.
+/// Up to 16 words of pairs from `len` contiguous values; the words behind them are 0.
 ///
 /// # Safety
 ///
@@ -24,7 +24,7 @@ const WIDTH: usize = 64;
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn pairs(values: *const f32, len: usize) -> __m512i {
-    // SAFETY: the masks leave out what lies behind the values; both registers are 64 bytes, of which all bits mean something.
+    // SAFETY: the masks leave out memory behind the values; both registers are 64 bytes, and every bit pattern is valid.
     unsafe {
         let low = _mm512_maskz_loadu_ps(mask(len), values);
         let high = match len.saturating_sub(LANES) {
@@ -35,7 +35,8 @@ unsafe fn pairs(values: *const f32, len: usize) -> __m512i {
     }
 }
 
-/// Up to 16 words of pairs: the lower halves from `low`, the upper ones from `high` (0 without); 0 behind `len` of them.
+/// Up to 16 words of pairs: the lower halves from `low`, the upper halves from `high` (0 if there is none); words from `len` on are
+/// 0.
 ///
 /// # Safety
 ///
@@ -61,7 +62,7 @@ unsafe fn interleaved(low: *const f32, high: Option<*const f32>, len: usize) -> 
     }
 }
 
-/// 16 rows of 16 words with rows and columns exchanged.
+/// The transpose of 16 rows of 16 words.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
@@ -89,39 +90,39 @@ fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
     columns
 }
 
-/// Values side by side as words of pairs.
+/// Writes contiguous values as words of pairs.
 ///
 /// # Safety
 ///
-/// `out` holds half as many words, rounded up, and the processor has AVX-512-BF16.
+/// `out` holds half as many words as there are values, rounded up, and the processor has AVX-512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn pair_words(out: &mut [u32], values: &[f32]) {
-    // SAFETY: the words are halves of as many values; where those are odd, the last half is written behind them, as 0.
+    // SAFETY: the words hold as many halves as there are values; if that number is odd, the last half is written as 0.
     unsafe { round(out.as_mut_ptr().cast(), values, values.len().next_multiple_of(2)) };
 }
 
-/// Values rounded to bfloat16, side by side.
+/// Writes contiguous values rounded to bfloat16.
 ///
 /// # Safety
 ///
-/// As many values of bfloat16 can be written to `out`, and the processor has AVX-512-BF16.
+/// As many bfloat16 values can be written to `out`, and the processor has AVX-512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn round_row(out: *mut i16, values: &[f32]) {
     // SAFETY: the function's own contract.
     unsafe { round(out, values, values.len()) };
 }
 
-/// [`round_row`] that writes `len` values, at most one more than there are, which is 0.
+/// [`round_row`] that writes `len` values: at most one more than `values` has, and that one is 0.
 ///
 /// # Safety
 ///
-/// So many can be written, and the processor has AVX-512-BF16.
+/// `len` values can be written, and the processor has AVX-512-BF16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn round(out: *mut i16, values: &[f32], len: usize) {
     let (whole, rest) = values.as_chunks::<{ 2 * LANES }>();
     for (i, values) in whole.iter().enumerate() {
-        // SAFETY: 32 values are two registers of f32 and one of bfloat16, all bits of which mean something.
+        // SAFETY: 32 values are two registers of f32 and one of bfloat16, and every bit pattern is valid.
         unsafe {
             let (low, high) = (_mm512_loadu_ps(values.as_ptr()), _mm512_loadu_ps(values[LANES..].as_ptr()));
             let words = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
@@ -130,7 +131,7 @@ unsafe fn round(out: *mut i16, values: &[f32], len: usize) {
     }
     if !rest.is_empty() {
         let first = values.len() - rest.len();
-        // SAFETY: the mask leaves out what would be behind the last.
+        // SAFETY: the mask leaves out memory behind the last value.
         unsafe {
             let words = pairs(rest.as_ptr(), rest.len());
             _mm512_mask_storeu_epi16(out.add(first), u32::MAX >> (2 * LANES - (len - first)), words);
@@ -138,11 +139,11 @@ unsafe fn round(out: *mut i16, values: &[f32], len: usize) {
     }
 }
 
-/// Two rows as words of pairs, the second missing where the number of rows is odd.
+/// Interleaves two rows into words of pairs; the second row is missing if the number of rows is odd.
 ///
 /// # Safety
 ///
-/// `out` holds as many words as `low` has values, `high` as many values, and the processor has AVX-512-BF16.
+/// `out` holds as many words as `low` has values, `high` has as many values, and the processor has AVX-512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn interleave(out: &mut [u32], low: &[f32], high: Option<&[f32]>) {
     for first in (0..low.len()).step_by(LANES) {
@@ -155,12 +156,12 @@ pub(super) unsafe fn interleave(out: &mut [u32], low: &[f32], high: Option<&[f32
     }
 }
 
-/// Columns of `k` values, `stride` apart, as the panel of words of pairs that tiles read. Where the panel has more columns, the
-/// next ones up to a multiple of 16 become 0 and the others are left alone.
+/// Packs columns of `k` values, with a distance of `stride`, into the panel of words of pairs that tiles read. If the panel has
+/// more columns, the next ones up to a multiple of 16 become 0 and the others are unchanged.
 ///
 /// # Safety
 ///
-/// `columns` of them, at most 64, can be read; the panel holds 64 words for each word of `k`; the processor has AVX-512-BF16.
+/// `columns` columns, at most 64, can be read; the panel holds 64 words for each word of `k`; the processor has AVX-512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn columns_to_panel(panel: *mut u32, values: *const f32, stride: usize, columns: usize, k: usize) {
     let depth = k.div_ceil(2);
@@ -180,7 +181,8 @@ pub(super) unsafe fn columns_to_panel(panel: *mut u32, values: *const f32, strid
     }
 }
 
-/// [`columns_to_panel`] of columns that are words of pairs already, `stride` words apart, of which `depth` are read.
+/// [`columns_to_panel`] for columns that already are words of pairs, with a distance of `stride` words; reads `depth` words of
+/// each.
 ///
 /// # Safety
 ///
@@ -189,7 +191,7 @@ pub(super) unsafe fn columns_to_panel(panel: *mut u32, values: *const f32, strid
 pub(super) unsafe fn pairs_to_panel(panel: *mut u32, words: *const u32, stride: usize, columns: usize, depth: usize) {
     for column in (0..columns).step_by(LANES) {
         for word in (0..depth).step_by(LANES) {
-            // SAFETY: all columns and words are those of the contract; the mask leaves out words behind the last.
+            // SAFETY: all columns and words are those of the contract; the mask leaves out words behind the last one.
             unsafe {
                 let mut rows = [_mm512_setzero_si512(); LANES];
                 for (j, row) in rows.iter_mut().enumerate().take(columns - column) {
@@ -204,19 +206,19 @@ pub(super) unsafe fn pairs_to_panel(panel: *mut u32, words: *const u32, stride: 
     }
 }
 
-/// The panel of `k` rows of `columns` values that are words of pairs along the row, `stride` words apart: two rows become one of
-/// words of pairs along the column. Where the panel has more columns, the next ones up to a multiple of 16 become 0.
+/// Packs `k` rows of `columns` values, which are words of pairs along the row with a distance of `stride` words: two rows become
+/// one row of words of pairs along the column. If the panel has more columns, the next ones up to a multiple of 16 become 0.
 ///
 /// # Safety
 ///
-/// `k` rows of so many values, an even number, can be read; the panel holds 64 words for each two rows; the processor has
+/// `k` rows of `columns` values, an even number, can be read; the panel holds 64 words for each two rows; the processor has
 /// AVX-512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) unsafe fn interleave_pairs(panel: *mut u32, words: *const u32, stride: usize, columns: usize, k: usize) {
     for row in (0..k).step_by(2) {
         for column in (0..columns).step_by(LANES) {
             let mask = mask(columns - column);
-            // SAFETY: all rows and columns are those of the contract; the mask leaves out columns behind the last.
+            // SAFETY: all rows and columns are those of the contract; the mask leaves out columns behind the last one.
             unsafe {
                 let low = words.add(row * stride + column / 2);
                 let high =
@@ -229,7 +231,7 @@ pub(super) unsafe fn interleave_pairs(panel: *mut u32, words: *const u32, stride
     }
 }
 
-/// Rows of a left operand whose columns lie side by side, `stride` apart: `m` rows of words of pairs.
+/// Transposes a left operand whose columns are contiguous, with a distance of `stride`, into `m` rows of words of pairs.
 ///
 /// # Safety
 ///
@@ -240,7 +242,7 @@ pub(super) unsafe fn columns_to_rows(out: *mut u32, values: *const f32, stride: 
     let depth = k.div_ceil(2);
     for row in (0..m).step_by(LANES) {
         for word in (0..depth).step_by(LANES) {
-            // SAFETY: all rows and columns are those of the contract; the mask leaves out words behind the last.
+            // SAFETY: all rows and columns are those of the contract; the mask leaves out words behind the last one.
             unsafe {
                 let mut columns = [_mm512_setzero_si512(); LANES];
                 for (i, column) in columns.iter_mut().enumerate().take(depth - word) {

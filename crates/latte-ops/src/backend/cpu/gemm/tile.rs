@@ -1,7 +1,7 @@
-//! The innermost matmuls: six rows times one panel of columns, held in registers.
+//! The innermost matmuls: six rows times one panel of columns, in registers.
 //!
-//! Left operands are read where they lie, either along rows (the six rows `stride` apart) or along columns (the six values
-//! of a column side by side, columns `stride` apart). Right operands are packed (see `pack.rs`).
+//! Left operands are read in place, either along rows (six rows with a distance of `stride`) or along columns (the six values of a
+//! column side by side, columns with a distance of `stride`). Right operands are packed (see `pack.rs`).
 
 #![allow(clippy::too_many_arguments, reason = "a tile has three operands, each with its layout")]
 
@@ -11,17 +11,17 @@ use crate::InstructionSet;
 /// Rows of a tile. Six rows of two vectors leave room in 16 registers for one row of the panel and one broadcast value.
 pub(super) const ROWS: usize = 6;
 
-/// Columns of a vector: of a panel of several vectors, a tile can leave out the last ones.
+/// Columns of a vector: a tile can skip the last vectors of a panel.
 pub(super) const LANES: usize = 16;
 
 /// The widest panel of any kernel.
 pub(super) const MAX_WIDTH: usize = 64;
 
-/// One tile with the kernel's instructions, of which `rows` rows and `columns` columns are wanted.
+/// Computes `rows` rows and `columns` columns of one tile with the kernel's instructions.
 ///
 /// # Safety
 ///
-/// As [`portable`], for the kernel's width and words; a kernel that [`Kernel::writes_only_rows`] needs no more rows than `rows`.
+/// As [`portable`], for the kernel's width and words; a kernel with [`Kernel::writes_only_rows`] needs only `rows` rows.
 #[inline(always)]
 pub(super) unsafe fn run(
     kernel: Kernel,
@@ -35,11 +35,11 @@ pub(super) unsafe fn run(
     accumulate: bool,
 ) {
     let stride = left.stride;
-    // SAFETY: the contract of this function is that of the tiles; an instruction set is only ever one that the processor has.
+    // SAFETY: the contract of this function is that of the tiles; the instruction set in use is always one that the processor has.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if kernel.writes_only_rows() {
-            // The last rows and the last panel may be almost empty: no more rows and vectors than are needed.
+            // The last rows and the last panel may be almost empty: compute only the rows and vectors that are needed.
             let [r, v] = [rows - 1, columns.div_ceil(LANES) - 1];
             match (kernel.pairs(), left.by_columns) {
                 (true, _) => x86::OF_PAIRS[r][v](depth, a, stride, b, c, c_stride, accumulate),
@@ -63,7 +63,7 @@ pub(super) unsafe fn run(
     }
 }
 
-/// The sum of products for one tile, in a form that all processors run.
+/// The sum of products for one tile, in code that every processor runs.
 ///
 /// # Safety
 ///
@@ -81,7 +81,7 @@ unsafe fn portable<const COLUMNS: bool>(
     accumulate: bool,
 ) {
     const WIDTH: usize = 16;
-    // On ARM a fused product is one instruction; without FMA elsewhere it would be a call.
+    // On ARM a fused multiply-add is one instruction; on other processors without FMA it would be a function call.
     #[inline(always)]
     fn product_sum(a: f32, b: f32, c: f32) -> f32 {
         if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
@@ -118,7 +118,7 @@ mod x86 {
 
     use super::ROWS;
 
-    /// Where `R` rows of a left operand begin, of which there are `rows`, and how far apart their values along `k` are.
+    /// The pointers to `R` rows of a left operand that has `rows` rows, and the distance of their values along `k`.
     ///
     /// # Safety
     ///
@@ -131,7 +131,7 @@ mod x86 {
     ) -> ([*const T; R], usize) {
         let mut pointers = [a; R];
         for (r, pointer) in pointers.iter_mut().enumerate() {
-            // Rows that the tile has too many read the last one again; their sums are not used.
+            // Surplus rows of the tile read the last row again; their sums are not used.
             // SAFETY: inside the left operand by the function's contract.
             *pointer = unsafe { a.add(if COLUMNS { r } else { r.min(rows - 1) * stride }) };
         }
@@ -175,10 +175,10 @@ mod x86 {
         }
     }
 
-    /// A tile of some number of rows and vectors.
+    /// A tile function for one number of rows and vectors.
     type Tile<T> = unsafe fn(usize, *const T, usize, *const T, *mut f32, usize, bool);
 
-    /// The same tile for each number of rows from 1 and of vectors from 1.
+    /// The tile functions for each number of rows from 1 and of vectors from 1.
     macro_rules! vectors {
         ($rows:literal, $tile:ident $(, $by_columns:literal)?) => {
             [
@@ -205,7 +205,7 @@ mod x86 {
     pub(super) const OF_COLUMNS: [[Tile<f32>; 4]; ROWS] = sizes!(avx512, true);
     pub(super) const OF_PAIRS: [[Tile<u32>; 4]; ROWS] = sizes!(avx512_bf16);
 
-    /// [`super::portable`] with AVX-512, of `R` rows and the first `V` vectors of panels of 64.
+    /// [`super::portable`] with AVX-512, for `R` rows and the first `V` vectors of panels of 64.
     ///
     /// # Safety
     ///
@@ -243,7 +243,7 @@ mod x86 {
         }
     }
 
-    /// The sum of products of pairs of bfloat16: `a` along rows and `b` hold two values of `k` in each word; `R` rows and the
+    /// The sum of products of pairs of bfloat16: `a`, along rows, and `b` hold two values of `k` in each word; for `R` rows and the
     /// first `V` vectors of panels of 64.
     ///
     /// # Safety
@@ -281,25 +281,25 @@ mod x86 {
         }
     }
 
-    /// A register of 16 words as one of 32 values of bfloat16.
+    /// A register of 16 words as one of 32 bfloat16 values.
     #[inline(always)]
     fn halves(words: __m512i) -> __m512bh {
-        // SAFETY: both are 64 bytes, of which all bits mean something.
+        // SAFETY: both types are 64 bytes, and every bit pattern is valid.
         unsafe { std::mem::transmute::<__m512i, __m512bh>(words) }
     }
 
-    /// Asks for the memory of a tile long before its sums are known: the rows lie too far apart for the processor to guess.
+    /// Prefetches the memory of a tile long before its sums are known: the rows are too far apart for the hardware prefetcher.
     #[inline(always)]
     fn fetch<const R: usize, const V: usize>(c: *const f32, c_stride: usize) {
         for r in 0..R {
             for j in 0..V {
-                // SAFETY: an instruction that reads nothing and is allowed for any address.
+                // SAFETY: a prefetch reads nothing and is allowed for any address.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(r * c_stride + 16 * j).cast()) };
             }
         }
     }
 
-    /// Writes or adds the sums of a tile.
+    /// Writes the sums of a tile, or adds them.
     ///
     /// # Safety
     ///

@@ -5,7 +5,7 @@ use crate::backend::cpu::buffer::Unwritten;
 use crate::backend::cpu::row_groups::RowGroups;
 use crate::backend::cpu::vectorised::{exp, vectorised};
 
-/// What a norm does to one image: `(x − mean) · inverse_std · weight + bias`, all by channel, and SiLU.
+/// The normalisation of one image: `(x − mean) · inverse_std · weight + bias`, by channel, and SiLU.
 #[derive(Clone, Copy)]
 struct Image<'n> {
     mean: &'n [f32],
@@ -15,10 +15,10 @@ struct Image<'n> {
     silu: bool,
 }
 
-/// A norm of images.
+/// The normalisation of all images.
 #[derive(Clone, Copy)]
 pub(super) struct Norm<'n> {
-    /// Mean and 1/√(variance + eps) of each image and channel: a normalisation of weight 1.
+    /// Mean and 1/√(variance + eps) of each image and channel: a normalisation with weight 1.
     pub(super) statistics: &'n Normalisation,
     pub(super) weight: &'n [f32],
     pub(super) bias: &'n [f32],
@@ -56,7 +56,7 @@ fn forward_rows(y: &mut [f32], x: &[f32], norm: Image<'_>) {
 }
 
 vectorised! {
-/// Writes the gradients before SiLU to `dz` and adds up them and their products with the normalised values by channel.
+/// Writes the gradients before SiLU to `dz`, and sums by channel these gradients and their products with the normalised values.
 fn backward_activation(dz: &mut [f32], x: &[f32], gradient: &[f32], norm: Image<'_>, sums: &mut [f32], products: &mut [f32]) {
     let c = norm.weight.len();
     let (mean, inverse_std, weight, bias) = (&norm.mean[..c], &norm.inverse_std[..c], &norm.weight[..c], &norm.bias[..c]);
@@ -79,8 +79,8 @@ fn backward_activation(dz: &mut [f32], x: &[f32], gradient: &[f32], norm: Image<
 }
 
 vectorised! {
-/// Makes the gradient of `x` of that behind the norm, in place. `average` and `projection` are, by channel, the means over its
-/// group of the gradients times the weight, and of these times the normalised values.
+/// Turns the gradient of the norm's output into that of `x`, in place. `average` and `projection` are, by channel, the means over
+/// its group of the gradients times the weight, and of these times the normalised values.
 fn backward_norm(dz: &mut [f32], x: &[f32], norm: Image<'_>, average: &[f32], projection: &[f32]) {
     let c = norm.weight.len();
     let (mean, inverse_std, weight) = (&norm.mean[..c], &norm.inverse_std[..c], &norm.weight[..c]);
@@ -94,7 +94,7 @@ fn backward_norm(dz: &mut [f32], x: &[f32], norm: Image<'_>, average: &[f32], pr
 }
 }
 
-/// The values behind the norm.
+/// The output of the norm.
 pub(super) fn forward(x: &[f32], norm: Norm<'_>) -> Vec<f32> {
     let mut y = Unwritten::new(x.len());
     let c = norm.weight.len();
@@ -129,8 +129,7 @@ pub(super) fn backward(x: &[f32], gradient: &[f32], norm: Norm<'_>) -> [Vec<f32>
     [dx, over_images(&products, c), over_images(&sums, c)]
 }
 
-/// `[n, c]`: for each channel, the mean over all places and channels of its group of what was summed over places, times the
-/// weight.
+/// `[n, c]`: for each channel, the mean over all pixels and channels of its group of the per-channel sums times the weight.
 fn group_means(sums: &[f32], norm: Norm<'_>, places: usize) -> Vec<f32> {
     let c = norm.weight.len();
     let size = c / norm.groups;
@@ -144,7 +143,7 @@ fn group_means(sums: &[f32], norm: Norm<'_>, places: usize) -> Vec<f32> {
     means
 }
 
-/// `[n, c]` summed over the images.
+/// The sum over the images: `[n, c]` to `[c]`.
 fn over_images(sums: &[f32], c: usize) -> Vec<f32> {
     let mut total = vec![0.0; c];
     for image in sums.chunks_exact(c) {

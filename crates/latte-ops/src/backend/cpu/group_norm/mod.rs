@@ -1,4 +1,5 @@
-//! Group norms on the CPU, on all threads. Sums are in f64: the squares of a channel with a large mean would not fit f32.
+//! Group norms on the CPU, on all threads. Sums are f64, because the squares of a channel with a large mean would lose the variance
+//! in f32.
 
 mod gradients;
 
@@ -34,7 +35,7 @@ pub(super) fn group_norm(call: Grouped<'_>) -> Result<Computed<'static>> {
     }))
 }
 
-/// What the backward pass needs beside `x`.
+/// The saved values for the backward pass, besides `x`.
 struct Layer {
     statistics: Normalisation,
     weight: Vec<f32>,

@@ -1,55 +1,51 @@
-//! The random part of an optimiser step: latents, diffusion times, noise, dropped labels.
+//! The random part of an optimiser step: diffusion times, noise, dropped conditions.
 //!
-//! Everything is drawn for the whole step before it is cut into passes, so 4 passes (`gradient_accumulation_steps`) of 2 clips
-//! see the same noise as one pass of 8.
+//! Everything is drawn for the whole step before it is split into passes, so 4 passes (`gradient_accumulation_steps`) of 2 clips
+//! get the same noise as one pass of 8.
 
 use candle_core::{DType, Device, Tensor};
 use latte_model::diffusion::TimestepSampler;
-use latte_model::model::{Condition, LatteConfig};
 use latte_model::noise::TorchRng;
 
+use super::step::{Condition, MicroBatch};
 use crate::error::Result;
-use crate::tasks::class::step::MicroBatch;
 
-/// The clips of one optimiser step, before times, noise and dropped labels are drawn.
+/// The clips of one optimiser step, before times, noise and dropped conditions are drawn.
 #[derive(Debug, Clone)]
-pub(crate) struct Clips {
+pub(crate) struct Clips<C> {
     /// `[clips, f + images, c, h, w]`.
     pub(crate) latents: Tensor,
-    /// One for each clip; `None` without classes.
-    pub(crate) labels: Option<Vec<u32>>,
-    /// How many single images stand behind the frames of each clip.
+    /// The number of single images after the frames of each clip.
     pub(crate) num_images: usize,
-    /// One for each image of each clip; `None` without classes or images.
-    pub(crate) image_labels: Option<Vec<u32>>,
+    /// The condition of the network, such as labels.
+    pub(crate) condition: C,
 }
 
-/// What `[train]` says about drawing.
+/// The keys of `[train]` about drawing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DrawRules {
     /// Clips of one pass.
     pub(crate) batch_size: usize,
-    /// How strongly noise is shifted as a whole; 0 for independent noise.
+    /// The standard deviation of offset noise; 0 for independent noise.
     pub(crate) offset_noise: f64,
 }
 
-/// Decides times, noise and dropped labels for the clips of one optimiser step, and cuts them into passes.
-pub(crate) fn draw(
-    clips: Clips,
+/// Draws times and noise for the clips of one optimiser step, lets `drop` draw the dropped conditions, and splits all into passes.
+pub(crate) fn draw<C: Condition>(
+    clips: Clips<C>,
     rules: DrawRules,
-    model: &LatteConfig,
     timesteps: &TimestepSampler,
+    drop: &dyn Fn(C, &mut TorchRng) -> Result<C>,
     rng: &mut TorchRng,
-) -> Result<Vec<MicroBatch>> {
+) -> Result<Vec<MicroBatch<C>>> {
     let DrawRules { batch_size, offset_noise } = rules;
-    let Clips { latents, labels, num_images, image_labels } = clips;
+    let Clips { latents, num_images, condition } = clips;
     let clips = latents.dim(0)?;
-    // The order of the reference: times, noise, and labels inside the network, those of clips before those of images.
+    // The order of the reference: times, noise, then inside the network the dropped conditions.
     let times = timesteps.sample(rng, clips)?;
     let noise = rng.randn(latents.shape())?.to_device(latents.device())?;
-    let labels = labels.map(|labels| drop_labels(labels, model, rng));
-    let image_labels = image_labels.map(|labels| drop_labels(labels, model, rng));
-    // Last, so that it changes nothing else that is drawn; and not at all where it is off.
+    let condition = drop(condition, rng)?;
+    // Drawn last, and only if it is on, so that all other draws stay the same.
     let noise = if offset_noise > 0.0 { shift(&noise, num_images, offset_noise, rng)? } else { noise };
     let uniform = times.weights.iter().all(|&w| w == 1.0);
     let mut batches = Vec::new();
@@ -60,22 +56,21 @@ pub(crate) fn draw(
             latents: latents.narrow(0, start, length)?.contiguous()?, // [b, f + images, c, h, w]
             noise: noise.narrow(0, start, length)?.contiguous()?,
             timesteps: times.timesteps[range.clone()].to_vec(),
-            labels: labels.as_ref().map(|labels| labels[range.clone()].to_vec()),
             num_images,
-            image_labels: image_labels.as_ref().map(|labels| labels[start * num_images..(start + length) * num_images].to_vec()),
+            condition: condition.of_clips(range.clone(), num_images)?,
             loss_weights: (!uniform).then(|| times.weights[range].to_vec()),
         });
     }
     Ok(batches)
 }
 
-/// Offset noise: shifts the noise of a whole clip by one value per channel, `strength` times a standard normal one, so that
-/// the network learns to change a clip's mean colour too. All frames of a clip get the same shift, for one of each frame
-/// would be a flicker; a single image gets its own.
+/// Offset noise: shifts the noise of a whole clip by one value per channel, `strength` times a standard normal one, so that the
+/// network also learns to change a clip's mean colour. All frames of a clip get the same shift, because a shift per frame would
+/// flicker; a single image gets its own.
 fn shift(noise: &Tensor, num_images: usize, strength: f64, rng: &mut TorchRng) -> Result<Tensor> {
     let (clips, all, channels, _, _) = noise.dims5()?;
     let shifts = rng.randn((clips, 1 + num_images, channels, 1, 1))?; // [b, 1 + images, c, 1, 1]
-    // Pictures to shifts: the frames of the clip have the first one, each image its own.
+    // Frames and images to shifts: the frames of a clip use the first shift, each image its own.
     let frames = all - num_images;
     let of_picture: Vec<u32> = (0..all).map(|i| (i + 1).saturating_sub(frames) as u32).collect();
     let shifts = shifts.index_select(&Tensor::new(of_picture, &Device::Cpu)?, 1)?; // [b, f + images, c, 1, 1]
@@ -83,50 +78,46 @@ fn shift(noise: &Tensor, num_images: usize, strength: f64, rng: &mut TorchRng) -
     Ok(noise.broadcast_add(&shifts)?)
 }
 
-fn drop_labels(mut labels: Vec<u32>, model: &LatteConfig, rng: &mut TorchRng) -> Vec<u32> {
-    if let (Some(null), Condition::Class { dropout, .. }) = (model.null_label(), model.condition) {
-        let chances = rng.rand_f32(labels.len());
-        for (label, chance) in labels.iter_mut().zip(chances) {
-            if f64::from(chance) < dropout {
-                *label = null;
-            }
-        }
-    }
-    labels
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
     use latte_model::diffusion::TimestepSampling;
 
+    use latte_model::model::LatteConfig;
+
     use super::*;
+    use crate::tasks::class::labels::Labels;
 
     fn model(dropout: f64) -> LatteConfig {
-        LatteConfig { condition: Condition::Class { num_classes: 7, dropout }, ..LatteConfig::preset("S/8").unwrap() }
+        LatteConfig {
+            condition: latte_model::model::Condition::Class { num_classes: 7, dropout },
+            ..LatteConfig::preset("S/8").unwrap()
+        }
     }
 
-    fn draw_in(batch_size: usize, seed: u64) -> Vec<MicroBatch> {
+    fn draw_in(batch_size: usize, seed: u64) -> Vec<MicroBatch<Labels>> {
         draw_with(DrawRules { batch_size, offset_noise: 0.0 }, seed)
     }
 
-    fn draw_with(rules: DrawRules, seed: u64) -> Vec<MicroBatch> {
+    fn draw_with(rules: DrawRules, seed: u64) -> Vec<MicroBatch<Labels>> {
         let latents = Tensor::zeros((8, 2 + 3, 3, 4, 4), DType::F32, &Device::Cpu).unwrap();
         let times = TimestepSampler::new(TimestepSampling::Uniform, 1000);
         let labels = |count: u32| Some((0..count).map(|i| i % 7).collect());
-        let clips = Clips { latents, labels: labels(8), num_images: 3, image_labels: labels(8 * 3) };
-        draw(clips, rules, &model(0.3), &times, &mut TorchRng::new(seed)).unwrap()
+        let condition = Labels { of_clips: labels(8), of_images: labels(8 * 3) };
+        let model = model(0.3);
+        let drop = |labels: Labels, rng: &mut TorchRng| Ok(labels.dropped(&model, rng));
+        draw(Clips { latents, num_images: 3, condition }, rules, &times, &drop, &mut TorchRng::new(seed)).unwrap()
     }
 
     type Flat = (Vec<f32>, Vec<usize>, Vec<u32>, Vec<u32>);
 
-    fn flat(batches: &[MicroBatch]) -> Flat {
+    fn flat(batches: &[MicroBatch<Labels>]) -> Flat {
         let mut all: Flat = Default::default();
         for batch in batches {
             all.0.extend(batch.noise.flatten_all().unwrap().to_vec1::<f32>().unwrap());
             all.1.extend(&batch.timesteps);
-            all.2.extend(batch.labels.as_ref().unwrap());
-            all.3.extend(batch.image_labels.as_ref().unwrap());
+            all.2.extend(batch.condition.of_clips.as_ref().unwrap());
+            all.3.extend(batch.condition.of_images.as_ref().unwrap());
         }
         all
     }
@@ -139,7 +130,8 @@ mod tests {
         assert_ne!(flat(&one), flat(&draw_in(8, 2)));
     }
 
-    /// What the option adds to the noise: `[clips][pictures][channels]`, after a check that it is one value for each.
+    /// The shift that the option adds to the noise: `[clips][frames and images][channels]`, after a check that it is constant per
+    /// channel.
     fn shifts(batch_size: usize, strength: f64) -> Vec<Vec<Vec<f32>>> {
         let unshifted = draw_in(batch_size, 1);
         let shifted = draw_with(DrawRules { batch_size, offset_noise: strength }, 1);
@@ -173,23 +165,10 @@ mod tests {
             squares += clip[1..].iter().flatten().map(|v| v * v).sum::<f32>();
         }
         assert!(!near(&shifts[0][0], &shifts[1][0]), "clips shift apart");
-        // 8 clips × 4 pictures × 3 channels of standard deviation 0.5.
+        // 8 clips × 4 frames and images × 3 channels with standard deviation 0.5.
         let deviation = (squares / 96.0).sqrt();
         assert!((0.38..0.62).contains(&deviation), "{deviation}");
         assert_eq!(self::shifts(8, 0.5).concat().len(), shifts.concat().len());
         assert!(self::shifts(8, 0.5).concat().iter().zip(shifts.concat()).all(|(a, b)| near(a, &b)), "passes change nothing");
-    }
-
-    #[test]
-    fn labels_are_dropped_about_as_often_as_asked() {
-        let labels = vec![3; 4000];
-        let dropped = |p| {
-            let after = drop_labels(labels.clone(), &model(p), &mut TorchRng::new(5));
-            assert!(after.iter().all(|&l| l == 3 || l == 7));
-            after.iter().filter(|&&l| l == 7).count()
-        };
-        assert_eq!(dropped(0.0), 0);
-        // 1200 ± 4 standard deviations of a binomial distribution.
-        assert!((1084..=1316).contains(&dropped(0.3)), "{}", dropped(0.3));
     }
 }

@@ -1,63 +1,103 @@
-//! One optimiser step: the gradient of the loss over several passes, and what it does to the weights.
+//! The gradient of one optimiser step: the loss over several passes.
 //!
-//! Nothing here draws anything: a [`MicroBatch`] says which noise, times and labels. So the same function trains, and is
-//! compared with the reference.
+//! Nothing here draws: a [`MicroBatch`] has the noise and times. So the same function is used for training and for the comparison
+//! with the reference.
 //!
 //! Shape letters: `b` batch, `f` frames, `c` channels, `h w` height and width.
 
-use candle_core::{Tensor, Var};
+use std::fmt;
+use std::ops::Range;
+
+use candle_core::{Tensor, Var as Leaf};
 use latte_model::diffusion::Diffusion;
-use latte_model::model::{Input, Latte};
-use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, add_assign, global_norm};
+use latte_ops::{PackedWeightCache, Parameters, Precision, Tape, Var, add_assign, global_norm};
 
 use crate::config::ActivationCheckpointing;
 use crate::engine::gradients::StepGradients;
 use crate::error::{Error, Result};
 use crate::run::loss_parts::LossParts;
 
-/// The clips of one forward and backward pass, with everything that chance decides already decided.
+/// The clips of one forward and backward pass, after all random draws. `C` is the condition of the network, such as labels.
 #[derive(Debug, Clone)]
-pub struct MicroBatch {
-    /// `[b, f + num_images, c, h, w]`: clips, and behind the frames of each its single images.
+pub struct MicroBatch<C> {
+    /// `[b, f + num_images, c, h, w]`: clips, with the single images of each after its frames.
     pub latents: Tensor,
     /// Standard normal, of the same shape.
     pub noise: Tensor,
     /// `b` diffusion times.
     pub timesteps: Vec<usize>,
-    /// `b` labels, dropped ones already replaced by the null label; `None` without classes.
-    pub labels: Option<Vec<u32>>,
-    /// How many single images stand behind the frames of each clip; 0 outside joint training.
+    /// The number of single images after the frames of each clip; 0 outside joint training.
     pub num_images: usize,
-    /// `b · num_images` labels, as `labels`; `None` without classes or images.
-    pub image_labels: Option<Vec<u32>>,
+    /// The condition of the network.
+    pub condition: C,
     /// `b` weights of the clips' losses (for times that are not drawn uniformly); `None` for 1.
     pub loss_weights: Option<Vec<f64>>,
 }
 
+/// The noisy latents that a network reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Noisy<'t> {
+    /// `[b, f + num_images, c, h, w]`.
+    pub x: &'t Tensor,
+    /// The diffusion time of each clip, which its images share.
+    pub timesteps: &'t [f64],
+    /// The number of single images after the frames of each clip.
+    pub num_images: usize,
+}
+
+/// A network that predicts the target of a diffusion process.
+pub trait Network: fmt::Debug {
+    /// Its condition besides the latents, for the clips of one pass.
+    type Condition: Condition;
+
+    /// The prediction, with the shape of `noisy.x` or with twice the channels.
+    ///
+    /// # Errors
+    ///
+    /// If a shape does not fit, or memory runs out.
+    fn predict<'a>(
+        &'a self,
+        tape: &Tape<'a>,
+        weights: &'a Parameters,
+        noisy: Noisy<'_>,
+        condition: &Self::Condition,
+    ) -> latte_model::Result<Var>;
+}
+
+/// The condition of a network for some clips.
+pub trait Condition: Clone + fmt::Debug {
+    /// The condition of the clips `clips` alone, with `num_images` images each.
+    ///
+    /// # Errors
+    ///
+    /// If there are no such clips.
+    fn of_clips(&self, clips: Range<usize>, num_images: usize) -> Result<Self>;
+}
+
 /// Computes the gradient of an optimiser step.
 #[derive(Debug)]
-pub struct Stepper {
+pub struct Stepper<N> {
     /// The network.
-    pub model: Latte,
-    /// The diffusion process, with all its times.
+    pub model: N,
+    /// The diffusion process with all its timesteps.
     pub diffusion: Diffusion,
-    /// What is computed twice to save memory.
+    /// Which activations are computed again in the backward pass.
     pub activation_checkpointing: ActivationCheckpointing,
     /// The precision of matmuls.
     pub precision: Precision,
 }
 
-impl Stepper {
+impl<N: Network> Stepper<N> {
     /// The gradient of the mean loss over all clips of `batches`, and the loss.
     ///
     /// # Errors
     ///
     /// If a shape does not fit, or memory runs out.
-    pub fn gradients(&self, weights: &Parameters, batches: &[MicroBatch]) -> Result<StepGradients> {
+    pub fn gradients(&self, weights: &Parameters, batches: &[MicroBatch<N::Condition>]) -> Result<StepGradients> {
         let clips: usize = batches.iter().map(|batch| batch.timesteps.len()).sum();
         let mut sum: Option<Parameters> = None;
         let mut terms = Terms::default();
-        // Weights stand still during a step: with several passes each is packed once for all.
+        // Weights do not change during a step: with several passes, each is packed once for all.
         let packed = (batches.len() > 1).then(PackedWeightCache::new);
         for batch in batches {
             let gradients = self.pass(weights, packed.as_ref(), batch, clips, &mut terms)?;
@@ -79,16 +119,16 @@ impl Stepper {
         })
     }
 
-    /// Forward and backward of one pass. Each clip's loss counts `weight / clips`, so that passes simply add up.
+    /// Forward and backward of one pass. Each clip's loss has the factor `weight / clips`, so the gradients of passes add up.
     fn pass(
         &self,
         weights: &Parameters,
         packed: Option<&PackedWeightCache>,
-        batch: &MicroBatch,
+        batch: &MicroBatch<N::Condition>,
         clips: usize,
         terms: &mut Terms,
     ) -> Result<Parameters> {
-        // What chance decided is on the CPU, and so is the loss; the network works where its weights are.
+        // The random draws and the loss are on the CPU; the network runs on the device of its weights.
         let MicroBatch { latents, noise, timesteps, .. } = batch;
         let x_t = self.diffusion.q_sample(latents, timesteps, noise)?; // [b, f + num_images, c, h, w]
         let tape = Tape::recording()
@@ -99,12 +139,12 @@ impl Stepper {
             None => tape,
         };
         let times: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
-        let (labels, image_labels) = (batch.labels.as_deref(), batch.image_labels.as_deref());
-        let input = Input { labels, image_labels, num_images: batch.num_images, ..Input::new(&x_t, &times) };
-        let prediction = self.model.forward(&tape, weights, &input)?; // [b, f + num_images, c or 2c, h, w]
+        let noisy = Noisy { x: &x_t, timesteps: &times, num_images: batch.num_images };
+        let prediction = self.model.predict(&tape, weights, noisy, &batch.condition)?; // [b, f + num_images, c or 2c, h, w]
 
-        // From here to the prediction's gradient the tensor library's own gradients do: small, and any loss will work.
-        let leaf = Var::from_tensor(&prediction.to_host()?)?;
+        // From here to the prediction's gradient the tensor library's own autograd suffices: the tensors are small, and any loss
+        // works.
+        let leaf = Leaf::from_tensor(&prediction.to_host()?)?;
         let loss = self.diffusion.loss(leaf.as_tensor(), latents, noise, &x_t, timesteps)?;
         let weight_of = |i: usize| batch.loss_weights.as_ref().map_or(1.0, |w| w[i]) / clips as f64;
         let loss_weights: Vec<f32> = (0..timesteps.len()).map(|i| weight_of(i) as f32).collect();
@@ -112,13 +152,13 @@ impl Stepper {
         let weighted = (&loss.loss * loss_weights)?.sum_all()?; // []
         let gradient = weighted.backward()?.remove(&leaf).ok_or_else(|| Error::NoGradient("prediction".into()))?;
         terms.extend(&loss)?;
-        // What the leaf and the loss hold is no longer needed, and the backward pass wants memory.
+        // Free what the leaf and the loss hold before the backward pass needs memory.
         drop((loss, weighted, leaf, x_t));
         Ok(tape.backward(&prediction, weights.beside(&gradient)?)?.into_parameters()?)
     }
 }
 
-/// The parts of the loss, clip by clip.
+/// The parts of the loss per clip.
 #[derive(Debug, Default)]
 struct Terms {
     loss: Vec<f64>,
@@ -140,7 +180,7 @@ impl Terms {
     }
 }
 
-/// Adds in place where both have a gradient.
+/// Adds in place if both have a gradient.
 fn add(mut sum: Parameters, more: Parameters) -> Result<Parameters> {
     for (name, gradient) in more {
         if sum.contains(&name) {

@@ -1,0 +1,3 @@
+//! Text-to-video models.
+
+pub(crate) mod network;
