@@ -60,7 +60,7 @@ pub fn open_matrix(path: &Path, name: Option<&str>) -> Result<Features> {
         (Some(name), _) if names.iter().any(|known| known == name) => name,
         (None, [only]) => only,
         (Some(name), _) => return Err(wrong(format!("holds no `{name}`; it holds {}", names.join(", ")))),
-        (None, _) => return Err(wrong(format!("holds {}; say which of them is meant", names.join(", ")))),
+        (None, _) => return Err(wrong(format!("holds {}; say which of them to read", names.join(", ")))),
     };
     let raw = files.raw(name)?;
     let [_, width] = raw.shape[..] else {

@@ -137,7 +137,7 @@ fn statistic(protocol: &Protocol, real: Option<&SetFeatures>, fake: &Features) -
             Ok((found.mean, Parts { deviation: Some(found.deviation), ..none }))
         }
         (_, Some(SetFeatures::Moments(_, report))) => Err(plan::needs_features(protocol, report)),
-        _ => Err(Error::refused(protocol.task.name(), "its statistic does not fit the sets that there are")),
+        _ => Err(Error::refused(protocol.task.name(), "its statistic cannot be computed from these sets")),
     }
 }
 

@@ -80,14 +80,14 @@ pub enum Error {
     /// Invalid pixels, shape, size or rate.
     #[error("{0}")]
     Shape(String),
-    /// The `ffmpeg` or `ffprobe` program was asked for and is not there.
+    /// The `ffmpeg` or `ffprobe` program was requested and is not installed.
     #[error("{path}: {program} is not found: install ffmpeg, or set LATTE_FFMPEG to it, or use the built-in {instead}")]
     NoProgram {
         /// The video.
         path: PathBuf,
         /// The program.
         program: &'static str,
-        /// What does the same without it: `decoder` or `encoder`.
+        /// The built-in replacement: `decoder` or `encoder`.
         instead: &'static str,
     },
     /// The `ffmpeg` or `ffprobe` program failed.
@@ -98,16 +98,16 @@ pub enum Error {
         /// What happened, with the program's own message.
         what: String,
     },
-    /// The format of a file has no room for what was to be written: a clip that is too small or too large for it, or has more detail
-    /// than its encoder takes, or a quality that it does not have.
+    /// The file format does not support the clip or the options: the clip is too small or too large, or overflows the encoder's buffer,
+    /// or the quality is out of range.
     #[error("{path}: cannot write this clip: {what}")]
     Format {
-        /// The file that was to be written.
+        /// The output file.
         path: PathBuf,
-        /// What the format takes, what it was given, and what to do.
+        /// What the format supports, what it was given, and what to do.
         what: String,
     },
-    /// An encoder failed, or was given pixels that make no image of the stated size.
+    /// An encoder failed, or the number of pixels does not match the size.
     #[error("{path}: cannot write this clip: {what}")]
     Encode {
         /// The output file.

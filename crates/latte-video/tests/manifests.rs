@@ -91,7 +91,7 @@ fn options_name_columns_and_the_folder() {
     assert_eq!(data.items[1].place, MediaLocation::Path("/else/c.mp4".into()));
     let said = folder.read_with("a.csv", "clip,verb\na,b\n", &options).unwrap_err().to_string();
     assert!(said.contains("a.csv, columns: there is no column `Long Text`, which `caption_column` names"), "{said}");
-    assert!(said.ends_with("columns there are: clip, verb"), "{said}");
+    assert!(said.ends_with("the columns are: clip, verb"), "{said}");
 }
 
 #[test]
@@ -159,18 +159,14 @@ fn bad_json_lines_are_listed() {
 fn an_invalid_manifest_is_one_clear_error() {
     let folder = Folder::new();
     for (name, text, expected) in [
-        ("a.csv", "", "columns there are: none"),
+        ("a.csv", "", "the columns are: none"),
         ("a.csv", "a,b\n1,2\n", "looked for path, video, video_path"),
-        (
-            "a.csv",
-            "a,b\n1,2\n",
-            "columns there are: a, b (the first row names the columns); name the right one with `path_column`",
-        ),
+        ("a.csv", "a,b\n1,2\n", "the columns are: a, b (the first row names the columns); name the right one with `path_column`"),
         ("a.csv", "path\n", "no row names a video"),
         ("a.csv", "path,b\n,1\n,2\n", "the first of 2 skipped"),
         ("a.csv", "path,label\na,1\nb,2\n", "column `label`: labels go up to 2, but none is 0"),
         ("a.jsonl", "not json\n", "the first of 1 skipped"),
-        ("a.jsonl", "", "columns there are: none"),
+        ("a.jsonl", "", "the columns are: none"),
         ("a.txt", "a.mp4\n", "expected .csv, .tsv, .jsonl or .parquet"),
         ("a.csv.gz", "", "expected .csv, .tsv, .jsonl or .parquet, not compressed"),
     ] {
@@ -355,7 +351,7 @@ mod parquet_files {
         assert!(said(&skipped)[0].contains("a.parquet, row 3, column `label`: empty"));
         let options = ManifestOptions { path_column: Some("file".into()), ..ManifestOptions::default() };
         let said = Dataset::from_manifest(&path, &options).unwrap_err().to_string();
-        assert!(said.contains("columns there are: path, caption, label, score, tags"), "{said}");
+        assert!(said.contains("the columns are: path, caption, label, score, tags"), "{said}");
     }
 
     #[test]

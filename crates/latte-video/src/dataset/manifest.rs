@@ -169,7 +169,7 @@ impl<'a> Columns<'a> {
             Some(name) => match find(name) {
                 Some(column) => Ok(Some(column)),
                 None => {
-                    let what = format!("there is no column `{name}`, which `{key}` names; columns there are: {}", found());
+                    let what = format!("there is no column `{name}`, which `{key}` names; the columns are: {}", found());
                     Err(Error::manifest(path, "columns", what))
                 }
             },
@@ -181,7 +181,7 @@ impl<'a> Columns<'a> {
         };
         let Some(path_column) = path_column else {
             let what = format!(
-                "no column tells where the videos are: looked for {}, or {} and {}; columns there are: {} (the first row names \
+                "no column tells where the videos are: looked for {}, or {} and {}; the columns are: {} (the first row names \
                  the columns); name the right one with `path_column`{}",
                 PATHS.join(", "),
                 WEBVID[0],

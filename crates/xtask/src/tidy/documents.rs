@@ -43,7 +43,7 @@ pub(crate) fn links(tree: &Tree) -> Vec<Problem> {
                 path.is_empty() || tree.files.iter().any(|f| f.path == path || f.path.starts_with(&format!("{path}/")))
             });
             if !exists {
-                problems.push(file.problem_at(offset, format!("the link to `{target}` leads nowhere")));
+                problems.push(file.problem_at(offset, format!("the link to `{target}` points to no file")));
             }
         }
     }
@@ -144,10 +144,10 @@ mod tests {
         let files = [("docs/a.md", text), ("docs/there.md", ""), ("README.md", ""), ("docs/sub/x.md", "")];
         let found = found(links, &files);
         let expected = [
-            "docs/a.md:1: the link to `gone.md` leads nowhere",
-            "docs/a.md:2: the link to `img/x.png` leads nowhere",
-            "docs/a.md:7: the link to `../../out.md` leads nowhere",
-            "docs/a.md:8: the link to `missing.md` leads nowhere",
+            "docs/a.md:1: the link to `gone.md` points to no file",
+            "docs/a.md:2: the link to `img/x.png` points to no file",
+            "docs/a.md:7: the link to `../../out.md` points to no file",
+            "docs/a.md:8: the link to `missing.md` points to no file",
         ];
         assert_eq!(found, expected);
     }
@@ -155,6 +155,6 @@ mod tests {
     #[test]
     fn links_in_lines_with_letters_outside_ascii_are_read_whole() {
         let found = found(links, &[("a.md", "– ü [x](gone–ü.md)\n")]);
-        assert_eq!(found, ["a.md:1: the link to `gone–ü.md` leads nowhere"]);
+        assert_eq!(found, ["a.md:1: the link to `gone–ü.md` points to no file"]);
     }
 }

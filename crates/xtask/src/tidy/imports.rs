@@ -38,7 +38,7 @@ fn circles_except(tree: &Tree, still_there: &[(&str, &str, &str)]) -> Vec<Proble
         }
     }
     for ((from, to, _), _) in still_there.iter().zip(is_needed).filter(|(_, is_needed)| !is_needed) {
-        let what = format!("`STILL_THERE`: what {from} uses of {to} closes no circle any more; remove the entry");
+        let what = format!("`STILL_THERE`: no circle needs the entry for {from} and {to} any more; remove it");
         problems.push(Problem::new("crates/xtask/src/tidy/imports.rs", what));
     }
     problems
@@ -195,7 +195,7 @@ mod tests {
         let gone = tree(&[one, ("crates/x/src/b.rs", "")]);
         let said = circles_except(&gone, &entry)[0].to_string();
         assert!(
-            said.ends_with("what crates/x/src/o uses of crates/x/src/b.rs closes no circle any more; remove the entry"),
+            said.ends_with("no circle needs the entry for crates/x/src/o and crates/x/src/b.rs any more; remove it"),
             "{said}"
         );
     }

@@ -53,7 +53,7 @@ pub(crate) fn unfinished(tree: &Tree) -> Vec<Problem> {
         for (offset, _) in code.match_indices("ignore") {
             let before = code[..offset].trim_end();
             if is_whole_word(&code, offset, "ignore") && (before.ends_with("#[") || is_conditional_attribute(before)) {
-                problems.push(file.problem_at(offset, "an ignored test: mend it, or assert what happens today and say so"));
+                problems.push(file.problem_at(offset, "an ignored test: fix it, or assert what happens today and say so"));
             }
         }
     }
