@@ -114,7 +114,7 @@ pub struct Scene {
     pub start: (f64, f64),
     /// Distance of the centre from the first frame to the last.
     pub travel: f64,
-    /// Half the width of the thing, or the radius of the disc.
+    /// Radius of the disc; the square has the same area.
     pub radius: f64,
 }
 

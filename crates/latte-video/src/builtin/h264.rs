@@ -117,7 +117,7 @@ impl Config {
     }
 }
 
-/// The number of frames until recovery, if a supplemental enhancement information message has it.
+/// The number of reference pictures until recovery, if a message of supplemental enhancement information has it.
 fn recovery_point(sei: &[u8]) -> Option<u32> {
     let bits = Bits::new(sei, 1, sei.len());
     let mut rest = bits.bytes();

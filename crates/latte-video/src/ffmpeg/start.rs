@@ -52,7 +52,7 @@ pub(super) fn lost_at_start(byte_range: &ByteRange, stream: usize) -> Result<usi
 impl Start {
     /// Number of pictures at the start without a frame; `None` if `num_packets` coded pictures are too few to tell.
     fn lost(&self, num_packets: usize) -> Option<usize> {
-        // ffmpeg gives out a frame at most this many pictures later: what is missing beyond that was not read yet.
+        // ffmpeg holds back at most this many pictures after its first frame: then every lost picture at the start is known.
         const DELAY: usize = 32;
         let (mut shown, mut frames, mut read, mut first_frame) = (Vec::new(), Vec::new(), 0, None);
         for event in &self.packets_and_frames {

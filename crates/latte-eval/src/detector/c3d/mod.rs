@@ -27,7 +27,7 @@ const FEATURE_LAYERS: &[FeatureLayer] = &[FeatureLayer { name: "logits", width: 
 pub(super) const MEAN: &str = "mean";
 /// Its shape in this program's files.
 pub(super) const MEAN_SHAPE: [usize; 4] = [3, FRAMES, SIDE, SIDE];
-/// If the mean is larger than the input, this many rows and columns are cut off at the top and left, as in the original.
+/// Rows and columns that are cut off at the top and left of the mean in its file, which is larger than the input, as in the original.
 pub(super) const MEAN_CUT: usize = 8;
 
 /// Convolutions of 3 × 3 × 3: name, input and output channels, and whether a pool that halves the sizes follows.
