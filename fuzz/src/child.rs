@@ -1,4 +1,4 @@
-//! The process that reads: it may panic, run out of memory or not end, and its parent says so.
+//! The process that runs a reader: it may panic, run out of memory or hang; the parent reports it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::damage::{Chance, damaged};
 use crate::targets::Target;
 use crate::{say, watch};
 
-/// What tells this process from its parent.
+/// The argument that marks this process.
 pub(crate) const OPTION: &str = "--child";
 
 /// Arguments: target, folder, then `fuzz SECONDS SEED` or `once FILE`.
@@ -46,7 +46,7 @@ fn fuzz(target: &Target, folder: &Path, time: Duration, seed: u64) -> Result<Str
     for (number, seed) in seeds.iter().enumerate() {
         good += u64::from(read(target, folder, seed).map_err(|why| format!("undamaged file {number} {why}"))?);
     }
-    // Where nothing is read as it is, damage would only test the first check.
+    // If no undamaged file is read, damage would only test the first check.
     if good == 0 {
         return Err(format!("none of the {} files to start from is read", seeds.len()));
     }
@@ -60,7 +60,7 @@ fn fuzz(target: &Target, folder: &Path, time: Duration, seed: u64) -> Result<Str
     Ok(format!("{inputs} inputs from {} files, {sound} of them read without an error", seeds.len()))
 }
 
-/// Whether the reader takes the input for a sound file; an error if it fails otherwise than by saying what is wrong.
+/// Whether the reader accepts the input; an error if it fails other than with an error message.
 fn read(target: &Target, folder: &Path, input: &[u8]) -> Result<bool, String> {
     let path = folder.join(target.file);
     std::fs::write(&path, input).map_err(|e| format!("cannot be written: {e}"))?;

@@ -1,4 +1,4 @@
-//! Feeds damaged files to the readers of files from elsewhere, until the time is up or a reader fails.
+//! Feeds damaged files to all readers of foreign files, until the time is over or a reader fails.
 
 mod child;
 mod damage;
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs targets one after the other; whether none failed.
+/// Runs targets one after the other; returns whether all passed.
 fn fuzz(names: &str, seconds: &str, seed: &str) -> Result<bool, String> {
     let number = |text: &str, what: &str| text.parse::<u64>().map_err(|e| format!("{what} {text}: {e}\n{USAGE}"));
     let (seconds, seed) = (Duration::from_secs(number(seconds, "seconds")?), number(seed, "seed")?);

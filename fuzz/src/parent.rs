@@ -1,4 +1,4 @@
-//! The process that outlives a reader: it starts another one that reads, and keeps the input that ended it.
+//! The parent process: it starts a child that runs a reader, and keeps the input on which the child failed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -7,16 +7,16 @@ use std::time::Duration;
 use crate::targets::Target;
 use crate::{child, say};
 
-/// The address space of the reading process, in KiB. An allocation beyond it fails, which ends the process.
+/// The address space of the child process in KiB. An allocation beyond it fails and ends the process.
 const MEMORY_KIB: u64 = 2 << 20;
 
-/// Damages files for `time`; whether all inputs were read well.
+/// Runs damaged files for `time`; returns whether the reader handled all of them.
 pub(crate) fn fuzz(target: &Target, time: Duration, seed: u64) -> bool {
     let (seconds, seed_text) = (time.as_secs().to_string(), seed.to_string());
     report(target, run(target, &["fuzz", &seconds, &seed_text]))
 }
 
-/// Reads one file; whether that went well.
+/// Runs one file; returns whether the reader handled it.
 pub(crate) fn once(target: &Target, file: &Path) -> bool {
     report(target, run(target, &["once", &file.to_string_lossy()]))
 }
@@ -36,7 +36,7 @@ fn run(target: &Target, args: &[&str]) -> Result<String, String> {
         .args([child::OPTION, target.name])
         .arg(&place.folder)
         .args(args)
-        // Each thread's arena is a reservation of address space, which is not memory.
+        // Each thread's arena reserves address space, which the limit counts as memory.
         .env("MALLOC_ARENA_MAX", "2")
         .env("RAYON_NUM_THREADS", "2")
         .env_remove("RUST_BACKTRACE")
@@ -52,7 +52,7 @@ fn run(target: &Target, args: &[&str]) -> Result<String, String> {
     Err(format!("{}: {kept}", reason(output.status, &said)))
 }
 
-/// Why the reading process ended: in its own words, where it had any.
+/// Why the child ended: its own message, if it printed one.
 fn reason(status: ExitStatus, said: &str) -> String {
     if status.code() == Some(1) && !said.is_empty() {
         return said.to_string();
@@ -60,7 +60,7 @@ fn reason(status: ExitStatus, said: &str) -> String {
     format!("ended by {status}: more than {} MiB of memory, a stack that is too deep, or an abort {said}", MEMORY_KIB >> 10)
 }
 
-/// A folder that holds the one input of the moment.
+/// A folder that holds the current input.
 struct Place<'t> {
     target: &'t Target,
     folder: PathBuf,
@@ -73,7 +73,7 @@ impl<'t> Place<'t> {
         Ok(Self { target, folder })
     }
 
-    /// Copies the input to the artifacts, unless it is a file that was given; says where it is.
+    /// Copies the input to the artifacts, unless the user gave the file; returns a message with its location.
     fn keep(&self, args: &[&str]) -> Result<String, String> {
         if let ["once", file] = args {
             return Ok((*file).to_string());
@@ -91,7 +91,7 @@ impl<'t> Place<'t> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        // What stays behind would only take space.
+        // A failure to remove it only takes disk space.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

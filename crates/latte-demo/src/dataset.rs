@@ -1,4 +1,4 @@
-//! The demo's data set: real video files, a sub-folder per class.
+//! The demo's data set: video files with one sub-folder per class.
 
 use std::path::Path;
 
@@ -13,15 +13,15 @@ use crate::{Error, Result};
 pub const SIDE: usize = 64;
 /// Frames of a clip.
 pub const NUM_FRAMES: usize = 24;
-/// Frames of a clip that is held out: nine of them, three apart, fit in, which are the fewest that I3D takes.
+/// Number of frames of a held-out clip: nine frames at interval three fit in, the minimum for I3D.
 const HELD_OUT_FRAMES: usize = 27;
-/// Streams 0, 1, … of the seed are those of the classes.
+/// The streams 0, 1, … of the seed belong to the classes.
 const HELD_OUT_STREAM: u64 = 1 << 32;
 /// Frames per second.
 pub const FPS: f64 = 8.0;
 
-/// Writes `clips_per_class` mp4 files for every class into `folder/<class>/`; returns how many files that are. The same seed
-/// writes the same files.
+/// Writes `clips_per_class` mp4 files for every class into `folder/<class>/`; returns the number of files. The same seed writes the
+/// same files.
 ///
 /// # Errors
 ///
@@ -30,11 +30,12 @@ pub fn write(folder: &Path, clips_per_class: usize, seed: u64) -> Result<usize> 
     write_clips(folder, clips_per_class, NUM_FRAMES, &TorchRng::new(seed))
 }
 
-/// Clips that are never trained on, of as many frames as the detector of the demo needs at the demo's interval.
+/// Writes clips that are never trained on, with as many frames as the detector of the demo needs at the demo's interval; returns
+/// the number of files.
 ///
 /// # Errors
 ///
-/// As [`write()`].
+/// Those of [`write()`].
 pub fn write_held_out(folder: &Path, clips_per_class: usize, seed: u64) -> Result<usize> {
     write_clips(folder, clips_per_class, HELD_OUT_FRAMES, &TorchRng::new(seed).fork(HELD_OUT_STREAM))
 }
@@ -45,7 +46,7 @@ fn write_clips(folder: &Path, clips_per_class: usize, num_frames: usize, root: &
         let class_folder = folder.join(class.to_string());
         std::fs::create_dir_all(&class_folder).map_err(|source| Error::Io { path: class_folder.clone(), source })?;
         for index in 0..clips_per_class {
-            // A stream of its own for each clip: more clips do not change the ones before.
+            // Each clip has its own stream, so that more clips do not change the earlier ones.
             let mut rng = root.fork(label as u64).fork(index as u64);
             let scene = Scene::random(class, &mut || rng.uniform_f64());
             let clip = Clip::new(scene.draw(num_frames, SIDE), [num_frames, SIDE, SIDE, 3], FPS)?;

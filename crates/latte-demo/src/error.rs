@@ -1,14 +1,14 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
 /// The result of a fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong in this crate.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A video whose name says no class.
+    /// The name of a video has no class.
     #[error(
         "{path}: expected a name that begins with a class of the demo and `_`, for example right_red_square_seed0.mp4, or a folder of \
          the class's name around it; measure what a model of the demo's classes made"
@@ -20,12 +20,12 @@ pub enum Error {
     /// A video cannot be read or written.
     #[error(transparent)]
     Video(#[from] latte_video::Error),
-    /// The system could not make a folder.
+    /// A folder cannot be created.
     #[error("{path}: {source}")]
     Io {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! The data set of `latte demo` (shapes that move across a dark background) and a measure of what clips of such a data set show.
+//! The data set of `latte demo` (shapes that move across a dark background) and a measure of motion in clips of such a data set.
 
 pub mod dataset;
 mod error;

@@ -1,4 +1,4 @@
-//! What the files of clips show, against what their names say.
+//! Compares the contents of clip files with the classes in their names.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use crate::motion::{Motion, measure};
 use crate::scene::Class;
 use crate::{Error, Result};
 
-/// A generated clip and what was measured in its file.
+/// A generated clip with measurements of its file.
 #[derive(Debug)]
 pub struct Measured {
-    /// The class that its name says.
+    /// The class in its name.
     pub class: Class,
     /// The file.
     pub path: PathBuf,
-    /// What its pixels show.
+    /// The motion that was measured from its pixels.
     pub motion: Motion,
 }
 
@@ -30,23 +30,23 @@ impl Measured {
         Ok(Self { class, path: path.to_path_buf(), motion: measure(clip.pixels(), clip.shape()) })
     }
 
-    /// Whether it moves the way its class says.
+    /// Whether it moves in the direction of its class.
     pub fn direction_is_right(&self) -> bool {
         self.motion.direction_matches(self.class)
     }
 
-    /// Whether it shows the thing its class says.
+    /// Whether it shows the thing of its class.
     pub fn thing_is_right(&self) -> bool {
         self.motion.thing_matches(self.class)
     }
 }
 
-/// Measures all videos below `folder`. The class is what a video's name begins with, as `latte sample` names them, or the name of
-/// the folder that it lies in, as in the demo's data set.
+/// Measures all videos below `folder`. The class of a video is the start of its name, as `latte sample` names files, or the name of
+/// its folder, as in the demo's data set.
 ///
 /// # Errors
 ///
-/// If there is no video, a name tells no class, or a video cannot be read.
+/// If there is no video, a name has no class, or a video cannot be read.
 pub fn measure_folder(folder: &Path) -> Result<Vec<Measured>> {
     let measured = find_videos(folder)?.into_iter().map(|path| {
         let class = class_of(&path).ok_or_else(|| Error::NoClass { path: path.clone() })?;
@@ -71,7 +71,7 @@ mod tests {
         let class = |path: &str| class_of(Path::new(path)).map(|class| class.to_string());
         assert_eq!(class("a/up_blue_disc_seed3.mp4").as_deref(), Some("up_blue_disc"));
         assert_eq!(class("left_red_square/007.mp4").as_deref(), Some("left_red_square"));
-        // The name is nearer to the clip than the folder.
+        // The name takes precedence over the folder.
         assert_eq!(class("left_red_square/up_blue_disc_seed3.mp4").as_deref(), Some("up_blue_disc"));
         assert_eq!((class("up_blue_discs.mp4"), class("a.mp4"), class("left_red_square/sub/007.mp4")), (None, None, None));
     }

@@ -1,4 +1,4 @@
-//! Measures from pixels what moves in a clip, and which way. Knows nothing of how the clip was made or which class was asked for.
+//! Measures from pixels which thing moves in a clip, and in which direction, without knowing the class that was requested.
 //!
 //! The rule, in full:
 //!
@@ -11,45 +11,45 @@
 //!    [`MIN_RATIO`] times the other.
 //! 6. The thing is named by the colour channel in which the foreground exceeds the background most.
 //!
-//! A clip that always moves, in a direction picked blindly, is right in one case of four: chance is at most 25 %.
+//! A clip that always moves, in a direction chosen without regard to its class, is right in one of four cases: at most 25 %.
 
 use crate::scene::{Class, Direction, Thing};
 
-/// How many of 255 levels a channel of a foreground pixel differs from the background, at least.
+/// Minimum difference to the background in one channel of a foreground pixel, in levels of 255.
 const FOREGROUND_LEVELS: u8 = 50;
-/// The smallest foreground that counts as a thing, as part of the frame.
+/// Minimum area of a thing, as a fraction of the frame.
 const MIN_AREA: f64 = 0.01;
-/// The largest foreground that counts as a thing, as part of the frame.
+/// Maximum area of a thing, as a fraction of the frame.
 const MAX_AREA: f64 = 0.40;
-/// The part of the frames that must show a thing.
+/// Minimum fraction of the frames that must show a thing.
 const MIN_FRAMES: f64 = 0.75;
-/// The shortest displacement that counts as motion, as part of the frame's side.
+/// Minimum displacement that counts as motion, as a fraction of the frame's side.
 pub const MIN_TRAVEL: f64 = 0.15;
-/// How many times longer than its other component the displacement must be to have a direction.
+/// Minimum ratio of the displacement's components for it to have a direction.
 const MIN_RATIO: f64 = 2.0;
 
-/// The highest share of right directions that a clip which ignores its class can be expected to reach.
+/// The highest expected fraction of right directions for clips that ignore their class.
 pub const CHANCE: f64 = 0.25;
 
-/// What a clip shows.
+/// The measured content of a clip.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Motion {
-    /// Displacement of the centroid from the first frame to the last, `(right, down)`, as parts of the frame's width and height.
-    /// `None` where too few frames show a thing.
+    /// Displacement of the centroid from the first frame to the last, `(right, down)`, as fractions of the frame's width and
+    /// height. `None` if too few frames show a thing.
     pub displacement: Option<(f64, f64)>,
-    /// The direction, where there is one.
+    /// The direction of the displacement; `None` if it has no clear one.
     pub direction: Option<Direction>,
-    /// What moves, by its colour.
+    /// The moving thing, identified by its colour.
     pub thing: Option<Thing>,
 }
 
 impl Motion {
-    /// Whether the clip moves as its class says.
+    /// Whether the clip moves in the direction of `class`.
     pub fn direction_matches(&self, class: Class) -> bool {
         self.direction == Some(class.direction)
     }
 
-    /// Whether the clip shows what its class says.
+    /// Whether the clip shows the thing of `class`.
     pub fn thing_matches(&self, class: Class) -> bool {
         self.thing == Some(class.thing)
     }
@@ -105,11 +105,11 @@ fn thing(seen: &[(f64, &Foreground)]) -> Option<Thing> {
 /// The foreground of one frame.
 #[derive(Debug)]
 struct Foreground {
-    /// Its part of the frame.
+    /// Its area as a fraction of the frame.
     area: f64,
-    /// `(right, down)`, as parts of the frame's width and height; zero where there is none.
+    /// `(right, down)`, as fractions of the frame's width and height; zero without foreground.
     centroid: (f64, f64),
-    /// By how much its channels exceed the background, summed over the pixels.
+    /// Difference of each channel to the background, summed over the foreground pixels.
     excess: [f64; 3],
 }
 
@@ -176,7 +176,7 @@ mod tests {
     use super::super::scene::{DIRECTIONS, Scene};
     use super::*;
 
-    /// Numbers in 0 to 1 that look random: enough for made-up clips.
+    /// A simple pseudorandom generator of numbers from 0 to 1 for synthetic clips.
     fn generator(mut state: u64) -> impl FnMut() -> f64 {
         move || {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_is_measured_as_what_it_is_and_backwards_as_the_opposite() {
+    fn every_class_is_recognised_and_reversed_clips_have_the_opposite_direction() {
         let mut uniform = generator(1);
         for class in Class::all() {
             for _ in 0..20 {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn displacement_is_what_was_drawn() {
+    fn the_measured_displacement_is_the_drawn_one() {
         let class = Class { direction: Direction::Left, thing: Thing::BlueDisc };
         let scene = Scene { class, start: (0.8, 0.4), travel: 0.5, radius: 0.13 };
         let (right, down) = measure(&scene.draw(16, 64), [16, 64, 64, 3]).displacement.unwrap_or_default();

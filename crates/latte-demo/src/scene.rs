@@ -1,12 +1,12 @@
-//! What the demo's clips show: one thing that moves in one direction across a plain dark background.
+//! The scenes of the demo's clips: one thing that moves in one direction across a plain dark background.
 
 use std::f64::consts::PI;
 use std::fmt;
 
-/// The colour behind everything.
+/// The colour of the background.
 pub const BACKGROUND: [u8; 3] = [18, 20, 28];
 
-/// Which way a thing moves. Screen directions: `Down` is towards the last row.
+/// The direction of motion on the screen: `Down` is towards the last row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// Towards the last column.
@@ -19,7 +19,7 @@ pub enum Direction {
     Down,
 }
 
-/// What moves. Things differ in colour and in shape.
+/// A moving thing. Things differ in colour and in shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Thing {
     /// A red square.
@@ -37,9 +37,9 @@ pub const THINGS: [Thing; 2] = [Thing::RedSquare, Thing::BlueDisc];
 /// A class of the demo's data set: a direction and a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
-    /// Which way it moves.
+    /// The direction of motion.
     pub direction: Direction,
-    /// What moves.
+    /// The moving thing.
     pub thing: Thing,
 }
 
@@ -105,28 +105,28 @@ impl fmt::Display for Thing {
     }
 }
 
-/// One clip before it is drawn: a class with a place to start, a speed and a size. Lengths are parts of the frame's side.
+/// The parameters of a clip: class, start position, speed and size. Lengths are fractions of the frame's side.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene {
-    /// What it shows.
+    /// The class of the clip.
     pub class: Class,
     /// Centre in the first frame, `(right, down)`.
     pub start: (f64, f64),
-    /// How far the centre moves from the first frame to the last.
+    /// Distance of the centre from the first frame to the last.
     pub travel: f64,
-    /// Half the width of the thing.
+    /// Radius of the disc; the square has the same area.
     pub radius: f64,
 }
 
 impl Scene {
-    /// A scene with start, speed and size drawn at random: the thing crosses most of the frame, near its middle, and stays
-    /// inside it all the time. So a class says roughly where its thing is when, which a small model learns in minutes.
+    /// A scene with random start, speed and size: the thing crosses most of the frame near its middle and stays inside it. So the
+    /// class roughly determines the position of the thing at any time, which a small model learns in minutes.
     pub fn random(class: Class, uniform: &mut dyn FnMut() -> f64) -> Self {
         let mut between = |low: f64, high: f64| low + (high - low) * uniform();
         let radius = between(0.15, 0.18);
         let travel = between(0.48, 0.58);
         let margin = radius + 0.02;
-        // Along the motion there must be room for the whole way.
+        // The whole path must fit into the frame in the direction of motion.
         let along = between(margin, 1.0 - margin - travel);
         let across = between(0.42, 0.58);
         let start = match class.direction {
@@ -159,8 +159,8 @@ impl Scene {
         pixels
     }
 
-    /// How much of the pixel whose centre lies at `offset` from the thing's centre is covered, 0 to 1; edges are smooth, so
-    /// that motion by parts of a pixel shows.
+    /// The fraction of a pixel that is covered, 0 to 1; `offset` goes from the centre of the thing to that of the pixel. Smooth
+    /// edges make motion by fractions of a pixel visible.
     fn coverage(&self, offset: (f64, f64), scale: f64) -> f64 {
         let radius = self.radius * scale;
         let inside = |distance: f64, radius: f64| (radius - distance + 0.5).clamp(0.0, 1.0);

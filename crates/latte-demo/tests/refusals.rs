@@ -1,11 +1,11 @@
-//! Every refusal of this crate, provoked through its public functions and matched by variant and fields. The command's exit codes are in
+//! Provokes every error of this crate through its public functions and matches variant and fields. The command's exit codes are in
 //! `latte-cli`, `src/failure.rs`.
 
 use std::io::ErrorKind;
 
 use latte_demo::{Error, dataset, measure_folder};
 
-/// The test that provokes the variant: a new variant does not compile until it has one.
+/// The test that provokes the variant. This match fails to compile for a new variant until it has a test.
 fn provoked_by(error: &Error) -> &'static str {
     match error {
         Error::NoClass { .. } => "a_video_of_no_class",

@@ -1,9 +1,9 @@
-//! Features of clips by a detector, without anything around them, for scripts that compare with other programs and clocks.
+//! Prints features of clips for scripts that compare a detector, and its speed, with other programs.
 //!
 //! `detector_features WEIGHTS PIXELS N F H W TAP,TAP… OUT TIMES [--mean FILE] [--texts TEXT…]`: WEIGHTS is a file or folder of
-//! somebody else, or `random`; PIXELS holds `[n, f, h, w, 3]` bytes; OUT gets the outputs as f32, one behind the other. The seconds of
-//! every one of TIMES further runs go to the standard output. `--mean` is C3D's second file; with `--texts`, OUT gets what CLIP says
-//! of texts instead. Without any argument it takes features of a made-up clip by the random network.
+//! another program, or `random`; PIXELS holds `[n, f, h, w, 3]` bytes; OUT gets the outputs as consecutive f32 values. The seconds
+//! of each of TIMES further runs go to the standard output. `--mean` is C3D's second file; with `--texts`, OUT gets CLIP's
+//! embeddings of the texts instead. Without arguments, it computes features of a synthetic clip with the random network.
 
 use std::error::Error;
 use std::fs;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 use latte_eval::detector::{Clips, Detector, FeatureLayer, Setup, import_with_mean, open_clip, random_i3d};
 
-/// As the program has it.
+/// The same allocator as in the program.
 #[global_allocator]
 static ALLOCATOR: latte_ops::CachingAllocator = latte_ops::CachingAllocator::new();
 
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     write(out, &features)
 }
 
-/// A clip of 10 frames of 224 × 224 that grows brighter to the right, by a network that needs no file.
+/// Features of 10 frames of 224 × 224 with a horizontal gradient, from a network that needs no file.
 fn features_of_a_gradient() -> Result<(), Box<dyn Error>> {
     let shape = [1, 10, 224, 224];
     let pixels: Vec<u8> = (0..shape.iter().product::<usize>()).flat_map(|place| [(place % 224) as u8; 3]).collect();

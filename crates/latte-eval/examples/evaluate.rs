@@ -10,7 +10,7 @@ use latte_eval::score::ScoreOptions;
 use latte_eval::{NoProgress, Result};
 use latte_video::Clip;
 
-/// Clips of 10 frames of 32 × 32: `shade` grows brighter to the right, and moves.
+/// Clips of 10 frames of 32 × 32: a horizontal gradient that moves; `shades` sets its brightness.
 fn clips(name: &str, shades: std::ops::Range<usize>) -> Result<ClipsInMemory> {
     let clip = |shade: usize| {
         let value = |at: usize| ((at / 3 % 32 + at / (3 * 32 * 32)) * shade % 256) as u8;
@@ -19,9 +19,9 @@ fn clips(name: &str, shades: std::ops::Range<usize>) -> Result<ClipsInMemory> {
     ClipsInMemory::new(name, shades.map(clip).collect::<latte_video::Result<_>>()?)
 }
 
-#[allow(clippy::print_stdout, reason = "an example says what it found")]
+#[allow(clippy::print_stdout, reason = "an example prints its result")]
 fn main() -> Result<()> {
-    // I3D as the field has it, or without a file a random network: its numbers compare with nothing but each other.
+    // The published I3D, or without a file a random network, whose distances can only be compared with each other.
     let detector = match std::env::args().nth(1) {
         Some(path) => import(Path::new(&path), None)?.build(Setup::default())?,
         None => random_i3d(0, Setup::default())?,
@@ -30,6 +30,6 @@ fn main() -> Result<()> {
     let (real, like, unlike) = (clips("real", 3..7)?, clips("like", 4..8)?, clips("unlike", 40..44)?);
     let options = ScoreOptions { allow_few: true, ..ScoreOptions::default() };
     let fvd = |fake: &dyn ClipList| compare(&protocol, detector.as_ref(), Some(&real), fake, &options, &mut NoProgress);
-    println!("FVD of clips that are alike: {:.2}; of others: {:.2}", fvd(&like)?.value, fvd(&unlike)?.value);
+    println!("FVD of similar clips: {:.2}; of different clips: {:.2}", fvd(&like)?.value, fvd(&unlike)?.value);
     Ok(())
 }

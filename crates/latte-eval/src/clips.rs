@@ -1,4 +1,4 @@
-//! The clips of a set: which ones a protocol takes of the videos that there are, and their pixels.
+//! The clips of a set: selection by a protocol, and their pixels.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,84 +14,84 @@ use crate::metric::NumpyRandom;
 use crate::protocol::{Choice, LengthRule, Protocol, Sampling, ShortVideos, StartRule};
 use crate::{Error, Result};
 
-/// Videos that are looked into at a time.
+/// Number of videos that are opened in parallel.
 const TOGETHER: usize = 64;
 
-/// What there is to say about a set of clips in every result.
+/// The description of a set of clips, which is part of every result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SetReport {
-    /// Where it came from.
+    /// The location of the set.
     pub path: PathBuf,
-    /// Videos that were found.
+    /// Number of videos found.
     pub videos: usize,
-    /// What the list of videos skipped, if it did.
+    /// What was skipped while listing the videos, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed_over: Option<String>,
-    /// Videos left out because they are too short.
+    /// Number of videos that were left out because they are too short.
     pub too_short: usize,
-    /// Videos or clips that could not be read, and why.
+    /// Videos and clips that could not be read, with the reasons.
     pub unreadable: Vec<String>,
-    /// Clips that features are of.
+    /// Number of clips with features.
     pub clips: usize,
-    /// Frames of a clip.
+    /// Number of frames of a clip.
     pub frames: usize,
-    /// Every how many frames of a video one was taken; absent where it is not known.
+    /// Distance of a clip's frames in the video, in frames; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<usize>,
-    /// How the clips were chosen and framed; absent where it is not known.
+    /// How the clips were selected and framed; absent if unknown.
     #[serde(rename = "taken", default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<ClipSelection>,
-    /// Rows and columns of frames as the detector got them; absent where it is not known.
+    /// Height and width of the frames given to the detector; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame_size: Option<[usize; 2]>,
-    /// What decoded the first video: decoders need not agree in the last bit.
+    /// The decoder of the first video: decoders may differ in the last bit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<String>,
-    /// SHA-256 of names and contents of the clips and of how their frames were prepared, hexadecimal; empty where it is not known.
+    /// SHA-256 of the names and contents of the clips and of the preparation of their frames, in hexadecimal; empty if unknown.
     pub content: String,
 }
 
-/// How clips were selected from the videos, and how their frames were framed and rounded.
+/// How clips were selected from the videos, and how their frames were brought to one size and rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClipSelection {
-    /// Where clips begin.
+    /// Where clips start.
     pub start: StartRule,
-    /// At most so many clips; `None`: all there are.
+    /// Maximum number of clips; `None` for all.
     pub most: Option<usize>,
-    /// Which, where there are more.
+    /// Which clips are taken if there are more.
     pub choice: Choice,
-    /// What decided about choice and starts.
+    /// The seed of the choice and of random starts.
     pub seed: u64,
-    /// How long a video had to be.
+    /// The minimum length of a video.
     #[serde(rename = "room")]
     pub length_rule: LengthRule,
-    /// How frames were brought to one size; `None`: they were taken as they are.
+    /// How frames were brought to one size; `None`: the size was not changed.
     pub framing: Option<Framing>,
-    /// How frames became bytes.
+    /// How pixel values were rounded to bytes.
     pub rounding: Rounding,
 }
 
 impl ClipSelection {
-    /// The selection of `protocol` for the sets that `sampling` describes.
+    /// The selection of `protocol` for sets with `sampling`.
     pub fn by(protocol: &Protocol, sampling: &Sampling) -> Self {
         let Sampling { start, most, choice, length_rule, rounding, stride: _, short: _ } = *sampling;
         Self { start, most, choice, seed: protocol.seed, length_rule, framing: protocol.framing, rounding }
     }
 }
 
-/// Clips that can be read in any order, some at a time.
+/// Clips that can be read in any order, several at a time.
 #[expect(clippy::len_without_is_empty, reason = "there is at least one clip")]
 pub trait ClipList: Sync {
-    /// What there is to say about them.
+    /// The description of the set.
     fn report(&self) -> &SetReport;
 
-    /// How many clips there are; at least one.
+    /// Number of clips, at least one.
     fn len(&self) -> usize;
 
-    /// What a clip is called; no two have the same name.
+    /// The unique name of a clip.
     fn name(&self, index: usize) -> String;
 
-    /// The clips of `range`, in order; or why one cannot be read.
+    /// Reads the clips of `range`, in order; an error says why one cannot be read.
     fn read(&self, range: std::ops::Range<usize>) -> Vec<std::result::Result<Clip, String>>;
 }
 
@@ -100,7 +100,7 @@ pub trait ClipList: Sync {
 pub struct ClipSet {
     report: SetReport,
     videos: Vec<Entry>,
-    /// Video and first frame of each clip.
+    /// Video index and start frame of each clip.
     clips: Vec<(usize, usize)>,
     stride: usize,
     framing: Option<Framing>,
@@ -108,7 +108,7 @@ pub struct ClipSet {
     decoder: Decoder,
 }
 
-/// A video whose clips are taken.
+/// A video from which clips are taken.
 #[derive(Debug)]
 struct Entry {
     name: String,
@@ -121,21 +121,21 @@ struct Entry {
     is_jpeg: bool,
 }
 
-/// What looking into a video found.
+/// The result of opening a video.
 enum Found {
     Good(Entry),
-    /// Its name, and how many frames it has.
+    /// A video that is too short: its name and number of frames.
     Short(String, usize),
     Unreadable(String),
 }
 
 impl ClipSet {
-    /// Looks at the videos at `location` and takes the clips that `sampling` says. `role` (`real`, `generated`) opens messages.
+    /// Opens the videos at `location` and selects clips by `sampling`. Messages begin with `role` (`real`, `generated`).
     ///
     /// # Errors
     ///
-    /// If there is no video, none gives a clip, one is too short where that is refused, or frames differ in size while the protocol
-    /// leaves them as they are.
+    /// If there is no video, none gives a clip, one is too short and the protocol refuses that, or frames differ in size and the
+    /// protocol does not resize them.
     pub fn open(location: &Location, sampling: &Sampling, protocol: &Protocol, decoder: Decoder, role: &str) -> Result<Self> {
         let (Dataset { items, .. }, skipped) = location.list()?;
         let mut report = SetReport {
@@ -212,7 +212,7 @@ impl ClipSet {
         for &(video, start) in &clips {
             digest.update(format!("{}\n{}\n{start}\n", videos[video].name, videos[video].content));
         }
-        // How the pixels are prepared is part of what clips are.
+        // The preparation of the pixels is part of the hash.
         if protocol.framing.is_some() || sampling.rounding != Rounding::Nearest {
             digest.update(format!("{:?}\n{:?}\n", protocol.framing, sampling.rounding));
         }
@@ -225,7 +225,7 @@ impl ClipSet {
         (0..self.report.frames).map(|i| start + i * self.stride).collect()
     }
 
-    /// Each video, by name: the text that it was made from, where the list of videos says so, and how many of the clips are its own.
+    /// For each video: its name, its caption if there is one, and the number of its clips.
     pub fn captions(&self) -> Vec<(&str, Option<&str>, usize)> {
         let mut captions: Vec<(&str, Option<&str>, usize)> =
             self.videos.iter().map(|video| (video.name.as_str(), video.caption.as_deref(), 0)).collect();
@@ -233,7 +233,7 @@ impl ClipSet {
         captions
     }
 
-    /// The clips of one video that begin at `starts`: each frame is decoded once.
+    /// The clips of one video that start at `starts`; each frame is decoded once.
     fn of_video(&self, video: usize, starts: &[usize]) -> Vec<std::result::Result<Clip, String>> {
         let entry = &self.videos[video];
         let read = || -> latte_video::Result<Vec<Clip>> {
@@ -272,7 +272,7 @@ impl ClipList for ClipSet {
     }
 
     fn read(&self, range: std::ops::Range<usize>) -> Vec<std::result::Result<Clip, String>> {
-        // Clips of a video lie side by side.
+        // Clips of one video are adjacent.
         let mut runs: Vec<(usize, Vec<usize>)> = Vec::new();
         for &(video, start) in &self.clips[range] {
             match runs.last_mut() {
@@ -284,7 +284,7 @@ impl ClipList for ClipSet {
     }
 }
 
-/// Looks into videos, in an order that does not depend on that of the list, until there are enough.
+/// Opens videos in an order that does not depend on the order of the list, until there are enough.
 fn choose(
     mut items: Vec<Item>,
     sampling: &Sampling,
@@ -297,7 +297,7 @@ fn choose(
         Choice::First => (0..items.len()).collect(),
         Choice::Random => NumpyRandom::new(seed as u32).permutation(items.len()),
     };
-    // Where a video gives many clips, the choice is among clips.
+    // If one video gives many clips, the selection is made among clips instead.
     let most =
         if matches!(sampling.start, StartRule::Every | StartRule::Anywhere) { None } else { sampling.most }.unwrap_or(usize::MAX);
     let mut videos = Vec::new();
@@ -337,7 +337,7 @@ fn look(item: &Item, needed: usize, decoder: Decoder) -> Found {
     look().unwrap_or_else(|e| Found::Unreadable(e.to_string()))
 }
 
-/// The prompt in the `.json` file beside a video, which this program writes with what it makes of texts.
+/// The prompt in the `.json` file beside a video, which this program writes for text-to-video clips.
 fn caption_beside(place: &MediaLocation) -> Option<String> {
     let MediaLocation::Path(path) = place else { return None };
     let text = latte_textfile::read(&path.with_extension("json")).ok()?;
@@ -346,7 +346,7 @@ fn caption_beside(place: &MediaLocation) -> Option<String> {
     Some(prompt.as_str()?.to_string())
 }
 
-/// Where clips begin, video by video.
+/// The start frames of the clips, video by video.
 fn starts(videos: &[Entry], sampling: &Sampling, protocol: &Protocol, covered: usize) -> Vec<(usize, usize)> {
     let mut clips = Vec::new();
     for (number, video) in videos.iter().enumerate() {
@@ -372,7 +372,7 @@ fn starts(videos: &[Entry], sampling: &Sampling, protocol: &Protocol, covered: u
     clips
 }
 
-/// A start from 0 to `last`. It depends on the video's name, not on which others there are.
+/// A random start from 0 to `last`, which depends on the seed and the video's name only, not on the other videos.
 fn random_start(name: &str, seed: u64, last: usize) -> usize {
     let digest = Sha256::digest(format!("{seed}\n{name}"));
     let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
@@ -405,14 +405,14 @@ pub struct ClipsInMemory {
 }
 
 impl ClipsInMemory {
-    /// Clips that `source` made, in their order.
+    /// Clips generated by `source`, in order.
     ///
     /// # Errors
     ///
-    /// If there is none, or they differ in shape.
+    /// If there is no clip, or shapes differ.
     pub fn new(source: &str, clips: Vec<Clip>) -> Result<Self> {
         let Some(shape) = clips.first().map(Clip::shape) else {
-            return Err(Error::refused(source, "no clips; there is nothing to judge"));
+            return Err(Error::refused(source, "no clips; there is nothing to score"));
         };
         if let Some(other) = clips.iter().find(|clip| clip.shape() != shape) {
             let what = format!("clips differ in shape: {shape:?} and {:?}; all must have one", other.shape());
@@ -441,11 +441,11 @@ impl ClipsInMemory {
 }
 
 impl ClipsInMemory {
-    /// All frames, each a clip of its own.
+    /// All frames, each as a clip of one frame.
     ///
     /// # Errors
     ///
-    /// As [`ClipsInMemory::new`].
+    /// Those of [`ClipsInMemory::new`].
     pub fn frames(&self) -> Result<Self> {
         let frame = |clip: &Clip, index: usize| {
             let [_, height, width, channels] = clip.shape();

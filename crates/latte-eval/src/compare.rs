@@ -1,4 +1,4 @@
-//! Scores in one call: the features of a protocol and its statistic together.
+//! Scores in one call: extracts the features of a protocol and computes its statistic.
 
 use latte_progress::Progress;
 
@@ -11,11 +11,11 @@ use crate::request::ScoreOptions;
 use crate::score::{Score, SetFeatures, score};
 use crate::{Error, Result};
 
-/// The features of all `clips` that `protocol` computes its score from. Nothing is kept on disk.
+/// Extracts the features of all `clips` that `protocol` needs. Nothing is stored on disk.
 ///
 /// # Errors
 ///
-/// As [`extract`].
+/// Those of [`extract`].
 pub fn features(
     protocol: &Protocol,
     detector: &dyn Detector,
@@ -26,15 +26,15 @@ pub fn features(
     let layers: Vec<FeatureLayer> = detector.feature_layers().iter().filter(is_needed).copied().collect();
     match extract(clips, detector, protocol.preparation, &layers, None, progress)? {
         Extraction::Whole(set) => Ok(set),
-        Extraction::Part { .. } => Err(Error::refused("clips", "were not all looked at")),
+        Extraction::Part { .. } => Err(Error::refused("clips", "were not all processed")),
     }
 }
 
-/// The score of `fake` by `protocol`, against `real` where the protocol compares.
+/// Computes the score of `fake` by `protocol`, against `real` if the protocol compares two sets.
 ///
 /// # Errors
 ///
-/// As [`extract`] and [`score`].
+/// Those of [`extract`] and [`score`].
 pub fn compare(
     protocol: &Protocol,
     detector: &dyn Detector,

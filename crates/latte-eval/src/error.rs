@@ -1,24 +1,25 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
 /// The result of a fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+/// An error of this crate. Messages say what, where, what was expected, what was found, and what to do.
 ///
-/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
+/// Not `non_exhaustive`, so that a new variant fails the build wherever variants are matched, such as the exit codes of the
+/// command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting, or a set of clips or features, that no meaningful number comes from.
+    /// A setting, or a set of clips or features, from which no meaningful score can be computed.
     #[error("{subject}: {what}")]
     Refused {
         /// The setting or the set.
         subject: String,
-        /// Expected, found, and what to do.
+        /// What was expected and found, and what to do.
         what: String,
     },
-    /// A file of features, results or clips that cannot be understood.
+    /// A file of features, results or clips is invalid.
     #[error("{path}: {what}")]
     File {
         /// The file.
@@ -31,7 +32,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A weights file is wrong.

@@ -1,4 +1,4 @@
-//! From clips to features: once, in groups that are files, shared among processes.
+//! Extracts features from clips, once, in groups that are cached in files and divided among processes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,46 +14,46 @@ use crate::features::{FeatureOrigin, FeatureSet, read, write};
 use crate::metric::Features;
 use crate::{Error, Result};
 
-/// About as many frames are in memory at a time, and in a file.
+/// Approximate number of frames of a group, which are in memory at a time.
 const GROUP_FRAMES: usize = 256;
 
-/// A folder in which features are kept, in a folder of their key.
+/// A cache of features: each set of features has a folder named by its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     /// The folder.
     pub folder: PathBuf,
-    /// The part of the work that this process does.
+    /// The part of the work for this process.
     pub shard: WorkShard,
 }
 
-/// The outputs of a detector that are kept on disk: those that numbers are made of. The others would double the room.
+/// The outputs of a detector that are cached: those that scores are computed from. The others would double the size.
 pub fn kept_layers(detector: &dyn Detector) -> Vec<FeatureLayer> {
     const LEFT_OUT: [&str; 4] = ["logits", "768", "192", "64"];
     let is_inception = detector.identity().kind == Kind::InceptionFid.name();
     detector.feature_layers().iter().filter(|layer| !(is_inception && LEFT_OUT.contains(&layer.name))).copied().collect()
 }
 
-/// What came of an extraction.
+/// The result of an extraction.
 #[derive(Debug)]
 pub enum Extraction {
     /// All features.
     Whole(Box<FeatureSet>),
-    /// This process has done its part; others have yet to do theirs.
+    /// This process has finished its part; other processes have not.
     Part {
-        /// Groups of clips that are missing.
+        /// Number of groups that are missing.
         missing: usize,
-        /// Where they are kept.
+        /// The folder of the cached groups.
         folder: PathBuf,
     },
 }
 
-/// Takes features of all `clips` at the outputs `layers`. With a cache, what is there already is taken from there, and only the part of
-/// this process is done. Groups are fixed by the list of clips alone and put together in its order, so the features, and every number
-/// that follows from them, do not depend on the number of processes or their order.
+/// Extracts features of all `clips` at the outputs `layers`. With a cache, groups in the cache are reused, and only the part of
+/// this process is computed. Groups depend on the list of clips only and are joined in its order, so the features, and every score,
+/// do not depend on the number of processes or their order.
 ///
 /// # Errors
 ///
-/// If clips are too short for the detector, no clip can be read, or the disk fails. What is in the cache stays.
+/// If clips are too short for the detector, no clip can be read, or the disk fails. Cached groups stay valid.
 pub fn extract(
     clips: &dyn ClipList,
     detector: &dyn Detector,
@@ -91,7 +91,7 @@ pub fn extract(
     let total: usize = open.iter().map(|&group| range(group).len()).sum();
     let mut count = 0;
     let work = Work { clips, detector, layers, origin: &origin };
-    // One group is decoded while another is looked at.
+    // One group is decoded while the previous one is processed.
     std::thread::scope(|scope| -> Result<()> {
         let (sender, receiver) = sync_channel(1);
         let open = &open;
@@ -119,11 +119,11 @@ pub fn extract(
     }
 }
 
-/// Puts together the features of folders that [`extract`] made, of one key, on one machine or several.
+/// Joins the cached groups of one set of features from several folders, possibly of several machines.
 ///
 /// # Errors
 ///
-/// If parts are missing, or are not of one origin.
+/// If groups are missing, or belong to different sets.
 pub fn merge(folders: &[PathBuf]) -> Result<FeatureSet> {
     let mut done: BTreeMap<usize, Group> = BTreeMap::new();
     let mut whole: Option<(FeatureOrigin, usize)> = None;
@@ -175,7 +175,7 @@ fn file(folder: &Path, group: usize) -> PathBuf {
     folder.join(format!("group-{group:06}.safetensors"))
 }
 
-/// A group that is in the cache already. What is damaged is made again.
+/// A group from the cache. A damaged one is computed again.
 fn cached(
     folder: &Path,
     group: [usize; 2],
@@ -191,11 +191,11 @@ fn cached(
         Ok((mut set, description)) => {
             let has = |layer: &FeatureLayer| set.outputs.get(layer.name).is_some_and(|features| features.width() == layer.width);
             let whole = set.names.is_empty() || layers.iter().all(has);
-            // Somebody may have moved files between folders.
+            // Files may have been moved between folders.
             if description.group != Some(group) || set.origin.key() != origin.key() || !whole {
                 return None;
             }
-            // Other groups need not have what nobody asks for now.
+            // A cached group may have outputs that are not requested now.
             set.outputs.retain(|name, _| layers.iter().any(|layer| layer.name == name));
             Some(Group { set, unreadable: description.unreadable })
         }
@@ -206,7 +206,7 @@ fn cached(
     }
 }
 
-/// Puts groups together in their order.
+/// Joins groups in their order.
 fn join(groups: impl Iterator<Item = Group>, origin: &FeatureOrigin) -> Result<FeatureSet> {
     let mut origin = origin.clone();
     let (mut names, mut brightest) = (Vec::new(), 0);
@@ -292,7 +292,7 @@ impl Work<'_> {
         Ok(Group { set: FeatureSet { origin: self.origin.clone(), names, outputs, brightest }, unreadable })
     }
 
-    /// What the detector gave for the clips `names`. What is no number is said of the clip that it came from.
+    /// The detector's output for the clips `names`. The error for a value that is not finite names the clip.
     fn rows(&self, values: Vec<f32>, layer: &FeatureLayer, names: &[String]) -> Result<Features> {
         let subject = self.origin.set.path.display().to_string();
         if let Some(at) = values.iter().position(|value| !value.is_finite())

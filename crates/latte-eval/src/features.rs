@@ -1,4 +1,4 @@
-//! Features of a set of clips: what was taken from which detector, and the file that holds them.
+//! Features of a set of clips: their values, their origin, and the file that stores them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,57 +13,57 @@ use crate::detector::{Identity, Preparation};
 use crate::metric::Features;
 use crate::{Error, Result};
 
-/// What the description of a file of features begins with.
+/// The identifier of the format in the description of a file of features.
 pub(crate) const FORMAT: &str = "latte-features";
 
-/// All that decides about features.
+/// Everything that determines features.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureOrigin {
     /// The network and its weights.
     pub detector: Identity,
-    /// How pixels were prepared for it.
+    /// How pixels were prepared for the detector.
     pub preparation: Preparation,
     /// The clips.
     pub set: SetReport,
 }
 
 impl FeatureOrigin {
-    /// A name for features of this origin: the same clips, detector and preparation have the same, wherever the clips lie and
-    /// whatever lies beside them. 32 hexadecimal digits.
+    /// A hash of the clips' contents, the detector and the preparation: independent of where the clips lie and of other files
+    /// beside them. 32 hexadecimal digits.
     pub fn key(&self) -> String {
         let Identity { kind, weights, batch_norm_eps, source: _ } = &self.detector;
         let SetReport { frames, stride, selection, frame_size, decoder, content, .. } = &self.set;
         let framing = selection.and_then(|selection| selection.framing);
         let decisive = (kind, weights, batch_norm_eps, self.preparation, frames, stride, framing, frame_size, decoder, content);
-        // Numbers and texts always have a JSON form.
+        // Serialising numbers and texts to JSON cannot fail.
         let text = serde_json::to_string(&decisive).unwrap_or_default();
         latte_weights::hexadecimal(&Sha256::digest(format!("{FORMAT} 2\n{text}")))[..32].to_string()
     }
 }
 
-/// Features of clips, from each of some outputs of a detector.
+/// Features of clips at one or more outputs of a detector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureSet {
-    /// Where they came from.
+    /// What the features were computed from.
     pub origin: FeatureOrigin,
-    /// The clips, in the order of the rows.
+    /// The names of the clips, in the order of the rows.
     pub names: Vec<String>,
-    /// Rows of each output.
+    /// The features of each output, one row per clip.
     pub outputs: BTreeMap<String, Features>,
-    /// The largest value of all pixels.
+    /// The maximum of all pixels.
     pub brightest: u8,
 }
 
-/// What a file of features says about itself, beside its tensors.
+/// The metadata of a file of features.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Description {
     pub(crate) format: String,
     pub(crate) origin: FeatureOrigin,
-    /// Number of this file, and of all; absent in a file that holds everything.
+    /// Index of this group, and number of groups; absent in a file of a whole set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<[usize; 2]>,
     pub(crate) names: Vec<String>,
-    /// Clips that could not be read, and why.
+    /// Clips that could not be read, with the reasons.
     pub(crate) unreadable: Vec<String>,
     pub(crate) brightest: u8,
 }
@@ -73,7 +73,7 @@ impl FeatureSet {
     ///
     /// # Errors
     ///
-    /// If there are none.
+    /// If the set has no such output.
     pub fn output(&self, name: &str) -> Result<&Features> {
         self.outputs.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.outputs.keys().map(String::as_str).collect();
@@ -82,16 +82,16 @@ impl FeatureSet {
         })
     }
 
-    /// Writes everything into one safetensors file: a tensor `[n, d]` for each output, and in the header where they came from.
+    /// Writes everything into one safetensors file: a tensor `[n, d]` for each output, and the origin in the header.
     ///
     /// # Errors
     ///
-    /// If the disk fails.
+    /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         write(path, self, Vec::new(), None)
     }
 
-    /// Reads what [`FeatureSet::save`] wrote.
+    /// Reads a file that [`FeatureSet::save`] wrote.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl FeatureSet {
     }
 }
 
-/// Writes a set or a part of one.
+/// Writes a set or a group of it.
 pub(crate) fn write(path: &Path, set: &FeatureSet, unreadable: Vec<String>, group: Option<[usize; 2]>) -> Result<()> {
     let description = Description {
         format: FORMAT.into(),
@@ -128,7 +128,7 @@ pub(crate) fn write(path: &Path, set: &FeatureSet, unreadable: Vec<String>, grou
     Ok(latte_weights::save(path, &tensors, Some(&description))?)
 }
 
-/// Reads a set or a part of one. A part in which no clip could be read has no outputs.
+/// Reads a set or a group of it. A group in which no clip could be read has no outputs.
 pub(crate) fn read(path: &Path) -> Result<(FeatureSet, Description)> {
     let (tensors, description) = latte_weights::load(path)?;
     let description = description.ok_or_else(|| wrong(path, "holds no features of this program; its header does not say so"))?;
@@ -204,7 +204,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_file_gives_back_what_was_written() {
+    fn a_written_file_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f.safetensors");
         set(4).save(&path).unwrap();
@@ -224,13 +224,13 @@ pub(crate) mod tests {
             std::fs::write(&path, &bytes[..len]).unwrap();
             assert!(said(&path).contains("f.safetensors"), "{len}");
         }
-        // Numbers that are none.
+        // Values that are not finite.
         let mut broken = bytes.clone();
         let end = broken.len();
         broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
         std::fs::write(&path, &broken).unwrap();
         assert!(said(&path).contains("NaN"));
-        // Another number of rows than names, a part, something else.
+        // A number of rows that differs from the number of names; a group instead of a set; another format.
         let mut fewer = set(4);
         fewer.names.pop();
         fewer.save(&path).unwrap();
@@ -245,7 +245,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_key_is_of_content_and_not_of_place() {
+    fn the_key_depends_on_content_and_not_on_location() {
         let elsewhere = |change: fn(&mut FeatureOrigin)| {
             let mut other = origin(4);
             change(&mut other);
@@ -253,7 +253,7 @@ pub(crate) mod tests {
         };
         assert!(elsewhere(|o| o.set.path = "c".into()));
         assert!(elsewhere(|o| o.detector.source = "a copy".into()));
-        // What lies beside the clips decides nothing, and messages name places.
+        // Other files beside the clips do not matter, and messages contain paths.
         assert!(elsewhere(|o| (o.set.videos, o.set.too_short, o.set.unreadable) = (9, 2, vec!["/a/b.mp4: cut off".into()])));
         assert!(!elsewhere(|o| o.set.content = "abd".into()));
         assert!(!elsewhere(|o| o.set.stride = Some(2)));
@@ -265,7 +265,7 @@ pub(crate) mod tests {
         assert!(!elsewhere(|o| o.detector.batch_norm_eps = Some(1e-5)));
         assert!(!elsewhere(|o| o.preparation.resize = Resize::TfBilinear));
         assert!(!elsewhere(|o| o.preparation.values = ValueMap::ZeroToOne));
-        // One size, come to in two ways.
+        // One size, reached in two ways.
         let framed = |transform| {
             let mut origin = origin(4);
             let protocol = Protocol::named("latte", Task::Fvd, Some(1)).unwrap();

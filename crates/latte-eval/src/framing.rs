@@ -1,4 +1,4 @@
-//! What is done to frames before a detector gets them: one size for all, and bytes again.
+//! Prepares frames before the detector's own preparation: brings them to one size and rounds them to bytes.
 
 use latte_video::{Clip, Transform, transform};
 use serde::{Deserialize, Serialize};
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use crate::jpeg::through_jpeg;
 use crate::resize::Resize;
 
-/// One size for all frames.
+/// A common size of all frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Framing {
-    /// Rows and columns.
+    /// Height and width in pixels.
     pub size: [usize; 2],
-    /// How they come to it.
+    /// How frames are brought to it.
     pub transform: FrameTransform,
 }
 
-/// How frames come to a size.
+/// How frames are brought to a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FrameTransform {
@@ -23,12 +23,12 @@ pub enum FrameTransform {
     ResizeCrop,
     /// As for training: [`Transform::CropResize`].
     CropResize,
-    /// They have it already.
+    /// Frames must have the size already.
     None,
-    /// The middle square (of the size's shape) is cut out, resized by Pillow's Lanczos filter and put through a JPEG file of this
-    /// quality: Latte's tools.
+    /// Crops the centre (with the aspect ratio of the size), resizes it with Pillow's Lanczos filter and compresses it as a JPEG of
+    /// this quality: Latte's tools.
     CropLanczosJpeg(u8),
-    /// The shorter side is resized by Pillow's Lanczos filter, the middle cut out and put through a JPEG file of this quality:
+    /// Resizes the shorter side with Pillow's Lanczos filter, crops the centre and compresses it as a JPEG of this quality:
     /// StyleGAN-V's tools.
     LanczosCropJpeg(u8),
     /// [`Resize::ShortSideBilinear`]: VideoGPT.
@@ -36,7 +36,7 @@ pub enum FrameTransform {
 }
 
 impl FrameTransform {
-    /// Whether frames are put through JPEG files.
+    /// Whether frames are compressed as JPEG.
     pub fn is_jpeg(self) -> bool {
         matches!(self, Self::CropLanczosJpeg(_) | Self::LanczosCropJpeg(_))
     }
@@ -52,17 +52,17 @@ impl From<Transform> for FrameTransform {
     }
 }
 
-/// How values from 0 to 1 become bytes.
+/// How values in [0, 1] are rounded to bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rounding {
-    /// To the nearest.
+    /// To nearest.
     #[default]
     Nearest,
-    /// To the next lower one, as VideoGPT does with samples.
+    /// Down, as VideoGPT does with samples.
     Down,
-    /// To the next lower one, after ½ was taken off in 32 bits and added again, as VideoGPT does with real videos: the levels 1 to 63
-    /// of frames that are not resized become one less.
+    /// Down, after ½ was subtracted and added again in f32, as VideoGPT does with real videos: in frames that are not resized, the
+    /// levels 1 to 63 decrease by one.
     DownFromHalf,
 }
 
@@ -75,11 +75,11 @@ impl Rounding {
         }
     }
 
-    /// Frames that are bytes already.
+    /// Applies the rounding to frames that are bytes already.
     ///
     /// # Errors
     ///
-    /// None that is known: the shape is that of `clip`.
+    /// None in practice: the shape is that of `clip`.
     fn of_bytes(self, clip: Clip) -> latte_video::Result<Clip> {
         if self == Self::Nearest {
             return Ok(clip);
@@ -90,11 +90,11 @@ impl Rounding {
     }
 }
 
-/// The frames of `clip` as a detector gets them.
+/// The frames of `clip` after framing and rounding.
 ///
 /// # Errors
 ///
-/// If frames are to have the size already and do not.
+/// If frames must have the size already but do not.
 pub(crate) fn framed(clip: Clip, framing: Option<Framing>, rounding: Rounding) -> latte_video::Result<Clip> {
     let Some(Framing { size, transform }) = framing else { return rounding.of_bytes(clip) };
     let from = [clip.height(), clip.width()];
@@ -112,14 +112,14 @@ pub(crate) fn framed(clip: Clip, framing: Option<Framing>, rounding: Rounding) -
         FrameTransform::CropResize => trained(Transform::CropResize),
         FrameTransform::None => trained(Transform::None),
         FrameTransform::CropLanczosJpeg(quality) => {
-            // The largest part of the size's shape.
+            // The largest centred area with the aspect ratio of the size.
             let scale = (from[0] as f64 / size[0] as f64).min(from[1] as f64 / size[1] as f64);
             let part = [0, 1].map(|axis| ((size[axis] as f64 * scale).round() as usize).clamp(1, from[axis]));
             in_jpeg(&lanczos(&middle(clip.pixels(), from, part), part, size), quality)
         }
         FrameTransform::LanczosCropJpeg(quality) => {
             let scale = (size[0] as f64 / from[0] as f64).max(size[1] as f64 / from[1] as f64);
-            // Rounded down, as torchvision does; the shorter side gets its size.
+            // Rounded down, as in torchvision; the shorter side gets exactly its size.
             let whole = [0, 1].map(|axis| ((from[axis] as f64 * scale) as usize).max(size[axis]));
             in_jpeg(&middle(&lanczos(clip.pixels(), from, whole), whole, size), quality)
         }
@@ -134,7 +134,7 @@ fn lanczos(frames: &[u8], from: [usize; 2], to: [usize; 2]) -> Vec<u8> {
     Resize::PillowLanczosBytes.frames(frames, from, to).into_iter().map(|value| value as u8).collect()
 }
 
-/// The middle of frames; half a pixel is rounded to even, as Python does.
+/// The centre of frames; halves of a pixel are rounded to even, as in Python.
 fn middle(frames: &[u8], from: [usize; 2], to: [usize; 2]) -> Vec<u8> {
     let [top, left] = [0, 1].map(|axis| {
         let rest = from[axis] - to[axis];
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn videogpt_makes_dark_levels_of_real_frames_darker_by_one() {
+    fn the_rounding_of_videogpt_darkens_dark_levels_by_one() {
         let levels = Clip::new((0..=255).flat_map(|level| [level; 3]).collect(), [1, 16, 16, 3], 8.0).unwrap();
         let found = |framing, rounding| framed(levels.clone(), framing, rounding).unwrap().into_pixels();
         let same = Some(with(FrameTransform::ShortSide, 16));
@@ -180,11 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn squares_are_cut_out_before_or_after_and_files_of_jpeg_come_last() {
+    fn cropping_is_before_or_after_resizing_and_jpeg_is_last() {
         let clip = clip(6, 9);
         let pixels = |transform, size| framed(clip.clone(), Some(with(transform, size)), Rounding::Nearest).unwrap();
         let [first, last] = [FrameTransform::CropLanczosJpeg, FrameTransform::LanczosCropJpeg];
-        // At the size of the shorter side, both cut only: 3 columns are left out, 2 of them (1½, rounded to even) to the left.
+        // At the size of the shorter side, both only crop: 3 columns are removed, 2 of them (1½, rounded to even) on the left.
         let cut: Vec<u8> = clip.pixels().chunks_exact(27).flat_map(|row| &row[2 * 3..8 * 3]).copied().collect();
         let expected = through_jpeg(&cut, [6, 6], 75).unwrap();
         assert_ne!(expected, cut);
@@ -192,7 +192,7 @@ mod tests {
             let found = pixels(transform, 6);
             assert_eq!((found.shape(), found.pixels()), ([2, 6, 6, 3], expected.as_slice()), "{transform:?}");
         }
-        // At another one the order shows, and the quality always.
+        // At another size, the order makes a difference; the quality always does.
         let of = |transform| pixels(transform, 4).into_pixels();
         assert_ne!(of(first(75)), of(last(75)));
         assert_ne!(of(first(75)), of(first(95)));

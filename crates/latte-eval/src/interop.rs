@@ -1,4 +1,4 @@
-//! Reads files of features and statistics, of this program and of others.
+//! Reads files of features and statistics of this program and of others.
 
 use std::path::Path;
 
@@ -10,19 +10,19 @@ use crate::metric::{Features, Moments};
 use crate::request::SetFeatures;
 use crate::{Error, Result};
 
-/// Endings of files that hold features or statistics.
+/// Extensions of files with features or statistics.
 const ENDINGS: [&str; 2] = ["npz", "safetensors"];
 
-/// Whether a path is that of a file of features or statistics, by its ending.
+/// Whether a path has the extension of a file of features or statistics.
 pub fn is_feature_file(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
-/// Reads a file of features of this program, or one with `mu` and `sigma`, as pytorch-fid writes it.
+/// Reads a file of features of this program, or one with `mu` and `sigma` in the format of pytorch-fid.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is damaged, or holds neither.
+/// If the file cannot be read, is damaged, or has neither.
 pub fn open_features(path: &Path) -> Result<SetFeatures> {
     let files = WeightFiles::open(path)?;
     if files.dtype("mu").is_some() && files.dtype("sigma").is_some() {
@@ -47,11 +47,11 @@ pub fn open_features(path: &Path) -> Result<SetFeatures> {
     Ok(SetFeatures::Each(Box::new(FeatureSet::load(path)?)))
 }
 
-/// A matrix of features from any file: the tensor `name`, or the only matrix that there is.
+/// Reads a matrix of features from any file: the tensor `name`, or the only matrix in the file.
 ///
 /// # Errors
 ///
-/// If there is no such matrix, or several without a name, or values are not finite.
+/// If there is no such matrix, or several and no `name`, or values are not finite.
 pub fn open_matrix(path: &Path, name: Option<&str>) -> Result<Features> {
     let files = WeightFiles::open(path)?;
     let wrong = |what: String| Error::File { path: path.to_path_buf(), what };
@@ -60,7 +60,7 @@ pub fn open_matrix(path: &Path, name: Option<&str>) -> Result<Features> {
         (Some(name), _) if names.iter().any(|known| known == name) => name,
         (None, [only]) => only,
         (Some(name), _) => return Err(wrong(format!("holds no `{name}`; it holds {}", names.join(", ")))),
-        (None, _) => return Err(wrong(format!("holds {}; say which of them is meant", names.join(", ")))),
+        (None, _) => return Err(wrong(format!("holds {}; say which of them to read", names.join(", ")))),
     };
     let raw = files.raw(name)?;
     let [_, width] = raw.shape[..] else {
@@ -69,7 +69,7 @@ pub fn open_matrix(path: &Path, name: Option<&str>) -> Result<Features> {
     Features::new(values(&files, name)?.into_iter().map(|v| v as f32).collect(), width, &path.display().to_string())
 }
 
-/// All values of a tensor in f64.
+/// All values of a tensor as f64.
 fn values(files: &WeightFiles, name: &str) -> Result<Vec<f64>> {
     let RawTensor { dtype, bytes, .. } = files.raw(name)?;
     match dtype {
@@ -100,7 +100,7 @@ mod tests {
         write_weights(path, &FileKind::Safetensors { metadata: BTreeMap::new() }, &names, &read).unwrap();
     }
 
-    /// An archive of arrays as numpy's `savez` writes it.
+    /// An archive of arrays in the format of numpy's `savez`.
     fn npz(arrays: &[(&str, &str, &[u8])]) -> Vec<u8> {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         for (name, header, bytes) in arrays {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pytorch_fid_writes_is_read_in_either_precision() {
+    fn files_of_pytorch_fid_are_read_in_either_precision() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("statistics.npz");
         let (mean, sigma) = ([1.5, -2.0], [4.0, 1.0, 1.0, 9.0]);
@@ -127,7 +127,7 @@ mod tests {
             assert_eq!((moments.mean(), report.clips), (&mean[..], 0));
             assert_eq!(moments.covariance(crate::metric::Covariance::Unbiased).unwrap(), sigma);
         }
-        // Another width, and whole numbers.
+        // Another width, and integers.
         let header_of = |dtype, shape| header(dtype, shape);
         let sigma = header_of("<f8", "(1, 1)");
         std::fs::write(&path, npz(&[("mu", &header_of("<f8", "(2,)"), &wide(&mean)), ("sigma", &sigma, &wide(&[1.0]))])).unwrap();

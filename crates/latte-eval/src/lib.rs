@@ -1,7 +1,7 @@
-//! Scores sets of clips: detectors turn clips into features, metrics turn features into numbers, and a protocol says exactly
-//! how both are done.
+//! Scores sets of clips: detectors compute features of clips, metrics compute numbers from features, and a protocol specifies both
+//! exactly.
 //!
-//! This crate sees clips and features, never a denoiser: it scores what any program made.
+//! This crate handles clips and features, never a model: it scores clips of any program.
 //!
 //! Shape letters: `n` clips, `f` frames, `c` channels, `h w` height and width, `d` width of a feature.
 

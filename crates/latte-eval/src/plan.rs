@@ -1,4 +1,5 @@
-//! What is refused of a number before a detector looks at the first clip: the work of hours must not end with a count that was known.
+//! Checks a planned score before a detector processes the first clip, so that hours of work do not end with an error that was
+//! predictable.
 
 use latte_textfile::named;
 
@@ -12,15 +13,15 @@ use crate::protocol::{Framing, Protocol, Sampling, Statistic};
 use crate::request::{ScoreOptions, SetFeatures};
 use crate::{Error, Result};
 
-/// Fewer clips give no number that is worth anything.
+/// Minimum number of clips for a meaningful score.
 const MIN_CLIPS: usize = 64;
 
-/// A set as far as it is known before its features are.
+/// A set before its features are extracted.
 #[derive(Debug, Clone, Copy)]
 pub enum Planned<'a> {
-    /// Clips that are listed.
+    /// A list of clips.
     Clips(&'a SetReport),
-    /// What lies in a file.
+    /// The contents of a file.
     File(&'a SetFeatures),
 }
 
@@ -44,11 +45,11 @@ impl<'a> Planned<'a> {
     }
 }
 
-/// Refuses what [`score`](crate::score::score) would refuse of these sets, as far as their features do not decide it.
+/// Returns the errors that [`score`](crate::score::score) would give for these sets, as far as they do not depend on the features.
 ///
 /// # Errors
 ///
-/// If the sets do not belong together or to the protocol, are too small for what is asked for, or cannot give it.
+/// If the sets do not match each other or the protocol, are too small for the options, or lack what the options need.
 pub fn check(protocol: &Protocol, real: Option<Planned<'_>>, fake: Planned<'_>, options: &ScoreOptions) -> Result<()> {
     needs(protocol, real.is_some())?;
     if fake.is_moments() {
@@ -92,7 +93,7 @@ pub fn check(protocol: &Protocol, real: Option<Planned<'_>>, fake: Planned<'_>, 
     }
 }
 
-/// Whether the protocol compares with real clips if there are some.
+/// Checks that real clips are given exactly if the protocol needs them.
 pub(crate) fn needs(protocol: &Protocol, has_real: bool) -> Result<()> {
     if protocol.task.needs_real() == has_real {
         return Ok(());
@@ -102,25 +103,25 @@ pub(crate) fn needs(protocol: &Protocol, has_real: bool) -> Result<()> {
     Err(Error::refused(protocol.task.name(), what))
 }
 
-/// Of generated clips more must be known.
+/// The error for generated clips of which only the moments are known.
 pub(crate) fn only_moments(report: &SetReport) -> Error {
     let what = "only mean and covariance; of the generated clips features are needed: give the clips themselves";
     Error::refused(report.path.display().to_string(), what)
 }
 
-/// Of real clips more must be known than their mean and covariance.
+/// The error for real clips of which only the moments are known, if the protocol needs features.
 pub(crate) fn needs_features(protocol: &Protocol, report: &SetReport) -> Error {
     let what =
         format!("only mean and covariance, and {} needs features of every clip; give the clips themselves", protocol.task.name());
     Error::refused(report.path.display().to_string(), what)
 }
 
-/// What the items of a set are called, and how many are usual.
+/// The name of the items of a set, and their usual number.
 pub(crate) fn items(protocol: &Protocol) -> (&'static str, &'static str) {
     if protocol.frames == 1 { ("frames", "50,000") } else { ("clips", "2048") }
 }
 
-/// Refuses sets that are too small for a number that means anything.
+/// Returns an error if a set is too small for a meaningful score.
 pub(crate) fn too_few(protocol: &Protocol, role: &str, report: &SetReport, options: &ScoreOptions) -> Result<()> {
     let n = report.clips;
     if n >= MIN_CLIPS || options.allow_few {
@@ -136,7 +137,7 @@ pub(crate) fn too_few(protocol: &Protocol, role: &str, report: &SetReport, optio
     Err(Error::refused(format!("{role} set {}", report.path.display()), what))
 }
 
-/// Refuses frames of two sizes.
+/// Returns an error if the frames of the sets differ in size.
 pub(crate) fn same_size(real: &SetReport, fake: &SetReport) -> Result<()> {
     match (real.frame_size, fake.frame_size) {
         (Some([h, w]), Some([fh, fw])) if (h, w) != (fh, fw) => {
@@ -150,13 +151,13 @@ pub(crate) fn same_size(real: &SetReport, fake: &SetReport) -> Result<()> {
     }
 }
 
-/// Refuses features that are not what the protocol asks for; says where clips were chosen otherwise.
+/// Returns an error if features do not match the protocol, and a warning if only the selection of clips differs.
 pub(crate) fn check_protocol(protocol: &Protocol, sampling: &Sampling, set: &FeatureSet, role: &str) -> Result<Option<String>> {
     let FeatureOrigin { detector, preparation, set: clips } = &set.origin;
     let differs = |what: &str, of_set: String, of_protocol: String| {
         let subject = format!("features of the {role} set {}", clips.path.display());
         let what = format!(
-            "{what} {of_set}, and the protocol asks for {of_protocol}; take the features again, or ask for what they are of"
+            "{what} {of_set}, and the protocol asks for {of_protocol}; extract the features again, or change the protocol"
         );
         Err(Error::refused(subject, what))
     };
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_refused_before_there_are_features() {
+    fn counts_are_checked_before_features_are_extracted() {
         let few = ScoreOptions { allow_few: true, ..ScoreOptions::default() };
         let fvd = |real: usize, fake: usize, options: ScoreOptions| said(Task::Fvd, Some(&report(real)), &report(fake), options);
         assert_eq!(fvd(64, 64, ScoreOptions::default()), "");

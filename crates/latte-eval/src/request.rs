@@ -1,20 +1,20 @@
-//! What is scored, and what is measured beside the score itself.
+//! The input of a score: sets of features, and options.
 
 use crate::clips::SetReport;
 use crate::features::FeatureSet;
 use crate::metric::Moments;
 
-/// What stands for a set of clips.
+/// The features of a set of clips.
 #[derive(Debug, Clone)]
 pub enum SetFeatures {
     /// Features of every clip.
     Each(Box<FeatureSet>),
-    /// Mean and covariance that another program wrote.
+    /// Mean and covariance from a file of another program.
     Moments(Box<Moments>, Box<SetReport>),
 }
 
 impl SetFeatures {
-    /// What there is to say about the set.
+    /// The description of the set.
     pub fn report(&self) -> &SetReport {
         match self {
             Self::Each(set) => &set.origin.set,
@@ -23,17 +23,17 @@ impl SetFeatures {
     }
 }
 
-/// What is measured besides the score itself, and which checks are warnings only.
+/// Additional measures besides the score, and which checks are only warnings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScoreOptions {
-    /// An interval from so many resamples.
+    /// Number of resamples for an interval.
     pub resamples: Option<usize>,
-    /// The Fréchet distance of infinitely many generated clips.
+    /// Extrapolate the Fréchet distance to infinitely many generated clips.
     pub infinity: bool,
-    /// Precision, recall, density and coverage, by so many neighbours.
+    /// Number of neighbours for precision, recall, density and coverage.
     pub neighbours: Option<usize>,
-    /// Numbers of clips that are too few to mean anything are a warning, not an error.
+    /// Too few clips for a meaningful score are a warning instead of an error.
     pub allow_few: bool,
-    /// Generated clips that are black are a warning, not an error: those of a model that is being trained may be.
+    /// Black generated clips are a warning instead of an error: a model in training may generate them.
     pub allow_dark: bool,
 }

@@ -1,4 +1,4 @@
-//! Computes a score from the features of two sets, and records everything that it depends on and what is doubtful about it.
+//! Computes a score from the features of two sets, and records everything that it depends on, with warnings.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,55 +15,55 @@ use crate::{Error, Result, plan};
 
 pub use crate::request::{ScoreOptions, SetFeatures};
 
-/// With fewer, numbers are far from those of many.
+/// With fewer clips, scores differ strongly from those of many clips.
 const FEW: usize = 256;
 /// Sets without a brighter pixel are black, or have another range of values.
 const DARK: u8 = 1;
 
-/// A score and all that it depends on.
+/// A score with everything that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// `fvd`, `fid`, …
     pub metric: String,
-    /// The number.
+    /// The value.
     pub value: f64,
-    /// What it consists of.
+    /// Its parts and additional measures.
     #[serde(flatten)]
     pub parts: Parts,
-    /// The protocol, whole.
+    /// The whole protocol.
     pub protocol: Protocol,
-    /// The network and its weights.
+    /// The detector and its weights.
     pub detector: Identity,
-    /// The real clips, where there are any.
+    /// The real clips, if the protocol uses any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub real: Option<SetReport>,
     /// The generated clips.
     pub fake: SetReport,
-    /// What is doubtful about it.
+    /// Reasons to doubt the score.
     pub warnings: Vec<String>,
     /// The version of this program.
     pub version: String,
 }
 
-/// What a number consists of, and what was measured beside it.
+/// The parts of a score, and additional measures.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Parts {
-    /// Of a Fréchet distance: what comes from means and covariances.
+    /// The terms of a Fréchet distance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frechet: Option<Frechet>,
-    /// Of a mean over subsets or splits: their deviation.
+    /// The standard deviation of a mean over subsets or splits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deviation: Option<f64>,
-    /// Of a kernel distance: features of a subset.
+    /// The number of features per subset of a kernel distance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset_size: Option<usize>,
-    /// An interval of 95 % by resampling.
+    /// A 95 % interval from resampling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Interval>,
-    /// The distance of infinitely many generated clips.
+    /// The extrapolation to infinitely many generated clips.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infinity: Option<Extrapolation>,
-    /// How the sets cover each other.
+    /// Precision, recall, density and coverage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifolds: Option<Manifolds>,
 }
@@ -72,8 +72,8 @@ pub struct Parts {
 ///
 /// # Errors
 ///
-/// If the features are not what the protocol asks for (another detector, epsilon, preparation, number of frames, stride or size), the
-/// sets do not belong together, are too small or black, or the statistic cannot be had from what is there.
+/// If the features do not match the protocol (another detector, epsilon, preparation, number of frames, stride or size), the sets
+/// do not match each other, are too small or black, or the statistic needs data that a set lacks.
 pub fn score(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures, options: &ScoreOptions) -> Result<Score> {
     plan::needs(protocol, real.is_some())?;
     let SetFeatures::Each(generated) = fake else { return Err(plan::only_moments(fake.report())) };
@@ -85,7 +85,7 @@ pub fn score(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures
         (Statistic::Frechet { covariance }, Some(SetFeatures::Each(real))) => {
             let real = real.output(&protocol.output)?;
             let seed = protocol.seed as u32;
-            // The slowest comes last, so that errors of the others are reported early.
+            // The slowest measure comes last, so that errors of the others are reported early.
             parts.manifolds = options.neighbours.map(|k| manifolds(real, features, k)).transpose()?;
             parts.infinity = options.infinity.then(|| frechet_at_infinity(real, features, *covariance, seed)).transpose()?;
             parts.interval = options.resamples.map(|n| bootstrap_frechet(real, features, *covariance, n, seed)).transpose()?;
@@ -110,7 +110,7 @@ pub fn score(protocol: &Protocol, real: Option<&SetFeatures>, fake: &SetFeatures
     })
 }
 
-/// The features of every clip, where there are any.
+/// The features of every clip, if there are any.
 fn each(set: Option<&SetFeatures>) -> Option<&FeatureSet> {
     match set {
         Some(SetFeatures::Each(set)) => Some(set),
@@ -137,11 +137,11 @@ fn statistic(protocol: &Protocol, real: Option<&SetFeatures>, fake: &Features) -
             Ok((found.mean, Parts { deviation: Some(found.deviation), ..none }))
         }
         (_, Some(SetFeatures::Moments(_, report))) => Err(plan::needs_features(protocol, report)),
-        _ => Err(Error::refused(protocol.task.name(), "its statistic does not fit the sets that there are")),
+        _ => Err(Error::refused(protocol.task.name(), "its statistic cannot be computed from these sets")),
     }
 }
 
-/// The part of the covariances cannot be negative; how far rounding may make it so.
+/// The term of the covariances cannot be negative; rounding may make it negative by this fraction.
 const ROUNDED: f64 = 1e-6;
 
 fn negative(distance: &Frechet) -> Option<String> {
@@ -153,7 +153,7 @@ fn negative(distance: &Frechet) -> Option<String> {
     })
 }
 
-/// Refuses sets that do not belong together; says what makes a number doubtful.
+/// Returns an error if the sets do not match each other, and the reasons to doubt the score.
 fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, options: &ScoreOptions) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     warnings.extend(check_protocol(protocol, &protocol.fake, fake, "generated")?);
@@ -191,7 +191,7 @@ fn doubts(protocol: &Protocol, real: Option<&SetFeatures>, fake: &FeatureSet, op
         let clips = set.clips;
         if role == "real" && matches!(real, Some(SetFeatures::Moments(..))) && clips == 0 {
             warnings
-                .push("the file of the real set does not say how many clips it is of, nor by which protocol it was made".into());
+                .push("the file of the real set does not say how many clips it is based on, nor which protocol was used".into());
         } else if matches!(protocol.statistic, Statistic::Frechet { .. }) && clips <= d {
             warnings.push(format!("{clips} {role} {items} for features of {d} values: the covariance has no full rank, and the distance is far too large to compare with others"));
         } else if clips < FEW {
@@ -236,7 +236,7 @@ mod tests {
 
     fn each(rows: usize) -> SetFeatures {
         let mut set = set(rows);
-        // No row like another.
+        // All rows differ.
         let values = (0..rows * 3).map(|i| ((i * i + i) % 97) as f32).collect();
         set.outputs.insert("logits".into(), Features::new(values, 3, "x").unwrap());
         SetFeatures::Each(Box::new(set))
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_says_all_that_it_depends_on() {
+    fn a_score_records_all_that_it_depends_on() {
         let options = ScoreOptions { resamples: Some(20), infinity: true, neighbours: Some(3), ..ScoreOptions::default() };
         let found = score(&fvd(), Some(&each(300)), &each(280), &options).unwrap();
         assert!(found.value > 0.0 && found.parts.frechet.unwrap().value == found.value);
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);
         assert!(found.warnings[0].contains("300 real and 280"));
         let text = serde_json::to_string(&found).unwrap();
-        // Read numbers may differ in the last bit.
+        // Parsed numbers may differ in the last bit.
         let read: Score = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (read.protocol, read.detector, read.real, read.fake),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_that_do_not_belong_together_are_refused() {
+    fn sets_that_do_not_match_are_refused() {
         let said = |real: SetFeatures, fake: SetFeatures| {
             score(&fvd(), Some(&real), &fake, &ScoreOptions::default()).unwrap_err().to_string()
         };
@@ -285,7 +285,7 @@ mod tests {
             )
         );
         assert!(said(with(each(300), |s| s.origin.set.frame_size = Some([8, 9])), each(300)).contains("9 × 8"));
-        // The same weights by another name of the file are the same.
+        // The same weights from a file with another name match.
         let copy = with(each(300), |s| s.origin.detector.source = "copy".into());
         assert!(score(&fvd(), Some(&each(300)), &copy, &ScoreOptions::default()).is_ok());
         assert!(score(&fvd(), None, &each(300), &ScoreOptions::default()).is_err());
@@ -293,7 +293,7 @@ mod tests {
         assert!(score(&is, Some(&each(300)), &each(300), &ScoreOptions::default()).is_err());
     }
 
-    /// A change of a set, and what must be said of it.
+    /// A change of a set, and a part of the expected message.
     type Change = (fn(&mut FeatureSet), &'static str);
 
     #[test]
@@ -317,7 +317,7 @@ mod tests {
                 assert!(said.contains(expected) && said.contains(role), "{said}");
             }
         }
-        // Frames were cut to a size that is theirs now, and the protocol takes them as they are.
+        // Frames were cropped to the size that they have now, but the protocol does not change the size.
         let sized =
             fvd().changed(|p| p.framing = Some(Framing { size: [8, 8], transform: latte_video::Transform::CropResize.into() }));
         let of = |protocol: &Protocol| {
@@ -331,7 +331,7 @@ mod tests {
         assert!(refused.contains("8 × 8 as they are, and the protocol asks for 16 × 16"), "{refused}");
         let lower = fvd().changed(|p| p.fake.rounding = crate::framing::Rounding::Down);
         assert!(said(&each(300), &of(&lower)).contains("rounded to bytes by down, and the protocol asks for nearest"));
-        // Other clips of the same kind can be compared, and it is said.
+        // Other clips of the same kind can be compared, with a warning.
         let first = fvd().changed(|p| p.seed = 9);
         let warnings = score(&fvd(), Some(&each(300)), &of(&first), &few).unwrap().warnings;
         assert!(
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn black_clips_of_a_model_in_training_are_judged_and_real_ones_never() {
+    fn black_clips_of_a_model_in_training_are_scored_and_real_ones_never() {
         let options = ScoreOptions { allow_dark: true, ..ScoreOptions::default() };
         let dark = || with(each(300), |s| s.brightest = 0);
         let found = score(&fvd(), Some(&each(300)), &dark(), &options).unwrap();
@@ -351,13 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_part_of_the_covariances_is_told_from_rounding() {
+    fn a_negative_covariance_term_beyond_rounding_is_an_error() {
         let of = |covariances: f64| negative(&Frechet { value: covariances, means: 0.0, covariances, traces: 100.0 });
         assert!(of(-2e-4).unwrap().contains("-2e-4") && of(-0.5e-4).is_none() && of(3.0).is_none());
     }
 
     #[test]
-    fn what_is_doubtful_is_said() {
+    fn doubts_are_reported() {
         let few = ScoreOptions { allow_few: true, ..ScoreOptions::default() };
         let fake = with(each(10), |s| {
             s.origin.detector.kind = "random_i3d".into();
@@ -379,7 +379,7 @@ mod tests {
         for part in expected {
             assert!(warnings.contains(part), "{part}: {warnings}");
         }
-        // Of four values, four are too few for a covariance of full rank, in either set.
+        // Four clips are too few for a full-rank covariance of four values, in either set.
         let warnings =
             |real: usize, fake: usize| score(&fvd(), Some(&each(real)), &each(fake), &few).unwrap().warnings.join("\n");
         assert!(warnings(300, 3).contains("3 generated clips for features") && !warnings(4, 4).contains("for features"));
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_from_elsewhere_serve_for_a_distance_only() {
+    fn moments_of_other_programs_give_a_distance_only() {
         let report = SetReport { clips: 0, ..set(1).origin.set };
         let moments = |report: SetReport| {
             SetFeatures::Moments(

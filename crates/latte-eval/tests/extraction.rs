@@ -1,4 +1,4 @@
-//! From videos on disk to a number: the same digits, however the work is divided, and nothing left out silently.
+//! From videos on disk to a score: the same digits however the work is divided, and nothing is left out silently.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use latte_video::{Clip, Decoder, Transform};
 
 const FEATURE_LAYERS: &[FeatureLayer] = &[FeatureLayer { name: "logits", width: 4 }];
 
-/// Four numbers of each clip.
+/// A detector with four simple numbers per clip.
 struct Simple {
     identity: Identity,
     clips: AtomicUsize,
@@ -74,7 +74,7 @@ fn videos(folder: &Path, count: usize, frames: usize, shade: usize) {
 }
 
 fn protocol() -> Protocol {
-    // About 256 frames make a group: 52 clips.
+    // A group has about 256 frames: 52 clips.
     Protocol::named("latte", Task::Fvd, Some(2)).unwrap().changed(|p| p.frames = 5)
 }
 
@@ -89,7 +89,7 @@ fn whole(extraction: Extraction) -> FeatureSet {
     }
 }
 
-/// One of four numbers of one clip in seven is none.
+/// A detector for which one of four values of every seventh clip is NaN.
 struct Broken(Simple);
 
 impl Detector for Broken {
@@ -113,7 +113,7 @@ impl Detector for Broken {
 }
 
 #[test]
-fn features_that_are_no_numbers_are_said_of_their_clip_and_not_kept() {
+fn features_that_are_not_finite_are_reported_with_their_clip_and_not_cached() {
     let dir = tempfile::tempdir().unwrap();
     videos(&dir.path().join("real"), 9, 12, 0);
     let clips = open(&dir.path().join("real"), &protocol()).unwrap();
@@ -128,7 +128,7 @@ fn features_that_are_no_numbers_are_said_of_their_clip_and_not_kept() {
 }
 
 #[test]
-fn two_processes_that_do_the_same_at_once_do_not_meet() {
+fn two_processes_with_the_same_work_do_not_collide() {
     let dir = tempfile::tempdir().unwrap();
     videos(&dir.path().join("real"), 9, 12, 0);
     let clips = open(&dir.path().join("real"), &protocol()).unwrap();
@@ -182,7 +182,7 @@ fn one_two_and_five_processes_give_the_same_number_to_the_last_digit() {
             let cache = dir.path().join(format!("cache-{shards}"));
             let detector = Simple::new();
             let mut found = None;
-            // The last first.
+            // The last shard first.
             for shard in (1..=shards).rev() {
                 let cache = Cache { folder: cache.clone(), shard: format!("{shard}/{shards}").parse().unwrap() };
                 match extract(&clips, &detector, preparation, FEATURE_LAYERS, Some(&cache), &mut NoProgress).unwrap() {
@@ -201,7 +201,7 @@ fn one_two_and_five_processes_give_the_same_number_to_the_last_digit() {
 }
 
 #[test]
-fn finished_groups_are_taken_from_the_cache_and_damaged_ones_made_again() {
+fn finished_groups_are_reused_and_damaged_ones_computed_again() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
     videos(&folder, 120, 12, 0);
@@ -225,7 +225,7 @@ fn finished_groups_are_taken_from_the_cache_and_damaged_ones_made_again() {
     assert_eq!(run(&detector, &mut heard), first);
     assert_eq!(detector.clips.load(Ordering::Relaxed), 120 + 52);
     assert!(heard.warnings.iter().any(|w| w.contains("group-000001") && w.contains("made again")), "{:?}", heard.warnings);
-    // The parts of two machines are one set; with one missing they are none.
+    // The groups of two machines form one set; with one missing they do not.
     let halves = [dir.path().join("a"), dir.path().join("b")];
     for (half, numbers) in halves.iter().zip([&[0, 2][..], &[1]]) {
         std::fs::create_dir(half).unwrap();
@@ -236,14 +236,14 @@ fn finished_groups_are_taken_from_the_cache_and_damaged_ones_made_again() {
     assert_eq!(merge(&halves).unwrap(), first);
     assert!(merge(&halves[..1]).unwrap_err().to_string().contains("1 of 3 parts are missing (2)"));
     assert!(merge(&[dir.path().join("v")]).is_err());
-    // Other content, other features: nothing is taken from the cache.
+    // Changed content means other features: nothing is reused.
     videos(&folder, 1, 12, 99);
     run(&detector, &mut Heard::default());
     assert_eq!(detector.clips.load(Ordering::Relaxed), 120 + 52 + 120);
 }
 
 #[test]
-fn groups_in_the_wrong_folder_and_parts_without_an_output_are_no_part_of_a_set() {
+fn groups_in_the_wrong_folder_and_groups_without_an_output_are_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (dir.path().join("one"), dir.path().join("other"));
     videos(&one, 60, 12, 0);
@@ -266,7 +266,7 @@ fn groups_in_the_wrong_folder_and_parts_without_an_output_are_no_part_of_a_set()
         whole(extract(&clips, &detector, protocol.preparation, FEATURE_LAYERS, Some(&cache), &mut NoProgress).unwrap())
     };
     assert_eq!(again(&other), second);
-    // A group of a former run that has more is cut to what is asked for; one that has less is made again.
+    // A group of an earlier run with more outputs is reduced to the requested ones; one with fewer is computed again.
     let mut more = FeatureSet { names: first.names[..52].to_vec(), ..first.clone() };
     let logits = first.outputs["logits"].rows(&(0..52).collect::<Vec<_>>());
     more.outputs = [("logits".to_string(), logits.clone()), ("more".to_string(), logits)].into();
@@ -282,7 +282,7 @@ fn groups_in_the_wrong_folder_and_parts_without_an_output_are_no_part_of_a_set()
     assert!(said.contains("other clips or another detector"), "{said}");
 }
 
-/// Another set in the place of a group, which says of itself that it is that group.
+/// Replaces a group by another set that claims to be that group.
 fn rewrite(group: &Path, set: &FeatureSet) {
     let (_, description) = latte_weights::load(group).unwrap();
     let mut description = description.unwrap();
@@ -316,7 +316,7 @@ impl ClipList for Failing {
 
     fn read(&self, range: std::ops::Range<usize>) -> Vec<Result<Clip, String>> {
         let bad = |(index, clip): (usize, Result<Clip, String>)| match self.bad.iter().position(|bad| *bad == index) {
-            // The first of them cannot be decoded, others have another size than was said.
+            // The first of the bad clips cannot be decoded, the others have another size than announced.
             Some(0) => Err(format!("clip {index}: cut off")),
             Some(_) => Ok(Clip::new(vec![9; 4 * 4 * 5 * 3], [4, 4, 5, 3], 8.0).unwrap()),
             None => clip,
@@ -326,9 +326,9 @@ impl ClipList for Failing {
 }
 
 #[test]
-fn clips_that_cannot_be_read_are_counted_wherever_features_come_from() {
+fn unreadable_clips_are_counted_in_every_way_to_get_features() {
     let dir = tempfile::tempdir().unwrap();
-    // 64 clips of 4 frames make a group.
+    // 64 clips of 4 frames form a group.
     let clip =
         |i: usize| Clip::new((0..4 * 4 * 4 * 3).map(|p| ((p * (i + 3) + i) % 251) as u8).collect(), [4, 4, 4, 3], 8.0).unwrap();
     let clips = |bad| Failing { clips: ClipsInMemory::new("some", (0..70).map(clip).collect()).unwrap(), bad };
@@ -345,7 +345,7 @@ fn clips_that_cannot_be_read_are_counted_wherever_features_come_from() {
     assert_eq!(heard.warnings, ["clip 2: cut off", "66: its frames are [4, 4, 5, 3], expected [4, 4, 4, 3]"]);
     assert_eq!(set.origin.set.unreadable, heard.warnings);
     assert!(!set.names.contains(&"2".to_string()) && set.names[2] == "3");
-    // From the cache, from parts, and in a number.
+    // From the cache, from merged groups, and in a score.
     assert_eq!(whole(run(&[2, 66], &mut Heard::default()).unwrap()), set);
     assert_eq!(merge(&[cache.folder.join(set.origin.key())]).unwrap(), set);
     let of = protocol().changed(|p| p.frames = 4);
@@ -355,7 +355,7 @@ fn clips_that_cannot_be_read_are_counted_wherever_features_come_from() {
         let expected = format!("{role} videos or clips cannot be read and are left out; the first: clip 2: cut off");
         assert!(warnings.contains(&expected), "{warnings:?}");
     }
-    // Nothing that can be read is no set.
+    // A set without a readable clip is an error.
     let none = Failing { clips: ClipsInMemory::new("none", vec![clip(1)]).unwrap(), bad: &[0] };
     let said =
         extract(&none, &Simple::new(), protocol().preparation, FEATURE_LAYERS, None, &mut NoProgress).unwrap_err().to_string();
@@ -363,7 +363,7 @@ fn clips_that_cannot_be_read_are_counted_wherever_features_come_from() {
 }
 
 #[test]
-fn what_an_interrupted_run_leaves_behind_is_gone_on_with() {
+fn an_interrupted_run_resumes() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
     videos(&folder, 120, 12, 0);
@@ -404,7 +404,7 @@ fn a_cache_that_cannot_be_written_is_one_clear_error() {
 fn short_and_unreadable_videos_are_counted_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
-    // 10 frames are needed, one behind the last of a clip too: two thirds are too short.
+    // 10 frames are needed, one of them after the last frame of a clip: two thirds of the videos are too short.
     videos(&folder, 9, 8, 0);
     std::fs::write(folder.join("broken.mp4"), b"no video").unwrap();
     let protocol = protocol();
@@ -412,7 +412,7 @@ fn short_and_unreadable_videos_are_counted_or_refused() {
     let report = clips.report();
     assert_eq!((report.videos, report.too_short, report.unreadable.len(), report.clips), (10, 6, 1, 3));
     assert!(report.unreadable[0].contains("broken.mp4"));
-    // Where a clip's own frames suffice, two thirds are not.
+    // If the frames of the clip suffice, fewer are too short.
     let spanned = protocol.changed(|p| p.real.as_mut().unwrap().length_rule = LengthRule::Span);
     assert_eq!(open(&folder, &spanned).unwrap().report().too_short, 3);
     let fake = latte_eval::protocol::Sampling { stride: 2, ..protocol.fake };
@@ -427,7 +427,7 @@ fn short_and_unreadable_videos_are_counted_or_refused() {
 }
 
 #[test]
-fn clips_follow_from_names_and_seed() {
+fn clips_depend_on_names_and_seed_only() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
     videos(&folder, 30, 40, 0);
@@ -442,11 +442,11 @@ fn clips_follow_from_names_and_seed() {
     let fewer = names(&protocol.changed(|p| p.real.as_mut().unwrap().most = Some(7)));
     assert!(fewer.len() == 7 && fewer.iter().all(|name| all.contains(name)));
     assert_ne!(names(&protocol.changed(|p| p.seed = 1)), all);
-    // Another video beside them moves no start.
+    // Another video in the folder changes no start.
     std::fs::copy(folder.join("003.mp4"), folder.join("new.mp4")).unwrap();
     let more = names(&protocol);
     assert!(more.len() == 31 && all.iter().all(|name| more.contains(name)));
-    // Any of all clips: more than one of a video, and none twice.
+    // Any of all possible clips: several from one video, and none twice.
     let anywhere = protocol.changed(|p| {
         let real = p.real.as_mut().unwrap();
         (real.start, real.most) = (StartRule::Anywhere, Some(200));
@@ -457,10 +457,10 @@ fn clips_follow_from_names_and_seed() {
     let all_of_them = names(&anywhere.changed(|p| p.real.as_mut().unwrap().most = None));
     // Videos of 40, 41 and 42 frames, clips of 9.
     assert_eq!(all_of_them.len(), 10 * (32 + 33 + 34) + 32);
-    // One behind the other: frames 0 to 8 and 10 to 18, …
+    // Consecutive clips: frames 0 to 8 and 10 to 18, …
     let every = names(&protocol.changed(|p| p.real.as_mut().unwrap().start = StartRule::Every));
     assert_eq!(&every[..4], ["000.mp4@0", "000.mp4@10", "000.mp4@20", "000.mp4@30"]);
-    // The last frame that a clip can begin at is one of them: of 39 frames frame 30, of 10 frame 1.
+    // The last possible start is included: frame 30 of 39 frames, frame 1 of 10.
     let shorter = dir.path().join("shorter");
     videos(&shorter, 1, 39, 0);
     let names = |folder: &Path, protocol: &Protocol| {
@@ -477,7 +477,7 @@ fn clips_follow_from_names_and_seed() {
 }
 
 #[test]
-fn frames_go_through_one_jpeg_file_and_not_through_two() {
+fn frames_are_compressed_as_jpeg_only_once() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
     videos(&folder, 2, 12, 0);
@@ -501,7 +501,7 @@ fn frames_go_through_one_jpeg_file_and_not_through_two() {
 }
 
 #[test]
-fn frames_of_many_sizes_need_one_size_and_dark_pixels_are_refused() {
+fn frames_of_several_sizes_need_one_size_and_dark_pixels_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("v");
     videos(&folder, 3, 12, 0);
@@ -515,7 +515,7 @@ fn frames_of_many_sizes_need_one_size_and_dark_pixels_are_refused() {
     assert_eq!(clips.report().frame_size, Some([8, 8]));
     assert!(clips.read(0..4).iter().all(|clip| clip.as_ref().unwrap().shape() == [5, 8, 8, 3]));
 
-    // How frames are rounded is part of what features are of, and how they come to a size too.
+    // The rounding of frames and the way they reach their size are part of what determines features.
     let lower = sized.changed(|p| p.real.as_mut().unwrap().rounding = Rounding::Down);
     let otherwise = sized.changed(|p| p.framing.as_mut().unwrap().transform = Transform::ResizeCrop.into());
     let content = |protocol: &Protocol| open(&folder, protocol).unwrap().report().clone();

@@ -1,4 +1,4 @@
-//! Every refusal of this crate, provoked through its public functions and matched by variant and fields. The command's exit codes are in
+//! Provokes every error of this crate through its public functions and matches variant and fields. The command's exit codes are in
 //! `latte-cli`, `src/failure.rs`.
 
 use std::io::ErrorKind;
@@ -14,10 +14,10 @@ use latte_ops::Parameters;
 use latte_video::Decoder;
 use latte_video::dataset::{Layout, Location};
 
-/// The test that provokes the variant: a new variant does not compile until it has one.
+/// The test that provokes the variant. This match fails to compile for a new variant until it has a test.
 ///
-/// Networks check their weights when they are made and sizes before they work on them, so an operation or the tensor library fails
-/// only where memory runs out or the program is wrong: both variants end with exit code 1 (`latte-cli`, `src/failure.rs`).
+/// Networks check weights and sizes before they compute, so an operation or the tensor library fails only if memory runs out or the
+/// program has a bug: both variants have exit code 1 (`latte-cli`, `src/failure.rs`).
 fn provoked_by(error: &Error) -> &'static str {
     match error {
         Error::Refused { .. } => "features_that_make_no_rows",

@@ -1,4 +1,4 @@
-//! Single files.
+//! Atomic writing of single files.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -6,25 +6,25 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// What the names of unfinished files end with.
+/// Suffix of the names of unfinished files.
 const ENDING: &str = ".tmp";
-/// An unfinished file that was not written to for this long was left by a killed process.
+/// A killed process left an unfinished file if it was not written to for this long.
 const ABANDONED: Duration = Duration::from_hours(24);
 
-/// A name beside `path` that no other file has: processes on several machines may write the same file into one folder at once.
+/// A unique name beside `path`: processes on several machines may write the same file into one folder at the same time.
 pub fn temporary_beside(path: &Path) -> PathBuf {
-    // Containers have the same process ids; each of these states is random.
+    // Process ids repeat in containers, so the name also has a random number.
     let random = RandomState::new().hash_one(std::process::id());
     path.with_file_name(format!("{}{}-{random:016x}{ENDING}", prefix(path), std::process::id()))
 }
 
-/// What the names of all unfinished files of `path` begin with.
+/// Prefix of the names of all unfinished files for `path`.
 fn prefix(path: &Path) -> String {
     format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Writes `bytes` under another name, brings them to the disk, then renames. What is no ordinary file, such as a device or a pipe, is
-/// written to as it is.
+/// Writes `bytes` to a temporary file, syncs it to disk, then renames it to `path`. Special files, such as devices and pipes, are
+/// written directly.
 ///
 /// # Errors
 ///
@@ -36,8 +36,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_renamed(path, |e| e, |file| file.write_all(bytes))
 }
 
-/// Writes `bytes` under another name, then renames. Unlike [`write_atomically`] it does not wait for the disk, nor look for what killed
-/// processes left: for the frames of a video, of which there are many and which can be made again.
+/// Writes `bytes` to a temporary file, then renames it. Unlike [`write_atomically`], it neither syncs to disk nor removes files
+/// that killed processes left: for the frames of a video, which are many and can be generated again.
 ///
 /// # Errors
 ///
@@ -51,8 +51,8 @@ pub fn write_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Lets `write` fill a file of another name, brings it to the disk, then renames. `failed` makes errors of the system those of the
-/// caller, who names the file `path`: the user does not know the other name.
+/// Calls `write` to fill a temporary file, syncs it to disk, then renames it to `path`. `failed` converts system errors into the
+/// caller's error with the name `path`: the user does not know the temporary name.
 ///
 /// # Errors
 ///
@@ -69,13 +69,13 @@ pub fn write_renamed<E>(
     drop(file);
     let renamed = written.and_then(|()| fs::rename(&temporary, path).map_err(&failed));
     if renamed.is_err() {
-        // What is half-written is of no use; that it is gone is only tidy.
+        // A failure to remove the incomplete file does no harm.
         let _ = fs::remove_file(&temporary);
     }
     renamed
 }
 
-/// Removes what killed processes have left of `path` long ago. What cannot be removed does no harm.
+/// Removes old unfinished files that killed processes left for `path`. A failure does no harm.
 fn remove_abandoned(path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (prefix, now) = (prefix(path), SystemTime::now());
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_of_one_file_at_once_do_not_meet() {
+    fn concurrent_writers_of_one_file_do_not_collide() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.json");
         assert_ne!(temporary_beside(&path), temporary_beside(&path));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_leaves_the_file_of_before() {
+    fn a_failed_write_keeps_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.json");
         write_atomically(&path, b"before").unwrap();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_left_long_ago_is_removed() {
+    fn only_old_unfinished_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.json");
         let old = SystemTime::now() - 2 * ABANDONED;
@@ -158,7 +158,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_device_is_written_to_and_stays_one() {
+    fn a_device_is_written_to_directly() {
         write_atomically(Path::new("/dev/null"), b"x").unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }

@@ -1,6 +1,6 @@
-//! Files that are complete or not there: they are written under another name, then renamed.
+//! Atomic writing: files are written under a temporary name, then renamed, so that a file is complete or does not exist.
 //!
-//! This is a crate of its own because writers of weights and writers of videos need it, and neither may see the other.
+//! A separate crate, because writers of weights and writers of videos need it, and neither may depend on the other.
 
 mod atomic;
 mod unfinished;

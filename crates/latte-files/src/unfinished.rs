@@ -1,27 +1,27 @@
-//! Folders for what is being written.
+//! Folders for unfinished files.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What their names begin with; the rest is the number of the process.
+/// Prefix of the folder names; the process id follows.
 const PREFIX: &str = ".unfinished-";
 
-/// A folder `.unfinished-PID` in another one, for files that get their places when they are complete. It goes with this value; what a
-/// killed process left is removed by the next one that works in the same place.
+/// A folder `.unfinished-PID` inside another one, for files that are moved when they are complete. It is removed when this value is
+/// dropped; the next process that uses the same place removes what a killed process left.
 #[derive(Debug)]
 pub struct UnfinishedFolder {
     path: PathBuf,
-    /// Locked for as long as the folder is in use: processes in other containers, which have the same numbers, see that.
+    /// Locked while the folder is in use, so that processes in other containers, which may have the same id, leave it alone.
     _lock: Option<File>,
 }
 
 impl UnfinishedFolder {
-    /// Makes the folder in `place`, which is there.
+    /// Creates the folder in `place`, which must exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn new(place: &Path) -> io::Result<Self> {
         remove_left_behind(place);
         let path = place.join(format!("{PREFIX}{}", std::process::id()));
@@ -29,7 +29,7 @@ impl UnfinishedFolder {
         Ok(Self { _lock: lock(&path).ok(), path })
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -37,17 +37,17 @@ impl UnfinishedFolder {
 
 impl Drop for UnfinishedFolder {
     fn drop(&mut self) {
-        // What cannot be removed does no harm.
+        // A failure to remove it does no harm.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Removes folders of processes that are gone.
+/// Removes the folders of processes that have ended.
 fn remove_left_behind(place: &Path) {
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|number| number.parse::<u32>().ok());
-        // Other folders have numbers of steps, with zeros in front.
+        // Other folders are named after step numbers with leading zeros.
         let number = number.filter(|number| name == *format!("{PREFIX}{number}"));
         if number.is_some_and(is_gone) && lock(&entry.path()).is_ok() {
             let _ = fs::remove_dir_all(entry.path());
@@ -55,25 +55,25 @@ fn remove_left_behind(place: &Path) {
     }
 }
 
-/// Whether there is certainly no process of this number on this machine.
+/// Whether certainly no process with this id exists on this machine.
 #[cfg(target_os = "linux")]
 fn is_gone(process: u32) -> bool {
     let of = |process: u32| Path::new("/proc").join(process.to_string()).try_exists();
-    // Our own entry shows that the numbers of processes can be seen at all.
+    // If our own id is visible, process ids are visible here.
     of(std::process::id()).is_ok_and(|seen| seen) && of(process).is_ok_and(|seen| !seen)
 }
 
-/// How to tell is known for Linux only.
+/// Only implemented for Linux.
 #[cfg(not(target_os = "linux"))]
 fn is_gone(_: u32) -> bool {
     false
 }
 
-/// Locks a folder; the system unlocks it, however its process ends.
+/// Locks a folder; the system releases the lock when the process ends for any reason.
 ///
 /// # Errors
 ///
-/// If it is locked already, or folders cannot be locked there.
+/// If it is already locked, or the file system does not support locking folders.
 fn lock(folder: &Path) -> io::Result<File> {
     let file = File::open(folder)?;
     file.try_lock()?;
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_removed_and_nothing_of_a_running_one() {
+    fn folders_of_killed_processes_are_removed_and_those_of_running_ones_stay() {
         let place = tempfile::tempdir().unwrap();
         let mut running = Command::new("sleep").arg("600").spawn().unwrap();
         let mut gone = Command::new("true").spawn().unwrap();
@@ -124,7 +124,7 @@ mod tests {
         let folder = folder_of(place.path(), gone.id());
         let locked = lock(&folder).unwrap();
         remove_left_behind(place.path());
-        assert!(folder.exists(), "as of a process in another container");
+        assert!(folder.exists(), "it may belong to a process in another container");
         drop(locked);
         remove_left_behind(place.path());
         assert!(!folder.exists());

@@ -1,4 +1,4 @@
-//! Whether the library that was found does what is expected of it.
+//! Verifies the library before its first use.
 
 use std::sync::OnceLock;
 
@@ -6,29 +6,29 @@ use crate::decoder::{Codec, Decoder};
 use crate::error::{Error, Result};
 use crate::library::{Library, library};
 
-/// Three pictures of 40 × 24 pixels, cut out of 48 × 32, the last shown before the second: H.264 after start codes.
+/// Three pictures of 40 × 24 pixels, cropped from 48 × 32; the last is shown before the second. H.264 with start codes.
 const CLIP: &[u8] = include_bytes!("check.h264");
-/// FNV-1a over the planes of the three, in order of presentation.
+/// FNV-1a over the planes of the three pictures in presentation order.
 const EXPECTED: u64 = 0x14fb_ad99_c9c0_72fa;
 
-/// The version of the libavcodec that is used, as it counts itself (`59.37.100` is FFmpeg 5.1): the one that `LATTE_LIBAVCODEC`
-/// names, or the system's newest from FFmpeg 5 to 8. It is tried out once, on a clip that is part of this program.
+/// The version of the libavcodec in use, in libavcodec's numbering (`59.37.100` is FFmpeg 5.1): the library that `LATTE_LIBAVCODEC`
+/// names, or the system's newest from FFmpeg 5 to 8. It is verified once, with a clip that is part of this program.
 ///
 /// # Errors
 ///
-/// Why none is used: none is found, its version is not known, or it does not decode the clip as it should.
+/// Why no library is used: none is found, its version is unknown, or it does not decode the clip correctly.
 pub fn version() -> Result<&'static str> {
     checked().map(|library| library.version.as_str())
 }
 
-/// The library, once it has been tried out.
+/// The library, after verification.
 fn checked() -> Result<&'static Library> {
     static CHECKED: OnceLock<Result<&'static Library>> = OnceLock::new();
     let check = || {
         let library = library()?;
         match try_out(library, CLIP) {
             Ok(found) if found == (EXPECTED, vec![0, 2, 1]) => Ok(library),
-            // Some systems have it without the decoders that are patented.
+            // Some systems ship it without the patented decoders.
             Err(e @ Error::NoDecoder(_)) => Err(e),
             _ => Err(Error::Untrue(library.version.clone())),
         }
@@ -36,19 +36,19 @@ fn checked() -> Result<&'static Library> {
     CHECKED.get_or_init(check).clone()
 }
 
-// Here, because only a library that was tried out decodes for others.
+// Defined here, because only a verified library may decode for callers.
 impl Decoder {
-    /// A new decoder, which refuses pictures of more than `max_pixels` pixels before it makes room for them.
+    /// Creates a decoder, which refuses pictures of more than `max_pixels` pixels before it allocates memory for them.
     ///
     /// # Errors
     ///
-    /// If there is no library that can be used (see [`version`](crate::version)), or it lacks this decoder.
+    /// If no library can be used (see [`version`](crate::version)), or it lacks this decoder.
     pub fn new(codec: Codec, max_pixels: usize) -> Result<Self> {
         Self::with(checked()?, codec, max_pixels)
     }
 }
 
-/// The hash of the decoded pictures, and their tags in order of presentation.
+/// The hash of the decoded pictures, and their tags in presentation order.
 fn try_out(library: &'static Library, clip: &[u8]) -> Result<(u64, Vec<i64>)> {
     let mut decoder = Decoder::with(library, Codec::H264, 48 * 32)?;
     let mut found = (0xcbf2_9ce4_8422_2325, Vec::new());
@@ -71,7 +71,7 @@ fn take(decoder: &mut Decoder, (hash, tags): &mut (u64, Vec<i64>)) -> Result<()>
     Ok(())
 }
 
-/// Splits the clip behind each slice; the parameter sets lie before the first.
+/// Splits the clip after each slice; the parameter sets come before the first picture.
 fn pictures(clip: &[u8]) -> Vec<&[u8]> {
     let starts: Vec<usize> = (0..clip.len().saturating_sub(4)).filter(|&i| clip[i..i + 3] == [0, 0, 1]).collect();
     let (mut pictures, mut from) = (Vec::new(), 0);
@@ -89,7 +89,7 @@ fn pictures(clip: &[u8]) -> Vec<&[u8]> {
 mod tests {
     use super::*;
 
-    /// The library, or a line that says that it is missing. One that is there and does not work fails the test.
+    /// The library; `None`, with a message, if it is missing. A library that fails verification fails the test.
     fn found() -> Option<&'static Library> {
         match checked() {
             Ok(library) => Some(library),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_found_decodes_as_it_should() {
+    fn an_installed_library_decodes_correctly() {
         if let Some(library) = found() {
             println!("libavcodec {}", library.version);
             assert_eq!(version(), Ok(library.version.as_str()));

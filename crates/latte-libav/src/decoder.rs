@@ -1,4 +1,4 @@
-//! One decoder: coded pictures in, planes out.
+//! A decoder: takes coded pictures, returns planes.
 
 use std::ffi::{CStr, CString, c_int};
 use std::marker::PhantomData;
@@ -7,14 +7,14 @@ use std::ptr::{self, NonNull};
 use crate::error::{Error, Result};
 use crate::library::{END, FrameHead, Library, Opaque, Packet};
 
-/// What can be decoded.
+/// The supported codecs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
-    /// H.264, each coded picture as NAL units after start codes; parameter sets lie before the first.
+    /// H.264; each coded picture as NAL units with start codes; parameter sets come before the first picture.
     H264,
     /// H.265, in the same form.
     H265,
-    /// VP9, as containers have it.
+    /// VP9 in the format of containers.
     Vp9,
 }
 
@@ -28,7 +28,7 @@ impl Codec {
     }
 }
 
-/// A decoder on one thread.
+/// A decoder, which stays on one thread.
 #[derive(Debug)]
 pub struct Decoder {
     library: &'static Library,
@@ -38,56 +38,56 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A new decoder of this library, as [`Decoder::new`] makes it of the one that was tried out.
+    /// Creates a decoder of this library; [`Decoder::new`] uses the verified one.
     pub(crate) fn with(library: &'static Library, codec: Codec, max_pixels: usize) -> Result<Self> {
-        // SAFETY: the name is a string of C.
+        // SAFETY: the name is a C string.
         let decoder = unsafe { (library.find_decoder)(codec.name().as_ptr()) };
         if decoder.is_null() {
             return Err(Error::NoDecoder(codec.name().to_str().unwrap_or_default()));
         }
-        // SAFETY: the decoder is one that the library has, and the three objects belong to `Self`, which frees them.
+        // SAFETY: the decoder comes from the library, and the three objects belong to `Self`, which frees them.
         let (context, packet, frame) =
             unsafe { ((library.alloc_context)(decoder), (library.alloc_packet)(), (library.alloc_frame)()) };
         let (Some(context), Some(packet), Some(frame)) = (NonNull::new(context), NonNull::new(packet), NonNull::new(frame))
         else {
-            // Out of memory, where nothing else would work either: what there is of the three stays.
+            // Out of memory: leaking the objects that exist does not matter then.
             return Err(Error::Refused { what: "making a decoder", code: -12 });
         };
         let this = Self { library, context, packet, frame };
         let max_pixels = CString::new(max_pixels.to_string()).unwrap_or_default();
         let options: [(&CStr, &CStr); 5] = [
-            // The caller runs as many decoders as there are threads.
+            // The caller runs one decoder per thread.
             (c"threads", c"1"),
-            // Damage is an error, not a picture that looks nearly right.
+            // Damage must be an error, not an almost correct picture.
             (c"err_detect", c"explode"),
-            // Pictures wait until their order is certain, where the stream does not say how long they must.
+            // If the stream does not state its reordering delay, pictures are held back until their order is certain.
             (c"strict", c"1"),
-            // Cropping to the pixel, also where rows then begin at odd addresses.
+            // Exact cropping, even if rows then begin at unaligned addresses.
             (c"flags", c"+unaligned"),
             (c"max_pixels", &max_pixels),
         ];
         for (name, value) in options {
-            // SAFETY: the context is ours and alive; the strings are of C, and the library copies what it keeps of them.
+            // SAFETY: the context is ours and alive; the arguments are C strings, which the library copies.
             check("setting an option", unsafe { (library.set_option)(context.as_ptr(), name.as_ptr(), value.as_ptr(), 0) })?;
         }
-        // SAFETY: the context was made for this decoder and is opened once.
+        // SAFETY: the context was allocated for this decoder and is opened once.
         check("opening a decoder", unsafe { (library.open)(context.as_ptr(), decoder, ptr::null_mut()) })?;
         Ok(this)
     }
 
-    /// Whether damage, from now on, is made up for where that is possible, as the `ffmpeg` program does. For streams that begin
-    /// behind pictures to which they refer. At first it is an error.
+    /// Sets whether damage is concealed if possible, as the `ffmpeg` program does, for streams whose first pictures refer to
+    /// missing ones. By default, damage is an error.
     ///
     /// # Errors
     ///
-    /// If the library does not know the option.
+    /// If the library does not support the option.
     pub fn tolerate_damage(&mut self, tolerate: bool) -> Result<()> {
         let (name, value) = (c"err_detect", if tolerate { c"0" } else { c"explode" });
-        // SAFETY: the context is ours and alive; the strings are of C, and the library copies what it keeps of them.
+        // SAFETY: the context is ours and alive; the arguments are C strings, which the library copies.
         check("setting an option", unsafe { (self.library.set_option)(self.context.as_ptr(), name.as_ptr(), value.as_ptr(), 0) })
     }
 
-    /// Takes one coded picture; its decoded picture will have this `tag`. All frames must be taken out after each.
+    /// Decodes one coded picture; the decoded picture gets this `tag`. The caller must fetch all frames after each call.
     ///
     /// # Errors
     ///
@@ -99,13 +99,13 @@ impl Decoder {
         let packet = self.packet.as_ptr();
         // SAFETY: the packet is ours, alive and empty.
         check("making room for a picture", unsafe { (self.library.new_packet)(packet, len) })?;
-        // SAFETY: the packet is alive, and its first fields are where `Packet` has them.
+        // SAFETY: the packet is alive, and its first fields have the layout of `Packet`.
         let (room, size) = unsafe { ((*packet).data, (*packet).size) };
         if room.is_null() || size != len {
             return Err(Error::Untrue(self.library.version.clone()));
         }
-        // SAFETY: `new_packet` has made room for `len` bytes there, which nobody else knows yet; the context is open. The
-        // library keeps a reference of its own to what it still needs.
+        // SAFETY: `new_packet` has allocated `len` bytes there, to which no other reference exists; the context is open. The
+        // library keeps its own reference to what it still needs.
         let code = unsafe {
             ptr::copy_nonoverlapping(data.as_ptr(), room, data.len());
             (*packet).pts = tag;
@@ -116,23 +116,23 @@ impl Decoder {
         check("decoding", code)
     }
 
-    /// Says that no picture follows.
+    /// Signals the end of the stream.
     ///
     /// # Errors
     ///
-    /// If it was said before.
+    /// If it was called before.
     pub fn finish(&mut self) -> Result<()> {
-        // SAFETY: the context is open, and no packet is the sign for the end.
+        // SAFETY: the context is open, and a null packet signals the end.
         check("ending", unsafe { (self.library.send_packet)(self.context.as_ptr(), ptr::null()) })
     }
 
-    /// The next picture in order of presentation, once it is certain to be the next.
+    /// The next picture in presentation order, as soon as the order is certain.
     ///
     /// # Errors
     ///
-    /// If the library finds it damaged, or gives it in a form that is not known here.
+    /// If the picture is damaged or has an unsupported pixel format.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>> {
-        // SAFETY: the context is open and the frame ours; what it held before is let go by the library.
+        // SAFETY: the context is open and the frame ours; the library releases its former contents.
         let code = unsafe { (self.library.receive_frame)(self.context.as_ptr(), self.frame.as_ptr()) };
         if code == END || code == -AGAIN {
             return Ok(None);
@@ -144,9 +144,9 @@ impl Decoder {
     fn frame(&self) -> Result<Frame<'_>> {
         // SAFETY: the frame is ours and alive, and the library has filled it in.
         let head = unsafe { self.frame.as_ref() };
-        // SAFETY: takes a number, returns a string that is never freed, or null.
+        // SAFETY: takes a number and returns a static string or null.
         let name = unsafe { (self.library.format_name)(head.format) };
-        // SAFETY: a string of C that is never freed.
+        // SAFETY: a static C string.
         let name = if name.is_null() { "none" } else { unsafe { CStr::from_ptr(name) }.to_str().unwrap_or_default() };
         let unknown = || Error::Format { format: name.to_string(), width: head.width, height: head.height };
         let format = Format::named(name).ok_or_else(unknown)?;
@@ -180,8 +180,8 @@ const AGAIN: c_int = 11;
 impl Drop for Decoder {
     fn drop(&mut self) {
         let (mut context, mut packet, mut frame) = (self.context.as_ptr(), self.packet.as_ptr(), self.frame.as_ptr());
-        // SAFETY: the three objects are ours, alive, and used by nobody after this. The frame goes first: it may refer to
-        // memory that the context manages.
+        // SAFETY: the three objects are ours, alive, and not used afterwards. The frame is freed first: it may refer to memory that
+        // the context manages.
         unsafe {
             (self.library.free_frame)(&raw mut frame);
             (self.library.free_packet)(&raw mut packet);
@@ -190,24 +190,24 @@ impl Drop for Decoder {
     }
 }
 
-/// A decoded picture, until the decoder is used again.
+/// A decoded picture, valid until the next call of the decoder.
 #[derive(Debug)]
 pub struct Frame<'a> {
-    /// Pixels of a row, cropped as the stream says.
+    /// Width in pixels, after the cropping of the stream.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// Bits per sample. Above 8, samples are two bytes, the lower first.
+    /// Bits per sample. Above 8, samples are two bytes, little-endian.
     pub depth: u32,
     /// log2 of luma samples per chroma sample: [horizontally, vertically].
     pub subsampling: [u32; 2],
-    /// Luma and both chroma planes (green, blue and red where the stream is in RGB); luma alone for grey pictures.
+    /// Luma and both chroma planes (green, blue and red for RGB streams); only luma for grey pictures.
     pub planes: Vec<Plane<'a>>,
     /// The tag of the coded picture.
     pub tag: i64,
 }
 
-/// One plane of a picture: `rows` rows, `stride` bytes apart, each with `row_bytes` bytes that hold samples.
+/// One plane of a picture: `rows` rows of `row_bytes` bytes each, `stride` bytes apart.
 #[derive(Debug, Clone, Copy)]
 pub struct Plane<'a> {
     data: *const u8,
@@ -218,10 +218,10 @@ pub struct Plane<'a> {
 }
 
 impl<'a> Plane<'a> {
-    /// The rows, each without what lies between it and the next.
+    /// The rows, without the padding between them.
     pub fn rows(self) -> impl Iterator<Item = &'a [u8]> {
-        // SAFETY: the library has filled these bytes in, and they stay as they are until the next call of the decoder, which
-        // the borrow that `'a` stands for puts off. What lies between rows is not touched: it may never have been written.
+        // SAFETY: the library has written these bytes, and they stay unchanged until the next call of the decoder, which the
+        // lifetime `'a` prevents. The padding between rows, which may be uninitialised, is not read.
         (0..self.rows).map(move |row| unsafe { std::slice::from_raw_parts(self.data.add(row * self.stride), self.row_bytes) })
     }
 }
@@ -234,8 +234,8 @@ struct Format {
 }
 
 impl Format {
-    /// By the library's name: `yuv` and how chroma is subsampled, `j` for the full range, `p` for planes, and the depth in
-    /// bits if it is not 8, `le` for the lower byte first.
+    /// Parses the library's name of a format: `yuv` with the chroma subsampling, `j` for full range, `p` for planar, the depth in
+    /// bits if it is not 8, `le` for little-endian.
     fn named(name: &str) -> Option<Self> {
         let depth = |rest: &str| match rest {
             "" => Some(8),
@@ -265,7 +265,7 @@ mod tests {
     use super::Format;
 
     #[test]
-    fn formats_are_told_by_their_names() {
+    fn formats_are_parsed_from_their_names() {
         let format = |depth, subsampling, num_planes| Some(Format { depth, subsampling, num_planes });
         assert_eq!(Format::named("yuv420p"), format(8, [1, 1], 3));
         assert_eq!(Format::named("yuvj422p"), format(8, [1, 0], 3));

@@ -1,14 +1,14 @@
 //! Decodes coded pictures with the system's libavcodec.
 //!
-//! The library is looked for when the program runs: nothing of it is needed to build, nothing of it is shipped, and where it
-//! is missing, only this decoder is. What crosses the border is coded pictures in, planes out; containers, times, colours and
-//! everything else are the caller's. This crate exists to hold the `unsafe` code of that border, and nothing else.
+//! The library is loaded at run time: it is neither needed for building nor shipped, and without it only this decoder is
+//! unavailable. The interface takes coded pictures and returns planes; containers, times and colours are the caller's task. This
+//! crate exists only to contain the `unsafe` code of that interface.
 //!
-//! Of the structures only the first fields are touched, and memory for them is the library's own. They lie alike from FFmpeg 5
-//! to 8; a library whose version says another release is never used. Nor is one believed by its version alone: before the first
-//! use it decodes a clip of three pictures whose pixels, sizes and order are known ([`version`]).
+//! Only the first fields of structures are accessed, and the library allocates them. FFmpeg 5 to 8 have the same layout; a library
+//! of another release is never used. The version number alone is not trusted: before its first use, a library must decode a clip of
+//! three pictures with known pixels, sizes and order ([`version`]).
 //!
-//! A [`Decoder`] stays on the thread that made it; any number of threads may have decoders of their own.
+//! A [`Decoder`] stays on the thread that created it; each thread may have its own.
 //!
 //! ```
 //! use latte_libav::{Codec, Decoder};

@@ -1,4 +1,4 @@
-//! Finds libavcodec and its functions.
+//! Loads libavcodec and its functions.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::mem::MaybeUninit;
@@ -6,13 +6,13 @@ use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
-/// `AVCodec`, `AVCodecContext`: only the library looks inside.
+/// `AVCodec`, `AVCodecContext`: only the library accesses their fields.
 #[repr(C)]
 pub(crate) struct Opaque {
     _private: [u8; 0],
 }
 
-/// How an `AVPacket` begins. The library makes and frees it, so what follows does not matter.
+/// The first fields of an `AVPacket`. The library allocates and frees it, so the rest does not matter.
 #[repr(C)]
 pub(crate) struct Packet {
     buffer: *mut c_void,
@@ -22,7 +22,7 @@ pub(crate) struct Packet {
     pub(crate) size: c_int,
 }
 
-/// How an `AVFrame` begins. The library makes and frees it, so what follows does not matter.
+/// The first fields of an `AVFrame`. The library allocates and frees it, so the rest does not matter.
 #[repr(C)]
 pub(crate) struct FrameHead {
     pub(crate) data: [*mut u8; 8],
@@ -32,12 +32,12 @@ pub(crate) struct FrameHead {
     pub(crate) height: c_int,
     num_samples: c_int,
     pub(crate) format: c_int,
-    /// Kind of picture and shape of pixels: three numbers and a gap, which until FFmpeg 7 held a fourth.
+    /// Picture type and pixel aspect ratio: three numbers and a gap, which held a fourth number until FFmpeg 7.
     unused: MaybeUninit<[c_int; 4]>,
     pub(crate) pts: i64,
 }
 
-/// What `AVERROR_EOF` is: the letters of "EOF " as a number, negative.
+/// The value of `AVERROR_EOF`: the letters "EOF " as a number, negative.
 pub(crate) const END: c_int = -0x2046_4F45;
 
 /// The functions of the library.
@@ -60,7 +60,7 @@ pub(crate) struct Library {
     pub(crate) format_name: unsafe extern "C" fn(c_int) -> *const c_char,
 }
 
-/// The library, if there is one whose version is known: loaded once, and never unloaded.
+/// The library, if one of a known version exists: loaded once, and never unloaded.
 pub(crate) fn library() -> Result<&'static Library> {
     static LIBRARY: OnceLock<Result<Library>> = OnceLock::new();
     LIBRARY.get_or_init(load).as_ref().map_err(Clone::clone)
@@ -77,21 +77,21 @@ fn load() -> Result<Library> {
         if cfg!(target_os = "macos") { format!("libavcodec.{major}.dylib") } else { format!("libavcodec.so.{major}") }
     };
     let candidates = match std::env::var("LATTE_LIBAVCODEC") {
-        // Set to nothing that can be loaded, it switches the library off.
+        // Any value that cannot be loaded disables the library.
         Ok(set) if !set.is_empty() => vec![set],
         _ => crate::releases::RELEASES.map(|(_, codec, _)| name(codec)).to_vec(),
     };
     let mut why = None;
     for name in &candidates {
         let Ok(name) = std::ffi::CString::new(name.as_str()) else { continue };
-        // SAFETY: the name is a string of C. Loading runs the initialisers of the library, which is the system's own, or the
-        // one that the user names.
+        // SAFETY: the name is a C string. Loading runs the initialisers of the library, which is the system's own or the one that
+        // the user names.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if !handle.is_null() {
             // SAFETY: the handle is one that `dlopen` gave, and is never closed.
             return unsafe { Library::from_handle(handle) };
         }
-        // SAFETY: null, or a string of C that stays until this thread's next call; it is copied at once.
+        // SAFETY: null, or a C string that is valid until this thread's next call; it is copied at once.
         why = unsafe { libc::dlerror().as_ref().map(|text| std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()) };
     }
     let why = why.filter(|_| candidates.len() == 1);
@@ -100,27 +100,27 @@ fn load() -> Result<Library> {
 
 #[cfg(all(unix, target_pointer_width = "64"))]
 impl Library {
-    /// Looks up all functions, if the version is known; those of libavutil are found through libavcodec, which needs it.
+    /// Looks up all functions, if the version is known; those of libavutil are found through libavcodec, which depends on it.
     ///
     /// # Safety
     ///
-    /// `handle` is an open handle of `dlopen` that stays open.
+    /// `handle` must be an open handle of `dlopen` that stays open.
     unsafe fn from_handle(handle: *mut c_void) -> Result<Self> {
         macro_rules! function {
             ($name:literal: $signature:ty) => {{
-                // SAFETY: the handle is open, by the contract of this function, and the name ends in 0.
+                // SAFETY: the handle is open, as the contract of this function requires, and the name ends in 0.
                 let address = unsafe { libc::dlsym(handle, concat!($name, "\0").as_ptr().cast()) };
                 if address.is_null() {
                     return Err(Error::NoFunction($name));
                 }
-                // SAFETY: the function of this name has this signature in all versions that are used; those that tell the
-                // version have it in all versions there are.
+                // SAFETY: the function of this name has this signature in all versions that are used; the two version functions
+                // have it in all versions that exist.
                 unsafe { std::mem::transmute::<*mut c_void, $signature>(address) }
             }};
         }
         let codec_version = function!("avcodec_version": unsafe extern "C" fn() -> c_uint);
         let util_version = function!("avutil_version": unsafe extern "C" fn() -> c_uint);
-        // SAFETY: both take nothing and return a number.
+        // SAFETY: both functions take no argument and return a number.
         let (codec, util) = unsafe { (codec_version(), util_version()) };
         let spell = |version: c_uint| format!("{}.{}.{}", version >> 16, version >> 8 & 0xFF, version & 0xFF);
         if !crate::releases::is_known(codec, util) {
@@ -128,7 +128,7 @@ impl Library {
         }
         const QUIET: c_int = -8;
         let set_log_level = function!("av_log_set_level": unsafe extern "C" fn(c_int));
-        // SAFETY: sets a number. Errors are told by what functions return, and not on the terminal.
+        // SAFETY: sets a number. Errors are reported by return values, not printed to the terminal.
         unsafe { set_log_level(QUIET) };
         Ok(Self {
             version: spell(codec),
@@ -154,10 +154,10 @@ impl Library {
 mod tests {
     use super::*;
 
-    /// Written down from the library's documented structures, not from the code above.
+    /// Written from the library's documented structures, not from the code above.
     #[test]
     #[cfg(all(unix, target_pointer_width = "64"))]
-    fn fields_lie_where_the_library_has_them() {
+    fn field_offsets_are_those_of_the_library() {
         use std::mem::offset_of;
         assert_eq!([offset_of!(Packet, pts), offset_of!(Packet, data), offset_of!(Packet, size)], [8, 24, 32]);
         assert_eq!(

@@ -1,12 +1,12 @@
-//! The releases of FFmpeg whose library is used.
+//! The supported releases of FFmpeg.
 
 use std::ffi::c_uint;
 
-/// Major versions: FFmpeg's, libavcodec's and that of the libavutil which belongs to it. Their structures begin alike where
-/// pointers have 64 bits. A release that is not here is not used: its structures are not known.
+/// Major versions of FFmpeg, libavcodec and the matching libavutil. Their structures have the same first fields on 64-bit systems.
+/// Other releases are not used, because their structures are unknown.
 pub(crate) const RELEASES: [(u32, u32, u32); 4] = [(8, 62, 60), (7, 61, 59), (6, 60, 58), (5, 59, 57)];
 
-/// Whether libavcodec and libavutil of these versions (major · 2¹⁶ + minor · 2⁸ + micro) are known together.
+/// Whether libavcodec and libavutil of these versions (major · 2¹⁶ + minor · 2⁸ + micro) belong to one supported release.
 #[cfg_attr(not(all(unix, target_pointer_width = "64")), expect(dead_code, reason = "nothing is loaded here"))]
 pub(crate) fn is_known(codec: c_uint, util: c_uint) -> bool {
     RELEASES.iter().any(|&(_, known_codec, known_util)| (codec >> 16, util >> 16) == (known_codec, known_util))

@@ -1,7 +1,7 @@
-//! Every refusal of this crate, provoked through its public functions and matched by variant and fields.
+//! Provokes every error of this crate through its public functions and matches variant and fields.
 //!
-//! The crate above makes `Unsupported` or `Damaged` of each, which are the user's to mend: exit code 2. Which library is loaded is
-//! decided once in a process, so every test runs itself again with another library: one that a compiler of C makes here.
+//! `latte-video` converts each into `Unsupported` or `Damaged`, with exit code 2. The library is loaded once per process, so every
+//! test runs itself again in a new process with another library, which the C compiler builds here.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -10,7 +10,7 @@ use std::process::Command;
 
 use latte_libav::{Codec, Decoder, Error, version};
 
-/// The test that provokes the variant: a new variant does not compile until it has one.
+/// The test that provokes the variant. This match fails to compile for a new variant until it has a test.
 fn provoked_by(error: &Error) -> &'static str {
     match error {
         Error::NotFound(_) => "a_library_that_is_not_there",
@@ -23,7 +23,7 @@ fn provoked_by(error: &Error) -> &'static str {
     }
 }
 
-/// What the crate takes of a library, with nothing behind it.
+/// A library with empty versions of all functions that the crate uses.
 const STUB: &str = "
     static char it[4096];
     unsigned avcodec_version(void) { return CODEC << 16 | 1; }
@@ -45,13 +45,13 @@ const STUB: &str = "
     const char *av_get_pix_fmt_name(int format) { return 0; }
 ";
 
-/// The system's library, which calls every format by another name as soon as there is a file `plaid` in the current folder.
+/// Makes the system's library report the pixel format `plaid` while a file `plaid` exists in the current folder.
 const RENAMED: &str = "
     int access(const char *path, int mode);
     const char *av_get_pix_fmt_name(int format) { return access(\"plaid\", 0) ? \"yuv420p\" : \"plaid\"; }
 ";
 
-/// Compiles a library; whether that was possible.
+/// Compiles a library; returns whether that succeeded.
 fn compile(folder: &Path, source: &str, options: &[&str]) -> bool {
     let code = folder.join("library.c");
     std::fs::write(&code, source).unwrap();
@@ -60,14 +60,14 @@ fn compile(folder: &Path, source: &str, options: &[&str]) -> bool {
     cc.output().unwrap().status.success()
 }
 
-/// Runs `check` in the test called `name`, run by itself with the library at `library`.
+/// Runs `check` with the library at `library`, in a new process with only the test `name`.
 fn with_library(name: &str, library: &Path, check: fn()) {
     const INSIDE: &str = "LATTE_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
         return check();
     }
     let mut itself = Command::new(std::env::current_exe().unwrap());
-    // The folder is this test's own, and gone afterwards.
+    // The temporary folder of the test, so that its files are removed with it.
     let folder = library.parent().filter(|folder| folder.is_dir()).unwrap_or(Path::new("."));
     itself.args(["--exact", name]).current_dir(folder).env(INSIDE, "1").env("LATTE_LIBAVCODEC", library);
     let output = itself.output().unwrap();
@@ -75,14 +75,14 @@ fn with_library(name: &str, library: &Path, check: fn()) {
     assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// [`with_library`] of a stub with these definitions.
+/// Runs `check` with a stub compiled with these definitions.
 fn with_stub(name: &str, definitions: &[&str], check: fn()) {
     let dir = tempfile::tempdir().unwrap();
     assert!(compile(dir.path(), STUB, definitions));
     with_library(name, &dir.path().join("library.so"), check);
 }
 
-/// Runs `check` with the system's library, changed by `source`.
+/// Runs `check` with the system's library, some of whose functions `source` replaces.
 fn with_changed(name: &str, source: &str, check: fn()) {
     let dir = tempfile::tempdir().unwrap();
     let links = |major: &u32| compile(dir.path(), source, &["-Wl,--no-as-needed", &format!("-l:libavcodec.so.{major}")]);
@@ -93,7 +93,7 @@ fn with_changed(name: &str, source: &str, check: fn()) {
     }
 }
 
-/// Why no library is used.
+/// The error that says why no library is used.
 fn refused() -> Error {
     let error = version().unwrap_err();
     assert_eq!(Decoder::new(Codec::H264, 1 << 20).unwrap_err(), error);

@@ -1,13 +1,13 @@
-//! From bytes to text: UTF-8 with or without a mark, and what else there is.
+//! Decodes bytes as UTF-8, with or without a byte-order mark, and recognises other encodings.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-/// The byte-order mark. UTF-8 has no byte order; programs of Windows write it all the same, to tell UTF-8 from older encodings.
+/// The byte-order mark. UTF-8 has no byte order, but Windows programs write the mark to distinguish UTF-8 from older encodings.
 const MARK: char = '\u{feff}';
 
-/// Bytes that are no UTF-8 text; in words, what they are and what to do.
+/// Bytes that are not UTF-8 text; the message says what they are and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotText(String);
 
@@ -29,40 +29,40 @@ impl From<NotText> for io::Error {
 ///
 /// # Errors
 ///
-/// If they are no UTF-8 text.
+/// If they are not UTF-8 text.
 pub fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
     refuse_wide(&bytes)?;
     let text = String::from_utf8(bytes).map_err(|e| not_utf8(e.as_bytes(), e.utf8_error().valid_up_to()))?;
     Ok(if text.contains(MARK) { without_marks(&text) } else { text })
 }
 
-/// As [`decode`], without a copy where there is no mark.
+/// As [`decode`], without a copy if there is no mark.
 ///
 /// # Errors
 ///
-/// If they are no UTF-8 text.
+/// If they are not UTF-8 text.
 pub fn as_text(bytes: &[u8]) -> Result<Cow<'_, str>, NotText> {
     refuse_wide(bytes)?;
     let text = std::str::from_utf8(bytes).map_err(|e| not_utf8(bytes, e.valid_up_to()))?;
     Ok(if text.contains(MARK) { Cow::Owned(without_marks(text)) } else { Cow::Borrowed(text) })
 }
 
-/// The text behind byte-order marks.
+/// The text without byte-order marks at its start.
 pub fn without_mark(text: &str) -> &str {
     text.trim_start_matches(MARK)
 }
 
-/// Without marks at the beginning of the text and of each line: files that were joined have theirs in the middle.
+/// Removes marks at the start of the text and of each line: concatenated files have them in the middle.
 fn without_marks(text: &str) -> String {
     text.split_inclusive('\n').map(without_mark).collect()
 }
 
-/// Refuses what is UTF-16, UTF-32 or no text at all, with a mark or without one. A beginning of the bytes is enough where they are
-/// many; bytes that pass may still be no UTF-8.
+/// Returns an error if the bytes are UTF-16, UTF-32 or no text at all, with or without a mark. The first few kilobytes suffice;
+/// bytes that pass may still be invalid UTF-8.
 ///
 /// # Errors
 ///
-/// If it is something else.
+/// If they are something else than UTF-8 text.
 pub fn refuse_wide(bytes: &[u8]) -> Result<(), NotText> {
     let what = |name: &str| Err(NotText(format!("it is {name}; save it as UTF-8")));
     match bytes {
@@ -73,18 +73,18 @@ pub fn refuse_wide(bytes: &[u8]) -> Result<(), NotText> {
     if !bytes.contains(&0) {
         return Ok(());
     }
-    // The beginning tells as much as the whole; a sign may be cut there, so the tries below take whole signs only.
+    // The first bytes suffice. The last character may be cut, so the checks below use whole characters only.
     let head = &bytes[..bytes.len().min(4096)];
     let is_utf32 = |read: fn([u8; 4]) -> u32| {
         let (signs, _) = head.as_chunks::<4>();
-        // Nothing is written with signs beyond these, which two of UTF-16 look like.
+        // Text has no characters beyond this one, but two UTF-16 characters read as UTF-32 look like such.
         let is_sign = |sign: char| is_written(sign) && sign < '\u{40000}';
         !signs.is_empty() && signs.iter().all(|four| char::from_u32(read(*four)).is_some_and(is_sign))
     };
     let is_utf16 = |read: fn([u8; 2]) -> u16| {
         let (units, _) = head.as_chunks::<2>();
         let mut signs: Vec<_> = char::decode_utf16(units.iter().map(|two| read(*two))).collect();
-        // The second half of the last sign may be behind the end.
+        // The second half of the last character may be cut off.
         if head.len() < bytes.len() {
             signs.pop();
         }
@@ -93,7 +93,7 @@ pub fn refuse_wide(bytes: &[u8]) -> Result<(), NotText> {
     if is_utf32(u32::from_le_bytes) || is_utf32(u32::from_be_bytes) {
         return what("UTF-32");
     }
-    // NULs alone cannot say which byte comes first, but text does.
+    // NULs alone do not show the byte order, but text does.
     if is_utf16(u16::from_le_bytes) || is_utf16(u16::from_be_bytes) {
         return what("UTF-16");
     }
@@ -103,7 +103,7 @@ pub fn refuse_wide(bytes: &[u8]) -> Result<(), NotText> {
     )))
 }
 
-/// Whether a sign may stand in text that somebody wrote.
+/// Whether a character can occur in text.
 fn is_written(sign: char) -> bool {
     !sign.is_control() || matches!(sign, '\t' | '\n' | '\r')
 }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_taken_off_at_the_beginning_and_where_files_were_joined() {
+    fn marks_are_removed_at_the_start_and_where_files_were_joined() {
         for (text, expected) in [
             ("a\r\nb", "a\r\nb"),
             ("\u{feff}a\nb\n", "a\nb\n"),
@@ -173,13 +173,13 @@ mod tests {
         assert!(refused(b"a\nb\xE4c").starts_with("line 2 is no UTF-8 (byte 3 is 0xE4)"));
         assert!(refused(b"\x7FELF\x02\x01\0\0\0\x03").starts_with("it is no text: byte 6 is 0"));
         assert!(refused(b"a\n\0\0\0\0\0\0\0").starts_with("it is no text: byte 2 is 0"));
-        // A pair of units across the 4096th byte.
+        // A surrogate pair across the 4096th byte.
         let long = utf16(&format!("{}\u{1f600}", "a".repeat(2047)), u16::to_le_bytes);
         assert_eq!(refused(&long), "it is UTF-16; save it as UTF-8");
     }
 
     #[test]
-    fn an_error_of_reading_is_about_the_data() {
+    fn an_encoding_error_converts_to_invalid_data() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.txt");
         std::fs::write(&path, utf16("ab", u16::to_le_bytes)).unwrap();
@@ -190,9 +190,9 @@ mod tests {
     }
 
     proptest! {
-        /// Text without NULs and marks comes back as it is, with a mark in front or without.
+        /// Text without NULs and marks is unchanged, with or without a mark in front.
         #[test]
-        fn text_stays(text in "[^\0\u{feff}]*") {
+        fn text_is_unchanged(text in "[^\0\u{feff}]*") {
             prop_assert_eq!(&decode(text.clone().into_bytes()).unwrap(), &text);
             prop_assert_eq!(decode(format!("\u{feff}{text}").into_bytes()).unwrap(), text);
         }

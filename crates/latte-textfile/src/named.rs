@@ -1,10 +1,10 @@
-//! Choices in messages.
+//! Formats choices for messages.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// A choice by the name that it has in configurations and results, as the user writes it: `learned_range`, not `LearnedRange`. Of a
-/// structure, all its fields.
+/// A choice by its name in configurations and results, as the user writes it: `learned_range`, not `LearnedRange`. A structure
+/// becomes the list of all its fields.
 pub fn named(choice: &impl Serialize) -> String {
     serde_json::to_value(choice).map_or_else(|e| e.to_string(), |value| shown(&value))
 }

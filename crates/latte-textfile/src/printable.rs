@@ -1,10 +1,10 @@
-//! Text of other people on a terminal.
+//! Makes foreign text safe for a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// `text` with every sign that cannot be seen, or that a terminal would obey, as JSON escapes it: control characters (line
-/// breaks among them), byte-order marks and zero-width spaces, signs that turn the direction of writing.
+/// `text` with every character that is invisible, or that a terminal would interpret, escaped as in JSON: control characters
+/// (including line breaks), byte-order marks, zero-width spaces, and characters that change the writing direction.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
@@ -15,7 +15,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
             '\n' => shown.push_str("\\n"),
             '\r' => shown.push_str("\\r"),
             '\t' => shown.push_str("\\t"),
-            // All of them have four hexadecimal digits. Writing to a string does not fail.
+            // All of them have at most four hexadecimal digits. Writing to a string does not fail.
             _ if is_hidden(sign) => drop(write!(shown, "\\u{:04x}", sign as u32)),
             _ => shown.push(sign),
         }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_escaped_and_the_rest_stays() {
+    fn invisible_characters_are_escaped_and_the_others_stay() {
         for (text, shown) in [
             ("plain, ümläut, 字, \u{1f469}\u{200d}\u{1f680}", "plain, ümläut, 字, \u{1f469}\u{200d}\u{1f680}"),
             ("p\0a\0t\0h", "p\\u0000a\\u0000t\\u0000h"),
@@ -49,7 +49,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_a_terminal_obeys_is_left(text in any::<String>()) {
+        fn no_character_that_a_terminal_interprets_is_left(text in any::<String>()) {
             let shown = printable(&text);
             prop_assert!(!shown.chars().any(char::is_control));
             prop_assert_eq!(printable(&shown), shown.as_ref());

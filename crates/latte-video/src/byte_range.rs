@@ -1,4 +1,4 @@
-//! The byte range of a video: a whole file, or a part of an archive.
+//! The byte range of a video: a whole file or a part of an archive.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -7,24 +7,24 @@ use std::path::{Path, PathBuf};
 use crate::media_location::MediaLocation;
 use crate::{Error, Result};
 
-/// Where the bytes of a video are.
+/// The location of the bytes of a video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ByteRange {
     /// The file that holds them.
     pub(crate) file: PathBuf,
-    /// Where they begin, and how many there are; `None`: the whole file.
+    /// Offset and length in bytes; `None` for the whole file.
     pub(crate) range: Option<(u64, u64)>,
-    /// What the video is called in messages: the file, or the archive's path with the name inside it added.
+    /// The name of the video in messages: the path of the file, or the path of the archive followed by the name inside it.
     pub(crate) path: PathBuf,
 }
 
 impl ByteRange {
-    /// All of a file.
+    /// The whole of a file.
     pub(crate) fn whole(path: &Path) -> Self {
         Self { file: path.to_path_buf(), range: None, path: path.to_path_buf() }
     }
 
-    /// The bytes of the video at `place`, which is no folder.
+    /// The bytes of the video at `place`, which must not be a folder.
     pub(crate) fn of(place: &MediaLocation) -> Self {
         let range = match place {
             MediaLocation::Path(_) => None,
@@ -33,11 +33,11 @@ impl ByteRange {
         Self { file: place.path().to_path_buf(), range, path: place.shown() }
     }
 
-    /// Opens it for reading; positions count from its beginning.
+    /// Opens it for reading; positions are relative to its start.
     ///
     /// # Errors
     ///
-    /// If the file cannot be opened or is too short by now.
+    /// If the file cannot be opened or has become too short.
     pub(crate) fn open(&self) -> Result<Window<File>> {
         let file = File::open(&self.file).map_err(|e| Error::io(&self.file, e))?;
         let file_len = file.metadata().map_err(|e| Error::io(&self.file, e))?.len();
@@ -54,13 +54,13 @@ impl ByteRange {
     }
 }
 
-/// A part of something readable, as if it were a file of its own.
+/// A byte range of a reader, presented as a separate file.
 #[derive(Debug)]
 pub(crate) struct Window<R> {
     inner: R,
     start: u64,
     len: u64,
-    /// From `start` on; may lie behind the end, where nothing is read.
+    /// Relative to `start`; may be beyond the end, where reads return nothing.
     position: u64,
 }
 
@@ -71,7 +71,7 @@ impl<R: Read + Seek> Window<R> {
         Ok(Self { inner, start, len, position: 0 })
     }
 
-    /// How many bytes there are.
+    /// Length in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is done with it, a window is the bytes that it shows.
+        /// For any operations, a window behaves like a file with its bytes.
         #[test]
         fn a_window_is_a_file_of_its_own(
             start in 0_usize..40, len in 0_usize..40, steps in prop::collection::vec((0_u8..4, -50_i64..50, 0_usize..50), 0..20)

@@ -15,8 +15,8 @@ impl Clip {
     ///
     /// # Errors
     ///
-    /// If an axis is zero, the last axis is not 3, the number of pixels differs from the shape's, or `fps` is no
-    /// positive number.
+    /// If an axis is zero, the last axis is not 3, `pixels` does not have as many values as the shape, or `fps` is not a positive
+    /// number.
     pub fn new(pixels: Vec<u8>, shape: [usize; 4], fps: f64) -> Result<Self> {
         let expected = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
         if shape[3] != 3 || shape.contains(&0) {
@@ -46,17 +46,17 @@ impl Clip {
         self.shape
     }
 
-    /// How many frames there are; at least one.
+    /// Number of frames, at least one.
     pub fn num_frames(&self) -> usize {
         self.shape[0]
     }
 
-    /// Rows of a frame.
+    /// Number of rows of a frame.
     pub fn height(&self) -> usize {
         self.shape[1]
     }
 
-    /// Pixels of a row.
+    /// Number of columns of a frame.
     pub fn width(&self) -> usize {
         self.shape[2]
     }
@@ -66,7 +66,7 @@ impl Clip {
         self.fps
     }
 
-    /// The clip with left and right exchanged.
+    /// The clip mirrored left to right.
     #[must_use]
     pub fn mirrored(mut self) -> Self {
         let width = self.shape[2];
@@ -84,13 +84,13 @@ impl Clip {
     ///
     /// # Panics
     ///
-    /// If there is no such frame.
+    /// If `index` is not below [`Clip::num_frames`].
     pub fn frame(&self, index: usize) -> &[u8] {
         let len = self.shape[1] * self.shape[2] * 3;
         &self.pixels[index * len..(index + 1) * len]
     }
 
-    /// The clip with every pixel as a square of `factor` × `factor`, so that small ones can be seen.
+    /// The clip with each pixel repeated as a square of `factor` × `factor`, to make small clips visible.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Clip {
     }
 }
 
-// The pixels themselves would fill the screen.
+// The pixels are left out: they would fill the screen.
 impl std::fmt::Debug for Clip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Clip").field("shape", &self.shape).field("fps", &self.fps).finish_non_exhaustive()
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_what_is_no_clip() {
+    fn invalid_clips_are_refused() {
         assert!(Clip::new(vec![0; 12], [1, 2, 2, 3], 8.0).is_ok());
         assert!(Clip::new(vec![0; 11], [1, 2, 2, 3], 8.0).is_err());
         assert!(Clip::new(vec![0; 16], [1, 2, 2, 4], 8.0).is_err());
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn mirrored_exchanges_pixels_and_not_channels() {
+    fn mirrored_swaps_columns_and_keeps_channels() {
         let row = |pixels: &[u8]| pixels.iter().flat_map(|&p| [p, p + 100, p + 200]).collect::<Vec<u8>>();
         for (before, after) in [([1, 2, 3, 4, 5, 6], [3, 2, 1, 6, 5, 4]), ([7, 8, 9, 1, 2, 3], [9, 8, 7, 3, 2, 1])] {
             let clip = Clip::new(row(&before), [1, 2, 3, 3], 8.0).unwrap();

@@ -1,11 +1,11 @@
-//! Y'CbCr and RGB.
+//! Conversion between Y'CbCr and RGB.
 //!
-//! The way back from Y'CbCr does what ffmpeg's `-pix_fmt rgb24` does, so that both decoders give the same pixels: a colour
-//! matrix that the file does not name is BT.601 whatever the size, the range is limited unless the file says full, and
-//! each chroma sample colours all pixels that share it (no interpolation, but see [`write_rgb_interpolated`]). The integers are rounded as swscale rounds them
-//! on x86, which makes the two decoders equal to the last bit there, and dark by about one level against exact arithmetic.
+//! The conversion to RGB does what ffmpeg's `-pix_fmt rgb24` does, so that both decoders give the same pixels: a colour matrix that
+//! the file does not name is BT.601 for any size, the range is limited unless the file says full, and each chroma sample applies to
+//! all its pixels (no interpolation, except in [`write_rgb_interpolated`]). Integers are rounded like swscale on x86, which makes
+//! the two decoders equal to the last bit there, and about one level darker than exact arithmetic.
 
-/// How Y'CbCr is made from RGB.
+/// The matrix between RGB and Y'CbCr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Matrix {
     Identity,
@@ -29,7 +29,7 @@ impl Matrix {
     }
 }
 
-/// What a file says about its colours.
+/// The colour description of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Colour {
     pub(crate) matrix: Option<Matrix>,
@@ -37,7 +37,7 @@ pub(crate) struct Colour {
 }
 
 impl Colour {
-    /// From the `matrix_coefficients` code of ITU-T H.273 and the range flag. A cleared flag may mean that nothing is said.
+    /// From the `matrix_coefficients` code of ITU-T H.273 and the range flag. A cleared flag may mean unspecified.
     pub(crate) fn from_codes(matrix: u8, full_range: bool) -> Self {
         let matrix = match matrix {
             0 => Some(Matrix::Identity),
@@ -51,7 +51,7 @@ impl Colour {
         Self { matrix, full_range: full_range.then_some(true) }
     }
 
-    /// This, where `stronger` says nothing.
+    /// The fields of `stronger`, or those of `self` where `stronger` has none.
     pub(crate) fn overridden_by(self, stronger: Self) -> Self {
         Self { matrix: stronger.matrix.or(self.matrix), full_range: stronger.full_range.or(self.full_range) }
     }
@@ -69,12 +69,12 @@ pub(crate) struct Planes<'a, T> {
     pub(crate) subsampling: [u32; 2],
 }
 
-/// Fraction bits of swscale's factors, before and after they are cut to 16 bits.
+/// Fraction bits of swscale's factors, before and after truncation to 16 bits.
 const FRACTION: u32 = 16;
 const SHORT_FRACTION: u32 = 13;
 
-/// Factors of the conversion as swscale's vector code has them: 3 bits of the samples' and 13 of the factors' fractions
-/// make the 16 that each product loses, rounded down, before the products are added.
+/// Factors of the conversion in the format of swscale's vector code: 3 fraction bits of the samples and 13 of the factors make 16,
+/// which are cut off (rounded down) from each product before the sum.
 struct Factors {
     luma: i16,
     luma_offset: i16,
@@ -115,8 +115,8 @@ pub(crate) fn write_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: Col
     if is_rgb {
         return write_rgb_from_rgb(planes, &f, out);
     }
-    // Rows of luma, of what chroma adds to red, green and blue, and of the three: arithmetic on 16 bits, side by side, is
-    // what compilers make vector code of. All sums stay within ±1000.
+    // Separate rows of luma, of the chroma contributions to red, green and blue, and of the results, in 16-bit arithmetic:
+    // compilers vectorise this form. All sums stay within ±1000.
     let width = planes.width;
     let chroma_width = width.div_ceil(1 << sub_x);
     let short = |v: T| v.into().min(255) as i16;
@@ -156,9 +156,9 @@ fn scaled(v: i16, factor: i16) -> i16 {
     ((i32::from(v << (FRACTION - SHORT_FRACTION)) * i32::from(factor)) >> FRACTION) as i16
 }
 
-/// Planes that are green, blue and red already, all at luma's scale.
+/// Converts planes that are green, blue and red already, all in the scale of luma.
 fn write_rgb_from_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, f: &Factors, out: &mut [u8]) {
-    // Deeper samples are rounded to 8 bits first.
+    // Samples deeper than 8 bits are rounded to 8 bits first.
     let extra = planes.depth - 8;
     let eight = |v: T| ((v.into() + ((1 << extra) >> 1)) >> extra).min(255) as i16;
     let level = |v: T| scaled(eight(v) - f.luma_offset, f.luma).clamp(0, 255) as u8;
@@ -168,8 +168,8 @@ fn write_rgb_from_rgb<T: Copy + Into<i32>>(planes: &Planes<'_, T>, f: &Factors, 
     }
 }
 
-/// What ffmpeg does where its fast way does not apply (odd heights, more than 8 bits, 4:4:4): chroma is interpolated
-/// bicubically downwards, and across too where the width is odd.
+/// The conversion that ffmpeg uses where its fast path does not apply (odd heights, more than 8 bits, 4:4:4): chroma is
+/// interpolated bicubically in the vertical direction, and also horizontally if the width is odd.
 fn write_rgb_interpolated<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: Colour, out: &mut [u8]) {
     let [sub_x, sub_y] = planes.subsampling;
     let (chroma_width, chroma_height) = (planes.width.div_ceil(1 << sub_x), planes.height.div_ceil(1 << sub_y));
@@ -190,7 +190,7 @@ fn write_rgb_interpolated<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: C
             .map(|x| match (across, sub_x) {
                 (true, 1) => columns[x].of(|c| narrow[c]),
                 (true, _) => narrow[x],
-                // Without interpolation across, swscale cuts to 8 bits here.
+                // Without horizontal interpolation, swscale truncates to 8 bits here.
                 (false, _) => (narrow[x >> sub_x] + 0.5).floor().clamp(0.0, 255.0),
             })
             .collect()
@@ -199,7 +199,7 @@ fn write_rgb_interpolated<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: C
         let (luma, cb, cr) = ((luma - offset) * luma_gain, cb - 128.0, cr - 128.0);
         [luma + cr_gain * cr, luma - cb_green * cb - cr_green * cr, luma + cb_gain * cb]
     };
-    // swscale's tables count the chroma in whole levels of luma, rounded down around 0.
+    // swscale's tables have whole luma levels of chroma, rounded down around 0.
     let tabled = |luma: f64, cb: f64, cr: f64| {
         let steps = |chroma: f64, gain: f64| {
             let factor = (gain / luma_gain * 65536.0 + 0.5).floor();
@@ -218,7 +218,7 @@ fn write_rgb_interpolated<T: Copy + Into<i32>>(planes: &Planes<'_, T>, colour: C
     }
 }
 
-/// Four neighbours of chroma and their weights, times 4096.
+/// Four neighbouring chroma samples and their weights times 4096.
 #[derive(Debug, Clone, Copy)]
 struct Bicubic {
     places: [usize; 4],
@@ -226,8 +226,8 @@ struct Bicubic {
 }
 
 impl Bicubic {
-    /// swscale's filter (B = 0, C = 0.6) for each of `len` samples that are made of `chroma_len`. The ratio of whole sizes
-    /// counts, so that an odd length moves the chroma a little.
+    /// swscale's filter (B = 0, C = 0.6) for `len` samples interpolated from `chroma_len`. It uses the ratio of the integer sizes,
+    /// so an odd length shifts the chroma a little.
     fn axis(len: usize, chroma_len: usize) -> Vec<Self> {
         let weight = |d: f64| match d.abs() {
             d if d < 1.0 => 1.4 * d.powi(3) - 2.4 * d.powi(2) + 1.0,
@@ -262,7 +262,7 @@ pub(crate) struct Yuv420 {
 }
 
 impl Yuv420 {
-    /// From RGB `[height, width, 3]`, both even. Rounded to nearest; chroma is the mean of each 2 × 2 pixels.
+    /// From RGB `[height, width, 3]`, both even. Rounds to nearest; chroma is the mean of each 2 × 2 block.
     pub(crate) fn from_rgb(rgb: &[u8], width: usize, height: usize) -> Self {
         let (kr, kb) = Matrix::Bt601.weights();
         let kg = 1.0 - kr - kb;

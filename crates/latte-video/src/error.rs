@@ -1,13 +1,14 @@
-//! What can go wrong with video files, and how it is said.
+//! The errors of this crate and their messages.
 
 use std::path::{Path, PathBuf};
 
 /// The result of a fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong in this crate. Messages say what, where, what was expected, what was found, and what to do.
+/// An error of this crate. Messages say what, where, what was expected, what was found, and what to do.
 ///
-/// Not `non_exhaustive`: the compiler tells everybody who decides by variant, as the command does for its exit code, of a new one.
+/// Not `non_exhaustive`, so that a new variant fails the build wherever variants are matched, such as the exit codes of the
+/// command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system could not read or write a file.
@@ -15,15 +16,15 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The file is no video, or of a format that nothing here recognises.
+    /// The file is not a video, or its format is unknown.
     #[error("{path}: not a video that can be read here: {what}")]
     NotVideo {
         /// The file.
         path: PathBuf,
-        /// What was looked for, and what to do.
+        /// What was expected, and what to do.
         what: String,
     },
     /// The file is a video, but uses a codec or feature that the chosen decoder lacks.
@@ -42,7 +43,7 @@ pub enum Error {
         /// What is wrong, and where.
         what: String,
     },
-    /// A folder that is no frame folder, or whose frames do not belong together.
+    /// A folder is not a frame folder, or its frames do not belong together.
     #[error("{path}: {what}")]
     Folder {
         /// The folder.
@@ -50,7 +51,7 @@ pub enum Error {
         /// What is wrong, and what to do.
         what: String,
     },
-    /// A manifest, or a row of it, that cannot be used.
+    /// A manifest, or a row of it, cannot be used.
     #[error("{path}, {place}: {what}")]
     Manifest {
         /// The manifest.
@@ -60,33 +61,33 @@ pub enum Error {
         /// What is wrong, what was expected, and what to do.
         what: String,
     },
-    /// Labels that give no classes: numbers with gaps, or a few words among numbers.
+    /// Labels that do not define classes: numbers with gaps, or a few words among numbers.
     #[error(transparent)]
     Labels(Box<Self>),
-    /// A frame was asked for that the video does not have.
+    /// A frame index is out of range.
     #[error("{path}: frame {index} was asked for, but the video has {total} frames (0 to {})", total.saturating_sub(1))]
     FrameIndex {
         /// The file.
         path: PathBuf,
-        /// The frame asked for.
+        /// The requested frame.
         index: usize,
-        /// How many frames there are.
+        /// Number of frames of the video.
         total: usize,
     },
     /// A clip window does not fit into a video.
     #[error("{0}")]
     Window(String),
-    /// Pixels, a shape, a size or a rate that cannot be.
+    /// Invalid pixels, shape, size or rate.
     #[error("{0}")]
     Shape(String),
-    /// The `ffmpeg` or `ffprobe` program was asked for and is not there.
+    /// The `ffmpeg` or `ffprobe` program was requested and is not installed.
     #[error("{path}: {program} is not found: install ffmpeg, or set LATTE_FFMPEG to it, or use the built-in {instead}")]
     NoProgram {
         /// The video.
         path: PathBuf,
         /// The program.
         program: &'static str,
-        /// What does the same without it: `decoder` or `encoder`.
+        /// The built-in replacement: `decoder` or `encoder`.
         instead: &'static str,
     },
     /// The `ffmpeg` or `ffprobe` program failed.
@@ -94,22 +95,22 @@ pub enum Error {
     Ffmpeg {
         /// The video, or the program.
         path: PathBuf,
-        /// What happened, with the program's own words.
+        /// What happened, with the program's own message.
         what: String,
     },
-    /// The format of a file has no room for what was to be written: a clip that is too small or too large for it, or has more detail
-    /// than its encoder takes, or a quality that it does not have.
+    /// The file format does not support the clip or the options: the clip is too small or too large, or overflows the encoder's buffer,
+    /// or the quality is out of range.
     #[error("{path}: cannot write this clip: {what}")]
     Format {
-        /// The file that was to be written.
+        /// The output file.
         path: PathBuf,
-        /// What the format takes, what it was given, and what to do.
+        /// What the format supports, what it was given, and what to do.
         what: String,
     },
-    /// An encoder failed, or was given pixels that make no image of the stated size.
+    /// An encoder failed, or the number of pixels does not match the size.
     #[error("{path}: cannot write this clip: {what}")]
     Encode {
-        /// The file that was to be written.
+        /// The output file.
         path: PathBuf,
         /// What went wrong.
         what: String,

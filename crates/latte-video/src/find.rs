@@ -1,7 +1,7 @@
 //! Finds the videos below a folder.
 //!
-//! A video is a video file, or a folder of frames: one that holds images and has no sub-folder with videos or frames in it. So a
-//! contact sheet beside folders of frames makes no video of the folder above them; a message names what is skipped like this.
+//! A video is a video file, or a folder of frames: a folder that holds images and has no sub-folder with videos or frames. So a
+//! contact sheet beside folders of frames does not make a video of their parent; it is skipped with a message.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,19 +13,19 @@ use crate::extension::has_extension;
 use crate::image_file::{EXTENSIONS as IMAGES, OTHER_EXTENSIONS as OTHER_IMAGES};
 use crate::{Error, Result};
 
-/// What is taken for a video file, by the end of its name.
+/// Extensions of video files.
 pub(crate) const VIDEO_EXTENSIONS: [&str; 22] = [
     "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv", "ts", "m2ts", "3gp", "ogv", "asf", "divx", "y4m",
     "h264", "h265", "hevc", "264", "gif",
 ];
 
-/// All videos below `dir`, at any depth, sorted by path: files whose names end like a video's, and folders that hold
-/// frames (image files, no video file beside them, and no videos or frames in their sub-folders). Names that begin with a dot are
-/// skipped, and a gif beside a video file of the same name.
+/// All videos below `dir`, at any depth, sorted by path: files with the extension of a video, and folders of frames (image files,
+/// no video file beside them, and no videos or frames in their sub-folders). Skipped are names that begin with a dot, and a gif
+/// beside a video file of the same name.
 ///
 /// # Errors
 ///
-/// If `dir` cannot be read, or holds no video at all.
+/// If `dir` cannot be read, or holds no video.
 pub fn find_videos(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let dir = dir.as_ref();
     let (videos, skipped) = Found::below(dir)?.files_and_frames();
@@ -40,14 +40,14 @@ pub fn find_videos(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     Ok(videos)
 }
 
-/// What lies below a folder, each list sorted by path.
+/// The contents of a folder, each list sorted by path.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Files whose names end like a video's.
+    /// Files with the extension of a video.
     pub(crate) files: Vec<PathBuf>,
     /// Folders of frames.
     pub(crate) folders: Vec<FoundFrames>,
-    /// What is no video though it looks like one, and what cannot be looked into.
+    /// Images that form no video, and folders that cannot be read.
     pub(crate) skipped: Skipped,
 }
 
@@ -55,17 +55,17 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) struct FoundFrames {
     pub(crate) path: PathBuf,
-    /// How many images it has, and how one is called.
+    /// Its images.
     images: Images,
-    /// How many video files lie beside the images, which are then hardly its frames.
+    /// Number of video files beside the images; the images are then probably not frames.
     pub(crate) files: usize,
 }
 
-/// Images of a folder.
+/// The images of a folder.
 #[derive(Debug, Default)]
 struct Images {
     count: usize,
-    /// The name that is first in the alphabet.
+    /// The alphabetically first name.
     first: String,
 }
 
@@ -89,7 +89,7 @@ impl std::fmt::Display for Images {
 }
 
 impl Found {
-    /// Looks at any depth. Names that begin with a dot are skipped.
+    /// Searches at any depth. Names that begin with a dot are skipped.
     pub(crate) fn below(dir: &Path) -> Result<Self> {
         let mut found = Self::default();
         found.visit(dir, &mut Vec::new())?;
@@ -98,8 +98,8 @@ impl Found {
         Ok(found)
     }
 
-    /// Video files and folders of frames, sorted by path, and what is skipped. Images beside video files are no frames: where
-    /// there are more of them than there are videos, which may have a preview each, they are reported.
+    /// Video files and folders of frames, sorted by path, and what was skipped. Images beside video files are not frames: they are
+    /// reported if they outnumber the videos, each of which may have a preview.
     pub(crate) fn files_and_frames(self) -> (Vec<PathBuf>, Skipped) {
         let Self { mut files, folders, mut skipped } = self;
         for FoundFrames { path, images, files: beside } in folders {
@@ -114,10 +114,10 @@ impl Found {
         (files, skipped)
     }
 
-    /// Looks into a folder, and says whether it or a folder below it holds videos or images.
+    /// Searches a folder; returns whether it or a folder below it holds videos or images.
     fn visit(&mut self, dir: &Path, ancestors: &mut Vec<PathBuf>) -> Result<bool> {
         let real = dir.canonicalize().map_err(|e| Error::io(dir, e))?;
-        // A link to a folder above would go round for ever.
+        // A link to an ancestor would never end.
         if ancestors.contains(&real) {
             return Ok(false);
         }
@@ -147,7 +147,7 @@ impl Found {
         for folder in folders {
             match self.visit(&folder, ancestors) {
                 Ok(has_some) => below |= has_some,
-                // One that cannot be looked into is no reason to do without the others.
+                // One unreadable folder must not make the others unusable.
                 Err(e) => self.skipped.add(e),
             }
         }
@@ -176,11 +176,11 @@ enum EntryKind {
     Other,
 }
 
-/// A data set may have millions of frames: only links are looked at more closely than the folder's own entries.
+/// Data sets have millions of frames: the type comes from the directory entry, and only links need a further call.
 fn kind(entry: &DirEntry, path: &Path) -> Result<EntryKind> {
     let kind = entry.file_type().map_err(|e| Error::io(path, e))?;
     let (is_dir, is_file) = if kind.is_symlink() {
-        // A link to nowhere is a file that cannot be read, which is reported when it is opened.
+        // A broken link counts as a file; opening it reports the error.
         fs::metadata(path).map_or((false, true), |meta| (meta.is_dir(), meta.is_file()))
     } else {
         (kind.is_dir(), kind.is_file())
@@ -194,7 +194,7 @@ fn kind(entry: &DirEntry, path: &Path) -> Result<EntryKind> {
     })
 }
 
-/// The video files of a folder without gifs of the same name as another one: such a gif is the same clip once more, to be looked at.
+/// Removes each gif that has the name of another video file: it is a preview of the same clip.
 fn without_copies(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     let is_gif = |path: &Path| has_extension(path, &["gif"]);
     let stems: BTreeSet<_> =
@@ -203,8 +203,8 @@ fn without_copies(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     files
 }
 
-/// Whether files and folders of this name are skipped: those that begin with a dot, and folders that storage servers and archive
-/// programs fill with previews.
+/// Whether files and folders of this name are skipped: those that begin with a dot, and folders that storage servers and archivers
+/// create for previews.
 pub(crate) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || name == "@eaDir" || name == "__MACOSX"
 }

@@ -8,7 +8,7 @@ use crate::extension::has_extension;
 use crate::image_file::{self, EXTENSIONS, Image};
 use crate::{Error, Result, VideoInfo, natural};
 
-/// Folders of frames say nothing of time: the rate of the official samples.
+/// Frame rate of folders of frames, which store none: that of the official samples.
 const FPS: f64 = 8.0;
 
 /// An opened folder of frames.
@@ -71,7 +71,7 @@ impl FrameFolder {
     }
 }
 
-/// The frames in the folder `dir`, in the order in which people number them.
+/// The frames in the folder `dir`, in natural order.
 pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {

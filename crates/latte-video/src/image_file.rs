@@ -1,4 +1,4 @@
-//! Image files: PNG and JPEG, told apart by what is in them, whatever their names say.
+//! Image files: PNG and JPEG, recognised by content, not by name.
 
 use std::fs;
 use std::io::Cursor;
@@ -11,24 +11,24 @@ use zune_jpeg::JpegDecoder;
 
 use crate::{Clip, Error, Result, panic_guard};
 
-/// Endings of the names of images that are read.
+/// Extensions of images that are read.
 pub(crate) const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
-/// Endings of the names of images that are not read.
+/// Extensions of images that are not read.
 pub(crate) const OTHER_EXTENSIONS: [&str; 16] =
     ["webp", "bmp", "tif", "tiff", "heic", "heif", "avif", "jp2", "jxl", "ppm", "pgm", "exr", "tga", "dng", "jfif", "apng"];
 
-/// Larger images are not read: a header of a few bytes must not fill the memory.
+/// Larger images are refused: a header of a few bytes must not fill the memory.
 const MAX_PIXELS: u64 = 1 << 27;
 
-/// A single image has no rate; this is that of folders of frames.
+/// Frame rate of a single image: that of folders of frames.
 const FPS: f64 = 8.0;
 
-/// Reads an image file, png or jpeg by its content, as a clip of one frame.
+/// Reads an image file (png or jpeg by content) as a clip of one frame.
 ///
 /// # Errors
 ///
-/// If it cannot be read, is an image of another format, or is no sound image.
+/// If it cannot be read, has another format, or is damaged.
 pub fn read_image(path: impl AsRef<Path>) -> Result<Clip> {
     let Image { pixels, size: [width, height], .. } = read(path.as_ref())?;
     Clip::new(pixels, [1, height, width, 3], FPS)
@@ -62,18 +62,18 @@ pub(crate) fn read(path: &Path) -> Result<Image> {
     Ok(Image { pixels, size, codec })
 }
 
-/// What a file is, by its first bytes.
+/// The format of a file by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Png,
     Jpeg,
-    /// A format that is known and not read; in words.
+    /// A known format that is not read, in words.
     Other(&'static str),
-    /// Nothing that is known here; in words.
+    /// An unknown format, in words.
     Unknown(&'static str),
 }
 
-/// First bytes of formats that are not read, and what they are.
+/// First bytes of formats that are not read, with the names of the formats.
 const MAGIC: [(&[u8], &str); 18] = [
     (b"GIF8", "a GIF"),
     (b"II*\0", "a TIFF image"),
@@ -113,7 +113,7 @@ impl Kind {
         let begins = |word: &[u8]| text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word));
         match bytes {
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', rest @ ..] => {
-                // The extended form has flags, of which one says that it moves.
+                // The extended form has flags; one of them marks an animation.
                 let moves = rest.starts_with(b"VP8X") && rest.get(8).is_some_and(|flags| flags & 2 != 0);
                 Self::Other(if moves { "an animated WebP image" } else { "a WebP image" })
             }
@@ -123,7 +123,7 @@ impl Kind {
                 Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1") => "a HEIC image",
                 _ => "an MP4 or QuickTime video",
             }),
-            // Two letters are little: the sizes of the header have to fit, too.
+            // Two letters are too few to identify the format: the reserved header fields must be zero, too.
             [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => Self::Other("a BMP image"),
             [b'P', b'1'..=b'6', space, ..] if space.is_ascii_whitespace() => Self::Other("a PNM image (PPM, PGM, PBM)"),
             _ if begins(b"<!doctype html") || begins(b"<html") => {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_what_is_in_it_whatever_its_name_says() {
+    fn the_content_decides_about_the_format_not_the_name() {
         let dir = tempfile::tempdir().unwrap();
         let pixels = [90; 8 * 4 * 3];
         for name in ["a.png", "a.jpg", "a.jpeg", "a.PNG", "a.webp", "a"] {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     proptest! {
-        /// Bytes of any kind are an image or one clear error.
+        /// Any bytes give an image or one clear error.
         #[test]
         fn no_bytes_panic(at in 0_usize..20, bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let all = MAGIC.get(at).map_or(Vec::new(), |(magic, _)| magic.to_vec()).into_iter().chain(bytes).collect::<Vec<u8>>();

@@ -1,32 +1,32 @@
-//! What a video file says about itself.
+//! The metadata of a video.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// What is known about an opened video.
+/// The metadata of an opened video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoInfo {
-    /// The file or the frame folder; of a video inside an archive, the archive with the name inside it added.
+    /// The file or the frame folder; for a video inside an archive, the path of the archive followed by the name inside it.
     pub path: PathBuf,
-    /// The file format: `mp4`, `matroska`, `frames`, or what ffprobe calls it.
+    /// The container format: `mp4`, `matroska`, `frames`, or the name that ffprobe gives.
     pub container: String,
-    /// The codec: `h264`, `hevc`, `vp9`, `png`, `jpeg`, or what ffprobe calls it.
+    /// The codec: `h264`, `hevc`, `vp9`, `png`, `jpeg`, or the name that ffprobe gives.
     pub codec: String,
-    /// Pixels of a row, after rotation.
+    /// Width in pixels, after rotation.
     pub width: usize,
-    /// Rows, after rotation.
+    /// Height in pixels, after rotation.
     pub height: usize,
-    /// By how many degrees clockwise the stored frames are turned for display: 0, 90, 180 or 270. It has been applied.
+    /// Clockwise rotation of the stored frames for display, in degrees: 0, 90, 180 or 270. Decoded frames have it applied.
     pub rotation: u32,
-    /// Frames per second; the average if the frame rate varies. Frame folders have no rate: 8 is assumed.
+    /// Frames per second; the average if the frame rate varies; 8 for frame folders, which store none.
     pub fps: f64,
-    /// How many frames there are, in order of presentation.
+    /// Number of frames.
     pub num_frames: usize,
-    /// Seconds.
+    /// Duration in seconds.
     pub duration: f64,
-    /// Whether frames are shown for unequal times. Frames are counted in order of presentation all the same.
+    /// Whether the durations of the frames differ. Frame indices ignore them.
     pub variable_frame_rate: bool,
-    /// What decodes it: `built in`, `libavcodec`, `ffmpeg`.
+    /// What decodes the video: `built in`, `libavcodec` or `ffmpeg`.
     pub decoder: &'static str,
 }
 

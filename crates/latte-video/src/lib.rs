@@ -1,11 +1,10 @@
-//! Video files in and out: decode, clip windows, transforms, encode.
+//! Reads and writes video files: decoding, clip windows, transforms, encoding.
 //!
-//! A video is a file (mp4, mkv, webm; with the `ffmpeg` program installed, everything that it reads) or a folder of
-//! image files. [`Video::open`] reads what it says about itself, [`ClipWindow`] picks frames, [`Video::frames`] decodes
-//! just those into a [`Clip`] of u8 RGB, [`transform`] makes floats of training size, and [`encode`] writes results.
-//! [`results`] names what is generated. [`dataset`] says which videos a data set has, and what is wrong with it.
-//! Nothing has to be installed: H.264, H.265 and VP9 are decoded, and H.264 is encoded, by this crate itself. Where libavcodec
-//! is installed, it decodes the same files in half the time ([`Decoder`]).
+//! A video is a file (mp4, mkv, webm; with the `ffmpeg` program installed, every format that it reads) or a folder of image files.
+//! [`Video::open`] reads its metadata, [`ClipWindow`] selects frames, [`Video::frames`] decodes just those into a [`Clip`] of u8
+//! RGB, [`transform`] converts to floats of training size, and [`encode`] writes files. [`results`] names generated files.
+//! [`dataset`] lists the videos of a data set and checks it. Nothing has to be installed: this crate itself decodes H.264, H.265
+//! and VP9, and encodes H.264. If libavcodec is installed, it decodes the same files in half the time ([`Decoder`]).
 //!
 //! Shape letters: `f` frames, `h` height, `w` width; a clip is `[f, h, w, 3]`, a transformed one `[f, 3, h, w]`.
 //!

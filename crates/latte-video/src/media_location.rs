@@ -18,21 +18,21 @@ pub enum MediaLocation {
         offset: u64,
         /// How long the video is, in bytes.
         length: u64,
-        /// The video's name in the archive; its ending says what it is.
+        /// The video's name in the archive; its extension tells the format.
         name: String,
     },
 }
 
 impl MediaLocation {
-    /// The file or folder that must be there for the video to be read.
+    /// The file or folder that must exist for the video to be read.
     pub fn path(&self) -> &Path {
         match self {
             Self::Path(path) | Self::Archived { archive: path, .. } => path,
         }
     }
 
-    /// What the video is called in messages and in [`VideoInfo::path`](crate::VideoInfo::path): a path, of an archived video the archive's with the
-    /// name inside it added.
+    /// The name of the video in messages and in [`VideoInfo::path`](crate::VideoInfo::path): its path, or for an archived video the
+    /// path of the archive followed by the name inside it.
     pub fn shown(&self) -> PathBuf {
         match self {
             Self::Path(path) => path.clone(),
@@ -40,7 +40,7 @@ impl MediaLocation {
         }
     }
 
-    /// The same location with the path that `change` makes of [`MediaLocation::path`].
+    /// The same location with [`MediaLocation::path`] replaced by `change(path)`.
     pub(crate) fn moved(&self, change: impl FnOnce(&Path) -> PathBuf) -> Self {
         let mut moved = self.clone();
         let (Self::Path(path) | Self::Archived { archive: path, .. }) = &mut moved;

@@ -1,14 +1,14 @@
-//! Names of files in the order in which people number them.
+//! Natural order of file names.
 //!
-//! A name without its ending is a sequence of letters and numbers. It is compared from left to right: a run of digits with a run of
-//! digits as the numbers that they are, of any length; a letter with a letter, upper and lower case alike; where one name ends, it
-//! is first (`img` before `img (1)`). Names that are the same so far (`1`, `01`) are in the order of their bytes.
+//! A name without its extension is a sequence of letters and numbers, compared from left to right: runs of digits by value, of any
+//! length; letters without case. A name that is a prefix of another comes first (`img` before `img (1)`). Names that are equal in
+//! this sense (`1`, `01`) are ordered by their bytes.
 //!
-//! Two numbers with a dot between them (`1.5`, but not `1.5.2`) may be two counters, of which `1.10` is the tenth, or a fraction,
-//! of which `1.25` comes before `1.5`. What all names of a folder have at that place tells: where some have more digits behind the
-//! dot than others, they are fractions if a longer one begins with a 0 (no counter goes from `1` to `04`), or if none of two
-//! and more digits ends with a 0 (a counter would come by `10`, while a fraction is written without zeros at its end). So `0.9`
-//! is before `0.10`, and `0.04`, `0.2`, `0.24` are in this order.
+//! Two numbers with a dot between them (`1.5`, but not `1.5.2`) may be two counters, where `1.10` is the tenth, or a decimal
+//! fraction, where `1.25` comes before `1.5`. All names of a folder decide together. If some have more digits after the dot than
+//! others, they are fractions in two cases: a longer one begins with 0 (no counter goes from `1` to `04`), or no number with two or
+//! more digits ends with 0 (a counter would reach `10`, while fractions are printed without trailing zeros). So `0.9` is before
+//! `0.10`, and `0.04`, `0.2`, `0.24` are in this order.
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
@@ -24,14 +24,14 @@ pub(crate) fn sort(files: &mut Vec<PathBuf>) {
     files.extend(order.into_iter().map(|(_, file)| file));
 }
 
-/// A part of a name.
+/// A token of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token<'a> {
-    /// One letter, small.
+    /// One letter, in lower case.
     Letter(char),
-    /// A dot between two numbers that are no fraction: behind every letter, so that `1_a` is before `1.5_a`.
+    /// A dot between two numbers that are not a fraction: sorted after every letter, so that `1_a` is before `1.5_a`.
     Dot,
-    /// Digits, without zeros in front; and those behind the dot of a fraction, without zeros behind.
+    /// Digits without leading zeros; and the digits after the dot of a fraction, without trailing zeros.
     Number(&'a str, &'a str),
 }
 
@@ -41,7 +41,7 @@ fn compare(a: &[Token<'_>], b: &[Token<'_>]) -> Ordering {
         (Token::Dot, Token::Dot) => Ordering::Equal,
         (Token::Dot, _) => Ordering::Greater,
         (_, Token::Dot) => Ordering::Less,
-        // More digits are a larger number, as there are no zeros in front.
+        // A number with more digits is larger, as there are no leading zeros.
         (Token::Number(a, behind_a), Token::Number(b, behind_b)) => {
             a.len().cmp(&b.len()).then_with(|| a.cmp(b)).then_with(|| behind_a.cmp(behind_b))
         }
@@ -51,7 +51,7 @@ fn compare(a: &[Token<'_>], b: &[Token<'_>]) -> Ordering {
     parts.into_iter().find(|order| order.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
 }
 
-/// The parts of a name; its n-th pair of numbers with a dot between them is a fraction if `fractions` says so.
+/// The tokens of a name; `fractions` says whether its n-th pair of numbers with a dot between them is a fraction.
 fn tokens<'a>(stem: &'a str, fractions: &[bool]) -> Vec<Token<'a>> {
     let mut tokens = Vec::new();
     let mut pairs = 0;
@@ -78,19 +78,19 @@ fn tokens<'a>(stem: &'a str, fractions: &[bool]) -> Vec<Token<'a>> {
     tokens
 }
 
-/// The digits that `text` begins with, and what follows.
+/// The leading digits of `text`, and the rest.
 fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
 }
 
-/// The digits behind the dot that follows a number, unless it is one of several dots (a version, a date, a time of day).
+/// The digits after the dot that follows a number, unless it is one of several dots (a version, a date, a time of day).
 fn second_of_pair(behind: &str) -> Option<&str> {
     let (second, rest) = digits(behind.strip_prefix('.')?);
     let goes_on = rest.strip_prefix('.').is_some_and(|more| more.starts_with(|c: char| c.is_ascii_digit()));
     (!second.is_empty() && !goes_on).then_some(second)
 }
 
-/// Of each pair of numbers that names of a folder have, the first, the second and so on, whether it is a fraction.
+/// Whether the first, second, … pair of numbers in the names of a folder is a fraction.
 fn fractions(stems: &[String]) -> Vec<bool> {
     let mut places: Vec<Vec<&str>> = Vec::new();
     for stem in stems {

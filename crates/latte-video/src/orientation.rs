@@ -1,8 +1,8 @@
-//! How stored frames are turned and mirrored for display.
+//! Rotation and mirroring of stored frames for display.
 
-/// One of the eight ways to lay a frame on its sides: where a stored column and a stored row go.
+/// One of the eight orientations of a frame: where a stored column and a stored row go.
 ///
-/// A pixel stored at (x, y) is shown at (a·x + c·y, b·x + d·y), moved so that the frame begins at (0, 0).
+/// A pixel stored at (x, y) is shown at (a·x + c·y, b·x + d·y), shifted so that the frame begins at (0, 0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Orientation {
     a: i8,
@@ -19,9 +19,9 @@ impl Default for Orientation {
 
 impl Orientation {
     /// From the left upper part `[a, b, c, d]` of an mp4 display matrix (ISO/IEC 14496-12, 6.2.2). Scale is ignored.
-    /// `None` if it is by more than a degree no multiple of a quarter turn.
+    /// `None` if it differs from every multiple of a quarter turn by more than a degree.
     pub(crate) fn from_matrix(matrix: [i32; 4]) -> Option<Self> {
-        // What a degree moves is a 57th.
+        // A rotation by one degree moves a pixel by 1/57 of its distance.
         let least = matrix.iter().map(|v| v.unsigned_abs() / 57).max().unwrap_or(0);
         let [a, b, c, d] = matrix.map(|v| if v.unsigned_abs() <= least { 0 } else { v.signum() as i8 });
         match (a, b, c, d) {
@@ -32,7 +32,7 @@ impl Orientation {
         }
     }
 
-    /// That no decoder here shows a video that is to be turned by `degrees` clockwise.
+    /// The message that no decoder supports a rotation by `degrees` clockwise.
     pub(crate) fn refusal(degrees: f64) -> String {
         let degrees = degrees.rem_euclid(360.0).round() % 360.0;
         format!(
@@ -45,7 +45,7 @@ impl Orientation {
         self == Self::default()
     }
 
-    /// Degrees clockwise, mirroring aside.
+    /// Clockwise rotation in degrees, without mirroring.
     pub(crate) fn rotation(self) -> u32 {
         match (self.a, self.b) {
             (0, 1) => 90,
@@ -55,12 +55,12 @@ impl Orientation {
         }
     }
 
-    /// The size `[width, height]` of a shown frame whose stored size is given.
+    /// The displayed size `[width, height]` for the stored size.
     pub(crate) fn size(self, [width, height]: [usize; 2]) -> [usize; 2] {
         if self.a == 0 { [height, width] } else { [width, height] }
     }
 
-    /// Writes the RGB pixels `[h, w, 3]` as shown. `size` is `[width, height]` as stored.
+    /// Writes the RGB pixels `[h, w, 3]` as displayed. `size` is the stored `[width, height]`.
     pub(crate) fn apply(self, stored: &[u8], size: [usize; 2], out: &mut [u8]) {
         let [width, height] = size;
         let [out_width, _] = self.size(size);
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(turned([-ONE, 0, 0, ONE]), (0, vec![3, 2, 1, 6, 5, 4]));
         assert_eq!(turned([0, 0, 0, 0]).0, 0);
         assert_eq!(Orientation::from_matrix([ONE, ONE, -ONE, ONE]), None);
-        // Rounding, and up to a degree, is no turn; two degrees are.
+        // Up to a degree counts as rounding; two degrees are a rotation.
         assert_eq!(turned([ONE / 100, ONE, -ONE, 3]).0, 90);
         assert_eq!(turned([ONE, ONE / 60, -ONE / 60, ONE]), (0, vec![1, 2, 3, 4, 5, 6]));
         assert_eq!(Orientation::from_matrix([ONE, ONE / 28, -ONE / 28, ONE]), None);

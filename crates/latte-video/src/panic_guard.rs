@@ -1,4 +1,4 @@
-//! Turns a panic of a decoder, which a damaged file can cause, into an error that is not printed.
+//! Turns a panic of a decoder, which a damaged file can cause, into an error.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -8,9 +8,9 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `decode`; a panic becomes an error. What `decode` changes must not be used again after an error.
+/// Runs `decode`; a panic becomes an error. State that `decode` changes must not be used after an error.
 ///
-/// The first call wraps the process's panic hook: panics inside of `decode` are not printed, all others are as before.
+/// The first call wraps the panic hook of the process: panics inside `decode` are not printed, others still are.
 pub(crate) fn run<T, E: From<String>>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,13 +1,13 @@
-//! From a u8 clip to floats of training size, and back.
+//! Converts u8 clips to floats of training size, and back.
 //!
 //! The two resizing transforms are those of the official readers: bilinear, `align_corners = false`, no antialiasing (as
-//! `torch.nn.functional.interpolate`). They give `[0, 1]`; [`normalize`] makes the network's `[-1, 1]` of it.
+//! `torch.nn.functional.interpolate`). They return values in `[0, 1]`; [`normalize`] maps them to the network's `[-1, 1]`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Clip, Error, Result};
 
-/// How frames come to the size that a model sees.
+/// How frames are brought to the size of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transform {
@@ -16,12 +16,12 @@ pub enum Transform {
     ResizeCrop,
     /// [`center_crop_resize`] (SkyTimelapse).
     CropResize,
-    /// Frames have the size already (Taichi-HD).
+    /// No resizing: frames have the size already (Taichi-HD).
     None,
 }
 
 impl Transform {
-    /// `[f, h, w, 3]` u8 to `[f, 3, height, width]` in `[-1, 1]`; `size` is `[height, width]`.
+    /// Converts `[f, h, w, 3]` u8 to `[f, 3, height, width]` in `[-1, 1]`; `size` is `[height, width]`.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl Transform {
     }
 }
 
-/// Where one output row (or column) comes from: two source lines, and how much of the second.
+/// The source of one output row (or column): two source lines, and the weight of the second.
 #[derive(Debug, Clone, Copy)]
 struct Tap {
     first: usize,
@@ -51,16 +51,16 @@ struct Tap {
     weight: f32,
 }
 
-/// FaceForensics and UCF101: resize so that the frame just covers `size`, then cut out the centre.
+/// FaceForensics and UCF101: resizes so that the frame just covers `size`, then crops the centre.
 ///
-/// `size` is `[height, width]`. Returns f32 in `[0, 1]`, `[f, 3, height, width]`. The scale is `size / short side` for a
-/// square; positions use that scale and not the ratio of whole sizes. Where rounding down would give a side one too short
-/// (a bug of the reference, which then fails), the side is `size`.
+/// `size` is `[height, width]`. Returns f32 in `[0, 1]`, `[f, 3, height, width]`. For a square, the scale is `size / short side`;
+/// positions use that scale and not the ratio of the rounded sizes. If rounding down would make a side one too short (the reference
+/// then fails), the side is `size`.
 pub fn short_side_resize_center_crop(clip: &Clip, size: [usize; 2]) -> Vec<f32> {
     sample(clip, &resize_crop_taps([clip.height(), clip.width()], size), |p| p)
 }
 
-/// SkyTimelapse: cut out the centre of the shape of `size`, as large as fits (a square by the short side), then resize.
+/// SkyTimelapse: crops the largest centred area with the aspect ratio of `size` (for a square, the short side), then resizes.
 ///
 /// `size` is `[height, width]`. Returns f32 in `[0, 1]`, `[f, 3, height, width]`.
 pub fn center_crop_resize(clip: &Clip, size: [usize; 2]) -> Vec<f32> {
@@ -72,7 +72,7 @@ pub fn to_float(clip: &Clip) -> Vec<f32> {
     sample(clip, &[clip.height(), clip.width()].map(identity_taps), |p| p)
 }
 
-/// `[0, 1]` to `[-1, 1]`.
+/// Maps `[0, 1]` to `[-1, 1]` in place.
 pub fn normalize(pixels: &mut [f32]) {
     for p in pixels {
         *p = signed(*p);
@@ -83,13 +83,13 @@ fn signed(p: f32) -> f32 {
     (p - 0.5) / 0.5
 }
 
-/// Pixels in `[-1, 1]`, `[f, 3, h, w]`, as a clip: rounded to the nearest of 256 levels, clamped. Not-a-number is black.
+/// Converts pixels in `[-1, 1]`, `[f, 3, h, w]`, to a clip: rounded to the nearest of 256 levels, clamped. NaN becomes black.
 ///
 /// `shape` is `[f, h, w]`.
 ///
 /// # Errors
 ///
-/// If the number of pixels differs from the shape's, an axis is zero, or `fps` is no positive number.
+/// If `pixels` does not match `shape`, an axis is zero, or `fps` is not a positive number.
 pub fn to_clip(pixels: &[f32], shape: [usize; 3], fps: f64) -> Result<Clip> {
     let [frames, height, width] = shape;
     let area = height * width;
@@ -112,11 +112,11 @@ pub fn to_clip(pixels: &[f32], shape: [usize; 3], fps: f64) -> Result<Clip> {
 }
 
 fn level(v: f32) -> u8 {
-    // As the official samplers round: half up.
+    // Rounds half up, like the official samplers.
     ((v * 0.5 + 0.5) * 255.0 + 0.5).clamp(0.0, 255.0) as u8
 }
 
-/// `round((outer − inner) / 2)`, half to even as Python rounds.
+/// `round((outer − inner) / 2)`, half to even as in Python.
 fn center_offset(outer: usize, inner: usize) -> usize {
     let twice = outer - inner;
     twice / 2 + usize::from(twice % 4 == 3)
@@ -131,7 +131,7 @@ fn resize_crop_taps(from: [usize; 2], size: [usize; 2]) -> [Vec<Tap>; 2] {
     })
 }
 
-/// The same for [`center_crop_resize`].
+/// The taps of both axes, rows first, for [`center_crop_resize`].
 fn crop_resize_taps(from: [usize; 2], size: [usize; 2]) -> [Vec<Tap>; 2] {
     let scale = (size[0] as f64 / from[0] as f64).max(size[1] as f64 / from[1] as f64);
     [0, 1].map(|axis| {
@@ -150,7 +150,7 @@ fn identity_taps(len: usize) -> Vec<Tap> {
     (0..len).map(|i| Tap { first: i, second: i, weight: 0.0 }).collect()
 }
 
-/// The taps of outputs `offset .. offset + count` on an axis of `len`, one output being `step` inputs wide.
+/// The taps of outputs `offset .. offset + count` on an axis of length `len`; an output covers `step` inputs.
 fn taps(len: usize, step: f32, offset: usize, count: usize) -> Vec<Tap> {
     (offset..offset + count)
         .map(|i| {
@@ -161,10 +161,10 @@ fn taps(len: usize, step: f32, offset: usize, count: usize) -> Vec<Tap> {
         .collect()
 }
 
-/// `[f, h, w, 3]` to `[f, 3, rows, columns]`, each value from `[0, 1]` through `finish`.
+/// Resamples `[f, h, w, 3]` to `[f, 3, rows, columns]`; `finish` maps each value in `[0, 1]`.
 ///
-/// Columns are mixed first, once for each row of the clip that is needed: neighbouring outputs share rows. Values are
-/// written in order, so that the result is never filled with zeros first.
+/// Columns are interpolated first, once per source row, because neighbouring outputs share rows. Values are written in order, so
+/// that the output need not be filled with zeros first.
 fn sample(clip: &Clip, taps: &[Vec<Tap>; 2], finish: impl Fn(f32) -> f32) -> Vec<f32> {
     let [rows, columns] = taps;
     let row_len = clip.width() * 3;
@@ -181,7 +181,7 @@ fn sample(clip: &Clip, taps: &[Vec<Tap>; 2], finish: impl Fn(f32) -> f32) -> Vec
                     *to = level(tap.first) * (1.0 - tap.weight) + level(tap.second) * tap.weight;
                 }
             };
-            // Which rows `above` and `below` hold.
+            // The source rows that `above` and `below` hold.
             let (mut is_above, mut is_below) = (None, None);
             for row in rows {
                 if is_below == Some(row.first) {
@@ -223,8 +223,8 @@ mod tests {
         assert!(out.iter().all(|&v| (v - 200.0 / 255.0).abs() < 1e-6));
     }
 
-    /// The official readers mirror before they resize, and so do we: rounding a size down, and an odd number of columns to
-    /// cut off, put the window elsewhere in a mirrored frame.
+    /// The official readers mirror before they resize, and so does this crate: rounding a size down, and an odd number of columns
+    /// to cut off, place the window differently in a mirrored frame.
     #[test]
     fn mirroring_before_resizing_is_not_mirroring_after() {
         let pixels = (0..320 * 240).flat_map(|i| [(i % 320 * 255 / 319) as u8; 3]).collect();
@@ -233,7 +233,7 @@ mod tests {
             short_side_resize_center_crop(&clip, [256, 256]).chunks(256).flat_map(|row| row.iter().rev().copied()).collect();
         let before = short_side_resize_center_crop(&clip.mirrored(), [256, 256]);
         let apart = before.iter().zip(&after).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
-        // 341 columns, of which 42 are cut off on the left and 43 on the right: 1.25 columns of the source.
+        // 341 columns; 42 are cut off on the left and 43 on the right: 1.25 source columns.
         assert!((0.9..1.6).contains(&(apart * 319.0)), "{} columns", apart * 319.0);
     }
 
@@ -253,7 +253,7 @@ mod tests {
         assert!(to_clip(&[], [1, 0, 2], 8.0).is_err());
     }
 
-    /// Every output on its own, straight from the formula.
+    /// Computes every output separately from the formula.
     fn sampled_plainly(clip: &Clip, [rows, columns]: &[Vec<Tap>; 2]) -> Vec<f32> {
         let mut out = Vec::new();
         for f in 0..clip.num_frames() {

@@ -9,24 +9,24 @@ use crate::frame_folder::FrameFolder;
 use crate::media_location::MediaLocation;
 use crate::{Clip, Error, Result, VideoInfo};
 
-/// What decodes a video file. Folders of frames are always read by this crate itself.
+/// The decoder of a video file. This crate always reads folders of frames itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Decoder {
-    /// The first of the three that knows the file's format: [`Decoder::Libavcodec`], [`Decoder::Ffmpeg`], [`Decoder::BuiltIn`].
-    /// Those that are not installed are skipped. Damage that one of them finds is an error, whatever the next would salvage.
+    /// The first of [`Decoder::Libavcodec`], [`Decoder::Ffmpeg`], [`Decoder::BuiltIn`] that supports the format of the file.
+    /// Decoders that are not installed are skipped. Damage that one of them finds is an error, even if the next could read a part.
     #[default]
     Auto,
-    /// Pure Rust, in this process: H.264, H.265 and VP9 in mp4, mov, mkv and webm. Memory-safe.
+    /// Pure Rust in this process: H.264, H.265 and VP9 in mp4, mov, mkv and webm. Memory-safe.
     BuiltIn,
-    /// The same files and the same pixels in less than half the time: the built-in reader of containers, with the system's
-    /// libavcodec (`LATTE_LIBAVCODEC`, else the newest known one that is installed) loaded into this process.
+    /// The same files and the same pixels in less than half the time: the built-in demuxer with the system's libavcodec
+    /// (`LATTE_LIBAVCODEC`, else the newest known version that is installed) loaded into this process.
     Libavcodec,
-    /// The `ffmpeg` and `ffprobe` programs (`LATTE_FFMPEG`, then `PATH`), over a pipe: everything that they read.
+    /// The `ffmpeg` and `ffprobe` programs (`LATTE_FFMPEG`, then `PATH`), over a pipe: every format that they read.
     Ffmpeg,
 }
 
 impl Decoder {
-    /// What a user of [`Decoder::Auto`] should know: that a libavcodec is installed and cannot be used, and why.
+    /// A note for users of [`Decoder::Auto`] if an installed libavcodec cannot be used, with the reason.
     pub fn note(self) -> Option<String> {
         match (self, latte_libav::version()) {
             (Self::Auto, Err(e)) if !matches!(e, latte_libav::Error::NotFound(_)) => Some(e.to_string()),
@@ -37,13 +37,13 @@ impl Decoder {
 
 /// An opened video file or folder of frames.
 ///
-/// Frames are numbered from 0 in order of presentation, as displayed (rotation applied). All decoders number alike.
+/// Frames are numbered from 0 in presentation order, and are rotated for display. All decoders use the same numbers.
 ///
-/// A file that is cut off or damaged is an error, at the latest when one of the missing frames is asked for: there are
-/// never fewer frames, or other frames, than were asked for. Of an mp4 that is cut off behind its index, the frames before
-/// the cut can be read: the built-in decoder counts all frames of the index, ffmpeg those that are there. The built-in
-/// decoder refuses a Matroska file that is cut off. Pictures at the start that cannot be decoded, because a clip was cut out of a
-/// longer video without decoding, are no frames.
+/// Damaged and cut-off files are an error, at the latest when a missing frame is requested: a result never has fewer frames, or
+/// other frames, than requested. Frames before the cut can be read from an mp4 that is cut off behind its index; the built-in
+/// decoder counts all frames of the index, ffmpeg only those that exist. The built-in decoder refuses a cut-off Matroska file.
+/// Pictures at the start that cannot be decoded, because a clip was cut out of a longer video without re-encoding, do not count as
+/// frames.
 #[derive(Debug)]
 pub struct Video {
     source: Source,
@@ -61,7 +61,7 @@ impl Video {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, is no video, is damaged, holds no frame, or if `decoder` does not know its codec.
+    /// If it cannot be read, is not a video, is damaged, has no frame, or has a codec that `decoder` does not support.
     pub fn open(path: impl AsRef<Path>, decoder: Decoder) -> Result<Self> {
         let path = path.as_ref();
         let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
@@ -71,12 +71,12 @@ impl Video {
         Self::open_range(ByteRange::whole(path), decoder)
     }
 
-    /// Opens a video of a data set, inside an archive too: nothing is unpacked, only the video's own part of the archive is
-    /// read. [`VideoInfo::path`] is then the archive's path with the video's name in it added.
+    /// Opens a video of a data set, also inside an archive: nothing is unpacked, only the video's part of the archive is read.
+    /// [`VideoInfo::path`] is then the path of the archive followed by the name inside it.
     ///
     /// # Errors
     ///
-    /// As [`Video::open`], and if the archive is shorter than it was when the data set was listed.
+    /// Those of [`Video::open`]; and if the archive is shorter than when the data set was listed.
     pub fn open_media(place: &MediaLocation, decoder: Decoder) -> Result<Self> {
         match place {
             MediaLocation::Path(path) => Self::open(path, decoder),
@@ -99,13 +99,13 @@ impl Video {
         Ok(Self { source })
     }
 
-    /// What [`Decoder::Auto`] takes. A file goes to the next decoder if its format is not known; never if it is damaged, for what
-    /// one decoder makes up or leaves out would pass for the whole.
+    /// Implements [`Decoder::Auto`]. The next decoder is tried if the format is unknown, never if the file is damaged: a partial
+    /// result of another decoder would pass as complete.
     fn first_that_reads(byte_range: ByteRange, engine: Engine) -> Result<Source> {
         let has_ffmpeg = crate::ffmpeg::is_available();
         match BuiltIn::open(byte_range.clone(), engine) {
-            // The reading of the container is the same with both engines; decoding in Rust is the last choice. Of a file that is
-            // cut off behind its index, ffmpeg counts only what is there.
+            // Both engines read containers the same way; decoding in Rust is the last choice. If a file is cut off behind its
+            // index, ffmpeg counts only the frames that exist.
             Ok(video) if engine == Engine::Rust && has_ffmpeg && !video.is_cut_off()? => {
                 Ok(Source::Ffmpeg(Ffmpeg::open(byte_range)?))
             }
@@ -117,7 +117,7 @@ impl Video {
         }
     }
 
-    /// What the video says about itself.
+    /// The metadata of the video.
     pub fn info(&self) -> &VideoInfo {
         match &self.source {
             Source::Folder(s) => s.info(),
@@ -126,8 +126,8 @@ impl Video {
         }
     }
 
-    /// The frames with these `indices`: ascending, repeats allowed. Decoding begins at the last key frame before the
-    /// first of them and ends with the last.
+    /// Decodes the frames with these `indices`, which must be ascending and may repeat. Decoding runs from the last key frame
+    /// before the first index to the last index.
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl Video {
         if indices.is_empty() || !indices.is_sorted() {
             return Err(Error::Shape(format!("frame indices must be given, in ascending order; got {indices:?}")));
         }
-        // Each frame once; repeats are copied afterwards.
+        // Each frame is decoded once; repeats are copied afterwards.
         let mut unique = indices.to_vec();
         unique.dedup();
         let pixels = match &self.source {
@@ -167,17 +167,17 @@ impl Video {
         Clip::new(pixels, [indices.len(), info.height, info.width, 3], info.fps)
     }
 
-    /// All frames.
+    /// Decodes all frames.
     ///
     /// # Errors
     ///
-    /// As [`Video::frames`].
+    /// Those of [`Video::frames`].
     pub fn all(&self) -> Result<Clip> {
         self.frames(&(0..self.info().num_frames).collect::<Vec<_>>())
     }
 
-    /// How many coded pictures (or image files) have been decoded so far by this crate itself: what seeking saves.
-    /// `None` where ffmpeg decodes.
+    /// Number of coded pictures (or image files) that this crate has decoded so far, which shows what seeking saves. `None` if
+    /// ffmpeg decodes.
     pub fn pictures_decoded(&self) -> Option<u64> {
         match &self.source {
             Source::Folder(s) => Some(s.pictures_decoded()),

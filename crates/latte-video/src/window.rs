@@ -1,38 +1,38 @@
-//! Which frames of a video make a clip.
+//! Selects the frames of a video that make a clip.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How the frames of a window are spread.
+/// How the frames of a window are spaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FrameRule {
-    /// The official rule of the FaceForensics and UCF101 readers: `num_frames` frames evenly from the first to the last
-    /// of `num_frames · frame_interval`, rounded down, so that steps of two sizes mix (16 frames at interval 3: 0, 3, …,
-    /// 21, 25, 28, …, 43, 47). A video shorter than the window is sampled more densely.
+    /// The official rule of the FaceForensics and UCF101 readers: `num_frames` evenly spaced frames from the first to the last of
+    /// `num_frames · frame_interval`, rounded down, so that two step sizes occur (16 frames at interval 3: 0, 3, …, 21, 25, 28, …,
+    /// 43, 47). A video shorter than the window is sampled more densely.
     #[default]
     Linspace,
-    /// The official rule of the SkyTimelapse and Taichi-HD readers: every `frame_interval`-th frame, with the starts of
+    /// The official rule of the SkyTimelapse and Taichi-HD readers: every `frame_interval`-th frame, with the start frames of
     /// [`FrameRule::Linspace`]. A video that ends before the last of these frames is an error.
     OfficialStride,
-    /// Every `frame_interval`-th frame, from every start that there is. A video that ends before the last is an error.
+    /// Every `frame_interval`-th frame from any possible start. A video that ends before the last of these frames is an error.
     ExactStride,
 }
 
-/// An excerpt: `num_frames` frames, `frame_interval` apart.
+/// A clip of `num_frames` frames, `frame_interval` apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClipWindow {
-    /// How many frames the clip has; at least 1.
+    /// Number of frames of the clip, at least 1.
     pub num_frames: usize,
-    /// Every how many frames one is kept; at least 1.
+    /// Distance of the clip's frames in the video, in frames; at least 1.
     pub frame_interval: usize,
-    /// How they are spread.
+    /// How the frames are spaced.
     pub rule: FrameRule,
 }
 
 impl ClipWindow {
-    /// How many frames of the video the window covers: `num_frames · frame_interval` by the official rules, and from the
+    /// Number of frames of the video that the window covers: `num_frames · frame_interval` by the official rules, and from the
     /// first to the last frame of the clip with an exact stride.
     pub fn span(&self) -> usize {
         match self.rule {
@@ -41,7 +41,7 @@ impl ClipWindow {
         }
     }
 
-    /// How many frames a video must have at least.
+    /// Minimum number of frames of a video.
     pub fn least_frames(&self) -> usize {
         match self.rule {
             FrameRule::Linspace => self.num_frames,
@@ -49,14 +49,14 @@ impl ClipWindow {
         }
     }
 
-    /// From the first to the last of frames that are `frame_interval` apart.
+    /// Number of frames from the first to the last of frames that are `frame_interval` apart.
     fn strided(&self) -> usize {
         self.num_frames.saturating_sub(1).saturating_mul(self.frame_interval).saturating_add(1)
     }
 
-    /// How many starts there are to choose from: 0, 1, … `num_starts − 1`. Zero if the video is too short.
+    /// Number of possible start frames, 0 to `num_starts − 1`. Zero if the video is too short.
     ///
-    /// The official rules draw from `max(1, total − span)` starts, which leaves out the very last one.
+    /// The official rules use `max(1, total − span)` starts, which leaves out the last one.
     pub fn num_starts(&self, total_frames: usize) -> usize {
         if self.check(total_frames).is_err() {
             return 0;
@@ -67,7 +67,7 @@ impl ClipWindow {
         }
     }
 
-    /// The frames of the window that begins at frame `start`: `num_frames` indices, ascending, all below `total_frames`.
+    /// The frames of the window that starts at frame `start`: `num_frames` ascending indices below `total_frames`.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl ClipWindow {
     }
 }
 
-// `numpy.linspace(first, last, n, dtype=int)`: the same operations in the same order, so that the same frames come out.
+// `numpy.linspace(first, last, n, dtype=int)`: the same operations in the same order, so that the indices are the same.
 fn linspace(first: usize, last: usize, n: usize) -> Vec<usize> {
     if n == 1 {
         return vec![first];
@@ -162,7 +162,7 @@ mod tests {
     fn official_stride_has_the_official_starts_and_a_constant_stride() {
         let window = ClipWindow { rule: FrameRule::OfficialStride, ..OFFICIAL };
         assert_eq!((window.span(), window.least_frames()), (48, 46));
-        // A whole number from 0 to max(0, n - 48 - 1).
+        // An integer from 0 to max(0, n - 48 - 1).
         assert_eq!([45, 46, 48, 49, 50, 100].map(|n| window.num_starts(n)), [0, 1, 1, 1, 2, 52]);
         assert_eq!(window.indices(100, 51).unwrap(), (0..16).map(|i| 51 + 3 * i).collect::<Vec<_>>());
         let said = window.indices(45, 0).unwrap_err().to_string();
@@ -193,7 +193,7 @@ mod tests {
                 let indices = window.indices(total, start).unwrap();
                 prop_assert_eq!(indices.len(), num_frames);
                 prop_assert_eq!(indices[0], start);
-                // Ascending without a repeat, whatever the rule.
+                // Strictly ascending under every rule.
                 prop_assert!(indices.windows(2).all(|w| w[0] < w[1]));
                 prop_assert!(indices[num_frames - 1] < total);
                 prop_assert!(indices[num_frames - 1] - start < window.span());

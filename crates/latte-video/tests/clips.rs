@@ -1,4 +1,4 @@
-//! The clips of `testdata/clips`: what the built-in decoder gives, what ffmpeg gave, and what ffmpeg gives here.
+//! Compares the clips of `testdata/clips`: the built-in decoder, recorded results of ffmpeg, and the installed ffmpeg.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -17,7 +17,7 @@ fn built_in(name: &str) -> Video {
     Video::open(folder().join(name), Decoder::BuiltIn).unwrap()
 }
 
-/// The clips whose frames are known: those with a file beside them that ends in `suffix`.
+/// The clips that have a file with the suffix `suffix`.
 fn clips(suffix: &str) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder())
         .unwrap()
@@ -28,7 +28,7 @@ fn clips(suffix: &str) -> Vec<String> {
     names
 }
 
-/// Adler-32 as ffmpeg's framecrc has it: beginning at 0.
+/// Adler-32 as in ffmpeg's framecrc, which begins with 0.
 fn adler32(bytes: &[u8]) -> u32 {
     let (mut a, mut b) = (0_u32, 0_u32);
     for &byte in bytes {
@@ -38,7 +38,7 @@ fn adler32(bytes: &[u8]) -> u32 {
     b << 16 | a
 }
 
-/// The largest difference of two pixels, and how many differ by more than 2.
+/// The largest difference between two pixels, and the number of differences above 2.
 fn difference(a: &[u8], b: &[u8]) -> (u8, usize) {
     assert_eq!(a.len(), b.len());
     let apart = || a.iter().zip(b).map(|(&a, &b)| a.abs_diff(b));
@@ -54,7 +54,7 @@ fn every_frame_is_the_one_that_ffmpeg_decoded() {
 fn every_frame_is_the_same_through_libavcodec() {
     match libavcodec_version() {
         Ok(_) => every_frame_is_right(Decoder::Libavcodec),
-        Err(e) => needs::not_run("libavcodec", &format!("what it decodes is not compared: {e}")),
+        Err(e) => needs::not_run("libavcodec", &format!("its frames are not compared: {e}")),
     }
 }
 
@@ -74,11 +74,11 @@ fn every_frame_is_right(decoder: Decoder) {
         let clip = video.all().unwrap();
         let ours: Vec<u32> = (0..clip.num_frames()).map(|i| adler32(clip.frame(i))).collect();
         assert_eq!(ours, sums, "{name}");
-        // Any frame alone is the same as among all.
+        // A frame decoded alone is the same as among all.
         for index in [0, sums.len() / 2, sums.len() - 1] {
             assert_eq!(adler32(video.frames(&[index]).unwrap().pixels()), sums[index], "{name}, frame {index} alone");
         }
-        // And so it is where frames between the wanted ones are skipped.
+        // Also if frames between the wanted ones are skipped.
         for (first, step) in [(0, 3), (sums.len() / 5, 7)] {
             let indices: Vec<usize> = (first..sums.len()).step_by(step).collect();
             let clip = video.frames(&indices).unwrap();
@@ -143,18 +143,18 @@ fn a_window_decodes_only_what_it_needs() {
     video.frames(&[0]).unwrap();
     assert_eq!(video.pictures_decoded().unwrap() - before, 1);
     let before = video.pictures_decoded().unwrap();
-    // Two frames in the first and the last group: the group between is skipped.
+    // Two frames in the first and the last group: the group between them is skipped.
     video.frames(&[1, 121]).unwrap();
     assert!(video.pictures_decoded().unwrap() - before < 12);
     let before = video.pictures_decoded().unwrap();
-    // All of the first group lies before the last of its frames; those that no other refers to are left out.
+    // Frame 59 needs all of the first group except pictures that no other refers to.
     video.frames(&[59]).unwrap();
     let decoded = video.pictures_decoded().unwrap() - before;
     assert!((20..50).contains(&decoded), "{decoded}");
 }
 
 #[test]
-fn rotation_and_rate_are_told() {
+fn rotation_and_rate_are_reported() {
     for (name, rotation, size) in
         [("rotated_90.mp4", 90, [48, 64]), ("rotated_180.mp4", 180, [64, 48]), ("rotated_270.mp4", 270, [48, 64])]
     {
@@ -183,13 +183,13 @@ fn cut_off_files_give_errors_or_the_frames_that_are_there() {
     }
     if ffmpeg_is_available() {
         assert!(Video::open(folder().join("truncated_without_index.mp4"), Decoder::Ffmpeg).is_err());
-        // Whatever it says about how many frames there are: never fewer than asked for.
+        // The number of frames that it reports does not matter: never fewer than requested.
         let video = Video::open(folder().join("truncated.mp4"), Decoder::Ffmpeg).unwrap();
         if let Ok(clip) = video.all() {
             assert_eq!(clip.num_frames(), video.info().num_frames);
         }
     } else {
-        needs::not_run("ffmpeg", "its way with files that are cut off is not tried");
+        needs::not_run("ffmpeg", "cut-off files are not tried with it");
     }
 }
 

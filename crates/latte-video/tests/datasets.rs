@@ -1,4 +1,4 @@
-//! Data sets on disk: what belongs to them by the rules of each layout, their index, what is wrong with them, frame folders.
+//! Data sets on disk: which videos belong to each layout, indexes, checks, frame folders.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -14,7 +14,7 @@ use latte_video::{Clip, ClipWindow, Decoder, Error, NoProgress, Progress, Stage,
 
 const WINDOW: usize = 48;
 
-/// Frames of one grey level each, which begin at `first`.
+/// Frames of one grey level each; the first has level `first`.
 fn grey(frames: usize, first: u8, [height, width]: [usize; 2], fps: f64) -> Clip {
     let pixels = (0..frames).flat_map(|f| vec![first.wrapping_add(f as u8); height * width * 3]).collect();
     Clip::new(pixels, [frames, height, width, 3], fps).unwrap()
@@ -25,7 +25,7 @@ fn mp4(path: &Path, clip: &Clip) {
     encode::write_mp4(path, clip, &Mp4Options::default()).unwrap();
 }
 
-/// A file that is a video by its name alone.
+/// An empty file with the name of a video.
 fn touch(path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, "x").unwrap();
@@ -67,7 +67,7 @@ fn layouts_list_what_the_official_readers_read() {
     assert_eq!(names(&ffs), [("b.avi", None), ("deep/er/a.mp4", None)]);
     assert!(ffs.classes.is_empty());
 
-    // UCF101: a class's number is the rank of its folder's name, by code points; videos outside of classes do not count.
+    // UCF101: a class's number is the rank of its folder's name by code points; videos outside class folders do not count.
     for file in ["ucf/Archery/v_Archery_g01_c01.avi", "ucf/YoYo/v_YoYo_g01_c01.avi", "ucf/applyMakeup/x.avi", "ucf/stray.avi"] {
         touch(&at(file));
     }
@@ -115,9 +115,9 @@ fn layouts_list_what_the_official_readers_read() {
     }
 }
 
-/// A data set may be turned into frame folders, or into files, and keeps its layout.
+/// A data set keeps its layout when it is converted into frame folders or into files.
 #[test]
-fn a_layout_takes_the_other_kind_of_video_where_there_is_none_of_its_own() {
+fn a_layout_accepts_the_other_kind_of_video_if_it_has_none_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     frames(&dir.path().join("ucf/Archery/v_Archery_g01_c01"), 2);
     let ucf = Layout::Ucf101.list(&dir.path().join("ucf")).unwrap();
@@ -128,7 +128,7 @@ fn a_layout_takes_the_other_kind_of_video_where_there_is_none_of_its_own() {
 }
 
 #[test]
-fn an_index_says_what_opening_the_files_says_and_reads_only_what_is_new() {
+fn an_index_has_the_metadata_of_the_files_and_opens_only_new_ones() {
     let dir = tempfile::tempdir().unwrap();
     let (root, out) = (dir.path().join("ucf"), dir.path().join("ucf.index.jsonl"));
     mp4(&root.join("A/v_A_g01_c01.mp4"), &grey(20, 10, [32, 48], 25.0));
@@ -152,7 +152,7 @@ fn an_index_says_what_opening_the_files_says_and_reads_only_what_is_new() {
         assert_eq!(told, really);
     }
 
-    // Unchanged: only what could not be read is tried again. Changed, new and gone files are seen.
+    // If nothing has changed, only unreadable videos are tried again. Changed, new and missing files are noticed.
     assert_eq!(update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut NoProgress).unwrap().opened, 1);
     fs::remove_file(root.join("B/v_B_g01_c02.avi")).unwrap();
     mp4(&root.join("B/v_B_g01_c01.mp4"), &grey(30, 10, [16, 16], 8.0));
@@ -161,7 +161,7 @@ fn an_index_says_what_opening_the_files_says_and_reads_only_what_is_new() {
     assert_eq!(third.opened, 2);
     let told: Vec<_> = third.index.entries.iter().map(|e| (e.name.as_str(), e.video.as_ref().unwrap().frames)).collect();
     assert_eq!(told, [("A/v_A_g01_c00.mp4", 5), ("A/v_A_g01_c01.mp4", 20), ("B/v_B_g01_c01.mp4", 30)]);
-    // Hashes are added to what is known.
+    // Hashes are added to known entries.
     let hashing = ScanOptions { hash: true, ..options() };
     assert_eq!(update_index(&Location::new(Layout::Ucf101, &root), &out, hashing, &mut NoProgress).unwrap().opened, 3);
     let hashed = update_index(&Location::new(Layout::Ucf101, &root), &out, options(), &mut NoProgress).unwrap();
@@ -171,7 +171,7 @@ fn an_index_says_what_opening_the_files_says_and_reads_only_what_is_new() {
     assert!(said.contains("of the layout `ucf101`, not `folder`"), "{said}");
 }
 
-/// As if the process ended after the third video: the panic leaves what a kill leaves.
+/// Panics at the third video, which leaves the same files as a killed process.
 struct InterruptAtThree;
 
 impl Progress for InterruptAtThree {
@@ -181,7 +181,7 @@ impl Progress for InterruptAtThree {
 }
 
 #[test]
-fn an_interrupted_scan_goes_on_where_it_was() {
+fn an_interrupted_scan_resumes() {
     let dir = tempfile::tempdir().unwrap();
     let (root, out) = (dir.path().join("v"), dir.path().join("v.jsonl"));
     for i in 0..6 {
@@ -193,7 +193,7 @@ fn an_interrupted_scan_goes_on_where_it_was() {
     });
     assert!(interrupted.is_err() && !out.exists());
     let left = dir.path().join(".v.jsonl.partial");
-    // And within a line.
+    // Also if it was interrupted within a line.
     let text = fs::read_to_string(&left).unwrap();
     assert_eq!(text.lines().count(), 1 + 3);
     fs::write(&left, text + "{\"name\":\"3.mp4\",\"by").unwrap();
@@ -203,7 +203,7 @@ fn an_interrupted_scan_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_file_that_is_no_index_is_refused_by_line() {
+fn an_invalid_index_is_refused_with_the_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.jsonl");
     let header = "{\"format\":\"latte-index\",\"version\":1,\"layout\":\"ucf101\",\"root\":\"/x\",\"classes\":[\"A\"]}\n";
@@ -218,14 +218,14 @@ fn a_file_that_is_no_index_is_refused_by_line() {
         let said = Index::read(&path).unwrap_err().to_string();
         assert!(said.contains(words) && said.contains("index.jsonl") && !said.contains('\n'), "{words}: {said}");
     }
-    // An index of nothing readable.
+    // An index without a readable video.
     fs::write(&path, format!("{header}{{\"name\":\"a\",\"label\":0,\"bytes\":1,\"modified\":1,\"error\":\"cut off\"}}\n"))
         .unwrap();
     let said = Index::read(&path).unwrap().dataset(&Location::new(Layout::Folder, dir.path())).unwrap_err().to_string();
     assert!(said.contains("none of the 1 videos") && said.contains("cut off"), "{said}");
 }
 
-/// The diagnostics' first words, and whether any is an error.
+/// The diagnostics, and whether any is an error.
 fn told(index: &Index, expected: &Expected) -> (Vec<String>, bool) {
     let diagnostics = check(index, expected);
     let error = diagnostics.iter().any(|f| f.severity == Severity::Error);
@@ -233,7 +233,7 @@ fn told(index: &Index, expected: &Expected) -> (Vec<String>, bool) {
 }
 
 #[test]
-fn what_is_wrong_with_a_data_set_is_said() {
+fn problems_of_a_data_set_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("v");
     let index_of = |layout| {
@@ -255,7 +255,7 @@ fn what_is_wrong_with_a_data_set_is_said() {
     fs::write(root.join("B/none.mp4"), "x").unwrap();
     fs::create_dir(root.join("C")).unwrap();
     mp4(&root.join("stray.mp4"), &grey(50, 60, [32, 32], 8.0));
-    // Cut off behind the index of its frames, or before it: either way the last frame is not there.
+    // Cut off after the index of its frames, or before it: either way the last frame is missing.
     fs::write(root.join("B/cut.mp4"), &whole[..whole.len() - whole.len() / 3]).unwrap();
     let index = index_of(Layout::Folder).unwrap().index;
     let (said, error) = told(&index, &Expected { size: Some([32, 32]), ..expected(Layout::Folder) });
@@ -274,14 +274,14 @@ fn what_is_wrong_with_a_data_set_is_said() {
     }
     assert!(!error && said.len() == 8 && said.iter().all(|line| line.starts_with("warning: ") && !line.contains('\n')));
 
-    // What the model has says more.
+    // With the number of classes of the model.
     let (said, error) = told(&index, &Expected { num_classes: Some(4), ..expected(Layout::Folder) });
     assert!(error && said[0] == "error: 3 classes, where the model has 4", "{said:#?}");
     let (said, error) = told(&index, &Expected { num_classes: Some(3), ..expected(Layout::Folder) });
     assert!(error && said[0].starts_with("error: 1 of 3 has no usable video"), "{said:#?}");
     let (said, _) = told(&index_of(Layout::Ucf101).unwrap().index, &expected(Layout::Ucf101));
     assert!(said.iter().any(|line| line.contains("3 classes, where the published data set has 101")), "{said:#?}");
-    // Too short and wrong in size for all of them.
+    // All videos are too short or have the wrong size.
     let long = Expected { window: ClipWindow { num_frames: 60, ..window() }, ..expected(Layout::Folder) };
     let (said, error) = told(&index, &long);
     assert!(error && said.iter().any(|line| line.starts_with("error: 9 of 9 videos are too short")), "{said:#?}");
@@ -299,7 +299,7 @@ fn what_is_wrong_with_a_data_set_is_said() {
 }
 
 #[test]
-fn sky_folders_that_the_reader_leaves_out_are_told() {
+fn sky_folders_that_the_reader_leaves_out_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     for (name, count) in [("a", WINDOW), ("b", WINDOW + 1)] {
         encode::write_png_frames(dir.path().join("t").join(name), &grey(count, 0, [4, 4], 8.0)).unwrap();
@@ -311,7 +311,7 @@ fn sky_folders_that_the_reader_leaves_out_are_told() {
 }
 
 #[test]
-fn files_that_changed_since_the_index_are_told() {
+fn files_that_changed_since_the_index_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     for i in 0..3 {
         mp4(&dir.path().join(format!("{i}.mp4")), &grey(5, 10, [16, 16], 8.0));
@@ -362,7 +362,7 @@ fn lists_of_images_are_read_by_the_official_rule() {
     for layout in [Layout::Folder, Layout::SkyTimelapse, Layout::TaichiHd] {
         assert!(ImageList::read(layout, &list, &folder, &[]).is_err());
     }
-    // One is missing, the other has another size.
+    // One image is missing, the other has another size.
     fs::create_dir(folder.join("id0")).unwrap();
     encode::write_jpeg(folder.join("id0/0001.jpg"), &[9; 8 * 8 * 3], 8, 8, 90).unwrap();
     assert!(check_images(&ffs, Some([8, 8]), 10).iter().all(|f| f.severity == Severity::Warning && f.what.contains("id1/0007")));
@@ -387,7 +387,7 @@ fn videos_become_frame_folders_that_are_read_back() {
     let export = FrameExport::plan(&root, &out, png).unwrap();
     let write = |export: &FrameExport| (0..3).map(|i| export.write(i, Decoder::BuiltIn).ok()).collect::<Vec<_>>();
     assert_eq!(write(&export), [Some(Some(7)), None, Some(Some(5))]);
-    // There already; what failed left nothing behind.
+    // Existing output is not written again; a failed task left nothing behind.
     assert_eq!(write(&export), [Some(None), None, Some(None)]);
     assert!(!out.join("bad").exists() && !out.join(".bad.partial").exists());
     let whole = |path: &Path| Video::open(path, Decoder::BuiltIn).unwrap().all().unwrap();
@@ -395,7 +395,7 @@ fn videos_become_frame_folders_that_are_read_back() {
     assert_eq!(names(&frames), [("a/one", Some(0)), ("two", Some(1))]);
     assert_eq!(frames.items[0].place, MediaLocation::Path(out.join("a/one")));
     assert_eq!(whole(&out.join("a/one")).pixels(), whole(&root.join("a/one.mp4")).pixels());
-    // What a killed run left is cleared away.
+    // Temporary files of a killed run are removed.
     fs::remove_dir_all(out.join("two")).unwrap();
     touch(&out.join(".two.partial/00099.png"));
     export.write(2, Decoder::BuiltIn).unwrap();
@@ -415,7 +415,7 @@ fn videos_become_frame_folders_that_are_read_back() {
         assert!(apart <= 2, "frame {frame}: {apart}");
     }
 
-    // Two files that would become one folder, or one within the other.
+    // Two files that would use the same folder, or one folder inside another.
     for other in ["two.mov", "two/three.mp4"] {
         touch(&root.join(other));
         let said = FrameExport::plan(&root, &dir.path().join("x"), png).unwrap_err().to_string();
@@ -425,7 +425,7 @@ fn videos_become_frame_folders_that_are_read_back() {
 }
 
 #[test]
-fn a_jpeg_is_as_true_as_its_quality_says() {
+fn a_jpeg_is_closer_with_a_higher_quality() {
     let dir = tempfile::tempdir().unwrap();
     let pixels: Vec<u8> = (0..32 * 32).flat_map(|i| [(i % 32 * 8) as u8, (i / 32 * 8) as u8, 128]).collect();
     let error = |quality| {
@@ -442,9 +442,9 @@ fn a_jpeg_is_as_true_as_its_quality_says() {
     assert!(encode::write_jpeg(dir.path().join("x.jpg"), &pixels, 31, 32, 90).is_err());
 }
 
-/// What others have added to an index is not judged; what is read is.
+/// Values that other programs added to an index are ignored; invalid values of known keys are errors.
 #[test]
-fn an_index_keeps_what_python_has_added() {
+fn an_index_ignores_values_that_python_added() {
     let dir = tempfile::tempdir().unwrap();
     let (root, out) = (dir.path().join("v"), dir.path().join("v.jsonl"));
     mp4(&root.join("a/1.mp4"), &grey(5, 10, [16, 16], 8.0));
@@ -469,7 +469,7 @@ fn an_index_keeps_what_python_has_added() {
 }
 
 #[test]
-fn lists_with_a_mark_are_read() {
+fn lists_with_a_byte_order_mark_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let list = dir.path().join("list.txt");
     fs::write(&list, "\u{feff}a.png\r\n\u{feff}b/c.png\r\n").unwrap();

@@ -1,4 +1,4 @@
-//! What is found in folders, and files that are no videos.
+//! Finding videos in folders, and files that are not videos.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use latte_video::encode::{self, Mp4Options, SheetRow};
 use latte_video::{Clip, Decoder, Error, Video, find_videos};
 
-/// Frames of one grey level each: 10, 20, 30, …
+/// Frames with grey levels 10, 20, 30, …
 fn levels(frames: usize, height: usize, width: usize) -> Clip {
     let pixels = (0..frames).flat_map(|f| vec![(10 * (f + 1)) as u8; height * width * 3]).collect();
     Clip::new(pixels, [frames, height, width, 3], 10.0).unwrap()
@@ -19,7 +19,7 @@ fn error(path: &Path) -> Error {
 }
 
 #[test]
-fn what_is_no_video_is_said_to_be_none() {
+fn a_file_that_is_not_a_video_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("notes.mp4");
     fs::write(&text, "not a video at all").unwrap();
@@ -32,7 +32,7 @@ fn what_is_no_video_is_said_to_be_none() {
     assert!(matches!(error(&head_only), Error::Damaged { .. }));
     assert!(matches!(error(&dir.path().join("missing.mp4")), Error::Io { .. }));
     for path in [&text, &empty] {
-        // With ffmpeg it is no video either; without, it is the same as above.
+        // With ffmpeg installed it is still not a video; without ffmpeg, the error is the same as above.
         let said = Video::open(path, Decoder::Auto).unwrap_err().to_string();
         assert!(said.contains("not a video"), "{said}");
     }
@@ -62,7 +62,7 @@ fn videos_are_found_sorted_at_any_depth() {
 
 #[cfg(unix)]
 #[test]
-fn links_that_go_round_end() {
+fn links_to_a_parent_folder_are_not_followed() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.mp4"), "").unwrap();
     std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
@@ -75,7 +75,7 @@ fn a_folder_of_frames_is_a_video() {
     let frames = dir.path().join("frames");
     let clip = levels(12, 6, 5);
     encode::write_png_frames(&frames, &clip).unwrap();
-    // As others name them: numbers decide, not the order of letters.
+    // Names of other programs: the order is numeric, not alphabetical.
     for i in 0..12 {
         fs::rename(frames.join(format!("{i:05}.png")), frames.join(format!("scene_3_{}.png", i + 1))).unwrap();
     }
@@ -128,7 +128,7 @@ fn odd_sizes_are_written_with_the_last_row_and_column_twice() {
     assert!(values.iter().all(|v| v.abs_diff(30) < 5), "{values:?}");
     let tiny = encode::write_mp4(dir.path().join("tiny.mp4"), &levels(2, 8, 8), &Mp4Options::default()).unwrap_err();
     assert!(tiny.to_string().contains("at least 16"), "{tiny}");
-    // Nothing is left behind, half-written or temporary.
+    // No partial or temporary file is left.
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
@@ -150,7 +150,7 @@ fn a_gif_holds_every_frame_for_its_time_and_loops() {
         assert!(frame.buffer.chunks(4).all(|p| p[..3].iter().all(|v| v.abs_diff(expected) <= 2)), "frame {index}");
         index += 1;
     }
-    // An eighth of a second is 12.5 hundredths: the halves must not be lost.
+    // An eighth of a second is 12.5 hundredths: the halves must add up.
     assert_eq!(delays.iter().map(|&d| u32::from(d)).sum::<u32>(), 88);
     assert_eq!(delays.len(), 7);
     assert!(matches!(reader.repeat(), gif::Repeat::Infinite));

@@ -47,7 +47,7 @@ fn check_transform(path: &Path) -> Result<Vec<Check>, Box<dyn Error>> {
     let checks = case
         .with_prefix("out.")
         .map(|(name, reference)| {
-            // As training takes frames: through `apply`, whose values go from -1 to 1.
+            // The way training reads frames: through `apply`, whose values are in [-1, 1].
             let (transform, plain) = match name {
                 "short_side_resize_center_crop" => (Transform::ResizeCrop, transform::short_side_resize_center_crop(&clip, size)),
                 "center_crop_resize" => (Transform::CropResize, transform::center_crop_resize(&clip, size)),

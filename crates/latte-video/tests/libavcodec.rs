@@ -1,5 +1,5 @@
-//! The system's libavcodec beside the built-in decoder: the same frames, the same pictures skipped, errors for damage; and
-//! what happens where it is missing.
+//! Compares the system's libavcodec with the built-in decoder: the same frames, the same skipped pictures, errors for damage; and
+//! the behaviour without the library.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -16,7 +16,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/clips")
 }
 
-/// The clips that are whole.
+/// The clips that are not cut off.
 fn clips() -> Vec<PathBuf> {
     let is_clip = |path: &PathBuf| path.extension().is_some_and(|e| e == "mp4" || e == "mkv" || e == "webm");
     let is_whole = |path: &PathBuf| !path.file_name().unwrap().to_string_lossy().starts_with("truncated");
@@ -27,12 +27,12 @@ fn clips() -> Vec<PathBuf> {
     clips
 }
 
-/// Whether the library is there; if not, a line that says so, or a failure where it is required.
+/// Whether the library is installed; if not, reports it, or fails where it is required.
 fn is_there() -> bool {
     libavcodec_version().inspect_err(|e| needs::not_run("libavcodec", &format!("nothing is compared with it: {e}"))).is_ok()
 }
 
-/// Both decoders' ways to one file.
+/// The file opened with both decoders.
 fn both(path: &Path) -> [Video; 2] {
     [Decoder::BuiltIn, Decoder::Libavcodec].map(|decoder| Video::open(path, decoder).unwrap())
 }
@@ -41,7 +41,7 @@ fn assert_same(path: &Path, indices: &[usize]) {
     let [ours, libav] = both(path);
     let [a, b] = [&ours, &libav].map(|video| video.frames(indices).unwrap());
     assert!(a.pixels() == b.pixels() && a.shape() == b.shape(), "{} {indices:?}", path.display());
-    // In open groups libavcodec gives up after a picture or two.
+    // In open groups, libavcodec returns an error after a picture or two.
     if !path.ends_with("h264_open_gop.mp4") {
         assert_eq!(ours.pictures_decoded(), libav.pictures_decoded(), "{} {indices:?}", path.display());
     }
@@ -68,7 +68,7 @@ fn frames_and_windows_are_the_built_in_decoders_bit_for_bit() {
 }
 
 #[test]
-fn what_this_crate_writes_is_read_alike() {
+fn files_of_this_crate_are_decoded_alike() {
     if !is_there() {
         return;
     }
@@ -82,9 +82,9 @@ fn what_this_crate_writes_is_read_alike() {
     assert_same(&path, &[7, 10, 13, 39]);
 }
 
-/// Through libavcodec, a damaged file is an error or as many frames as it should be, never a crash.
+/// With libavcodec, a damaged file gives an error or the right number of frames, never a crash.
 #[test]
-fn damage_is_contained() {
+fn damage_never_crashes() {
     if !is_there() {
         return;
     }
@@ -121,7 +121,7 @@ fn a_picture_that_is_overwritten_is_an_error() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = std::fs::read(folder().join("h264_bframes.mp4")).unwrap();
-    // The coded pictures begin soon after the head and end before the index.
+    // The coded pictures lie between the file header and the index.
     bytes[1500..4000].fill(0x55);
     let path = dir.path().join("damaged.mp4");
     std::fs::write(&path, &bytes).unwrap();
@@ -129,13 +129,13 @@ fn a_picture_that_is_overwritten_is_an_error() {
     assert!(said.contains("damaged.mp4"), "{said}");
 }
 
-/// Says which decoder a test in another process is to find.
+/// Tells a test in another process which decoder to expect.
 const EXPECTED: &str = "LATTE_TEST_EXPECTED_DECODER";
 
-/// Where the library is looked for is settled once in a process, so each case has its own.
+/// The library is searched once per process, so each case needs its own process.
 fn in_another_process(library: &str, ffmpeg: Option<&str>, expected: &str) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "auto_takes_what_is_there", "--nocapture"]);
+    command.args(["--exact", "auto_takes_the_first_installed_decoder", "--nocapture"]);
     command.env("LATTE_LIBAVCODEC", library).env(EXPECTED, expected);
     if let Some(ffmpeg) = ffmpeg {
         command.env("LATTE_FFMPEG", ffmpeg);
@@ -146,7 +146,7 @@ fn in_another_process(library: &str, ffmpeg: Option<&str>, expected: &str) {
 }
 
 #[test]
-fn auto_takes_what_is_there() {
+fn auto_takes_the_first_installed_decoder() {
     let path = folder().join("h264_bframes.mp4");
     let Ok(expected) = std::env::var(EXPECTED) else {
         let video = Video::open(path, Decoder::Auto).unwrap();
@@ -159,10 +159,10 @@ fn auto_takes_what_is_there() {
     let built_in = Video::open(&path, Decoder::BuiltIn).unwrap();
     let [a, b] = [&video, &built_in].map(|video| video.frames(&[5, 8]).unwrap());
     assert!(a.pixels().iter().zip(b.pixels()).all(|(a, b)| a.abs_diff(*b) <= 2));
-    // Asked for by name, it is an error that says what to do.
+    // If the user selects the library by name, its absence is an error that says what to do.
     let said = Video::open(&path, Decoder::Libavcodec).unwrap_err().to_string();
     assert!(said.contains("h264_bframes.mp4") && said.contains("LATTE_LIBAVCODEC") && !said.contains('\n'), "{said}");
-    // That it is missing is no news; that it is there in vain is.
+    // A missing library needs no note; an installed one that cannot be used does.
     let note = Decoder::Auto.note();
     assert_eq!(note.is_some(), std::env::var("LATTE_LIBAVCODEC").unwrap().starts_with("libc."), "{note:?}");
     assert_eq!(Decoder::BuiltIn.note(), None);
@@ -174,11 +174,11 @@ fn without_the_library_auto_is_ffmpeg_or_built_in() {
     if ffmpeg_is_available() {
         in_another_process("/nowhere/libavcodec.so", None, "ffmpeg");
     } else {
-        needs::not_run("ffmpeg", "it does not step in for the library");
+        needs::not_run("ffmpeg", "it is not tried in place of the library");
     }
 }
 
-/// As with a version that is not known.
+/// The same with an unknown version.
 #[test]
 fn a_stream_without_true_key_frames_is_decoded_from_its_beginning() {
     if !ffmpeg_is_available() {
@@ -202,7 +202,7 @@ fn a_stream_without_true_key_frames_is_decoded_from_its_beginning() {
     }
 }
 
-/// Cut out of the middle of such a stream, the first pictures are never whole: they are no frames.
+/// If such a stream is cut in the middle, the first pictures are never complete: they do not count as frames.
 #[test]
 fn a_stream_that_begins_within_a_refresh_begins_when_it_is_complete() {
     if !ffmpeg_is_available() || !is_there() {
@@ -221,7 +221,7 @@ fn a_stream_that_begins_within_a_refresh_begins_when_it_is_complete() {
     let video = Video::open(&cut, Decoder::Libavcodec).unwrap();
     let all = video.all().unwrap();
     assert!(all.num_frames() > 30 && all.num_frames() < 65 && all.pixels() == frames, "{}", all.num_frames());
-    // The decoder in Rust gives the same, or nothing.
+    // The Rust decoder gives the same frames or an error.
     let ours = Video::open(&cut, Decoder::BuiltIn).unwrap();
     assert_eq!(ours.info().num_frames, all.num_frames());
     if let Ok(clip) = ours.all() {
@@ -231,6 +231,6 @@ fn a_stream_that_begins_within_a_refresh_begins_when_it_is_complete() {
 
 #[test]
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
-fn a_library_that_cannot_be_used_is_passed_over_and_told_of() {
+fn an_unusable_library_is_skipped_and_reported() {
     in_another_process("libc.so.6", Some("/nowhere/ffmpeg"), "built in");
 }

@@ -14,7 +14,7 @@ fn touch(path: &Path) {
     fs::write(path, "x").unwrap();
 }
 
-/// The names of the videos, and what is skipped, without the folder's own path.
+/// The names of the videos and the messages about what was skipped, without the path of the root.
 fn listed(layout: Layout, root: &Path) -> (Vec<String>, Vec<String>) {
     let (dataset, skipped) = Location::new(layout, root).list().unwrap();
     assert_eq!(skipped.count, skipped.listed.len());
@@ -23,7 +23,7 @@ fn listed(layout: Layout, root: &Path) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn images_beside_folders_of_videos_make_no_video_and_are_told() {
+fn images_beside_folders_of_videos_are_reported_and_are_not_a_video() {
     for (stray, videos) in [
         ("contact_sheet.png", ["a/0.png", "a/1.png", "b/0.png"]),
         ("sheet.jpg", ["a/0.png", "a/1.png", "b/0.png"]),
@@ -62,13 +62,13 @@ fn images_beside_folders_of_videos_make_no_video_and_are_told() {
 }
 
 #[test]
-fn gifs_are_videos_unless_they_show_one_that_is_there() {
+fn gifs_are_videos_unless_they_are_previews_of_another() {
     let dir = tempfile::tempdir().unwrap();
     for file in ["a.gif", "b.gif", "contact_sheet.png"] {
         touch(&dir.path().join(file));
     }
     assert_eq!(listed(Layout::Folder, dir.path()).0, ["a.gif", "b.gif"]);
-    // As a run writes its samples.
+    // As a sampling run writes them.
     for file in ["a.mp4", "b.mp4"] {
         touch(&dir.path().join(file));
     }
@@ -76,9 +76,9 @@ fn gifs_are_videos_unless_they_show_one_that_is_there() {
 }
 
 #[test]
-fn images_that_are_no_frames_are_told() {
+fn images_that_are_not_frames_are_reported() {
     let dir = tempfile::tempdir().unwrap();
-    // A preview for each video needs no word, a folder of frames beside a video does.
+    // One preview per video is not reported, a folder of frames beside a video is.
     for file in ["a/1.mp4", "a/1.jpg", "b/1.mp4", "b/0.png", "b/1.png", "c/1.webp", "c/2.webp"] {
         touch(&dir.path().join(file));
     }
@@ -107,9 +107,9 @@ mod names {
     const OPTIONS: ScanOptions = ScanOptions { decoder: Decoder::BuiltIn, hash: false, last_frame: false, threads: 1 };
 
     #[test]
-    fn one_bad_name_costs_no_index() {
+    fn a_bad_name_does_not_prevent_an_index() {
         let dir = tempfile::tempdir().unwrap();
-        // The folder of the data set may have any name.
+        // The root of the data set may have any name.
         let root = dir.path().join(OsStr::from_bytes(b"d\xFF"));
         let odd =
             ["a/line\nbreak.mp4", "a/quote\".mp4", "a/back\\slash.mp4", "a/ space .mp4", "b/\u{1b}[0m.mp4", "b/\u{feff}#1.mp4"];
@@ -132,12 +132,12 @@ mod names {
         for item in index.dataset(&location).unwrap().items {
             Video::open_media(&item.place, Decoder::BuiltIn).unwrap();
         }
-        // Nothing is opened twice.
+        // No video is opened again.
         assert_eq!(update_index(&location, &out, OPTIONS, &mut latte_video::NoProgress).unwrap().opened, 0);
     }
 
     #[test]
-    fn pipes_and_folders_that_cannot_be_looked_into_cost_themselves() {
+    fn pipes_and_unreadable_folders_are_skipped() {
         let dir = tempfile::tempdir().unwrap();
         mp4(&dir.path().join("a/1.mp4"));
         let made = std::process::Command::new("mkfifo").arg(dir.path().join("a/2.mp4")).status();
@@ -151,7 +151,7 @@ mod names {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Names of any bytes: those that are text are in the index, the others are counted.
+        /// Any file names: valid Unicode names are in the index, the others are counted.
         #[test]
         fn any_names_are_indexed_or_counted(names in prop::collection::btree_set(prop::collection::vec(1_u8..255, 1..6), 1..6)) {
             let dir = tempfile::tempdir().unwrap();

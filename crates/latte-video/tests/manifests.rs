@@ -29,7 +29,7 @@ impl Folder {
     }
 }
 
-/// Name, label and caption of each.
+/// Name, label and caption of each item.
 fn seen(items: &[Item]) -> Vec<(&str, Option<u32>, Option<&str>)> {
     items.iter().map(|i| (i.name.as_str(), i.label, i.caption.as_deref())).collect()
 }
@@ -53,7 +53,7 @@ fn webvid_columns_are_understood() {
     assert_eq!(data.items[0].place, MediaLocation::Path(folder.path("000001_000050/1002.mp4")));
     assert_eq!(data.root, folder.path("results.csv"));
     assert!(data.classes.is_empty() && skipped.count == 0);
-    // The same as JSON lines, where numbers are numbers.
+    // The same as JSON lines, with numbers as numbers.
     let lines = r#"{"videoid": 1002, "page_dir": "000001_000050", "name": "A dog, running \"fast\"", "duration": 20.0}
 
 {"videoid": 7, "page_dir": null, "name": "Two lines", "tags": ["a"]}
@@ -66,7 +66,7 @@ fn webvid_columns_are_understood() {
 #[test]
 fn the_usual_columns_are_found_in_any_case() {
     let folder = Folder::new();
-    // A byte-order mark, tabs, spaces around, line ends of Windows.
+    // A byte-order mark, tabs, surrounding spaces, Windows line ends.
     let (data, _) = folder.read("a.tsv", "\u{FEFF}Label\tFile_Name\tText\r\nwalk\tb.mp4\t one \r\nrun\ta.mp4\t\r\n").unwrap();
     assert_eq!(seen(&data.items), [("b.mp4", Some(1), Some("one")), ("a.mp4", Some(0), None)]);
     assert_eq!(data.classes, ["run", "walk"]);
@@ -91,7 +91,7 @@ fn options_name_columns_and_the_folder() {
     assert_eq!(data.items[1].place, MediaLocation::Path("/else/c.mp4".into()));
     let said = folder.read_with("a.csv", "clip,verb\na,b\n", &options).unwrap_err().to_string();
     assert!(said.contains("a.csv, columns: there is no column `Long Text`, which `caption_column` names"), "{said}");
-    assert!(said.ends_with("columns there are: clip, verb"), "{said}");
+    assert!(said.ends_with("the columns are: clip, verb"), "{said}");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn bad_rows_are_listed_with_line_and_column() {
         assert!(lines.iter().any(|l| l.starts_with(&expected) && l.contains(what)), "{expected}{what}: {lines:#?}");
     }
     assert_eq!(lines.len(), 6);
-    // A quote that is never closed makes one field of the rest: fewer videos without a word, if it is the last column.
+    // An unclosed quote turns the rest of the file into one field; in the last column, this would silently lose videos.
     text.extend_from_slice(b"e.mp4,\"open\nf.mp4,lost\n");
     let said = folder.read("a.csv", &text).unwrap_err().to_string();
     assert!(said.contains("line 12: a quote is opened and never closed"), "{said}");
@@ -156,21 +156,17 @@ fn bad_json_lines_are_listed() {
 }
 
 #[test]
-fn what_is_no_manifest_is_one_clear_error() {
+fn an_invalid_manifest_is_one_clear_error() {
     let folder = Folder::new();
     for (name, text, expected) in [
-        ("a.csv", "", "columns there are: none"),
+        ("a.csv", "", "the columns are: none"),
         ("a.csv", "a,b\n1,2\n", "looked for path, video, video_path"),
-        (
-            "a.csv",
-            "a,b\n1,2\n",
-            "columns there are: a, b (the first row names the columns); name the right one with `path_column`",
-        ),
+        ("a.csv", "a,b\n1,2\n", "the columns are: a, b (the first row names the columns); name the right one with `path_column`"),
         ("a.csv", "path\n", "no row names a video"),
         ("a.csv", "path,b\n,1\n,2\n", "the first of 2 skipped"),
         ("a.csv", "path,label\na,1\nb,2\n", "column `label`: labels go up to 2, but none is 0"),
         ("a.jsonl", "not json\n", "the first of 1 skipped"),
-        ("a.jsonl", "", "columns there are: none"),
+        ("a.jsonl", "", "the columns are: none"),
         ("a.txt", "a.mp4\n", "expected .csv, .tsv, .jsonl or .parquet"),
         ("a.csv.gz", "", "expected .csv, .tsv, .jsonl or .parquet, not compressed"),
     ] {
@@ -178,7 +174,7 @@ fn what_is_no_manifest_is_one_clear_error() {
         assert!(said.contains(expected) && said.contains(name) && !said.contains('\n'), "{said}");
     }
     assert!(matches!(Dataset::from_manifest(folder.path("none.csv"), &ManifestOptions::default()), Err(Error::Io { .. })));
-    // Tens of megabytes that are no table.
+    // Tens of megabytes that are not a table.
     let noise = vec![b'a'; 18 << 20];
     let said = folder.read("a.jsonl", &noise).unwrap_err().to_string();
     assert!(said.contains("line 1: longer than 16 MiB"), "{said}");
@@ -195,9 +191,9 @@ fn millions_of_bad_rows_are_counted_and_not_kept() {
     assert_eq!((skipped.count, skipped.listed.len()), (3000, Skipped::MAX_LISTED));
 }
 
-/// A value that nobody asked for costs no row; one that is read is named.
+/// An invalid value in a column that is not read does not affect the row; in one that is read, it is reported.
 #[test]
-fn what_is_not_read_costs_nothing() {
+fn columns_that_are_not_read_are_not_validated() {
     let folder = Folder::new();
     for value in ["NaN", "Infinity", "-Infinity", "[NaN]", "1e999", "\"\\ud800\"", "\"a\tb\"", "123456789012345678901234567890"] {
         let row = format!("{{\"path\": \"a.mp4\", \"score\": {value}, \"text\": \"x\"}}");
@@ -205,7 +201,7 @@ fn what_is_not_read_costs_nothing() {
             let (data, skipped) = folder.read(name, text).unwrap();
             assert_eq!((seen(&data.items), skipped.count), (vec![("a.mp4", None, Some("x"))], 0), "{name}: {value}");
         }
-        // The same value where it is read.
+        // The same value in a column that is read.
         let read = format!("{{\"path\": \"a.mp4\", \"text\": {value}}}\n{{\"path\": \"b.mp4\"}}\n");
         let (data, skipped) = folder.read("a.jsonl", read).unwrap();
         let is_text = value.starts_with("123");
@@ -217,11 +213,11 @@ fn what_is_not_read_costs_nothing() {
             assert_eq!(data.items[0].caption.as_deref(), Some(value));
         }
     }
-    // Commas that a spreadsheet has put behind every row; and a field too much, which may be a comma of the caption.
+    // Empty fields that a spreadsheet added to every row; and an extra field, which may come from a comma in the caption.
     let (data, skipped) = folder.read("a.csv", "path,caption\na.mp4,x,,\nb.mp4,y, z\nc.mp4,w, \nd.mp4\n").unwrap();
     assert_eq!(seen(&data.items), [("a.mp4", None, Some("x")), ("c.mp4", None, Some("w"))]);
     assert_eq!(skipped.count, 2);
-    // Of a key that is there twice, the last counts, as in Python.
+    // If a key occurs twice, the last value counts, as in Python.
     let (data, _) = folder.read("a.jsonl", "{\"path\": \"a.mp4\", \"path\": \"b.mp4\"}\n").unwrap();
     assert_eq!(seen(&data.items), [("b.mp4", None, None)]);
 }
@@ -243,9 +239,10 @@ fn an_array_of_objects_is_a_manifest() {
     }
 }
 
-/// Each format with a mark, with lines of Windows, joined from two files with marks; and in encodings that are refused.
+/// Each format with a byte-order mark, with Windows line ends, concatenated from two files with marks; and in encodings that are
+/// refused.
 #[test]
-fn marks_are_taken_off_and_other_encodings_are_named() {
+fn byte_order_marks_are_removed_and_other_encodings_are_named() {
     let folder = Folder::new();
     let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
     for (name, text, more) in [
@@ -270,7 +267,7 @@ fn marks_are_taken_off_and_other_encodings_are_named() {
 }
 
 #[test]
-fn one_label_that_is_no_number_renumbers_nothing() {
+fn one_label_that_is_not_a_number_does_not_renumber_the_others() {
     let folder = Folder::new();
     let error = folder.read("a.csv", "path,label\na,0\nb,one\nc,2\nd,1\n").unwrap_err();
     assert!(matches!(error, Error::Labels(_)), "{error:?}");
@@ -280,7 +277,7 @@ fn one_label_that_is_no_number_renumbers_nothing() {
 
 #[cfg(not(feature = "parquet"))]
 #[test]
-fn without_the_feature_parquet_is_refused_with_the_way_to_it() {
+fn without_its_feature_parquet_is_an_error_that_says_what_to_do() {
     let said = Folder::new().read("a.parquet", "PAR1").unwrap_err().to_string();
     assert!(said.contains("--features parquet") && said.contains(".jsonl"), "{said}");
 }
@@ -301,7 +298,7 @@ mod parquet_files {
     const SCHEMA: &str = "message rows { required binary path (UTF8); optional binary caption (UTF8); optional int64 label; \
                           optional double score; optional group tags (LIST) { repeated group list { optional binary e (UTF8); } } }";
 
-    /// Three rows: a caption and a label are missing in one each.
+    /// Three rows; one has no caption, another no label.
     fn write(path: &Path, compression: Compression) {
         let properties = WriterProperties::builder().set_compression(compression).build();
         let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
@@ -344,7 +341,7 @@ mod parquet_files {
             assert_eq!(seen(&data.items), expected, "{codec}");
             assert_eq!(skipped.count, 0);
         }
-        // Whole numbers that were written as floating point, and a gap.
+        // Integers written as floating point, and a missing value.
         let options = ManifestOptions { label_column: Some("score".into()), ..ManifestOptions::default() };
         let (data, _) = Dataset::from_manifest(&path, &options).unwrap();
         assert_eq!(data.items.iter().map(|i| i.label).collect::<Vec<_>>(), [Some(0), Some(1), None]);
@@ -354,7 +351,7 @@ mod parquet_files {
         assert!(said(&skipped)[0].contains("a.parquet, row 3, column `label`: empty"));
         let options = ManifestOptions { path_column: Some("file".into()), ..ManifestOptions::default() };
         let said = Dataset::from_manifest(&path, &options).unwrap_err().to_string();
-        assert!(said.contains("columns there are: path, caption, label, score, tags"), "{said}");
+        assert!(said.contains("the columns are: path, caption, label, score, tags"), "{said}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Any picture can be written as mp4 at any size that H.264 has, and comes back.
+//! Any clip of any size that H.264 allows can be written as mp4 and read back.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -6,7 +6,7 @@ use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, Decoder, Video};
 use proptest::prelude::*;
 
-/// A generator of bytes that is the same everywhere.
+/// A pseudorandom generator of bytes, the same on every machine.
 struct Bytes(u64);
 
 impl Bytes {
@@ -28,7 +28,7 @@ fn picture(kind: &str, [frames, height, width]: [usize; 3], seed: u64) -> Clip {
                 let on_and_off = |on: bool| if on { [255; 3] } else { [0; 3] };
                 pixels.extend(match kind {
                     "noise" => [random.next(), random.next(), random.next()],
-                    // As clips of a model that has learnt nothing: clamped to black and full.
+                    // Like clips of an untrained model: clamped to the two extremes.
                     "saturated" => [(); 3].map(|()| if random.next() < 128 { 0 } else { 255 }),
                     "grey noise" => [random.next(); 3],
                     "checkerboard" => on_and_off((x + y + t) % 2 == 0),
@@ -43,12 +43,12 @@ fn picture(kind: &str, [frames, height, width]: [usize; 3], seed: u64) -> Clip {
     Clip::new(pixels, [frames, height, width, 3], 8.0).unwrap()
 }
 
-/// The brightness of a pixel. Colours of single pixels are not kept by 4:2:0, whatever the quantiser.
+/// The luma of a pixel. 4:2:0 does not keep the colours of single pixels, whatever the quantiser.
 fn brightness(pixel: &[u8]) -> f64 {
     0.299 * f64::from(pixel[0]) + 0.587 * f64::from(pixel[1]) + 0.114 * f64::from(pixel[2])
 }
 
-/// The peak signal-to-noise ratio of the brightness of `back` against `clip`, in dB; `back` may have one more row and column.
+/// The peak signal-to-noise ratio of the luma of `back` against `clip`, in dB; `back` may have one more row and column.
 fn psnr(clip: &Clip, back: &Clip) -> f64 {
     let mut sum = 0.0;
     for t in 0..clip.num_frames() {
@@ -65,7 +65,7 @@ fn psnr(clip: &Clip, back: &Clip) -> f64 {
     10.0 * (255.0 * 255.0 / mean.max(1e-3)).log10()
 }
 
-/// Writes and reads back a clip; returns how close it comes, and the quantiser if it is coarser than usual.
+/// Writes and reads back a clip; returns the PSNR in dB, and the quantiser if it is coarser than usual.
 fn round_trip(clip: &Clip) -> (f64, Option<u8>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.mp4");
@@ -76,11 +76,11 @@ fn round_trip(clip: &Clip) -> (f64, Option<u8>) {
     (psnr(clip, &back), quantiser)
 }
 
-/// How close a clip must come.
+/// The minimum PSNR in dB.
 fn least(kind: &str, quantiser: Option<u8>) -> f64 {
     match quantiser {
-        // Four pixels of saturated colours share one chroma sample, and brightness is cut off where it does not fit: this is what 4:2:0
-        // makes of it without any compression.
+        // Four pixels of saturated colours share one chroma sample, and luma is clipped at the limits of its range: 4:2:0 loses
+        // this much without any compression.
         _ if kind == "saturated" => 25.0,
         None => 40.0,
         Some(_) => 36.0,
@@ -96,7 +96,7 @@ fn every_kind_of_picture_can_be_written_at_every_size() {
             let frames = if height * width > 20_000 { 2 } else { 9 };
             let (psnr, quantiser) = round_trip(&picture(kind, [frames, height, width], 7));
             assert!(psnr > least(kind, quantiser), "{kind}, {height} × {width}: {psnr:.1} dB at {quantiser:?}");
-            // What fits at the usual quality is written at it.
+            // A clip that fits at the usual quality is not encoded more coarsely.
             if matches!(kind, "black" | "gradient") {
                 assert_eq!(quantiser, None, "{kind}, {height} × {width}");
             }
@@ -120,7 +120,7 @@ fn the_same_noise_gives_the_same_bytes() {
 }
 
 #[test]
-fn what_h264_cannot_hold_names_another_way() {
+fn a_clip_unfit_for_h264_is_an_error_that_names_an_alternative() {
     let dir = tempfile::tempdir().unwrap();
     let clip = picture("black", [1, 8, 8], 0);
     let error = encode::write_mp4(dir.path().join("a.mp4"), &clip, &Mp4Options::default()).unwrap_err().to_string();

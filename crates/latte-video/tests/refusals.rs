@@ -1,4 +1,4 @@
-//! Every refusal of this crate, provoked through its public functions and matched by variant and fields. The command's exit codes are in
+//! Provokes every error of this crate through its public functions and matches variant and fields. The command's exit codes are in
 //! `latte-cli`, `src/failure.rs`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -10,12 +10,12 @@ use latte_video::dataset::{Dataset, ManifestOptions};
 use latte_video::encode::{Mp4Options, write_jpeg, write_mp4, write_png};
 use latte_video::{Clip, ClipWindow, Decoder, Error, FrameRule, Video, read_image};
 
-/// The test that provokes the variant: a new variant does not compile until it has one.
+/// The test that provokes the variant. This match fails to compile for a new variant until it has a test.
 fn provoked_by(error: &Error) -> &'static str {
     match error {
-        Error::Io { .. } | Error::NotVideo { .. } | Error::Damaged { .. } => "files.rs: what_is_no_video_is_said_to_be_none",
+        Error::Io { .. } | Error::NotVideo { .. } | Error::Damaged { .. } => "files.rs: a_file_that_is_not_a_video_is_refused",
         Error::Folder { .. } => "files.rs: empty_folders_are_errors",
-        Error::Labels(_) => "manifests.rs: one_label_that_is_no_number_renumbers_nothing",
+        Error::Labels(_) => "manifests.rs: one_label_that_is_not_a_number_does_not_renumber_the_others",
         Error::Unsupported { .. } => "an_image_of_another_format",
         Error::Manifest { .. } => "a_manifest_without_the_column",
         Error::FrameIndex { .. } => "a_frame_that_is_not_there",
@@ -36,7 +36,7 @@ fn small(side: usize) -> Clip {
     Clip::new(vec![9; 2 * side * side * 3], [2, side, side, 3], 8.0).unwrap()
 }
 
-/// Runs `check` where the environment has LATTE_FFMPEG, which is read once: in the test called `name`, run by itself.
+/// Runs `check` with the environment variable LATTE_FFMPEG, which is read once per process: in a new process with only the test `name`.
 fn with_ffmpeg(name: &str, ffmpeg: &Path, check: impl FnOnce()) {
     const INSIDE: &str = "LATTE_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
@@ -163,7 +163,7 @@ fn a_clip_that_the_format_cannot_hold() {
     }
 }
 
-/// A mistake of the calling program: the user gives files, not pixels.
+/// An error of the calling program: users give files, not pixels.
 #[test]
 fn pixels_that_make_no_image() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Videos that ffmpeg encodes, remuxes and cuts without decoding: every decoder gives the frames that ffmpeg gives, all of them,
-//! in that order, and no others.
+//! Videos that ffmpeg encodes, remuxes and cuts without re-encoding: every decoder gives exactly the frames of ffmpeg, in the same
+//! order.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail the test, or say why it is not run")]
 
@@ -21,7 +21,7 @@ fn ffmpeg(args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// A folder for files, if ffmpeg and its encoders are there; else a line that says that they are not.
+/// A temporary folder; `None`, with a message, if ffmpeg or an encoder is missing.
 fn place() -> Option<tempfile::TempDir> {
     if !ffmpeg_is_available() {
         println!("NOT RUN: ffmpeg, which makes the videos, is not found on this machine");
@@ -30,7 +30,7 @@ fn place() -> Option<tempfile::TempDir> {
     Some(tempfile::tempdir().unwrap())
 }
 
-/// How a video is encoded.
+/// The settings of an encoded video.
 #[derive(Debug, Clone, Copy)]
 struct Coding {
     codec: &'static str,
@@ -41,7 +41,7 @@ struct Coding {
 }
 
 impl Coding {
-    /// 50 frames in `folder`.
+    /// Encodes 50 frames into `folder`.
     fn encode(self, folder: &Path, name: &str) -> PathBuf {
         let Self { codec, b_frames, pyramid, open_groups, key_interval } = self;
         let path = folder.join(format!("{name}.mp4"));
@@ -79,7 +79,7 @@ impl Coding {
     }
 }
 
-/// The ways to write the same pictures anew: an ending, and arguments for the input and the output.
+/// The ways to remux the same pictures: an extension, and arguments for the input and the output.
 const WAYS: [(&str, &[&str], &[&str]); 13] = [
     ("copy.mkv", &[], &[]),
     ("cmaf.mp4", &[], &["-movflags", "cmaf"]),
@@ -96,17 +96,17 @@ const WAYS: [(&str, &[&str], &[&str]); 13] = [
     ("cut.mov", &["-ss", "0.9"], &["-t", "0.7"]),
 ];
 
-/// What ffmpeg decodes from a file, all frames one after the other.
+/// All frames that ffmpeg decodes from a file, in order.
 fn expected(path: &Path) -> Vec<u8> {
     let path = path.to_str().unwrap();
     ffmpeg(&["-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
 }
 
-/// The decoders that are there. The program, which takes longest by far, is asked every other time.
+/// The installed decoders. The ffmpeg program, by far the slowest, is used every other time.
 fn decoders(turn: usize) -> Vec<Decoder> {
     let mut decoders = vec![Decoder::BuiltIn];
     match libavcodec_version() {
-        // That is what `Auto` takes.
+        // `Auto` selects it.
         Ok(_) => decoders.push(Decoder::Auto),
         Err(e) => println!("NOT RUN: libavcodec is left out on this machine: {e}"),
     }
@@ -116,7 +116,7 @@ fn decoders(turn: usize) -> Vec<Decoder> {
     decoders
 }
 
-/// Asks for all frames of `path`, and for some, by `decoder`.
+/// Requests all frames of `path`, and some of them, from `decoder`.
 fn compare(path: &Path, frames: &[u8], decoder: Decoder, random: &mut impl FnMut(usize) -> usize) -> Result<(), String> {
     let count = frames.len() / FRAME;
     let video = Video::open(path, decoder).map_err(|e| e.to_string())?;
@@ -138,14 +138,14 @@ fn compare(path: &Path, frames: &[u8], decoder: Decoder, random: &mut impl FnMut
     Ok(())
 }
 
-/// Writes a video of `coding` in all ways, and compares what is read.
+/// Writes a video of `coding` in all ways, and compares the frames.
 fn compare_all(coding: Coding, seed: u64) {
     let Some(place) = place() else { return };
     let whole = coding.encode(place.path(), "whole");
     let mut random = random(seed);
     let (mut problems, mut cut) = (Vec::new(), 0);
     for (way, (name, input, output)) in WAYS.into_iter().enumerate() {
-        // Two thirds of the ways, others for each coding: the whole product takes long.
+        // Two thirds of the ways, different ones for each coding, because all combinations take too long.
         if (way + seed as usize).is_multiple_of(3) {
             continue;
         }
@@ -204,7 +204,7 @@ fn h265_in_open_groups_without_a_pyramid() {
 }
 
 #[test]
-fn covers_are_passed_over() {
+fn cover_art_is_skipped() {
     let Some(place) = place() else { return };
     let whole = H264.encode(place.path(), "whole");
     let frames = expected(&whole);
@@ -221,7 +221,7 @@ fn covers_are_passed_over() {
 }
 
 #[test]
-fn files_without_video_say_what_they_hold() {
+fn files_without_video_are_refused_with_their_tracks() {
     let Some(place) = place() else { return };
     for name in ["sound.m4a", "sound.mka"] {
         let path = place.path().join(name);
@@ -236,14 +236,14 @@ fn files_without_video_say_what_they_hold() {
 }
 
 #[test]
-fn sound_that_lasts_longer_than_the_video_is_no_damage() {
+fn sound_that_is_longer_than_the_video_is_not_damage() {
     let Some(place) = place() else { return };
     let whole = H264.encode(place.path(), "whole");
     let path = place.path().join("long.mkv");
     let input = ["-i", whole.to_str().unwrap(), "-f", "lavfi", "-i", "sine=d=4", "-c:v", "copy", "-c:a", "aac"];
     ffmpeg(&[input.as_slice(), &[path.to_str().unwrap()]].concat());
     assert_eq!(Video::open(&path, Decoder::BuiltIn).unwrap().info().num_frames, 50);
-    // Cut between two blocks, where no block tells of it.
+    // Cut between two blocks, so that no block is incomplete.
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     for decoder in [Decoder::BuiltIn, Decoder::Auto] {

@@ -1,11 +1,11 @@
-//! What this crate writes, it reads again.
+//! This crate reads the files that it writes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, Decoder, Video};
 
-/// A smooth picture that moves to the right by two pixels a frame, with a bright square to follow.
+/// A smooth image that moves to the right by two pixels per frame, with a bright square.
 fn moving(frames: usize, height: usize, width: usize, fps: f64) -> Clip {
     let mut pixels = Vec::with_capacity(frames * height * width * 3);
     for t in 0..frames {
@@ -40,7 +40,7 @@ fn mp4_comes_back() {
     let back = video.all().unwrap();
     let difference = mean_difference(&clip, &back);
     assert!(difference < 2.5, "{difference}");
-    // The right frame, not merely a similar one.
+    // Exactly this frame, not merely a similar one.
     let one = video.frames(&[7]).unwrap();
     assert_eq!(one.pixels(), back.frame(7));
     let frame = |i: usize| Clip::new(clip.frame(i).to_vec(), [1, 64, 96, 3], 8.0).unwrap();
@@ -81,7 +81,7 @@ fn the_quantiser_trades_size_for_quality() {
 #[test]
 fn ffmpeg_reads_what_is_written_and_writes_what_is_read() {
     if !latte_video::ffmpeg_is_available() {
-        needs::not_run("ffmpeg", "it neither reads nor writes");
+        needs::not_run("ffmpeg", "its files are not compared");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use latte_video::encode::{self, Mp4Options};
 use latte_video::{Clip, Decoder, Error, Video, ffmpeg_is_available};
 use tar::{Builder, EntryType, Header};
 
-/// Writes an archive of these members.
+/// Writes an archive with these members.
 fn write_tar(path: &Path, members: &[(&str, &[u8])]) {
     let mut builder = Builder::new(fs::File::create(path).unwrap());
     for (name, contents) in members {
@@ -22,7 +22,7 @@ fn write_tar(path: &Path, members: &[(&str, &[u8])]) {
     builder.finish().unwrap();
 }
 
-/// Frames of one grey level each, another for each `shade`.
+/// An encoded clip with frames of one grey level each, which depend on `shade`.
 fn video(dir: &Path, shade: u8) -> Vec<u8> {
     let pixels = (0..6).flat_map(|f| vec![shade + 10 * f; 32 * 48 * 3]).collect();
     let path = dir.join("video.mp4");
@@ -72,7 +72,7 @@ fn shards_as_video2dataset_writes_them() {
         assert!(lines.iter().any(|l| l.contains("00000.tar/000000001: a sample without a video; it has .json")), "{lines:?}");
         lines
     };
-    // A lonely label 1 is a gap.
+    // A single label 1 leaves a gap.
     let gap = Dataset::from_shards(dir.path()).unwrap_err().to_string();
     assert!(gap.contains("labels go up to 1, but none is 0"), "{gap}");
     write_tar(&dir.path().join("00001.tar"), &[("000010000.json", json), ("000010000.mp4", &two), ("000010000.cls", b"0\n")]);
@@ -87,7 +87,7 @@ fn shards_as_video2dataset_writes_them() {
     let lines = labelled(&skipped);
     assert!(lines.iter().any(|l| l.contains("00002.tar.gz: a compressed archive")), "{lines:?}");
     assert_eq!(lines.len(), 2);
-    // The same by a pattern and, of one shard, by its file.
+    // The same by a pattern, and one shard by its path.
     let (same, skipped) = Dataset::from_shards(dir.path().join("{00000..00001}.tar")).unwrap();
     assert_eq!(same.items, data.items);
     assert_eq!(labelled(&skipped).len(), 1);
@@ -95,7 +95,7 @@ fn shards_as_video2dataset_writes_them() {
     let (single, _) = Dataset::from_shards(dir.path().join("named.tar")).unwrap();
     assert_eq!(seen(&single.items), [("named/a", Some(0), None)]);
     assert_eq!(single.classes, ["run"]);
-    // The places are where the videos are.
+    // The locations are those of the videos.
     for (item, shade) in data.items.iter().zip([0, 100, 100]) {
         for decoder in decoders() {
             let clip = Video::open_media(&item.place, decoder).unwrap().frames(&[0, 5]).unwrap();
@@ -106,7 +106,7 @@ fn shards_as_video2dataset_writes_them() {
     }
 }
 
-/// Where the member `name` lies, found without the reader that is tested.
+/// The location of the member `name`, found without the reader under test.
 fn place(archive: &Path, name: &str) -> MediaLocation {
     let mut tar = tar::Archive::new(fs::File::open(archive).unwrap());
     let entry = tar.entries().unwrap().map(Result::unwrap).find(|e| e.path().unwrap() == Path::new(name)).unwrap();
@@ -120,12 +120,12 @@ fn a_video_inside_an_archive_is_the_one_outside() {
     let names = ["h264_bframes.mp4", "h264_fragments.mp4", "h264.mkv", "hevc.mp4", "vp9.webm", "rotated_90.mp4"];
     let contents: Vec<Vec<u8>> = names.iter().map(|n| fs::read(clips.join(n)).unwrap()).collect();
     let dir = tempfile::tempdir().unwrap();
-    // A colon, a comma, a space and a sign of percent, which mean something in addresses.
+    // A colon, a comma, a space and a percent sign, which have a meaning in URLs.
     let archive = dir.path().join("a:b, 100% c.tar");
     let members: Vec<(&str, &[u8])> = names.iter().copied().zip(contents.iter().map(Vec::as_slice)).collect();
     write_tar(&archive, &members);
     for name in names {
-        // A program is started for each reading: two containers are enough for it.
+        // The ffmpeg program is started for each read: two containers are enough for it.
         let decoders = if name == "h264_bframes.mp4" || name == "vp9.webm" { decoders() } else { vec![Decoder::BuiltIn] };
         for decoder in decoders {
             let outside = Video::open(clips.join(name), decoder).unwrap();
@@ -144,7 +144,7 @@ fn a_video_inside_an_archive_is_the_one_outside() {
 }
 
 #[test]
-fn a_video_that_is_no_longer_there_is_named() {
+fn a_missing_video_is_an_error_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("a.tar");
     let bytes = video(dir.path(), 0);
@@ -164,7 +164,7 @@ fn a_video_that_is_no_longer_there_is_named() {
 }
 
 #[test]
-fn odd_members_are_listed_and_passed_over() {
+fn unusable_members_are_skipped_and_listed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.tar");
     let long = vec![b'x'; 5 << 20];
@@ -192,7 +192,7 @@ fn odd_members_are_listed_and_passed_over() {
     add(EntryType::Regular, "broken.json", b"{");
     add(EntryType::Regular, "list.mp4", b"video");
     add(EntryType::Regular, "list.json", br#"{"text": ["a", "b"]}"#);
-    // The list is of no matter where the caption has a file of its own.
+    // The list does not matter if the caption has its own file.
     add(EntryType::Regular, "both.mp4", b"video");
     add(EntryType::Regular, "both.json", br#"{"text": ["a", "b"]}"#);
     add(EntryType::Regular, "both.TXT", b"own");
@@ -220,7 +220,7 @@ fn odd_members_are_listed_and_passed_over() {
 }
 
 #[test]
-fn what_lies_before_the_damage_is_used() {
+fn samples_before_the_damage_are_used() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let contents = vec![7; 2000];
@@ -235,7 +235,7 @@ fn what_lies_before_the_damage_is_used() {
         let lines = said(&skipped);
         assert!(lines.len() == 1 && lines[0].contains("0.tar: damaged or cut off: ") && lines[0].contains(what), "{lines:?}");
     }
-    // A shard that is nothing of the kind takes none of the others with it; alone, it is the error.
+    // A damaged shard does not affect the others; alone, it is an error.
     fs::write(path("1.tar"), [1; 5000]).unwrap();
     fs::write(path("2.tar"), b"\x1F\x8B compressed").unwrap();
     fs::write(path("3.tar"), b"").unwrap();
@@ -250,7 +250,7 @@ fn what_lies_before_the_damage_is_used() {
 }
 
 #[test]
-fn what_is_no_shard_is_one_clear_error() {
+fn a_path_without_shards_is_one_clear_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     fs::create_dir(path("empty")).unwrap();
@@ -271,14 +271,14 @@ fn what_is_no_shard_is_one_clear_error() {
 }
 
 #[test]
-fn shards_of_the_same_name_are_told_apart_by_their_folders() {
+fn shards_of_the_same_name_are_distinguished_by_their_folders() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| -> PathBuf { dir.path().join(name) };
     for part in ["cats", "dogs"] {
         fs::create_dir(path(part)).unwrap();
         let archive = path(part).join("000.tar");
         write_tar(&archive, &[("./1.mp4", b"x"), ("__/1.mp4", b"y")]);
-        // No writer puts this in, but a reader must not follow it.
+        // No program writes this, but a reader must not follow it.
         let mut bytes = fs::read(&archive).unwrap();
         let at = bytes.windows(8).position(|w| w == b"__/1.mp4").unwrap();
         let mut header = Header::new_old();
@@ -293,7 +293,7 @@ fn shards_of_the_same_name_are_told_apart_by_their_folders() {
     assert_eq!(names, ["dogs/000/1", "dogs/000/1#2", "cats/000/1", "cats/000/1#2"]);
 }
 
-/// Members with byte-order marks, JSON as Python writes it, and a gif beside the video.
+/// Members with byte-order marks, JSON written by Python, and a gif beside the video.
 #[test]
 fn members_of_other_programs_are_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -323,7 +323,7 @@ fn members_of_other_programs_are_read() {
         lines.len() == 1 && lines[0].contains("a.tar/2: its .cls is no UTF-8 text: it is UTF-16; save it as UTF-8"),
         "{lines:?}"
     );
-    // One label of many that is no number.
+    // One of many labels is not a number.
     let labels: Vec<String> = (0..4).map(|i| if i == 2 { "two".into() } else { i.to_string() }).collect();
     let names: Vec<[String; 2]> = (0..4).map(|i| [format!("{i}.mp4"), format!("{i}.cls")]).collect();
     let members = names.iter().zip(&labels).flat_map(|([a, b], label)| [(a.as_str(), one.as_slice()), (b, label.as_bytes())]);

@@ -1,15 +1,15 @@
-//! Tests that need what a machine may lack: a program, a library, an instruction set.
+//! Tests that depend on what a machine may lack: a program, a library, an instruction set.
 //!
-//! Such a test says `NOT RUN` and passes where the thing is missing. `LATTE_REQUIRE` (names with commas between them) makes it fail
-//! instead, so that a machine that is meant to have something cannot lose it unnoticed.
+//! Such a test prints `NOT RUN` and passes if the dependency is missing. `LATTE_REQUIRE` (names with commas between them) makes it
+//! fail instead, so that the loss of a dependency on a machine that should have it is noticed.
 
-/// The variable that lists what must be there.
+/// The environment variable that lists what must be present.
 pub const VARIABLE: &str = "LATTE_REQUIRE";
 
-/// What tests may need, and the stages of `./check` that have these names.
+/// What tests may need, and the stages of `./check` with these names.
 pub const NAMES: [&str; 7] = ["ffmpeg", "libavcodec", "avx2", "avx512", "avx512-bf16", "typos", "deny"];
 
-/// Says that `name` is missing, and `what` is therefore not tested.
+/// Prints that `name` is missing and that `what` is therefore not tested.
 ///
 /// # Panics
 ///
@@ -22,7 +22,7 @@ pub fn not_run(name: &str, what: &str) {
     }
 }
 
-/// The line to print, or to fail with.
+/// The line to print; an error if the test must fail.
 fn said(required: &str, name: &str, what: &str) -> Result<String, String> {
     let is_required = names(required)?.contains(&name);
     // A misspelt name in a test would never be required.
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_required_fails_and_what_is_not_is_said() {
+    fn a_missing_requirement_fails_and_other_missing_things_are_reported() {
         assert_eq!(said("", "ffmpeg", "x").unwrap(), "NOT RUN: this machine lacks ffmpeg: x");
         assert!(said("libavcodec, avx512", "ffmpeg", "x").is_ok());
         assert!(said(" ffmpeg,avx512", "ffmpeg", "x").unwrap_err().contains("lists ffmpeg"));
@@ -60,7 +60,7 @@ mod tests {
         }
     }
 
-    /// The variable itself, also on a machine that has everything, where no test looks at it.
+    /// Checks the variable itself, because no other test reads it on a machine that has everything.
     #[test]
     fn the_variable_lists_known_names() {
         let required = std::env::var(VARIABLE).unwrap_or_default();

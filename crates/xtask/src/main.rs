@@ -1,4 +1,4 @@
-//! Checks of the source tree itself: `cargo xtask tidy`.
+//! Checks the source tree: `cargo xtask tidy`.
 
 mod tidy;
 

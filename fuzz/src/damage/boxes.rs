@@ -1,18 +1,18 @@
-//! Changes of files that are boxes in boxes: the lengths around a change stay right.
+//! Changes files that consist of nested boxes and keeps the lengths of the enclosing boxes correct.
 
 use super::{Chance, bytes};
 
-/// The beginning of a box: its name, how long it is with the length of the box, and the length of what follows.
+/// The header of a box: its name, the offset behind the length field, and the length of the rest.
 type Head = (Vec<u8>, usize, usize);
 
-/// How boxes are read and written.
+/// How to parse and write boxes.
 #[derive(Clone, Copy)]
 pub(crate) struct Format {
-    /// The head of the box at the beginning of these bytes.
+    /// Parses the header of the box at the start of these bytes.
     split: fn(&[u8]) -> Option<Head>,
-    /// What lies in a box of this head before the boxes inside; `None` if there are none inside.
+    /// The number of bytes before the inner boxes of a box with this header; `None` if it has no inner boxes.
     inside: fn(&[u8]) -> Option<usize>,
-    /// A box of this head and body.
+    /// A box with this header and body.
     join: fn(&[u8], &[u8]) -> Vec<u8>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) const MATROSKA: Format = Format {
     join: |name, body| [name, &(0x1000_0000 | (body.len() as u32 & 0x0fff_ffff)).to_be_bytes(), body].concat(),
 };
 
-/// A box: its name, what lies before the boxes inside, and these; or all of its content.
+/// A box: its name, the bytes before the inner boxes, and the inner boxes; or its whole content.
 #[derive(Clone)]
 struct Node {
     name: Vec<u8>,
@@ -74,7 +74,7 @@ struct Node {
     inside: Option<Vec<Self>>,
 }
 
-/// Boxes may lie no deeper: real ones do not.
+/// Maximum nesting depth, which real files do not exceed.
 const DEEPEST: usize = 12;
 
 fn parse(mut bytes: &[u8], format: Format, depth: usize) -> Vec<Node> {
@@ -101,7 +101,7 @@ fn write(nodes: &[Node], format: Format) -> Vec<u8> {
     bytes
 }
 
-/// One to three boxes changed, doubled, left out, renamed, or put elsewhere.
+/// Changes, duplicates, removes, renames or moves one to three boxes.
 pub(crate) fn damaged(seed: &[u8], format: Format, chance: &mut Chance) -> Vec<u8> {
     let mut nodes = parse(seed, format, 0);
     for _ in 0..=chance.below(3) {

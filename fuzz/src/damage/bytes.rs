@@ -1,10 +1,10 @@
-//! Changes that need to know nothing of the file.
+//! Changes that are independent of the file format.
 
 use super::Chance;
 
 const EXTREMES: [u64; 10] = [0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0xffff_ffff, i64::MAX as u64, u64::MAX];
 
-/// Bits, bytes, numbers, pieces cut out, doubled, or taken from another file.
+/// Changes bits, bytes or numbers; removes, duplicates or inserts pieces, also from other files.
 pub(crate) fn change(bytes: &mut Vec<u8>, others: &[Vec<u8>], chance: &mut Chance) {
     if bytes.is_empty() {
         return;
@@ -36,7 +36,7 @@ pub(crate) fn change(bytes: &mut Vec<u8>, others: &[Vec<u8>], chance: &mut Chanc
             }
         }
         6 => bytes.truncate(at),
-        // A digit of a header, a letter of a pickle.
+        // A digit of a header, or a letter of a pickle.
         _ if bytes[at].is_ascii_digit() => bytes[at] = b'0' + chance.below(10) as u8,
         _ => bytes[at] = chance.one_of(b"()[]{}.0aetsuRbQcqrhjXBKMJ\x80\x81\x85\x86\x87\x88\x8a\x8c\x93\x94"),
     }

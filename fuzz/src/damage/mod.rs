@@ -1,32 +1,32 @@
-//! Makes damaged files of sound ones.
+//! Makes damaged files from sound ones.
 
 mod boxes;
 mod bytes;
 mod sums;
 mod text;
 
-/// How a file is built, which says where damage gets beyond the first check.
+/// The structure of a file, which determines how damage gets past the first check.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Form {
-    /// Nothing is known about it.
+    /// An unknown structure.
     Bytes,
     /// Words, numbers and lines.
     Text,
-    /// Boxes with their length and name before them.
+    /// Boxes that begin with length and name.
     Mp4,
-    /// Elements with their name and length before them.
+    /// Elements that begin with name and length.
     Matroska,
-    /// Blocks of 512 bytes, some with a sum of themselves.
+    /// Blocks of 512 bytes; headers have a checksum.
     Tar,
-    /// The length of a header, the header, the rest.
+    /// The length of the header, the header, the data.
     Safetensors,
-    /// Entries with sums of their content.
+    /// Entries with checksums of their content.
     Zip,
-    /// Chunks with sums of their content.
+    /// Chunks with checksums of their content.
     Png,
 }
 
-/// One of `seeds` with a few changes. `words` are put into texts.
+/// One of `seeds` with a few changes. `words` are inserted into texts.
 pub(crate) fn damaged(seeds: &[Vec<u8>], form: Form, words: &[&str], chance: &mut Chance) -> Vec<u8> {
     let seed = &seeds[chance.below(seeds.len())];
     let mut input = match form {
@@ -52,7 +52,7 @@ pub(crate) fn damaged(seeds: &[Vec<u8>], form: Form, words: &[&str], chance: &mu
     input
 }
 
-/// SplitMix64.
+/// The random generator SplitMix64.
 pub(crate) struct Chance(u64);
 
 impl Chance {

@@ -1,4 +1,4 @@
-//! Sums and lengths put right after a change: else they would keep nearly all damage from the rest of a reader.
+//! Corrects checksums and lengths after a change: otherwise most damage would never get past the first check of a reader.
 
 fn crc(bytes: &[u8]) -> [u8; 4] {
     let mut crc = flate2::Crc::new();
@@ -6,7 +6,7 @@ fn crc(bytes: &[u8]) -> [u8; 4] {
     crc.sum().to_le_bytes()
 }
 
-/// The sums of all headers of a tar archive.
+/// Corrects the checksums of all headers of a tar archive.
 pub(crate) fn tar(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
         block[148..156].fill(b' ');
@@ -15,7 +15,7 @@ pub(crate) fn tar(bytes: &mut [u8]) {
     }
 }
 
-/// The length of the header: to where its outermost bracket closes.
+/// Sets the length of the header to the end of its outermost bracket.
 pub(crate) fn safetensors(bytes: &mut [u8]) {
     let (mut depth, mut in_text) = (0_usize, false);
     let end = bytes.iter().skip(8).position(|byte| {
@@ -32,7 +32,7 @@ pub(crate) fn safetensors(bytes: &mut [u8]) {
     }
 }
 
-/// The sums of entries that are not compressed, in their own headers and in the list at the end.
+/// Corrects the checksums of uncompressed entries, in their headers and in the central directory.
 pub(crate) fn zip(bytes: &mut [u8]) {
     let number = |bytes: &[u8], at: usize, width: usize| {
         let digits = bytes.get(at..at + width)?;
@@ -52,7 +52,7 @@ pub(crate) fn zip(bytes: &mut [u8]) {
     }
 }
 
-/// The sums of all chunks of a png.
+/// Corrects the checksums of all chunks of a png.
 pub(crate) fn png(bytes: &mut [u8]) {
     let mut at = 8;
     while let Some(len) = bytes.get(at..at + 4).and_then(|len| len.first_chunk()).map(|len| u32::from_be_bytes(*len) as usize) {

@@ -1,10 +1,10 @@
-//! Changes of texts: words for words, lines that move, brackets that do not close.
+//! Changes of texts: replaced words, moved lines, unclosed brackets.
 
 use std::ops::Range;
 
 use super::Chance;
 
-/// What readers of numbers, texts and lists stumble over.
+/// Difficult values for readers of numbers, texts and lists.
 const ANYWHERE: &[&str] = &[
     "0",
     "-1",
@@ -60,7 +60,7 @@ const ANYWHERE: &[&str] = &[
     "\"\"\"",
 ];
 
-/// One change of a text; bytes that are no text stay what they are.
+/// Makes one change to a text; bytes that are not text stay unchanged.
 pub(crate) fn change(bytes: &mut Vec<u8>, others: &[Vec<u8>], words: &[&str], chance: &mut Chance) {
     let known = |chance: &mut Chance| {
         let list = if words.is_empty() || chance.one_in(2) { ANYWHERE } else { words };
@@ -90,7 +90,7 @@ pub(crate) fn change(bytes: &mut Vec<u8>, others: &[Vec<u8>], words: &[&str], ch
     }
 }
 
-/// The word around a random place: what stands between spaces, brackets, quotes and commas.
+/// The word at a random offset, delimited by spaces, brackets, quotes and commas.
 fn word(bytes: &[u8], chance: &mut Chance) -> Range<usize> {
     let at = chance.below(bytes.len());
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-+/".contains(byte) || *byte >= 0x80;
@@ -99,7 +99,7 @@ fn word(bytes: &[u8], chance: &mut Chance) -> Range<usize> {
     start..at + after.iter().take_while(|byte| is_word(byte)).count()
 }
 
-/// The line around a random place, with its end.
+/// The line at a random offset, including its line break.
 fn line(bytes: &[u8], chance: &mut Chance) -> Range<usize> {
     let (before, after) = bytes.split_at(chance.below(bytes.len()));
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

@@ -1,4 +1,4 @@
-//! Configurations: of schedulers, of networks, of training.
+//! Configurations of schedulers, networks and training.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{file, repository};
 
-/// Makes the configured method, and every other one of the same process, for a few numbers of steps.
+/// Builds the configured method, and every other method of the same process, for a few numbers of steps.
 pub(super) fn scheduler(path: &Path) -> bool {
     let _ = SolverConfig::keys_of_file(path);
     let Ok(text) = std::fs::read_to_string(path) else { return false };
@@ -27,7 +27,7 @@ pub(super) fn scheduler(path: &Path) -> bool {
     made(&config) > 0
 }
 
-/// One for each method.
+/// One configuration for each method.
 pub(super) fn schedulers() -> Result<Vec<Vec<u8>>, String> {
     let mut seeds = vec![file(&repository("testdata/golden/tiny-latte-t2v/scheduler/scheduler_config.json"))?];
     for kind in Sampler::ALL {
@@ -42,7 +42,7 @@ pub(super) fn schedulers() -> Result<Vec<Vec<u8>>, String> {
 
 pub(super) const SCHEDULER: &[&str] = &with_keys();
 
-/// Words that are no keys.
+/// Words that are not keys.
 const SCHEDULER_VALUES: &[&str] = &[
     "linear",
     "scaled_linear",
@@ -66,7 +66,7 @@ const SCHEDULER_VALUES: &[&str] = &[
     "\"solver_order\": 3,",
 ];
 
-/// The keys, and then the other words.
+/// The keys, followed by the other words.
 const fn with_keys() -> [&'static str; SolverConfig::KEYS.len() + SCHEDULER_VALUES.len()] {
     let mut words = [""; SolverConfig::KEYS.len() + SCHEDULER_VALUES.len()];
     let mut at = 0;
@@ -78,7 +78,7 @@ const fn with_keys() -> [&'static str; SolverConfig::KEYS.len() + SCHEDULER_VALU
     words
 }
 
-/// A file of any of the networks; it is not known which one it is for, so all try.
+/// A configuration of any network; the kind is unknown, so every parser runs.
 pub(super) fn model(path: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else { return false };
     let Ok(value) = serde_json::from_str::<Value>(&text) else { return false };
@@ -146,7 +146,7 @@ pub(super) const MODEL: &[&str] = &[
     "1000000",
 ];
 
-/// A configuration of training, of a model or of an autoencoder; what it writes must be read as the same.
+/// A training configuration of a model or of an autoencoder; written and read again, it must be the same.
 pub(super) fn training(path: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else { return false };
     let model = TrainConfig::from_toml(&text, "train.toml", &[]).is_ok_and(|config| {
@@ -204,7 +204,7 @@ pub(super) const TRAINING: &[&str] = &[
     "joint_images",
 ];
 
-/// A file of the original; some of them need a folder of images besides.
+/// A configuration file of the original program; some need a folder of images, too.
 pub(super) fn official(path: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else { return false };
     let read = |overrides: &[String]| {

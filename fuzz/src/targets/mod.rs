@@ -1,4 +1,4 @@
-//! The readers: one line for each kind of file that comes from elsewhere.
+//! The readers: one line for each kind of foreign file.
 
 mod configurations;
 mod tables;
@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 
 use crate::damage::Form;
 
-/// A reader, and what it is fed with.
+/// A reader and its input.
 pub(crate) struct Target {
     pub(crate) name: &'static str,
-    /// What the file has to be called.
+    /// The required name of the file.
     pub(crate) file: &'static str,
-    /// Reads the file; whether it was taken for a sound one.
+    /// Reads the file; returns whether the reader accepted it.
     pub(crate) read: fn(&Path) -> bool,
-    /// The sound files that damaged ones are made of.
+    /// The sound files that damaged ones are made from.
     pub(crate) seeds: fn() -> Result<Vec<Vec<u8>>, String>,
     pub(crate) form: Form,
-    /// What a text may say in other places.
+    /// Words that are inserted into a text.
     pub(crate) words: &'static [&'static str],
 }
 
@@ -48,7 +48,7 @@ pub(crate) const TARGETS: &[Target] = &[
     text("official_yaml", "train.yaml", configurations::official, || files("fuzz/corpus/official_yaml", &["yaml"]), &[]),
 ];
 
-/// Larger files only make a run slower.
+/// Maximum size in bytes: larger files only slow a run down.
 const MAX_BYTES: u64 = 64 << 10;
 
 type Seeds = fn() -> Result<Vec<Vec<u8>>, String>;
@@ -81,7 +81,7 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// The files of a folder of the repository with one of these endings, in the order of their names.
+/// The files of a folder of the repository with one of these extensions, sorted by name.
 fn files(folder: &str, endings: &[&str]) -> Result<Vec<Vec<u8>>, String> {
     let folder = repository(folder);
     let wrong = |e: std::io::Error| format!("{}: {e}", folder.display());
@@ -101,11 +101,11 @@ fn file(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// What `write` writes, which takes a path.
+/// The bytes that `write` writes to the path that it gets.
 fn written(name: &str, write: impl FnOnce(&Path) -> Result<(), String>) -> Result<Vec<u8>, String> {
     let path = std::env::temp_dir().join(format!("latte-fuzz-seed-{}-{name}", std::process::id()));
     let bytes = write(&path).and_then(|()| file(&path));
-    // What stays behind would only take space.
+    // A failure to remove it only takes disk space.
     let _ = std::fs::remove_file(&path);
     bytes
 }

@@ -1,4 +1,4 @@
-//! Lists of videos: manifests, archives, indices, lists of images.
+//! Lists of videos: manifests, archives, indexes, image lists.
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ pub(super) fn shards(path: &Path) -> bool {
     })
 }
 
-/// Archives of each kind of header: ustar, GNU's long names, extended headers.
+/// Archives with each kind of header: ustar, GNU's long names, extended headers.
 pub(super) fn archives() -> Result<Vec<Vec<u8>>, String> {
     let video = videos::small()?;
     let end = vec![0; 1024];
@@ -63,7 +63,7 @@ pub(super) fn archives() -> Result<Vec<Vec<u8>>, String> {
     Ok(vec![plain, gnu, pax.concat()])
 }
 
-/// A header and its content, filled up to whole blocks.
+/// A header and its content, padded to whole blocks.
 fn entry(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
     let mut block = [0_u8; 512];
     block[..name.len()].copy_from_slice(name.as_bytes());
@@ -89,7 +89,7 @@ pub(super) fn manifest(path: &Path) -> bool {
     })
 }
 
-/// Tables whose fields are parted by `by`.
+/// Tables with the delimiter `by`.
 pub(super) fn manifests(by: &str) -> Vec<Vec<u8>> {
     let tables = [
         "path,caption,label\na.mp4,\"a cat, black\",cat\nb.mp4,a dog,dog\nb.mp4,\"two\nlines\",dog\n",
@@ -126,7 +126,7 @@ pub(super) fn image_lists() -> Vec<Vec<u8>> {
     lists.map(|list| list.as_bytes().to_vec()).to_vec()
 }
 
-/// Reads an index, looks for what is wrong with the data, and reads again what it writes.
+/// Reads an index, checks the data set, and reads again what it writes.
 pub(super) fn index(path: &Path) -> bool {
     let Ok(index) = Index::read(path) else { return false };
     for (num_frames, rule) in [(16, FrameRule::Linspace), (usize::MAX / 2, FrameRule::OfficialStride)] {
@@ -146,7 +146,7 @@ pub(super) fn index(path: &Path) -> bool {
     index.write(&again).is_ok() && Index::read(&again).is_ok_and(|read| read.entries.len() == index.entries.len())
 }
 
-/// That of the clips of the tests, and one of an archive.
+/// The index of the test clips, and one of an archive.
 pub(super) fn indices() -> Result<Vec<Vec<u8>>, String> {
     let options = ScanOptions { decoder: Decoder::BuiltIn, hash: true, last_frame: false, threads: 1 };
     let archive = std::env::temp_dir().join(format!("latte-fuzz-seed-{}.tar", std::process::id()));
@@ -157,7 +157,7 @@ pub(super) fn indices() -> Result<Vec<Vec<u8>>, String> {
         written("index.jsonl", |path| found.index.write(path).map_err(|e| e.to_string()))
     };
     let indices = [Location::new(Layout::Folder, repository("testdata/clips")), Location::new(Layout::Shards, &archive)].map(of);
-    // What stays behind would only take space.
+    // A failure to remove it only takes disk space.
     let _ = std::fs::remove_file(&archive);
     indices.into_iter().collect()
 }

@@ -1,4 +1,4 @@
-//! Videos, images, and folders of images.
+//! Videos, images, and frame folders.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,10 +9,10 @@ use latte_video::{Clip, ClipWindow, Decoder, FrameRule, Video, read_image};
 
 use super::{file, repository, written};
 
-/// Of larger frames only the first is decoded: a few bytes can ask for frames of any size, and time is limited.
+/// Only the first of larger frames is decoded: a few bytes can request frames of any size, and time is limited.
 const LARGE: usize = 1 << 20;
 
-/// Decodes the first frame, two in the middle, and the last, each from a key frame.
+/// Decodes the first frame, two in the middle, and the last; each needs a seek to a key frame.
 pub(super) fn read(path: &Path) -> bool {
     let Ok(video) = Video::open(path, Decoder::BuiltIn) else { return false };
     let info = video.info();
@@ -29,7 +29,7 @@ pub(super) fn image(path: &Path) -> bool {
     read_image(path).is_ok()
 }
 
-/// Written by this program, in two sizes.
+/// Images of two sizes that this program writes.
 pub(super) fn jpegs() -> Result<Vec<Vec<u8>>, String> {
     let image = |[height, width]: [usize; 2]| {
         let pixels: Vec<u8> = (0..height * width * 3).map(|i| (i * i / 7 % 256) as u8).collect();
@@ -38,19 +38,19 @@ pub(super) fn jpegs() -> Result<Vec<Vec<u8>>, String> {
     Ok(vec![image([16, 24])?, image([9, 7])?])
 }
 
-/// The file says the names of the frames of a folder, one a line: all are put there, then the folder is listed and read.
+/// The file lists the names of the frames of a folder, one per line: the frames are created, then the folder is listed and read.
 pub(super) fn frame_names(path: &Path) -> bool {
     const MAX_NAMES: usize = 40;
     let (Ok(text), Some(parent)) = (std::fs::read(path), path.parent()) else { return false };
     let (root, picture) = (parent.join("root"), parent.join("picture.png"));
     let folder = root.join("video");
-    // What the last input left there.
+    // Remove the files of the previous input.
     let _ = std::fs::remove_dir_all(&root);
     if std::fs::create_dir_all(&folder).is_err() || !(picture.exists() || write_picture(&picture)) {
         return false;
     }
     for name in text.split(|byte| *byte == b'\n').take(MAX_NAMES) {
-        // Names that the system refuses cannot come from elsewhere either.
+        // Names that the system refuses cannot occur in a real folder.
         let _ = std::fs::hard_link(&picture, folder.join(OsStr::from_bytes(&name[..name.len().min(255)])));
     }
     for layout in [Layout::Folder, Layout::SkyTimelapse, Layout::TaichiHd, Layout::FaceForensics] {
@@ -94,7 +94,7 @@ pub(super) const NAMES: &[&str] = &[
     "..png",
 ];
 
-/// A small video, for archives.
+/// A small video for archives.
 pub(super) fn small() -> Result<Vec<u8>, String> {
     file(&repository("testdata/clips/h264_cropped.mp4"))
 }

@@ -9,10 +9,10 @@ use latte_model::weights::{FileKind, Pretrained, TensorSource, WeightFiles, writ
 
 use super::{file, files, repository, written};
 
-/// A tensor of zeros may be large; a few bytes may not ask for much.
+/// Maximum number of values of a tensor: a few bytes must not request a large tensor.
 const MAX_VALUES: usize = 1 << 22;
 
-/// Opens the file, reads every tensor, and asks whose weights they are.
+/// Opens the file, reads every tensor, and detects the kind of the weights.
 pub(super) fn read(path: &Path) -> bool {
     let Ok(files) = WeightFiles::open(path) else { return false };
     for name in files.names() {
@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path) -> bool {
     })
 }
 
-/// Small ones, those of the tests, and one of features.
+/// Small files, those of the tests, and one with features.
 pub(super) fn safetensors() -> Result<Vec<Vec<u8>>, String> {
     Ok([files("fuzz/corpus/safetensors", &["safetensors"])?, files("testdata/golden", &["safetensors"])?].concat())
 }
@@ -43,7 +43,7 @@ pub(super) fn features(path: &Path) -> bool {
     open_features(path).is_ok() || matrix
 }
 
-/// Archives of arrays: mean and covariance, a matrix alone, each in both widths, one stored by columns.
+/// Archives of arrays: mean and covariance, and a single matrix, in both precisions, one in column-major order.
 pub(super) fn npz() -> Vec<Vec<u8>> {
     let wide = |n: usize| (0..n).flat_map(|i| (i as f64).to_le_bytes()).collect::<Vec<u8>>();
     let narrow = |n: usize| (0..n).flat_map(|i| (i as f32).to_le_bytes()).collect::<Vec<u8>>();
@@ -55,14 +55,14 @@ pub(super) fn npz() -> Vec<Vec<u8>> {
     ]
 }
 
-/// An array as numpy writes it.
+/// An array in the format of numpy.
 fn numpy(dtype: &str, shape: &str, by_columns: bool, values: &[u8]) -> Vec<u8> {
     let order = if by_columns { "True" } else { "False" };
     let header = format!("{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
     [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), values].concat()
 }
 
-/// An archive of entries that are not compressed.
+/// An archive with uncompressed entries.
 fn zip(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let (mut bytes, mut list) = (Vec::new(), Vec::new());
     for (name, content) in entries {
@@ -81,7 +81,7 @@ fn zip(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
     [bytes, list, end].concat()
 }
 
-/// Files of features as `latte eval merge` writes them.
+/// Feature files in the format of `latte eval merge`.
 pub(super) fn feature_files() -> Result<Vec<Vec<u8>>, String> {
     let origin = r#"{"detector":{"kind":"test","source":"nowhere","weights":"seed 1"},"preparation":{"resize":"half_pixel_bilinear","values":"minus_one_to_one"},"set":{"path":"a/b","videos":2,"too_short":0,"unreadable":[],"clips":2,"frames":16,"stride":1,"frame_size":[8,8],"content":"abc"}}"#;
     let description =
@@ -101,12 +101,12 @@ pub(super) fn feature_files() -> Result<Vec<Vec<u8>>, String> {
     Ok(vec![features])
 }
 
-/// Opens the tokenizer of a SentencePiece model, and makes ids.
+/// Opens the tokenizer of a SentencePiece model, and encodes texts.
 pub(super) fn spiece(path: &Path) -> bool {
     path.parent().is_some_and(|folder| Tokenizer::from_sentencepiece(folder).is_ok_and(|tokenizer| ids(&tokenizer)))
 }
 
-/// The same of a `tokenizer.json`.
+/// The same for a `tokenizer.json`.
 pub(super) fn tokenizer(path: &Path) -> bool {
     path.parent().is_some_and(|folder| Tokenizer::from_json(folder).is_ok_and(|tokenizer| ids(&tokenizer)))
 }
@@ -115,7 +115,7 @@ pub(super) fn tokenizers() -> Result<Vec<Vec<u8>>, String> {
     let whole = file(&repository("testdata/golden/tiny-latte-t2v/tokenizer/tokenizer.json"))?;
     let mut json: serde_json::Value = serde_json::from_slice(&whole).map_err(|e| e.to_string())?;
     let write = |json: &serde_json::Value| serde_json::to_vec_pretty(json).map_err(|e| e.to_string());
-    // A vocabulary of thousands of pieces, and tables of characters, leave nothing else to be changed.
+    // A vocabulary of thousands of pieces and tables of characters are shortened, because most changes would fall into them.
     if let Some(vocabulary) = json["model"]["vocab"].as_array_mut() {
         vocabulary.truncate(40);
     }
@@ -127,7 +127,7 @@ pub(super) fn tokenizers() -> Result<Vec<Vec<u8>>, String> {
 pub(super) const WORDS: &[&str] =
     &["Unigram", "BPE", "Metaspace", "Precompiled", "Replace", "Sequence", "unk_id", "vocab", "<unk>", "▁"];
 
-/// Ids of texts: ASCII, accents apart and joined, other scripts, what no piece matches, and a long one.
+/// Encodes texts: ASCII, accents as combined and separate characters, other scripts, text that no piece matches, and a long text.
 fn ids(tokenizer: &Tokenizer) -> bool {
     let texts =
         ["", "a cat", "aaa  <sep>b</s> <extra_id_0>", "e\u{301}\u{e9} \u{fb01}\u{2126} \u{732b} \u{1f408}\u{200d}\u{2b1b}"];

@@ -10,7 +10,7 @@ use latte_ops::Parameters;
 use super::{Identity, Preparation, ValueMap};
 use crate::resize::Resize;
 
-/// The weights whose names and shapes are listed in `keys`.
+/// Weights from the formula for the names and shapes listed in the file `keys`.
 pub(super) fn weights(keys: &str) -> Parameters {
     let text = std::fs::read_to_string(golden::directory().join(keys)).unwrap();
     let shapes: BTreeMap<String, Vec<usize>> = serde_json::from_str(&text).unwrap();
@@ -25,7 +25,7 @@ pub(super) fn identity(kind: &str) -> Identity {
     Identity { kind: kind.into(), source: "formula".into(), weights: "formula".into(), batch_norm_eps: Some(1e-3) }
 }
 
-/// A golden file: its pixels, their shape, and the expected output called `layer`.
+/// A golden file: pixels, their shape, and the expected output `layer`.
 pub(super) struct Example {
     pub(super) pixels: Vec<u8>,
     pub(super) shape: [usize; 4],
@@ -41,7 +41,7 @@ impl Example {
         Self { pixels, shape, case }
     }
 
-    /// How far the output of a detector at `layer` is from the expected one.
+    /// The relative error of a detector's output at `layer`.
     pub(super) fn error(&self, layer: &str, ours: &Tensor) -> f64 {
         let ours: Vec<f64> = ours.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect();
         golden::relative_error(&ours, &self.case.tensor(&format!("out.{layer}")).unwrap().values)

@@ -1,4 +1,4 @@
-//! Which detectors there are, and how each is set up.
+//! The supported detectors and their settings.
 
 use latte_weights::TensorSource;
 use serde::{Deserialize, Serialize};
@@ -8,25 +8,25 @@ use super::{C3d, Clip, Detector, I3d, Identity, InceptionFid, c3d, clip};
 use crate::Result;
 use crate::resize::Resize;
 
-/// A network that can be a detector.
+/// A network that serves as a detector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// I3D of Kinetics-400, of FVD.
+    /// I3D trained on Kinetics-400, for FVD.
     I3d,
-    /// The Inception network of 2015-12-05, of FID, IS and KID.
+    /// The Inception network of 2015-12-05, for FID, IS and KID.
     InceptionFid,
-    /// C3D of UCF-101, of the inception score of videos.
+    /// C3D trained on UCF-101, for the inception score of videos.
     C3d,
-    /// CLIP ViT-B/32, of CLIPSIM.
+    /// CLIP ViT-B/32, for CLIPSIM.
     Clip,
 }
 
 impl Kind {
-    /// All there are.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::I3d, Self::InceptionFid, Self::C3d, Self::Clip];
 
-    /// As in files and results.
+    /// The name in files and results.
     pub fn name(self) -> &'static str {
         match self {
             Self::I3d => "i3d",
@@ -36,12 +36,12 @@ impl Kind {
         }
     }
 
-    /// The kind of this name; `None` if there is none.
+    /// The kind with this name; `None` if there is none.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The epsilon of its batch normalisations that its weights were trained with.
+    /// The epsilon of the batch normalisations that the weights were trained with; `None` without batch normalisations.
     pub fn batch_norm_eps(self) -> Option<f64> {
         match self {
             Self::I3d | Self::InceptionFid => Some(1e-3),
@@ -71,8 +71,8 @@ impl Kind {
         units.iter().flat_map(super::layers::Unit::tensors).chain(last).collect()
     }
 
-    /// The network with weights under the names of this program's files. `identity` says whose they are; its epsilon is set to
-    /// the one in use.
+    /// Builds the network from weights with the names of this program's files. `identity` describes the weights; its epsilon is set
+    /// to the one in use.
     ///
     /// # Errors
     ///
@@ -90,12 +90,12 @@ impl Kind {
         })
     }
 
-    /// The epsilon that its batch normalisations are used with.
+    /// The epsilon in use for its batch normalisations.
     pub(super) fn eps(self, identity: &Identity, setup: Setup) -> Option<f64> {
         setup.batch_norm_eps.or(identity.batch_norm_eps).or(self.batch_norm_eps())
     }
 
-    /// How pixels are prepared unless something else is asked for: as the programs did that most published numbers are of.
+    /// The default preparation of pixels: that of the programs behind most published numbers.
     pub fn preparation(self) -> Preparation {
         match self {
             Self::I3d => Preparation { resize: Resize::HalfPixelBilinear, values: ValueMap::MinusOneToOne },
@@ -106,11 +106,11 @@ impl Kind {
     }
 }
 
-/// What is not as usual.
+/// Deviations from the default settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
-    /// How pixels are prepared, if not as [`Kind::preparation`] says.
+    /// The preparation of pixels, if it is not [`Kind::preparation`].
     pub preparation: Option<Preparation>,
-    /// The epsilon of batch normalisations, if not that of the weights: some programs use another one by mistake.
+    /// The epsilon of batch normalisations, if it is not that of the weights: some programs use another one by mistake.
     pub batch_norm_eps: Option<f64>,
 }

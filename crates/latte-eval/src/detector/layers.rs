@@ -1,4 +1,4 @@
-//! Layers as detectors have them: a convolution with what follows it folded into its weights.
+//! Layers of detectors: convolutions with the batch normalisation folded into the weights.
 
 use candle_core::{Device, Tensor};
 use latte_ops::{Conv3d, Padding, Pool, Tape, Var, Window, pool3d, reshape};
@@ -6,15 +6,15 @@ use latte_weights::{TensorSource, expect_tensor};
 
 use crate::{Error, Result};
 
-/// A convolution with a batch normalisation behind it, by its names in a file.
+/// A convolution followed by a batch normalisation, by their names in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unit {
-    /// What the names of its convolution begin with, and what those of its normalisation do.
+    /// Name prefix of the convolution; the next field is that of the normalisation.
     pub(super) convolution: String,
     pub(super) norm: String,
-    /// Channels that come in and go out.
+    /// Input and output channels.
     pub(super) channels: [usize; 2],
-    /// Time, height and width of the kernel; for networks of images, height and width.
+    /// Time, height and width of the kernel; height and width for image networks.
     pub(super) kernel: Vec<usize>,
 }
 
@@ -34,7 +34,7 @@ impl Unit {
         std::iter::once((format!("{}.weight", self.convolution), self.shape())).chain(norm)
     }
 
-    /// The convolution with the normalisation in it, and ReLU behind: `w·γ/√(var + ε)` and `β − mean·γ/√(var + ε)`.
+    /// The convolution with the normalisation folded in, followed by ReLU: `w·γ/√(var + ε)` and `β − mean·γ/√(var + ε)`.
     pub(super) fn read(&self, source: &dyn TensorSource, eps: f64, stride: [usize; 3], padding: Padding) -> Result<Conv3d> {
         let output = self.channels[1];
         let [gamma, beta, mean, variance] = NORM_PARTS.map(|part| -> Result<Vec<f32>> {
@@ -58,13 +58,13 @@ impl Unit {
     }
 }
 
-/// A convolution of volumes with what its weight and bias are, and ReLU behind it if that is asked for.
+/// A 3D convolution with this weight and bias, followed by ReLU if `relu` is set.
 pub(super) fn convolution(weight: &Tensor, bias: &Tensor, stride: [usize; 3], padding: Padding, relu: bool) -> Result<Conv3d> {
     let tape = Tape::inference();
     Ok(Conv3d::new(&tape.constant(weight), &tape.constant(bias), stride, padding, relu)?)
 }
 
-/// A weight `[out, in]`, `[out, in, h, w]` or `[out, in, t, h, w]` as `[out, in, t, h, w]`.
+/// Reshapes a weight `[out, in]`, `[out, in, h, w]` or `[out, in, t, h, w]` to `[out, in, t, h, w]`.
 pub(super) fn of_volumes(weight: &Tensor) -> Result<Tensor> {
     let shape = match *weight.dims() {
         [output, input] => [output, input, 1, 1, 1],
@@ -74,7 +74,7 @@ pub(super) fn of_volumes(weight: &Tensor) -> Result<Tensor> {
     Ok(weight.reshape(&shape)?)
 }
 
-/// A matmul with a weight, and a bias, at every place.
+/// A matmul with a weight and a bias at every position.
 pub(super) fn dense(weight: &Tensor, bias: &Tensor, relu: bool) -> Result<Conv3d> {
     convolution(&of_volumes(weight)?, bias, [1; 3], Padding::NONE, relu)
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_normalisation_folded_in_is_the_normalisation() -> Result<()> {
+    fn a_folded_normalisation_gives_the_same_result() -> Result<()> {
         let unit = Unit { convolution: "c".into(), norm: "n".into(), channels: [1, 1], kernel: vec![1; 3] };
         let weights: Parameters = [
             ("c.weight", vec![1; 5], 3_f32),
@@ -113,7 +113,7 @@ mod tests {
             let y = conv3d(&tape, &x, &convolution)?.to_host()?;
             Ok(y.flatten_all()?.to_vec1::<f32>()?[0])
         };
-        // (3x − 11) / √(3.75 + 0.25) · 5 + 7, and nothing below zero.
+        // (3x − 11) / √(3.75 + 0.25) · 5 + 7, and negative values become 0.
         assert_eq!((of(5.0)?, of(2.0)?), (17.0, 0.0));
         Ok(())
     }

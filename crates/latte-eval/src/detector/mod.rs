@@ -1,4 +1,4 @@
-//! Networks that turn clips into features.
+//! Networks that compute features of clips.
 
 mod c3d;
 mod clip;
@@ -27,34 +27,34 @@ pub use weights::{Import, identify, import, import_with_mean, open, open_clip};
 
 use crate::{Error, Result};
 
-/// Clips as they are given to a detector: RGB, as stored, before any preparation.
+/// Clips as input of a detector: RGB, before any preparation.
 #[derive(Debug, Clone, Copy)]
 pub struct Clips<'p> {
-    /// Row by row, `[n, f, h, w, 3]`, 0 to 255.
+    /// Row-major, `[n, f, h, w, 3]`, 0 to 255.
     pub pixels: &'p [u8],
     /// `[n, f, h, w]`; images are clips of one frame.
     pub shape: [usize; 4],
 }
 
-/// A layer of a network whose output is a feature vector, and how wide that is.
+/// A layer of a network that gives a feature vector, with its width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeatureLayer {
-    /// As in the name of the output: `logits`, `pool`, `2048`, …
+    /// The name of the output: `logits`, `pool`, `2048`, …
     pub name: &'static str,
-    /// Values per clip.
+    /// Number of values per clip.
     pub width: usize,
 }
 
-/// What there is to say about a detector in every result: which network, whose weights.
+/// The description of a detector in every result: network and weights.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Identity {
-    /// `i3d`, `inception_fid`, `c3d`, `clip`, or `random_i3d` for seeded weights that nobody trained.
+    /// `i3d`, `inception_fid`, `c3d`, `clip`, or `random_i3d` for untrained weights from a seed.
     pub kind: String,
-    /// Where the weights came from.
+    /// The origin of the weights.
     pub source: String,
-    /// SHA-256 of the weights, or `seed N` of random ones.
+    /// SHA-256 of the weights, or `seed N` for random weights.
     pub weights: String,
-    /// The epsilon of its batch normalisations, where it has any.
+    /// The epsilon of its batch normalisations, if it has any.
     pub batch_norm_eps: Option<f64>,
 }
 
@@ -69,25 +69,25 @@ impl fmt::Display for Identity {
 }
 
 impl Identity {
-    /// Whether it gives the same features: the same weights by whatever name of a file.
+    /// Whether it gives the same features: the same weights, whatever the file's name.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.kind, &self.weights, self.batch_norm_eps) == (&other.kind, &other.weights, other.batch_norm_eps)
     }
 }
 
-/// A network that turns clips into features.
+/// A network that computes features of clips.
 pub trait Detector: Sync {
-    /// Which network, whose weights.
+    /// The network and its weights.
     fn identity(&self) -> &Identity;
 
-    /// What can be taken from it.
+    /// The available outputs.
     fn feature_layers(&self) -> &'static [FeatureLayer];
 
-    /// The fewest frames of a clip.
+    /// Minimum number of frames of a clip.
     fn min_frames(&self) -> usize;
 
-    /// The outputs at `layers`, each `[n, width]` in f32, in the order that was asked for. Pixels are prepared (range and size)
-    /// as the detector was set up for.
+    /// The outputs at `layers`, each `[n, width]` in f32, in the requested order. Pixels are prepared (range and size) by the
+    /// settings of the detector.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ pub trait Detector: Sync {
     fn features(&self, clips: Clips<'_>, layers: &[FeatureLayer]) -> Result<Vec<Tensor>>;
 }
 
-/// The outputs of `forward` for all clips, `together` at a time, of layers of this detector.
+/// The outputs of `forward` for all clips, `together` per batch, at layers of this detector.
 fn in_groups(
     detector: &dyn Detector,
     clips: Clips<'_>,

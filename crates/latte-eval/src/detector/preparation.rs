@@ -1,4 +1,4 @@
-//! From stored pixels to what a network takes: another size and another range.
+//! Prepares stored pixels for a network: resizes them and maps their range.
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -8,16 +8,16 @@ use super::Clips;
 use crate::resize::Resize;
 use crate::{Error, Result};
 
-/// How pixels are prepared.
+/// How pixels are prepared for a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preparation {
-    /// How frames get the network's size.
+    /// How frames are resized to the network's input size.
     pub resize: Resize,
-    /// What values become.
+    /// How values are mapped.
     pub values: ValueMap,
 }
 
-/// What a value of 0 to 255 becomes.
+/// The mapping of values from 0 to 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueMap {
@@ -29,7 +29,7 @@ pub enum ValueMap {
     ZeroToOne,
     /// `x`, from 0 to 255.
     Bytes,
-    /// `x/255` less CLIP's means, by its standard deviations.
+    /// `x/255` minus CLIP's means, divided by its standard deviations.
     Clip,
 }
 
@@ -61,7 +61,7 @@ impl ValueMap {
 }
 
 impl Preparation {
-    /// Clips as a network takes them, whatever their shape was: frames are squashed to squares.
+    /// Resizes and maps clips. Frames of any aspect ratio become squares.
     ///
     /// # Shapes
     ///
@@ -75,13 +75,13 @@ impl Preparation {
 }
 
 impl Preparation {
-    /// As [`Preparation::apply`], but the shorter side of frames becomes `side`, and of the longer one the middle is taken.
+    /// As [`Preparation::apply`], but the shorter side becomes `side`, and the longer one is cropped at the centre.
     pub(super) fn apply_cropped(self, clips: Clips<'_>, side: usize) -> Result<Tensor> {
         let [n, f, h, w] = clips.shape;
         let scaled = |this: usize, other: usize| if this <= other { side } else { side * this / other };
         let [height, width] = [scaled(h, w), scaled(w, h)];
         let values = self.resize.frames(clips.pixels, [h, w], [height, width]);
-        // Halves are rounded to even numbers, as Python does.
+        // Halves are rounded to even, as in Python.
         let middle = |len: usize| (len - side) / 2 + usize::from((len - side) % 4 == 3);
         let [top, left] = [middle(height), middle(width)];
         let mut cropped = Vec::with_capacity(n * f * side * side * 3);
@@ -96,14 +96,14 @@ impl Preparation {
 }
 
 impl Clips<'_> {
-    /// Clip `start` and the next ones, `len` of them.
+    /// The clips `start` to `start + len`.
     pub(super) fn some(self, start: usize, len: usize) -> Self {
         let [_, f, h, w] = self.shape;
         let clip = f * h * w * 3;
         Self { pixels: &self.pixels[start * clip..(start + len) * clip], shape: [len, f, h, w] }
     }
 
-    /// That there are as many pixels as the shape says, and some; and that clips have as many frames as `detector` takes.
+    /// Checks that there is at least one clip, that `pixels` matches the shape, and that `detector` accepts the number of frames.
     pub(super) fn check(self, detector: &str, frames: std::ops::RangeInclusive<usize>) -> Result<()> {
         let [n, f, h, w] = self.shape;
         let expected = self.shape.iter().try_fold(3usize, |product, &side| product.checked_mul(side));

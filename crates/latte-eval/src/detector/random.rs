@@ -1,5 +1,5 @@
-//! I3D with seeded weights that nobody trained: a detector without any file. Its distances rank videos only roughly, and compare
-//! with nothing that was published, but they see motion and texture, and are the same everywhere.
+//! I3D with random weights from a seed: a detector without any file. Its distances rank videos only roughly and cannot be compared
+//! with published ones, but they respond to motion and texture and are the same on every machine.
 
 use candle_core::{Device, Tensor};
 use latte_ops::Parameters;
@@ -8,15 +8,15 @@ use rayon::prelude::*;
 use super::{Detector, Identity, Kind, Setup};
 use crate::Result;
 
-/// As in results.
+/// The name in results.
 const KIND: &str = "random_i3d";
 
-/// I3D with the weights of `seed`: convolutions of a variance of 2/fan_in, and normalisations that change scales and places
-/// somewhat, so that channels differ as those of trained networks do.
+/// I3D with weights from `seed`: convolutions with variance 2/fan_in, and normalisations with moderate scales and shifts, so that
+/// channels differ as in trained networks.
 ///
 /// # Errors
 ///
-/// If there is no memory for it.
+/// If memory runs out.
 pub fn random_i3d(seed: u64, setup: Setup) -> Result<Box<dyn Detector>> {
     let kind = Kind::I3d;
     let tensors = kind.specification().into_par_iter().map(|(name, shape)| {
@@ -27,7 +27,7 @@ pub fn random_i3d(seed: u64, setup: Setup) -> Result<Box<dyn Detector>> {
     kind.build(&weights, random_i3d_identity(seed, setup), setup)
 }
 
-/// What [`random_i3d`] says of itself.
+/// The identity of the detector of [`random_i3d`].
 pub fn random_i3d_identity(seed: u64, setup: Setup) -> Identity {
     let identity = Identity {
         kind: KIND.into(),
@@ -38,7 +38,7 @@ pub fn random_i3d_identity(seed: u64, setup: Setup) -> Identity {
     Identity { batch_norm_eps: Kind::I3d.eps(&identity, setup), ..identity }
 }
 
-/// The values of the tensor called `name`.
+/// The values of the tensor `name`.
 fn values(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
     let mut numbers = Numbers::of(seed, name);
     let len: usize = shape.iter().product();
@@ -47,7 +47,7 @@ fn values(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
         ("weight", [_]) => vec![1.0; len],
         ("running_var", _) => (0..len).map(|_| 0.5 + numbers.uniform() as f32).collect(),
         ("weight", [_, inner @ ..]) => {
-            // The logits' weights are smaller, as a last layer's are at first.
+            // The weights of the logits are smaller, as in a new last layer.
             let variance = if shape[0] == 400 { 0.02 * 0.02 } else { 2.0 / inner.iter().product::<usize>() as f64 };
             numbers.normal(len, variance.sqrt())
         }
@@ -55,7 +55,7 @@ fn values(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
     }
 }
 
-/// A generator of its own for every tensor, so that they can be made at the same time.
+/// A separate generator for every tensor, so that tensors can be generated in parallel.
 struct Numbers(u64);
 
 impl Numbers {
@@ -76,12 +76,12 @@ impl Numbers {
         z ^ (z >> 31)
     }
 
-    /// In (0, 1).
+    /// Uniform in (0, 1).
     fn uniform(&mut self) -> f64 {
         ((self.next() >> 12) as f64 + 0.5) / (1u64 << 52) as f64
     }
 
-    /// By Box and Muller's method.
+    /// Normal values, by the Box–Muller method.
     fn normal(&mut self, len: usize, deviation: f64) -> Vec<f32> {
         let mut values = Vec::with_capacity(len + 1);
         while values.len() < len {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_have_their_spread_and_belong_to_seed_and_name() {
+    fn values_have_their_variance_and_depend_on_seed_and_name() {
         let shape = [64, 64, 3, 3, 3];
         let name = "Mixed_3b.b1b.conv3d.weight";
         let weights = values(1, name, &shape);
@@ -115,8 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn everybody_has_the_same_weights() {
-        // The same steps in Python. Recorded numbers of `random_i3d` are of these weights.
+    fn the_weights_are_the_same_on_every_machine() {
+        // Computed by the same steps in Python. Recorded distances of `random_i3d` are for these weights.
         let expected: [(&str, &[usize], &[f32]); 4] = [
             ("Conv3d_1a_7x7.conv3d.weight", &[64, 3, 7, 7, 7], &[0.028_118_407, 0.054_147_035, 0.063_784_12, 0.055_886_063]),
             ("Mixed_3b.b0.bn.running_var", &[64], &[0.768_730_9, 1.164_817_1, 0.759_235_1]),

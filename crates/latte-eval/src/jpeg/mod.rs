@@ -1,8 +1,9 @@
-//! What a JPEG file does to a frame, without the file: published numbers are of frames that were in one.
+//! Applies the loss of JPEG compression to a frame without writing a file: the frames behind some published numbers were stored as
+//! JPEG.
 //!
-//! The arithmetic is that of libjpeg(-turbo), whole numbers throughout, with its usual settings: colour at half the size each way,
-//! transforms in whole numbers, colour smoothed when it is brought back. So the pixels are those that Pillow would read after it
-//! wrote the frame. What is packed without loss (the coding of the coefficients) is left out.
+//! The integer arithmetic is that of libjpeg(-turbo) with its default settings: 4:2:0 chroma subsampling, the accurate integer DCT,
+//! smooth chroma upsampling. So the pixels are those that Pillow reads after it wrote the frame. The lossless entropy coding is
+//! left out.
 
 mod transform;
 
@@ -11,31 +12,31 @@ use rayon::prelude::*;
 use crate::{Error, Result};
 use transform::{BLOCK, Block, backward, forward};
 
-/// What Pillow's files have, unless it is told otherwise.
+/// Pillow's default quality.
 pub const USUAL_QUALITY: u8 = 75;
 
-/// Steps of coefficients of brightness at quality 50, row by row.
+/// Quantisation steps of luma at quality 50, row by row.
 const BRIGHTNESS: [i32; 64] = [
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80,
     62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98,
     112, 100, 103, 99,
 ];
-/// The same of colour.
+/// Quantisation steps of chroma at quality 50, row by row.
 const COLOUR: [i32; 64] = [
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99,
     99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
     99, 99,
 ];
 
-/// Frames after they were in JPEG files of `quality` 1 to 100.
+/// Frames after JPEG compression with `quality` 1 to 100.
 ///
 /// # Shapes
 ///
-/// `frames` `[f, h, w, 3]` of `size` = `[h, w]`; gives the same.
+/// `frames` `[f, h, w, 3]` of `size` = `[h, w]`; returns the same shape.
 ///
 /// # Errors
 ///
-/// If there is no such quality.
+/// If the quality is not between 1 and 100.
 pub fn through_jpeg(frames: &[u8], size: [usize; 2], quality: u8) -> Result<Vec<u8>> {
     if !(1..=100).contains(&quality) {
         return Err(Error::refused("JPEG quality", format!("expected 1 to 100, got {quality}")));
@@ -59,27 +60,27 @@ fn one(frame: &[u8], size: [usize; 2], quality: u8, out: &mut [u8]) {
     }
 }
 
-/// The steps of a quality, each 1 to 255.
+/// The quantisation steps at a quality, each 1 to 255.
 fn steps(table: &[i32; 64], quality: u8) -> [i32; 64] {
     let quality = i32::from(quality);
     let percent = if quality < 50 { 5000 / quality } else { 200 - 2 * quality };
     table.map(|step| ((step * percent + 50) / 100).clamp(1, 255))
 }
 
-/// Values of one kind, row by row.
+/// One channel, row by row.
 #[derive(Debug, Clone)]
 struct Plane {
     values: Vec<i32>,
     size: [usize; 2],
 }
 
-/// A number with 16 binary places.
+/// A fixed-point number with 16 fraction bits.
 const fn fixed(value: f64) -> i32 {
     (value * 65536.0 + 0.5) as i32
 }
 const HALF: i32 = 1 << 15;
 
-/// Brightness, and how much bluer and redder a pixel is; 128 is neither.
+/// Luma and both chroma channels; a chroma of 128 is neutral.
 fn planes(frame: &[u8], size: [usize; 2]) -> [Plane; 3] {
     let mut values = [const { Vec::new() }; 3];
     for pixel in frame.as_chunks::<3>().0 {
@@ -104,13 +105,12 @@ impl Plane {
         self.values[y * self.size[1] + x]
     }
 
-    /// What lies outside is as the nearest value within.
+    /// The value at a position, or the nearest one if the position is outside.
     fn near(&self, y: usize, x: usize) -> i32 {
         self.at(y.min(self.size[0] - 1), x.min(self.size[1] - 1))
     }
 
-    /// Half as many rows and columns, rounded up to whole blocks to the right: each value is the mean of four, rounded down and up in
-    /// turn.
+    /// Halves the size; the width is padded to whole blocks. Each value is the mean of four, rounded down and up in turn.
     fn halved(&self) -> Self {
         let height = self.size[0].div_ceil(2);
         let width = self.size[1].div_ceil(2).next_multiple_of(BLOCK);
@@ -124,7 +124,7 @@ impl Plane {
         Self { values, size: [height, width] }
     }
 
-    /// As it is after its blocks were transformed, their coefficients rounded to whole steps, and all of that undone.
+    /// Transforms all blocks, quantises their coefficients, and transforms back.
     fn quantised(&self, steps: &[i32; 64]) -> Self {
         let [height, width] = self.size;
         let mut out = self.clone();
@@ -133,7 +133,7 @@ impl Plane {
                 let mut block: Block = std::array::from_fn(|i| self.near(top + i / BLOCK, left + i % BLOCK) - 128);
                 forward(&mut block);
                 for (value, step) in block.iter_mut().zip(steps) {
-                    // Coefficients are eight times as large as they are stored.
+                    // Coefficients are scaled by eight.
                     let eight = 8 * step;
                     *value = (value.abs() + eight / 2) / eight * value.signum() * step;
                 }
@@ -148,7 +148,7 @@ impl Plane {
         out
     }
 
-    /// Twice as many rows and columns, `size` of them: between two values, three parts are of the nearer one.
+    /// Doubles the size to `size`: interpolates with weight ¾ for the nearer value and ¼ for the other.
     fn doubled(&self, size: [usize; 2]) -> Self {
         let [height, width] = size.map(|side| side.div_ceil(2));
         let mut values = Vec::with_capacity(size[0] * size[1]);
@@ -159,7 +159,7 @@ impl Plane {
             values.extend((0..size[1]).map(|x| {
                 let column = x / 2;
                 if width <= 2 {
-                    // Nothing is smoothed in so small a frame.
+                    // A frame this small is not smoothed.
                     return self.at(row, column);
                 }
                 let (neighbour, rounding) =
@@ -175,7 +175,7 @@ impl Plane {
 mod tests {
     use super::*;
 
-    /// A frame of smooth shades with a pattern of bytes on it.
+    /// A frame with a smooth gradient and a byte pattern on top.
     fn frame(height: usize, width: usize) -> Vec<u8> {
         let value = |y: usize, x: usize, c: usize| {
             let smooth = 40 + 3 * y * (c + 1) + 2 * x * (3 - c);
@@ -184,13 +184,14 @@ mod tests {
         (0..height * width * 3).map(|i| value(i / 3 / width, i / 3 % width, i % 3) as u8).collect()
     }
 
-    /// The sum of all values, each times its place.
+    /// The sum of all values multiplied by their positions.
     fn weighted_sum(frame: &[u8]) -> u64 {
         frame.iter().enumerate().map(|(i, v)| (i as u64 + 1) * u64::from(*v)).sum()
     }
     #[test]
     fn pixels_are_those_of_pillow() {
-        // By Pillow 13 with libjpeg-turbo 3.2; sides that are no multiples of blocks, steps above 8 bits' worth, and small frames.
+        // Computed by Pillow 13 with libjpeg-turbo 3.2: sides that are not multiples of a block, quantisation steps limited to 8
+        // bits, and small frames.
         for (size, quality, sum, some, last) in [
             ([37, 51], 75, 2_037_097_422, [101, 102, 106], [232, 251, 245]),
             ([16, 32], 75, 195_843_096, [101, 102, 106], [0, 75, 0]),
@@ -209,7 +210,7 @@ mod tests {
         let frames = [frame(8, 16), vec![200; 8 * 16 * 3]].concat();
         let both = through_jpeg(&frames, [8, 16], USUAL_QUALITY).unwrap();
         assert_eq!(both[..8 * 16 * 3], through_jpeg(&frames[..8 * 16 * 3], [8, 16], 75).unwrap());
-        // Grey of a whole number of steps is not changed at all.
+        // A grey level that is a multiple of the quantisation step is unchanged.
         assert!(both[8 * 16 * 3..].iter().all(|&v| v == 200));
         assert!(through_jpeg(&frames, [8, 16], 0).is_err() && through_jpeg(&frames, [8, 16], 101).is_err());
     }

@@ -1,32 +1,33 @@
-//! The cosine transform of JPEG's blocks in whole numbers, there and back, after Loeffler, Ligtenberg and Moschytz: 11 products for eight
-//! values. Where it rounds is part of what it is, so both follow the order of libjpeg's accurate transform (`islow`).
+//! The integer DCT of JPEG blocks and its inverse, by the algorithm of Loeffler, Ligtenberg and Moschytz with 11 multiplications
+//! per eight values. Rounding is part of the result, so both follow the order of operations of libjpeg's accurate transform
+//! (`islow`).
 
-/// Rows and columns of a block.
+/// Height and width of a block.
 pub(super) const BLOCK: usize = 8;
-/// A block, row by row.
+/// A block in row-major order.
 pub(super) type Block = [i32; BLOCK * BLOCK];
 
-/// Binary places of the factors.
+/// Fraction bits of the factors.
 const PLACES: u32 = 13;
-/// Binary places that values keep between rows and columns.
+/// Fraction bits that values keep between rows and columns.
 const KEPT: u32 = 2;
 
-/// A factor with [`PLACES`] binary places.
+/// A factor with [`PLACES`] fraction bits.
 const fn factor(value: f64) -> i32 {
     (value * (1 << PLACES) as f64 + 0.5) as i32
 }
 
-/// Rounded to so many binary places fewer, halves up.
+/// Removes fraction bits, rounding halves up.
 fn shortened(value: i32, places: u32) -> i32 {
     (value + (1 << (places - 1))) >> places
 }
 
-/// Which values of a block lie in row or column `line`: the first, and how far apart.
+/// The indices of each row or column of a block.
 fn lines(of_rows: bool) -> impl Iterator<Item = [usize; BLOCK]> {
     (0..BLOCK).map(move |line| std::array::from_fn(|i| if of_rows { line * BLOCK + i } else { i * BLOCK + line }))
 }
 
-/// The odd half of either direction, from four values: each of the results before rounding.
+/// The odd part of either direction, from four values; results are not rounded.
 fn odd(values: [i32; 4]) -> [i32; 4] {
     let [a, b, c, d] = values;
     let both = (a + c + b + d) * factor(1.175_875_602);
@@ -42,7 +43,7 @@ fn odd(values: [i32; 4]) -> [i32; 4] {
     ]
 }
 
-/// The coefficients, eight times as large as JPEG stores them.
+/// The coefficients of a block, scaled by eight.
 pub(super) fn forward(block: &mut Block) {
     for of_rows in [true, false] {
         let last = if of_rows { PLACES - KEPT } else { PLACES + KEPT };
@@ -66,7 +67,7 @@ pub(super) fn forward(block: &mut Block) {
     }
 }
 
-/// From coefficients to values.
+/// The values of a block from its coefficients.
 pub(super) fn backward(block: &mut Block) {
     for of_rows in [false, true] {
         let last = if of_rows { PLACES + KEPT + 3 } else { PLACES - KEPT };

@@ -1,4 +1,4 @@
-//! How far a Fréchet distance would move with other clips of the same sources.
+//! Bootstrap intervals of the Fréchet distance: how much it would vary with other clips from the same sources.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,27 +9,27 @@ use super::moments::Covariance;
 use super::numpy_random::NumpyRandom;
 use crate::{Error, Result};
 
-/// An interval of 95 %.
+/// A 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Its lower end.
     pub low: f64,
     /// Its upper end.
     pub high: f64,
-    /// The deviation of the resampled distances.
+    /// The standard deviation of the resampled distances.
     pub deviation: f64,
-    /// How many times both sets were resampled.
+    /// Number of times that both sets were resampled.
     pub resamples: usize,
 }
 
-/// A 95 % interval by resampling both sets with replacement.
+/// Computes a 95 % interval by resampling both sets with replacement.
 ///
-/// A resampled set repeats features, which makes its covariance poorer and every distance larger. So the interval is laid by how
-/// far resampled distances are from their own mean, around the distance of the sets themselves.
+/// A resampled set repeats features, which reduces the rank of its covariance and increases every distance. So the interval is the
+/// spread of the resampled distances around their own mean, shifted to the distance of the original sets.
 ///
 /// # Errors
 ///
-/// If there are fewer than 20 resamples, or as [`frechet`].
+/// If there are fewer than 20 resamples, and those of [`frechet`].
 pub fn bootstrap_frechet(
     real: &Features,
     fake: &Features,
@@ -57,7 +57,7 @@ pub fn bootstrap_frechet(
     Ok(Interval { low: around(quantile(0.025)), high: around(quantile(0.975)), deviation, resamples })
 }
 
-/// Whether so many resamples have an interval of 95 %.
+/// Returns an error if there are too few resamples for a 95 % interval.
 pub(crate) fn check_resamples(resamples: usize) -> Result<()> {
     if resamples < 20 {
         return Err(Error::refused("resamples", format!("{resamples}; an interval of 95 % needs at least 20, better 100")));

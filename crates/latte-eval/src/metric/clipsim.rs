@@ -1,11 +1,11 @@
-//! How well clips fit the texts that they were made from.
+//! CLIPSIM: how well clips match their texts.
 
 use super::matrix::{Features, finite};
 use crate::{Error, Result};
 
-/// CLIPSIM: the cosine between each frame's embedding and that of its clip's text, averaged over the frames of a clip, then over
-/// the clips. `frames` holds the frames of all clips, clip by clip; `frames_of` says how many each has; `texts` has a row for each
-/// clip. The result is the plain cosine (some multiply it by 100), of each clip and of all.
+/// CLIPSIM: the cosine between each frame's embedding and that of the clip's text, averaged over the frames of a clip, then over
+/// the clips. `frames` holds the frames of all clips in order; `frames_of` has the number of frames of each clip; `texts` has one
+/// row per clip. Returns the mean cosine of all clips (some programs multiply it by 100) and that of each clip.
 ///
 /// # Errors
 ///

@@ -1,10 +1,10 @@
-//! How much frames differ from the ones before them.
+//! Temporal flicker: the difference between consecutive frames.
 
 use crate::detector::Clips;
 use crate::{Error, Result};
 
-/// `(255 − mean |frameᵢ − frameᵢ₊₁|) / 255` of each clip; 1 for clips that stand still. It is meant for clips of things that do not
-/// move: of others, it mixes flicker and motion.
+/// `(255 − mean |frameᵢ − frameᵢ₊₁|) / 255` of each clip; 1 for a static clip. It is meant for clips of static scenes: otherwise it
+/// mixes flicker and motion.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The Fréchet distance between two sets of features, each taken for a normal distribution: FVD and FID.
+//! The Fréchet distance between two sets of features, each modelled as a normal distribution: FVD and FID.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,16 +8,16 @@ use super::matrix::{Features, Matrix, finite};
 use super::moments::{Covariance, Moments, centred_rows, divisor, mean};
 use crate::{Error, Result};
 
-/// `|μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 √(Σ₁ Σ₂))`, and its two parts.
+/// `|μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 √(Σ₁ Σ₂))`, and its two terms.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Frechet {
-    /// The distance (it is a square; the root is never taken).
+    /// The distance (the squared one; no root is taken).
     pub value: f64,
-    /// What comes from the means.
+    /// The term of the means.
     pub means: f64,
-    /// What comes from the covariances.
+    /// The term of the covariances.
     pub covariances: f64,
-    /// The traces of both covariances together: the part of the covariances is what the root leaves of them.
+    /// The sum of the traces of both covariances, from which the root is subtracted.
     #[serde(default)]
     pub traces: f64,
 }
@@ -30,14 +30,14 @@ impl Frechet {
     }
 }
 
-/// The distance between two sets of features.
+/// Computes the Fréchet distance between two sets of features.
 ///
-/// With fewer rows than columns in a set, its covariance has no inverse and half its eigenvalues are rounding; the roots are then
-/// those of a matrix over the rows, which has the same ones and is smaller.
+/// If a set has fewer rows than columns, its covariance is singular and many of its eigenvalues are rounding errors; the root is
+/// then computed from a smaller matrix over the rows, which has the same non-zero eigenvalues.
 ///
 /// # Errors
 ///
-/// If the widths differ, one row is to have an unbiased covariance, or memory runs out.
+/// If the widths differ, an unbiased covariance is requested for one row, or memory runs out.
 pub fn frechet(real: &Features, fake: &Features, covariance: Covariance) -> Result<Frechet> {
     real.same_width(fake)?;
     let width = real.width();
@@ -45,7 +45,7 @@ pub fn frechet(real: &Features, fake: &Features, covariance: Covariance) -> Resu
         return frechet_of_moments(&Moments::of(real)?, &Moments::of(fake)?, covariance);
     }
     let (first, second) = (Deviations::of(real, covariance)?, Deviations::of(fake, covariance)?);
-    // Any order gives the same roots.
+    // The eigenvalues do not depend on the order of the sets.
     let (few, many) = if first.rows.rows <= second.rows.rows { (&first, &second) } else { (&second, &first) };
     let inner = if many.rows.rows < width {
         let products = few.rows.times_transposed(&many.rows)?; // [few, many]
@@ -58,13 +58,13 @@ pub fn frechet(real: &Features, fake: &Features, covariance: Covariance) -> Resu
     Frechet::of(apart(&first.mean, &second.mean), first.trace() + second.trace(), root)
 }
 
-/// The distance from the moments alone.
+/// Computes the distance from the moments alone.
 ///
-/// With `Σ₁ = L Lᵀ`, the products `Σ₁ Σ₂` and `Lᵀ Σ₂ L` have the same eigenvalues but for zeros, and the latter is symmetric.
+/// With `Σ₁ = L Lᵀ`, the matrices `Σ₁ Σ₂` and `Lᵀ Σ₂ L` have the same non-zero eigenvalues, and the latter is symmetric.
 ///
 /// # Errors
 ///
-/// As [`frechet`].
+/// Those of [`frechet`].
 pub fn frechet_of_moments(real: &Moments, fake: &Moments, covariance: Covariance) -> Result<Frechet> {
     if real.width() != fake.width() {
         let (r, f) = (real.width(), fake.width());
@@ -82,9 +82,9 @@ pub fn frechet_of_moments(real: &Moments, fake: &Moments, covariance: Covariance
 /// `tr √m` of a positive semi-definite matrix.
 fn trace_of_root(mut m: Matrix) -> Result<f64> {
     m.symmetrise();
-    // Below, what is no number would count as zero.
+    // Without this check, NaN would count as zero below.
     finite("a product of the covariances", m.values.iter().sum())?;
-    // Negative ones are zeros that rounding has moved.
+    // Negative eigenvalues are zeros with rounding errors.
     Ok(of_symmetric(m)?.iter().map(|v| v.max(0.0).sqrt()).sum())
 }
 
@@ -92,7 +92,7 @@ fn apart(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum()
 }
 
-/// Features as deviations from their mean.
+/// Features minus their mean.
 struct Deviations {
     mean: Vec<f64>,
     rows: Matrix,
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn products_beyond_all_numbers_are_an_error_and_not_zero() {
+    fn an_overflow_is_an_error_and_not_zero() {
         let huge = || moments(&[0.0; 3], &diagonal(&[1e200, 1e180, 1e160]));
         let said = frechet_of_moments(&huge(), &huge(), Covariance::Biased).unwrap_err().to_string();
         assert!(said.contains("no finite number"), "{said}");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_every_distance_holds_for_many_and_for_few_rows() {
+    fn general_properties_hold_for_many_and_for_few_rows() {
         for (n, m, d) in [(200, 150, 10), (30, 25, 40), (30, 90, 40), (90, 30, 40)] {
             let (a, b) = (normal(n, d, 1), normal(m, d, 2));
             let [real, fake] = [&a, &b].map(features);
@@ -184,12 +184,12 @@ mod tests {
             close(distance(&fake, &real), found, 1e-9);
             let own = real.values().iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n as f64;
             assert!(distance(&real, &real).abs() < 1e-6 * own, "{}", distance(&real, &real));
-            // Four times the features are sixteen times as far apart. Powers of two do not round.
+            // Scaling the features by 4 scales the distance by 16. Powers of two do not round.
             let four = |m: &Matrix| {
                 features(&Matrix::new(m.values.iter().map(|v| f64::from(*v as f32) * 4.0).collect(), m.rows, m.columns))
             };
             close(distance(&four(&a), &four(&b)), 16.0 * found, 1e-9);
-            // Moved by 1/2 in each value. Rows are multiples of 2⁻¹², so that nothing rounds.
+            // Shifted by 1/2 in each value. Values are multiples of 2⁻¹², so that nothing rounds.
             let grid = |m: &Matrix, by: f64| {
                 features(&Matrix::new(m.values.iter().map(|v| (v * 4096.0).round() / 4096.0 + by).collect(), m.rows, m.columns))
             };
@@ -211,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn biased_and_unbiased_covariances_are_n_apart() {
-        // Of sets of one size, every covariance is n/(n − 1) times as large.
+    fn biased_and_unbiased_covariances_differ_by_the_factor_of_n() {
+        // For sets of equal size, all unbiased covariances are larger by n/(n − 1).
         let [real, fake] = [features(&normal(50, 5, 1)), features(&normal(50, 5, 2))];
         let [biased, unbiased] = [Covariance::Biased, Covariance::Unbiased].map(|kind| frechet(&real, &fake, kind).unwrap());
         close(unbiased.covariances, biased.covariances * 50.0 / 49.0, 1e-10);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn statistics_that_a_file_has_rounded_to_f32_still_give_the_distance() {
+    fn statistics_rounded_to_f32_give_the_distance() {
         // Half of the directions have no variance, so rounding makes some eigenvalues negative.
         let [real, fake] = [features(&normal(20, 40, 1)), features(&normal(200, 40, 2))];
         let (whole, fake) = (Moments::of(&real).unwrap(), Moments::of(&fake).unwrap());

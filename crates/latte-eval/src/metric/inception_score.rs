@@ -1,4 +1,4 @@
-//! The inception score, of frames (Inception) and of clips (C3D).
+//! The inception score of frames (Inception) and of clips (C3D).
 
 use serde::{Deserialize, Serialize};
 
@@ -7,23 +7,23 @@ use super::matrix::{Features, finite};
 use super::numpy_random::NumpyRandom;
 use crate::{Error, Result};
 
-/// Mean and deviation over the splits. The score has a ceiling that falls with the number of splits: say it with the score.
+/// Mean and deviation over the splits. The maximum possible score falls with the number of splits, so report it with the score.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct InceptionScore {
     /// The mean over the splits.
     pub mean: f64,
-    /// The deviation over the splits (divided by their number).
+    /// The standard deviation over the splits (divided by n, not n − 1).
     pub deviation: f64,
-    /// Into how many parts the set was split.
+    /// Number of splits.
     pub splits: usize,
 }
 
 /// `exp(mean of KL(p(class | item) ‖ p(class)))` in each of `splits` parts of the set, from logits. With a seed, items are first
-/// brought into the order of numpy's `RandomState(seed).permutation`.
+/// permuted by numpy's `RandomState(seed).permutation`.
 ///
 /// # Errors
 ///
-/// If there are fewer items than splits, or no split.
+/// If there are fewer items than splits, or `splits` is zero.
 pub fn inception_score(logits: &Features, splits: usize, shuffle_seed: Option<u32>) -> Result<InceptionScore> {
     let n = logits.len();
     check_splits(n, splits)?;
@@ -33,7 +33,7 @@ pub fn inception_score(logits: &Features, splits: usize, shuffle_seed: Option<u3
     Ok(InceptionScore { mean: finite("the inception score", mean)?, deviation, splits })
 }
 
-/// Whether so many items can be split.
+/// Returns an error if the items cannot be split.
 pub(crate) fn check_splits(n: usize, splits: usize) -> Result<()> {
     if splits == 0 || n < splits {
         let what = format!("{n} items cannot be split into {splits} parts; use at most as many splits as there are items");
@@ -50,7 +50,7 @@ fn score(logits: &Features, items: &[usize]) -> f64 {
     }
     let n = items.len() as f64;
     let log_mean: Vec<f64> = mean.iter().map(|sum| (sum / n).ln()).collect();
-    // p log p is 0 for p = 0, where the logarithm of the mean may be no number.
+    // p log p is 0 for p = 0, where the logarithm of the mean may be infinite.
     let term = |log: &f64, log_mean: &f64| {
         let p = log.exp();
         if p > 0.0 { p * (log - log_mean) } else { 0.0 }
@@ -78,12 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_the_score() {
+    fn known_scores_are_reproduced() {
         let uniform = Features::new(vec![0.5; 60], 6, "x").unwrap();
         close(inception_score(&uniform, 2, None).unwrap().mean, 1.0, 1e-12);
         let same = Features::new([3.0, 1.0, -2.0].repeat(8), 3, "x").unwrap();
         close(inception_score(&same, 4, Some(1)).unwrap().mean, 1.0, 1e-12);
-        // Certain of each class in turn: as many as there are classes, probabilities of zero included.
+        // Certain predictions of each class in turn: the score is the number of classes, also with probabilities of zero.
         let certain = inception_score(&one_hot(202, 101, 1e30), 1, None).unwrap();
         close(certain.mean, 101.0, 1e-9);
         // p = (1 − a) one-hot + a/K: exp(Σ p log p + log K), for a = 0.3 and K = 101.
@@ -94,8 +94,8 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_parts_of_the_order() {
-        // Each half has one class only, unless items are shuffled.
+    fn splits_are_consecutive_parts() {
+        // Each half has only one class, unless items are shuffled.
         let halves: Vec<f32> = (0..40).flat_map(|i| if i < 20 { [9.0, 0.0] } else { [0.0, 9.0] }).collect();
         let halves = Features::new(halves, 2, "x").unwrap();
         close(inception_score(&halves, 2, None).unwrap().mean, 1.0, 1e-9);

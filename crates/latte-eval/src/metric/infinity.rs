@@ -1,4 +1,4 @@
-//! The Fréchet distance that infinitely many generated clips would have.
+//! Extrapolates the Fréchet distance to infinitely many generated clips (Chong and Forsyth, arXiv:1911.07023).
 
 use serde::{Deserialize, Serialize};
 
@@ -8,25 +8,25 @@ use super::moments::Covariance;
 use super::numpy_random::NumpyRandom;
 use crate::{Error, Result};
 
-/// How many sizes of subsets the line is laid through.
+/// Number of subset sizes.
 const POINTS: usize = 15;
 
-/// A line through distances over 1/n, and where it meets 1/n = 0.
+/// A line through distances over 1/n, and its value at 1/n = 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Extrapolation {
     /// The distance at 1/n = 0.
     pub value: f64,
-    /// Numbers of generated clips, and the distance of a random subset of as many.
+    /// Numbers of generated clips, each with the distance of a random subset of that size.
     pub points: Vec<(usize, f64)>,
 }
 
-/// The distance falls with the number of generated clips, nearly as a line over 1/n (Chong and Forsyth). This lays a line of least
-/// squares through the distances of 15 random subsets, from a third of the clips to all of them, and gives its value at 1/n = 0.
-/// The real set stays whole.
+/// The distance falls with the number n of generated clips, almost linearly in 1/n. This fits a least-squares line through the
+/// distances of 15 random subsets, from a third of the clips to all of them, and returns its value at 1/n = 0. The real set is
+/// always used whole.
 ///
 /// # Errors
 ///
-/// If there are fewer than 45 generated features, or as [`frechet`].
+/// If there are fewer than 45 generated features, and those of [`frechet`].
 pub fn frechet_at_infinity(real: &Features, fake: &Features, covariance: Covariance, seed: u32) -> Result<Extrapolation> {
     let n = fake.len();
     check_count(n)?;
@@ -35,14 +35,14 @@ pub fn frechet_at_infinity(real: &Features, fake: &Features, covariance: Covaria
     for point in 0..POINTS {
         let size = least + (n - least) * point / (POINTS - 1);
         let mut chosen = random.choice(n, size);
-        // Sums are in the order of the set.
+        // Rows are summed in the order of the set.
         chosen.sort_unstable();
         points.push((size, frechet(real, &fake.rows(&chosen), covariance)?.value));
     }
     Ok(Extrapolation { value: intercept(&points), points })
 }
 
-/// Whether so many generated clips have enough subsets.
+/// Returns an error if there are too few generated clips.
 pub(crate) fn check_count(n: usize) -> Result<()> {
     if n < 3 * POINTS {
         let what = format!("{n} generated clips; extrapolating their number needs at least {}", 3 * POINTS);
@@ -51,7 +51,7 @@ pub(crate) fn check_count(n: usize) -> Result<()> {
     Ok(())
 }
 
-/// Where the line of least squares through `(1/n, value)` meets zero.
+/// The value at zero of the least-squares line through `(1/n, value)`.
 fn intercept(points: &[(usize, f64)]) -> f64 {
     let count = points.len() as f64;
     let at = |n: usize| 1.0 / n as f64;
@@ -74,8 +74,8 @@ mod tests {
     }
 
     #[test]
-    fn the_bias_of_few_clips_is_gone() {
-        // Both sets are of one distribution: the true distance is 0.
+    fn the_bias_of_few_clips_is_removed() {
+        // Both sets have the same distribution: the true distance is 0.
         let [real, fake] = [features(&normal(20_000, 8, 1)), features(&normal(300, 8, 2))];
         let all = frechet(&real, &fake, Covariance::Unbiased).unwrap().value;
         let found = frechet_at_infinity(&real, &fake, Covariance::Unbiased, 0).unwrap();

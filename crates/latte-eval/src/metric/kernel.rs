@@ -1,4 +1,4 @@
-//! Distances by a polynomial kernel: KID, KVD, and the same with other kernels on any features.
+//! Distances with a polynomial kernel: KID, KVD, and other kernels on any features.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::matrix::{Features, Matrix, finite};
 use super::numpy_random::NumpyRandom;
 use crate::{Error, Result};
 
-/// Rows that are compared with as many at a time.
+/// Number of rows per block of comparisons.
 const ROWS: usize = 1024;
 
 /// `(γ xᵀy + c)ᵈ`.
@@ -21,41 +21,41 @@ pub struct Polynomial {
 }
 
 impl Polynomial {
-    /// That of KID: `(xᵀy / width + 1)³`.
+    /// The kernel of KID: `(xᵀy / width + 1)³`.
     pub const KID: Self = Self { degree: 3, gamma: None, coef0: 1.0 };
-    /// That of JEDi: `(xᵀy / width)²`.
+    /// The kernel of JEDi: `(xᵀy / width)²`.
     pub const JEDI: Self = Self { degree: 2, gamma: None, coef0: 0.0 };
 }
 
-/// How KID is estimated.
+/// Options of the KID estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KernelOptions {
     /// The kernel.
     pub kernel: Polynomial,
-    /// How many subsets are drawn.
+    /// Number of subsets.
     pub subsets: usize,
-    /// Features of a subset; fewer if there are fewer.
+    /// Number of features per subset; limited to the size of the smaller set.
     pub subset_size: usize,
-    /// What the draw begins with (numpy's `RandomState`).
+    /// The seed of the subsets (numpy's `RandomState`).
     pub seed: u32,
 }
 
 /// Mean and deviation over the subsets.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KernelDistance {
-    /// The mean over the subsets, not multiplied by anything.
+    /// The mean over the subsets, not scaled.
     pub mean: f64,
-    /// The deviation over the subsets (divided by their number).
+    /// The standard deviation over the subsets (divided by n, not n − 1).
     pub deviation: f64,
-    /// Features of a subset.
+    /// Number of features per subset.
     pub subset_size: usize,
 }
 
-/// KID: the unbiased squared distance in the kernel's space, averaged over random subsets of both sets.
+/// KID: the unbiased squared MMD with the kernel, averaged over random subsets of both sets.
 ///
 /// # Errors
 ///
-/// If widths differ, a set has fewer than two rows, there is no subset, or memory runs out.
+/// If widths differ, a set has fewer than two rows, the number of subsets is zero, or memory runs out.
 pub fn kernel_distance(real: &Features, fake: &Features, options: &KernelOptions) -> Result<KernelDistance> {
     real.same_width(fake)?;
     let size = options.subset_size.min(real.len()).min(fake.len());
@@ -73,7 +73,7 @@ pub fn kernel_distance(real: &Features, fake: &Features, options: &KernelOptions
     Ok(KernelDistance { mean, deviation, subset_size: size })
 }
 
-/// The squared distance of the two sets in the kernel's space, without bias: no feature is compared with itself. May be negative.
+/// The unbiased squared MMD of the two sets: no feature is compared with itself. May be negative.
 ///
 /// # Errors
 ///
@@ -87,7 +87,7 @@ pub fn mmd_unbiased(real: &Features, fake: &Features, kernel: Polynomial) -> Res
     finite("the kernel distance", within - 2.0 * across / (n * m))
 }
 
-/// Whether sets of at least `fewest` features have pairs.
+/// Returns an error if sets of at least `fewest` features have no pairs.
 pub(crate) fn check_pairs(fewest: usize) -> Result<()> {
     if fewest < 2 {
         return Err(Error::refused("features", "each set needs at least two features for an unbiased distance"));
@@ -95,8 +95,7 @@ pub(crate) fn check_pairs(fewest: usize) -> Result<()> {
     Ok(())
 }
 
-/// The squared distance of the two sets in the kernel's space, every feature compared with itself too (as JEDi does, which then
-/// multiplies by 100).
+/// The squared MMD of the two sets with every feature also compared with itself (as JEDi does, which then multiplies by 100).
 ///
 /// # Errors
 ///
@@ -130,7 +129,7 @@ fn kernel_of_row(set: &Features, row: usize, kernel: Polynomial) -> f64 {
     (kernel.gamma.unwrap_or(1.0 / set.width() as f64) * square + kernel.coef0).powi(kernel.degree)
 }
 
-/// The features in f64, some rows at a time.
+/// The features in f64, in blocks of rows.
 pub(super) fn blocks(features: &Features) -> impl Iterator<Item = Matrix> {
     let width = features.width();
     features
@@ -139,7 +138,7 @@ pub(super) fn blocks(features: &Features) -> impl Iterator<Item = Matrix> {
         .map(move |rows| Matrix::new(rows.iter().map(|v| f64::from(*v)).collect(), rows.len() / width, width))
 }
 
-/// Mean, and deviation divided by the number of values.
+/// The mean, and the standard deviation (divided by n).
 pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -152,8 +151,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_example_by_hand() {
-        // Nine numbers against twelve, with γ = 1/3.
+    fn a_small_example_computed_by_hand() {
+        // Three rows against four, three values each, with γ = 1/3.
         let a = Features::new((1_u8..10).map(f32::from).collect(), 3, "a").unwrap();
         let b = Features::new([7_u8, 6, 5, 4, 3, 2, 1, 1, 8, 0, 2, 5].map(f32::from).to_vec(), 3, "b").unwrap();
         let second = mmd_with_diagonal(&a, &b, Polynomial::JEDI).unwrap();
@@ -163,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn one_set_against_itself_and_moved() {
+    fn one_set_against_itself_and_shifted() {
         let set = features(&normal(1500, 4, 1));
         assert!(mmd_with_diagonal(&set, &set, Polynomial::KID).unwrap().abs() < 1e-9);
-        // Halves of one set: no bias, so near zero, on either side of it.
+        // Halves of one set: unbiased, so near zero with either sign.
         let halves = [0..750, 750..1500].map(|range| set.rows(&range.collect::<Vec<_>>()));
         assert!(mmd_unbiased(&halves[0], &halves[1], Polynomial::KID).unwrap().abs() < 0.1);
-        // Degree 1: the squared distance of the means, times γ.
+        // Degree 1: the squared distance of the means times γ.
         let linear = Polynomial { degree: 1, gamma: Some(2.0), coef0: 0.0 };
         let ones = Features::new(vec![1.0; 12], 4, "x").unwrap();
         let threes = Features::new(vec![3.0; 8], 4, "x").unwrap();
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn subsets_follow_the_seed_and_one_of_all_is_the_whole() {
+    fn subsets_follow_the_seed_and_a_full_subset_is_the_whole_set() {
         let [real, fake] = [features(&normal(60, 5, 1)), features(&normal(40, 5, 2))];
         let options = KernelOptions { kernel: Polynomial::KID, subsets: 7, subset_size: 30, seed: 3 };
         let one = kernel_distance(&real, &fake, &options).unwrap();

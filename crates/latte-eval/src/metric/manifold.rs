@@ -1,4 +1,5 @@
-//! Precision and recall, density and coverage, by nearest neighbours.
+//! Precision and recall, density and coverage from nearest neighbours (Kynkäänniemi et al., arXiv:1904.06991; Naeem et al.,
+//! arXiv:2002.09797).
 
 use serde::{Deserialize, Serialize};
 
@@ -6,27 +7,27 @@ use super::kernel::blocks;
 use super::matrix::Features;
 use crate::{Error, Result};
 
-/// How two sets cover each other. Each is between 0 and 1, density may be larger.
+/// How two sets cover each other. All values are between 0 and 1, except that the density may be larger.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Manifolds {
-    /// The share of generated items that lie within the neighbourhood of a real one.
+    /// The fraction of generated items inside the neighbourhood of a real one.
     pub precision: f64,
-    /// The share of real items that lie within the neighbourhood of a generated one.
+    /// The fraction of real items inside the neighbourhood of a generated one.
     pub recall: f64,
-    /// In how many real neighbourhoods a generated item lies, on average, divided by the number of neighbours.
+    /// The mean number of real neighbourhoods that contain a generated item, divided by the number of neighbours.
     pub density: f64,
-    /// The share of real items in whose neighbourhood a generated one lies.
+    /// The fraction of real items whose neighbourhood contains a generated one.
     pub coverage: f64,
-    /// To which nearest neighbour of its own set an item's neighbourhood reaches.
+    /// The number of neighbours: a neighbourhood reaches to this nearest neighbour in the item's own set.
     pub neighbours: usize,
 }
 
-/// Precision, recall, density and coverage. An item's neighbourhood is the ball up to its `neighbours`-th nearest neighbour in its
-/// own set.
+/// Computes precision, recall, density and coverage. The neighbourhood of an item is the ball that reaches to its `neighbours`-th
+/// nearest neighbour in its own set.
 ///
 /// # Errors
 ///
-/// If widths differ, a set has no more rows than `neighbours`, that is zero, or memory runs out.
+/// If widths differ, `neighbours` is zero or not below the number of rows of a set, or memory runs out.
 pub fn manifolds(real: &Features, fake: &Features, neighbours: usize) -> Result<Manifolds> {
     real.same_width(fake)?;
     check_neighbours(neighbours, real.len().min(fake.len()))?;
@@ -53,7 +54,7 @@ pub fn manifolds(real: &Features, fake: &Features, neighbours: usize) -> Result<
     })
 }
 
-/// Whether sets of at least `fewest` items have so many neighbours.
+/// Returns an error if sets of at least `fewest` items do not have that many neighbours.
 pub(crate) fn check_neighbours(neighbours: usize, fewest: usize) -> Result<()> {
     if neighbours == 0 || fewest <= neighbours {
         let what =
@@ -63,7 +64,7 @@ pub(crate) fn check_neighbours(neighbours: usize, fewest: usize) -> Result<()> {
     Ok(())
 }
 
-/// The squared distance of each item to its `neighbours`-th nearest other one.
+/// The squared distance of each item to its `neighbours`-th nearest neighbour in the set.
 fn radii(set: &Features, neighbours: usize) -> Result<Vec<f64>> {
     let mut radii = Vec::with_capacity(set.len());
     squared_distances(set, set, |first, row| {
@@ -73,7 +74,7 @@ fn radii(set: &Features, neighbours: usize) -> Result<Vec<f64>> {
     Ok(radii)
 }
 
-/// Calls `visit` with each row's number in `a` and its squared distances to all of `b`.
+/// Calls `visit` with the index of each row of `a` and its squared distances to all rows of `b`.
 fn squared_distances(a: &Features, b: &Features, mut visit: impl FnMut(usize, &mut [f64])) -> Result<()> {
     let squares = |set: &Features| -> Vec<f64> {
         set.values().chunks(set.width()).map(|row| row.iter().map(|v| f64::from(*v).powi(2)).sum()).collect()
@@ -105,9 +106,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_on_a_line_by_hand() {
+    fn points_on_a_line_computed_by_hand() {
         let line = |values: &[f32]| Features::new(values.to_vec(), 1, "x").unwrap();
-        // Real neighbourhoods reach 1 (0 and 1, 1 and 0) and 9 (10: to 1); generated ones 2, 2, 40.
+        // The radii of the real neighbourhoods are 1, 1 and 9, those of the generated ones 2, 2 and 40.
         let found = manifolds(&line(&[0.0, 1.0, 10.0]), &line(&[3.0, 5.0, 45.0]), 1).unwrap();
         assert_eq!(
             found,

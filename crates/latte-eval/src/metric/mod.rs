@@ -1,4 +1,4 @@
-//! From features to numbers. All sums are in f64, in the order of the rows, so that the same features give the same digits.
+//! Computes numbers from features. All sums are in f64, in the order of the rows, so that the same features give the same digits.
 
 mod bootstrap;
 mod cholesky;

@@ -7,13 +7,13 @@ use super::eigenvalues::of_symmetric;
 use super::matrix::{Features, Matrix};
 use crate::{Error, Result};
 
-/// Files in f32 have eigenvalues that rounding has made negative, by about the root of the width times 2⁻²⁴ of the largest.
+/// Rounding to f32 makes eigenvalues negative by about the root of the width times 2⁻²⁴ of the largest one.
 const ROUNDED: f64 = 1e-5;
 
-/// Rows that are widened to f64 at a time.
+/// Number of rows that are widened to f64 at a time.
 const ROWS: usize = 2048;
 
-/// What the sum of squares is divided by.
+/// The divisor of the sum of squares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Covariance {
@@ -24,7 +24,7 @@ pub enum Covariance {
 }
 
 impl Covariance {
-    /// What `n` rows are divided by.
+    /// The divisor for `n` rows.
     pub(super) fn divisor(self, n: usize) -> f64 {
         match self {
             Self::Biased => n as f64,
@@ -33,19 +33,19 @@ impl Covariance {
     }
 }
 
-/// How many features there are, their mean, and the sum of the products of their deviations from it. Of two sets, the moments of
-/// the union follow.
+/// The number of features, their mean, and the sum of the products of their deviations from it. The moments of two sets can be
+/// merged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
-    /// How many rows; `None` where another program did not say, and covariances are as it made them.
+    /// Number of rows; `None` for files of other programs without it, whose covariance is used as it is.
     count: Option<usize>,
     mean: Vec<f64>,
-    /// `Σ (x − mean)(x − mean)ᵀ`; without a count, the covariance.
+    /// `Σ (x − mean)(x − mean)ᵀ`; the covariance if the count is unknown.
     scatter: Matrix,
 }
 
 impl Moments {
-    /// The moments of `features`: first the mean, then the deviations from it, so that no digits cancel.
+    /// Computes the moments of `features`: first the mean, then the deviations from it, to avoid cancellation.
     ///
     /// # Errors
     ///
@@ -63,12 +63,12 @@ impl Moments {
         Ok(Self { count: Some(features.len()), mean, scatter })
     }
 
-    /// Mean and covariance from elsewhere. `subject` opens error messages.
+    /// Wraps a mean and a covariance of another program. Error messages begin with `subject`.
     ///
     /// # Errors
     ///
-    /// If the sizes do not fit, a value is not finite, or the covariance is none: not symmetric, or with a negative variance in some
-    /// direction.
+    /// If the sizes do not match, a value is not finite, or the covariance is invalid: not symmetric, or with a negative
+    /// eigenvalue.
     pub fn from_covariance(mean: Vec<f64>, covariance: Vec<f64>, subject: &str) -> Result<Self> {
         let width = mean.len();
         if width == 0 || covariance.len() != width * width {
@@ -94,12 +94,12 @@ impl Moments {
         Ok(Self { count: None, mean, scatter })
     }
 
-    /// Values per feature.
+    /// Number of values per feature.
     pub fn width(&self) -> usize {
         self.mean.len()
     }
 
-    /// How many features; `None` where another program did not say.
+    /// Number of features; `None` if another program did not store it.
     pub fn count(&self) -> Option<usize> {
         self.count
     }
@@ -109,11 +109,11 @@ impl Moments {
         &self.mean
     }
 
-    /// The covariance, `[d, d]` row by row.
+    /// The covariance, `[d, d]` in row-major order.
     ///
     /// # Errors
     ///
-    /// If one feature has no unbiased covariance.
+    /// If an unbiased covariance is requested for one feature.
     pub fn covariance(&self, kind: Covariance) -> Result<Vec<f64>> {
         Ok(self.covariance_matrix(kind)?.values)
     }
@@ -124,11 +124,11 @@ impl Moments {
         Ok(Matrix::new(self.scatter.values.iter().map(|v| v / divisor).collect(), self.scatter.rows, self.scatter.columns))
     }
 
-    /// The moments of both sets together.
+    /// The moments of the union of both sets.
     ///
     /// # Errors
     ///
-    /// If widths differ, or it is not known how many features one of them has.
+    /// If widths differ, or the number of features of one set is unknown.
     pub fn merged(&self, other: &Self) -> Result<Self> {
         let (Some(n), Some(m)) = (self.count, other.count) else {
             return Err(Error::refused("moments", "cannot be merged without the number of features; take the features instead"));
@@ -153,7 +153,7 @@ impl Moments {
     }
 }
 
-/// What sums over `count` rows are divided by.
+/// The divisor of sums over `count` rows.
 pub(super) fn divisor(kind: Covariance, count: usize) -> Result<f64> {
     if kind == Covariance::Unbiased {
         check_unbiased(count)?;
@@ -161,7 +161,7 @@ pub(super) fn divisor(kind: Covariance, count: usize) -> Result<f64> {
     Ok(kind.divisor(count))
 }
 
-/// Whether so many features have an unbiased covariance.
+/// Returns an error if there are too few features for an unbiased covariance.
 pub(crate) fn check_unbiased(count: usize) -> Result<()> {
     if count > 1 {
         return Ok(());
@@ -179,7 +179,7 @@ pub(super) fn mean(features: &Features) -> Vec<f64> {
     sums.iter().map(|sum| sum / n).collect()
 }
 
-/// Rows in f64, as deviations from the mean.
+/// Rows in f64, minus the mean.
 pub(super) fn centred_rows(values: &[f32], mean: &[f64]) -> Matrix {
     let width = mean.len();
     let centred = values.chunks(width).flat_map(|row| row.iter().zip(mean).map(|(v, m)| f64::from(*v) - m)).collect();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_of_parts_give_those_of_the_whole_far_from_zero() {
+    fn merged_moments_are_those_of_the_whole_far_from_zero() {
         let mut values = normal(5000, 6, 1);
         values.values.iter_mut().for_each(|v| *v += 1000.0);
         let all = features(&values);
@@ -226,13 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_covariance_is_refused() {
+    fn an_invalid_covariance_is_refused() {
         let from = |mean: &[f64], sigma: &[f64]| Moments::from_covariance(mean.to_vec(), sigma.to_vec(), "a.npz");
         assert!(from(&[0.0, 0.0], &[1.0, 0.5, 0.5, 1.0]).is_ok());
         let cases = [
             (&[1.0, 0.5, 0.4, 1.0][..], "not symmetric"),
             (&[1.0, 0.0, 0.0, -1.0], "none may be negative"),
-            // No variance of a value is negative, but that of their difference is.
+            // No single variance is negative, but that of the difference of both values is.
             (&[1.0, 5.0, 5.0, 1.0], "from -4.00e0 to 6.00e0"),
             (&[0.0, 1.0, 1.0, 0.0], "none may be negative"),
             (&[1.0, 0.0], "expected 2 × 2"),
@@ -243,7 +243,7 @@ mod tests {
             assert!(said.starts_with("a.npz: ") && said.contains(expected), "{said}");
         }
         assert!(from(&[0.0], &[-1.0]).is_err() && from(&[0.0], &[0.0]).is_ok());
-        // As a file in f32 may round.
+        // Rounding of a file in f32 is accepted.
         assert!(from(&[0.0, 0.0], &[1.0, 1.0 + 1e-7, 1.0 + 1e-7, 1.0]).is_ok());
     }
 }

@@ -1,12 +1,12 @@
-//! numpy's `RandomState`: other programs shuffle and choose with it, and their numbers depend on what it draws.
+//! numpy's `RandomState`: other programs shuffle and choose with it, and their scores depend on its numbers.
 
 const STATE: usize = 624;
 const SHIFT: usize = 397;
 
 /// The generator of `numpy.random.RandomState(seed)` (MT19937).
 ///
-/// `latte_model::noise` has the twister too, with PyTorch's state around it. This crate must not see a model, no crate below both is about
-/// numbers by chance, and thirty lines that a paper of 1998 fixes are no reason for another one.
+/// `latte_model::noise` has the same generator with PyTorch's state around it. This crate must not depend on a model, and thirty
+/// lines that are fixed by a paper of 1998 do not justify another crate below both.
 #[derive(Debug, Clone)]
 pub struct NumpyRandom {
     state: Vec<u32>,
@@ -14,7 +14,7 @@ pub struct NumpyRandom {
 }
 
 impl NumpyRandom {
-    /// The generator that `RandomState(seed)` is.
+    /// The generator of `RandomState(seed)`.
     pub fn new(seed: u32) -> Self {
         let mut state = vec![seed];
         for i in 1..STATE as u32 {
@@ -42,7 +42,7 @@ impl NumpyRandom {
         y ^ (y >> 18)
     }
 
-    /// A number from 0 to `most`, both included, as numpy's shuffles draw it.
+    /// A number from 0 to `most`, inclusive, by the method of numpy's shuffles.
     pub fn interval(&mut self, most: usize) -> usize {
         let most = most.min(u32::MAX as usize) as u32;
         if most == 0 {

@@ -1,8 +1,9 @@
-//! Numbers that a few lines of numpy 2.4.6 and scipy 1.17.1 give for the same features, drawn with the same `RandomState`.
+//! Reference numbers: a few lines of numpy 2.4.6 and scipy 1.17.1 compute them from the same features, drawn with the same
+//! `RandomState`.
 
 use super::*;
 
-/// `[rows, width]` of values that a formula gives without rounding.
+/// Features `[rows, width]` from a formula that does not round.
 fn by(rows: usize, width: usize, value: impl Fn(i64, i64) -> f64) -> Features {
     let rows = i64::try_from(rows).unwrap();
     let columns = i64::try_from(width).unwrap();
@@ -49,7 +50,7 @@ fn inception_scores_of_uneven_splits_in_numpys_order() {
 
 #[test]
 fn few_items_in_a_split_lower_the_score_of_perfect_clips() {
-    // Each clip is certain of one of 101 classes, and the classes are drawn at random. 2048 clips in 10 splits: 76.9 ± 3.1.
+    // Each clip is certain of one of 101 classes, which are drawn at random. 2048 clips in 10 splits give 76.9 ± 3.1.
     let mut random = NumpyRandom::new(1);
     let mut values = vec![0.0; 2048 * 101];
     values.chunks_mut(101).for_each(|row| row[random.interval(100)] = 1e30);
@@ -88,7 +89,7 @@ fn the_interval_of_the_resamples_that_numpy_draws() {
 }
 
 #[test]
-fn draws_behind_the_first_state_are_numpys() {
+fn numbers_after_the_first_state_are_those_of_numpy() {
     let mut random = NumpyRandom::new(7);
     assert_eq!(random.choice(3000, 3), [1306, 2037, 568]);
     assert_eq!(random.permutation(5), [3, 2, 0, 4, 1]);

@@ -1,4 +1,4 @@
-//! Everything that decides about a number besides the clips and the detector's weights, as one value with a name.
+//! Everything that determines a score besides the clips and the detector's weights, as one value with a name.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +12,7 @@ use crate::metric::{Covariance, KernelOptions, Polynomial};
 use crate::resize::Resize;
 use crate::{Error, Result};
 
-/// What is measured.
+/// The measured quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
@@ -31,7 +31,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// As in results and messages.
+    /// The name in results and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fvd => "fvd",
@@ -48,7 +48,7 @@ impl Task {
         !matches!(self, Self::Is | Self::VideoIs)
     }
 
-    /// The detector that the name of the number stands for.
+    /// The detector that the name of the score implies.
     pub fn detector(self) -> Kind {
         match self {
             Self::Fvd | Self::Kvd => Kind::I3d,
@@ -57,54 +57,54 @@ impl Task {
         }
     }
 
-    /// Whether it looks at single frames.
+    /// Whether it is computed from single frames.
     fn is_of_frames(self) -> bool {
         matches!(self, Self::Fid | Self::Kid | Self::Is)
     }
 
-    /// Which output of the detector it takes.
+    /// The output of the detector that it uses.
     fn output(self) -> &'static str {
         match self {
             Self::Fvd | Self::Kvd | Self::VideoIs => "logits",
             Self::Fid | Self::Kid => "2048",
-            // Without the bias, as all programs do.
+            // Without the bias, as in all programs.
             Self::Is => "logits_unbiased",
         }
     }
 }
 
-/// Which clips of a set are taken.
+/// How clips are selected from a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sampling {
-    /// Every how many frames one is kept.
+    /// Distance of a clip's frames in the video, in frames.
     pub stride: usize,
-    /// Where clips begin.
+    /// Where clips start.
     pub start: StartRule,
-    /// At most so many clips; `None`: all there are.
+    /// Maximum number of clips; `None` for all.
     pub most: Option<usize>,
-    /// Which, where there are more.
+    /// Which clips are taken if there are more.
     pub choice: Choice,
-    /// How long a video must be.
+    /// The minimum length of a video.
     #[serde(rename = "room")]
     pub length_rule: LengthRule,
-    /// What is done with videos that are too short.
+    /// How videos that are too short are handled.
     pub short: ShortVideos,
-    /// How frames become bytes.
+    /// How pixel values are rounded to bytes.
     pub rounding: Rounding,
 }
 
-/// How many frames a video must have.
+/// The minimum number of frames of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LengthRule {
-    /// As many as a clip spans: from its first frame to its last.
+    /// The span of a clip, from its first frame to its last.
     Span,
-    /// Frames of a clip times the stride, as StyleGAN-V counts: a stride less one more.
+    /// The number of frames of a clip times the stride, as in StyleGAN-V: the stride minus one more than the span.
     WholeStrides,
 }
 
 impl LengthRule {
-    /// The fewest frames of a video that gives a clip of `frames`, `stride` apart.
+    /// The minimum number of frames of a video for clips of `frames` frames, `stride` apart.
     pub fn frames(self, frames: usize, stride: usize) -> usize {
         match self {
             Self::Span => (frames - 1) * stride + 1,
@@ -113,31 +113,31 @@ impl LengthRule {
     }
 }
 
-/// Where clips begin.
+/// Where clips start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StartRule {
-    /// One clip of each video, from its first frame.
+    /// One clip per video, from its first frame.
     First,
-    /// One clip of each video, from a frame that the seed and the video's name decide.
+    /// One clip per video, from a random frame that depends on the seed and the video's name.
     Random,
-    /// As many clips as there are, one behind the other; all frames, where clips are frames.
+    /// As many consecutive clips as fit; all frames, if clips are frames.
     Every,
-    /// Any of all clips that there are, one from each frame of each video on: long videos give more of them.
+    /// Any of all possible clips, one starting at each frame of each video: long videos contribute more of them.
     Anywhere,
 }
 
-/// Which clips are taken where there are more than enough.
+/// Which clips are taken if there are more than needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Choice {
     /// The first by name.
     First,
-    /// As the seed says.
+    /// Random by the seed.
     Random,
 }
 
-/// What is done with videos that are too short for a clip.
+/// How videos that are too short for a clip are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShortVideos {
@@ -147,42 +147,42 @@ pub enum ShortVideos {
     Refused,
 }
 
-/// What is made of the features.
+/// The statistic of the features.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Statistic {
     /// The Fréchet distance, from eigenvalues in f64; nothing is added to the covariances.
     Frechet {
-        /// What sums of squares are divided by.
+        /// The divisor of the sums of squares.
         covariance: Covariance,
     },
     /// The kernel distance.
     Kernel(KernelOptions),
     /// The inception score, from softmax in f64.
     InceptionScore {
-        /// Into how many parts the set is split.
+        /// Number of splits.
         splits: usize,
-        /// Items are shuffled with this seed (numpy's `RandomState`); `None`: they are in order.
+        /// The seed that items are shuffled with (numpy's `RandomState`); `None`: they stay in order.
         shuffle_seed: Option<u32>,
     },
 }
 
-/// A protocol: the whole of it is in every result.
+/// A protocol; every result contains all of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Protocol {
-    /// What it is called; with ` (changed)` where something is not as the name says.
+    /// Its name, with ` (changed)` if anything differs from the named protocol.
     pub name: String,
-    /// What is measured.
+    /// The measured quantity.
     pub task: Task,
-    /// Frames of a clip.
+    /// Number of frames of a clip.
     pub frames: usize,
-    /// How frames are brought to one size (rounded to bytes) before anything else; `None`: they are taken as they are.
+    /// How frames are brought to one size (and rounded to bytes) before anything else; `None`: the size is not changed.
     pub framing: Option<Framing>,
-    /// Which real clips; absent where none are compared with.
+    /// The selection of real clips; absent if the task needs none.
     pub real: Option<Sampling>,
-    /// Which generated clips.
+    /// The selection of generated clips.
     pub fake: Sampling,
-    /// What decides about the choice of clips and their starts.
+    /// The seed of the choice of clips and of their starts.
     pub seed: u64,
     /// How pixels are prepared for the detector.
     pub preparation: Preparation,
@@ -190,32 +190,32 @@ pub struct Protocol {
     pub batch_norm_eps: Option<f64>,
     /// The output of the detector.
     pub output: String,
-    /// What is made of the features.
+    /// The statistic of the features.
     pub statistic: Statistic,
 }
 
-/// A named protocol: who measures so, and what.
+/// A row of the table of named protocols.
 struct Row {
     name: &'static str,
     tasks: &'static [Task],
-    /// Of clips: frames are resized so.
+    /// How clips are resized for their detector.
     clip_resize: Resize,
     clip_eps: f64,
-    /// Of frames.
+    /// How frames are prepared for their detector.
     frame_preparation: Preparation,
     covariance: Covariance,
-    /// At most so many clips, and generated frames.
+    /// Maximum number of clips, and of generated frames.
     most: (Option<usize>, Option<usize>),
-    /// At most so many real frames for the kernel distance.
+    /// Maximum number of real frames for the kernel distance.
     most_real_of_kid: Option<usize>,
     choice: Choice,
     real_start: StartRule,
     length_rule: LengthRule,
-    /// How real clips, and generated ones, become bytes.
+    /// How real clips and generated clips are rounded to bytes.
     rounding: (Rounding, Rounding),
-    /// How frames come to one size, where the program says so; those in JPEG files always do, to [`SIZE`] unless another is given.
+    /// How frames are brought to one size, if the program specifies it; with JPEG always, to [`SIZE`] by default.
     framing: Option<FrameTransform>,
-    /// With which seed frames are shuffled before they are split, and clips.
+    /// The seeds for shuffling before the split, for frames and for clips.
     shuffle: (Option<u32>, Option<u32>),
 }
 
@@ -225,7 +225,7 @@ const CLEAN: Preparation = Preparation { resize: Resize::PillowBicubic, values: 
 
 const OF_STYLEGAN: &[Task] = &[Task::Fvd, Task::Kvd, Task::Fid, Task::Kid, Task::Is, Task::VideoIs];
 
-/// The protocol of StyleGAN-V's tools, on which most others are laid.
+/// The protocol of StyleGAN-V's tools, on which most others are based.
 const STYLEGAN_V: Row = Row {
     name: "styleganv",
     tasks: OF_STYLEGAN,
@@ -243,10 +243,10 @@ const STYLEGAN_V: Row = Row {
     shuffle: (None, Some(42)),
 };
 
-/// Latte's tools: StyleGAN-V's with a random choice of videos, and in its order.
+/// Latte's tools: StyleGAN-V's with a random choice of videos and shuffled items.
 const LATTE: Row = Row { name: "latte", choice: Choice::Random, shuffle: (Some(0), Some(42)), ..STYLEGAN_V };
 
-/// Programs that take whatever is there.
+/// Programs that use all clips.
 const WHOLE: Row = Row {
     covariance: Covariance::Unbiased,
     most: (None, None),
@@ -257,7 +257,7 @@ const WHOLE: Row = Row {
 
 const ROWS: &[Row] = &[
     LATTE,
-    // The frames of both sets as the tools of these programs make them of videos: squares in JPEG files.
+    // The frames of both sets are extracted from videos by the tools of these programs: squares stored as JPEG.
     Row { name: "latte-jpeg75", framing: Some(FrameTransform::CropLanczosJpeg(USUAL_QUALITY)), ..LATTE },
     STYLEGAN_V,
     Row { name: "styleganv-jpeg75", framing: Some(FrameTransform::LanczosCropJpeg(USUAL_QUALITY)), ..STYLEGAN_V },
@@ -269,7 +269,7 @@ const ROWS: &[Row] = &[
         real_start: StartRule::First,
         ..WHOLE
     },
-    // Its batch normalisations have an epsilon that the weights were not trained with.
+    // Its batch normalisations use another epsilon than in training.
     Row {
         name: "videogpt",
         tasks: &[Task::Fvd, Task::Kvd],
@@ -284,23 +284,23 @@ const ROWS: &[Row] = &[
     },
     Row { name: "pytorch-fid", tasks: &[Task::Fid], frame_preparation: HALF, ..WHOLE },
     Row { name: "torch-fidelity", tasks: &[Task::Fid, Task::Kid, Task::Is], shuffle: (Some(2020), None), ..WHOLE },
-    // StyleGAN2's and 3's, from which StyleGAN-V has what it does with frames.
+    // StyleGAN2 and StyleGAN3, from which StyleGAN-V took its processing of frames.
     Row { name: "nvidia", tasks: &[Task::Fid, Task::Kid, Task::Is], ..STYLEGAN_V },
     Row { name: "clean-fid", tasks: &[Task::Fid, Task::Kid], frame_preparation: CLEAN, ..WHOLE },
 ];
 
 impl Row {
-    /// How the program brings frames to a size, where it does.
+    /// How the program brings frames to a size, if it does.
     fn framing(&self, size: usize) -> Option<Framing> {
         self.framing.map(|transform| Framing { size: [size; 2], transform })
     }
 }
 
-/// The frames of a clip unless something else is asked for.
+/// The default number of frames of a clip.
 const FRAMES: usize = 16;
-/// The size of frames that are put through JPEG files, unless another one is asked for: Latte's.
+/// The default size of frames that are stored as JPEG: Latte's.
 const SIZE: usize = 256;
-/// Into how many parts a set is split for its inception score.
+/// The number of splits for the inception score.
 const SPLITS: usize = 10;
 
 impl Protocol {
@@ -309,12 +309,12 @@ impl Protocol {
         ROWS.iter().map(|row| row.name)
     }
 
-    /// The protocol `name` of a task. The stride of real clips has no default, since published numbers differ by it
-    /// most of all: tasks that compare clips with real ones need it.
+    /// The protocol `name` for a task. The stride of real clips has no default, because published numbers depend on it most: tasks
+    /// that compare clips with real ones need it.
     ///
     /// # Errors
     ///
-    /// If there is no such protocol, it says nothing of the task, or the stride is missing or zero.
+    /// If there is no such protocol, it does not define the task, or the stride is missing or zero.
     pub fn named(name: &str, task: Task, real_stride: Option<usize>) -> Result<Self> {
         let row = ROWS.iter().find(|row| row.name == name).ok_or_else(|| {
             Error::refused(
@@ -388,8 +388,8 @@ impl Protocol {
         })
     }
 
-    /// The protocol with frames that are brought to squares of this size first: as its program does, where that says how and takes a
-    /// size; else as SkyTimelapse is read (`CropResize`), which is a change.
+    /// The protocol with all frames first brought to squares of this size: the way its program does it, if that specifies one for
+    /// any size; else as SkyTimelapse is read (`CropResize`), which is a change of the protocol.
     ///
     /// # Errors
     ///
@@ -407,7 +407,7 @@ impl Protocol {
         })
     }
 
-    /// The protocol with what `change` makes of it, and a name that says whether that is another one.
+    /// The protocol modified by `change`; the name says whether it differs from the named one.
     #[must_use]
     pub fn changed(&self, change: impl FnOnce(&mut Self)) -> Self {
         let mut changed = self.clone();
@@ -418,7 +418,7 @@ impl Protocol {
         changed
     }
 
-    /// How the detector is set up.
+    /// The settings of the detector.
     pub fn setup(&self) -> crate::detector::Setup {
         crate::detector::Setup { preparation: Some(self.preparation), batch_norm_eps: self.batch_norm_eps }
     }

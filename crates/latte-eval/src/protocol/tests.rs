@@ -21,7 +21,7 @@ fn protocols_are_what_their_programs_do() {
     assert_eq!(preparations, [HALF, TF, CLEAN, TF]);
     let scores = [("torch-fidelity", Task::Is), ("latte", Task::Is), ("latte", Task::VideoIs)]
         .map(|(name, task)| named(name, task).statistic);
-    // Latte draws frames at random, so its splits are not of neighbours.
+    // Latte draws frames at random, so its splits do not consist of neighbouring frames.
     let score = |shuffle_seed| Statistic::InceptionScore { splits: 10, shuffle_seed };
     assert_eq!(scores, [score(Some(2020)), score(Some(0)), score(Some(42))]);
     assert_eq!(named("styleganv", Task::Is).statistic, score(None));
@@ -29,8 +29,8 @@ fn protocols_are_what_their_programs_do() {
 }
 
 #[test]
-fn every_protocol_is_told_in_full() {
-    // Name: resize of clips, epsilon, covariance, most clips, choice, start of real clips, length rule, rounding, framing.
+fn every_field_of_every_protocol_is_as_listed() {
+    // Name: resize of clips, epsilon, covariance, maximum of clips, choice, start of real clips, length rule, rounding, framing.
     #[derive(Debug, Clone, Copy, PartialEq)]
     struct Told(Resize, f64, bool, Option<usize>, Choice, StartRule, LengthRule, [Rounding; 2], Option<FrameTransform>);
     let half = Resize::HalfPixelBilinear;
@@ -77,7 +77,7 @@ fn every_protocol_is_told_in_full() {
         assert_eq!((real.short, fake.short, fake.stride), (ShortVideos::LeftOut, ShortVideos::Refused, 1), "{name}");
         assert_eq!((protocol.frames, protocol.output.as_str()), (16, "logits"), "{name}");
     }
-    // Name: preparation, covariance, most generated frames, most real ones for KID, seed of the shuffle for IS.
+    // Name: preparation, covariance, maximum of generated frames, maximum of real ones for KID, shuffle seed for IS.
     #[derive(Debug, Clone, Copy, PartialEq)]
     struct Frames<'a>(Preparation, bool, Option<usize>, &'a str, &'a str);
     let of_nvidia = Frames(TF, true, Some(50_000), "Some(1000000)", "None");
@@ -132,13 +132,13 @@ fn a_size_is_part_of_some_programs_and_a_change_of_others() {
 }
 
 #[test]
-fn styleganv_wants_a_stride_behind_the_last_frame() {
+fn styleganv_requires_a_stride_after_the_last_frame() {
     assert_eq!((LengthRule::Span.frames(16, 3), LengthRule::WholeStrides.frames(16, 3)), (46, 48));
     assert_eq!((LengthRule::Span.frames(16, 1), LengthRule::WholeStrides.frames(16, 1)), (16, 16));
 }
 
 #[test]
-fn the_real_stride_is_asked_for_and_unknown_pairs_are_refused() {
+fn the_real_stride_is_required_and_unknown_pairs_are_refused() {
     let said = |name, task, stride| Protocol::named(name, task, stride).unwrap_err().to_string();
     assert!(said("latte", Task::Fvd, None).contains("real stride"));
     assert!(said("latte", Task::Fvd, Some(0)).contains("at least 1"));
@@ -151,7 +151,7 @@ fn the_real_stride_is_asked_for_and_unknown_pairs_are_refused() {
 }
 
 #[test]
-fn a_changed_protocol_says_so_and_comes_back_from_json() {
+fn a_changed_protocol_is_marked_and_survives_json() {
     let latte = Protocol::named("latte", Task::Fvd, Some(3)).unwrap();
     assert_eq!(latte.changed(|_| {}).name, "latte");
     let fewer = latte.changed(|p| p.frames = 10).changed(|p| p.seed = 1);

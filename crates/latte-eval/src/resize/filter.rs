@@ -1,4 +1,4 @@
-//! One axis of a resize: for each place of the result, which values it is a weighted sum of.
+//! One axis of a resize: which input values each output is a weighted sum of.
 
 use super::{CHANNELS, Resize};
 
@@ -6,17 +6,17 @@ use super::{CHANNELS, Resize};
 #[derive(Debug)]
 pub(super) struct Filter {
     input: usize,
-    /// For each place of the result, the first value it takes, and the weights of that and the next ones.
+    /// For each output, the index of the first input, and the weights of that and the following inputs.
     places: Vec<(usize, Vec<f32>)>,
-    /// Of Pillow's ways on bytes: the weights in steps of 2⁻²², which they are whole numbers of.
+    /// For Pillow's byte filters: the weights as multiples of 2⁻²².
     steps: Vec<Vec<i32>>,
 }
 
-/// Binary places of Pillow's weights for bytes.
+/// Fraction bits of Pillow's weights for bytes.
 const PLACES: u32 = 22;
 
 impl Filter {
-    /// From `input` places to `output`.
+    /// The filter from `input` values to `output` values.
     pub(super) fn new(resize: Resize, input: usize, output: usize) -> Self {
         let scale = input as f64 / output.max(1) as f64;
         let place = |i: usize| {
@@ -42,14 +42,14 @@ impl Filter {
         Self { input, places: places.collect(), steps }
     }
 
-    /// Of the result, `len` places from `start` on.
+    /// Keeps `len` outputs from `start` on.
     pub(super) fn cut(mut self, start: usize, len: usize) -> Self {
         self.places = self.places.split_off(start);
         self.places.truncate(len);
         self
     }
 
-    /// Place `i` of the result on bytes, of values `from(0)`, `from(1)` … that lie side by side: rounded, as Pillow does.
+    /// Output `i` of a byte filter on the values `from(0)`, `from(1)`, …, rounded as in Pillow.
     pub(super) fn byte(&self, i: usize, from: impl Fn(usize) -> u8) -> u8 {
         let first = self.places[i].0;
         let sum: i32 = self.steps[i].iter().enumerate().map(|(k, step)| step * i32::from(from(first + k))).sum();
@@ -64,7 +64,7 @@ impl Filter {
         self.places.len()
     }
 
-    /// A row of pixels.
+    /// Filters a row of pixels.
     pub(super) fn along_row(&self, row: &[f32], out: &mut [f32]) {
         for ((first, weights), out) in self.places.iter().zip(out.as_chunks_mut::<CHANNELS>().0) {
             let mut sums = [0f32; CHANNELS];
@@ -77,7 +77,7 @@ impl Filter {
         }
     }
 
-    /// Row `y` of the result, of rows as long as `out`.
+    /// Computes row `y` of the output; all rows have the length of `out`.
     pub(super) fn across_rows(&self, rows: &[f32], y: usize, out: &mut [f32]) {
         let (first, weights) = &self.places[y];
         out.fill(0.0);
@@ -89,7 +89,7 @@ impl Filter {
     }
 }
 
-/// The two values around `place`.
+/// The two values around `place`, for linear interpolation.
 fn between(input: usize, place: f64) -> (usize, Vec<f64>) {
     let last = input.saturating_sub(1);
     let place = place.clamp(0.0, last as f64);
@@ -98,7 +98,7 @@ fn between(input: usize, place: f64) -> (usize, Vec<f64>) {
     if first == last || part == 0.0 { (first, vec![1.0]) } else { (first, vec![1.0 - part, part]) }
 }
 
-/// All values within `reach` (times the scale, where places become fewer) of `centre`, by a curve.
+/// The values within `reach` of `centre`, weighted by a curve; the reach grows with the scale when the size is reduced.
 fn averaged(input: usize, scale: f64, centre: f64, reach: f64, curve: fn(f64) -> f64) -> (usize, Vec<f64>) {
     let widening = scale.max(1.0);
     let reach = reach * widening;
@@ -113,7 +113,7 @@ fn triangle(x: f64) -> f64 {
     (1.0 - x.abs()).max(0.0)
 }
 
-/// The cubic convolution of a = −½.
+/// The cubic convolution with a = −½.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();
@@ -126,7 +126,7 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-/// The sine's arch times that of three times its width.
+/// The Lanczos kernel: sinc(x) · sinc(x/3).
 fn lanczos(x: f64) -> f64 {
     let arch = |x: f64| if x == 0.0 { 1.0 } else { (x * std::f64::consts::PI).sin() / (x * std::f64::consts::PI) };
     if x.abs() < 3.0 { arch(x) * arch(x / 3.0) } else { 0.0 }

@@ -1,7 +1,7 @@
-//! Resizing of frames, in the ways that published numbers were made with. They differ by up to 32 of 255 grey levels on noise,
-//! so a way is always named.
+//! The methods of resizing frames behind published numbers. They differ by up to 32 of 255 grey levels on noise, so a method is
+//! always named.
 //!
-//! All are separable: along each axis, a value of the result is a weighted sum of some values side by side (`filter.rs`).
+//! All are separable: along each axis, an output is a weighted sum of adjacent values (`filter.rs`).
 
 mod filter;
 
@@ -10,43 +10,45 @@ use serde::{Deserialize, Serialize};
 
 use filter::Filter;
 
-/// A way to resize frames, named for the program that does it so.
+/// A method of resizing frames, named after the program that uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// Place `i` of the result is place `i · in/out` of the frame, between the two pixels around it: `resize_bilinear` of TensorFlow
-    /// 1 without aligned corners. No pixel is averaged away.
+    /// Output `i` samples position `i · in/out`, between two pixels: `resize_bilinear` of TensorFlow 1 without aligned corners. No
+    /// antialiasing.
     TfBilinear,
-    /// The same with pixels as areas: place `(i + ½) · in/out − ½`. `interpolate(mode="bilinear", align_corners=False)` of PyTorch.
+    /// The same with pixels as areas: position `(i + ½) · in/out − ½`. `interpolate(mode="bilinear", align_corners=False)` of
+    /// PyTorch.
     HalfPixelBilinear,
-    /// As `HalfPixelBilinear`, but frames keep their shape: the shorter side gets the size, the longer one is rounded up, and its middle is
-    /// taken. VideoGPT's way.
+    /// As `HalfPixelBilinear`, but with the aspect ratio kept: the shorter side gets the size, the longer one is rounded up and
+    /// cropped at the centre. VideoGPT's method.
     ShortSideBilinear,
-    /// First and last pixels stay where they are: place `i · (in − 1)/(out − 1)`.
+    /// First and last pixels stay in place: position `i · (in − 1)/(out − 1)`.
     CornerBilinear,
-    /// Pillow's bilinear filter on floats, which averages when frames become smaller.
+    /// Pillow's bilinear filter on floats, with antialiasing when the size is reduced.
     PillowBilinear,
-    /// Pillow's bicubic filter on floats, which averages when frames become smaller; cut to 0 … 255. clean-fid's way.
+    /// Pillow's bicubic filter on floats, with antialiasing when the size is reduced, clamped to [0, 255]. clean-fid's method.
     PillowBicubic,
-    /// Pillow's bicubic filter on bytes: rounded after columns and again after rows, as CLIP was trained.
+    /// Pillow's bicubic filter on bytes: rounded after columns and again after rows, as in CLIP's training.
     PillowBicubicBytes,
-    /// Pillow's Lanczos filter on bytes, rounded like that: how the tools of StyleGAN-V and Latte make frames of videos.
+    /// Pillow's Lanczos filter on bytes, rounded in the same way: the tools of StyleGAN-V and Latte extract frames from videos with
+    /// it.
     PillowLanczosBytes,
 }
 
 impl Resize {
-    /// Whether values are bytes all the way.
+    /// Whether intermediate values are bytes.
     fn is_of_bytes(self) -> bool {
         matches!(self, Self::PillowBicubicBytes | Self::PillowLanczosBytes)
     }
 
-    /// From columns to columns, and from rows to rows.
+    /// The filters along rows (from columns to columns) and across them.
     fn filters(self, from: [usize; 2], to: [usize; 2]) -> [Filter; 2] {
         if self != Self::ShortSideBilinear {
             return [1, 0].map(|axis| Filter::new(self, from[axis], to[axis]));
         }
         let scales = [0, 1].map(|axis| to[axis] as f64 / from[axis].max(1) as f64);
-        // The side that gets its size as it is; of a square, its columns.
+        // The side that gets exactly its size; for a square, the columns.
         let exact = usize::from(scales[0] <= scales[1]);
         [1, 0].map(|axis| {
             let whole = if axis == exact { to[axis] } else { (from[axis] as f64 * scales[exact]).ceil() as usize };
@@ -55,21 +57,21 @@ impl Resize {
         })
     }
 
-    /// One frame of another size.
+    /// Resizes one frame.
     ///
     /// # Shapes
     ///
-    /// `frame` `[h, w, 3]` of `from` = `[h, w]`, 0 to 255; gives `[h', w', 3]` of `to`, 0 to 255.
+    /// `frame` `[h, w, 3]` of `from` = `[h, w]`, 0 to 255; returns `[h', w', 3]` of `to`, 0 to 255.
     pub fn frame(self, frame: &[u8], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
         let [columns, rows] = self.filters(from, to);
         one(self, &columns, &rows, frame)
     }
 
-    /// Frames of one size, on all threads.
+    /// Resizes frames of one size on all threads.
     ///
     /// # Shapes
     ///
-    /// `frames` `[f, h, w, 3]` of `from` = `[h, w]`; gives `[f, h', w', 3]` of `to`.
+    /// `frames` `[f, h, w, 3]` of `from` = `[h, w]`; returns `[f, h', w', 3]` of `to`.
     pub fn frames(self, frames: &[u8], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
         let [columns, rows] = self.filters(from, to);
         let len = to[0] * to[1] * CHANNELS;
@@ -109,7 +111,7 @@ fn one(resize: Resize, columns: &Filter, rows: &Filter, frame: &[u8]) -> Vec<f32
     out
 }
 
-/// In whole numbers, columns first.
+/// Resizes a frame in integer arithmetic, columns first.
 fn one_of_bytes(columns: &Filter, rows: &Filter, frame: &[u8]) -> Vec<f32> {
     let row = columns.input() * CHANNELS;
     let narrow_row = columns.output() * CHANNELS;
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn places_between_pixels_are_those_of_each_way() {
+    fn sample_positions_are_those_of_each_method() {
         // Three pixels become six: in/out is ½.
         let row = [0, 100, 200];
         near(&resized(Resize::TfBilinear, &row, 6), &[0.0, 50.0, 100.0, 150.0, 200.0, 200.0]);
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pillows_ways_average_when_frames_become_smaller() {
+    fn only_the_methods_of_pillow_use_antialiasing() {
         // Four pixels become two. A triangle of half-width 2 around 1 has the weights 3, 3, 1 of 7 at −½, ½ and 1½ from its middle.
         let row = [70, 0, 0, 0];
         near(&resized(Resize::PillowBilinear, &row, 2), &[30.0, 0.0]);
@@ -182,18 +184,18 @@ mod tests {
     }
 
     #[test]
-    fn the_shorter_side_gets_the_size_and_of_the_longer_one_the_middle_is_taken() {
-        // 2 × 7 to 4 × 4: 7 columns become 14, of which 5 are left out on either side.
+    fn the_shorter_side_gets_the_size_and_the_longer_one_is_cropped() {
+        // 2 × 7 to 4 × 4: 7 columns become 14; 5 are removed on either side.
         let frame: Vec<u8> = (0..2 * 7).flat_map(|i| [(i % 7 * 20) as u8; 3]).collect();
         let out = Resize::ShortSideBilinear.frame(&frame, [2, 7], [4, 4]);
         for row in out.chunks_exact(4 * 3) {
             near(&row.iter().step_by(3).copied().collect::<Vec<_>>(), &[45.0, 55.0, 65.0, 75.0]);
         }
-        // 3 × 4 to 5 × 5: 4 columns become 6⅔, rounded up to 7, and that is the scale.
+        // 3 × 4 to 5 × 5: 4 columns become 6⅔, rounded up to 7, which determines the scale.
         let frame: Vec<u8> = (0..3 * 4).flat_map(|i| [(i % 4 * 70) as u8; 3]).collect();
         let out = Resize::ShortSideBilinear.frame(&frame, [3, 4], [5, 5]);
         near(&out[..15].iter().step_by(3).copied().collect::<Vec<_>>(), &[25.0, 65.0, 105.0, 145.0, 185.0]);
-        // Squares are squashed by nobody.
+        // All methods keep the aspect ratio of squares.
         let square: Vec<u8> = (0..5 * 5 * 3).map(|i| (i * 7 % 256) as u8).collect();
         near(
             &Resize::ShortSideBilinear.frame(&square, [5, 5], [8, 8]),
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_changes_at_the_same_size_and_evenness_stays() {
+    fn the_same_size_and_uniform_frames_are_unchanged() {
         let frame: Vec<u8> = (0..4 * 5 * 3).map(|i| (i * 37 % 256) as u8).collect();
         for resize in ALL {
             let same = resize.frame(&frame, [4, 5], [4, 5]);

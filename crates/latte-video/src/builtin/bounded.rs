@@ -1,16 +1,16 @@
-//! Keeps a demuxer from reading a damaged file for ever.
+//! Stops a demuxer that would read a damaged file forever.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// A reader of a file of some length that gives up when far more has been read than there is: the file's parts then lead round in
-/// circles.
+/// A reader of a file of known length that returns an error after far more bytes than the file has: its elements then point to each
+/// other in a cycle.
 pub(super) struct Bounded<R> {
     inner: R,
     left: u64,
 }
 
 impl<R> Bounded<R> {
-    /// How often each byte of a sound file may be asked for, beside a fixed part for small files.
+    /// How often each byte of a sound file may be read, in addition to a fixed allowance for small files.
     const TIMES: u64 = 4;
     const BESIDES: u64 = 64 << 10;
 
@@ -19,7 +19,7 @@ impl<R> Bounded<R> {
     }
 
     fn spend(&mut self, bytes: u64) -> io::Result<()> {
-        self.left = self.left.checked_sub(bytes.max(1)).ok_or_else(|| io::Error::other("its parts lead round in circles"))?;
+        self.left = self.left.checked_sub(bytes.max(1)).ok_or_else(|| io::Error::other("its elements form a cycle"))?;
         Ok(())
     }
 }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_round_ends_and_what_is_read_a_few_times_does_not() {
+    fn endless_reading_is_an_error_and_reading_a_file_a_few_times_is_not() {
         let file = vec![7; 1 << 20];
         let mut bounded = Bounded::new(Cursor::new(&file), file.len() as u64);
         for _ in 0..4 {
@@ -59,8 +59,8 @@ mod tests {
                 Err(e) => break e.to_string(),
             }
         };
-        assert!(said.contains("round in circles"), "{said}");
-        // Where nothing is read at all, too.
+        assert!(said.contains("form a cycle"), "{said}");
+        // Also if nothing is read at all.
         let mut empty = Bounded::new(Cursor::new([]), 0);
         assert!((0..1_000_000).any(|_| empty.seek(SeekFrom::Start(0)).is_err()));
     }

@@ -1,13 +1,13 @@
-//! Boxes of mp4 files (ISO/IEC 14496-12, 4.2): how they nest, and the numbers in them.
+//! Boxes of mp4 files (ISO/IEC 14496-12, 4.2): nesting and fields.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// A description of the samples of a whole film is far below this.
+/// Maximum size of all index boxes together in bytes; the index of a whole film is far below it.
 const MAX_INDEX: u64 = 256 << 20;
-/// More boxes than this at the top level are nobody's file: a day in fragments of a second has a sixth of it.
+/// Maximum number of top-level boxes; a day in fragments of one second has a sixth of it.
 const MAX_TOP_LEVEL: usize = 1 << 20;
 
-/// Numbers, one after the other, the highest byte first. `None` where the bytes end.
+/// Reads consecutive big-endian fields. `None` at the end of the bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
@@ -42,7 +42,7 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A number of 32 bits in version 0 of a box, and of 64 in version 1.
+    /// A field of 32 bits in version 0 of a box and of 64 bits in version 1.
     pub(super) fn by_version(&mut self, version: u8) -> Option<u64> {
         if version == 0 { self.u32().map(u64::from) } else { self.u64() }
     }
@@ -54,7 +54,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The boxes that lie one after the other in `bytes`: name and contents. Ends at the first that does not fit.
+/// The consecutive boxes in `bytes`, as name and contents. Stops at the first that does not fit.
 pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -81,22 +81,22 @@ pub(super) fn descendant<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [
     path.iter().try_fold(bytes, |body, name| child(body, *name))
 }
 
-/// What describes the pictures in a file.
+/// The boxes that describe the pictures of a file.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// The contents of `moov`.
     pub(super) moov: Vec<u8>,
-    /// Each `moof`: at which byte it begins, and its contents.
+    /// Each `moof` as the offset of the box and its contents.
     pub(super) fragments: Vec<(u64, Vec<u8>)>,
 }
 
 impl Index {
-    /// Walks over the boxes of a file of `len` bytes. The outer error is the system's, the inner one says what is damaged.
+    /// Reads the index of a file of `len` bytes. The outer error comes from the system, the inner one describes damage.
     pub(super) fn read(file: &mut (impl Read + Seek), len: u64) -> io::Result<Result<Self, String>> {
         let (mut index, mut has_moov) = (Self::default(), false);
         let (mut at, mut room) = (0_u64, MAX_INDEX);
         for _ in 0..MAX_TOP_LEVEL {
-            // A few bytes behind the last box are rubbish that nobody minds.
+            // A few bytes of garbage after the last box are harmless.
             if len.saturating_sub(at) < 8 {
                 let missing = "its index (a `moov` box) is missing: it is cut off, or was never finished";
                 return Ok(if has_moov { Ok(index) } else { Err(missing.into()) });
@@ -117,7 +117,7 @@ impl Index {
             }
             let is_index = name == b"moov" || name == b"moof";
             if size > len - at {
-                // Of pictures that are cut off, those before the cut are there.
+                // If the picture data is cut off, the pictures before the cut can be read.
                 if name == b"mdat" && has_moov {
                     return Ok(Ok(index));
                 }
@@ -162,13 +162,13 @@ mod tests {
         let found: Vec<_> = boxes(&bytes).collect();
         assert_eq!(found, [(b"abcd", b"12".as_slice()), (b"long", b"34"), (b"rest", b"567")]);
         assert_eq!(child(&bytes, b"long"), Some(b"34".as_slice()));
-        // One that reaches beyond the end, and one that is shorter than its own head.
+        // One box that reaches beyond the end, and one that is shorter than its own header.
         assert_eq!(boxes(&boxed(b"abcd", b"12")[..9]).count(), 0);
         assert_eq!(boxes(&[0, 0, 0, 3, 1, 2, 3, 4]).count(), 0);
     }
 
     #[test]
-    fn an_index_that_is_cut_off_is_damage_and_cut_pictures_are_not() {
+    fn a_cut_off_index_is_damage_and_cut_off_pictures_are_not() {
         let read = |bytes: &[u8]| Index::read(&mut Cursor::new(bytes), bytes.len() as u64).unwrap();
         let (moov, mdat) = (boxed(b"moov", b"index"), boxed(b"mdat", &[7; 40]));
         let front = [moov.as_slice(), &mdat].concat();

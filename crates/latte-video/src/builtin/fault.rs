@@ -5,12 +5,12 @@ use std::path::Path;
 
 use crate::Error;
 
-/// What went wrong, in words, before the file's name is added.
+/// The cause of a failure in words, without the file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The file is damaged: no other decoder may make up what is missing.
+    /// The file is damaged: no other decoder may conceal the missing parts.
     Damaged(String),
-    /// It may be whole, but has something that this decoder does not know: another may.
+    /// The file may be sound, but has a feature that this decoder does not support: another may.
     Unsupported(String),
 }
 
@@ -22,7 +22,7 @@ impl Fault {
         }
     }
 
-    /// Says first where it is.
+    /// Adds the location in front.
     pub(super) fn at(self, place: &str) -> Self {
         match self {
             Self::Damaged(what) => Self::Damaged(format!("{place}: {what}")),
@@ -38,7 +38,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What is not said to be unknown is damage.
+/// An error without a kind counts as damage.
 impl From<String> for Fault {
     fn from(what: String) -> Self {
         Self::Damaged(what)

@@ -1,27 +1,27 @@
-//! Coded pictures of an mp4 file in fragments: `moof` boxes (ISO/IEC 14496-12, 8.8).
+//! Coded pictures of a fragmented mp4 file: `moof` boxes (ISO/IEC 14496-12, 8.8).
 
 use super::boxes::{Fields, boxes, child};
 use super::fault::Fault;
 use super::sample_table::{Coded, MAX_SAMPLES, SampleTable};
 
-/// Bits of `tfhd`.
+/// Flags of `tfhd`.
 const BASE_OFFSET: u32 = 0x01;
 const DESCRIPTION: u32 = 0x02;
 const DURATION: u32 = 0x08;
 const SIZE: u32 = 0x10;
 const FLAGS: u32 = 0x20;
 const BASE_IS_MOOF: u32 = 0x02_0000;
-/// Bits of `trun`.
+/// Flags of `trun`.
 const RUN_OFFSET: u32 = 0x01;
 const RUN_FIRST_FLAGS: u32 = 0x04;
 const RUN_DURATION: u32 = 0x100;
 const RUN_SIZE: u32 = 0x200;
 const RUN_FLAGS: u32 = 0x400;
 const RUN_COMPOSITION: u32 = 0x800;
-/// Of a picture's flags: that decoding cannot begin at it, or that it depends on others.
+/// Sample flags: decoding cannot begin at this picture, or it depends on others.
 const IS_NO_KEY: u32 = 0x0101_0000;
 
-/// What holds for pictures that do not say it themselves.
+/// Values of pictures that have none of their own.
 #[derive(Debug, Clone, Copy)]
 struct Defaults {
     description: u32,
@@ -31,7 +31,7 @@ struct Defaults {
 }
 
 impl Defaults {
-    /// Those of a track, from the `trex` box in `moov`.
+    /// The defaults of a track, from the `trex` box in `moov`.
     fn of_track(moov: &[u8], track: u32) -> Self {
         let rows =
             child(moov, b"mvex").into_iter().flat_map(boxes).filter(|(name, _)| *name == b"trex").filter_map(|(_, body)| {
@@ -46,7 +46,7 @@ impl Defaults {
     }
 }
 
-/// Adds the pictures of `track` in `fragments` (where each `moof` begins, and its contents) to `table`.
+/// Adds the pictures of `track` in `fragments` (offset of each `moof` and its contents) to `table`.
 pub(super) fn append(
     table: &mut SampleTable,
     moov: &[u8],
@@ -56,7 +56,7 @@ pub(super) fn append(
 ) -> Result<(), Fault> {
     let defaults = Defaults::of_track(moov, track);
     for (at, moof) in fragments {
-        // Without a place of its own, the data of a track follows that of the track before it.
+        // Without an explicit offset, the data of a track follows that of the previous track.
         let mut data_end = *at;
         for (_, traf) in boxes(moof).filter(|(name, _)| *name == b"traf") {
             let mut run = Run { table, track, file_len, moof_at: *at, data_end };
@@ -66,7 +66,7 @@ pub(super) fn append(
     Ok(())
 }
 
-/// The reading of one track's part of a fragment.
+/// The state of reading one track's part of a fragment.
 struct Run<'a> {
     table: &'a mut SampleTable,
     track: u32,
@@ -76,7 +76,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Reads a `traf` box; returns where its data ends. `None`: the box ends too early.
+    /// Reads a `traf` box; returns where its data ends. `None` if the box is cut off.
     fn traf(&mut self, traf: &[u8], mut defaults: Defaults) -> Option<Result<u64, Fault>> {
         let mut fields = Fields(child(traf, b"tfhd")?);
         let (_, flags) = fields.version_and_flags()?;
@@ -98,7 +98,7 @@ impl Run<'_> {
         if is_ours && let Some(body) = child(traf, b"tfdt") {
             let mut fields = Fields(body);
             let (version, _) = fields.version_and_flags()?;
-            // Far from the end of what can be counted: times are added to it.
+            // Limited, because durations are added to it, which must not overflow.
             self.table.end = i64::try_from(fields.by_version(version)?).unwrap_or(i64::MAX).min(i64::MAX >> 2);
         }
         let mut end = base;
@@ -111,7 +111,7 @@ impl Run<'_> {
         Some(Ok(end))
     }
 
-    /// Reads a `trun` box, whose data is at `end` of the run before unless it says another distance from `base`.
+    /// Reads a `trun` box, whose data begins at `end`, where the previous run ends, unless the box has an offset from `base`.
     fn trun(&mut self, body: &[u8], base: u64, end: u64, defaults: Defaults, is_ours: bool) -> Option<Result<u64, Fault>> {
         let mut fields = Fields(body);
         let (_, flags) = fields.version_and_flags()?;
@@ -124,7 +124,7 @@ impl Run<'_> {
         if count > MAX_SAMPLES - self.table.samples.len() {
             return Some(Err(format!("it has more than {MAX_SAMPLES} pictures").into()));
         }
-        // Where each picture brings no number of its own, only the file itself bounds the count.
+        // If the pictures have no fields of their own, only the length of the file bounds their number.
         let is_bare = flags & (RUN_DURATION | RUN_SIZE | RUN_FLAGS | RUN_COMPOSITION) == 0;
         if is_bare && (u64::from(defaults.size.max(1)) * count as u64) > self.file_len {
             let what = format!("a fragment has {count} pictures of {} bytes, the file has {}", defaults.size, self.file_len);
@@ -142,7 +142,7 @@ impl Run<'_> {
             let size = u64::from(own(RUN_SIZE, defaults.size)?);
             let default_flags = first_flags.filter(|_| index == 0).unwrap_or(defaults.flags);
             let sample_flags = own(RUN_FLAGS, default_flags)?;
-            // Signed in version 1 of the box, and so in version 0 of writers that know no other.
+            // Signed in version 1 of the box; also in version 0, because some writers only write version 0.
             let composition = own(RUN_COMPOSITION, 0)?.cast_signed();
             if is_ours {
                 let shown_at = self.table.end.saturating_add(i64::from(composition));
@@ -198,7 +198,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_fragments_are_contained(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
+        fn damaged_fragments_never_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
             let run = full(b"trun", 1, 0xF01, &[2, 70, 20, 5, 0, 0, 20, 5, 0, 0]);
             let mut traf = [full(b"tfhd", 0, 0x02_0000, &[1]), full(b"tfdt", 1, 0, &[0, 40]), run].concat();
             for (at, value) in changes {
@@ -220,12 +220,12 @@ mod tests {
         let moof = [boxed(b"traf", &first), boxed(b"traf", &second)].concat();
         append(&mut table, &moov(), &[(300, moof)], 1, 1 << 20).unwrap();
         let offsets: Vec<u64> = table.samples.iter().map(|s| s.offset).collect();
-        // Three pictures of five bytes of another track lie before.
+        // Three pictures of five bytes of another track come first.
         assert_eq!(offsets, [415, 420, 425, 430]);
     }
 
     #[test]
-    fn a_count_that_nothing_backs_is_refused() {
+    fn a_count_larger_than_the_file_allows_is_refused() {
         let traf = [full(b"tfhd", 0, 0, &[1]), full(b"trun", 0, 0, &[u32::MAX])].concat();
         assert!(read(&traf, 1 << 20).is_err());
         let traf = [full(b"tfhd", 0, 0, &[1]), full(b"trun", 0, 0, &[1_000_000])].concat();

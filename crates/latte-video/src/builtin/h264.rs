@@ -1,4 +1,4 @@
-//! H.264, through `rust_h264`.
+//! Decodes H.264 with `rust_h264`.
 
 use rust_h264::decoder::{ChromaFormat, Frame, OrderedDecoder};
 use rust_h264::error::DecodeError;
@@ -12,10 +12,10 @@ use super::random_access::Bits;
 use super::role::Role;
 use crate::colour::Colour;
 
-/// What the container says before the first picture.
+/// The configuration in the container.
 #[derive(Debug, Clone)]
 pub(super) struct Config {
-    /// The `avcC` record: parameter sets, and how long the length fields are.
+    /// The `avcC` record: the parameter sets and the size of the length fields.
     avcc: Vec<u8>,
     length_size: usize,
 }
@@ -41,7 +41,7 @@ impl Config {
     /// The parameter sets, each a NAL unit without start code.
     pub(super) fn parameter_sets(&self) -> Vec<&[u8]> {
         let mut sets = Vec::new();
-        // Five bytes of versions and lengths; then sequence and picture parameter sets, each list with its count.
+        // Five bytes of versions and sizes, then the sequence and the picture parameter sets, each list with its count.
         let mut rest = self.avcc.get(5..).unwrap_or_default();
         for count_bits in [0x1F, 0xFF] {
             let Some((&count, after)) = rest.split_first() else { break };
@@ -55,10 +55,10 @@ impl Config {
         sets
     }
 
-    /// Whether no other picture is made from this one, so that it need not be decoded unless it is wanted itself. Order and
-    /// numbering of the others do not depend on it either: `frame_num` counts reference pictures only.
+    /// Whether no other picture refers to this one, so that it is decoded only if it is wanted itself. Order and numbering of the
+    /// others do not depend on it either: `frame_num` counts reference pictures only.
     pub(super) fn is_disposable(&self, sample: &[u8]) -> bool {
-        // A sample in another form than this is for the decoder to judge.
+        // A malformed sample is not disposable, so that the decoder checks it.
         lengths_end_at(sample, self.length_size).is_some()
             && split(sample, self.length_size).all(|nal| {
                 let Some(&header) = nal.first() else { return false };
@@ -70,7 +70,7 @@ impl Config {
             })
     }
 
-    /// Whether decoding can begin at this sample, by its own account. Asked where a container does not say it.
+    /// Whether the bitstream allows decoding to begin at this sample; used if the container does not say so.
     pub(super) fn is_key(&self, sample: &[u8]) -> bool {
         matches!(self.role(sample), Role::Closed | Role::Open)
     }
@@ -80,7 +80,7 @@ impl Config {
         self.nals(sample).iter().any(|nal| matches!(nal[0] & 0x1F, 1..=5) && nal[0] & 0x60 != 0)
     }
 
-    /// What the picture means for those after it: an instantaneous refresh, or what a recovery point says (ITU-T H.264, D.2.8).
+    /// The role of the picture: an instantaneous refresh, or that of its recovery point (ITU-T H.264, D.2.8).
     pub(super) fn role(&self, sample: &[u8]) -> Role {
         let (mut recovery, mut slices, mut is_intra) = (None, 0, true);
         for nal in self.nals(sample) {
@@ -91,7 +91,7 @@ impl Config {
                     slices += 1;
                     let mut bits = Bits::new(nal, 1, 16);
                     let kind = bits.unsigned().and_then(|_| bits.unsigned());
-                    // I and SI, also where all slices of the picture are.
+                    // The types I and SI, including those that state that all slices of the picture have the type.
                     is_intra &= kind.is_some_and(|kind| matches!(kind % 5, 2 | 4));
                 }
                 _ => {}
@@ -105,7 +105,7 @@ impl Config {
         }
     }
 
-    /// The parts of a sample, none of them empty.
+    /// The NAL units of a sample that are not empty.
     fn nals<'a>(&self, sample: &'a [u8]) -> Vec<&'a [u8]> {
         if has_start_codes(sample, self.length_size) {
             let starts: Vec<usize> = sample.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i).collect();
@@ -117,11 +117,11 @@ impl Config {
     }
 }
 
-/// After how many reference pictures all is there, if a message of supplemental information says so.
+/// The number of reference pictures until recovery, if a message of supplemental enhancement information has it.
 fn recovery_point(sei: &[u8]) -> Option<u32> {
     let bits = Bits::new(sei, 1, sei.len());
     let mut rest = bits.bytes();
-    // A number is as many bytes of 255 as there are, and the byte after them.
+    // A number is coded as the sum of any count of bytes 255 and one smaller byte.
     let number = |rest: &mut &[u8]| -> Option<usize> {
         let mut sum = 0;
         loop {
@@ -133,7 +133,7 @@ fn recovery_point(sei: &[u8]) -> Option<u32> {
             }
         }
     };
-    // What is left in the end is one byte that ends the unit.
+    // The unit ends with one trailing byte.
     while rest.len() > 1 {
         let (kind, len) = (number(&mut rest)?, number(&mut rest)?);
         let (payload, after) = rest.split_at_checked(len)?;
@@ -211,7 +211,7 @@ fn sps_colour(nal: &NalUnit<'_>) -> Option<Colour> {
     Some(Colour::from_codes(info.matrix, info.full_range))
 }
 
-/// What a NAL unit says about colours, if it is a sequence parameter set.
+/// The colour description of a NAL unit, if it is a sequence parameter set.
 pub(super) fn colour(nal: &[u8]) -> Option<Colour> {
     if NalUnitType::from(nal.first()? & 0x1F) != NalUnitType::Sps {
         return None;
@@ -220,7 +220,7 @@ pub(super) fn colour(nal: &[u8]) -> Option<Colour> {
     sps_colour(parse_avcc(&framed, 4).first()?)
 }
 
-/// Whether a sample has start codes in place of lengths, as some muxers leave them.
+/// Whether a sample has start codes instead of lengths, which some muxers write.
 pub(super) fn has_start_codes(data: &[u8], length_size: usize) -> bool {
     data.starts_with(&[0, 0, 0, 1]) && lengths_end_at(data, length_size).is_none()
 }
@@ -245,7 +245,7 @@ mod tests {
     use super::{Config, Role};
 
     #[test]
-    fn only_pictures_that_nobody_refers_to_are_disposable() {
+    fn only_unreferenced_pictures_are_disposable() {
         // avcC: version, profile, compatibility, level, 4-byte lengths, no parameter sets.
         let config = Config::new(&[1, 100, 0, 13, 0xFF, 0xE0, 0]).unwrap();
         let is_disposable = |headers: &[u8]| {
@@ -254,22 +254,22 @@ mod tests {
         };
         assert!(is_disposable(&[0x01]));
         assert!(is_disposable(&[0x09, 0x06, 0x01, 0x01]));
-        // A reference, one of whose slices says so; a key picture; one that brings a parameter set with it.
+        // A reference picture with one slice that is not; a key picture; a picture with a parameter set.
         assert!(!is_disposable(&[0x41]) && !is_disposable(&[0x01, 0x21]) && !is_disposable(&[0x65]));
         assert!(!is_disposable(&[0x68, 0x01]));
         assert!(!config.is_disposable(&[0, 0, 0, 9, 0x01]));
     }
 
     #[test]
-    fn pictures_are_told_by_where_decoding_can_begin() {
+    fn roles_tell_where_decoding_can_begin() {
         let config = Config::new(&[1, 100, 0, 13, 0xFF, 0xE0, 0]).unwrap();
         let sample = |nals: &[&[u8]]| -> Vec<u8> {
             nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes(), *nal].concat()).collect()
         };
-        // Slices: the first macroblock 0 (bit 1), then the kind: 7 (00010 00), all I, 5 (00110), all P, 2 (011), I.
+        // Slices: first macroblock 0 (bit 1), then the type: 7 (00010 00), all I; 5 (00110), all P; 2 (011), I.
         let (all_intra, predicted, intra): (&[u8], &[u8], &[u8]) =
             (&[0x41, 0b1000_1000, 0x80], &[0x41, 0b1001_1000], &[0x41, 0b1011_1000]);
-        // A message of another kind (5, three bytes), then a recovery point (6): after 0 or 3 (00100) reference pictures.
+        // A message of another type (5, three bytes), then a recovery point (6) with count 0 or 3 (00100).
         let (now, later): (&[u8], &[u8]) =
             (&[6, 5, 3, 1, 2, 3, 6, 1, 0b1100_0100, 0x80], &[6, 5, 3, 1, 2, 3, 6, 1, 0b0010_0100, 0x80]);
         assert_eq!(config.role(&sample(&[now, &[0x65, 0x88]])), Role::Closed);
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(config.role(&sample(&[later, intra, all_intra])), Role::Intra);
         assert_eq!(config.role(&sample(&[intra, predicted])), Role::Other);
         assert_eq!(config.role(&sample(&[&[0x67, 1, 2]])), Role::Other);
-        // The same after start codes.
+        // The same with start codes.
         let coded: Vec<u8> = [[0, 0, 0, 1].as_slice(), now, &[0, 0, 1], all_intra].concat();
         assert_eq!(config.role(&coded), Role::Open);
         assert!(config.is_key(&coded) && config.is_reference(&coded) && !config.is_reference(&sample(&[&[1, 0x88]])));

@@ -1,4 +1,4 @@
-//! H.265, through `rusty_h265`.
+//! Decodes H.265 with `rusty_h265`.
 
 use rusty_h265::nal::unescape;
 use rusty_h265::ps::{Sps, parse_sps};
@@ -14,7 +14,7 @@ const NAL_SPS: u8 = 33;
 const NAL_END_OF_SEQUENCE: u8 = 36;
 const NAL_END_OF_STREAM: u8 = 37;
 
-/// What the container says before the first picture: the `hvcC` record.
+/// The configuration in the container: the `hvcC` record.
 #[derive(Debug, Clone)]
 pub(super) struct Config {
     length_size: usize,
@@ -70,7 +70,7 @@ impl Config {
         matches!(self.role(sample), Role::Closed | Role::Open | Role::Broken)
     }
 
-    /// What the picture means for those after it (ITU-T H.265, table 7-1).
+    /// The role of the picture (ITU-T H.265, table 7-1).
     pub(super) fn role(&self, sample: &[u8]) -> Role {
         let kind = split(sample, self.length_size).filter_map(nal_type).find(|kind| *kind < 32);
         match kind {
@@ -84,7 +84,7 @@ impl Config {
     }
 }
 
-/// Whether the sequence ends with this sample: the key frame after it begins a new one.
+/// Whether the sequence ends with this sample, so that the next key frame begins a new one.
 pub(super) fn ends_sequence(codec: &Codec, sample: &[u8]) -> bool {
     let Codec::H265(config) = codec else { return false };
     split(sample, config.length_size).filter_map(nal_type).any(|kind| matches!(kind, NAL_END_OF_SEQUENCE | NAL_END_OF_STREAM))
@@ -110,16 +110,16 @@ impl Decoder {
             rusty_h265::Error::Unsupported(_) | rusty_h265::Error::Unimplemented(_) => Fault::Unsupported(e.to_string()),
             _ => Fault::Damaged(e.to_string()),
         })?;
-        // The decoder makes grey pictures of those that are referred to and not there.
+        // The decoder generates grey pictures in place of missing references.
         if self.inner.stats.generated_refs > 0 {
-            return Err("it refers to a picture that is not there".into());
+            return Err("it refers to a missing picture".into());
         }
         self.give(sink)
     }
 
     fn give(&mut self, sink: &mut Sink) -> Result<(), Fault> {
         while let Ok(frame) = self.inner.next_frame() {
-            let index = frame.pts.and_then(|p| usize::try_from(p).ok()).ok_or("a picture came out that did not go in")?;
+            let index = frame.pts.and_then(|p| usize::try_from(p).ok()).ok_or("the decoder returned an unknown picture")?;
             if sink.wants(index) {
                 sink.put(index, picture(&frame.picture)?, self.colour)?;
             }
@@ -150,13 +150,13 @@ impl PictureDecoder for Decoder {
     }
 }
 
-/// What a NAL unit says about colours, if it is a sequence parameter set.
+/// The colour description of a NAL unit, if it is a sequence parameter set.
 pub(super) fn colour(nal: &[u8]) -> Option<Colour> {
     if nal_type(nal) != Some(NAL_SPS) {
         return None;
     }
     let vui = read_sps(nal)?.vui?;
-    // Without a colour description the parser leaves 0, the code of RGB, which is not decoded here anyway.
+    // Without a colour description the parser leaves 0, the code of RGB, which this decoder does not support anyway.
     let matrix = if vui.matrix_coeffs == 0 { 2 } else { vui.matrix_coeffs };
     Some(Colour::from_codes(matrix, vui.video_full_range_flag))
 }
@@ -198,7 +198,7 @@ fn picture(p: &rusty_h265::Picture) -> Result<Picture, String> {
     };
     let luma = cut(&p.planes[0], left, top, width, height);
     let (Some(y), Some(u), Some(v)) = (luma, chroma(1), chroma(2)) else {
-        return Err("the visible part of a picture lies outside of it".into());
+        return Err("the visible part of a picture lies outside it".into());
     };
     Ok(Picture { width, height, depth, subsampling, samples: Samples::Words([y, u, v]) })
 }

@@ -1,4 +1,4 @@
-//! All codecs, through the system's libavcodec.
+//! Decodes all codecs with the system's libavcodec.
 
 use latte_libav::Frame;
 
@@ -7,7 +7,7 @@ use super::picture::{Picture, Samples, Sink, words};
 use super::{Codec, PictureDecoder, h264, h265, nal, vp9};
 use crate::colour::Colour;
 
-/// Reads what a NAL unit says about colours.
+/// Reads the colour description of a NAL unit.
 type ColourOf = fn(&[u8]) -> Option<Colour>;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
@@ -17,7 +17,7 @@ pub(super) struct Decoder {
     inner: latte_libav::Decoder,
     colour: Colour,
     is_started: bool,
-    /// The coded picture in the form that the library takes.
+    /// The coded picture in the format of the library.
     packet: Vec<u8>,
 }
 
@@ -32,7 +32,7 @@ impl Decoder {
         Ok(Self { codec, inner, colour: Colour::default(), is_started: false, packet: Vec::new() })
     }
 
-    /// Puts NAL units into `packet`, after start codes.
+    /// Appends NAL units to `packet`, with start codes.
     fn pack(&mut self, data: &[u8]) -> Result<(), Fault> {
         self.packet.clear();
         let (parameter_sets, length_size, colour) = match &self.codec {
@@ -64,7 +64,7 @@ impl Decoder {
 
     fn give(&mut self, sink: &mut Sink) -> Result<(), Fault> {
         while let Some(frame) = self.inner.next_frame().map_err(|e| fault(&e))? {
-            let index = usize::try_from(frame.tag).map_err(|e| format!("a picture came out that did not go in: {e}"))?;
+            let index = usize::try_from(frame.tag).map_err(|e| format!("the decoder returned an unknown picture: {e}"))?;
             if sink.wants(index) {
                 sink.put(index, picture(&frame), self.colour)?;
             }
@@ -102,7 +102,7 @@ fn picture(frame: &Frame<'_>) -> Picture {
         bytes
     };
     let samples = if let [_] = frame.planes[..] {
-        // Grey: the middle of the chroma.
+        // Grey has the middle value of the chroma range.
         let chroma = width.div_ceil(1 << subsampling[0]) * height.div_ceil(1 << subsampling[1]);
         if depth > 8 {
             Samples::Words([words(&plane(0)), vec![1 << (depth - 1); chroma], vec![1 << (depth - 1); chroma]])

@@ -1,4 +1,4 @@
-//! Matroska and WebM files, through `matroska-demuxer`.
+//! Reads Matroska and WebM files with `matroska-demuxer`.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -22,7 +22,7 @@ pub(super) fn open(byte_range: &ByteRange) -> Result<Track> {
     let mut file = byte_range.open()?;
     let len = file.len();
     if let Some(end) = segment_end(&mut file).filter(|&end| end > len) {
-        return Err(Error::damaged(path, format!("the file has {len} bytes, and by its own account {end}")));
+        return Err(Error::damaged(path, format!("the file has {len} bytes, its header says {end}")));
     }
     let file = byte_range.open()?;
     panic_guard::run(|| Ok::<_, String>(read(path, file))).map_err(|e| Error::damaged(path, e))?
@@ -30,7 +30,7 @@ pub(super) fn open(byte_range: &ByteRange) -> Result<Track> {
 
 fn read(path: &Path, file: Window<File>) -> Result<Track> {
     let len = file.len();
-    // Where a file ends too early, the demuxer's error is an empty one.
+    // If a file is cut off, the demuxer's error is empty.
     let damaged = |e: &dyn std::fmt::Display| {
         let said = e.to_string();
         Error::damaged(path, if said == "None" { format!("it ends after {len} bytes, within a block") } else { said })
@@ -39,7 +39,7 @@ fn read(path: &Path, file: Window<File>) -> Result<Track> {
     let reader = Recorder { inner: Bounded::new(BufReader::new(file), len), position: 0, reads: Rc::clone(&reads) };
     let mut mkv = MatroskaFile::open(reader).map_err(|e| damaged(&e))?;
     let Some(entry) = the_video(mkv.tracks()).cloned() else { return Err(Error::not_video(path, no_video(mkv.tracks()))) };
-    // That the file is damaged is said before that its coding is not known.
+    // An unsupported codec is reported later, so that damage is reported first.
     let codec = codec(path, &entry).and_then(|codec| Ok((codec, sample_prefix(path, &entry)?)));
     let prefix = codec.as_ref().map(|(_, prefix)| prefix.clone()).unwrap_or_default();
     let scale = mkv.info().timestamp_scale().get() as f64;
@@ -62,7 +62,7 @@ fn read(path: &Path, file: Window<File>) -> Result<Track> {
             continue;
         }
         let Some(offset) = found.map(|found| reads.borrow()[found].position) else {
-            return Err(damaged(&"a block is not where it should be"));
+            return Err(damaged(&"a block was not found at its offset"));
         };
         let is_key = || match &codec {
             Ok((codec, _)) => codec.is_key(&[prefix.as_slice(), &frame.data].concat()),
@@ -84,7 +84,7 @@ fn read(path: &Path, file: Window<File>) -> Result<Track> {
         samples,
         units_per_second,
         fps: entry.default_duration().map(|d| 1e9 / d.get() as f64),
-        // Times are rounded to whole units, mostly milliseconds.
+        // Times are rounded to whole units, usually milliseconds.
         time_tolerance: 2.0,
         orientation: Orientation::default(),
         colour: colour(&entry),
@@ -92,12 +92,12 @@ fn read(path: &Path, file: Window<File>) -> Result<Track> {
     })
 }
 
-/// The track that is the video: pictures of a cover are not.
+/// The video track; cover art is not one.
 fn the_video(tracks: &[TrackEntry]) -> Option<&TrackEntry> {
     let mut videos = tracks.iter().filter(|t| t.track_type() == TrackType::Video);
     let is_still = |track: &TrackEntry| match track.codec_id() {
         "V_MJPEG" | "V_PNG" => true,
-        // A bitmap header, which names the coding in its fifth number.
+        // A bitmap header, whose fifth field is the codec.
         "V_MS/VFW/FOURCC" => track.codec_private().and_then(|p| p.get(16..20)).is_some_and(|name| {
             [b"MPNG", b"PNG1", b"png ", b"MJPG", b"mjpg", b"JPEG", b"jpeg"].iter().any(|still| name == *still)
         }),
@@ -116,14 +116,14 @@ fn no_video(tracks: &[TrackEntry]) -> String {
         _ => "of another kind",
     };
     let kinds: Vec<String> = tracks.iter().map(|t| format!("{} (`{}`)", kind(t), t.codec_id().escape_debug())).collect();
-    format!("the file has no video track: what it has is {}", kinds.join(", "))
+    format!("the file has no video track: its tracks are: {}", kinds.join(", "))
 }
 
-/// Where the segment, which holds all but the head, ends by its own account, if it has one.
+/// The end of the segment, which holds all but the file header, if its size is known.
 fn segment_end(file: &mut (impl Read + Seek)) -> Option<u64> {
     const SEGMENT: u64 = 0x1853_8067;
     let mut at = 0;
-    // The head; perhaps something that is to be skipped; the segment.
+    // The file header, optional elements to skip, then the segment.
     for _ in 0..8 {
         file.seek(SeekFrom::Start(at)).ok()?;
         let mut head = [0; 16];
@@ -137,7 +137,7 @@ fn segment_end(file: &mut (impl Read + Seek)) -> Option<u64> {
         let (id, id_len) = variable(&head[..filled])?;
         let (size, size_len) = variable(&head[id_len..filled])?;
         let marker = 1_u64 << (7 * size_len);
-        // All ones: not known.
+        // All ones mean an unknown size.
         if id == SEGMENT && size == 2 * marker - 1 {
             return None;
         }
@@ -150,15 +150,15 @@ fn segment_end(file: &mut (impl Read + Seek)) -> Option<u64> {
     None
 }
 
-/// A number of variable length, with the bit that marks its length, and that length.
+/// A variable-length integer, including the bit that marks its length, and that length in bytes.
 fn variable(bytes: &[u8]) -> Option<(u64, usize)> {
     let len = bytes.first()?.leading_zeros() as usize + 1;
     let bytes = bytes.get(..len).filter(|_| len <= 8)?;
     Some((bytes.iter().fold(0, |n, &b| n << 8 | u64::from(b)), len))
 }
 
-/// The demuxer ends a file that is cut off between two blocks without a word; the file's own length tells. `end`: when the last
-/// block of any track begins.
+/// Finds files that are cut off between two blocks, which the demuxer does not report: compares the duration in the header with
+/// `end`, the time of the last block of any track.
 fn check_whole(path: &Path, len: u64, end: i64, duration: Option<f64>, frame_duration: Option<f64>) -> Result<()> {
     let end = end as f64;
     if let (Some(duration), Some(frame)) = (duration, frame_duration)
@@ -225,23 +225,23 @@ fn colour(entry: &TrackEntry) -> Colour {
     Colour { matrix, full_range }
 }
 
-/// A piece that was read at once.
+/// A piece that the demuxer read in one call.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     position: u64,
     len: usize,
-    /// How it begins.
+    /// Its first bytes.
     head: [u8; 8],
 }
 
-/// Which of the pieces that were read for a block is `data`: the last of that length that begins alike.
+/// The index of the piece that holds `data`: the last one with this length and these first bytes.
 fn place(reads: &[Piece], data: &[u8]) -> Option<usize> {
     let head = &data[..data.len().min(8)];
     reads.iter().rposition(|piece| piece.len == data.len() && &piece.head[..head.len()] == head)
 }
 
-/// Times of blocks. They count from their cluster's, and may lie before it: the demuxer calls everything before zero zero, which
-/// leading pictures at the start of a clip that was cut out of a longer one do.
+/// Recovers negative block times. Block times are relative to their cluster and may be negative, as those of leading pictures at
+/// the start of a clip that was cut out of a longer one; the demuxer replaces negative times by zero.
 #[derive(Debug, Default)]
 struct Clock {
     cluster: i64,
@@ -249,9 +249,9 @@ struct Clock {
 }
 
 impl Clock {
-    /// Hears of a block of time `told`, before whose data `reads` was read.
+    /// Processes a block to which the demuxer gave the time `told`; `reads` are the pieces read before its data.
     fn hear(&mut self, reads: &[Piece], told: i64) {
-        // Two bytes of time and one of flags lie before the data; a block of several frames has them before the first.
+        // Two bytes of time and one of flags precede the data; in a block of several frames they precede the first frame.
         let header = reads.windows(2).rev().find(|w| [w[0].len, w[1].len] == [2, 1] && w[0].position + 2 == w[1].position);
         if let Some(&[time, _]) = header {
             self.relative = i64::from(i16::from_be_bytes([time.head[0], time.head[1]]));
@@ -266,7 +266,7 @@ impl Clock {
     }
 }
 
-/// Notes where each whole piece was read from: the demuxer hands out the contents of blocks, but not their places.
+/// Records the offset of each piece: the demuxer returns the contents of blocks, but not their offsets.
 struct Recorder<R> {
     inner: R,
     position: u64,
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(end(&segment(&[0x84])), Some(7 + 5 + 4));
         assert_eq!(end(&segment(&[0x40, 0x84])), Some(7 + 6 + 0x84));
         assert_eq!(end(&segment(&[0x01, 0, 0, 0, 0, 0, 1, 0])), Some(7 + 12 + 256));
-        // Not known, as in a live recording.
+        // Unknown, as in a live recording.
         assert_eq!(end(&segment(&[0xFF])), None);
         assert_eq!(end(&segment(&[0x01, 255, 255, 255, 255, 255, 255, 255])), None);
         assert_eq!(end(&head), None);

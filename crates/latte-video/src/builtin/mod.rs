@@ -1,7 +1,7 @@
 //! The built-in decoder: mp4 and Matroska files with H.264, H.265 or VP9, in pure Rust or through the system's libavcodec.
 //!
-//! A container becomes a [`Track`]: where each coded picture lies, when it is shown, and whether decoding can begin
-//! there. [`BuiltIn::frames`] feeds the pictures from the last key frame on to the codec and keeps those asked for.
+//! A container becomes a [`Track`]: the location of each coded picture, its presentation time, and whether decoding can begin
+//! there. [`BuiltIn::frames`] feeds the pictures from the last key frame on to the codec and keeps the requested ones.
 
 mod bounded;
 mod boxes;
@@ -41,7 +41,7 @@ use crate::{Error, Result, VideoInfo, panic_guard};
 struct Sample {
     offset: u64,
     size: u64,
-    /// When it is shown, in the track's units.
+    /// Presentation time in the track's units.
     time: i64,
     /// Decoding can begin here.
     is_key: bool,
@@ -67,29 +67,29 @@ enum Codec {
 struct Track {
     container: &'static str,
     codec: Codec,
-    /// In the order in which they are decoded.
+    /// In decoding order.
     samples: Vec<Sample>,
-    /// How many units of `Sample::time` make a second.
+    /// Units of `Sample::time` per second.
     units_per_second: f64,
-    /// The rate by the container's own account.
+    /// The frame rate stated by the container.
     fps: Option<f64>,
-    /// How much rounding the times may have, in their units.
+    /// Maximum rounding error of the times, in their units.
     time_tolerance: f64,
     orientation: Orientation,
-    /// The colour description outside the bitstream.
+    /// The colour description of the container.
     colour: Colour,
-    /// Bytes that the container left out at the start of each sample.
+    /// Bytes that the container removed from the start of each sample.
     sample_prefix: Vec<u8>,
 }
 
-/// What turns coded pictures into planes. Everything around it is the same.
+/// The implementation of the codecs. Containers are read the same way with both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
-    /// This crate's dependencies: safe code, nothing to install.
+    /// The Rust crates that this crate depends on: safe code, nothing to install.
     Rust,
-    /// The system's libavcodec: the same pixels sooner. Codings that it does not know are tried with the other. So is H.264 from
-    /// the key frame of an open group on: pictures behind it refer to earlier ones, if only to give them up, which libavcodec
-    /// takes for damage.
+    /// The system's libavcodec: the same pixels in less time. The Rust decoders are used for codecs that it does not support, and
+    /// for H.264 from the key frame of an open group on: later pictures mark earlier references as unused that are missing, which
+    /// libavcodec treats as damage.
     Libav,
 }
 
@@ -99,11 +99,11 @@ pub(crate) struct BuiltIn {
     engine: Engine,
     byte_range: ByteRange,
     track: Track,
-    /// The samples that are shown, in order of presentation.
+    /// The samples that are shown, in presentation order.
     order: Vec<usize>,
-    /// The first sample that is decoded.
+    /// Where decoding begins.
     beginning: Beginning,
-    /// Of each sample, the key frame from which on it is decoded.
+    /// For each sample, the key frame at which its decoding begins.
     keys: Vec<usize>,
     info: VideoInfo,
     /// Size of the stored frames, before rotation.
@@ -111,10 +111,10 @@ pub(crate) struct BuiltIn {
     decoded: AtomicU64,
 }
 
-/// A frame has at most this many pixels: 16384 × 8192, above the largest level of any codec here.
+/// Maximum number of pixels of a frame: 16384 × 8192, above the largest level of any supported codec.
 const MAX_PIXELS: usize = 1 << 27;
 
-/// How often, on average, the bytes of a file may be decoded.
+/// Maximum ratio of the coded bytes to the length of the file.
 const MAX_REUSE: u64 = 64;
 
 impl BuiltIn {
@@ -130,16 +130,16 @@ impl BuiltIn {
         let mut file = byte_range.open()?;
         let file_len = file.len();
         let coded = track.samples.iter().filter(|s| s.lies_within(file_len)).fold(0_u64, |sum, s| sum.saturating_add(s.size));
-        // Some repeat pictures by naming them again. Beyond that, a small file would keep a decoder busy for days.
+        // Some files list a picture repeatedly. Without a limit, a small file would keep a decoder busy for days.
         if coded > file_len.saturating_mul(MAX_REUSE) {
-            let what = format!("its pictures are said to have {coded} bytes, the file has {file_len}");
+            let what = format!("its index lists {coded} bytes of pictures, the file has {file_len}");
             return Err(Error::damaged(path, what));
         }
         let beginning = random_access::settle(path, &track.codec, &mut track.samples, |sample| {
             read_sample(path, &mut file, sample, &track.sample_prefix)
         })?;
         let mut order: Vec<usize> = (0..track.samples.len()).filter(|&s| track.samples[s].is_shown).collect();
-        // Stable: pictures shown at the same time stay in the order of decoding.
+        // A stable sort: pictures with the same time stay in decoding order.
         order.sort_by_key(|&s| track.samples[s].time);
         if order.is_empty() {
             return Err(Error::not_video(path, "the video track holds no frame"));
@@ -191,7 +191,7 @@ impl BuiltIn {
         self.decoded.load(Ordering::Relaxed)
     }
 
-    /// Learns the size of a frame: from the parameter sets where there are some, else by decoding the first.
+    /// Finds the frame size: from the parameter sets if there are any, else by decoding the first frame.
     fn measure(&mut self) -> Result<()> {
         let size = match &self.track.codec {
             Codec::H264(config) => config.size(),
@@ -216,7 +216,7 @@ impl BuiltIn {
         Ok(())
     }
 
-    /// RGB pixels of the frames `indices` (ascending, no repeats), one after the other.
+    /// RGB pixels of the frames `indices` (ascending, no repeats), in order.
     pub(crate) fn frames(&self, indices: &[usize]) -> Result<Vec<u8>> {
         let wanted: Vec<usize> = indices.iter().map(|&i| self.order[i]).collect();
         let frame_len = self.info.width * self.info.height * 3;
@@ -244,16 +244,16 @@ impl BuiltIn {
         Ok(pixels)
     }
 
-    /// Whether pictures lie behind the end of the file.
+    /// Whether any picture lies beyond the end of the file.
     pub(crate) fn is_cut_off(&self) -> Result<bool> {
         let len = self.byte_range.open()?.len();
         Ok(!self.track.samples.iter().all(|sample| sample.lies_within(len)))
     }
 
-    /// Decodes the samples `wanted` and hands each over once.
+    /// Decodes the samples `wanted` and passes each to `take` once.
     fn decode(&self, wanted: &[usize], mut take: impl FnMut(usize, &Picture, Colour) -> Result<()>) -> Result<()> {
         let mut file = self.byte_range.open()?;
-        // Runs between key frames: two wanted frames far apart do not make all frames between them be decoded.
+        // One run per key frame, so that the frames between two distant wanted frames are not decoded.
         let mut runs: BTreeMap<usize, (Beginning, BTreeSet<usize>)> = BTreeMap::new();
         let mut known = BTreeMap::new();
         for &sample in wanted {
@@ -268,8 +268,8 @@ impl BuiltIn {
         Ok(())
     }
 
-    /// Where the decoding of `sample` begins: the key frame before it, or one before that, if decoding cannot begin there by the
-    /// account of the stream itself. Streams with periodic intra refresh call pictures key frames at which only the refresh begins.
+    /// The key frame at which decoding of `sample` begins: the last one before it at which the bitstream allows that. In streams
+    /// with periodic intra refresh, containers also mark pictures as key frames at which only the refresh begins.
     fn beginning_for(&self, sample: usize, known: &mut BTreeMap<usize, Beginning>, file: &mut Window<File>) -> Result<Beginning> {
         let (mut key, mut passed) = (self.keys[sample], Vec::new());
         let found = loop {
@@ -279,7 +279,7 @@ impl BuiltIn {
             if key <= self.beginning.sample {
                 break self.beginning;
             }
-            // Codings without open groups, and those whose decoders pass over the leading pictures themselves.
+            // Codecs without open groups, and those whose decoders skip the leading pictures themselves.
             let role = match &self.track.codec {
                 Codec::H264(_) => self.track.codec.role(&self.read(file, key)?),
                 Codec::H265(_) | Codec::Vp9 => Role::Closed,
@@ -288,7 +288,7 @@ impl BuiltIn {
                 break Beginning::at(key, role);
             }
             passed.push(key);
-            // The key frame before it that is not shown later either.
+            // The previous key frame that is not shown after the sample.
             key = self.keys[key - 1];
             while key > self.beginning.sample && self.track.samples[key].time > self.track.samples[sample].time {
                 key = self.keys[key - 1];
@@ -299,7 +299,7 @@ impl BuiltIn {
         Ok(found)
     }
 
-    /// Decodes the samples `left`, whose decoding begins at `start`.
+    /// Decodes the samples `left` from `start` on.
     fn decode_group(
         &self,
         start: Beginning,
@@ -314,24 +314,24 @@ impl BuiltIn {
                 take(sample, picture, colour)
             })
         };
-        // Pictures behind an open key frame give up references that are not there. That is no damage, but libavcodec takes it for
-        // one. A picture that is refreshed bit by bit refers to what is not there, which the decoder in Rust takes for damage.
+        // Pictures after an open key frame mark missing references as unused, which is valid, but libavcodec treats it as damage.
+        // During a gradual refresh, pictures refer to missing ones, which the Rust decoder treats as damage.
         let is_open = matches!(start.role, Role::Open | Role::Intra) && matches!(self.track.codec, Codec::H264(_));
         let first = if is_open { Engine::Rust } else { self.engine };
         let mut result = attempt(first, start);
         if self.engine == Engine::Libav && matches!(result, Err(Error::Unsupported { .. })) {
-            // What the one does not know, the other may: there is nothing else that ends in another engine.
+            // Only an unsupported feature may switch the engine.
             let (other, from) = if is_open { (Engine::Libav, self.beginning) } else { (Engine::Rust, start) };
             result = attempt(other, from).or(result);
         }
-        // Parameter sets may lie further in front.
+        // Parameter sets may lie before the key frame.
         if start.sample > self.beginning.sample && result.is_err() {
             result = attempt(first, self.beginning).or(result);
         }
         result
     }
 
-    /// Decodes the samples `run`, not empty, from `start` on.
+    /// Decodes the samples `run`, which must not be empty, from `start` on.
     fn decode_run(
         &self,
         engine: Engine,
@@ -362,7 +362,8 @@ impl BuiltIn {
             }
             self.decoded.fetch_add(1, Ordering::Relaxed);
             let pushed = panic_guard::run(|| codec.push(&data, index, &mut sink));
-            // Pictures that are not whole are decoded for what others take from them: what they refer to is not there.
+            // Pictures before the first complete one are decoded only because others refer to them: their own references may be
+            // missing.
             if !(is_open && self.track.samples[index].time < whole_time) {
                 pushed.map_err(|fault| fault.at(&format!("coded picture {index}")).of(path))?;
             }
@@ -380,8 +381,8 @@ impl BuiltIn {
         Ok(())
     }
 
-    /// How large a coded picture may be. Frames are cropped out of them, seldom by much; larger ones are no frames of this
-    /// video, whatever a parameter set within it says.
+    /// Maximum number of pixels of a coded picture. Cropping usually removes little, so much larger pictures cannot be frames of
+    /// this video, whatever a parameter set says.
     fn max_pixels(&self) -> usize {
         match self.stored {
             [0, 0] => MAX_PIXELS,
@@ -394,7 +395,7 @@ impl BuiltIn {
     }
 }
 
-/// The data of a sample, with what the container left out.
+/// The data of a sample, including the bytes that the container removed.
 fn read_sample(path: &Path, file: &mut Window<File>, sample: &Sample, prefix: &[u8]) -> Result<Vec<u8>> {
     let file_len = file.len();
     if !sample.lies_within(file_len) {
@@ -407,17 +408,17 @@ fn read_sample(path: &Path, file: &mut Window<File>, sample: &Sample, prefix: &[
     Ok(data)
 }
 
-/// A decoder of one codec. Errors are in words; panics are caught by the caller.
+/// A decoder of one codec. Errors are messages; the caller catches panics.
 trait PictureDecoder {
-    /// Decodes the coded picture `index`, and gives out those that are complete.
+    /// Decodes the coded picture `index`, and outputs the pictures that are complete.
     fn push(&mut self, data: &[u8], index: usize, sink: &mut Sink) -> Result<(), Fault>;
 
-    /// Says whether pictures may refer to others that lie before the first.
+    /// Sets whether pictures may refer to others before the first.
     fn tolerate_missing_references(&mut self, _tolerate: bool) -> Result<(), Fault> {
         Ok(())
     }
 
-    /// Gives out what is left.
+    /// Outputs the remaining pictures.
     fn finish(&mut self, sink: &mut Sink) -> Result<(), Fault>;
 }
 
@@ -430,7 +431,7 @@ impl Codec {
         }
     }
 
-    /// Whether no other picture is made from this one, as far as the codec says so.
+    /// Whether no other picture refers to this one, as far as the codec states it.
     fn is_disposable(&self, sample: &[u8]) -> bool {
         match self {
             Self::H264(config) => config.is_disposable(sample),
@@ -438,7 +439,7 @@ impl Codec {
         }
     }
 
-    /// `max_pixels` bounds what a damaged stream can make libavcodec ask for.
+    /// `max_pixels` bounds the memory that a damaged stream can make libavcodec allocate.
     fn decoder(&self, engine: Engine, max_pixels: usize) -> Result<Box<dyn PictureDecoder>, Fault> {
         Ok(match (engine, self) {
             (Engine::Libav, _) => Box::new(libav::Decoder::new(self.clone(), max_pixels)?),

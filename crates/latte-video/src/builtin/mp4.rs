@@ -9,12 +9,12 @@ use crate::colour::Colour;
 use crate::orientation::Orientation;
 use crate::{Error, Result, panic_guard};
 
-/// Of a track's box, what is read first.
+/// The parts of a `trak` box that are read first.
 struct Trak<'a> {
     body: &'a [u8],
     /// `vide`, `soun`, …
     kind: [u8; 4],
-    /// What its first sample description is called: `avc1`, `mp4a`, …
+    /// The name of its first sample description: `avc1`, `mp4a`, …
     coding: [u8; 4],
 }
 
@@ -30,20 +30,20 @@ pub(super) fn open(byte_range: &ByteRange) -> Result<Track> {
     panic_guard::run(|| read(trak, &index, len)).map_err(|fault| fault.of(path))
 }
 
-/// The track that is the video: pictures of a cover, which some writers put first, are not.
+/// The video track; cover art, which some writers put first, is not one.
 fn the_video<'a, 'b>(traks: &'a [Trak<'b>]) -> Option<&'a Trak<'b>> {
     let mut videos = traks.iter().filter(|trak| &trak.kind == b"vide");
     let is_still = |trak: &Trak<'_>| match &trak.coding {
         b"png " | b"jpeg" | b"mjpa" | b"mjpb" | b"tiff" | b"gif " | b"BMP " => true,
-        // JPEG and PNG by their numbers (ISO/IEC 14496-1, table 5).
+        // The object types of JPEG and PNG (ISO/IEC 14496-1, table 5).
         b"mp4v" => trak.descriptions().next().is_some_and(|(_, entry)| matches!(object_type(entry), Some(0x6C | 0x6D))),
         _ => false,
     };
     videos.clone().find(|trak| !is_still(trak)).or_else(|| videos.next())
 }
 
-/// What the `esds` box of a visual sample description says of the coding: descriptors inside of each other, each a number, a length
-/// of as many bytes as have their highest bit set and one more, and its contents.
+/// The object type in the `esds` box of a visual sample description. The box nests descriptors; each has a tag, a length coded in 7
+/// bits per byte with the highest bit set in all bytes but the last, and contents.
 fn object_type(entry: &[u8]) -> Option<u8> {
     let mut fields = Fields(child(entry.get(78..)?, b"esds")?);
     fields.version_and_flags()?;
@@ -85,10 +85,10 @@ fn no_video(traks: &[Trak<'_>]) -> String {
         other => format!("kind `{}`", four(*other)),
     };
     let kinds: Vec<String> = traks.iter().map(|trak| format!("{} (`{}`)", kind(trak), four(trak.coding))).collect();
-    format!("the file has no video track: what it has is {}", kinds.join(", "))
+    format!("the file has no video track: its tracks are: {}", kinds.join(", "))
 }
 
-/// A name of four letters, as far as it can be shown.
+/// A four-letter name with unprintable bytes escaped.
 fn four(name: [u8; 4]) -> String {
     name.escape_ascii().to_string()
 }
@@ -103,7 +103,7 @@ impl<'a> Trak<'a> {
         Some(Self { coding, ..this })
     }
 
-    /// The sample descriptions: of each its name and its contents.
+    /// The sample descriptions, each as name and contents.
     fn descriptions(&self) -> impl Iterator<Item = (&'a [u8; 4], &'a [u8])> {
         let stsd = descendant(self.body, &[b"mdia", b"minf", b"stbl", b"stsd"]).unwrap_or_default();
         // Version, flags and a count come first.
@@ -134,7 +134,7 @@ fn read(trak: &Trak<'_>, index: &Index, file_len: u64) -> Result<Track, Fault> {
         fps: (table.length > 0).then(|| samples.len() as f64 * units_per_second / table.length as f64),
         samples,
         units_per_second,
-        // Rates that the time scale does not divide (29.97 at 1/1000 s) are rounded up and down.
+        // Frame rates that do not divide the time scale (29.97 at 1/1000 s) give times that are rounded up or down.
         time_tolerance: 1.0_f64.max(units_per_second * 0.0015),
         orientation,
         colour: colour(entry).unwrap_or_default(),
@@ -142,13 +142,13 @@ fn read(trak: &Trak<'_>, index: &Index, file_len: u64) -> Result<Track, Fault> {
     })
 }
 
-/// That pictures lie behind the end of the file: worth more than that they cannot be decoded here.
+/// Reports pictures beyond the end of the file, which matters more than an unsupported codec.
 fn cut_off(samples: &[Sample], file_len: u64) -> Option<Fault> {
     let index = samples.iter().position(|s| !s.lies_within(file_len))?;
     Some(Fault::Damaged(format!("coded picture {index} should lie at byte {}, the file has {file_len}", samples[index].offset)))
 }
 
-/// What the sample description `name` says about the coding.
+/// The codec of the sample description `name`.
 fn codec(name: [u8; 4], entry: &[u8]) -> Result<Codec, Fault> {
     let config = |record: &[u8; 4]| {
         let boxes = entry.get(78..).unwrap_or_default();
@@ -179,7 +179,7 @@ fn orientation(trak: &[u8]) -> Result<Orientation, Fault> {
     let matrix = || {
         let mut fields = Fields(child(trak, b"tkhd")?);
         let (version, _) = fields.version_and_flags()?;
-        // Times, the track's number and its duration; layer, group and volume.
+        // Skips times, the track's number and its duration; layer, group and volume.
         fields.take(if version == 0 { 20 } else { 32 } + 16)?;
         let [a, b, _, c, d] = [fields.i32()?, fields.i32()?, fields.i32()?, fields.i32()?, fields.i32()?];
         Some([a, b, c, d])
@@ -191,7 +191,7 @@ fn orientation(trak: &[u8]) -> Result<Orientation, Fault> {
     })
 }
 
-/// What an `mdhd` or `mvhd` box calls a second.
+/// The time scale of an `mdhd` or `mvhd` box, in units per second.
 fn time_scale(header: Option<&[u8]>) -> Option<u32> {
     let mut fields = Fields(header?);
     let (version, _) = fields.version_and_flags()?;
@@ -199,9 +199,9 @@ fn time_scale(header: Option<&[u8]>) -> Option<u32> {
     fields.u32()
 }
 
-/// What the `colr` box of a sample description says, if there is one.
+/// The colour description in the `colr` box of a sample description, if there is one.
 fn colour(entry: &[u8]) -> Option<Colour> {
-    // A visual sample entry has 78 bytes of its own.
+    // The fields of a visual sample entry take 78 bytes.
     let colr = child(entry.get(78..)?, b"colr")?;
     let kind = colr.get(..4)?;
     if kind != b"nclx" && kind != b"nclc" {
@@ -212,7 +212,7 @@ fn colour(entry: &[u8]) -> Option<Colour> {
     Some(Colour::from_codes(u8::try_from(matrix).unwrap_or(2), full_range))
 }
 
-/// Which times an edit list shows: any of the ranges [from, to). Empty: all. Fragmented files have no use for edit lists here.
+/// The times that an edit list shows, as ranges [from, to); all if empty. Not used for fragmented files.
 #[derive(Debug, Default)]
 struct Edits(Vec<(i64, i64)>);
 
@@ -224,7 +224,7 @@ impl Edits {
         Self::parse(elst, f64::from(media) / f64::from(movie)).ok_or("the edit list is cut off")?
     }
 
-    /// `scale`: units of the media's time for one of the movie's.
+    /// `scale`: units of media time per unit of movie time.
     fn parse(elst: &[u8], scale: f64) -> Option<Result<Self, Fault>> {
         let mut fields = Fields(elst);
         let (version, _) = fields.version_and_flags()?;
@@ -233,14 +233,14 @@ impl Edits {
             let duration = fields.by_version(version)?;
             let from = if version == 0 { i64::from(fields.i32()?) } else { fields.u64()?.cast_signed() };
             fields.take(4)?;
-            // A pause before the start.
+            // An empty edit: a pause before the start.
             if from < 0 {
                 continue;
             }
             let length = (duration as f64 * scale).round() as i64;
             let to = if length == 0 { i64::MAX } else { from.saturating_add(length) };
             if shown.last().is_some_and(|&(_, end)| from < end) {
-                let what = "its edit list shows parts of it twice or in another order, which is not followed here";
+                let what = "its edit list shows parts of it twice or in another order, which is not supported";
                 return Some(Err(Fault::Unsupported(what.into())));
             }
             shown.push((from, to));
@@ -249,13 +249,13 @@ impl Edits {
     }
 
     fn show(&self, time: i64) -> bool {
-        // The ranges ascend: the last that begins in time decides.
+        // The ranges ascend: only the last that begins before the time can contain it.
         let next = self.0.partition_point(|&(from, _)| from <= time);
         self.0.is_empty() || next.checked_sub(1).is_some_and(|i| time < self.0[i].1)
     }
 }
 
-/// Whether this begins like an mp4 or mov file.
+/// Whether the file begins like an mp4 or mov file.
 pub(super) fn is_mp4(head: &[u8]) -> bool {
     // Old mov files have no `ftyp`; others begin with padding.
     head.get(4..8).is_some_and(|name| matches!(name, b"ftyp" | b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"styp"))
@@ -270,7 +270,7 @@ mod tests {
         [&(body.len() as u32 + 8).to_be_bytes(), name, body].concat()
     }
 
-    /// A file with tracks of these kinds and codings, and nothing in them.
+    /// The error for a file with tracks of these kinds and codecs that are otherwise empty.
     fn refusal(tracks: &[(&[u8; 4], &[u8; 4])]) -> String {
         let trak = |(kind, coding): &(&[u8; 4], &[u8; 4])| {
             let stsd = boxed(b"stsd", &[&[0; 7], [1].as_slice(), &boxed(*coding, &[0; 78])].concat());
@@ -285,11 +285,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_video_is_told() {
+    fn a_file_without_video_is_refused_with_its_tracks() {
         let said = refusal(&[(b"soun", b"mp4a"), (b"tmcd", b"tmcd")]);
         assert!(said.contains("no video track") && said.contains("sound (`mp4a`), kind `tmcd` (`tmcd`)"), "{said}");
         assert!(refusal(&[]).contains("no track"));
-        // A cover is skipped for the video behind it, whose box `tkhd` is missing here; alone it is what is refused.
+        // Cover art is skipped if a video follows, whose box `tkhd` is missing here; alone it is refused.
         for cover in [b"png ", b"jpeg"] {
             let said = refusal(&[(b"vide", cover), (b"vide", b"avc1")]);
             assert!(said.contains("tkhd"), "{said}");
@@ -320,7 +320,7 @@ mod tests {
             assert_eq!(shown, (100..120).chain(150..160).collect::<Vec<_>>());
             let open = Edits::parse(&list(version, &[(0, 100)]), 2.0).unwrap().unwrap();
             assert!(!open.show(99) && open.show(100) && open.show(i64::MAX - 1));
-            // Twice the same, or backwards.
+            // The same range twice, or ranges in reverse order.
             for rows in [[(10, 100), (10, 110)], [(10, 100), (10, 0)]] {
                 assert!(matches!(Edits::parse(&list(version, &rows), 2.0), Some(Err(Fault::Unsupported(_)))));
             }

@@ -1,6 +1,6 @@
-//! The parts of a coded picture of H.264 and H.265, as MP4 and Matroska have them: NAL units, each after its length.
+//! NAL units of a coded picture of H.264 and H.265 in MP4 and Matroska, each preceded by its length.
 
-/// The length-prefixed parts of a sample, up to the first that is cut off.
+/// The NAL units of a sample, up to the first that is cut off.
 pub(super) fn split(data: &[u8], length_size: usize) -> impl Iterator<Item = &[u8]> {
     let mut rest = data;
     std::iter::from_fn(move || {
@@ -12,7 +12,7 @@ pub(super) fn split(data: &[u8], length_size: usize) -> impl Iterator<Item = &[u
     })
 }
 
-/// `Some` if the length-prefixed parts fill `data` exactly.
+/// `Some` if the NAL units with their lengths fill `data` exactly.
 pub(super) fn lengths_end_at(data: &[u8], length_size: usize) -> Option<()> {
     let mut rest = data;
     while !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! A decoded picture, as the codecs hand it over.
+//! A decoded picture in the format of the codecs.
 
 use std::collections::BTreeSet;
 
@@ -17,13 +17,13 @@ pub(super) struct Picture {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) depth: u32,
-    /// log2 of how many luma samples there are per chroma sample: [horizontally, vertically].
+    /// log2 of the luma samples per chroma sample: [horizontally, vertically].
     pub(super) subsampling: [u32; 2],
     pub(super) samples: Samples,
 }
 
 impl Picture {
-    /// Writes RGB, row-major `[h, w, 3]`.
+    /// Writes the picture as RGB, row-major `[h, w, 3]`.
     pub(super) fn write_rgb(&self, colour: Colour, out: &mut [u8]) {
         match &self.samples {
             Samples::Bytes(p) => write_rgb(&self.planes([&p[0], &p[1], &p[2]]), colour, out),
@@ -35,7 +35,7 @@ impl Picture {
         Planes { data, width: self.width, height: self.height, depth: self.depth, subsampling: self.subsampling }
     }
 
-    /// Whether the planes have the lengths that the sizes promise.
+    /// Whether the planes have the lengths that follow from the sizes.
     pub(super) fn is_consistent(&self) -> bool {
         let chroma = self.width.div_ceil(1 << self.subsampling[0]) * self.height.div_ceil(1 << self.subsampling[1]);
         let expected = [self.width * self.height, chroma, chroma];
@@ -46,12 +46,12 @@ impl Picture {
     }
 }
 
-/// Little-endian pairs of bytes as numbers.
+/// Converts pairs of bytes, little-endian, to numbers.
 pub(super) fn words(bytes: &[u8]) -> Vec<u16> {
     bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b)).collect()
 }
 
-/// Where decoded pictures go: those that nobody wants are dropped before they are copied.
+/// Collects decoded pictures; those that are not wanted are dropped without a copy.
 #[derive(Debug)]
 pub(super) struct Sink {
     wanted: BTreeSet<usize>,
@@ -67,7 +67,7 @@ impl Sink {
         self.wanted.contains(&sample)
     }
 
-    /// Takes the picture of `sample` with what the bitstream says about its colours.
+    /// Stores the picture of `sample` with the colour description of the bitstream.
     pub(super) fn put(&mut self, sample: usize, picture: Picture, colour: Colour) -> Result<(), String> {
         if !picture.is_consistent() {
             return Err(format!("a picture of {} × {} has planes of other sizes", picture.width, picture.height));

@@ -1,8 +1,8 @@
-//! Where decoding can begin, and which pictures are then not there.
+//! Finds where decoding can begin, and which pictures cannot be decoded from there.
 //!
-//! A key frame of an open group of pictures is followed, in the file, by pictures that are shown before it and may refer to
-//! pictures before it. Where a stream begins at such a key frame, these leading pictures cannot be decoded: they are no frames of
-//! the video. That is also what ffmpeg takes them for.
+//! A key frame of an open group of pictures is followed, in the file, by leading pictures, which are shown before it and may refer
+//! to pictures before it. If a stream begins at such a key frame, its leading pictures cannot be decoded, and do not count as
+//! frames of the video. ffmpeg does the same.
 
 use std::path::Path;
 
@@ -15,25 +15,25 @@ use crate::{Error, Result};
 pub(super) struct Beginning {
     pub(super) sample: usize,
     pub(super) role: Role,
-    /// The first sample whose picture is whole: a later one where the picture is refreshed bit by bit.
+    /// The first sample with a complete picture: after `sample` in a gradual refresh.
     pub(super) whole: usize,
 }
 
 impl Beginning {
-    /// Decoding begins at `sample`, whose picture is whole.
+    /// Decoding begins at `sample` with a complete picture.
     pub(super) fn at(sample: usize, role: Role) -> Self {
         Self { sample, role, whole: sample }
     }
 }
 
-/// Finds where decoding begins, and hides the samples that cannot be decoded. `read` gives the data of a sample.
+/// Finds where decoding begins, and hides the samples that cannot be decoded. `read` returns the data of a sample.
 pub(super) fn settle(
     path: &Path,
     codec: &Codec,
     samples: &mut [Sample],
     mut read: impl FnMut(&Sample) -> Result<Vec<u8>>,
 ) -> Result<Beginning> {
-    // The first whole picture, and at which number of reference pictures one is whole that is refreshed bit by bit.
+    // The first complete picture, and the number of reference pictures after which a gradual refresh is complete.
     let (mut first, mut refresh, mut references) = (None, None, 0_u32);
     for (index, sample) in samples.iter().enumerate() {
         let data = read(sample)?;
@@ -72,8 +72,8 @@ pub(super) fn settle(
     Ok(beginning)
 }
 
-/// Hides the leading pictures of H.265 that no decoder decodes: those behind the first key frame, behind a broken link, and behind
-/// a key frame that follows the end of a sequence.
+/// Hides the leading pictures of H.265 that no decoder decodes: those after the first key frame, after a broken link, and after a
+/// key frame that follows the end of a sequence.
 fn hide_skipped(
     codec: &Codec,
     samples: &mut [Sample],
@@ -82,7 +82,7 @@ fn hide_skipped(
     read: &mut impl FnMut(&Sample) -> Result<Vec<u8>>,
 ) -> Result<()> {
     for key in first..samples.len() {
-        // Only what is shown before the key frame that it follows can be meant.
+        // Leading pictures are shown before their key frame.
         let leads = |next: usize| samples.get(next).is_some_and(|next| next.time < samples[key].time);
         if !samples[key].is_key && key > first || !leads(key + 1) {
             continue;
@@ -107,10 +107,10 @@ fn hide_skipped(
     Ok(())
 }
 
-/// For each sample the key frame from which on it is decoded: the last that is neither decoded nor shown later, `first` if there
-/// is none.
+/// For each sample, the key frame at which its decoding begins: the last one that is neither decoded nor shown later; `first` if
+/// there is none.
 pub(super) fn keys_before(samples: &[Sample], first: usize) -> Vec<usize> {
-    // Key frames that come into question, ascending in both orders: a later one that is shown earlier replaces those before it.
+    // Candidates, ascending in both orders: a later key frame that is shown earlier replaces those before it.
     let mut keys: Vec<usize> = Vec::new();
     let key_of = |(index, sample): (usize, &Sample)| {
         if sample.is_key && index >= first {
@@ -126,7 +126,7 @@ pub(super) fn keys_before(samples: &[Sample], first: usize) -> Vec<usize> {
 }
 
 impl Codec {
-    /// What the coded picture `data` means for those after it.
+    /// The role of the coded picture `data`.
     pub(super) fn role(&self, data: &[u8]) -> Role {
         match self {
             Self::H264(config) => config.role(data),
@@ -136,7 +136,7 @@ impl Codec {
         }
     }
 
-    /// Whether others may refer to it, as far as the codec says so.
+    /// Whether other pictures may refer to it, as far as the codec states it.
     fn is_reference(&self, data: &[u8]) -> bool {
         match self {
             Self::H264(config) => config.is_reference(data),
@@ -145,7 +145,7 @@ impl Codec {
     }
 }
 
-/// Bits of a NAL unit, without the bytes that keep start codes out of it.
+/// The bits of a NAL unit without emulation prevention bytes.
 #[derive(Debug)]
 pub(super) struct Bits {
     bytes: Vec<u8>,
@@ -153,7 +153,7 @@ pub(super) struct Bits {
 }
 
 impl Bits {
-    /// At most `len` bytes of `nal` from byte `from` on.
+    /// Reads at most `len` bytes of `nal` from byte `from` on.
     pub(super) fn new(nal: &[u8], from: usize, len: usize) -> Self {
         let (mut bytes, mut zeros) = (Vec::new(), 0);
         for &byte in nal.get(from..).unwrap_or_default().iter().take(len) {
@@ -167,7 +167,7 @@ impl Bits {
         Self { bytes, position: 0 }
     }
 
-    /// Bits of bytes that are meant as they are.
+    /// Reads bytes without emulation prevention.
     pub(super) fn plain(bytes: &[u8]) -> Self {
         Self { bytes: bytes.to_vec(), position: 0 }
     }
@@ -182,7 +182,7 @@ impl Bits {
         Some(u32::from(bit))
     }
 
-    /// An unsigned number in the code of Exp-Golomb (ITU-T H.264, 9.1).
+    /// An unsigned Exp-Golomb number (ITU-T H.264, 9.1).
     pub(super) fn unsigned(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while self.bit()? == 0 {
@@ -208,7 +208,7 @@ mod tests {
     use super::{Beginning, Bits, Role, keys_before, settle};
     use crate::builtin::{Codec, Sample, h264, h265};
 
-    /// Pictures of a kind that a letter stands for, at these times; which are shown, and where decoding begins.
+    /// Settles pictures of the kinds that the letters stand for, at these times; returns the shown times and where decoding begins.
     fn settled(codec: &Codec, pictures: &[(char, i64)], data: impl Fn(char) -> Vec<u8>) -> Result<(Vec<i64>, Beginning), String> {
         let sample = |(i, &(kind, time)): (usize, &(char, i64))| Sample {
             offset: i as u64,
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn leading_pictures_of_h264_are_hidden_at_the_start_alone() {
         let codec = Codec::H264(h264::Config::new(&[1, 100, 0, 13, 0xFF, 0xE0, 0]).unwrap());
-        // IDR, open key frame, whole by itself, the start of a refresh that takes two references; reference, none.
+        // IDR, open key frame, complete by itself, start of a refresh that takes two reference pictures; reference, none.
         let data = |kind: char| -> Vec<u8> {
             let nals: &[&[u8]] = match kind {
                 'I' => &[&[0x65, 0x88]],
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(run(&closed).unwrap(), (vec![3, 5, 6, 8, 9], at(0, Role::Closed)));
         let unmarked = [('N', 3), ('b', 2), ('p', 6)];
         assert_eq!(run(&unmarked).unwrap(), (vec![3, 6], at(0, Role::Intra)));
-        // Begun in the middle of a group.
+        // The stream begins in the middle of a group.
         let middle = [('p', 1), ('b', 0), ('O', 4), ('b', 3), ('p', 6)];
         assert_eq!(run(&middle).unwrap(), (vec![4, 6], at(2, Role::Open)));
         let refreshed = [('b', 0), ('R', 1), ('b', 2), ('p', 3), ('b', 4), ('p', 5), ('p', 6)];
@@ -260,7 +260,7 @@ mod tests {
     fn leading_pictures_of_h265_are_hidden_where_no_decoder_decodes_them() {
         let codec = Codec::H265(h265::Config::new(&[&[0; 21], [3, 0].as_slice()].concat()).unwrap());
         let data = |kind: char| -> Vec<u8> {
-            // IDR, CRA, BLA, RASL, RADL, trailing; a trailing one and the end of the sequence.
+            // IDR, CRA, BLA, RASL, RADL, trailing; a trailing picture that ends the sequence.
             let kinds: &[u8] = match kind {
                 'I' => &[19],
                 'C' => &[32, 33, 21],
@@ -273,7 +273,7 @@ mod tests {
             kinds.iter().flat_map(|kind| [0, 0, 0, 2, kind << 1, 1]).collect()
         };
         let run = |pictures: &[(char, i64)]| settled(&codec, pictures, data).unwrap().0;
-        // The second is whole, and so are its leading pictures.
+        // The second CRA is complete, and so are its leading pictures.
         assert_eq!(run(&[('C', 3), ('s', 1), ('d', 2), ('t', 4), ('C', 7), ('s', 5), ('t', 8)]), [2, 3, 4, 5, 7, 8]);
         assert_eq!(run(&[('I', 3), ('d', 2), ('t', 4), ('B', 7), ('s', 5), ('d', 6), ('t', 8)]), [2, 3, 4, 6, 7, 8]);
         assert_eq!(run(&[('I', 0), ('e', 1), ('C', 4), ('s', 3), ('t', 5)]), [0, 1, 4, 5]);
@@ -281,15 +281,15 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_bits_are_read() {
-        // 1 | 010 | 011 | 00100 | 0000 0000 1000...: 0, 1, 2, 3, then one without end.
+    fn exp_golomb_numbers_are_read() {
+        // 1 | 010 | 011 | 00100 | 0000 0000 1000...: 0, 1, 2, 3, then a number without an end.
         let mut bits = Bits::new(&[0xFF, 0b1010_0110, 0b0100_0000, 0, 0, 0], 1, 16);
         assert_eq!([bits.unsigned(), bits.unsigned(), bits.unsigned(), bits.unsigned()], [Some(0), Some(1), Some(2), Some(3)]);
         assert_eq!(bits.unsigned(), None);
     }
 
     #[test]
-    fn bytes_against_start_codes_are_left_out() {
+    fn emulation_prevention_bytes_are_removed() {
         assert_eq!(Bits::new(&[9, 0, 0, 3, 1, 0, 0, 3, 0, 0, 3, 3], 1, 16).bytes(), [0, 0, 1, 0, 0, 0, 0, 3]);
     }
 

@@ -1,22 +1,22 @@
-//! What a coded picture means for others.
+//! The role of a coded picture in its stream.
 
-/// What a coded picture means for the pictures after it.
+/// The role of a coded picture: which other pictures can be decoded from it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Everything after it in the file can be decoded from here on.
+    /// All pictures after it in the file can be decoded from it on.
     Closed,
-    /// Everything that is shown after it can be decoded from here on.
+    /// All pictures that are shown after it can be decoded from it on.
     Open,
-    /// As `Open`; leading pictures cannot even be decoded where the pictures before it are there (a broken link of H.265).
+    /// As `Open`, but its leading pictures cannot be decoded even if the pictures before it exist (a broken link of H.265).
     Broken,
-    /// It needs no other picture, but those after it may refer to pictures before it.
+    /// It refers to no other picture, but those after it may refer to pictures before it.
     Intra,
-    /// The whole picture is there after that many further reference pictures.
+    /// A gradual refresh: the picture is complete after that many further reference pictures.
     Refresh(u32),
-    /// A leading picture of H.265 that needs pictures before the key frame.
+    /// A leading picture of H.265 that refers to pictures before the key frame.
     Skipped,
-    /// A picture of H.265 that follows its key frame in both orders: no leading ones come after it.
+    /// A picture of H.265 that follows its key frame in both orders: no leading pictures come after it.
     Trailing,
-    /// Any other.
+    /// Any other picture.
     Other,
 }

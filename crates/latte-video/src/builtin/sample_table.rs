@@ -1,9 +1,9 @@
-//! Where the coded pictures of an mp4 track lie, and when they are shown: the tables of `stbl` (ISO/IEC 14496-12, 8.6 and 8.7).
+//! Locations and presentation times of the coded pictures of an mp4 track: the tables of `stbl` (ISO/IEC 14496-12, 8.6 and 8.7).
 
 use super::boxes::{Fields, child};
 use super::fault::Fault;
 
-/// More pictures than this are nobody's video: 77 hours at 30 per second.
+/// Maximum number of pictures: 77 hours at 30 per second.
 pub(super) const MAX_SAMPLES: usize = 1 << 23;
 
 /// A coded picture, in units of the track's time scale.
@@ -11,20 +11,20 @@ pub(super) const MAX_SAMPLES: usize = 1 << 23;
 pub(super) struct Coded {
     pub(super) offset: u64,
     pub(super) size: u64,
-    /// When it is shown, before edit lists.
+    /// Presentation time, before edit lists.
     pub(super) shown_at: i64,
     pub(super) is_key: bool,
 }
 
-/// The coded pictures of a track, in the order in which they are decoded.
+/// The coded pictures of a track, in decoding order.
 #[derive(Debug, Default)]
 pub(super) struct SampleTable {
     pub(super) samples: Vec<Coded>,
-    /// When the next picture would be decoded.
+    /// Decoding time of the next picture.
     pub(super) end: i64,
-    /// How long all of them are shown.
+    /// Total duration of all pictures.
     pub(super) length: u64,
-    /// Which of the sample descriptions is used, from 1. One file may have several, as where clips were joined.
+    /// Number of the sample description, from 1. A file may have several, for example if clips were joined.
     pub(super) description: Option<u32>,
 }
 
@@ -42,7 +42,7 @@ impl SampleTable {
         Ok(this)
     }
 
-    /// Where the pictures lie: `stsc` says how many there are in each chunk, `stco` where the chunks begin.
+    /// Computes the offsets: `stsc` has the number of pictures in each chunk, `stco` the offsets of the chunks.
     fn place(&mut self, stbl: &[u8], sizes: &Sizes<'_>) -> Result<(), Fault> {
         let runs: Vec<[u32; 3]> = table(stbl, b"stsc").ok_or("the table `stsc` is missing or cut off")?;
         let offsets = ChunkOffsets::read(stbl).ok_or("the table `stco` is missing or cut off")?;
@@ -68,18 +68,18 @@ impl SampleTable {
         Ok(())
     }
 
-    /// Notes that a picture has the sample description `number`.
+    /// Records that a picture has the sample description `number`.
     pub(super) fn describe(&mut self, number: u32) -> Result<(), Fault> {
         let number = number.max(1);
         if *self.description.get_or_insert(number) == number {
             return Ok(());
         }
-        let what = "its pictures change their coding within the video (several sample descriptions), which is not followed here";
+        let what = "its pictures change their coding within the video (several sample descriptions), which is not supported";
         Err(Fault::Unsupported(what.into()))
     }
 
-    /// When pictures are shown: durations add up to the time of decoding, to which an offset is added. Offsets are signed in
-    /// version 1 of `ctts`; writers put negative ones into version 0, too, where none above 2³¹ is meant.
+    /// Computes presentation times: durations add up to the decoding time, to which an offset is added. Offsets are signed in
+    /// version 1 of `ctts`; writers put negative ones into version 0, too, so values above 2³¹ count as negative there.
     fn time(&mut self, stbl: &[u8]) -> Result<(), Fault> {
         let durations: Vec<[u32; 2]> = table(stbl, b"stts").ok_or("the table `stts` is missing or cut off")?;
         let offsets: Vec<[u32; 2]> = match child(stbl, b"ctts") {
@@ -89,12 +89,12 @@ impl SampleTable {
         let (mut durations, mut offsets) = (Runs::new(&durations), Runs::new(&offsets));
         for sample in &mut self.samples {
             sample.shown_at = self.end + i64::from(offsets.next().unwrap_or(0).cast_signed());
-            // Where the table ends too early, its last duration goes on.
+            // If the table is too short, its last duration applies to the rest.
             let duration = durations.next().unwrap_or(durations.last);
             self.end += i64::from(duration);
             self.length += u64::from(duration);
         }
-        // Without `stss` decoding can begin at all of them; `stps` of QuickTime has key frames of open groups.
+        // Without `stss`, decoding can begin at all pictures; `stps` of QuickTime lists key frames of open groups.
         let keys = [b"stss", b"stps"].map(|name| (child(stbl, name).is_some(), table::<1>(stbl, name)));
         if !keys[0].0 {
             self.samples.iter_mut().for_each(|sample| sample.is_key = true);
@@ -112,7 +112,7 @@ impl SampleTable {
     }
 }
 
-/// A full box that holds a count and that many rows of `N` numbers.
+/// The rows of a full box that holds a count and that many rows of `N` numbers.
 fn table<const N: usize>(stbl: &[u8], name: &[u8]) -> Option<Vec<[u32; N]>> {
     let mut fields = Fields(child(stbl, name)?);
     fields.version_and_flags()?;
@@ -122,7 +122,7 @@ fn table<const N: usize>(stbl: &[u8], name: &[u8]) -> Option<Vec<[u32; N]>> {
     Some(rows.chunks_exact(4 * N).map(row).collect())
 }
 
-/// Values that a table holds once for a run of pictures.
+/// Run-length coded values of pictures.
 struct Runs<'a> {
     rows: &'a [[u32; 2]],
     left: u32,
@@ -144,10 +144,10 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// How many bytes each picture has: `stsz`, or `stz2` with fewer bits.
+/// The size of each picture in bytes: `stsz`, or `stz2` with fewer bits.
 struct Sizes<'a> {
     count: usize,
-    /// That of all of them; 0 if the table says it.
+    /// The size of all pictures; 0 if the table has individual sizes.
     common: u32,
     bits: u8,
     table: &'a [u8],
@@ -157,10 +157,10 @@ impl<'a> Sizes<'a> {
     fn read(stbl: &'a [u8], file_len: u64) -> Result<Self, Fault> {
         let is_compact = child(stbl, b"stsz").is_none();
         let Some(body) = child(stbl, if is_compact { b"stz2" } else { b"stsz" }) else {
-            // As files in fragments may leave it out.
+            // Fragmented files may leave it out.
             return Ok(Self { count: 0, common: 0, bits: 32, table: &[] });
         };
-        Self::parse(body, is_compact, file_len).ok_or_else(|| "the table `stsz` says more than there can be".into())
+        Self::parse(body, is_compact, file_len).ok_or_else(|| "the table `stsz` is not possible for a file of this length".into())
     }
 
     fn parse(body: &'a [u8], is_compact: bool, file_len: u64) -> Option<Self> {
@@ -173,7 +173,7 @@ impl<'a> Sizes<'a> {
             return None;
         }
         let table = if common > 0 {
-            // Nothing is listed, so that only the file itself bounds the count.
+            // Sizes are not listed, so only the length of the file bounds their number.
             if u64::from(common) * count as u64 > file_len {
                 return None;
             }
@@ -201,7 +201,7 @@ impl<'a> Sizes<'a> {
     }
 }
 
-/// Where chunks begin: `stco`, or `co64` with 64 bits.
+/// The offsets of chunks: `stco`, or `co64` with 64 bits.
 struct ChunkOffsets<'a> {
     count: usize,
     width: usize,
@@ -236,7 +236,7 @@ mod tests {
         [&(body.len() as u32 + 12).to_be_bytes(), name, &[version, 0, 0, 0], &body].concat()
     }
 
-    /// A table with these offsets of composition, two pictures in each chunk.
+    /// A table with these composition offsets and two pictures in each chunk.
     fn stbl(version: u8, offsets: &[i32]) -> Vec<u8> {
         let n = offsets.len() as u32;
         let rows: Vec<u32> = offsets.iter().flat_map(|&o| [1, o.cast_unsigned()]).collect();
@@ -266,9 +266,9 @@ mod tests {
             prop_assert_eq!((found.samples.len(), found.length), (offsets.len(), 100 * offsets.len() as u64));
         }
 
-        /// Whatever is in the tables, reading ends soon, with a table or with words.
+        /// Damaged tables give a table or an error, and reading ends soon.
         #[test]
-        fn damaged_tables_are_contained(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
+        fn damaged_tables_never_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
             let mut bytes = stbl(1, &[0, 100, -50, 0]);
             for (at, value) in changes {
                 let at = at.index(bytes.len());
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_bytes_do_not_stand_for_billions_of_pictures() {
+    fn a_small_table_cannot_claim_billions_of_pictures() {
         // One size for four billion pictures, one duration, one chunk.
         let many = [
             boxed(b"stts", 0, &[1, u32::MAX, 1]),

@@ -1,4 +1,4 @@
-//! VP9, through `rusty_vp9`.
+//! Decodes VP9 with `rusty_vp9`.
 
 use rusty_vp9::{Error, Vp9Decoder};
 
@@ -18,12 +18,13 @@ impl Decoder {
     }
 
     fn give(&mut self, sink: &mut Sink) -> Result<(), Fault> {
-        // `Again` also says that one of several coded frames of a packet was decoded but is not shown.
+        // `Again` is also returned if one of several coded frames of a packet was decoded but is not shown.
         let mut fruitless = 0;
         while fruitless < 16 {
             match self.inner.next_frame() {
                 Ok(frame) => {
-                    let index = frame.pts.and_then(|p| usize::try_from(p).ok()).ok_or("a picture came out that did not go in")?;
+                    let index =
+                        frame.pts.and_then(|p| usize::try_from(p).ok()).ok_or("the decoder returned an unknown picture")?;
                     if sink.wants(index) {
                         let Ok([y, u, v]) = <[Vec<u8>; 3]>::try_from(frame.planes) else {
                             return Err("a picture does not have three planes".into());
@@ -79,7 +80,7 @@ pub(super) fn is_key(packet: &[u8]) -> bool {
     header(packet).is_some_and(|h| h.is_key)
 }
 
-/// What a packet says about colours; key frames do.
+/// The colour description of a packet; only key frames have one.
 pub(super) fn colour(packet: &[u8]) -> Option<Colour> {
     header(packet)?.colour
 }
@@ -89,7 +90,7 @@ struct Header {
     colour: Option<Colour>,
 }
 
-/// The start of the uncompressed header (VP9 specification, 6.2): what `rusty_vp9` does not hand out.
+/// Parses the start of the uncompressed header (VP9 specification, 6.2), which `rusty_vp9` does not expose.
 fn header(packet: &[u8]) -> Option<Header> {
     let mut position = 0;
     let mut bits = |n: usize| -> Option<u32> {

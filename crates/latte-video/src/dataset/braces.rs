@@ -1,9 +1,9 @@
 //! Patterns of file names with braces: `{00000..00009}` and `{a,b}`.
 
-/// More names than these are a slip of the pen.
+/// Maximum number of names; a larger range is probably a typo.
 const MAX_NAMES: usize = 1_000_000;
 
-/// All names that a pattern means, in order. A number's leading zeros say how many digits all have.
+/// All names that a pattern stands for, in order. If a number begins with 0, all are padded to the same width.
 pub(super) fn expand(pattern: &str) -> Result<Vec<String>, String> {
     let Some(open) = pattern.find('{') else { return Ok(vec![pattern.to_string()]) };
     let Some(close) = pattern[open..].find('}').map(|n| open + n) else {
@@ -18,7 +18,7 @@ pub(super) fn expand(pattern: &str) -> Result<Vec<String>, String> {
     Ok(choices.iter().flat_map(|choice| tails.iter().map(move |tail| format!("{head}{choice}{tail}"))).collect())
 }
 
-/// What stands between two braces.
+/// The alternatives between two braces.
 fn choices(inner: &str) -> Result<Vec<String>, String> {
     let Some((from, to)) = inner.split_once("..") else {
         return Ok(inner.split(',').map(ToString::to_string).collect());
@@ -42,7 +42,7 @@ mod tests {
     use super::expand;
 
     #[test]
-    fn patterns_are_written_out_in_order() {
+    fn patterns_expand_in_order() {
         assert_eq!(expand("a.tar").unwrap(), ["a.tar"]);
         assert_eq!(expand("s-{008..011}.tar").unwrap(), ["s-008.tar", "s-009.tar", "s-010.tar", "s-011.tar"]);
         assert_eq!(expand("{9..11}").unwrap(), ["9", "10", "11"]);

@@ -1,4 +1,4 @@
-//! What is wrong with a data set, said before a day is spent on it.
+//! Checks a data set for problems before a long training run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,21 +6,20 @@ use std::path::Path;
 use super::{Diagnostic, ImageList, Index, IndexEntry, Layout, Location, MediaLocation, Probe, Severity, Signature};
 use crate::{ClipWindow, FrameRule, Result, Transform, read_image};
 
-/// What training would make of a data set.
+/// How training will use a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expected {
     /// The frames of a clip.
     pub window: ClipWindow,
-    /// How frames come to `size`.
+    /// How frames are brought to `size`.
     pub transform: Transform,
-    /// Height and width of training, where they are known.
+    /// Height and width of training, in pixels; `None` if they are not known.
     pub size: Option<[usize; 2]>,
-    /// How many classes the model has; `None` if that is not known, or it has none.
+    /// Number of classes of the model; `None` if it is not known or the model has no classes.
     pub num_classes: Option<usize>,
 }
 
-/// Looks for what is wrong with the data set that `index` describes, worst first. Contents that are there twice are found if
-/// the index has hashes.
+/// Lists the problems of the data set that `index` describes, errors first. Duplicate contents are found if the index has hashes.
 pub fn check(index: &Index, expected: &Expected) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     unreadable(index, &mut diagnostics);
@@ -29,7 +28,7 @@ pub fn check(index: &Index, expected: &Expected) -> Vec<Diagnostic> {
     classes(index, &usable, expected, &mut diagnostics);
     duplicates(index, &mut diagnostics);
     rates(&usable, &mut diagnostics);
-    // Some cannot be read, and all others are too short, say.
+    // Some videos cannot be read and all others are too short, for example.
     if !diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
         && !usable.iter().any(|video| has_size(video, expected))
     {
@@ -39,12 +38,12 @@ pub fn check(index: &Index, expected: &Expected) -> Vec<Diagnostic> {
     sort(diagnostics)
 }
 
-/// Looks for what has changed at `location` since `index` was made: files that are gone or have another size, and videos that the
-/// index does not know.
+/// Lists what has changed at `location` since `index` was made: files that are missing or have another size, and videos that the
+/// index does not have.
 ///
 /// # Errors
 ///
-/// If it cannot be listed.
+/// If the data set cannot be listed.
 pub fn check_files(index: &Index, location: &Location) -> Result<Vec<Diagnostic>> {
     let (dataset, skipped) = location.list()?;
     let mut diagnostics = skipped.diagnostic().into_iter().collect::<Vec<_>>();
@@ -55,7 +54,7 @@ pub fn check_files(index: &Index, location: &Location) -> Result<Vec<Diagnostic>
         let place = entry.place_in(location.base());
         if Signature::of(place.path()).ok() != Some(entry.signature) {
             stale.push(entry.name.as_str());
-            // Training takes a file whose time alone has changed, if it is what the index says.
+            // Training accepts a file of which only the time has changed, as long as it matches the index.
             gone += usize::from(entry.signature.stale(place.path()).is_some());
         }
     }
@@ -74,8 +73,8 @@ pub fn check_files(index: &Index, location: &Location) -> Result<Vec<Diagnostic>
     Ok(diagnostics)
 }
 
-/// Looks for what is wrong with the images of joint training, which must have the size of training, worst first. All must be
-/// there; `samples` of them, evenly spread, are read.
+/// Lists the problems of the images of joint training, errors first. All images must exist and have `size` (height, width);
+/// `samples` of them, evenly spread, are decoded.
 pub fn check_images(images: &ImageList, size: Option<[usize; 2]>, samples: usize) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let missing: Vec<String> =
@@ -108,10 +107,10 @@ pub fn check_images(images: &ImageList, size: Option<[usize; 2]>, samples: usize
     sort(diagnostics)
 }
 
-/// A video that training could read.
+/// A video that training can read.
 type Usable<'a> = (&'a IndexEntry, &'a Probe);
 
-/// Whether a video has the size of training, where that is asked of it.
+/// Whether a video has the size of training, where the layout requires that.
 fn has_size((_, video): &Usable<'_>, expected: &Expected) -> bool {
     expected.transform != Transform::None || expected.size.is_none_or(|size| size == [video.height, video.width])
 }
@@ -127,7 +126,7 @@ fn unreadable(index: &Index, diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.push(Diagnostic { severity, what: format!("{count}: {}", some(said)) });
 }
 
-/// The readable videos that are long enough; says which are not.
+/// The readable videos that are long enough; reports the others.
 fn usable<'a>(index: &'a Index, expected: &Expected, diagnostics: &mut Vec<Diagnostic>) -> Vec<Usable<'a>> {
     let readable: Vec<Usable<'a>> =
         index.entries.iter().filter_map(|entry| entry.video.as_ref().map(|video| (entry, video))).collect();
@@ -137,7 +136,7 @@ fn usable<'a>(index: &'a Index, expected: &Expected, diagnostics: &mut Vec<Diagn
         Layout::SkyTimelapse => (window.least_frames().max(covered + 1), ", and the layout asks for more than a window covers"),
         _ => (window.least_frames(), ""),
     };
-    // The layout's rule is about folders of frames.
+    // The rule of the layout applies to folders of frames only.
     let needs = |video: &Probe| if video.container == "frames" { least } else { window.least_frames() };
     let (long, short): (Vec<Usable<'a>>, Vec<Usable<'a>>) = readable.iter().partition(|(_, video)| video.frames >= needs(video));
     let told = |videos: &[Usable<'a>]| {
@@ -248,7 +247,7 @@ fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, diagnostic
     };
     let empty = named(&|size| size == 0);
     if !empty.is_empty() {
-        // Training refuses a class without videos. One whose videos cannot be used it finds out when it reads them.
+        // Training refuses a class without videos. It notices unusable videos only when it reads them.
         let is_refused = expected.num_classes.is_some() && !index.empty_classes().is_empty();
         let severity = if is_refused { Severity::Error } else { Severity::Warning };
         let what = format!(
@@ -258,7 +257,7 @@ fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, diagnostic
         );
         add(severity, what);
     }
-    // Less than a tenth of an even share is hardly meant.
+    // Fewer than a tenth of an even share is probably a mistake.
     let few = usable.len() / found / 10;
     let rare = named(&|size| size > 0 && size <= few);
     if !rare.is_empty() {
@@ -272,7 +271,7 @@ fn classes(index: &Index, usable: &[Usable<'_>], expected: &Expected, diagnostic
 }
 
 fn duplicates(index: &Index, diagnostics: &mut Vec<Diagnostic>) {
-    // By place: a video that a manifest lists with several captions is there once.
+    // Grouped by location: a manifest may list one video with several captions.
     let mut by_hash: BTreeMap<&str, BTreeMap<MediaLocation, &str>> = BTreeMap::new();
     for entry in &index.entries {
         if let Some(hash) = &entry.hash {
@@ -289,7 +288,7 @@ fn duplicates(index: &Index, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 fn rates(usable: &[Usable<'_>], diagnostics: &mut Vec<Diagnostic>) {
-    // In hundredths, so that rounding in containers makes no difference.
+    // In hundredths of a frame per second, so that rounding in containers makes no difference.
     let mut rates: BTreeMap<u64, usize> = BTreeMap::new();
     for (_, video) in usable {
         *rates.entry((video.fps * 100.0).round() as u64).or_default() += 1;
@@ -315,7 +314,7 @@ fn count(part: usize, all: usize, many: &str, one: &str) -> String {
     format!("{part} of {all} {}", if part == 1 { one } else { many })
 }
 
-/// The first five, and how many more there are.
+/// The first five items, and the number of the others.
 fn some<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     let all: Vec<&str> = items.into_iter().collect();
     let shown = all.iter().take(5).copied().collect::<Vec<_>>().join("; ");

@@ -1,26 +1,25 @@
-//! From labels as people write them to numbers of classes.
+//! Turns labels as written into class numbers.
 
 use std::collections::BTreeSet;
 
 use latte_textfile::printable;
 
-/// The classes of a data set whose labels are written as text.
+/// The classes of a data set, from labels that are text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Classes {
     /// No item has a label.
     None,
-    /// Every label is a number, from 0 to below this one, and each of them occurs.
+    /// Every label is a number; all of 0 to this number minus one occur.
     Numbers(u32),
-    /// Names, sorted; a class's number is its place.
+    /// Names, sorted; the number of a class is its position.
     Names(Vec<String>),
 }
 
 impl Classes {
-    /// Numbers if every label is one, names if most are none. The error says what is wrong with the numbers; `place` names the item
-    /// of each label.
+    /// Numbers if every label is a number, names if most labels are not. The error describes what is wrong with the numbers;
+    /// `place` gives the location of an item for messages.
     ///
-    /// A few labels that are no numbers among many that are is an error: as names, all of them would be numbered anew, in
-    /// alphabetical order.
+    /// A few non-numbers among many numbers are an error: as names, all classes would get new numbers, in alphabetical order.
     pub(super) fn of(labels: &[Option<String>], place: &dyn Fn(usize) -> String) -> Result<Self, String> {
         let written = || labels.iter().enumerate().filter_map(|(at, label)| Some((at, label.as_deref()?)));
         let hint = "number the classes from 0 without gaps, or write their names, which are numbered by themselves";
@@ -50,7 +49,7 @@ impl Classes {
         u32::try_from(last + 1).map(Self::Numbers).ok().ok_or_else(|| format!("label {last} is too large; {hint}"))
     }
 
-    /// The number of the class that is written as `label`.
+    /// The number of the class `label`.
     pub(super) fn number(&self, label: &str) -> Option<u32> {
         match self {
             Self::None => None,
@@ -59,7 +58,7 @@ impl Classes {
         }
     }
 
-    /// The names of the classes; numbers are their own names.
+    /// The names of the classes; a number is its own name.
     pub(super) fn into_names(self) -> Vec<String> {
         match self {
             Self::None => Vec::new(),
@@ -69,7 +68,7 @@ impl Classes {
     }
 }
 
-/// A whole number; `3.0` is one, which is how a column with gaps is written by programs that know no gaps in whole numbers.
+/// Parses a whole number. `3.0` counts as one: programs without missing values for integers write columns with gaps this way.
 fn whole_number(label: &str) -> Option<i64> {
     label.strip_suffix(".0").unwrap_or(label).parse().ok()
 }
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_and_names_are_numbered_in_their_order() {
+    fn numbers_stay_and_names_are_numbered_in_sorted_order() {
         assert_eq!(of(&[]).unwrap(), Classes::None);
         let numbers = of(&["2", "0", "1.0", "0"]).unwrap();
         assert_eq!(numbers, Classes::Numbers(3));
@@ -101,7 +100,7 @@ mod tests {
         assert!(error.starts_with("`x\\u0000` (line 2) is no whole number, and 3 of the 4 labels are; "), "{error}");
         assert!(of(&["0", "1", "1.5"]).unwrap_err().starts_with("`1.5` (line 2)"));
         assert!(of(&["99999999999999999999", "0", "1"]).unwrap_err().starts_with("`99999999999999999999` (line 0)"));
-        // Names of which some are numbers.
+        // Names, some of which are numbers.
         assert!(matches!(of(&["3", "a", "4", "b"]).unwrap(), Classes::Names(names) if names == ["3", "4", "a", "b"]));
     }
 

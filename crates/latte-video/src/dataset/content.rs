@@ -1,4 +1,4 @@
-//! What tells whether the content of a video is the same.
+//! The hash of a video's content.
 
 use std::io::Read;
 
@@ -9,11 +9,11 @@ use crate::byte_range::ByteRange;
 use crate::{Error, Result, frame_folder};
 
 impl MediaLocation {
-    /// SHA-256 of a video's own bytes, or of all frames of a folder in their order, in hexadecimal digits.
+    /// SHA-256 of the bytes of the video file, or of all frames of a folder in order, in hexadecimal digits.
     ///
     /// # Errors
     ///
-    /// If they cannot be read.
+    /// If the file or a frame cannot be read.
     pub fn content_hash(&self) -> Result<String> {
         let files = match self {
             Self::Path(path) if path.is_dir() => frame_folder::list(path)?.iter().map(|file| ByteRange::whole(file)).collect(),

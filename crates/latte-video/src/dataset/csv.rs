@@ -1,4 +1,4 @@
-//! Manifests of comma- or tab-separated values.
+//! Manifests with comma- or tab-separated values.
 
 use std::cell::Cell as Counter;
 use std::fs::File;
@@ -11,10 +11,10 @@ use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 use super::table::{Cell, Row, Table};
 use crate::{Error, Result};
 
-/// A row is below this; a file that is no table, or a quote that is never closed, is not read into memory as a whole.
+/// Maximum length of a row, so that a file that is not a table, or a quote that is never closed, does not fill the memory.
 const MAX_ROW_LENGTH: u64 = 16 << 20;
 
-/// Reads the columns that `wanted` names. Fields may be quoted, the first row names the columns.
+/// Reads the columns for which `wanted` is true. Fields may be quoted; the first row has the column names.
 pub(super) fn read(path: &Path, delimiter: u8, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     refuse_wide(path)?;
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
@@ -42,8 +42,8 @@ pub(super) fn read(path: &Path, delimiter: u8, wanted: &dyn Fn(&str) -> bool) ->
                 let position = record.position();
                 let number = position.map_or(0, csv::Position::line);
                 last = position.map(|p| (p.byte(), number));
-                // Empty fields at the end are commas of a spreadsheet. Anything else there, or too few fields, is a comma or a line
-                // break without quotes around it, which leaves other fields in the wrong place.
+                // Empty fields at the end come from spreadsheets. Other extra fields, or missing ones, mean an unquoted comma or
+                // line break, which shifts the other fields.
                 let is_whole =
                     record.len() >= header.len() && record.iter().skip(header.len()).all(|f| f.trim_ascii().is_empty());
                 if !is_whole {
@@ -66,7 +66,7 @@ pub(super) fn read(path: &Path, delimiter: u8, wanted: &dyn Fn(&str) -> bool) ->
     Ok(table)
 }
 
-/// Refuses a table in another encoding, by its beginning.
+/// Returns an error if the file begins with the byte-order mark of another encoding.
 fn refuse_wide(path: &Path) -> Result<()> {
     let mut head = Vec::new();
     let io = |e| Error::io(path, e);
@@ -83,7 +83,7 @@ fn fatal(path: &Path, error: csv::Error) -> Error {
     }
 }
 
-/// A quote that is opened and never closed makes all that follows one field, which looks like any other. It is the last.
+/// Checks that the last field is closed: an open quote turns the rest of the file into one field, which the parser accepts.
 fn check_closed(path: &Path, byte: u64, line: u64) -> Result<()> {
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     file.seek(SeekFrom::Start(byte)).map_err(|e| Error::io(path, e))?;
@@ -98,10 +98,10 @@ fn check_closed(path: &Path, byte: u64, line: u64) -> Result<()> {
     Ok(())
 }
 
-/// Ends the reading of a row that has no end.
+/// A reader that returns an error when a row is too long.
 struct Bounded<R> {
     inner: R,
-    /// How many bytes have been read since the last row.
+    /// Number of bytes read since the last row.
     since_row: Rc<Counter<u64>>,
 }
 

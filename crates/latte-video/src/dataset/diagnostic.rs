@@ -5,18 +5,18 @@ use std::fmt;
 /// How serious a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Training runs, but perhaps not on what it should.
+    /// Training runs, but perhaps not on the data that was meant.
     Warning,
-    /// Training could not run.
+    /// Training cannot run.
     Error,
 }
 
-/// One thing that is wrong with a data set.
+/// One problem of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How serious it is.
+    /// Its severity.
     pub severity: Severity,
-    /// The message, with the names of some videos.
+    /// The message, which names some of the videos.
     pub what: String,
 }
 

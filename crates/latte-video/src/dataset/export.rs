@@ -1,4 +1,4 @@
-//! Turns the videos of a data set into folders of frames.
+//! Converts the videos of a data set into folders of frames.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,38 +10,38 @@ use super::{Item, MediaLocation};
 use crate::encode::{write_atomically, write_jpeg, write_png};
 use crate::{Clip, Decoder, Error, Result, Transform, Video, find_videos, transform};
 
-/// What the frames are written as.
+/// The file format of the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FrameFormat {
-    /// The quality of jpeg files, 1 to 100; `None` for png, which loses nothing.
+    /// The jpeg quality, 1 to 100; `None` for png (lossless).
     pub quality: Option<u8>,
-    /// Height and width to which frames are brought; `None` to leave them as they are.
+    /// Height and width to resize frames to; `None` keeps the size.
     pub size: Option<[usize; 2]>,
-    /// How they are brought to `size`.
+    /// How frames are resized to `size`.
     pub transform: Transform,
 }
 
-/// Decoded pixels that are held at a time, in bytes.
+/// Maximum size in bytes of the decoded pixels in memory at a time.
 const CHUNK: usize = 256 << 20;
-/// Says in the output folder what its frames are.
+/// A file in the output folder that records the format of its frames.
 const NOTE: &str = ".latte-frames.json";
 
-/// Videos that are turned into folders of frames, and where to.
+/// Videos to convert into folders of frames, and the output folders.
 #[derive(Debug)]
 pub struct FrameExport {
-    /// Every video, and the folder for its frames.
+    /// Each video with the folder for its frames.
     pub tasks: Vec<(Item, PathBuf)>,
     format: FrameFormat,
 }
 
 impl FrameExport {
-    /// Lists the video files below `root`; each becomes the folder of its path without ending below `out`, with frames
-    /// `00000.png`, `00001.png`, …, or `.jpg`. Notes in `out` what its frames are.
+    /// Lists the video files below `root`. The frames of each go to `00000.png`, `00001.png`, … (or `.jpg`) in a folder below `out`
+    /// that has the path of the video without its extension. Records the frame format in `out`.
     ///
     /// # Errors
     ///
-    /// If there is no video, two of them would become one folder, or `out` holds frames of another format.
+    /// If there is no video, two videos would use the same folder, or `out` holds frames of another format.
     pub fn plan(root: &Path, out: &Path, format: FrameFormat) -> Result<Self> {
         if format.quality.is_some_and(|quality| !(1..=100).contains(&quality)) {
             return Err(Error::Shape(format!("a jpeg has quality 1 to 100, not {}", format.quality.unwrap_or_default())));
@@ -83,8 +83,8 @@ impl FrameExport {
         Ok(Self { tasks, format })
     }
 
-    /// Writes the frames of task number `task`, and says how many; `None` if they are there already. The folder appears when
-    /// it is complete.
+    /// Writes the frames of task number `task` and returns their number; `None` if the folder exists already. The folder appears
+    /// when it is complete.
     ///
     /// # Errors
     ///
@@ -92,14 +92,14 @@ impl FrameExport {
     ///
     /// # Panics
     ///
-    /// If there is no such task.
+    /// If `task` is not below the length of [`FrameExport::tasks`].
     pub fn write(&self, task: usize, decoder: Decoder) -> Result<Option<usize>> {
         let (item, folder) = &self.tasks[task];
         if folder.exists() {
             return Ok(None);
         }
         let video = Video::open_media(&item.place, decoder)?;
-        // One name for all processes: the next run clears what a killed one has left.
+        // All processes use the same temporary name: the next run removes what a killed run left.
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let partial = folder.with_file_name(format!(".{name}.partial"));
         let written = self.write_frames(&video, &partial).and_then(|()| {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use super::Layout;
 use crate::{Error, Result};
 
-/// The images of a list, one a line: paths below one folder.
+/// A list of images, one per line: paths relative to one folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageList {
     folder: PathBuf,
-    /// The file as it is; a data set has millions of lines.
+    /// The text of the file; kept whole because a data set has millions of lines.
     text: String,
-    /// Where each image's line begins and ends in `text`.
+    /// Start and end of each image's line in `text`, in bytes.
     lines: Vec<[usize; 2]>,
     /// The class of each image; empty without classes.
     labels: Vec<u32>,
@@ -20,12 +20,12 @@ pub struct ImageList {
 impl ImageList {
     /// Reads the list at `list`, of images below `folder`. Empty lines are skipped.
     ///
-    /// With `classes`, the class is the second of the parts of the file's name between `_`, as UCF101 names its files:
+    /// With `classes`, the class of an image is the second `_`-separated part of its file name, as in UCF101:
     /// `v_<class>_g01_c01_0001.jpg`.
     ///
     /// # Errors
     ///
-    /// If the layout has no image lists, the file cannot be read or is empty, or a name tells of no class of `classes`.
+    /// If the layout has no image lists, the file cannot be read or is empty, or a file name has none of `classes`.
     pub fn read(layout: Layout, list: &Path, folder: &Path, classes: &[String]) -> Result<Self> {
         if !Self::is_for(layout) {
             return Err(Error::folder(list, format!("the layout `{layout}` takes images from its videos, not from a list")));
@@ -62,17 +62,17 @@ impl ImageList {
         Ok(Self { folder: folder.to_path_buf(), text, lines, labels })
     }
 
-    /// Whether data sets of this layout may have a list of images.
+    /// Whether data sets of this layout may have an image list.
     pub fn is_for(layout: Layout) -> bool {
         matches!(layout, Layout::FaceForensics | Layout::Ucf101)
     }
 
-    /// How many images there are; at least one.
+    /// Number of images, at least one.
     pub fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Never: a list without images is an error when it is read.
+    /// Always false: reading a list without images is an error.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
@@ -81,7 +81,7 @@ impl ImageList {
     ///
     /// # Panics
     ///
-    /// If there is no such image.
+    /// If `index` is not below [`ImageList::len`].
     pub fn path(&self, index: usize) -> PathBuf {
         let [from, to] = self.lines[index];
         self.folder.join(&self.text[from..to])

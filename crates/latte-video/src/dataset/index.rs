@@ -1,7 +1,7 @@
-//! The index of a data set: what was found out about every video, so that training need not open them all.
+//! The index of a data set: the metadata of every video, so that training need not open all of them.
 //!
-//! An index is a text file of JSON objects, one a line. The first line says what it is an index of, every other line is one
-//! video, in the order of the data set:
+//! An index is a text file with one JSON object per line. The first line describes the data set; every other line is one video, in
+//! the order of the data set:
 //!
 //! ```text
 //! {"format":"latte-index","version":1,"layout":"ucf101","root":"/data/ucf101","classes":["ApplyEyeMakeup", …]}
@@ -9,8 +9,8 @@
 //! {"name":"ApplyEyeMakeup/cut_off.avi","label":0,"bytes":12,"modified":1360000000000000000,"error":"…"}
 //! ```
 //!
-//! Names are relative to the root, so that the data may move. Where a video is not at its name (those of manifests, where an
-//! option says so, and of shards), an entry has a place, which is relative to the root as well:
+//! Names are relative to the root, so that the data may move. If a video is not stored at its name (manifests, where an option says
+//! so, and shards), its entry has a `place`, which is relative to the root as well:
 //!
 //! ```text
 //! {"name":"00000/000000012","place":{"archived":{"archive":"00000.tar","offset":1536,"length":91234,"name":"000000012.mp4"}}, …}
@@ -30,14 +30,14 @@ use crate::{Error, Result, VideoInfo, frame_folder};
 const FORMAT: &str = "latte-index";
 const VERSION: u32 = 1;
 
-/// What is known about the videos of a data set.
+/// The metadata of all videos of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Index {
-    /// How the data set lies on disk.
+    /// The layout of the data set on disk.
     pub layout: Layout,
-    /// Where it lay when it was scanned; of a manifest or shards, the folder that places are relative to.
+    /// Its root when it was scanned; for a manifest or shards, the folder that the `place` paths are relative to.
     pub root: PathBuf,
-    /// The names of the classes; a label is a place in this list.
+    /// The names of the classes; a label is an index into this list.
     pub classes: Vec<String>,
     /// All videos, unreadable ones included, in the order of the data set.
     pub entries: Vec<IndexEntry>,
@@ -46,25 +46,24 @@ pub struct Index {
 /// One video of an index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexEntry {
-    /// What it is called: [`Item::name`].
+    /// Its name: [`Item::name`].
     pub name: String,
-    /// Where it is, relative to the root; `None`: where its name says.
+    /// Its location, relative to the root; `None` if that is the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<MediaLocation>,
-    /// Its class.
+    /// Its class, an index into [`Index::classes`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<u32>,
-    /// What it shows, in words.
+    /// Its caption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<String>,
-    /// When it was looked at: how large it was, and when it had been changed last.
+    /// Size and modification time when it was scanned.
     #[serde(flatten)]
     pub signature: Signature,
-    /// What it says about itself; absent if it cannot be read.
+    /// Its metadata; absent if it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<Probe>,
-    /// SHA-256 of its content, in hexadecimal digits, where that was asked for: of the file, or of all frames one after
-    /// the other.
+    /// SHA-256 of its content in hexadecimal digits, if hashes were requested: of the file, or of all frames in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
     /// Why it cannot be read.
@@ -72,40 +71,40 @@ pub struct IndexEntry {
     pub error: Option<String>,
 }
 
-/// Tells whether a file or folder of frames is still the same.
+/// Identifies a version of a file or folder of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// The size of a file in bytes; of a folder, how many frames it has.
+    /// The size of a file in bytes; the number of frames of a folder.
     pub bytes: u64,
-    /// When it was changed last, in nanoseconds since 1970; of a folder, when a frame was added, removed or renamed last.
+    /// Time of the last change, in nanoseconds since 1970; for a folder, when a frame was last added, removed or renamed.
     pub modified: u64,
 }
 
-/// What a video says about itself.
+/// The metadata of a video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// How many frames.
+    /// Number of frames.
     pub frames: usize,
-    /// Pixels of a row, as displayed.
+    /// Width in pixels, as displayed.
     pub width: usize,
-    /// Rows, as displayed.
+    /// Height in pixels, as displayed.
     pub height: usize,
     /// Frames per second; the average if the rate varies.
     pub fps: f64,
-    /// Seconds.
+    /// Duration in seconds.
     pub duration: f64,
-    /// The file format.
+    /// The container format.
     pub container: String,
     /// The codec.
     pub codec: String,
     /// Degrees clockwise by which stored frames are turned for display.
     pub rotation: u32,
-    /// Whether frames are shown for unequal times.
+    /// Whether the durations of the frames differ.
     pub variable_frame_rate: bool,
 }
 
-/// The first line.
+/// The first line of an index.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -121,7 +120,7 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or is no index; the message names the line.
+    /// If the file cannot be read or is not an index; the message has the line number.
     pub fn read(path: &Path) -> Result<Self> {
         let text = latte_textfile::read(path).map_err(|e| Error::io(path, e))?;
         let mut lines = text.lines().enumerate();
@@ -137,7 +136,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Reads what a scan that was interrupted has left behind; ends before a torn line.
+    /// Reads what an interrupted scan left; stops at an incomplete line.
     pub(super) fn read_partial(path: &Path) -> Option<Self> {
         let text = latte_textfile::read(path).ok()?;
         let mut lines = text.lines();
@@ -157,7 +156,7 @@ impl Index {
         Ok(Self { layout: header.layout, root: header.root, classes: header.classes, entries: Vec::new() })
     }
 
-    /// Writes the index, whole or not at all.
+    /// Writes the index atomically.
     ///
     /// # Errors
     ///
@@ -177,14 +176,14 @@ impl Index {
             format: FORMAT.into(),
             version: VERSION,
             layout: self.layout,
-            // It only tells people where the data lay, and the path of a data set may be no Unicode.
+            // The root is only information for people, so a path that is not valid Unicode may be written lossily.
             root: PathBuf::from(self.root.to_string_lossy().into_owned()),
             classes: self.classes.clone(),
         };
         serde_json::to_string(&header).map_err(|e| Error::folder(&self.root, format!("no index can name it: {e}")))
     }
 
-    /// The data set as far as it can be read, its files where `location` says.
+    /// The readable videos of the index as a data set whose files are at `location`.
     ///
     /// # Errors
     ///
@@ -200,7 +199,7 @@ impl Index {
         Ok(Dataset { root: root.clone(), items, classes: self.classes.clone() })
     }
 
-    /// The names of classes that no video has, readable or not; training on classes refuses them.
+    /// The names of classes without any video, readable or not; class-conditional training refuses them.
     pub fn empty_classes(&self) -> Vec<&str> {
         let listed: BTreeSet<u32> = self.entries.iter().filter_map(|entry| entry.label).collect();
         (0..).zip(&self.classes).filter(|(number, _)| !listed.contains(number)).map(|(_, class)| class.as_str()).collect()
@@ -213,10 +212,10 @@ impl Index {
 }
 
 impl IndexEntry {
-    /// The keys that are read, as [`IndexEntry`] has them.
+    /// The keys that are read, the fields of [`IndexEntry`].
     const KEYS: [&str; 9] = ["name", "place", "label", "caption", "bytes", "modified", "video", "hash", "error"];
 
-    /// Reads a line. What other programs have added to it is not judged: Python writes `NaN`, which is no JSON.
+    /// Parses a line. Only the known keys are parsed: other programs may add values that are not valid JSON (Python writes `NaN`).
     fn read(line: &str) -> std::result::Result<Self, String> {
         match serde_json::from_str(line) {
             Ok(entry) => Ok(entry),
@@ -234,7 +233,7 @@ impl IndexEntry {
                     }
                 }
                 text.push(b'}');
-                // A line of nothing that is known says more in the parser's own words.
+                // If the line has no known key, the parser's own message says more.
                 serde_json::from_slice(&text).map_err(|of_known| if text.len() > 1 { of_known } else { e }.to_string())
             }
         }
@@ -244,7 +243,7 @@ impl IndexEntry {
         serde_json::to_string(self).map_err(|e| Error::folder(Path::new(&self.name), format!("no line of an index: {e}")))
     }
 
-    /// The entry of `item`, as far as it is known without looking at the video.
+    /// The entry of `item`, as far as it is known without opening the video.
     pub(super) fn of(item: &Item, base: &Path) -> Self {
         let place = item.place.moved(|path| path.strip_prefix(base).unwrap_or(path).to_path_buf());
         let is_at_name = match &place {
@@ -263,7 +262,7 @@ impl IndexEntry {
         }
     }
 
-    /// Where the video is, if the data set's root is `base`.
+    /// The location of the video if `base` is the root of the data set.
     pub(super) fn place_in(&self, base: &Path) -> MediaLocation {
         match &self.place {
             Some(place) => place.moved(|path| base.join(path)),
@@ -280,11 +279,11 @@ impl IndexEntry {
 }
 
 impl Signature {
-    /// The signature of the file or folder of frames at `path`, as it is now.
+    /// The current signature of the file or folder of frames at `path`.
     ///
     /// # Errors
     ///
-    /// If it is not there.
+    /// If nothing exists at `path`.
     pub fn of(path: &Path) -> Result<Self> {
         let io = |e| Error::io(path, e);
         let meta = std::fs::metadata(path).map_err(io)?;
@@ -293,11 +292,11 @@ impl Signature {
         Ok(Self { bytes, modified: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) })
     }
 
-    /// What has become of the video at `path` since, if that can be told without reading it.
+    /// How the video at `path` has changed since, as far as that can be seen without reading it; `None` if it has not.
     pub fn stale(&self, path: &Path) -> Option<String> {
         match std::fs::metadata(path) {
             Err(e) => Some(format!("{}: in the index, but gone ({e}); run `latte data index` again", path.display())),
-            // Opening a folder of frames counts them.
+            // Folders are not checked here: opening one counts its frames.
             Ok(meta) if meta.is_dir() || meta.len() == self.bytes => None,
             Ok(meta) => Some(format!(
                 "{}: the index says {} bytes, the file has {}: it has changed since; run `latte data index` again",
@@ -310,7 +309,7 @@ impl Signature {
 }
 
 impl Probe {
-    /// From an opened video.
+    /// The metadata of an opened video.
     pub fn of(info: &VideoInfo) -> Self {
         Self {
             frames: info.num_frames,
@@ -325,7 +324,7 @@ impl Probe {
         }
     }
 
-    /// As if the video at `path` had been opened.
+    /// The [`VideoInfo`] that opening the video at `path` would give.
     pub fn info(&self, path: &Path) -> VideoInfo {
         VideoInfo {
             path: path.to_path_buf(),

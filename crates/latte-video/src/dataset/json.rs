@@ -1,18 +1,18 @@
-//! Parses JSON objects without validating the values that nobody reads.
+//! Parses JSON objects without parsing the values that are not needed.
 //!
-//! Programs write JSON that is none: Python writes `NaN` and `Infinity`, others numbers that no machine holds, halves of characters, or
-//! lists a thousand deep. A value that is not read must not cost its row. So an object is cut into its members, each value being the
-//! bytes that it is, and only values that are wanted are understood ([`cell`]).
+//! Programs write invalid JSON: Python writes `NaN` and `Infinity`, others write numbers that overflow, unpaired surrogates, or
+//! lists nested a thousand deep. A row must not be lost because of a value that is not read. So an object is split into keys and
+//! raw values, and only the values that are read are parsed ([`cell`]).
 
 use super::table::Cell;
 
-/// What went wrong, in words.
+/// The error is a message.
 type Result<T> = std::result::Result<T, String>;
 
 /// A key of an object with the bytes of its value.
 pub(super) type Member<'a> = (String, &'a [u8]);
 
-/// The members of the object that `bytes` is, in their order.
+/// The members of the object in `bytes`, in order.
 pub(super) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.expect_open(b'{', "an object")?;
@@ -22,7 +22,7 @@ pub(super) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>> {
             return Err(scanner.wrong("a key in quotes"));
         }
         let key = scanner.value()?;
-        // A key that is no Unicode is none that is looked for.
+        // A key that is not valid Unicode is never one of those looked for.
         let key = serde_json::from_slice(key).unwrap_or_else(|_| String::from_utf8_lossy(key).into_owned());
         if scanner.peek("an object")? != b':' {
             return Err(scanner.wrong("a colon"));
@@ -34,7 +34,7 @@ pub(super) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>> {
     Ok(members)
 }
 
-/// The elements of the array that `bytes` is.
+/// The elements of the array in `bytes`.
 pub(super) fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.expect_open(b'[', "an array")?;
@@ -46,7 +46,7 @@ pub(super) fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(elements)
 }
 
-/// A value as a cell of a table.
+/// Parses a value into a cell of a table.
 pub(super) fn cell(value: &[u8]) -> Cell {
     match value {
         b"null" => Cell::Missing,
@@ -60,7 +60,7 @@ pub(super) fn cell(value: &[u8]) -> Cell {
             Err(_) => Cell::Unfit("text that is no Unicode, or has a control character in it"),
         },
         _ => match (serde_json::from_slice::<serde_json::Number>(value), std::str::from_utf8(value)) {
-            // As it is written: a number of many digits may be a name.
+            // The digits as written: a long number may be a file name.
             (Ok(_), Ok(digits)) if digits.bytes().all(|b| b.is_ascii_digit() || b == b'-') => Cell::Text(digits.to_string()),
             (Ok(number), _) => Cell::Text(number.to_string()),
             _ => Cell::Unfit("a number that is too large or written as JSON does not write it"),
@@ -74,7 +74,7 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// The next byte that is no space.
+    /// The next byte that is not a space.
     fn peek(&mut self, within: &str) -> Result<u8> {
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_whitespace) {
             self.at += 1;
@@ -96,7 +96,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Whether the object or array ends here; if not, goes over the comma that must be there unless it is at its beginning.
+    /// Whether the object or array ends here; if not, skips the comma, which is required except before the first element.
     fn closes(&mut self, bracket: u8, is_first: bool, within: &str) -> Result<bool> {
         let next = self.peek(within)?;
         if next == bracket || !is_first && next == b',' {
@@ -106,7 +106,7 @@ impl<'a> Scanner<'a> {
         if is_first { Ok(false) } else { Err(self.wrong("a comma or the end")) }
     }
 
-    /// Nothing may follow.
+    /// Returns an error if anything follows.
     fn end(&mut self) -> Result<()> {
         match self.peek("what follows") {
             Err(_) => Ok(()),
@@ -114,7 +114,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The bytes of the value that comes next: whole texts, brackets in pairs.
+    /// The raw bytes of the next value: whole strings, matching brackets.
     fn value(&mut self) -> Result<&'a [u8]> {
         self.peek("a value")?;
         let start = self.at;
@@ -145,7 +145,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes over a text in quotes.
+    /// Skips a string.
     fn text(&mut self) -> Result<()> {
         let start = self.at;
         self.at += 1;
@@ -162,7 +162,7 @@ impl<'a> Scanner<'a> {
         Err(format!("EOF while parsing a string: the quote at byte {} is never closed", start + 1))
     }
 
-    /// Goes over a number or one of the few words.
+    /// Skips a number or a literal such as `true`.
     fn word(&mut self) -> Result<()> {
         let rest = &self.bytes[self.at..];
         let len = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || b"+-._".contains(b)).count();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_nobody_reads_are_not_judged() {
+    fn values_that_are_not_read_are_not_validated() {
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
         for value in [
             "NaN",
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_read_are_what_they_say() {
+    fn values_that_are_read_are_parsed() {
         for (value, expected) in [
             ("null", Cell::Missing),
             ("\" \"", Cell::Missing),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_said() {
+    fn broken_json_is_reported() {
         for (row, said) in [
             ("", "EOF while parsing an object"),
             ("{\"a\": 1, ", "EOF while parsing an object"),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is JSON is taken apart as the parser of JSON does it.
+        /// Valid JSON is split the way serde_json parses it.
         #[test]
         fn json_is_read_as_json(keys in prop::collection::vec(".{0,6}", 0..6), texts in prop::collection::vec(".{0,8}", 6), numbers in prop::collection::vec(any::<i64>(), 6)) {
             let values = keys.iter().zip(&texts).zip(&numbers).enumerate();

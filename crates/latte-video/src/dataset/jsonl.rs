@@ -1,4 +1,4 @@
-//! Manifests of JSON: an object a line, or one array of objects.
+//! Manifests in JSON: one object per line, or one array of objects.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -8,10 +8,10 @@ use super::json;
 use super::table::{Row, Table};
 use crate::{Error, Result};
 
-/// A line is below this; a file that is something else is not read into memory as a whole.
+/// Maximum length of a line, so that a file of another kind is not read into memory as a whole.
 const MAX_LINE_LENGTH: u64 = 16 << 20;
 
-/// Reads the keys that `wanted` names. Lines may have different keys; empty lines are skipped.
+/// Reads the keys for which `wanted` is true. Lines may have different keys; empty lines are skipped.
 pub(super) fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
     let mut table = Table::default();

@@ -1,4 +1,4 @@
-//! How data sets lie on disk: the paper's four, any folder, a list of videos, archives.
+//! Layouts of data sets on disk: the paper's four, any folder, a list of videos, archives.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use super::{Dataset, Item, MediaLocation, Skipped, name_below};
 use crate::find::{Found, is_hidden};
 use crate::{ClipWindow, Error, FrameRule, Result, Transform, frame_folder};
 
-/// How a data set lies on disk, and with it how the official reader of that data set makes clips.
+/// The layout of a data set on disk, which also selects the official rules for making clips.
 ///
-/// Everywhere names that begin with a dot are skipped, and videos are in the order of their paths (letter by letter: numbers of
-/// classes and fingerprints depend on it). The frames of a folder are in the order in which people number them, so that
-/// `frame_2.png` is before `frame_10.png`. A folder with images is a video only if no sub-folder has videos or images in it.
-/// Each of the paper's data sets consists of video files or of folders of frames; where a root holds none of its kind, the other
-/// kind is taken, so that a data set may be turned into frame folders, or into files.
+/// In every layout, names that begin with a dot are skipped, and videos are sorted by path (byte order: class numbers and
+/// fingerprints depend on it). The frames of a folder are in natural order, `frame_2.png` before `frame_10.png`. A folder with
+/// images is a video only if no sub-folder has videos or images. Each of the paper's data sets consists of video files or of
+/// folders of frames; if a root has none of that kind, the other kind is used, so that a data set may be converted into frame
+/// folders or into files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
@@ -28,22 +28,22 @@ pub enum Layout {
     /// SkyTimelapse: folders of frames at any depth; a folder needs more frames than a window covers. No classes.
     #[serde(rename = "skytimelapse")]
     SkyTimelapse,
-    /// UCF101: `<class>/<video file>`; a class's number is the place of its folder's name among all, sorted.
+    /// UCF101: `<class>/<video file>`; class numbers are the positions of the folder names in sorted order.
     Ucf101,
     /// Taichi-HD: folders of frames at any depth, which have the training size. No classes.
     TaichiHd,
-    /// A csv, tsv, jsonl, json or parquet file with a row for each video: [`Dataset::from_manifest`].
+    /// A csv, tsv, jsonl, json or parquet file with one row per video: [`Dataset::from_manifest`].
     Manifest,
     /// WebDataset shards, tar files: [`Dataset::from_shards`].
     Shards,
 }
 
-/// How the official reader of a data set makes a clip of a video.
+/// How the official reader of a data set makes a clip from a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayoutRules {
-    /// Which frames.
+    /// How frames are selected.
     pub frame_rule: FrameRule,
-    /// How they come to the size of training.
+    /// How frames are resized to the size of training.
     pub transform: Transform,
     /// Whether every other clip is mirrored, before the transform.
     pub flip: bool,
@@ -54,7 +54,7 @@ impl Layout {
     pub const ALL: [Self; 7] =
         [Self::Folder, Self::FaceForensics, Self::SkyTimelapse, Self::Ucf101, Self::TaichiHd, Self::Manifest, Self::Shards];
 
-    /// What it is called in configurations and on the command line.
+    /// The name in configurations and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Folder => "folder",
@@ -67,8 +67,7 @@ impl Layout {
         }
     }
 
-    /// How clips are made where nothing else is asked for. What is none of the paper's
-    /// data sets is treated as FaceForensics is, but not mirrored.
+    /// The default rules for clips. Layouts other than the paper's data sets use the rules of FaceForensics without mirroring.
     pub fn rules(self) -> LayoutRules {
         let (frame_rule, transform, flip) = match self {
             Self::Folder | Self::Manifest | Self::Shards => (FrameRule::Linspace, Transform::ResizeCrop, false),
@@ -79,12 +78,12 @@ impl Layout {
         LayoutRules { frame_rule, transform, flip }
     }
 
-    /// Whether its videos have classes, or may have.
+    /// Whether its videos have classes or may have them.
     pub fn has_classes(self) -> bool {
         matches!(self, Self::Folder | Self::Ucf101 | Self::Manifest | Self::Shards)
     }
 
-    /// How many classes the published data set has.
+    /// Number of classes of the published data set.
     pub fn num_classes(self) -> Option<usize> {
         (self == Self::Ucf101).then_some(101)
     }
@@ -94,7 +93,7 @@ impl Layout {
         matches!(self, Self::Folder | Self::Ucf101)
     }
 
-    /// As [`Layout::list`], of a layout of folders, with what was skipped.
+    /// Lists a layout of folders like [`Layout::list`], and returns what was skipped.
     pub(super) fn list_folders(self, root: &Path) -> Result<(Dataset, Skipped)> {
         if !root.is_dir() {
             return Err(Error::folder(root, "no such folder; expected a folder of videos"));
@@ -106,14 +105,14 @@ impl Layout {
         let mut items = Vec::new();
         let (videos, mut skipped) = self.videos(Found::below(root)?);
         for path in videos {
-            // An index and a latent cache are text: what they could not name is no part of the data set without them, either.
+            // An index and a latent cache are text files: a video whose name they cannot store is never part of the data set.
             if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() {
                 skipped.add(Error::folder(&path, "its name is no Unicode; rename it"));
                 continue;
             }
             let name = name_below(root, &path);
             let first = name.split('/').next().unwrap_or_default();
-            // The first part of a video file's name is a folder unless the file lies in the root.
+            // The first part of the name is a folder unless the video lies in the root.
             let label = classes.binary_search_by(|class| class.as_str().cmp(first)).ok().map(|label| label as u32);
             if self == Self::Ucf101 && label.is_none() {
                 continue;
@@ -127,13 +126,12 @@ impl Layout {
         Ok((Dataset { root: root.to_path_buf(), items, classes }, skipped))
     }
 
-    /// Leaves out the videos that the official reader leaves out for a `window`, and says how many: in SkyTimelapse the
-    /// folders with no more frames than a window covers by the official rule. Other layouts keep all; a video that is too
-    /// short is found out when it is read.
+    /// Removes the videos that the official reader leaves out for a `window` and returns their number: SkyTimelapse folders with no
+    /// more frames than the official rule covers. Other layouts keep all videos; one that is too short is noticed when it is read.
     ///
     /// # Errors
     ///
-    /// If nothing is left.
+    /// If no video is left.
     pub fn fit(self, dataset: &mut Dataset, window: &ClipWindow) -> Result<usize> {
         if self != Self::SkyTimelapse {
             return Ok(0);
@@ -146,7 +144,7 @@ impl Layout {
                 (None, MediaLocation::Path(path)) if path.is_dir() => frame_folder::list(path).ok().map(|files| files.len()),
                 _ => None,
             };
-            // What cannot be counted is left to the reader, which says why.
+            // A folder whose frames cannot be counted stays: the reader reports why.
             frames.is_none_or(|frames| frames > covered)
         });
         if dataset.items.is_empty() {
@@ -160,7 +158,7 @@ impl Layout {
         Ok(before - dataset.items.len())
     }
 
-    /// The videos of a layout, and what is skipped.
+    /// The videos of a layout, and what was skipped.
     fn videos(self, found: Found) -> (Vec<PathBuf>, Skipped) {
         let frames = |found: Found| (found.folders.into_iter().map(|folder| folder.path).collect(), found.skipped);
         match self {
@@ -178,7 +176,7 @@ impl std::fmt::Display for Layout {
     }
 }
 
-/// The names of the folders in `root`, sorted. One that is no Unicode is no class, as nothing in it is a video of the data set.
+/// The names of the folders in `root`, sorted. A name that is not valid Unicode is left out, as are the videos in that folder.
 fn sub_folders(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root).map_err(|e| Error::io(root, e))? {

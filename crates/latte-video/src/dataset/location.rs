@@ -1,4 +1,4 @@
-//! Where a data set is, and all that must be known to list it.
+//! The location of a data set with the options for listing it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,25 +8,25 @@ use crate::Result;
 /// A data set on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// How it lies there.
+    /// Its layout.
     pub layout: Layout,
-    /// The folder; of [`Layout::Manifest`], the manifest; of [`Layout::Shards`], a folder, a file or a pattern.
+    /// The folder; the file for [`Layout::Manifest`]; a folder, a file or a pattern for [`Layout::Shards`].
     pub path: PathBuf,
-    /// How a manifest is read; other layouts take no notice of it.
+    /// Options for reading a manifest; other layouts ignore them.
     pub manifest: ManifestOptions,
 }
 
 impl Location {
-    /// A data set at `path`; the columns of a manifest are found by their names.
+    /// A data set at `path` with default options.
     pub fn new(layout: Layout, path: impl Into<PathBuf>) -> Self {
         Self { layout, path: path.into(), manifest: ManifestOptions::default() }
     }
 
-    /// All videos, with their classes and captions, and what was skipped; opens no video.
+    /// Lists all videos with their classes and captions, and what was skipped; opens no video.
     ///
     /// # Errors
     ///
-    /// As [`Layout::list`], [`Dataset::from_manifest`] or [`Dataset::from_shards`].
+    /// Those of [`Layout::list`], [`Dataset::from_manifest`] or [`Dataset::from_shards`].
     pub fn list(&self) -> Result<(Dataset, Skipped)> {
         match self.layout {
             Layout::Manifest => Dataset::from_manifest(&self.path, &self.manifest),
@@ -35,7 +35,7 @@ impl Location {
         }
     }
 
-    /// The folder that what an index says is relative to, so that the data may move.
+    /// The folder that paths in an index are relative to, so that the data may move.
     pub(super) fn base(&self) -> &Path {
         let base = match self.layout {
             Layout::Manifest => self.manifest.root.as_deref().or(self.path.parent()).unwrap_or(&self.path),
@@ -49,12 +49,12 @@ impl Location {
 impl Layout {
     /// All videos below `root`, with their classes; opens none of them.
     ///
-    /// In [`Layout::Folder`] videos that lie directly in the root have no class. Manifests and shards are read by the defaults;
-    /// [`Location::list`] has options and says what was skipped.
+    /// In [`Layout::Folder`], videos directly in the root have no class. Manifests and shards are read with default options;
+    /// [`Location::list`] takes options and also returns what was skipped.
     ///
     /// # Errors
     ///
-    /// If `root` is no folder or cannot be read, there is no video, or a layout with classes has no sub-folder.
+    /// If `root` is not a folder or cannot be read, holds no video, or has no sub-folder although the layout has classes.
     pub fn list(self, root: &Path) -> Result<Dataset> {
         Ok(Location::new(self, root).list()?.0)
     }

@@ -1,4 +1,4 @@
-//! Data sets listed in a file: a row per video, with its caption and its label.
+//! Data sets listed in a file: one row per video, with its caption and label.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::table::{Cell, Row, Table};
 use super::{Dataset, Item, MediaLocation, Skipped, csv, jsonl};
 use crate::{Error, Result};
 
-/// How a manifest is to be read. By default the columns are found by their names.
+/// Options for reading a manifest. By default, columns are found by their usual names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ManifestOptions {
     /// The column of the paths.
@@ -19,35 +19,35 @@ pub struct ManifestOptions {
     pub caption_column: Option<String>,
     /// The column of the labels.
     pub label_column: Option<String>,
-    /// The folder that relative paths are below; by default the manifest's own.
+    /// The folder of relative paths; by default the manifest's own.
     pub root: Option<PathBuf>,
 }
 
-/// What the column of the paths is mostly called; the first of these that there is is taken.
+/// Usual names of the path column, in order of preference.
 const PATHS: &[&str] = &["path", "video", "video_path", "file", "file_path", "file_name", "filename"];
-/// What the column of the captions is mostly called.
+/// Usual names of the caption column.
 pub(super) const CAPTIONS: &[&str] = &["caption", "text", "prompt", "name"];
-/// What the column of the labels is mostly called.
+/// Usual names of the label column.
 pub(super) const LABELS: &[&str] = &["label", "class", "category"];
-/// WebVid's way: the file is `page_dir/videoid.mp4`.
+/// The columns of WebVid: the file is `page_dir/videoid.mp4`.
 const WEBVID: [&str; 2] = ["page_dir", "videoid"];
 
 impl Dataset {
     /// Reads a manifest: `.csv`, `.tsv`, `.jsonl` (or `.ndjson`), `.json` (one array of objects), or `.parquet` (with the feature
     /// `parquet`), one video per row.
     ///
-    /// Without options, the path is the first column there is of `path`, `video`, `video_path`, `file`, `file_path`,
-    /// `file_name`, `filename`, or, as WebVid has it, `page_dir/videoid.mp4`; the caption is the first of `caption`, `text`,
-    /// `prompt`, `name`; the label the first of `label`, `class`, `category`. Upper and lower case are the same.
+    /// Without options, the path is the first existing column of `path`, `video`, `video_path`, `file`, `file_path`, `file_name`,
+    /// `filename`, or WebVid's `page_dir/videoid.mp4`; the caption is the first of `caption`, `text`, `prompt`, `name`; the label
+    /// is the first of `label`, `class`, `category`. Case is ignored.
     ///
-    /// Labels are numbers from 0 without gaps, or names; names are numbered in alphabetical order. Whether the files are
-    /// there is not looked at. A row that cannot be used is skipped and listed: a wrong number of fields, broken JSON, no
-    /// path, a web address for a path, a list for a caption, a row that says the same as one before. What stands in columns that
-    /// are not read costs no row. The same video with another caption or label is another item, whose name gets `#2`, `#3` … added.
+    /// Labels are numbers from 0 without gaps, or names; names are numbered in alphabetical order. Whether the files exist is not
+    /// checked. Unusable rows are skipped and listed: a wrong number of fields, broken JSON, no path, a web address for a path, a
+    /// list for a caption, a repetition of an earlier row. The contents of other columns are ignored. The same video with another
+    /// caption or label is another item, whose name gets the suffix `#2`, `#3`, ….
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, a column is missing, the labels are numbers with gaps or with a few names among them
+    /// If the file cannot be read, a column is missing, the labels are numbers with gaps or numbers with a few names among them
     /// ([`Error::Labels`]), or no row can be used.
     pub fn from_manifest(path: impl AsRef<Path>, options: &ManifestOptions) -> Result<(Self, Skipped)> {
         let path = path.as_ref();
@@ -130,7 +130,7 @@ fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
 }
 
 impl ManifestOptions {
-    /// Whether a column of this name may be one of those looked for.
+    /// Whether this may be one of the columns to read.
     fn wants(&self, column: &str) -> bool {
         let named = [&self.path_column, &self.caption_column, &self.label_column];
         named.iter().any(|n| n.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(column)))
@@ -138,12 +138,12 @@ impl ManifestOptions {
     }
 }
 
-/// A column by its place and its name.
+/// Index and name of a column.
 type Column<'a> = (usize, &'a str);
 
-/// Which columns say what.
+/// The columns of path, caption and label.
 struct Columns<'a> {
-    /// What a row is counted in.
+    /// What is counted for row numbers: lines or rows.
     unit: &'static str,
     path: PathColumn<'a>,
     caption: Option<Column<'a>>,
@@ -152,13 +152,13 @@ struct Columns<'a> {
 
 enum PathColumn<'a> {
     One(Column<'a>),
-    /// The folder's and the file's.
+    /// The columns of the folder and of the file.
     WebVid([Column<'a>; 2]),
 }
 
 impl<'a> Columns<'a> {
     fn choose(path: &Path, table: &Table, options: &'a ManifestOptions) -> Result<Self> {
-        // The exact name first: two columns may differ in upper and lower case alone.
+        // The exact name first: two columns may differ in case only.
         let find = |name: &'a str| {
             let exact = table.columns.iter().position(|c| c == name);
             let place = exact.or_else(|| table.columns.iter().position(|c| c.eq_ignore_ascii_case(name)))?;
@@ -169,7 +169,7 @@ impl<'a> Columns<'a> {
             Some(name) => match find(name) {
                 Some(column) => Ok(Some(column)),
                 None => {
-                    let what = format!("there is no column `{name}`, which `{key}` names; columns there are: {}", found());
+                    let what = format!("there is no column `{name}`, which `{key}` names; the columns are: {}", found());
                     Err(Error::manifest(path, "columns", what))
                 }
             },
@@ -181,7 +181,7 @@ impl<'a> Columns<'a> {
         };
         let Some(path_column) = path_column else {
             let what = format!(
-                "no column tells where the videos are: looked for {}, or {} and {}; columns there are: {} (the first row names \
+                "no column tells where the videos are: looked for {}, or {} and {}; the columns are: {} (the first row names \
                  the columns); name the right one with `path_column`{}",
                 PATHS.join(", "),
                 WEBVID[0],
@@ -197,9 +197,9 @@ impl<'a> Columns<'a> {
         Ok(Self { unit, path: path_column, caption, label })
     }
 
-    /// The video of a row and its label as written; or the column with what is wrong in it.
+    /// The video of a row with its label as text; or the column and what is wrong in it.
     fn item(&self, root: &Path, row: &Row) -> std::result::Result<(Item, Option<String>), (&'a str, String)> {
-        // Copied: one column may say two things.
+        // Copied, because one column may be used twice.
         let text = |column: Column<'a>| match row.cells.get(column.0).cloned().unwrap_or_default() {
             Cell::Missing => Ok(None),
             Cell::Text(text) => Ok(Some(text)),

@@ -1,4 +1,4 @@
-//! A data set: which videos there are, where they lie, and what is known about them besides their pixels.
+//! A data set: its videos, their locations, labels, captions and metadata.
 
 mod braces;
 mod check;
@@ -41,19 +41,19 @@ pub use scan::{Scan, ScanOptions, scan, update_index};
 pub use skipped::Skipped;
 pub use work_shard::WorkShard;
 
-/// The videos of a data set, in an order that depends on what the data set is alone.
+/// The videos of a data set, in an order that depends only on the data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     /// The folder or file that it was read from.
     pub root: PathBuf,
     /// All videos.
     pub items: Vec<Item>,
-    /// The names of the classes; a label is a place in this list. Empty without classes.
+    /// The names of the classes; a label is an index into this list. Empty without classes.
     pub classes: Vec<String>,
 }
 
 impl Dataset {
-    /// Text that changes whenever a video is added, removed or renamed (FNV-1a over the names): 16 hexadecimal digits.
+    /// A hash of all names (FNV-1a, 16 hexadecimal digits), which changes whenever a video is added, removed or renamed.
     pub fn fingerprint(&self) -> String {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         for item in &self.items {
@@ -68,21 +68,21 @@ impl Dataset {
 /// One video of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// What it is called: its path below the root, or its archive's and its key in it, with `/` between parts. No two are the same.
+    /// Its unique name: its path below the root, or the path of its archive and its key there, with `/` between parts.
     pub name: String,
-    /// Where its frames are.
+    /// The location of its frames.
     pub place: MediaLocation,
-    /// Its class.
+    /// Its class, an index into [`Dataset::classes`].
     pub label: Option<u32>,
-    /// What it shows, in words.
+    /// Its caption.
     pub caption: Option<String>,
-    /// What the file says about itself, where an index knows it without opening the file.
+    /// Its metadata, if an index has it.
     pub info: Option<VideoInfo>,
 }
 
-/// What a video at `path` is called in a data set in `root`.
+/// The name of the video at `path` in a data set in `root`.
 fn name_below(root: &Path, path: &Path) -> String {
     let parts: Vec<_> = path.strip_prefix(root).unwrap_or(path).components().map(|c| c.as_os_str().to_string_lossy()).collect();
-    // The root itself can be a folder of frames.
+    // The root itself may be a folder of frames.
     if parts.is_empty() { ".".into() } else { parts.join("/") }
 }

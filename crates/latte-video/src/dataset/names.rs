@@ -1,10 +1,10 @@
-//! Names of items: clean, and no two the same.
+//! Unique names of items.
 
 use std::cmp::Ordering;
 
 use super::Item;
 
-/// A path as a name: its parts with `/` between them, none that leads upwards or to the root, none that says nothing.
+/// A path as a name: its parts joined with `/`, without the root, `.` and empty parts; `..` removes the part before it.
 pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -17,8 +17,8 @@ pub(super) fn clean(path: &str) -> String {
     parts.join("/")
 }
 
-/// Makes every name unique: of several items of one name, all but the first get `#2`, `#3` … added, unless everything
-/// about them is the same: then they are taken out. Returns the places, before, of those taken out, ascending.
+/// Makes every name unique: of several items with one name, all but the first get the suffix `#2`, `#3`, …. Exact repetitions are
+/// removed; returns their former indices in ascending order.
 pub(super) fn make_unique(items: &mut Vec<Item>) -> Vec<usize> {
     let mut order: Vec<usize> = (0..items.len()).collect();
     let compare = |a: &Item, b: &Item| -> Ordering {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_nowhere_else() {
+    fn names_stay_below_the_root() {
         for (path, name) in [("/a//b/./c.mp4", "a/b/c.mp4"), ("../../x.mp4", "x.mp4"), ("a/../b.mp4", "b.mp4"), ("./a", "a")] {
             assert_eq!(clean(path), name);
         }
@@ -91,7 +91,7 @@ mod tests {
             let taken_out = make_unique(&mut items);
             prop_assert_eq!(items.iter().map(|i| &i.name).collect::<BTreeSet<_>>().len(), items.len());
             prop_assert_eq!(items.len(), rows.iter().collect::<BTreeSet<_>>().len());
-            // The order stays.
+            // The order is kept.
             let kept = (0..rows.len()).filter(|i| !taken_out.contains(i));
             prop_assert!(kept.zip(&items).all(|(i, item)| item.caption.as_deref() == Some(&rows[i].1)));
         }

@@ -1,4 +1,5 @@
-//! Manifests as Parquet files. Behind the feature `parquet`: it takes longer to compile than all the rest of this crate.
+//! Manifests as Parquet files. The feature `parquet` is optional because the library takes longer to compile than the rest of this
+//! crate.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,7 +12,7 @@ use parquet::schema::types::Type;
 use super::table::{Cell, Row, Table};
 use crate::{Error, Result, panic_guard};
 
-/// Reads the columns that `wanted` names.
+/// Reads the columns for which `wanted` is true.
 pub(super) fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     // The library panics on some damaged files.
@@ -46,7 +47,7 @@ fn cell(field: Field) -> Cell {
     match field {
         Field::Null => Cell::Missing,
         Field::Str(text) => Cell::text(&text),
-        // Text that nobody declared to be text.
+        // Text in a column that is not declared as text.
         Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
             Ok(text) => Cell::text(text),
             Err(_) => Cell::Unfit("bytes that are no text"),
@@ -59,7 +60,7 @@ fn cell(field: Field) -> Cell {
         Field::UShort(n) => Cell::Text(n.to_string()),
         Field::UInt(n) => Cell::Text(n.to_string()),
         Field::ULong(n) => Cell::Text(n.to_string()),
-        // As JSON writes them: 3 is 3.0. What is no number stands for a gap.
+        // As JSON writes them: 3 is 3.0. NaN stands for a missing value.
         Field::Float(n) if n.is_nan() => Cell::Missing,
         Field::Double(n) if n.is_nan() => Cell::Missing,
         Field::Float(n) => Cell::Text(format!("{n:?}")),

@@ -1,4 +1,4 @@
-//! Looks at every video of a data set, on many threads, and remembers what it has seen.
+//! Scans every video of a data set on many threads and stores the results in an index.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,40 +13,40 @@ use latte_progress::{Progress, Stage};
 
 use crate::{Decoder, Error, Result, Video};
 
-/// What a scan finds out, and how.
+/// Options of a scan.
 #[derive(Debug, Clone, Copy)]
 pub struct ScanOptions {
-    /// What opens the files.
+    /// The decoder that opens the files.
     pub decoder: Decoder,
-    /// Hash contents: every byte is read.
+    /// Hash the contents, which reads every byte.
     pub hash: bool,
-    /// Decode the last frame too, which finds files that are cut off behind a sound beginning.
+    /// Also decode the last frame, which finds files that are cut off.
     pub last_frame: bool,
-    /// How many videos are looked at at a time; at least one.
+    /// Number of threads, at least one.
     pub threads: usize,
 }
 
-/// What a scan has done.
+/// The result of a scan.
 #[derive(Debug)]
 pub struct Scan {
-    /// What is known now.
+    /// The new index.
     pub index: Index,
-    /// How many videos were opened; the others were known and unchanged.
+    /// Number of videos that were opened; the others were known and unchanged.
     pub opened: usize,
-    /// What of a manifest or of shards was skipped.
+    /// What was skipped in a manifest or in shards.
     pub skipped: Skipped,
 }
 
-/// Looks at all videos of a data set and opens those that `known` does not know as they are.
+/// Scans all videos of a data set; opens those that are new or changed against `known`.
 ///
 /// # Errors
 ///
-/// If the data set cannot be listed. A video that cannot be read is an entry that says why.
+/// If the data set cannot be listed. A video that cannot be read becomes an entry with an error.
 pub fn scan(location: &Location, known: &[IndexEntry], options: ScanOptions, progress: &mut dyn Progress) -> Result<Scan> {
     scan_into(&mut |_| Ok(()), location, known, options, progress)
 }
 
-/// As [`scan`]; `opened` gets what was found out about each video that was opened, and ends the scan with an error.
+/// As [`scan`]; calls `opened` with each new entry, and ends with its error if it returns one.
 fn scan_into(
     opened: &mut dyn FnMut(&IndexEntry) -> Result<()>,
     location: &Location,
@@ -69,7 +69,7 @@ fn scan_into(
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(at) else { return };
                     let old = known.get(item.name.as_str()).copied();
-                    // The other end is there until all is received, or nothing is wanted any more.
+                    // Sending fails only after an error has ended the scan; the result is not needed then.
                     let _ = sender.send((at, look(IndexEntry::of(item, base), item, old, options)));
                 }
             });
@@ -93,12 +93,11 @@ fn scan_into(
     Ok(Scan { index, opened: num_opened, skipped })
 }
 
-/// Brings the index at `out` up to date, or makes it. What an interrupted scan has seen is not looked at again: it lies beside
-/// `out` until the scan is done.
+/// Creates or updates the index at `out`. An interrupted scan resumes: its results are stored beside `out` until the scan is done.
 ///
 /// # Errors
 ///
-/// As [`scan`]; or if `out` is no index, is one of another layout, or cannot be written.
+/// Those of [`scan`]; or if `out` is not an index, has another layout, or cannot be written.
 pub fn update_index(location: &Location, out: &Path, options: ScanOptions, progress: &mut dyn Progress) -> Result<Scan> {
     let layout = location.layout;
     let mut known = Vec::new();
@@ -122,7 +121,7 @@ fn partial_path(out: &Path) -> PathBuf {
     out.with_file_name(format!(".{}.partial", out.file_name().unwrap_or_default().to_string_lossy()))
 }
 
-/// Entries as they come, so that a scan can be interrupted.
+/// Stores entries as they arrive, so that an interrupted scan can resume.
 #[derive(Debug)]
 struct PartialIndex {
     path: PathBuf,
@@ -130,7 +129,7 @@ struct PartialIndex {
 }
 
 impl PartialIndex {
-    /// Opens the file, adds what an earlier scan has left in it to `known`, and begins it anew with that.
+    /// Adds the entries of an interrupted scan to `known` and starts the file again with them.
     fn open(path: &Path, location: &Location, known: &mut Vec<IndexEntry>) -> Result<Self> {
         let layout = location.layout;
         let left = Index::read_partial(path).filter(|old| old.layout == layout);
@@ -138,7 +137,7 @@ impl PartialIndex {
             Index { layout, root: location.base().to_path_buf(), classes: Vec::new(), entries: Vec::new() }.header_line()?;
         bytes.push('\n');
         for entry in left.into_iter().flat_map(|old| old.entries) {
-            // Without labels: the classes are known when the scan is done.
+            // Without labels: the classes are known only at the end of the scan.
             bytes += &IndexEntry { label: None, ..entry.clone() }.line()?;
             bytes.push('\n');
             known.push(entry);
@@ -154,7 +153,7 @@ impl PartialIndex {
     }
 }
 
-/// The entry of `item`, of which `entry` is what is known without looking, and whether it had to be opened for it.
+/// Fills in `entry`, which has what is known without opening `item`; also returns whether the video was opened.
 fn look(mut entry: IndexEntry, item: &Item, old: Option<&IndexEntry>, options: ScanOptions) -> (IndexEntry, bool) {
     let path = item.place.path();
     match Signature::of(path) {
@@ -164,7 +163,7 @@ fn look(mut entry: IndexEntry, item: &Item, old: Option<&IndexEntry>, options: S
             return (entry, true);
         }
     }
-    // What could not be read is tried again: it may be the decoder that was missing.
+    // A video that could not be read is tried again: perhaps a decoder has been installed since.
     if let Some(old) = old
         && old.signature == entry.signature
         && old.error.is_none()

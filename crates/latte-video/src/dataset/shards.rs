@@ -1,4 +1,4 @@
-//! WebDataset shards: tar archives whose members belong together by the first part of their names.
+//! WebDataset shards: tar archives in which the first part of a member's name is the key of its sample.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,22 +16,22 @@ use crate::find::VIDEO_EXTENSIONS;
 use crate::{Error, Result};
 
 impl Dataset {
-    /// Reads WebDataset shards: a folder of `.tar` files, one `.tar` file, or a pattern as `shards/train-{00000..00146}.tar`
+    /// Reads WebDataset shards: a folder of `.tar` files, one `.tar` file, or a pattern such as `shards/train-{00000..00146}.tar`
     /// or `{a,b}.tar`. Nothing is unpacked: an item is a byte range of its shard.
     ///
-    /// Members whose names are the same up to the first dot are a sample: a video (`.mp4`, `.webm`, `.mkv` …), its caption
-    /// (`.txt` or `.caption`), its label (`.cls`) and more (`.json`: `caption`, `text`, `prompt` or `name`; `label`, `class`
-    /// or `category`), all but the video as they are there; a file of its own goes before `.json`. An item's name is its
-    /// shard's, without `.tar`, and the part before the dot: `00000/000000012`. The order is that of the shards' names or of
-    /// the pattern, and within a shard that of the archive. Labels are numbered as by [`Dataset::from_manifest`].
+    /// Members whose names are the same up to the first dot form a sample: a video (`.mp4`, `.webm`, `.mkv` …) and, optionally, its
+    /// caption (`.txt` or `.caption`), its label (`.cls`) and more (`.json`: `caption`, `text`, `prompt` or `name`; `label`,
+    /// `class` or `category`). A separate file takes precedence over `.json`. The name of an item is the name of its shard without
+    /// `.tar` followed by the key: `00000/000000012`. Shards are in the order of their names or of the pattern, samples in the
+    /// order of the archive. Labels are numbered as by [`Dataset::from_manifest`].
     ///
-    /// Skipped and listed are: samples without a video or with a caption, label or JSON that cannot be read, links,
-    /// compressed archives, and of a damaged archive all behind the damage. Each shard is gone through once, by its headers.
+    /// Skipped and listed are: samples without a video or with an unreadable caption, label or JSON; links; compressed archives;
+    /// and everything behind the damage in a damaged archive. Only headers are read, once per shard.
     ///
     /// # Errors
     ///
-    /// If there is no shard, one of the pattern is missing, the labels are numbers with gaps or with a few names among them
-    /// ([`Error::Labels`]), or no shard holds a video.
+    /// If there is no shard, a shard of the pattern is missing, the labels are numbers with gaps or numbers with a few names among
+    /// them ([`Error::Labels`]), or no shard holds a video.
     pub fn from_shards(path: impl AsRef<Path>) -> Result<(Self, Skipped)> {
         let path = path.as_ref();
         let (mut items, mut labels, mut skipped) = (Vec::new(), Vec::new(), Skipped::default());
@@ -55,7 +55,7 @@ impl Dataset {
                         labels.push(sample.label);
                     }
                 }
-                // One shard of thousands that cannot be opened is no reason to do without the others.
+                // One unreadable shard among many must not make the others unusable.
                 Err(e) if shards.len() > 1 => skipped.add(e),
                 Err(e) => return Err(e),
             }
@@ -69,13 +69,13 @@ impl Dataset {
         for (item, label) in items.iter_mut().zip(&labels) {
             item.label = label.as_deref().and_then(|label| classes.number(label));
         }
-        // Keys that differ in nothing but dots and slashes; no two samples are at the same place.
+        // Keys that differ only in dots and slashes become the same name; their locations differ.
         make_unique(&mut items);
         Ok((Self { root: path.to_path_buf(), items, classes: classes.into_names() }, skipped))
     }
 }
 
-/// The archives that `path` means, in order.
+/// The archives that `path` stands for, in order.
 fn shards(path: &Path, skipped: &mut Skipped) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
@@ -122,14 +122,14 @@ fn shards(path: &Path, skipped: &mut Skipped) -> Result<Vec<PathBuf>> {
 const COMPRESSED: &str = "a compressed archive, in which no video can be found without unpacking all; \
                           write it without compression (videos are compressed themselves)";
 
-/// The deepest folder that all shards are below.
+/// The deepest folder that contains all shards.
 fn common_folder(shards: &[PathBuf]) -> PathBuf {
     let mut common = shards[0].parent().unwrap_or(Path::new("")).to_path_buf();
     while !shards.iter().all(|shard| shard.starts_with(&common)) && common.pop() {}
     common
 }
 
-/// The folder that the shards at `path` (a folder, a file or a pattern) are below.
+/// The folder of the shards at `path` (a folder, a file or a pattern).
 pub(super) fn folder(path: &Path) -> &Path {
     if path.is_dir() {
         return path;
@@ -138,7 +138,7 @@ pub(super) fn folder(path: &Path) -> &Path {
     path.ancestors().skip(1).find(|above| !has_brace(above) || above.exists()).unwrap_or(Path::new(""))
 }
 
-/// What belongs to one key.
+/// The members of one key.
 #[derive(Debug, Default)]
 struct Sample {
     video: Option<Member>,
@@ -146,13 +146,13 @@ struct Sample {
     label: Option<String>,
     /// Caption and label.
     json: Option<[(&'static str, Cell); 2]>,
-    /// Why it cannot be used.
+    /// Why the sample cannot be used.
     wrong: Option<String>,
-    /// The endings of its members, to tell what there is instead of a video.
+    /// The extensions of its members, for the message about a missing video.
     endings: Vec<String>,
 }
 
-/// The samples of a shard that can be used, in the order of their first members.
+/// The usable samples of a shard, in the order of their first members.
 fn samples(shard: &Path, skipped: &mut Skipped) -> Result<Vec<(String, Sample)>> {
     let mut file = File::open(shard).map_err(|e| Error::io(shard, e))?;
     let len = file.metadata().map_err(|e| Error::io(shard, e))?.len();
@@ -209,7 +209,7 @@ fn samples(shard: &Path, skipped: &mut Skipped) -> Result<Vec<(String, Sample)>>
     Ok(samples)
 }
 
-/// A member's name as key and ending: the last part of the path is cut at its first dot. Hidden files belong to nothing.
+/// Splits a member's name into key and extension at the first dot of the last part of the path. Hidden files belong to no sample.
 fn split(name: &str) -> Option<(&str, &str)> {
     let name = name.strip_prefix("./").unwrap_or(name);
     let file = name.rfind('/').map_or(0, |slash| slash + 1);
@@ -218,7 +218,7 @@ fn split(name: &str) -> Option<(&str, &str)> {
 }
 
 impl Sample {
-    /// Takes what a member says, or says in words what is wrong with it.
+    /// Reads a member into the sample; the error says what is wrong with it.
     fn take(&mut self, ending: &str, member: &Member, members: &mut Members<File>) -> std::result::Result<(), String> {
         self.endings.push(ending.to_string());
         let twice = || Err("there twice".to_string());
@@ -239,7 +239,7 @@ impl Sample {
                 Ok(())
             }
             _ if !VIDEO_EXTENSIONS.contains(&ending.rsplit('.').next().unwrap_or_default()) => Ok(()),
-            // A gif beside a video is the same clip once more, to be looked at.
+            // A gif beside a video is a preview of the same clip.
             _ if is_gif(ending) && self.video.is_some() => Ok(()),
             _ if self.video.as_ref().is_some_and(|video| !is_gif(&video.name)) => {
                 Err("a second video, and only one can be the sample's".to_string())
@@ -251,7 +251,7 @@ impl Sample {
         }
     }
 
-    /// Fills in from the JSON what has no file of its own; says why the sample cannot be used, if so.
+    /// Fills in from the JSON what has no separate file; returns why the sample cannot be used, if it cannot.
     fn finish(&mut self) -> Option<String> {
         let [caption, label] = self.json.take().unwrap_or_default();
         for (own, (name, cell)) in [(&mut self.caption, caption), (&mut self.label, label)] {
@@ -281,12 +281,12 @@ fn text(bytes: Vec<u8>) -> std::result::Result<String, String> {
     Ok(text.trim().to_string())
 }
 
-/// Caption and label in a sample's JSON, with the names that they have there.
+/// Caption and label from a sample's JSON, with their keys.
 fn json(bytes: &[u8]) -> std::result::Result<[(&'static str, Cell); 2], String> {
     latte_textfile::refuse_wide(bytes).map_err(|e| format!("no UTF-8 text: {e}"))?;
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let members = json::members(bytes).map_err(|e| format!("no JSON object: {e}"))?;
-    // Of a key that is there twice, the last value counts.
+    // If a key occurs twice, the last value counts.
     let value =
         |name: &str| members.iter().rev().find(|(key, _)| key == name).map_or(Cell::Missing, |(_, value)| json::cell(value));
     Ok([CAPTIONS, LABELS].map(|names| {

@@ -1,19 +1,19 @@
-//! What of a data set is skipped.
+//! The unusable parts of a data set, which are skipped.
 
 use super::{Diagnostic, Severity};
 use crate::Error;
 
-/// What of a data set cannot be used and was skipped: rows of a manifest, samples and members of archives, files and folders.
+/// What was skipped because it cannot be used: rows of a manifest, samples and members of archives, files and folders.
 #[derive(Debug, Default)]
 pub struct Skipped {
-    /// How many there are.
+    /// Number of skipped things.
     pub count: usize,
-    /// The first of them, at most [`Skipped::MAX_LISTED`]; each says where it is and what is wrong with it.
+    /// The first of them, at most [`Skipped::MAX_LISTED`]; each has its location and the reason.
     pub listed: Vec<Error>,
 }
 
 impl Skipped {
-    /// A list of more is of no use to anybody, and millions of them would fill the memory.
+    /// A longer list would be of no use, and millions of errors would fill the memory.
     pub const MAX_LISTED: usize = 1000;
 
     pub(crate) fn add(&mut self, error: Error) {
@@ -23,20 +23,20 @@ impl Skipped {
         }
     }
 
-    /// What happened in one sentence; `None` if nothing was skipped.
+    /// A summary in one sentence; `None` if nothing was skipped.
     pub fn summary(&self) -> Option<String> {
         let first = self.listed.first()?;
         let many =
             if self.count == 1 { "one is skipped".into() } else { format!("{} are skipped, the first of them", self.count) };
-        Some(format!("of the rows, samples, files and folders that there are, {many}: {first}"))
+        Some(format!("some rows, samples, files or folders cannot be used: {many}: {first}"))
     }
 
-    /// The same as a diagnostic of a check.
+    /// The summary as a diagnostic of a check.
     pub fn diagnostic(&self) -> Option<Diagnostic> {
         Some(Diagnostic { severity: Severity::Warning, what: self.summary()? })
     }
 
-    /// Puts the first message behind a sentence that says that nothing is left; nothing where nothing was skipped.
+    /// A clause with the first message, to add to an error about an empty data set; empty if nothing was skipped.
     pub(crate) fn first(&self) -> String {
         self.listed.first().map_or_else(String::new, |e| format!("; the first of {} skipped: {e}", self.count))
     }

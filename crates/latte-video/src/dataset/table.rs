@@ -1,53 +1,53 @@
-//! A manifest as a table of cells, whatever format it came in.
+//! A manifest of any format as a table of cells.
 
 use super::Skipped;
 
-/// The rows of a manifest, cut down to the columns that may matter.
+/// The rows of a manifest, reduced to the columns that may be needed.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// The names of all columns, for messages; the first [`Table::MAX_NAMES`].
+    /// The names of all columns, for messages; at most [`Table::MAX_NAMES`].
     pub(super) found: Vec<String>,
     /// The names of the columns that are kept.
     pub(super) columns: Vec<String>,
-    /// Those that could be read.
+    /// The rows that could be read.
     pub(super) rows: Vec<Row>,
-    /// Those that could not.
+    /// The rows that could not be read.
     pub(super) skipped: Skipped,
 }
 
 /// A row of a table.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// Its line or its number in the file, from 1.
+    /// Its line or row number in the file, from 1.
     pub(super) number: u64,
-    /// In the order of [`Table::columns`]; where there are fewer, the rest is missing.
+    /// In the order of [`Table::columns`]; cells beyond the end are missing.
     pub(super) cells: Vec<Cell>,
 }
 
-/// What stands in a row for a column.
+/// The content of a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Cell {
-    /// Nothing, or nothing but spaces.
+    /// Nothing, or only spaces.
     #[default]
     Missing,
-    /// Text, or a number as text, without spaces around it.
+    /// Text without surrounding spaces, or a number as text.
     Text(String),
-    /// What cannot be used; in words, what it is.
+    /// An unusable value, described in words.
     Unfit(&'static str),
 }
 
 impl Table {
-    /// More names than these help nobody to find the right one.
+    /// A longer list would not help anyone to find the right name.
     const MAX_NAMES: usize = 40;
 
-    /// Notes that there is a column of this name.
+    /// Records that the file has a column of this name.
     pub(super) fn note(&mut self, name: &str) {
         if self.found.len() < Self::MAX_NAMES && !self.found.iter().any(|n| n == name) {
             self.found.push(name.to_string());
         }
     }
 
-    /// The place of a column among those that are kept; it becomes one of them.
+    /// The index of a column in [`Table::columns`]; adds it if it is new.
     pub(super) fn keep(&mut self, name: &str) -> usize {
         self.columns.iter().position(|n| n == name).unwrap_or_else(|| {
             self.columns.push(name.to_string());
@@ -57,7 +57,7 @@ impl Table {
 }
 
 impl Cell {
-    /// Text, without spaces around it and without a byte-order mark, which the first field has where files were joined.
+    /// Text without surrounding spaces and without a byte-order mark, which the first field has if files were concatenated.
     pub(super) fn text(text: &str) -> Self {
         match latte_textfile::without_mark(text.trim()).trim() {
             "" => Self::Missing,

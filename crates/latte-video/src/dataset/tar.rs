@@ -1,17 +1,17 @@
-//! Finds out where the files of a tar archive lie. Only headers are read; contents are skipped by seeking.
+//! Finds the locations of the files in a tar archive. Reads headers only; seeks over contents.
 //!
-//! Reads POSIX archives (ustar and pax) and GNU's long names and large sizes. Memory stays small whatever the archive says
-//! of itself: nothing longer than [`MAX_LENGTH`] is held.
+//! Supports POSIX archives (ustar and pax) and GNU's long names and large sizes. Memory stays bounded for any archive: nothing
+//! longer than [`MAX_LENGTH`] is loaded.
 
 use std::io::{BufReader, ErrorKind, Read, Seek};
 
-/// Archives are made of blocks of this size.
+/// The block size of tar archives, in bytes.
 const BLOCK: u64 = 512;
 
-/// Extended headers (long names, say) and the members that are read are below this.
+/// Maximum length of extended headers (with long names, for example) and of members whose contents are read.
 const MAX_LENGTH: u64 = 4 << 20;
 
-/// What went wrong, in words.
+/// The error is a message.
 type Result<T> = std::result::Result<T, String>;
 
 /// A member of an archive.
@@ -19,34 +19,34 @@ type Result<T> = std::result::Result<T, String>;
 pub(super) struct Member {
     pub(super) name: String,
     pub(super) kind: Kind,
-    /// Where its contents begin, in bytes from the start of the archive.
+    /// Offset of its contents from the start of the archive, in bytes.
     pub(super) offset: u64,
-    /// How long they are.
+    /// Length of its contents, in bytes.
     pub(super) length: u64,
 }
 
-/// What a member is.
+/// The type of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
     Folder,
     /// A symbolic or a hard link.
     Link,
-    /// A device, a queue, or what no standard knows.
+    /// A device, a queue, or an unknown type.
     Other,
 }
 
-/// The members of an archive, in their order.
+/// Iterates over the members of an archive.
 pub(super) struct Members<R> {
     reader: BufReader<R>,
     len: u64,
     position: u64,
-    /// Where the next header is.
+    /// Offset of the next header.
     next: u64,
     is_closed: bool,
 }
 
-/// What extended headers say about the member that follows.
+/// The contents of extended headers, which apply to the member that follows.
 #[derive(Default)]
 struct Extension {
     name: Option<String>,
@@ -55,12 +55,12 @@ struct Extension {
 }
 
 impl<R: Read + Seek> Members<R> {
-    /// The members of an archive of `len` bytes that `reader` is at the start of.
+    /// Reads an archive of `len` bytes; `reader` must be at its start.
     pub(super) fn new(reader: R, len: u64) -> Self {
         Self { reader: BufReader::new(reader), len, position: 0, next: 0, is_closed: false }
     }
 
-    /// The next member; `None` at the end. After an error nothing more can be found.
+    /// The next member; `None` at the end. After an error, no further member can be found.
     pub(super) fn next(&mut self) -> Result<Option<Member>> {
         let mut extension = Extension::default();
         while self.next < self.len {
@@ -75,7 +75,7 @@ impl<R: Read + Seek> Members<R> {
             let kind = block[156];
             let own_size = number(&block[124..136]).map_err(|e| format!("the header at byte {at}: its size is {e}"))?;
             let is_extension = matches!(kind, b'x' | b'g' | b'L' | b'K');
-            // A link, a folder or a device has no contents, whatever its header says.
+            // Links, folders and devices have no contents, whatever size the header has.
             let has_contents = !matches!(kind, b'1'..=b'6');
             let length = match extension.size {
                 _ if !has_contents => 0,
@@ -101,7 +101,7 @@ impl<R: Read + Seek> Members<R> {
                 match kind {
                     b'x' => pax(&body, &mut extension).map_err(|e| format!("the extended header at byte {at}: {e}"))?,
                     b'L' => extension.name = Some(text(&body)),
-                    // Of the whole archive, or the target of a link: nothing that matters here.
+                    // Headers for the whole archive and link targets are not needed.
                     _ => {}
                 }
                 continue;
@@ -110,7 +110,7 @@ impl<R: Read + Seek> Members<R> {
                 return Err(format!("`{}` is stored with holes (sparse); write the archive again without that", name()));
             }
             let kind = match kind {
-                // Before there was a kind for folders, they were files with a slash.
+                // Old archives store a folder as a file whose name ends with a slash.
                 0 | b'0' | b'7' if name().ends_with('/') => Kind::Folder,
                 0 | b'0' | b'7' => Kind::File,
                 b'1' | b'2' => Kind::Link,
@@ -122,12 +122,12 @@ impl<R: Read + Seek> Members<R> {
         Ok(None)
     }
 
-    /// Whether the mark that ends an archive has been found: without it, the archive may be cut off.
+    /// Whether the end-of-archive mark was found: without it, the archive may be cut off.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    /// The contents of a member, which must be short.
+    /// The contents of a member of at most [`MAX_LENGTH`] bytes.
     pub(super) fn contents(&mut self, member: &Member) -> Result<Vec<u8>> {
         if member.length > MAX_LENGTH {
             return Err(format!("{} bytes long; read are at most {MAX_LENGTH}", member.length));
@@ -138,7 +138,7 @@ impl<R: Read + Seek> Members<R> {
     }
 
     fn read_at(&mut self, at: u64, out: &mut [u8]) -> Result<()> {
-        // Relative, so that what is already in the buffer is used.
+        // A relative seek keeps the contents of the buffer.
         self.reader.seek_relative(at.wrapping_sub(self.position) as i64).map_err(|e| e.to_string())?;
         self.position = at;
         self.reader.read_exact(out).map_err(|e| match e.kind() {
@@ -150,7 +150,7 @@ impl<R: Read + Seek> Members<R> {
     }
 }
 
-/// The sum over a header, its own field taken as spaces, protects it; some old programs added signed bytes.
+/// Verifies the checksum of a header, which counts its own field as spaces; some old programs summed signed bytes.
 fn check_sum(block: &[u8]) -> Result<()> {
     let stored = number(&block[148..156]).map_err(|e| format!("its checksum is {e}; is this a tar archive?"))?;
     let bytes = || block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { b' ' } else { b });
@@ -163,7 +163,7 @@ fn check_sum(block: &[u8]) -> Result<()> {
     }
 }
 
-/// A number in octal digits, or, of GNU, in binary with the first bit set.
+/// A number in octal digits or, in GNU archives, in binary with the first bit set.
 fn number(field: &[u8]) -> Result<u64> {
     if field[0] & 0x80 != 0 {
         let first = u64::from(field[0] & 0x7F);
@@ -180,10 +180,10 @@ fn number(field: &[u8]) -> Result<u64> {
     text.and_then(|t| u64::from_str_radix(t, 8).ok()).ok_or_else(|| "no octal number".to_string())
 }
 
-/// The name in a header itself.
+/// The name in the header itself.
 fn name(block: &[u8]) -> String {
     let name = text(&block[..100]);
-    // Only POSIX archives have the first part of a long name here; GNU's have times.
+    // Only POSIX archives have the prefix of a long name here; GNU archives have times here.
     let prefix = if &block[257..263] == b"ustar\0" { text(&block[345..500]) } else { String::new() };
     if prefix.is_empty() { name } else { format!("{prefix}/{name}") }
 }
@@ -192,7 +192,7 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(field.split(|&b| b == 0).next().unwrap_or_default()).into_owned()
 }
 
-/// Records of an extended header: `length key=value` with a line break, where the length counts all of it.
+/// Parses the records of an extended header: `length key=value` and a line break, where the length includes everything.
 fn pax(mut body: &[u8], extension: &mut Extension) -> Result<()> {
     while body.first().is_some_and(|&b| b != 0) {
         let bad = || format!("no record `length key=value` at `{}`", String::from_utf8_lossy(&body[..body.len().min(20)]));
@@ -229,7 +229,7 @@ mod tests {
         loop {
             match members.next() {
                 Ok(Some(member)) => {
-                    // Short contents can always be read where they are said to be.
+                    // The contents of a short member are always readable.
                     assert!(members.contents(&member).is_ok() || member.length > MAX_LENGTH);
                     found.push(member);
                 }
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_what_was_put_in() {
+    fn finds_all_members() {
         let names = some_names();
         for header in [Header::new_gnu as fn() -> Header, Header::new_ustar, Header::new_old] {
             let bytes = archive(&names, header);
@@ -280,7 +280,7 @@ mod tests {
         let long = format!("{}/clip.mp4", "x".repeat(300));
         let mut builder = Builder::new(Vec::new());
         builder.append_pax_extensions([("path", long.as_bytes()), ("size", b"5".as_slice()), ("mtime", b"1.5")]).unwrap();
-        // The header itself says something else.
+        // The header has another name and size.
         append(&mut builder, Header::new_ustar(), "short", b"12345");
         append(&mut builder, Header::new_ustar(), "after", b"1");
         let mut bytes = builder.into_inner().unwrap();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_and_links_are_told_from_files() {
+    fn folders_and_links_are_not_files() {
         let mut builder = Builder::new(Vec::new());
         for (kind, name) in [
             (EntryType::Directory, "d/"),
@@ -342,7 +342,7 @@ mod tests {
             let said = end.unwrap_err();
             assert!(said.contains(expected), "{said}");
         }
-        // A name of five megabytes, all of them there.
+        // A complete name of five megabytes.
         let mut long = header(&|h| {
             h.set_entry_type(EntryType::GNULongName);
             h.set_size(5 << 20);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     proptest! {
-        /// Damage ends in an error or in members that lie within the archive.
+        /// Damage leads to an error or to members within the archive.
         #[test]
         fn damage_never_panics(
             kind in 0_usize..3, places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
@@ -364,7 +364,7 @@ mod tests {
             for (place, value) in places {
                 let at = place.index(bytes.len());
                 bytes[at] = value;
-                // Else the checksum would keep nearly all damage from the rest of the reader.
+                // Without a correct checksum, most damage would never reach the rest of the reader.
                 let block = at / 512 * 512;
                 if mend && at - block < 500 {
                     let mut header = Header::new_old();

@@ -1,4 +1,4 @@
-//! How several processes divide the work on a data set.
+//! Divides the work on a data set between processes.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ pub struct WorkShard {
 }
 
 impl WorkShard {
-    /// Whether piece `index` of the work, counted from 0, belongs to this shard: shards take turns.
+    /// Whether this shard has item `index`, counted from 0: items are distributed round-robin.
     pub fn has(self, index: usize) -> bool {
         index % self.of == self.number - 1
     }

@@ -1,4 +1,4 @@
-//! Many clips in one picture.
+//! Contact sheets: frames of many clips in one image.
 
 use std::path::Path;
 
@@ -8,22 +8,22 @@ use crate::{Clip, Error, Result};
 
 const BACKGROUND: [u8; 3] = [24, 24, 28];
 const TEXT: [u8; 3] = [225, 225, 225];
-/// Pixels between frames, and around the sheet.
+/// Pixels between frames and around the sheet.
 const GAP: usize = 2;
 
-/// A picture: u8 RGB, row-major `[h, w, 3]`.
+/// An image: u8 RGB, row-major `[h, w, 3]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// `height · width · 3` values.
     pub pixels: Vec<u8>,
-    /// Pixels of a row.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
 }
 
 impl Image {
-    /// Writes it as a png.
+    /// Writes the image as a png.
     ///
     /// # Errors
     ///
@@ -41,19 +41,19 @@ impl Image {
 /// One row of a contact sheet.
 #[derive(Debug, Clone, Copy)]
 pub struct SheetRow<'a> {
-    /// Drawn above the frames, cut to the width of the sheet. Empty: no room is made for labels if no row has one.
+    /// Text above the frames, cut at the width of the sheet; may be empty. A sheet without any label has no space for labels.
     pub label: &'a str,
     /// The clip whose frames are drawn.
     pub clip: &'a Clip,
 }
 
-/// Draws a grid: each row a label and up to `columns` frames of its clip, evenly spread from the first to the last, in
-/// order from left to right. Frames are enlarged by whole factors up to `min_frame_width` pixels or a little above, so that
-/// small ones can be seen. Clips of different sizes are drawn in cells of the largest.
+/// Draws a grid: each row has a label and up to `columns` frames of its clip, evenly spaced from the first to the last, from left
+/// to right. Frames are enlarged by integer factors to `min_frame_width` pixels or a little more. Clips of different sizes are
+/// drawn in cells of the largest size.
 ///
 /// # Errors
 ///
-/// If there is no row, or `columns` is zero, or the picture would have more than 2^28 pixels.
+/// If there is no row, `columns` is zero, or the image would have more than 2^28 pixels.
 pub fn contact_sheet(rows: &[SheetRow<'_>], columns: usize, min_frame_width: usize) -> Result<Image> {
     let columns = columns.min(rows.iter().map(|r| r.clip.num_frames()).max().unwrap_or(0));
     if columns == 0 {
@@ -82,7 +82,7 @@ pub fn contact_sheet(rows: &[SheetRow<'_>], columns: usize, min_frame_width: usi
     Ok(image)
 }
 
-/// Up to `columns` of `frames` frames, the first and the last among them.
+/// Indices of up to `columns` of `frames` frames, including the first and the last.
 fn spread(frames: usize, columns: usize) -> Vec<usize> {
     if frames <= columns || columns == 1 {
         return (0..frames.min(columns)).collect();

@@ -57,7 +57,7 @@ const GLYPHS: [(char, [u8; 7]); 50] = [
     ('?', [14, 17, 1, 2, 4, 0, 4]),
 ];
 
-/// The rows of a character; what the font lacks is a question mark.
+/// The rows of a character; a question mark for characters that the font lacks.
 pub(super) fn glyph(character: char) -> [u8; 7] {
     let wanted = character.to_ascii_uppercase();
     let found = GLYPHS.iter().find(|(c, _)| *c == wanted).unwrap_or(&GLYPHS[GLYPHS.len() - 1]);

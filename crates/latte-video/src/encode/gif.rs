@@ -7,8 +7,8 @@ use ::gif::{DisposalMethod, Encoder, Frame, Repeat};
 use super::write_atomically;
 use crate::{Clip, Error, Result};
 
-/// Writes `clip` as a gif that loops for ever, each frame with its own palette of 256 colours. Gif counts time in
-/// hundredths of a second: the frame times are rounded so that no error adds up; above 50 frames per second gif cannot go.
+/// Writes `clip` as a gif that loops endlessly; each frame has its own palette of 256 colours. Gif delays are multiples of 1/100 s:
+/// they are rounded so that errors do not accumulate. The maximum rate is 50 frames per second.
 ///
 /// # Errors
 ///
@@ -32,7 +32,7 @@ fn encode(path: &Path, clip: &Clip) -> Result<Vec<u8>> {
     for index in 0..clip.num_frames() {
         // Speed 1 to 30: 10 is the palette search's own advice.
         let mut frame = Frame::from_rgb_speed(width, height, clip.frame(index), 10);
-        // Browsers take less than 2 for 10.
+        // Browsers replace a delay below 2 by 10.
         frame.delay = (hundredths(index + 1) - hundredths(index)).clamp(2.0, f64::from(u16::MAX)) as u16;
         frame.dispose = DisposalMethod::Keep;
         encoder.write_frame(&frame).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! jpeg images of a stated quality.
+//! jpeg images of a given quality.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use super::write_atomically;
 use crate::{Error, Result};
 
-/// Writes RGB pixels `[height, width, 3]` as a jpeg of `quality` 1 to 100. Colours keep their full resolution.
+/// Writes RGB pixels `[height, width, 3]` as a jpeg of `quality` 1 to 100, without chroma subsampling.
 ///
 /// # Errors
 ///
-/// If the number of pixels differs from the size, the quality or a side is out of range, or the file cannot be written.
+/// If `pixels` does not have `height · width · 3` values, the quality or a side is out of range, or the file cannot be written.
 pub fn write_jpeg(path: impl AsRef<Path>, pixels: &[u8], width: usize, height: usize, quality: u8) -> Result<()> {
     let path = path.as_ref();
     let bytes = encode(path, pixels, width, height, quality)?;

@@ -1,6 +1,6 @@
 //! Writes clips: mp4, gif, png and jpeg frames, contact sheets.
 //!
-//! Every file is written under a temporary name in its folder and then renamed: an interrupted program leaves no half file.
+//! Every file is written under a temporary name in its folder and then renamed, so that an interruption leaves no partial file.
 
 mod contact_sheet;
 mod font;
@@ -19,7 +19,7 @@ pub use png::{write_png, write_png_frames};
 
 use crate::{Error, Result};
 
-/// Writes `bytes` under another name and renames the file to `path`.
+/// Writes `bytes` to a temporary file and renames it to `path`.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     latte_files::write_unsynced(path, bytes).map_err(|e| Error::io(path, e))
 }

@@ -1,4 +1,4 @@
-//! mp4 with H.264.
+//! Writes mp4 files with H.264.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,12 +16,12 @@ use super::write_atomically;
 use crate::colour::Yuv420;
 use crate::{Clip, Error, Result, ffmpeg};
 
-/// How an mp4 is written.
+/// Options for writing an mp4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mp4Options {
-    /// Encode with `ffmpeg -c:v libx264 -crf 5`, as the official samples were. An error if ffmpeg is not found.
+    /// Encode with `ffmpeg -c:v libx264 -crf 5`, as the official samples were. It is an error if ffmpeg is not found.
     pub use_ffmpeg: bool,
-    /// The quantiser of the built-in encoder, 12 (best, the default: visually without loss) to 51.
+    /// The quantiser of the built-in encoder, from 12 (best, the default: visually lossless) to 51.
     pub quantiser: u8,
 }
 
@@ -31,27 +31,26 @@ impl Default for Mp4Options {
     }
 }
 
-/// openh264 goes no lower in this mode.
+/// The minimum of openh264 in this mode.
 const MIN_QUANTISER: u8 = 12;
-/// H.264 has no coarser one.
+/// The maximum of H.264.
 const MAX_QUANTISER: u8 = 51;
-/// By how much each further attempt is coarser. Six steps of the quantiser are twice the step of quantisation.
+/// Increase of the quantiser per further attempt. An increase by 6 doubles the quantisation step.
 const COARSER: usize = 3;
 
-/// A key frame at least this often: seeking decodes no more frames than this.
+/// Maximum distance of key frames; a seek decodes at most this many frames.
 const KEY_FRAME_INTERVAL: u32 = 60;
 
-/// Writes `clip` as mp4: H.264 High, 4:2:0, BT.601 limited range (said so in the stream), which every browser plays.
+/// Writes `clip` as mp4: H.264 High, 4:2:0, BT.601 limited range (recorded in the stream), which every browser plays.
 ///
-/// H.264 in 4:2:0 has even sizes only: the last column or row of an odd size is written twice.
+/// H.264 in 4:2:0 has even sizes only: an odd width or height is padded by repeating the last column or row.
 ///
-/// The frames of some clips (noise, mostly) take more bits at a fine quantiser than the built-in encoder has room for. Such a clip is
-/// encoded again with coarser quantisers, until it fits. Returns the quantiser of the file where it is not the one that was asked for.
+/// Frames of some clips, mostly noise, overflow the buffer of the built-in encoder at a fine quantiser. Such a clip is encoded
+/// again with coarser quantisers until it fits. Returns the quantiser that was used if it differs from the requested one.
 ///
 /// # Errors
 ///
-/// If the file cannot be written, the clip is smaller than 16 × 16 or too large for H.264, or ffmpeg is asked for and
-/// missing.
+/// If the file cannot be written, the clip is smaller than 16 × 16 or too large for H.264, or ffmpeg is requested and missing.
 pub fn write_mp4(path: impl AsRef<Path>, clip: &Clip, options: &Mp4Options) -> Result<Option<u8>> {
     let path = path.as_ref();
     let even = Even::new(clip);
@@ -67,7 +66,8 @@ pub fn write_mp4(path: impl AsRef<Path>, clip: &Clip, options: &Mp4Options) -> R
     Ok((quantiser != options.quantiser).then_some(quantiser))
 }
 
-/// Encodes with the finest quantiser from `finest` on at which every frame fits the encoder's buffer; returns it as well.
+/// Encodes with the finest quantiser, from `finest` on, at which every frame fits the encoder's buffer; also returns that
+/// quantiser.
 fn encode(path: &Path, clip: &Clip, even: &Even, finest: u8) -> Result<(Vec<u8>, u8)> {
     const INSTEAD: &str = "png frames and gif have no such limit";
     if even.width < 16 || even.height < 16 {
@@ -88,9 +88,9 @@ fn encode(path: &Path, clip: &Clip, even: &Even, finest: u8) -> Result<(Vec<u8>,
 
 /// The result of an attempt.
 enum Encoded {
-    /// The file.
+    /// The bytes of the file.
     Whole(Vec<u8>),
-    /// The encoder refused a frame, which it does where the frame takes more bits than there is room for.
+    /// The encoder dropped a frame, which it does if the frame overflows its buffer.
     Overflow(String),
 }
 
@@ -98,7 +98,7 @@ fn encode_at(clip: &Clip, even: &Even, quantiser: u8) -> std::result::Result<Enc
     let (width, height) = (even.width, even.height);
     let config = EncoderConfig::new()
         .profile(Profile::High)
-        // The one mode that with a range of one value means that quantiser for every picture, and never leaves one out.
+        // With equal limits, only this mode uses the given quantiser for every frame and never skips one.
         .rate_control_mode(RateControlMode::Bufferbased)
         .bitrate(BitRate::from_bps(50_000_000))
         .qp(QpRange::new(quantiser, quantiser))
@@ -108,7 +108,7 @@ fn encode_at(clip: &Clip, even: &Even, quantiser: u8) -> std::result::Result<Enc
         .background_detection(false)
         .scene_change_detect(false)
         .intra_frame_period(IntraFramePeriod::from_num_frames(KEY_FRAME_INTERVAL))
-        // One thread: the same clip gives the same bytes on every machine.
+        // One thread, so that the same clip gives the same bytes on every machine.
         .num_threads(1)
         .vui(VuiConfig::bt601());
     let mut encoder = Encoder::with_api_config(OpenH264API::from_source(), config).map_err(|e| e.to_string())?;
@@ -134,7 +134,7 @@ fn encode_at(clip: &Clip, even: &Even, quantiser: u8) -> std::result::Result<Enc
     Ok(Encoded::Whole(bytes))
 }
 
-/// The even size that holds a clip.
+/// The even size that a clip is padded to.
 struct Even {
     width: usize,
     height: usize,
@@ -145,7 +145,7 @@ impl Even {
         Self { width: clip.width().next_multiple_of(2), height: clip.height().next_multiple_of(2) }
     }
 
-    /// Frame `index`, its last column and row repeated where that makes the size even.
+    /// Frame `index`, padded to the even size by repeating the last column and row.
     fn frame(&self, clip: &Clip, index: usize) -> Vec<u8> {
         let row_len = clip.width() * 3;
         let mut out = Vec::with_capacity(self.width * self.height * 3);
@@ -200,7 +200,7 @@ fn write_with_ffmpeg(path: &Path, clip: &Clip, even: &Even) -> Result<()> {
     });
     if let Some(mut stdin) = stdin {
         for index in 0..clip.num_frames() {
-            // A broken pipe: ffmpeg has said why.
+            // The write fails if ffmpeg has exited; its own message is reported below.
             let yuv = Yuv420::from_rgb(&even.frame(clip, index), even.width, even.height);
             if [&yuv.y, &yuv.u, &yuv.v].into_iter().any(|plane| stdin.write_all(plane).is_err()) {
                 break;

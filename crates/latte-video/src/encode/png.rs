@@ -1,4 +1,4 @@
-//! png, without loss.
+//! Writes png files.
 
 use std::fs;
 use std::path::Path;
@@ -10,19 +10,19 @@ use crate::{Clip, Error, Result};
 ///
 /// # Errors
 ///
-/// If the number of pixels differs from the size, or the file cannot be written.
+/// If `pixels` does not have `height · width · 3` values, or the file cannot be written.
 pub fn write_png(path: impl AsRef<Path>, pixels: &[u8], width: usize, height: usize) -> Result<()> {
     let path = path.as_ref();
     let bytes = encode(pixels, width, height).map_err(|what| Error::encode(path, what))?;
     write_atomically(path, &bytes)
 }
 
-/// Writes the frames of `clip` as `00000.png`, `00001.png`, … into the folder `dir`, which must not exist or be empty. The
-/// folder appears when it is complete.
+/// Writes the frames of `clip` as `00000.png`, `00001.png`, … into the folder `dir`, which must be empty or not exist. The folder
+/// appears when it is complete.
 ///
 /// # Errors
 ///
-/// If `dir` holds something already, or cannot be written.
+/// If `dir` is not empty or cannot be written.
 pub fn write_png_frames(dir: impl AsRef<Path>, clip: &Clip) -> Result<()> {
     let dir = dir.as_ref();
     let io = |e| Error::io(dir, e);

@@ -1,4 +1,4 @@
-//! Decoding by the `ffmpeg` program, over a pipe: crashes and hostile files stay in another process.
+//! Decodes with the `ffmpeg` program over a pipe: crashes and malicious files stay in another process.
 
 mod start;
 
@@ -14,7 +14,7 @@ use crate::info::is_variable;
 use crate::orientation::Orientation;
 use crate::{Error, Result, VideoInfo};
 
-/// Whether the `ffmpeg` and `ffprobe` programs are found: in the folder of, or at, `LATTE_FFMPEG`, else in `PATH`.
+/// Whether the `ffmpeg` and `ffprobe` programs are found: through `LATTE_FFMPEG` (the program or its folder), else in `PATH`.
 pub fn is_available() -> bool {
     program("ffmpeg").is_some() && program("ffprobe").is_some()
 }
@@ -22,7 +22,7 @@ pub fn is_available() -> bool {
 /// The full path of `ffmpeg` or `ffprobe`.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     if let Some(set) = std::env::var_os("LATTE_FFMPEG").filter(|v| !v.is_empty()) {
-        // Either the program or its folder; ffprobe lies beside it. Set to nothing of the kind, it switches ffmpeg off.
+        // Either the program or its folder, which also holds ffprobe. Any other value disables ffmpeg.
         let set = PathBuf::from(set);
         let folder = if set.is_dir() { set.as_path() } else { set.parent()? };
         let path = if set.is_file() && name == "ffmpeg" { set.clone() } else { folder.join(name) };
@@ -37,11 +37,11 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
 pub(crate) struct Ffmpeg {
     byte_range: ByteRange,
     info: VideoInfo,
-    /// The number of the video track.
+    /// Index of the video track.
     stream: usize,
-    /// When each frame is shown, in seconds; `None` if the file does not say, or it cannot be entered at a time.
+    /// Presentation time of each frame in seconds; `None` if the file does not have them or does not support seeking by time.
     times: Option<Vec<f64>>,
-    /// When the file begins, in the same seconds.
+    /// Start time of the file in seconds, on the same scale.
     start: f64,
 }
 
@@ -81,7 +81,7 @@ struct Packet {
 }
 
 impl Packet {
-    /// An edit list may hide it.
+    /// Whether it is shown: an edit list may hide it.
     fn is_shown(&self) -> bool {
         !self.flags.contains('D')
     }
@@ -100,7 +100,7 @@ struct Format {
 impl Ffmpeg {
     pub(crate) fn open(byte_range: ByteRange) -> Result<Self> {
         let path = &byte_range.path;
-        // Says what is wrong with the file in this crate's own words, before a program does in its.
+        // Checked first, for a clearer message than that of ffprobe.
         if byte_range.open()?.len() == 0 {
             return Err(Error::not_video(path, "the file is empty"));
         }
@@ -136,7 +136,7 @@ impl Ffmpeg {
         let fps = if variable { average.or(declared) } else { declared.or(average) }.unwrap_or(25.0);
         // ffprobe counts counter-clockwise.
         let rotation = stream.side_data_list.iter().find_map(|s| s.rotation).unwrap_or(0.0);
-        // Up to a degree is rounding, and ffmpeg does not turn by it either.
+        // Up to a degree is rounding, which ffmpeg ignores, too.
         let quarters = (-rotation / 90.0).round();
         if (-rotation - quarters * 90.0).abs() > 1.0 {
             return Err(Error::unsupported(path, Orientation::refusal(-rotation)));
@@ -160,7 +160,7 @@ impl Ffmpeg {
             variable_frame_rate: variable,
             decoder: "ffmpeg",
         };
-        // Only these can be entered at a time; others are decoded from the start. So are frames that no time tells apart.
+        // Only these formats support seeking by time; others are decoded from the start, and so are frames with equal times.
         let seeks = matches!(container, "mp4" | "matroska");
         let times = times.filter(|times| seeks && times.windows(2).all(|w| w[1] - w[0] > 1e-4));
         Ok(Self { times, start, stream: stream.index, info, byte_range })
@@ -172,7 +172,7 @@ impl Ffmpeg {
 
     pub(crate) fn frames(&self, indices: &[usize]) -> Result<Vec<u8>> {
         let path = &self.info.path;
-        // Where ffmpeg enters a file too late, which it does in some, frames are missing, and all is decoded from the start.
+        // ffmpeg seeks too far in some files; frames are then missing, and everything is decoded from the start.
         if let Some(times) = self.times.as_ref().filter(|_| indices[0] > 0)
             && let Some(pixels) = self.frames_from(times, indices)?
         {
@@ -189,9 +189,9 @@ impl Ffmpeg {
         Ok(pixels)
     }
 
-    /// The frames, decoded from a key frame before the first of them on and told by their `times`. `None`: not all came.
+    /// The frames with these `times`, decoded from a key frame before the first of them. `None` if some are missing.
     fn frames_from(&self, times: &[f64], indices: &[usize]) -> Result<Option<Vec<u8>>> {
-        // Half way between two frames: rounding cannot hit the wrong one.
+        // Half way between two frames, so that rounding cannot select the wrong one.
         let before = |i: usize| f64::midpoint(times[i - 1], times[i]);
         let after = |i: usize| times.get(i + 1).map_or(times[i] + 1.0, |next| f64::midpoint(times[i], *next));
         let to = before(indices[0]) - self.start;
@@ -205,7 +205,7 @@ impl Ffmpeg {
         Ok(Some(pixels).filter(|pixels| pixels.len() == indices.len() * self.frame_len()))
     }
 
-    /// The pixels of the first `count` frames for which the expression `wanted` holds, and what ffmpeg said.
+    /// The pixels of the first `count` frames for which the expression `wanted` is true, and the messages of ffmpeg.
     fn decode(&self, seek: &[&str], wanted: &str, count: usize) -> Result<(Vec<u8>, String)> {
         let path = &self.info.path;
         let mut command = command(path, "ffmpeg")?;
@@ -221,20 +221,20 @@ impl Ffmpeg {
     }
 }
 
-/// Codings of still pictures: a track of them beside a video is its cover.
+/// Codecs of still images: such a track beside a video is cover art.
 const STILLS: [&str; 6] = ["png", "mjpeg", "gif", "bmp", "tiff", "webp"];
 
-/// Codings with open groups of pictures. A stream of them may begin with pictures that refer to others before the first, and
-/// that ffmpeg leaves out.
+/// Codecs with open groups of pictures. Such a stream may begin with pictures that refer to others before its start; ffmpeg drops
+/// them.
 const OPEN_GROUPS: [&str; 6] = ["h264", "hevc", "mpeg1video", "mpeg2video", "vc1", "wmv3"];
 
-/// The track that is the video: pictures of a cover are not.
+/// The video track; cover art is not one.
 fn the_video(streams: &[Stream]) -> Option<&Stream> {
     let is_still = |stream: &&Stream| stream.codec_name.as_deref().is_some_and(|name| STILLS.contains(&name));
     streams.iter().find(|stream| !is_still(stream)).or_else(|| streams.first())
 }
 
-/// Ascending indices as ranges from..=to.
+/// Joins consecutive ascending indices into inclusive ranges.
 fn ranges(indices: &[usize]) -> Vec<(usize, usize)> {
     let mut out: Vec<(usize, usize)> = Vec::new();
     for &index in indices {
@@ -246,7 +246,7 @@ fn ranges(indices: &[usize]) -> Vec<(usize, usize)> {
     out
 }
 
-/// How this ffmpeg is told to neither drop nor repeat frames: `-fps_mode` since 5.1, `-vsync` until 8.
+/// The option of this ffmpeg that neither drops nor repeats frames: `-fps_mode` since 5.1, `-vsync` until 8.
 fn passthrough() -> Result<[&'static str; 2]> {
     static OLD: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     let old = if let Some(&old) = OLD.get() {
@@ -269,11 +269,11 @@ fn command(path: &Path, name: &'static str) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs `command` and returns what it wrote (room for `expected` bytes is made at once) and what it said.
+/// Runs `command` and returns its standard output (allocated for `expected` bytes) and its messages.
 fn run(path: &Path, mut command: Command, expected: usize) -> Result<(Vec<u8>, String)> {
     let mut child = command.spawn().map_err(|e| Error::io(path, e))?;
     let (mut stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // Both pipes must be emptied at once, or the program waits for ever.
+    // Both pipes must be read at the same time, or the program blocks.
     let listener = std::thread::spawn(move || {
         let mut said = Vec::new();
         if let Some(mut stderr) = stderr {
@@ -309,7 +309,7 @@ fn probe(byte_range: &ByteRange) -> Result<Probe> {
     Ok(probe)
 }
 
-/// The file by its full meaning: a name with a colon or a dash is no protocol and no option.
+/// The file as an URL, so that a name with a colon or a dash is not taken for a protocol or an option.
 fn url(byte_range: &ByteRange) -> std::ffi::OsString {
     let mut url = std::ffi::OsString::new();
     if let Some((start, len)) = byte_range.range {
@@ -334,7 +334,7 @@ mod tests {
     use super::ranges;
 
     #[test]
-    fn neighbours_join_to_ranges() {
+    fn consecutive_indices_join_to_ranges() {
         assert_eq!(ranges(&[3, 4, 5, 9, 11, 12]), [(3, 5), (9, 9), (11, 12)]);
     }
 }

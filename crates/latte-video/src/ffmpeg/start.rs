@@ -1,4 +1,4 @@
-//! How a stream begins: which of its first pictures ffmpeg gives no frame for.
+//! Counts the pictures at the start of a stream for which ffmpeg gives no frame.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::{Packet, command, number, run, url};
 use crate::byte_range::ByteRange;
 use crate::{Error, Result};
 
-/// Coded pictures and the frames that become of them, in the order in which ffprobe meets them.
+/// Coded pictures and decoded frames, in the order in which ffprobe lists them.
 #[derive(Debug, Default, Deserialize)]
 struct Start {
     #[serde(default)]
@@ -30,7 +30,7 @@ enum Event {
     Other,
 }
 
-/// How many of the first coded pictures, in order of presentation, ffmpeg gives no frame for.
+/// Number of coded pictures at the start, in presentation order, for which ffmpeg gives no frame.
 pub(super) fn lost_at_start(byte_range: &ByteRange, stream: usize) -> Result<usize> {
     let path = &byte_range.path;
     let mut num_packets = 64;
@@ -50,9 +50,9 @@ pub(super) fn lost_at_start(byte_range: &ByteRange, stream: usize) -> Result<usi
 }
 
 impl Start {
-    /// How many of the first pictures become no frame, if `num_packets` coded pictures are enough to tell.
+    /// Number of pictures at the start without a frame; `None` if `num_packets` coded pictures are too few to tell.
     fn lost(&self, num_packets: usize) -> Option<usize> {
-        // So many pictures after the first frame ffmpeg surely gives out what it has: what is cut off behind that is no loss.
+        // ffmpeg holds back at most this many pictures after its first frame: then every lost picture at the start is known.
         const DELAY: usize = 32;
         let (mut shown, mut frames, mut read, mut first_frame) = (Vec::new(), Vec::new(), 0, None);
         for event in &self.packets_and_frames {
@@ -76,15 +76,15 @@ impl Start {
         }
         let missing = shown.len().saturating_sub(frames.len());
         let Some(first) = frames.iter().flatten().copied().reduce(f64::min) else { return Some(missing) };
-        // Others that are missing are damage, which shows where they are asked for.
+        // Other missing frames are damage, which is reported when they are requested.
         let before = shown.iter().flatten().filter(|&&time| time < first - 1e-6).count();
         let timeless = |times: &[Option<f64>]| times.iter().filter(|time| time.is_none()).count();
         Some(missing.min(before + timeless(&shown).saturating_sub(timeless(&frames))))
     }
 }
 
-/// Takes the first `count` pictures, in order of presentation, out of `shown`. Those without a time are before all others: so a
-/// container gives out what it cannot count.
+/// Removes the first `count` pictures, in presentation order, from `shown`. Pictures without a time come first: containers store
+/// them so.
 pub(super) fn leave_out_first(shown: &mut Vec<&Packet>, count: usize) {
     if count == 0 {
         return;
@@ -105,7 +105,7 @@ mod tests {
     use super::Start;
 
     fn lost(events: &str, num_packets: usize) -> Option<usize> {
-        // `p3`: a coded picture of that time; `f3`: a frame; without a number: of no time; `d3`: one that an edit list hides.
+        // `p3`: a coded picture with time 3; `f3`: a frame; without a number: no time; `d3`: a picture that an edit list hides.
         let event = |e: &str| {
             let (kind, time) = e.split_at(1);
             let (kind, field, flags) = match kind {
@@ -125,14 +125,14 @@ mod tests {
     fn frames_that_are_lost_at_the_start_are_counted() {
         assert_eq!(lost("p0 p2 f0 p1 f1 f2", 64), Some(0));
         assert_eq!(lost("p3 p1 p2 p4 f3 f4", 64), Some(2));
-        // Those before the first have no time; an edit list hides one.
+        // The pictures before the first frame have no time; an edit list hides one.
         assert_eq!(lost("p0 p p p1 f0 f1", 64), Some(2));
         assert_eq!(lost("d0 p1 p2 f1 f2", 64), Some(0));
         // No times at all.
         assert_eq!(lost("p p p f f", 64), Some(1));
-        // One that is missing later is damage.
+        // A picture that is missing later is damage.
         assert_eq!(lost("p0 p1 p2 p3 f0 f1 f3", 64), Some(0));
-        // Whether all is there cannot be told yet.
+        // Too early to tell whether frames are missing.
         assert_eq!(lost("p0 p1 p2", 3), None);
         assert_eq!(lost("p0 p1 f0 f1", 2), None);
         assert_eq!(lost("p0 p1", 64), Some(2));

@@ -1,4 +1,4 @@
-//! Ways to name frames, each in the order that a person sees in it.
+//! Schemes of naming frames, each listed in the order that people expect.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::sort;
 
-/// Names are separated by `|`; the ending `.png` is added where a name has none of its own.
+/// Names are separated by `|`; `.png` is added to names without an extension.
 const SCHEMES: &[&str] = &[
-    // Counters, with zeros in front and without.
+    // Counters with and without leading zeros.
     "0|1|2|9|10|11|99|100",
     "00000|00001|00010|00100",
     "1|02|3|10",
@@ -83,7 +83,7 @@ const SCHEMES: &[&str] = &[
     "1403636579763555584|1403636579813555456|1403636579863555584",
     "999999999|1000000000",
     "999|1000|1040|1080",
-    // Fractions: as they are printed without zeros at their end, and with.
+    // Fractions, printed with and without trailing zeros.
     "0|0.04|0.08|0.12|0.2|0.24|1|1.04",
     "0.0|0.04|0.08|0.12|0.16|0.2|0.24|1.0|1.04|10.0",
     "0.25|0.5|0.75|1|1.25",
@@ -104,7 +104,7 @@ const SCHEMES: &[&str] = &[
     "v1.2.3|v1.2.10|v1.10.1|v2.0.0",
     "1.9.0|1.10.0|1.10.1",
     "v1|v1.5|v1.5.2|v1.6",
-    // Several parts.
+    // Several numbers.
     "s1_f1|s1_f2|s1_f10|s2_f1|s10_f1",
     "a1b2c3|a1b2c10|a1b10c1|a2b1c1",
     "1-1|1-2|1-10|2-1|10-1",
@@ -130,12 +130,12 @@ const SCHEMES: &[&str] = &[
     "1|1a|2|10",
     "\u{e4}1|\u{e4}2|\u{e4}10",
     "\u{7b2c}1\u{5e27}|\u{7b2c}2\u{5e27}|\u{7b2c}10\u{5e27}",
-    // Endings that differ, and endings with a number before them.
+    // Different extensions, and extensions after a number.
     "1.png|2.jpg|3.jpeg|10.png",
     "1.JPG|2.jpg|10.JPG",
     "1.jpg|1.png|2.jpg",
     "frame.mp4_1|frame.mp4_2|frame.mp4_10",
-    // The same number, written in several ways.
+    // The same number in several spellings.
     "1|2|03|3|4",
     "001|01|1|2",
 ];
@@ -150,7 +150,7 @@ fn files(scheme: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn frames_are_in_the_order_that_a_person_sees() {
+fn frames_are_in_the_order_that_people_expect() {
     assert!(SCHEMES.len() >= 100, "{}", SCHEMES.len());
     for scheme in SCHEMES {
         let expected = files(scheme);
@@ -165,9 +165,9 @@ fn frames_are_in_the_order_that_a_person_sees() {
 }
 
 proptest! {
-    /// However a counter is written, and whatever stands around it.
+    /// Counters in any format with any text around them.
     #[test]
-    fn counters_are_counted(
+    fn counters_are_ordered_by_value(
         numbers in prop::collection::btree_set(any::<u64>(), 1..12), width in 0_usize..24, head in "[a-z_ (.-]{0,6}", tail in "[a-z_ )-]{0,4}"
     ) {
         let expected: Vec<PathBuf> = numbers.iter().map(|n| PathBuf::from(format!("{head}{n:0width$}{tail}.png"))).collect();
@@ -177,9 +177,9 @@ proptest! {
         prop_assert_eq!(sorted, expected);
     }
 
-    /// Seconds as programs print them.
+    /// Seconds in decimal fractions, as programs print them.
     #[test]
-    fn fractions_are_seconds(steps in prop::collection::btree_set(0_u32..100_000, 1..30)) {
+    fn fractions_are_ordered_by_value(steps in prop::collection::btree_set(0_u32..100_000, 1..30)) {
         let seconds = |digits: usize| steps.iter().map(move |step| format!("{:.digits$}", f64::from(*step) / 100.0));
         let shortest = steps.iter().map(|step| (f64::from(*step) / 100.0).to_string());
         for names in [seconds(2).collect::<Vec<_>>(), seconds(6).collect()] {
@@ -189,7 +189,7 @@ proptest! {
             sort(&mut sorted);
             prop_assert_eq!(sorted, expected);
         }
-        // Without zeros at the end, unless 10, 20, … hundredths are all that has two digits.
+        // The names without trailing zeros, except when only multiples of ten hundredths have two digits.
         let expected: Vec<PathBuf> = shortest.map(|name| PathBuf::from(format!("{name}.png"))).collect();
         let mut sorted = expected.clone();
         sorted.reverse();
@@ -197,9 +197,9 @@ proptest! {
         prop_assert_eq!(sorted, expected);
     }
 
-    /// Any names have one order, whatever order they were found in.
+    /// The order of any names does not depend on the order in which they were found.
     #[test]
-    fn the_order_is_one(mut names in prop::collection::btree_set("[aB01.() ]{0,6}", 0..12).prop_map(|set| set.into_iter().collect::<Vec<_>>()), seed in any::<u64>()) {
+    fn the_order_does_not_depend_on_the_input_order(mut names in prop::collection::btree_set("[aB01.() ]{0,6}", 0..12).prop_map(|set| set.into_iter().collect::<Vec<_>>()), seed in any::<u64>()) {
         let files = |names: &[String]| names.iter().map(|name| PathBuf::from(format!("{name}.png"))).collect::<Vec<_>>();
         let mut first = files(&names);
         sort(&mut first);

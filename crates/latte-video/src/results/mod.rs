@@ -1,8 +1,8 @@
-//! Results in a folder: what the program generates gets its file names here, and no earlier result is lost.
+//! A folder of results: names generated files without overwriting earlier results.
 //!
-//! A result is a file, or several files of one name ([`Part`]s: a video and its settings). A name that is taken by another result
-//! is left alone, and the new one is called `name-2`, `name-3`, …. The same result again has the same name: results are
-//! told apart by their contents, so this needs no record of how they were made.
+//! A result is a file, or several files with one name ([`Part`]s: a video and its settings). If another result has the name, it is
+//! kept, and the new one is called `name-2`, `name-3`, …. Writing the same result again gives the same name: results are compared
+//! by content, so no record of them is needed.
 
 mod names;
 
@@ -18,16 +18,16 @@ use crate::{Clip, Error, Result, encode};
 
 pub use names::{class_file_name, distinct_names, prompt_file_name};
 
-/// Writes the file; gives the quantiser where it is coarser than usual.
+/// Writes the file; returns the quantiser if it is coarser than usual.
 type Write<'a> = Box<dyn Fn(&Path) -> Result<Option<u8>> + 'a>;
 type IsSame<'a> = Box<dyn Fn(&[u8], &[u8]) -> bool + 'a>;
 
 /// One file of a result.
 pub struct Part<'a> {
-    /// Behind the name and a dot; empty for a folder.
+    /// Added to the name after a dot; empty for a folder.
     extension: &'a str,
     write: Write<'a>,
-    /// Whether a file with other bytes says the same.
+    /// Whether the bytes of two files mean the same.
     is_same: IsSame<'a>,
 }
 
@@ -67,7 +67,7 @@ impl<'a> Part<'a> {
         Self::new("png", move |path| encode::write_png(path, pixels, width, height))
     }
 
-    /// A text. `is_same` says whether the bytes of two files mean the same; then the new text takes the old one's place.
+    /// A text file. `is_same` says whether the bytes of two files mean the same; the new text then replaces the old one.
     pub fn text(extension: &'a str, text: &'a str, is_same: impl Fn(&[u8], &[u8]) -> bool + 'a) -> Self {
         let part = Self::new(extension, |path| encode::write_atomically(path, text.as_bytes()));
         Self { is_same: Box::new(is_same), ..part }
@@ -78,36 +78,36 @@ impl<'a> Part<'a> {
     }
 }
 
-/// A folder that results are written into.
+/// A folder for results.
 #[derive(Debug)]
 pub struct ResultFolder {
     folder: PathBuf,
     overwrite: bool,
-    /// Names that were given since it was opened, in lower case.
+    /// Names used since the folder was opened, in lower case.
     given: BTreeSet<String>,
     renamed: Vec<Renamed>,
     coarse: Vec<Coarse>,
 }
 
-/// A video that was compressed more than usual, because its frames take more bits than the encoder has room for.
+/// A video that was encoded with a coarser quantiser, because its frames overflow the encoder's buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coarse {
     /// Its file.
     pub path: PathBuf,
-    /// Its quantiser, 0 to 51; the usual one is that of [`encode::Mp4Options`].
+    /// Its quantiser, 0 to 51; [`encode::Mp4Options`] has the usual one.
     pub quantiser: u8,
 }
 
-/// A result that did not get the name that it was to have.
+/// A result whose name was already in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renamed {
-    /// The file of another result, which was kept.
+    /// The file of the earlier result, which was kept.
     pub kept: PathBuf,
     /// The new result's file.
     pub new: PathBuf,
 }
 
-/// What lies at the path of a new result.
+/// What exists at the path of a new result.
 enum Place {
     Free,
     SameResult,
@@ -115,27 +115,27 @@ enum Place {
 }
 
 impl ResultFolder {
-    /// The folder `folder`, which need not be there yet. With `overwrite`, earlier results of the same names are replaced.
+    /// Results in `folder`, which need not exist. With `overwrite`, earlier results with the same names are replaced.
     pub fn new(folder: &Path, overwrite: bool) -> Self {
         Self { folder: folder.to_path_buf(), overwrite, given: BTreeSet::new(), renamed: Vec::new(), coarse: Vec::new() }
     }
 
-    /// Results that have another name than they were to have, since this was opened.
+    /// Results that were renamed since the folder was opened.
     pub fn renamed(&self) -> &[Renamed] {
         &self.renamed
     }
 
-    /// Videos that were compressed more than usual, since this was opened.
+    /// Videos that were encoded with a coarser quantiser since the folder was opened.
     pub fn coarse(&self) -> &[Coarse] {
         &self.coarse
     }
 
-    /// Writes a result called `name`, or `name-2` and so on where that is another result; returns the paths of its files. Two
-    /// calls never give the same path. The files appear when they are complete.
+    /// Writes a result as `name`, or `name-2` and so on if another result has that name; returns the paths of its files. Two calls
+    /// never return the same path. The files appear when they are complete.
     ///
     /// # Errors
     ///
-    /// If a file cannot be written, or a folder is where a file is to be.
+    /// If a file cannot be written, or a folder has the name of a file.
     pub fn write(&mut self, name: &str, parts: &[Part<'_>]) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
         let unfinished = UnfinishedFolder::new(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
@@ -180,7 +180,7 @@ impl ResultFolder {
     }
 }
 
-/// The error about a file under its final name.
+/// The same error for the final path.
 fn told_of(error: Error, path: &Path) -> Error {
     match error {
         Error::Io { source, .. } => Error::io(path, source),
@@ -206,7 +206,7 @@ fn place(parts: &[Part<'_>], pairs: &[(PathBuf, PathBuf)]) -> Result<Place> {
     Ok(if is_there { Place::SameResult } else { Place::Free })
 }
 
-/// What cannot be read is not the same.
+/// Files that cannot be read count as different.
 fn same_files(old: &Path, new: &Path, is_same: &dyn Fn(&[u8], &[u8]) -> bool) -> bool {
     match (fs::read(old), fs::read(new)) {
         (Ok(old), Ok(new)) => old == new || is_same(&old, &new),
@@ -225,11 +225,11 @@ fn same_folders(old: &Path, new: &Path) -> bool {
     }
 }
 
-/// Moves files to where none are; `false` where another process has been faster, which then loses nothing.
+/// Moves files to unused paths; `false` if another process has created one of them, which is kept.
 fn move_to_free(pairs: &[(PathBuf, PathBuf)]) -> Result<bool> {
     for (index, (from, to)) in pairs.iter().enumerate() {
-        // Unlike a renaming, a link never replaces a file. Folders that hold something are never replaced, and some file systems
-        // have no links.
+        // Unlike a rename, a hard link never replaces a file; a rename is the fallback for file systems without links. For folders,
+        // a rename fails if the target is not empty.
         let linked = if from.is_dir() { fs::rename(from, to) } else { fs::hard_link(from, to) };
         let moved = match linked {
             Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => Ok(false),
@@ -239,7 +239,7 @@ fn move_to_free(pairs: &[(PathBuf, PathBuf)]) -> Result<bool> {
         match moved {
             Ok(true) => {}
             failed => {
-                // Back, so that nothing is half there.
+                // Undo, so that the result is not left incomplete.
                 for (from, to) in &pairs[..index] {
                     let _ = if from.exists() { fs::remove_file(to) } else { fs::rename(to, from) };
                 }
@@ -250,9 +250,9 @@ fn move_to_free(pairs: &[(PathBuf, PathBuf)]) -> Result<bool> {
     Ok(true)
 }
 
-/// Puts files in the place of others.
+/// Replaces existing files.
 fn replace(pairs: &[(PathBuf, PathBuf)]) -> Result<()> {
-    // What describes the first file goes first: a description must never lie beside a file that it is not of.
+    // The old descriptions are removed first: a description must never lie beside a file that it does not belong to.
     for (_, to) in pairs.iter().skip(1) {
         match fs::remove_file(to) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(to, e)),
@@ -285,7 +285,7 @@ mod tests {
         a == b
     }
 
-    /// A result of two files, of a video's bytes and settings.
+    /// A result of two files: the bytes of a video and its settings.
     fn write(results: &mut ResultFolder, name: &str, video: &str, settings: &str) -> Vec<PathBuf> {
         results.write(name, &[Part::text("mp4", video, exact), Part::text("json", settings, exact)]).unwrap()
     }
@@ -304,11 +304,11 @@ mod tests {
         let mut results = open(false);
         assert_eq!(write(&mut results, "a", "two", "2"), [out("a-2.mp4"), out("a-2.json")]);
         assert_eq!(results.renamed(), [Renamed { kept: out("a.mp4"), new: out("a-2.mp4") }]);
-        // The same video of other settings is another result, and so is one whose settings are those of another.
+        // The same video with other settings is another result, and so is another video with the same settings.
         assert_eq!(write(&mut open(false), "a", "one", "3")[0], out("a-3.mp4"));
         assert_eq!(write(&mut open(false), "a", "four", "1")[0], out("a-4.mp4"));
         assert_eq!(write(&mut open(false), "a", "two", "2")[0], out("a-2.mp4"));
-        // Another kind of file under the same settings lies beside it; under others, it must not take the settings' place.
+        // A file of another kind with the same settings lies beside it; with other settings, it must not replace them.
         let png = |settings: &str| {
             open(false).write("a", &[Part::text("png", "p", exact), Part::text("json", settings, exact)]).unwrap()[0].clone()
         };
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_leaves_nothing() {
+    fn a_failed_write_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("a.mp4")).unwrap();
         let mut results = ResultFolder::new(dir.path(), false);
@@ -368,7 +368,7 @@ mod tests {
         for path in [&from, &description.0, &description.1] {
             fs::write(path, path.display().to_string()).unwrap();
         }
-        // The description is there already, by another process: the first file is taken back.
+        // Another process has created the description already: the first file is moved back.
         assert!(!move_to_free(&[(from.clone(), to.clone()), description.clone()]).unwrap());
         assert!(from.exists() && !to.exists());
         assert_eq!(fs::read_to_string(&description.1).unwrap(), description.1.display().to_string());
@@ -377,8 +377,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever is written in whichever order and calls, everything that was ever written is there under some name, the paths of
-        /// one call are distinct, and no result is there twice.
+        /// For any order of writes and calls, everything ever written exists under some name, the paths of one call are distinct,
+        /// and no result exists twice.
         #[test]
         fn no_result_is_lost(runs in prop::collection::vec(prop::collection::vec(("[ab]", 0_u8..4), 1..5), 1..6)) {
             let dir = tempfile::tempdir().unwrap();

@@ -1,23 +1,23 @@
-//! File names from texts: class names and prompts.
+//! File names from class names and prompts.
 
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-/// Bytes of a name. File systems take 255; seed, number and file extension come on top.
+/// Maximum length of a name in bytes. File systems allow 255; seed, number and extension are added.
 const MAX_BYTES: usize = 180;
-/// Characters of a prompt in its file name.
+/// Maximum number of characters of a prompt in its file name.
 const MAX_PROMPT_CHARS: usize = 60;
 
-/// A class name as part of a file name: everything but letters, digits, `-` and `_` becomes `_`. Different class names may give
-/// the same file name; [`distinct_names`] tells them apart.
+/// A class name as part of a file name: everything but letters, digits, `-` and `_` becomes `_`. Different class names may give the
+/// same file name; [`distinct_names`] avoids that.
 pub fn class_file_name(class: &str) -> String {
     let is_kept = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     let name: String = class.chars().map(|c| if is_kept(c) { c } else { '_' }).collect();
     if name.len() <= MAX_BYTES { name } else { with_hash(cut(&name, MAX_BYTES - 9), class) }
 }
 
-/// A prompt as part of a file name: the prompt's words, and where those do not tell it from other prompts, part of its hash.
+/// A prompt as part of a file name: its words, plus a part of its hash if the words do not identify the prompt.
 pub fn prompt_file_name(prompt: &str) -> String {
     let words: Vec<&str> = prompt.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let name: String = words.join("_").to_lowercase().chars().take(MAX_PROMPT_CHARS).collect();
@@ -25,8 +25,8 @@ pub fn prompt_file_name(prompt: &str) -> String {
     if name.replace('_', " ") == prompt { name.to_string() } else { with_hash(name, prompt) }
 }
 
-/// File names for classes, in their order; no two are the same, also where upper and lower case are one. A class whose name is a
-/// file name as it is keeps it; where another one has it, `-2`, `-3`, … comes behind it.
+/// File names for classes, in their order; all differ, even on file systems that ignore case. A class name that is a valid file
+/// name is kept; if another class has the name, `-2`, `-3`, … is added.
 pub fn distinct_names(classes: &[String]) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let mut names = vec![String::new(); classes.len()];
@@ -34,19 +34,19 @@ pub fn distinct_names(classes: &[String]) -> Vec<String> {
         (0..classes.len()).partition(|&index| class_file_name(&classes[index]) == classes[index]);
     for index in as_they_are.into_iter().chain(changed) {
         let wish = class_file_name(&classes[index]);
-        // Of as many names as there are classes, one is always free.
+        // One of as many numbers as there are classes is always free.
         let mut numbers = 1..=classes.len();
         names[index] = numbers.find_map(|n| Some(numbered(&wish, n)).filter(|name| taken.insert(folded(name)))).unwrap_or(wish);
     }
     names
 }
 
-/// The `n`-th name of its kind: `name`, `name-2`, `name-3`, ….
+/// The `n`-th variant of `name`: `name`, `name-2`, `name-3`, ….
 pub(super) fn numbered(name: &str, n: usize) -> String {
     if n <= 1 { name.to_string() } else { format!("{name}-{n}") }
 }
 
-/// What two names have in common that are one name on a file system that does not tell upper from lower case.
+/// A key that is equal for names that a case-insensitive file system does not distinguish.
 pub(super) fn folded(name: &str) -> String {
     name.to_uppercase().to_lowercase()
 }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_are_told_apart() {
+    fn different_prompts_have_different_file_names() {
         assert_eq!(prompt_file_name("a cat"), "a_cat");
         assert_eq!(prompt_file_name("a cat!"), format!("a_cat_{}", &with_hash("", "a cat!")));
         let names = ["a-cat", "a/cat", "A cat", "a  cat", "a_cat", "a cat "].map(prompt_file_name);
@@ -104,7 +104,7 @@ mod tests {
         assert!(prompt_file_name(&"𠀀".repeat(60)).len() <= MAX_BYTES + 9);
     }
 
-    /// Names that collide easily: few characters, of which some are the same in a file name.
+    /// Names that collide easily: few characters, some of which become the same in a file name.
     fn nasty() -> impl Strategy<Value = String> {
         let known = [
             "con",

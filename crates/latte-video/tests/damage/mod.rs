@@ -1,6 +1,6 @@
 //! Files with changed bytes, some of them cut off.
 
-/// Numbers below what is asked for, from a seed.
+/// Random numbers below the argument, from a seed.
 pub(crate) fn random(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed;
     move |below| {
@@ -11,7 +11,7 @@ pub(crate) fn random(seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
-/// `whole` with more changed bytes in later rounds; every fifth time it is cut off too.
+/// `whole` with changed bytes, more in later rounds; every fifth time it is also cut off.
 pub(crate) fn damaged(whole: &[u8], round: usize, random: &mut impl FnMut(usize) -> usize) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     for _ in 0..=round % 6 * 4 {

@@ -1,36 +1,35 @@
-//! Rules for crates: which sees which, which foreign crates are allowed where, where `unsafe` and device code may live.
+//! Rules for crates: dependencies between them, foreign crates, `unsafe`, and device code.
 
 use toml::{Table, Value};
 
 use super::strip::{code_only, is_whole_word};
 use super::{Problem, Tree};
 
-/// Every crate of the workspace and the crates of the workspace that it may depend on. A crate exists to forbid knowledge:
-/// what is not listed here is what it must not know.
+/// Every crate of the workspace with the crates of the workspace that it may depend on. A crate must not depend on any other.
 const MAY_SEE: &[(&str, &[&str])] = &[
     ("golden", &[]),
     // What tests need of golden files and the program does not.
     ("golden-harness", &["golden"]),
     ("needs", &[]),
     ("latte-ops", &[]),
-    // Text files of other programs: every reader sees it, and it sees nothing.
+    // Text files of other programs: used by every reader, depends on nothing.
     ("latte-textfile", &[]),
-    // Files that are complete or not there: weights and videos need them, and neither may see the other.
+    // Atomic files: used for weights and videos, which must not depend on each other.
     ("latte-files", &[]),
-    // What long work reports: every library that works long sees it, and it sees nothing.
+    // Progress of long work: used by every library with long work, depends on nothing.
     ("latte-progress", &[]),
     ("latte-weights", &["latte-files", "latte-ops", "latte-textfile"]),
     ("latte-model", &["latte-ops", "latte-progress", "latte-textfile", "latte-weights"]),
     ("latte-libav", &[]),
     ("latte-video", &["latte-files", "latte-libav", "latte-progress", "latte-textfile"]),
     ("latte-eval", &["latte-ops", "latte-progress", "latte-textfile", "latte-video", "latte-weights"]),
-    // The facade: the only library where model and pixels meet.
+    // The facade: the only library that combines models and videos.
     ("latte", &["latte-model", "latte-ops", "latte-progress", "latte-textfile", "latte-video", "latte-weights"]),
     ("latte-train", &["latte", "latte-model", "latte-ops", "latte-progress", "latte-textfile", "latte-video"]),
     ("latte-plot", &["latte-train", "latte-video"]),
     ("latte-demo", &["latte-model", "latte-video"]),
     ("latte-serve", &["latte", "latte-train", "latte-video"]),
-    // A command of the program, so what it compares with is part of the program.
+    // A command of the program, so its reference data is part of the program.
     ("latte-selftest", &["golden", "latte", "latte-model", "latte-ops", "latte-train"]),
     (
         "latte-cli",
@@ -53,10 +52,10 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Tests of any crate may read reference tensors, and say what they need of the machine.
+/// Tests of any crate may read reference tensors, and declare what they need of the machine.
 const TESTS_MAY_SEE: &[&str] = &["golden", "golden-harness", "needs"];
 
-/// Foreign crates that only some crates may use: names that begin with one of the first list, the crates, and why.
+/// Foreign crates that only some crates may use: name prefixes, the crates that may use them, and why.
 const ONLY_IN: &[(&[&str], &[&str], &str)] = &[
     (
         &["axum", "hyper", "tower", "reqwest", "tokio", "ureq", "actix", "warp", "rocket", "tiny_http", "tonic", "rouille"],
@@ -80,14 +79,13 @@ const ONLY_IN: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["anyhow"], &["latte-cli", "xtask"], "libraries have an error enum of their own"),
     (&["clap", "indicatif"], &["latte-cli"], "only the command talks to the terminal"),
-    (&["libc"], &["latte-ops", "latte-libav"], "the system is called where `unsafe` may stand"),
+    (&["libc"], &["latte-ops", "latte-libav"], "system calls are only made where `unsafe` is allowed"),
 ];
 
-/// The places where `unsafe` is allowed: kernels and the allocator, calls of a library of C (the crate exists for them), and
-/// memory-mapping.
+/// Where `unsafe` is allowed: kernels and the allocator, calls of a C library (the crate exists for them), and memory mapping.
 const MAY_BE_UNSAFE: &[&str] = &["crates/latte-ops/", "crates/latte-libav/", "crates/latte-weights/src/map.rs"];
 
-/// A crate depends only on crates of the workspace that it may see.
+/// A crate depends only on the workspace crates in `MAY_SEE`.
 pub(crate) fn workspace_crates(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, file) in tree.manifests() {
@@ -109,7 +107,7 @@ pub(crate) fn workspace_crates(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
-/// Foreign crates are used only where they may be.
+/// Foreign crates are used only where they are allowed.
 pub(crate) fn foreign_crates(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, file) in tree.manifests() {
@@ -125,7 +123,7 @@ pub(crate) fn foreign_crates(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
-/// Every crate follows the lints of the workspace.
+/// Every crate uses the lints of the workspace.
 pub(crate) fn workspace_lints(tree: &Tree) -> Vec<Problem> {
     let without = tree.manifests().filter(|(_, file)| {
         let lints = file.text.parse::<Table>().ok().and_then(|table| table.get("lints")?.get("workspace")?.as_bool());
@@ -134,7 +132,7 @@ pub(crate) fn workspace_lints(tree: &Tree) -> Vec<Problem> {
     without.map(|(_, file)| file.problem("needs `[lints]` with `workspace = true`")).collect()
 }
 
-/// `unsafe` stands only where it may.
+/// `unsafe` occurs only where it is allowed.
 pub(crate) fn unsafe_code(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     for file in tree.rust().filter(|f| !MAY_BE_UNSAFE.iter().any(|place| f.path.starts_with(place))) {
@@ -154,7 +152,7 @@ pub(crate) fn device_features(tree: &Tree) -> Vec<Problem> {
     for file in tree.rust().filter(|f| !f.path.starts_with("crates/latte-ops/")) {
         let code = code_only(&file.text);
         for (offset, word) in code.match_indices("feature") {
-            // The blanked code still has the quotes; what is between them is in the text at the same place.
+            // The blanked code still has the quotes; the text has their contents at the same offset.
             let opens = code[offset + word.len()..].trim_start().strip_prefix('=').map(str::trim_start);
             let Some(quoted) = opens.and_then(|rest| rest.strip_prefix('"')) else { continue };
             let content = &file.text[code.len() - quoted.len()..];
@@ -167,7 +165,7 @@ pub(crate) fn device_features(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
-/// Diffusion and samplers see a network as a `Denoiser`, never the transformer.
+/// Diffusion and samplers know a network only as a `Denoiser`, never as the transformer.
 pub(crate) fn diffusion_sees_no_model(tree: &Tree) -> Vec<Problem> {
     let blind = ["crates/latte-model/src/diffusion", "crates/latte-model/src/sampling"];
     let mut problems = Vec::new();
@@ -192,7 +190,7 @@ struct Dependency {
     for_tests: bool,
 }
 
-/// All dependencies of a manifest: ordinary, of tests, of build scripts, of single targets. Renamed ones by their real name.
+/// All dependencies of a manifest: normal, for tests, for build scripts, for single targets. Renamed ones with their real name.
 fn dependencies(manifest: &str) -> Result<Vec<Dependency>, String> {
     let table: Table = manifest.parse().map_err(|e| format!("no TOML: {e}"))?;
     let targets = table.get("target").and_then(Value::as_table).into_iter().flat_map(Table::values).filter_map(Value::as_table);
@@ -264,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_outside_its_place_is_found() {
+    fn unsafe_code_outside_the_allowed_places_is_found() {
         let text = "//! unsafe\nfn f() {\n    unsafe { g() }\n}";
         assert_eq!(
             found(unsafe_code, &[("crates/latte-model/src/a.rs", text)]),
@@ -279,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_feature_outside_its_place_is_found() {
+    fn a_device_feature_outside_latte_ops_is_found() {
         let text = "#[cfg(feature = \"cuda\")]\nmod gpu;";
         for spelling in [text, "#[cfg(not(feature=\"cuda\"))]", "if cfg!(feature = \"cuda\") {}"] {
             assert_eq!(found(device_features, &[("crates/latte-model/src/a.rs", spelling)]).len(), 1, "{spelling}");

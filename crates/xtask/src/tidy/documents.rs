@@ -2,10 +2,10 @@
 
 use super::{File, Problem, Tree};
 
-/// README is read from top to bottom; everything longer has a page of its own.
+/// README must be short enough to read as a whole; longer texts have their own pages.
 const README_LINES: usize = 120;
 
-/// A repository that is quick to clone.
+/// Keeps the repository quick to clone.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// README exists and is at most 120 lines.
@@ -15,7 +15,7 @@ pub(crate) fn readme_length(tree: &Tree) -> Vec<Problem> {
     if lines > README_LINES { vec![file.problem(format!("{lines} lines, {README_LINES} are allowed"))] } else { Vec::new() }
 }
 
-/// The changelog has a section for what is not released yet.
+/// The changelog has a section for unreleased changes.
 pub(crate) fn changelog(tree: &Tree) -> Vec<Problem> {
     let Some(file) = tree.file("CHANGELOG.md") else { return vec![Problem::new("CHANGELOG.md", "is missing")] };
     let has = file.text.lines().any(|line| line.starts_with("## ") && line.to_lowercase().contains("unreleased"));
@@ -28,7 +28,7 @@ pub(crate) fn size(tree: &Tree) -> Vec<Problem> {
     large.map(|file| file.problem(format!("{} KiB, {} are allowed", file.bytes >> 10, MAX_BYTES >> 10))).collect()
 }
 
-/// Every relative link of a document leads to a file or folder of the tree.
+/// Every relative link of a document points to an existing file or folder.
 pub(crate) fn links(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     for file in tree.files.iter().filter(|f| f.extension() == "md") {
@@ -43,7 +43,7 @@ pub(crate) fn links(tree: &Tree) -> Vec<Problem> {
                 path.is_empty() || tree.files.iter().any(|f| f.path == path || f.path.starts_with(&format!("{path}/")))
             });
             if !exists {
-                problems.push(file.problem_at(offset, format!("the link to `{target}` leads nowhere")));
+                problems.push(file.problem_at(offset, format!("the link to `{target}` points to no file")));
             }
         }
     }
@@ -77,7 +77,7 @@ fn targets(file: &File) -> Vec<(usize, String)> {
     found
 }
 
-/// A line with everything between backticks replaced, same length.
+/// A line with the code between backticks replaced, with the same length.
 fn blank_code_spans(line: &str) -> String {
     let mut inside = false;
     let blanked = line.bytes().map(|byte| {
@@ -89,7 +89,7 @@ fn blank_code_spans(line: &str) -> String {
     blanked.map(char::from).collect()
 }
 
-/// `target` as seen from the document at `from`, as a path from the root; `None` where it leaves the tree.
+/// Resolves `target` in the document at `from` to a path from the root; `None` if it is outside the tree.
 fn resolve(from: &str, target: &str) -> Option<String> {
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();
@@ -144,10 +144,10 @@ mod tests {
         let files = [("docs/a.md", text), ("docs/there.md", ""), ("README.md", ""), ("docs/sub/x.md", "")];
         let found = found(links, &files);
         let expected = [
-            "docs/a.md:1: the link to `gone.md` leads nowhere",
-            "docs/a.md:2: the link to `img/x.png` leads nowhere",
-            "docs/a.md:7: the link to `../../out.md` leads nowhere",
-            "docs/a.md:8: the link to `missing.md` leads nowhere",
+            "docs/a.md:1: the link to `gone.md` points to no file",
+            "docs/a.md:2: the link to `img/x.png` points to no file",
+            "docs/a.md:7: the link to `../../out.md` points to no file",
+            "docs/a.md:8: the link to `missing.md` points to no file",
         ];
         assert_eq!(found, expected);
     }
@@ -155,6 +155,6 @@ mod tests {
     #[test]
     fn links_in_lines_with_letters_outside_ascii_are_read_whole() {
         let found = found(links, &[("a.md", "– ü [x](gone–ü.md)\n")]);
-        assert_eq!(found, ["a.md:1: the link to `gone–ü.md` leads nowhere"]);
+        assert_eq!(found, ["a.md:1: the link to `gone–ü.md` points to no file"]);
     }
 }

@@ -1,12 +1,12 @@
-//! The rule for imports inside a crate: no file uses another one that uses it, directly or by way of others.
+//! The rule for imports inside a crate: no cycles of files that use each other, directly or through others.
 
 use std::collections::VecDeque;
 
 use super::modules::{Crate, crates};
 use super::{Problem, Tree};
 
-/// Uses that are not counted, because they close circles that are still there: files whose paths begin with the first use files
-/// whose paths begin with the second; and why they do. An entry that closes no circle any more must be removed.
+/// Uses that are not counted, because they close existing cycles: prefix of the using file, prefix of the used file, and the
+/// reason. An entry that closes no cycle any more must be removed.
 const STILL_THERE: &[(&str, &str, &str)] = &[
     ("crates/latte-ops/src/backend/", "crates/latte-ops/src/ops/", "a backend computes what operations describe"),
     ("crates/latte-ops/src/backend/", "crates/latte-ops/src/optim/", "likewise"),
@@ -21,7 +21,7 @@ const STILL_THERE: &[(&str, &str, &str)] = &[
     ("crates/latte-model/src/sampling/config.rs", "crates/latte-model/src/sampling/", "a configuration makes its sampler"),
 ];
 
-/// No import circles.
+/// Imports have no cycles.
 pub(crate) fn circles(tree: &Tree) -> Vec<Problem> {
     circles_except(tree, STILL_THERE)
 }
@@ -33,12 +33,12 @@ fn circles_except(tree: &Tree, still_there: &[(&str, &str, &str)]) -> Vec<Proble
         let left_out = leave_out(&mut krate, still_there);
         problems.extend(groups(&krate).iter().map(|group| problem(&krate, group)));
         for (entry, from, to) in left_out {
-            // It closes a circle if the uses that count lead back.
+            // It closes a cycle if the counted uses lead back.
             is_needed[entry] |= before(&krate, to)[from].is_some();
         }
     }
     for ((from, to, _), _) in still_there.iter().zip(is_needed).filter(|(_, is_needed)| !is_needed) {
-        let what = format!("`STILL_THERE`: what {from} uses of {to} closes no circle any more; remove the entry");
+        let what = format!("`STILL_THERE`: no circle needs the entry for {from} and {to} any more; remove it");
         problems.push(Problem::new("crates/xtask/src/tidy/imports.rs", what));
     }
     problems
@@ -59,16 +59,16 @@ fn leave_out(krate: &mut Crate<'_>, still_there: &[(&str, &str, &str)]) -> Vec<(
     left_out
 }
 
-/// Files that use each other in circles, in groups.
+/// The groups of files that use each other in cycles.
 fn groups(krate: &Crate<'_>) -> Vec<Vec<usize>> {
     let all = 0..krate.files.len();
     let reached: Vec<Vec<bool>> = all.clone().map(|from| before(krate, from).iter().map(Option::is_some).collect()).collect();
     let group = |a: usize| all.clone().filter(|&b| reached[a][b] && reached[b][a]).collect::<Vec<_>>();
-    // Each group once, with its first file.
+    // Each group once, listed by its first file.
     all.clone().map(|a| (a, group(a))).filter(|(a, group)| group.first() == Some(a)).map(|(_, group)| group).collect()
 }
 
-/// For every file that `from` uses, directly or by way of others, the file before it on a shortest way.
+/// For every file that `from` uses, directly or indirectly, its predecessor on a shortest path.
 fn before(krate: &Crate<'_>, from: usize) -> Vec<Option<usize>> {
     let mut before = vec![None; krate.files.len()];
     let mut queue = VecDeque::from([from]);
@@ -83,7 +83,7 @@ fn before(krate: &Crate<'_>, from: usize) -> Vec<Option<usize>> {
     before
 }
 
-/// What is wrong with a group: the shortest circle through its first file.
+/// The problem of a group: the shortest cycle through its first file.
 fn problem(krate: &Crate<'_>, group: &[usize]) -> Problem {
     let first = group[0];
     let before = before(krate, first);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_however_it_is_written() {
+    fn a_circle_is_found_in_every_syntax() {
         let lib = ("lib.rs", "mod a;\nmod b;\npub use b::{deep::Other, B as Renamed};\n");
         let back = [("b/mod.rs", "pub mod deep;\nuse crate::a::f;\npub struct B;"), ("b/deep.rs", "")];
         let deep = [("b/mod.rs", "pub mod deep;"), ("b/deep.rs", "use crate::a;\npub struct Other;\nfn g() { a::f() }")];
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_by_way_of_others_is_found_once() {
+    fn an_indirect_circle_is_found_once() {
         let found = lines(&[
             ("a/mod.rs", "mod one;"),
             ("b/mod.rs", "mod two;\nmod four;"),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_circle_is_not_found() {
+    fn uses_without_a_circle_are_allowed() {
         let b = ("b.rs", "use crate::a::A;");
         for a in [
             "// use crate::b::B;\nconst TEXT: &str = \"crate::b::B\";",
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_that_is_still_there_is_allowed_until_it_is_gone() {
+    fn a_listed_circle_is_allowed_until_it_is_resolved() {
         let one = ("crates/x/src/one.rs", "use crate::b::B;");
         let circle = tree(&[one, ("crates/x/src/b.rs", "use crate::one::A;")]);
         let entry = [("crates/x/src/o", "crates/x/src/b.rs", "")];
@@ -195,7 +195,7 @@ mod tests {
         let gone = tree(&[one, ("crates/x/src/b.rs", "")]);
         let said = circles_except(&gone, &entry)[0].to_string();
         assert!(
-            said.ends_with("what crates/x/src/o uses of crates/x/src/b.rs closes no circle any more; remove the entry"),
+            said.ends_with("no circle needs the entry for crates/x/src/o and crates/x/src/b.rs any more; remove it"),
             "{said}"
         );
     }

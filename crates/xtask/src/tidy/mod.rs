@@ -1,4 +1,4 @@
-//! The rules of the source tree, each a function from the tree to what breaks it.
+//! The rules of the source tree; each is a function from the tree to the problems that it finds.
 //!
 //! A new rule is one function and one line in [`RULES`].
 
@@ -44,15 +44,15 @@ const RULES: &[fn(&Tree) -> Vec<Problem>] = &[
 /// One file of the tree.
 #[derive(Debug)]
 pub(crate) struct File {
-    /// Where it lies, from the root of the tree, with forward slashes.
+    /// Its path from the root of the tree, with forward slashes.
     pub(crate) path: String,
     /// Its length in bytes.
     pub(crate) bytes: u64,
-    /// What is in it; empty where that is no text.
+    /// Its text; empty if it is not text.
     pub(crate) text: String,
 }
 
-/// All files that are, or would be, under version control.
+/// All files that are under version control, or are new and not ignored.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     pub(crate) files: Vec<File>,
@@ -64,7 +64,7 @@ impl Tree {
         self.files.iter().filter(|f| f.extension() == "rs")
     }
 
-    /// The manifests of the crates, with each crate's folder name.
+    /// The manifests of the crates, each with the name of the crate's folder.
     pub(crate) fn manifests(&self) -> impl Iterator<Item = (&str, &File)> {
         self.files.iter().filter_map(|f| {
             let name = f.path.strip_prefix("crates/")?.strip_suffix("/Cargo.toml")?;
@@ -95,7 +95,7 @@ impl File {
     }
 }
 
-/// A broken rule: where, and what to do.
+/// A broken rule: the location, and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     path: String,
@@ -104,7 +104,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// A problem that lies in no existing file.
+    /// A problem that belongs to no existing file.
     pub(crate) fn new(path: &str, what: impl Into<String>) -> Self {
         Self { path: path.into(), line: None, what: what.into() }
     }
@@ -119,7 +119,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Runs all rules on the tree that this program was built from; returns the number of files and what is wrong.
+/// Runs all rules on the tree that this program was built from; returns the number of files and the problems.
 ///
 /// # Errors
 ///
@@ -131,7 +131,7 @@ pub(crate) fn check_tree() -> anyhow::Result<(usize, Vec<Problem>)> {
 }
 
 fn read_tree(root: &Path) -> anyhow::Result<Tree> {
-    // Files that are new and not ignored count too: they break the rules before they are committed.
+    // New files that are not ignored count, too, so that problems are found before a commit.
     let output = Command::new("git")
         .current_dir(root)
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
@@ -144,7 +144,7 @@ fn read_tree(root: &Path) -> anyhow::Result<Tree> {
     let mut tree = Tree::default();
     for path in names.split('\0').filter(|name| !name.is_empty()) {
         let full = root.join(path);
-        // A file that is deleted but not yet committed as such.
+        // A deleted file whose deletion is not committed yet.
         if !full.exists() {
             continue;
         }

@@ -1,20 +1,20 @@
-//! A rule for `latte-model`: networks and their layers know no device.
+//! A rule for `latte-model`: networks and their layers do not depend on the device.
 
 use super::operations::without_tests;
 use super::strip::is_whole_word;
 use super::{Problem, Tree};
 
-/// Where networks and layers are.
+/// The folders of networks and layers.
 const KNOW_NO_DEVICE: &[&str] = &["crates/latte-model/src/model/", "crates/latte-model/src/layers/"];
 
-/// Words of code that speak of devices.
+/// Words in code that refer to devices.
 const OF_DEVICES: &[&str] =
     &["cpu", "Cpu", "gpu", "Gpu", "cuda", "Cuda", "Device", "device", "to_device", "is_cpu", "is_cuda", "is_metal", "new_cuda"];
 
-/// The file whose functions make tensors for them.
+/// The file with the functions that create tensors for them.
 const INSTEAD: &str = "crates/latte-model/src/host.rs";
 
-/// A network runs wherever its weights are: what it makes itself is sent there and named by no device.
+/// A network runs wherever its weights are: tensors that it creates go to the device of the weights, without naming it.
 pub(crate) fn models_know_no_device(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     let of_models = |path: &str| KNOW_NO_DEVICE.iter().any(|place| path.starts_with(place)) && !path.ends_with("/tests.rs");

@@ -1,21 +1,21 @@
-//! Which file of a crate uses what another one defines.
+//! Finds which file of a crate uses what another file defines.
 //!
-//! Code is read as words, not compiled: `use` declarations and paths are followed through the modules and re-exports of the crate to
-//! the file that defines what they name. Three things do not count: what tests use, what attributes name in strings, and what a
-//! file uses of a module that it lies in itself, since the two are one thing.
+//! Code is read as tokens, not compiled: `use` declarations and paths are followed through the modules and re-exports of the crate
+//! to the file that defines the name. Not counted are uses in tests, names in strings of attributes, and uses of an enclosing
+//! module, which counts as the same unit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::strip::code_only;
 use super::{File, Tree};
 
-/// The path of a module below its crate: empty for the root.
+/// The path of a module in its crate; empty for the root.
 type Module = Vec<String>;
 
-/// The files of one crate and what they use of each other.
+/// The files of one crate and their uses of each other.
 pub(crate) struct Crate<'t> {
     pub(crate) files: Vec<&'t File>,
-    /// For every file, the files that it uses, each with the offset of the first use.
+    /// For every file, the files that it uses, with the offset of the first use.
     pub(crate) uses: Vec<BTreeMap<usize, usize>>,
 }
 
@@ -76,7 +76,7 @@ impl<'t> Crate<'t> {
     }
 }
 
-/// The module that a file of `src` is; none for further programs of a crate, which nobody imports.
+/// The module of a file in `src`; `None` for additional programs of a crate, which no file imports.
 fn module_of(path: &str) -> Option<Module> {
     let path = path.strip_suffix(".rs")?;
     let mut module: Module = path.split('/').map(String::from).collect();
@@ -89,7 +89,7 @@ fn module_of(path: &str) -> Option<Module> {
     Some(module)
 }
 
-/// What the modules of a crate are called, and what they import.
+/// The names of a crate's modules, and their imports.
 #[derive(Default)]
 struct Names {
     modules: BTreeMap<Module, usize>,
@@ -97,9 +97,9 @@ struct Names {
 }
 
 impl Names {
-    /// The file that defines what `path` names in the module `at`; none if it is a module itself, or of another crate.
+    /// The file that defines what `path` names in the module `at`; `None` for a module, or a name of another crate.
     fn file(&self, at: &[String], path: &[String], depth: usize) -> Option<usize> {
-        // An import of a foreign name by itself would go round for ever.
+        // An import of a foreign name by itself would never end.
         if depth > 16 {
             return None;
         }
@@ -132,14 +132,14 @@ impl Names {
         None
     }
 
-    /// The same for a path that begins with something that the module `at` imports.
+    /// The same for a path that begins with an import of the module `at`.
     fn imported(&self, at: &[String], path: &[String], depth: usize) -> Option<usize> {
         let target = self.imports.get(&(at.to_vec(), path[0].clone()))?;
         self.file(at, &[target, &path[1..]].concat(), depth + 1)
     }
 }
 
-/// A name that a module has from elsewhere.
+/// A name that a module imports.
 struct Import {
     module: Module,
     name: String,
@@ -155,16 +155,16 @@ struct Use {
     offset: usize,
 }
 
-/// What of a file's code matters here.
+/// The relevant contents of a file.
 #[derive(Default)]
 struct Contents {
     imports: Vec<Import>,
     paths: Vec<Use>,
-    /// Words outside of imports.
+    /// Identifiers outside imports.
     words: BTreeSet<String>,
     /// Modules inside the file.
     modules: Vec<Module>,
-    /// Modules for tests alone.
+    /// Modules that only tests use.
     tests: Vec<String>,
 }
 
@@ -174,7 +174,7 @@ impl Contents {
         let mut contents = Self::default();
         let all = tokens(&code);
         let tokens = contents.without_tests(&all);
-        // Enclosing modules, each with the depth of braces in it.
+        // Enclosing modules, each with its brace depth.
         let (mut inside, mut depth): (Vec<(String, usize)>, usize) = (Vec::new(), 0);
         let mut at = 0;
         while at < tokens.len() {
@@ -193,7 +193,7 @@ impl Contents {
                     contents.modules.push(inside.iter().map(|(name, _)| name.clone()).collect());
                     at += 1;
                 }
-                // `use<'a>` in types is no import.
+                // `use<'a>` in types is not an import.
                 "use" if next(1) != "<" => {
                     let is_public = matches!(before, "pub" | ")");
                     let mut leaves = Vec::new();
@@ -222,7 +222,7 @@ impl Contents {
         contents
     }
 
-    /// The tokens without items that only tests have; their modules are noted.
+    /// The tokens without test-only items; records the modules of such items.
     fn without_tests<'t>(&mut self, tokens: &[Token<'t>]) -> Vec<Token<'t>> {
         const MARK: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
         let mut left = Vec::new();
@@ -246,7 +246,7 @@ impl Contents {
                     "}" if depth == 1 => break,
                     "}" | ")" | "]" => depth = depth.saturating_sub(1),
                     ";" if depth == 0 => break,
-                    // An arm of a `match`, a field or a variant.
+                    // The end of an arm of a `match`, a field or a variant.
                     "," if depth == 0 && !is_item => break,
                     _ => {}
                 }
@@ -256,7 +256,7 @@ impl Contents {
     }
 }
 
-/// Reads a `use` tree from `tokens[at]` on, below `prefix`; returns where its end is, and adds what it imports: names and paths.
+/// Reads a `use` tree from `tokens[at]` on, below `prefix`; returns the index of its end, and adds the imported names and paths.
 fn use_tree(tokens: &[Token<'_>], mut at: usize, prefix: &[String], leaves: &mut Vec<(String, Vec<String>)>) -> usize {
     let mut path = prefix.to_vec();
     while let Some(token) = tokens.get(at) {
@@ -270,14 +270,14 @@ fn use_tree(tokens: &[Token<'_>], mut at: usize, prefix: &[String], leaves: &mut
                 }
                 return at + 1;
             }
-            // What comes of it is not known.
+            // The names of a glob import are unknown.
             "*" => return at + 1,
             "as" => {
                 let name = tokens.get(at + 1).map_or("_", |t| t.word);
                 leaves.push((name.into(), path));
                 return at + 2;
             }
-            // The module itself, in a list.
+            // `self` in a list is the module itself.
             "self" if !path.is_empty() => {}
             word if is_name(word) => path.push(word.into()),
             _ => break,
@@ -296,7 +296,7 @@ struct Token<'t> {
     offset: usize,
 }
 
-/// Names and numbers, `::`, and every other character by itself.
+/// Splits code into identifiers and numbers, `::`, and single other characters.
 fn tokens(code: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut at = 0;

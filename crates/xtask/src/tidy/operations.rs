@@ -1,12 +1,12 @@
-//! Rules for `latte-ops`: operations know no device, and one place chooses who computes them.
+//! Rules for `latte-ops`: operations do not depend on the device, and one place selects the backend.
 
 use super::strip::{code_only, is_whole_word};
 use super::{Problem, Tree};
 
-/// Where the operations are, and what changes weights.
+/// The folders of operations, optimizers and the tape.
 const KNOW_NO_DEVICE: &[&str] = &["crates/latte-ops/src/ops/", "crates/latte-ops/src/optim/", "crates/latte-ops/src/tape/"];
 
-/// Words of code that speak of devices.
+/// Words in code that refer to devices.
 const OF_DEVICES: &[&str] = &[
     "cpu",
     "Cpu",
@@ -25,15 +25,15 @@ const OF_DEVICES: &[&str] = &[
     "Repr",
 ];
 
-/// The one file that chooses a backend, and the function in it.
+/// The one file that selects a backend, and the function in it.
 const CHOOSES: &str = "crates/latte-ops/src/backend/mod.rs";
 const CHOICE: &str = "fn of<";
 
-/// Words that ask where a tensor is, and the files in which they may.
+/// Words that query the device of a tensor.
 const ASKS: &[&str] = &["is_cpu", "is_cuda", "is_metal"];
 const MAY_ASK: &[&str] = &["crates/latte-ops/src/backend/cpu/mod.rs", "crates/latte-ops/src/device.rs"];
 
-/// An operation, an optimiser and a tape say what is wanted; they name no device.
+/// Operations, optimizers and the tape name no device.
 pub(crate) fn operations_know_no_device(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     let of_operations = |path: &str| KNOW_NO_DEVICE.iter().any(|place| path.starts_with(place)) && !path.ends_with("/tests.rs");
@@ -50,7 +50,7 @@ pub(crate) fn operations_know_no_device(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
-/// One place of `latte-ops` chooses who computes an operation.
+/// Only one place of `latte-ops` selects the backend of an operation.
 pub(crate) fn one_dispatch(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     for file in tree.rust().filter(|f| f.path.starts_with("crates/latte-ops/src/")) {
@@ -73,7 +73,7 @@ pub(crate) fn one_dispatch(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
-/// The code of a file up to the tests at its end.
+/// The code of a file without the tests at its end.
 pub(super) fn without_tests(text: &str) -> String {
     let mut code = code_only(text);
     if let Some(tests) = code.find("#[cfg(test)]\nmod tests {") {

@@ -1,12 +1,12 @@
-//! Rules for Rust sources: length, names, opening line, nothing unfinished.
+//! Rules for Rust sources: length, names, first line, unfinished code.
 
 use super::strip::{code_only, is_whole_word};
 use super::{Problem, Tree};
 
-/// No file is longer; the habit is 400.
+/// Maximum number of lines; 400 is the usual limit.
 const MAX_LINES: usize = 600;
 
-/// Names that say nothing about what is in a file, and so collect everything.
+/// Names that say nothing about the contents of a file, and so attract everything.
 const VAGUE: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc"];
 
 /// No Rust file is longer than 600 lines.
@@ -18,7 +18,7 @@ pub(crate) fn length(tree: &Tree) -> Vec<Problem> {
     long.collect()
 }
 
-/// No file or folder of the sources has a name that says nothing.
+/// No file or folder of the sources has a vague name.
 pub(crate) fn vague_names(tree: &Tree) -> Vec<Problem> {
     let vague = tree.rust().filter_map(|file| {
         let part = file.path.split('/').map(|part| part.strip_suffix(".rs").unwrap_or(part)).find(|part| VAGUE.contains(part))?;
@@ -29,7 +29,7 @@ pub(crate) fn vague_names(tree: &Tree) -> Vec<Problem> {
     vague.collect()
 }
 
-/// The first line of every Rust file says what the file is.
+/// The first line of every Rust file describes the file.
 pub(crate) fn opening_comment(tree: &Tree) -> Vec<Problem> {
     let bare = tree.rust().filter(|file| {
         let first = file.text.lines().next().unwrap_or_default();
@@ -38,7 +38,7 @@ pub(crate) fn opening_comment(tree: &Tree) -> Vec<Problem> {
     bare.map(|file| file.problem("the first line must be a `//!` comment that says what the file is")).collect()
 }
 
-/// Nothing is left open: no `todo!`, no `unimplemented!`, no ignored test.
+/// Nothing is unfinished: no `todo!`, no `unimplemented!`, no ignored test.
 pub(crate) fn unfinished(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     for file in tree.rust() {
@@ -53,14 +53,14 @@ pub(crate) fn unfinished(tree: &Tree) -> Vec<Problem> {
         for (offset, _) in code.match_indices("ignore") {
             let before = code[..offset].trim_end();
             if is_whole_word(&code, offset, "ignore") && (before.ends_with("#[") || is_conditional_attribute(before)) {
-                problems.push(file.problem_at(offset, "an ignored test: mend it, or assert what happens today and say so"));
+                problems.push(file.problem_at(offset, "an ignored test: fix it, or assert what happens today and say so"));
             }
         }
     }
     problems
 }
 
-/// Whether code that ends with `before` stands inside `#[cfg_attr(…`.
+/// Whether code that ends with `before` is inside `#[cfg_attr(…`.
 fn is_conditional_attribute(before: &str) -> bool {
     before.rfind("cfg_attr(").is_some_and(|start| !before[start..].contains(']'))
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn open_ends_are_found_in_code_only() {
+    fn unfinished_code_is_found_outside_strings_and_comments() {
         let text = "//! a: todo!\nfn f() { todo!() }\nfn g() { unimplemented!(\"x\") }\n#[ignore]\n#[ignore = \"slow\"]\n";
         assert_eq!(found(unfinished, &[("a.rs", text)]).len(), 4);
         let conditional = "#[cfg_attr(debug_assertions, ignore)]\nfn f() {}";

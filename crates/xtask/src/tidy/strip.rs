@@ -1,6 +1,6 @@
-//! Rust source with comments and the insides of literals blanked, so that rules look at code only.
+//! Rust source with comments and the contents of literals blanked, so that rules see only code.
 
-/// `source` with every byte of a comment, and every byte between the quotes of a string or character, replaced by a space.
+/// `source` with every byte of a comment, and every byte between the quotes of a string or character literal, replaced by a space.
 /// Offsets and line breaks stay the same.
 pub(crate) fn code_only(source: &str) -> String {
     let bytes = source.as_bytes();
@@ -32,7 +32,7 @@ pub(crate) fn code_only(source: &str) -> String {
         };
         at = end.min(bytes.len());
     }
-    // Whole characters were blanked, so what is left is UTF-8 still.
+    // Only whole characters are blanked, so the result is valid UTF-8.
     String::from_utf8(out).unwrap_or_default()
 }
 
@@ -56,7 +56,7 @@ fn blank(out: &mut [u8], from: usize, to: usize) {
     }
 }
 
-/// Length of the block comment at the start of `rest`; they nest.
+/// Length of the block comment at the start of `rest`; block comments nest.
 fn block_comment(rest: &[u8]) -> usize {
     let (mut depth, mut at) = (0, 0);
     while at < rest.len() {
@@ -76,7 +76,7 @@ fn block_comment(rest: &[u8]) -> usize {
     rest.len()
 }
 
-/// Length of the literal at the start of `rest`, both quotes included.
+/// Length of the literal at the start of `rest`, including both quotes.
 fn quoted(rest: &[u8], quote: u8) -> usize {
     let mut at = 1;
     while at < rest.len() {
@@ -89,7 +89,7 @@ fn quoted(rest: &[u8], quote: u8) -> usize {
     rest.len()
 }
 
-/// For a raw string at the start of `rest`: where its content begins and where it ends.
+/// Start and end of the content of a raw string at the start of `rest`.
 fn raw_string(rest: &[u8]) -> Option<(usize, usize)> {
     let prefix = if rest.starts_with(b"br") { 2 } else { usize::from(rest[0] == b'r') };
     if prefix == 0 {
@@ -106,11 +106,11 @@ fn raw_string(rest: &[u8]) -> Option<(usize, usize)> {
     Some((open, open + end))
 }
 
-/// Whether the quote at the start of `rest` opens a character, not a lifetime.
+/// Whether the quote at the start of `rest` opens a character literal, not a lifetime.
 fn is_character(rest: &[u8]) -> bool {
     match rest.get(1) {
         Some(b'\\') => true,
-        // A character outside ASCII is never part of a lifetime here.
+        // Lifetimes with characters outside ASCII are not supported.
         Some(b) if !b.is_ascii() => true,
         Some(_) => rest.get(2) == Some(&b'\''),
         None => false,
@@ -142,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_that_never_ends_is_no_crash() {
+    fn an_unclosed_literal_does_not_panic() {
         for source in ["\"abc", "r#\"abc", "/* abc", "'\\", "\"\\"] {
             assert_eq!(code_only(source).len(), source.len());
         }
     }
 
     #[test]
-    fn a_part_of_a_name_is_no_word() {
+    fn a_part_of_a_name_is_not_a_word() {
         assert!(is_whole_word("x unsafe {", 2, "unsafe"));
         assert!(!is_whole_word("is_unsafe {", 3, "unsafe"));
         assert!(!is_whole_word("unsafe_code", 0, "unsafe"));

@@ -1,6 +1,7 @@
-//! C3D trained on UCF-101: the detector of the inception score of videos.
+//! C3D trained on UCF-101, the detector of the inception score of videos (Tran et al., arXiv:1412.0767).
 //!
-//! It takes 16 frames, blue before green before red, from 0 to 255, less the mean of its training clips at every place and frame.
+//! The input has 16 frames in the channel order blue, green, red, from 0 to 255, minus the mean of the training clips at every
+//! pixel and frame.
 
 #[cfg(test)]
 mod tests;
@@ -14,22 +15,22 @@ use super::preparation::Preparation;
 use super::{Clips, Detector, FeatureLayer, Identity, in_groups};
 use crate::Result;
 
-/// Height and width of the frames that it takes.
+/// Height and width of the input in pixels.
 const SIDE: usize = 112;
-/// Frames of a clip.
+/// Number of frames of a clip.
 const FRAMES: usize = 16;
-/// Clips that go through the network together: its last layers have one place for a clip, and weights of 200 MB.
+/// Batch size in clips: the last layers have only one position per clip, but 200 MB of weights.
 const TOGETHER: usize = 8;
 const FEATURE_LAYERS: &[FeatureLayer] = &[FeatureLayer { name: "logits", width: 101 }];
 
-/// The name of the mean of the training clips, `[3, 16, 112, 112]`, blue before green before red.
+/// The name of the mean of the training clips, `[3, 16, 112, 112]`, channels in the order blue, green, red.
 pub(super) const MEAN: &str = "mean";
 /// Its shape in this program's files.
 pub(super) const MEAN_SHAPE: [usize; 4] = [3, FRAMES, SIDE, SIDE];
-/// Rows and columns that are cut off in front of the mean where it is larger, as the original does.
+/// Rows and columns that are cut off at the top and left of the mean in its file, which is larger than the input, as in the original.
 pub(super) const MEAN_CUT: usize = 8;
 
-/// Convolutions of 3 × 3 × 3: name, channels that come in and go out, and whether the sizes are halved behind it.
+/// Convolutions of 3 × 3 × 3: name, input and output channels, and whether a pool that halves the sizes follows.
 const CONVOLUTIONS: [(&str, usize, usize, bool); 8] = [
     ("conv1a", 3, 64, true),
     ("conv2a", 64, 128, true),
@@ -40,10 +41,10 @@ const CONVOLUTIONS: [(&str, usize, usize, bool); 8] = [
     ("conv5a", 512, 512, false),
     ("conv5b", 512, 512, true),
 ];
-/// Matmuls at the end: name, values that come in and go out.
+/// Fully connected layers: name, input and output width.
 const MATMULS: [(&str, usize, usize); 3] = [("fc6", 8192, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 101)];
 
-/// The names and shapes of its tensors, but for the mean.
+/// The names and shapes of its tensors without the mean.
 pub(super) fn tensors() -> Vec<(String, Vec<usize>)> {
     let convolutions = CONVOLUTIONS.iter().map(|&(name, input, output, _)| (name, vec![output, input, 3, 3, 3]));
     let matmuls = MATMULS.iter().map(|&(name, input, output)| (name, vec![output, input]));
@@ -57,14 +58,14 @@ pub(super) fn tensors() -> Vec<(String, Vec<usize>)> {
 pub struct C3d {
     identity: Identity,
     preparation: Preparation,
-    /// `[16, 112, 112, 3]`, in the order in which the network takes channels.
+    /// `[16, 112, 112, 3]`, in the channel order of the network.
     mean: Tensor,
     convolutions: Vec<Conv3d>,
     matmuls: Vec<Conv3d>,
 }
 
 impl C3d {
-    /// With weights under the names of this program's files.
+    /// Builds the network from weights with the names of this program's files.
     ///
     /// # Errors
     ///
@@ -83,7 +84,7 @@ impl C3d {
         for (name, input, output) in MATMULS {
             let [weight, bias] = read(name, &[output, input])?;
             matmuls.push(if name == "fc6" {
-                // It takes channels before places, as a convolution over all places does.
+                // The weight expects channels before positions, like a convolution over all positions.
                 let weight = weight.reshape((output, 512, 1, 4, 4))?;
                 convolution(&of_volumes(&weight)?, &bias, [1; 3], Padding::NONE, true)?
             } else {
@@ -94,7 +95,7 @@ impl C3d {
         Ok(Self { identity, preparation, mean, convolutions, matmuls })
     }
 
-    /// Logits `[n, 101]` of `x` `[n, 16, 112, 112, 3]`, red before green before blue, from 0 to 255.
+    /// Logits `[n, 101]` of `x` `[n, 16, 112, 112, 3]`, channels red, green, blue, from 0 to 255.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let swapped = x.index_select(&Tensor::new(&[2u32, 1, 0], &Device::Cpu)?, 4)?;
         let tape = Tape::inference();
@@ -102,7 +103,7 @@ impl C3d {
         for (convolution, (name, .., halved)) in self.convolutions.iter().zip(CONVOLUTIONS) {
             x = conv3d(&tape, &x, convolution)?;
             if halved {
-                // The first leaves the frames alone; the last goes over the border of its 7 rows and columns.
+                // The first pool does not pool over frames; the last reaches over the border of its 7 rows and columns.
                 let frames = if name == "conv1a" { 1 } else { 2 };
                 let behind = usize::from(name == "conv5b");
                 let padding = Padding::Around([[0, 0], [0, behind], [0, behind]]);

@@ -1,12 +1,12 @@
-//! What can be said of C3D without another program; `tools/check-detectors` compares it with one.
+//! Tests of C3D that need no other program; `tools/check-detectors` compares it with one.
 
 use super::super::formula::{identity, preparation};
 use super::super::{Kind, ValueMap};
 use super::*;
 
 #[test]
-fn the_mean_is_taken_from_the_channels_in_their_order() -> Result<()> {
-    // All weights are 0 but those that carry the first channel (blue) of the middle of each kernel to the first logit.
+fn the_mean_is_subtracted_in_channel_order() -> Result<()> {
+    // All weights are 0 except those that carry the first channel (blue) at the centre of each kernel to the first logit.
     let tensors = tensors().into_iter().map(|(name, shape)| {
         let mut values = vec![0f32; shape.iter().product()];
         if name.ends_with("weight") {
@@ -27,9 +27,9 @@ fn the_mean_is_taken_from_the_channels_in_their_order() -> Result<()> {
 }
 
 #[test]
-fn the_last_pool_goes_over_the_far_border_and_the_first_product_takes_channels_before_places() -> Result<()> {
-    // The first channel goes through all convolutions as it is, so the last pool sees the largest values of the frames' 16 × 16 parts,
-    // and each logit gets one place of its result.
+fn the_last_pool_reaches_over_the_far_border_and_fc6_takes_channels_before_positions() -> Result<()> {
+    // All convolutions pass the first channel unchanged, so the last pool sees the maxima of the frames' 16 × 16 blocks, and each
+    // logit is one position of its result.
     const PLACES: [usize; 5] = [0, 1, 4, 15, 16];
     let tensors = tensors().into_iter().map(|(name, shape)| {
         let mut values = vec![0f32; shape.iter().product()];
@@ -41,17 +41,18 @@ fn the_last_pool_goes_over_the_far_border_and_the_first_product_takes_channels_b
         }
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     });
-    // The mean is the number of the row of parts.
+    // The mean is the row number of the block.
     let mean: Vec<f32> = (0..MEAN_SHAPE.iter().product()).map(|i: usize| (i / SIDE % SIDE / 16) as f32).collect();
     let mean = Tensor::from_vec(mean, &MEAN_SHAPE, &Device::Cpu)?;
     let weights: latte_ops::Parameters = tensors.chain([(MEAN.to_string(), mean)]).collect();
     let c3d = C3d::new(&weights, identity("c3d"), preparation(ValueMap::Bytes))?;
-    // Blue is the number of the part that a pixel is in, row by row.
+    // Blue is the number of the block of a pixel, row by row.
     let pixel = |i: usize| [0, 0, (i / SIDE % SIDE / 16 * 7 + i % SIDE / 16) as u8];
     let pixels: Vec<u8> = (0..FRAMES * SIDE * SIDE).flat_map(pixel).collect();
     let logits = c3d.features(Clips { pixels: &pixels, shape: [1, FRAMES, SIDE, SIDE] }, FEATURE_LAYERS)?[0].to_vec2::<f32>()?;
-    // Row r and column c have 6r + c. Of 7 × 7 parts in steps of 2, the first place holds the largest of rows and columns 0 and 1; the
-    // last only row and column 6. Sixteen places on begins the next channel, which is empty.
+    // The block in row r and column c has the value 6r + c. In a 2 × 2 pool with stride 2 over 7 × 7 blocks, the first position has
+    // the maximum of rows and columns 0 and 1, the last only row and column 6. The next channel, which is empty, begins at position
+    // 16.
     assert_eq!(logits[0][..5], [7.0, 9.0, 19.0, 42.0, 0.0]);
     Ok(())
 }
@@ -63,7 +64,7 @@ fn frames_are_resized_corner_to_corner_and_keep_their_range() {
 }
 
 #[test]
-fn it_has_as_many_values_as_the_published_network() {
+fn the_number_of_weights_is_that_of_the_published_network() {
     let values: usize = Kind::C3d.specification().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     assert_eq!(values, 78_409_573 + MEAN_SHAPE.iter().product::<usize>());
 }

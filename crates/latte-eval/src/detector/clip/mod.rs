@@ -1,4 +1,4 @@
-//! CLIP ViT-B/32: images and texts as directions in one space, for CLIPSIM and its relatives.
+//! CLIP ViT-B/32 (Radford et al., arXiv:2103.00020): embeds images and texts into one space, for CLIPSIM and similar scores.
 
 #[cfg(test)]
 mod tests;
@@ -21,21 +21,21 @@ use super::{Clips, Detector, FeatureLayer, Identity, in_groups};
 use crate::{Error, Result};
 use tower::{Mask, Norm, Tower};
 
-/// Height and width of the images that it takes.
+/// Height and width of the input images in pixels.
 pub(super) const SIDE: usize = 224;
 /// Height and width of a patch.
 const PATCH: usize = 32;
-/// Patches of an image, and the token of its class.
+/// Number of tokens of an image: its patches and the class token.
 const IMAGE_TOKENS: usize = (SIDE / PATCH) * (SIDE / PATCH) + 1;
 const VISION_WIDTH: usize = 768;
 const TEXT_WIDTH: usize = 512;
-/// The width of the space that both share.
+/// The width of the joint space.
 const JOINT_WIDTH: usize = 512;
 const LAYERS: usize = 12;
-/// The tokens of a text with its begin and end.
+/// Maximum number of tokens of a text, including start and end.
 pub(super) const TEXT_TOKENS: usize = 77;
 const VOCABULARY: usize = 49_408;
-/// Images, or texts, that go through the network together.
+/// Batch size of images or texts.
 const TOGETHER: usize = 16;
 const FEATURE_LAYERS: &[FeatureLayer] = &[FeatureLayer { name: "image", width: JOINT_WIDTH }];
 
@@ -54,7 +54,7 @@ pub(super) fn tensors() -> Vec<(String, Vec<usize>)> {
     .into();
     let norms = [
         ("text_model.final_layer_norm", TEXT_WIDTH),
-        // Spelt so in the files.
+        // The files have this spelling.
         ("vision_model.pre_layrnorm", VISION_WIDTH),
         ("vision_model.post_layernorm", VISION_WIDTH),
     ];
@@ -67,8 +67,8 @@ pub(super) fn tensors() -> Vec<(String, Vec<usize>)> {
     tensors
 }
 
-/// Refuses weights if a configuration in their folder says that they were trained with another activation: names and shapes would fit,
-/// and every number would be wrong.
+/// Returns an error if a configuration beside the weights names another activation: names and shapes would fit, but every result
+/// would be wrong.
 pub(super) fn check_activation(folder: &Path) -> Result<()> {
     let read = |name: &str| -> Result<Option<(PathBuf, Value)>> {
         let path = folder.join(name);
@@ -124,11 +124,12 @@ struct Text {
 }
 
 impl Clip {
-    /// With weights under the names of this program's files, and the list of merges if it is there.
+    /// Builds the network from weights with the names of this program's files, and the tokenizer from the list of merges if there
+    /// is one.
     ///
     /// # Errors
     ///
-    /// If a tensor is missing or has another shape, or the list is damaged.
+    /// If a tensor is missing or has another shape, or the list of merges is damaged.
     pub(super) fn new(source: &dyn TensorSource, identity: Identity, preparation: Preparation) -> Result<Self> {
         let get = |name: &str, shape: &[usize]| expect_tensor(source, name, shape);
         let without_bias = |name: &str, shape: &[usize]| -> Result<Conv3d> {
@@ -161,11 +162,11 @@ impl Clip {
         Ok(Self { identity, preparation, vision, text, tokenizer })
     }
 
-    /// Texts as directions, `[n, 512]`, each of length 1.
+    /// Embeddings of texts, `[n, 512]`, each of length 1.
     ///
     /// # Errors
     ///
-    /// If the weights came without a list of merges, which says what the tokens of a text are.
+    /// If the weights were imported without the list of merges, which tokenizing needs.
     pub fn texts(&self, texts: &[&str]) -> Result<Tensor> {
         let Some(tokenizer) = &self.tokenizer else {
             let what = "were imported without `merges.txt` or `tokenizer.json`, without which no text can be read; import them from a \
@@ -176,16 +177,16 @@ impl Clip {
         self.token_texts(&tokens)
     }
 
-    /// How many of these texts have more tokens than the network reads; the rest of each is cut off.
+    /// Number of these texts that have more tokens than the network reads; the rest of each is cut off.
     pub fn num_cut(&self, texts: &[&str]) -> usize {
         self.tokenizer.as_ref().map_or(0, |tokenizer| texts.iter().filter(|text| tokenizer.is_cut(text)).count())
     }
 
-    /// As [`Clip::texts`], of texts as tokens, each with its begin and end.
+    /// As [`Clip::texts`], for tokenized texts, each with start and end tokens.
     ///
     /// # Errors
     ///
-    /// If there is none, one is empty, too long, or has a token that there is not.
+    /// If there is no text, or one is empty, too long, or has an unknown token.
     pub fn token_texts(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
         let longest = texts.iter().map(Vec::len).max().unwrap_or_default();
         let fine = texts.iter().all(|text| !text.is_empty() && text.iter().all(|&token| (token as usize) < VOCABULARY));
@@ -201,7 +202,7 @@ impl Clip {
 }
 
 impl Vision {
-    /// `[n, 512]`, each of length 1, of `x` `[n, 1, 224, 224, 3]`.
+    /// Embeddings `[n, 512]`, each of length 1, of images `x` `[n, 1, 224, 224, 3]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (tape, n) = (&Tape::inference(), x.dim(0)?);
         let patches = conv3d(tape, &tape.constant(x), &self.patches)?;
@@ -216,7 +217,7 @@ impl Vision {
 }
 
 impl Text {
-    /// `[n, 512]`, each of length 1. What follows a text in `texts` that is shorter than others has no influence on it.
+    /// Embeddings `[n, 512]`, each of length 1. Padding after a shorter text does not influence it.
     fn forward(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
         let tape = &Tape::inference();
         let (n, len) = (texts.len(), texts.iter().map(Vec::len).max().unwrap_or_default());
@@ -230,7 +231,7 @@ impl Text {
     }
 }
 
-/// `x` `[n, d]` in the joint space, of length 1.
+/// Projects `x` `[n, d]` into the joint space, normalised to length 1.
 fn direction(tape: &Tape<'_>, x: &Var, projection: &Conv3d) -> Result<Tensor> {
     let y = tower::matmul(tape, x, projection)?.to_host()?;
     Ok(y.broadcast_div(&y.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?)

@@ -1,13 +1,13 @@
-//! What can be said of CLIP without another program; `tools/check-detectors` compares it with one.
+//! Tests of CLIP that need no other program; `tools/check-detectors` compares it with one.
 
 use super::super::formula::{identity, preparation};
 use super::super::{Kind, ValueMap};
 use super::*;
 
-/// The network with the weights of a formula, made smaller so that attention does not become a choice of one token.
+/// The network with weights from a formula, scaled down so that attention does not select a single token.
 fn clip() -> Result<Clip> {
     let tensors = tensors().into_iter().map(|(name, shape)| {
-        // A short formula, repeated: what matters is that no two parts are alike.
+        // A short formula, repeated: it only matters that all parts differ.
         let some = golden::formula_weight(&name, &[1000]);
         let len = shape.iter().product::<usize>();
         let (scale, shift) = if name.contains("norm") && name.ends_with("weight") { (1.0, 1.0) } else { (0.2, 0.0) };
@@ -39,8 +39,8 @@ fn texts_and_images_do_not_depend_on_their_neighbours() -> Result<()> {
 }
 
 #[test]
-fn it_has_as_many_values_as_the_published_network() {
-    // The scale of the logits, one value, is not used.
+fn the_number_of_weights_is_that_of_the_published_network() {
+    // Without the scale of the logits, one value, which is not used.
     let values: usize = Kind::Clip.specification().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     assert_eq!(values, 151_277_313 - 1);
 }

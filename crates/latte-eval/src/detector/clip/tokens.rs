@@ -1,5 +1,5 @@
-//! CLIP's tokens: words, then bytes, joined again by a list of merges. The list is all there is to know: a token is one of the 256
-//! bytes, one of them at the end of a word, or a merge.
+//! CLIP's tokenizer: splits text into words, then into bytes, and joins these by a list of merges (byte-pair encoding). The list
+//! defines all tokens: a token is one of the 256 bytes, one of the 256 bytes at the end of a word, or a merge.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,34 +13,34 @@ use unicode_normalization_alignments::UnicodeNormalization;
 use super::{TEXT_TOKENS, VOCABULARY};
 use crate::{Error, Result};
 
-/// The tensor of a file of this program that holds the list, a character's number for each value.
+/// The tensor with the list of merges in this program's files; each value is the code point of a character.
 pub(in super::super) const MERGES: &str = "tokenizer.merges";
-/// Files that hold the list, the first found being taken.
+/// Files that may hold the list; the first one found is used.
 const FILES: [&str; 4] = ["merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt"];
-/// A list is not longer than this, unpacked.
+/// Maximum unpacked length of a list in bytes.
 const MAX_BYTES: u64 = 16 << 20;
-/// What a piece at the end of a word has behind it in the list.
+/// Suffix of a piece at the end of a word in the list.
 const END_OF_WORD: &str = "</w>";
-/// What words are: endings behind an apostrophe, runs of letters, single digits, runs of what is none of these.
+/// The pattern of words: endings after an apostrophe, runs of letters, single digits, runs of other characters.
 const WORD: &str = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+";
 
-/// From texts to tokens.
+/// Converts texts to tokens.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    /// The token of each byte; the same at the end of a word is 256 more.
+    /// The token of each byte; at the end of a word, it is 256 higher.
     bytes: [u32; 256],
-    /// The token that two make, with its place in the list: earlier ones go first.
+    /// The token that two tokens merge into, and its position in the list: earlier merges take precedence.
     merges: BTreeMap<(u32, u32), u32>,
     word: Regex,
     text: String,
 }
 
 impl Tokenizer {
-    /// The list in `folder`, if it has one.
+    /// Reads the list in `folder`; `None` if it has none.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is damaged.
+    /// If the list cannot be read or is damaged.
     pub fn in_folder(folder: &Path) -> Result<Option<Self>> {
         let Some(path) = FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else { return Ok(None) };
         let damaged = |what: String| Error::File { path: path.clone(), what };
@@ -68,7 +68,7 @@ impl Tokenizer {
         Self::new(&text).map(Some).map_err(damaged)
     }
 
-    /// The list that a file of this program holds.
+    /// Reads the list in a file of this program.
     pub(super) fn from_tensor(list: &Tensor) -> Result<Self> {
         let values = list.flatten_all()?.to_vec1::<f32>()?;
         let text = values.into_iter().map(|value| char::from_u32(value as u32)).collect::<Option<String>>();
@@ -76,14 +76,14 @@ impl Tokenizer {
         read.map_err(|what| Error::refused(format!("`{MERGES}`"), format!("{what}; import the weights again")))
     }
 
-    /// The list as a file of this program holds it.
+    /// The list as a tensor for a file of this program.
     pub(in super::super) fn to_tensor(&self) -> Result<Tensor> {
         let values: Vec<f32> = self.text.chars().map(|c| c as u32 as f32).collect();
         let len = values.len();
         Ok(Tensor::from_vec(values, len, &candle_core::Device::Cpu)?)
     }
 
-    /// From the list's lines; the first one may say what it is of.
+    /// Parses the lines of the list; the first line may be a header.
     fn new(text: &str) -> std::result::Result<Self, String> {
         let mut bytes = [0; 256];
         let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
@@ -95,7 +95,7 @@ impl Tokenizer {
         let mut merges = BTreeMap::new();
         let is_title = |number: usize, line: &str| number == 0 && line.contains("#version");
         let lines = text.lines().enumerate().filter(|(number, line)| !line.trim().is_empty() && !is_title(*number, line));
-        // Lists may go on behind the merges that the network knows.
+        // Lists may have more merges than the network knows.
         for (index, (_, line)) in lines.take(VOCABULARY - 512 - 2).enumerate() {
             let number = 512 + index as u32;
             let pair = line.split_once(' ').and_then(|(a, b)| Some((a, b, *numbers.get(a)?, *numbers.get(b)?)));
@@ -110,8 +110,8 @@ impl Tokenizer {
         Ok(Self { bytes, merges, word, text: lines.join("\n") })
     }
 
-    /// The tokens of a text, with its begin and end, at most 77. Letters and their accents become one character first, where there
-    /// is one, and small.
+    /// The tokens of a text with start and end, at most 77. The text is normalised first: letters with accents become one character
+    /// if possible (NFC), in lower case.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
         self.read(text).0
     }
@@ -121,7 +121,7 @@ impl Tokenizer {
         self.read(text).1
     }
 
-    /// The tokens of a text, and whether there are more.
+    /// The tokens of a text, and whether it was cut.
     fn read(&self, text: &str) -> (Vec<u32>, bool) {
         let [begin, end] = [VOCABULARY as u32 - 2, VOCABULARY as u32 - 1];
         let mut tokens = vec![begin];
@@ -138,7 +138,7 @@ impl Tokenizer {
         (tokens, is_cut)
     }
 
-    /// The bytes of a word, joined while there are merges for it, the earliest in the list first.
+    /// The tokens of a word: its bytes are joined while there are merges, the earliest in the list first.
     fn pieces(&self, word: &str) -> Vec<u32> {
         let mut pieces: Vec<u32> = word.bytes().map(|byte| self.bytes[byte as usize]).collect();
         if let Some(last) = pieces.last_mut() {
@@ -163,8 +163,8 @@ impl Tokenizer {
     }
 }
 
-/// All bytes in the order of their tokens, each with the character that stands for it in the list: itself where it is printed,
-/// else one from behind the first 256.
+/// All bytes in the order of their tokens, each with the character that represents it in the list: printable bytes represent
+/// themselves, others have a character above the first 256.
 fn byte_characters() -> Vec<(u8, char)> {
     let printed = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut characters: Vec<(u8, char)> = (0..=255).filter(printed).map(|byte| (byte, char::from(byte))).collect();
@@ -195,22 +195,22 @@ mod tests {
         let tokenizer = Tokenizer::new(list).unwrap();
         let byte = |c: char| c as u32 - '!' as u32;
         assert_eq!(tokenizer.tokens("Cat"), [49_406, 513, 49_407]);
-        // `c a` comes first, though `a t` is there too.
+        // The merge `c a` takes precedence over `a t`.
         assert_eq!(tokenizer.tokens("cats at"), [49_406, 512, byte('t'), byte('s') + 256, 514, 49_407]);
-        // The first printed byte is `!`; bytes that are not printed come behind all that are.
+        // The first printable byte is `!`; bytes that are not printable come after all that are.
         assert_eq!(tokenizer.tokens("!"), [49_406, 256, 49_407]);
         let long = tokenizer.tokens(&"cat ".repeat(100));
         assert!(!tokenizer.is_cut(&"cat ".repeat(TEXT_TOKENS - 2)) && tokenizer.is_cut(&"cat ".repeat(TEXT_TOKENS - 1)));
         assert_eq!((long.len(), long[75], long[76]), (77, 513, 49_407));
         assert_eq!(tokenizer.tokens(""), [49_406, 49_407]);
-        // An accent of its own makes the same word as a letter that has it.
+        // A combining accent gives the same tokens as a precomposed letter.
         assert_eq!(tokenizer.tokens("cafe\u{301}"), tokenizer.tokens("CAF\u{c9}"));
-        // The two bytes of `é`, as transformers numbers them.
+        // The two bytes of `é`, numbered as in transformers.
         assert_eq!(tokenizer.tokens("e\u{301}"), [49_406, 127, 358, 49_407]);
     }
 
     #[test]
-    fn the_list_survives_a_file_and_damage_is_told_of() {
+    fn the_list_survives_a_file_and_damage_is_reported() {
         let tokenizer = Tokenizer::new("#version: 0.2\nc a\nca t</w>\n").unwrap();
         let again = Tokenizer::from_tensor(&tokenizer.to_tensor().unwrap()).unwrap();
         assert_eq!(again.tokens("a cat"), tokenizer.tokens("a cat"));
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(Tokenizer::in_folder(folder.path()).unwrap().unwrap().tokens("cat"), tokenizer.tokens("cat"));
         std::fs::write(&json, r#"{"model": {"merges": [["c"]]}}"#).unwrap();
         assert!(Tokenizer::in_folder(folder.path()).is_err());
-        // OpenAI's list is packed, and its first line looks otherwise.
+        // OpenAI's list is compressed and has another first line.
         std::fs::remove_file(&json).unwrap();
         let packed = folder.path().join("bpe_simple_vocab_16e6.txt.gz");
         let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -234,7 +234,7 @@ mod tests {
         assert!(Tokenizer::in_folder(folder.path()).is_err_and(|e| e.to_string().contains("cannot be unpacked")));
         std::fs::write(folder.path().join("merges.txt"), "a b c\n").unwrap();
         assert!(Tokenizer::in_folder(folder.path()).is_err_and(|e| e.to_string().contains("merges.txt")));
-        // As Windows saves it.
+        // As Windows programs save it.
         std::fs::write(folder.path().join("merges.txt"), "\u{feff}c a\r\nca t</w>\r\n").unwrap();
         assert_eq!(Tokenizer::in_folder(folder.path()).unwrap().unwrap().tokens("cat"), tokenizer.tokens("cat"));
         let wide: Vec<u8> = "c a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();

@@ -1,4 +1,4 @@
-//! A stack of transformer layers: norm, attention, norm, two matmuls with a sigmoid of its own kind between them.
+//! A stack of transformer layers: norm, attention, norm, and an MLP with the activation `x · sigmoid(1.702 x)`.
 
 use candle_core::{Device, Tensor};
 use latte_ops::{Activation, Conv3d, Tape, Var, activation, add, conv3d, dot_product_attention, layer_norm, narrow, reshape};
@@ -10,19 +10,19 @@ use crate::{Error, Result};
 const EPS: f64 = 1e-5;
 /// The width of an attention head.
 const HEAD: usize = 64;
-/// How many times as wide a layer is inside.
+/// Ratio of the hidden width of the MLP to the width of the layer.
 const WIDENING: usize = 4;
 
-/// Which tokens a token attends to.
+/// The attention mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mask {
-    /// All.
+    /// Every token attends to all tokens.
     None,
-    /// Itself and those before it.
+    /// Every token attends to itself and to earlier tokens.
     Causal,
 }
 
-/// The matmuls of a layer: name, and its widths as multiples of the tower's.
+/// The matmuls of a layer: name, input and output width as multiples of the tower's width.
 const MATMULS: [(&str, usize, usize); 6] = [
     ("self_attn.q_proj", 1, 1),
     ("self_attn.k_proj", 1, 1),
@@ -75,7 +75,7 @@ pub(super) struct Tower {
 #[derive(Debug)]
 struct Layer {
     norms: [Norm; 2],
-    /// Queries, keys and values at once.
+    /// Queries, keys and values in one matmul.
     qkv: Conv3d,
     out: Conv3d,
     mlp: [Conv3d; 2],
@@ -139,7 +139,7 @@ impl Tower {
     }
 }
 
-/// The matmul of every row of `x` `[…, d]` with a weight.
+/// The matmul of each row of `x` `[…, d]` with a weight.
 pub(super) fn matmul(tape: &Tape<'_>, x: &Var, weights: &Conv3d) -> Result<Var> {
     let mut shape = x.dims().to_vec();
     let Some(width) = shape.pop() else { return Err(Error::refused("tokens", "are no rows")) };

@@ -1,4 +1,4 @@
-//! I3D of RGB frames, trained on Kinetics-400: the detector of FVD.
+//! I3D on RGB frames, trained on Kinetics-400 (Carreira and Zisserman, arXiv:1705.07750): the detector of FVD.
 
 mod names;
 mod network;
@@ -15,11 +15,11 @@ use super::{Clips, Detector, FeatureLayer, Identity};
 use crate::{Error, Result};
 use network::Network;
 
-/// Height and width of the frames that it takes.
+/// Height and width of the input in pixels.
 const SIDE: usize = 224;
-/// With fewer frames nothing is left before the last pool.
+/// Minimum number of frames: fewer leave no frame for the last pool.
 const MIN_FRAMES: usize = 9;
-/// Clips that go through the network together: its last layers have 98 places for a clip, and weights of 20 MB.
+/// Batch size in clips: the last layers have 98 positions per clip and 20 MB of weights.
 const TOGETHER: usize = 4;
 const FEATURE_LAYERS: &[FeatureLayer] =
     &[FeatureLayer { name: "logits", width: 400 }, FeatureLayer { name: "pool", width: 1024 }];
@@ -33,7 +33,7 @@ pub struct I3d {
 }
 
 impl I3d {
-    /// With weights under the names of this program's files.
+    /// Builds the network from weights with the names of this program's files.
     ///
     /// # Errors
     ///

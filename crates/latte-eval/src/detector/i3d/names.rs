@@ -1,22 +1,22 @@
-//! What the tensors of I3D are called in the files that hold them.
+//! The names of I3D's tensors in different files.
 
 use super::super::layers::Unit;
 
-/// Who named the tensors.
+/// A naming scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// `Mixed_3b.b1a.conv3d.weight`: this program's files, and those of most ports to PyTorch.
+    /// `Mixed_3b.b1a.conv3d.weight`: this program's files, and most ports to PyTorch.
     Plain,
-    /// `mixed_3b.branch_1.0.conv3d.weight`: another port, and the TorchScript file that many programs load.
+    /// `mixed_3b.branch_1.0.conv3d.weight`: another port, and the TorchScript file that many programs use.
     Branches,
-    /// `Mixed_3b/Branch_1/Conv3d_0a_1x1/conv_3d/w`: the original.
+    /// `Mixed_3b/Branch_1/Conv3d_0a_1x1/conv_3d/w`: the original in TensorFlow.
     TensorFlow,
 }
 
-/// Channels of a block of four branches: of the first, of both convolutions of the second and the third, of the fourth.
+/// Output channels of a block of four branches: the first, both convolutions of the second and of the third, the fourth.
 pub(super) type Mixed = [usize; 6];
 
-/// Each block with the channels that come into it.
+/// Each block with its input channels.
 pub(super) const MIXED: [(&str, usize, Mixed); 9] = [
     ("3b", 192, [64, 96, 128, 16, 32, 32]),
     ("3c", 256, [128, 128, 192, 32, 96, 64]),
@@ -38,7 +38,7 @@ pub(crate) fn logits(naming: Naming) -> &'static str {
     }
 }
 
-/// All units in the order of the network: three before the blocks, then six of each block.
+/// All units in the order of the network: three before the blocks, then six per block.
 pub(crate) fn units(naming: Naming) -> Vec<Unit> {
     let stem = [("Conv3d_1a_7x7", [3, 64], 7), ("Conv3d_2b_1x1", [64, 64], 1), ("Conv3d_2c_3x3", [64, 192], 3)];
     let mut units: Vec<Unit> = stem
@@ -54,7 +54,7 @@ pub(crate) fn units(naming: Naming) -> Vec<Unit> {
             ("b1a", "branch_1.0", "Branch_1/Conv3d_0a_1x1", [input, b1a], 1),
             ("b1b", "branch_1.1", "Branch_1/Conv3d_0b_3x3", [b1a, b1b], 3),
             ("b2a", "branch_2.0", "Branch_2/Conv3d_0a_1x1", [input, b2a], 1),
-            // One block of the original has a name that no other has.
+            // In one block, the original uses another name.
             ("b2b", "branch_2.1", if block == "5b" { "Branch_2/Conv3d_0a_3x3" } else { "Branch_2/Conv3d_0b_3x3" }, [b2a, b2b], 3),
             ("b3b", "branch_3.1", "Branch_3/Conv3d_0b_1x1", [input, b3b], 1),
         ];

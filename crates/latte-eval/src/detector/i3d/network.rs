@@ -8,7 +8,8 @@ use super::super::layers::{dense, mean_of_places};
 use super::names::{self, MIXED, Naming};
 use crate::Result;
 
-/// How the network pads. Only [`Network::new`]'s is right; tests build others to show that they would be noticed.
+/// How the network pads. Only the paddings of [`Network::new`] are right; tests use others to show that the golden files detect
+/// them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paddings {
     pub(super) stem: Padding,
@@ -59,7 +60,7 @@ impl Network {
         Ok(Self { stem, blocks, logits, pools: paddings.pools })
     }
 
-    /// Logits `[n, 400]` and the last pool `[n, 1024]`, both the mean over the time that is left, of `x` `[n, t, 224, 224, 3]`.
+    /// Logits `[n, 400]` and the last pool `[n, 1024]` of `x` `[n, t, 224, 224, 3]`, both averaged over the remaining time steps.
     pub(super) fn forward(&self, x: &Tensor) -> Result<[Tensor; 2]> {
         let tape = &Tape::inference();
         let x = conv3d(tape, &tape.constant(x), &self.stem[0])?; // [n, t/2, 112, 112, 64]

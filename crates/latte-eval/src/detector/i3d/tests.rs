@@ -1,4 +1,4 @@
-//! Ways to get I3D wrong must be noticed by the golden files, whose tolerance is 1e-3.
+//! The golden files, with a tolerance of 1e-3, must detect wrong variants of I3D.
 
 use latte_ops::Padding;
 
@@ -22,7 +22,7 @@ fn error(eps: f64, paddings: Paddings, values: ValueMap, change: impl Fn(&mut [u
 const RIGHT: Paddings = Paddings { stem: Padding::Same, pools: |_| Padding::Same };
 
 #[test]
-fn every_wrong_variant_is_noticed() -> Result<()> {
+fn every_wrong_variant_is_detected() -> Result<()> {
     let right = error(1e-3, RIGHT, ValueMap::MinusOneToOne, |_| ())?;
     assert!(right < TOLERANCE / 10.0, "{right:e}");
     let symmetric_stem = Paddings { stem: Padding::Around([[3; 2]; 3]), ..RIGHT };
@@ -41,9 +41,9 @@ fn every_wrong_variant_is_noticed() -> Result<()> {
 }
 
 #[test]
-fn logits_of_two_places_in_time_are_averaged() -> Result<()> {
-    // 17 frames leave two places behind the last pool. Golden files have clips that leave one; these are of the I3D in PyTorch of
-    // `tools/check-evaluation`, with the same weights and pixels.
+fn logits_of_two_time_steps_are_averaged() -> Result<()> {
+    // 17 frames leave two time steps after the last pool, while the clips of the golden files leave one. The expected values come
+    // from the PyTorch I3D of `tools/check-evaluation`, with the same weights and pixels.
     let pixels = golden::formula_pixels("two steps", [1, 17, SIDE, SIDE]);
     let network = Network::new(&weights("eval_i3d_keys.json"), 1e-3)?;
     let clips = Clips { pixels: &pixels, shape: [1, 17, SIDE, SIDE] };
@@ -58,7 +58,7 @@ fn logits_of_two_places_in_time_are_averaged() -> Result<()> {
 }
 
 #[test]
-fn short_clips_and_foreign_taps_are_refused() -> Result<()> {
+fn short_clips_and_unknown_layers_are_refused() -> Result<()> {
     let i3d = I3d::new(
         &weights("eval_i3d_keys.json"),
         1e-3,

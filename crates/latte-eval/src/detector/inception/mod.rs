@@ -1,5 +1,5 @@
-//! The Inception network of FID, IS and KID: `inception-2015-12-05`, whose pools are not those of the Inception V3 that
-//! libraries have, and which has 1008 classes.
+//! The Inception network of FID, IS and KID: `inception-2015-12-05`, which differs from the Inception V3 of libraries in its pools,
+//! and has 1008 classes.
 
 mod names;
 mod network;
@@ -16,9 +16,9 @@ use super::{Clips, Detector, FeatureLayer, Identity};
 use crate::Result;
 use network::Network;
 
-/// Height and width of the images that it takes.
+/// Height and width of the input in pixels.
 const SIDE: usize = 299;
-/// Images that go through the network together.
+/// Batch size in images.
 const TOGETHER: usize = 8;
 const FEATURE_LAYERS: &[FeatureLayer] = &[
     FeatureLayer { name: "2048", width: 2048 },
@@ -38,7 +38,7 @@ pub struct InceptionFid {
 }
 
 impl InceptionFid {
-    /// With weights under the names of this program's files.
+    /// Builds the network from weights with the names of this program's files.
     ///
     /// # Errors
     ///

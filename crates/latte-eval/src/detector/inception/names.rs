@@ -1,20 +1,20 @@
-//! What the tensors of the network are called in the files that hold them, and their shapes.
+//! The names of the network's tensors in different files, and their shapes.
 
 use super::super::layers::Unit;
 
-/// Who named the tensors.
+/// A naming scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// `Mixed_5b.branch5x5_1.conv.weight`: this program's files, and those of ports to PyTorch.
+    /// `Mixed_5b.branch5x5_1.conv.weight`: this program's files, and ports to PyTorch.
     Plain,
     /// `layers.mixed.tower.conv.weight`: NVIDIA's TorchScript file, whose normalisations have no weight.
     Layers,
 }
 
-/// A convolution: its two names, how many channels go out, height and width of the kernel.
+/// A convolution: its two names, output channels, height and width of the kernel.
 type Row = (&'static str, &'static str, usize, [usize; 2]);
 
-/// A convolution and the one whose result it takes; without a name, the input of the block.
+/// A convolution and the name of the one whose output is its input; an empty name stands for the input of the block.
 struct Part {
     row: Row,
     input: &'static str,
@@ -32,22 +32,22 @@ const STEM: [(&str, &str, [usize; 2], usize); 5] = [
     ("Conv2d_4a_3x3", "conv_4", [80, 192], 3),
 ];
 
-/// A kind of block.
+/// The type of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Block {
-    /// Kernels of 5 × 5 and 3 × 3; so many channels behind the pool.
+    /// Kernels of 5 × 5 and 3 × 3; the value is the number of channels after the pool.
     A(usize),
-    /// To half the size, with 3 × 3.
+    /// Halves the size with 3 × 3.
     B,
-    /// Kernels of 1 × 7 and 7 × 1, of so many channels.
+    /// Kernels of 1 × 7 and 7 × 1 with this many channels.
     C(usize),
-    /// To half the size, with 1 × 7, 7 × 1 and 3 × 3.
+    /// Halves the size with 1 × 7, 7 × 1 and 3 × 3.
     D,
-    /// Forks of 1 × 3 and 3 × 1.
+    /// Branches that fork into 1 × 3 and 3 × 1.
     E,
 }
 
-/// The blocks: the last part of their names, the channels that come in, the kind.
+/// The blocks: suffix of the name, input channels, type.
 pub(super) const BLOCKS: [(&str, usize, Block); 11] = [
     ("5b", 192, Block::A(32)),
     ("5c", 256, Block::A(64)),
@@ -70,7 +70,7 @@ pub(crate) fn output(naming: Naming) -> &'static str {
     }
 }
 
-/// All units, in the order in which the network reads them.
+/// All units in the order in which the network reads them.
 pub(crate) fn units(naming: Naming) -> Vec<Unit> {
     let mut units: Vec<Unit> = STEM
         .iter()

@@ -9,8 +9,8 @@ use super::super::layers::{dense, mean_of_places};
 use super::names::{self, BLOCKS, Block, Naming};
 use crate::{Error, Result};
 
-/// The pools before the 1 × 1 convolutions of the blocks: of all blocks but the last, and of the last. Only [`Network::new`]'s
-/// are right; tests build others to show that they would be noticed.
+/// The pools before the 1 × 1 convolutions: those of the last block, and those of all others. Only the pools of [`Network::new`]
+/// are right; tests use others to show that the golden files detect them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pools {
     pub(super) most: Pool,
@@ -20,15 +20,15 @@ pub(super) struct Pools {
 #[derive(Debug)]
 pub(super) struct Network {
     stem: Vec<Conv3d>,
-    /// For each block its convolutions in the order of the table of names.
+    /// The convolutions of each block, in the order of the table of names.
     blocks: Vec<Vec<Conv3d>>,
-    /// Without its bias.
+    /// The last matmul without its bias.
     output: Conv3d,
     output_bias: Var,
     pools: Pools,
 }
 
-/// The outputs of the layers that were asked for.
+/// The requested outputs.
 struct Outputs<'t> {
     layers: &'t [FeatureLayer],
     found: Vec<Option<Tensor>>,
@@ -39,7 +39,7 @@ impl Outputs<'_> {
         self.layers.iter().any(|layer| layer.name == name)
     }
 
-    /// Whether the network need not go on.
+    /// Whether all requested outputs are computed, so that the rest of the network can be skipped.
     fn all_found(&self) -> bool {
         self.found.iter().all(Option::is_some)
     }
@@ -75,7 +75,7 @@ impl Network {
                     | (Some(Block::B), "branch3x3" | "branch3x3dbl_3")
                     | (Some(Block::D), "branch3x3_2" | "branch7x7x3_4")
             );
-            // Before the blocks, and where the size is halved, nothing is around the image; but for one convolution of the stem.
+            // The stem, except for one convolution, and the layers that halve the size have no padding.
             let same = !halves && (block.is_some() || part == "Conv2d_2b_3x3");
             let padding = if same { Padding::Same } else { Padding::NONE };
             let stride = if halves { [1, 2, 2] } else { [1; 3] };
@@ -132,12 +132,12 @@ impl Network {
     }
 }
 
-/// 3 × 3 in steps of 2, with nothing around the image.
+/// 3 × 3 with stride 2, without padding.
 const HALVING: Window = Window { size: [1, 3, 3], stride: [1, 2, 2], padding: Padding::NONE };
-/// 3 × 3 at every place.
+/// 3 × 3 with stride 1, with padding.
 const AROUND: Window = Window { size: [1, 3, 3], stride: [1; 3], padding: Padding::Same };
 
-/// One convolution after the other.
+/// Applies the convolutions in sequence.
 fn chain<'c>(tape: &Tape<'_>, x: &Var, parts: impl IntoIterator<Item = &'c Conv3d>) -> Result<Var> {
     let mut x = x.clone();
     for part in parts {

@@ -1,4 +1,4 @@
-//! The network that libraries call Inception V3 must be noticed by the golden files, whose tolerance is 1e-3.
+//! The golden files, with a tolerance of 1e-3, must detect the network that libraries call Inception V3.
 
 use latte_ops::Pool;
 
@@ -8,7 +8,7 @@ use super::network::{Network, Pools};
 use super::*;
 
 #[test]
-fn every_wrong_variant_is_noticed() -> Result<()> {
+fn every_wrong_variant_is_detected() -> Result<()> {
     let weights = weights("eval_inception_keys.json");
     let example = Example::read("eval_inception_299.safetensors");
     let clips = Clips { pixels: &example.pixels, shape: example.shape };

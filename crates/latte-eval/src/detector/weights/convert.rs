@@ -1,4 +1,4 @@
-//! From the names and orders of other programs' files to those of ours.
+//! Converts names and layouts of other programs' files to ours.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,41 +9,41 @@ use latte_weights::{Result, TensorSource, refuse};
 use super::super::layers::{NORM_PARTS, Unit};
 use super::super::{Kind, c3d, clip, i3d, inception};
 
-/// Tensors under our names, made of those of another file when they are asked for.
+/// Tensors under our names, converted from another file on request.
 pub(super) struct Converted {
     kind: Kind,
     source: Box<dyn TensorSource>,
     tensors: BTreeMap<String, Origin>,
 }
 
-/// Where a tensor comes from.
+/// The source of a tensor.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
-    /// It is the one of this name.
+    /// The tensor with this name.
     Same(String),
-    /// It is the one of this name with its axes in another order.
+    /// The tensor with this name, with permuted axes.
     Permuted(String, Vec<usize>),
-    /// It is a part of the one of this name: its rows are cut into so many parts of one size, and this is one of them.
+    /// A part of the tensor with this name: its rows are split into parts of equal size.
     Part {
-        /// The one of this name.
+        /// The name in the file.
         name: String,
-        /// Which part, from 0 on.
+        /// Index of the part, from 0.
         part: usize,
-        /// Of how many.
+        /// Number of parts.
         of: usize,
     },
-    /// All its values are 1, so the file has none.
+    /// All values are 1, and the file has no such tensor.
     Ones(usize),
-    /// It is this, whatever the file has.
+    /// This tensor, whatever the file has.
     Given(Tensor),
 }
 
 impl Converted {
-    /// Recognises the network by its names.
+    /// Detects the network by the names of its tensors.
     ///
     /// # Errors
     ///
-    /// If it is none that is known, or not `kind`.
+    /// If the network is unknown, or not `kind`.
     pub(super) fn new(source: Box<dyn TensorSource>, kind: Option<Kind>) -> std::result::Result<Self, String> {
         let names = source.names();
         let found = ORIGINS.iter().find_map(|(found, first, origins)| {
@@ -62,7 +62,7 @@ impl Converted {
             return Err(format!("holds {}, not {}", found.name(), kind.name()));
         }
         let mut tensors = origins(&Names { source: source.as_ref(), prefix });
-        // What the file lacks is reported together, with our names.
+        // Tensors that the file lacks are reported together, under our names.
         tensors.retain(|_, origin| origin.name().is_none_or(|name| source.shape(name).is_some()));
         Ok(Self { kind: found, source, tensors })
     }
@@ -71,7 +71,7 @@ impl Converted {
         self.kind
     }
 
-    /// Puts a tensor of another file beside them.
+    /// Adds a tensor of another file.
     pub(super) fn give(&mut self, name: &str, tensor: Tensor) {
         self.tensors.insert(name.into(), Origin::Given(tensor));
     }
@@ -103,12 +103,12 @@ impl TensorSource for Converted {
             Origin::Permuted(name, order) => {
                 let shape = self.source.shape(name)?;
                 let permuted = order.iter().map(|&axis| shape.get(axis).copied()).collect::<Option<Vec<_>>>();
-                // A tensor with another number of axes fits no better as it is.
+                // A tensor with another number of axes is reported with its own shape.
                 Some(permuted.filter(|permuted| permuted.len() == shape.len()).unwrap_or(shape))
             }
             Origin::Part { name, of, .. } => {
                 let mut shape = self.source.shape(name)?;
-                // What cannot be cut fits no better as it is.
+                // A tensor that cannot be split is reported with its own shape.
                 if let Some(rows) = shape.first_mut().filter(|rows| **rows % of == 0) {
                     *rows /= of;
                 }
@@ -136,7 +136,7 @@ impl TensorSource for Converted {
     }
 }
 
-/// The names in a file, all behind a prefix.
+/// The names in a file; all have the same prefix.
 pub(super) struct Names<'n> {
     source: &'n dyn TensorSource,
     prefix: &'n str,
@@ -144,7 +144,7 @@ pub(super) struct Names<'n> {
 
 type Origins = fn(&Names<'_>) -> BTreeMap<String, Origin>;
 
-/// For every network and way to name its tensors: a name by which it is known, and how its tensors are found.
+/// For every network and naming scheme: a name that identifies it, and how its tensors are found.
 const ORIGINS: [(Kind, &str, Origins); 9] = [
     (Kind::I3d, "Conv3d_1a_7x7.conv3d.weight", |names| i3d_of_torch(names, i3d::Naming::Plain)),
     (Kind::I3d, "conv3d_1a_7x7.conv3d.weight", |names| i3d_of_torch(names, i3d::Naming::Branches)),
@@ -157,12 +157,12 @@ const ORIGINS: [(Kind, &str, Origins); 9] = [
     (Kind::C3d, "conv1a/W", |names| c3d_of(names, "/W", "/b")),
 ];
 
-/// Whether a detector that is known is among the tensors called `names`.
+/// Whether a known detector is among the tensors `names`.
 pub(super) fn is_detector(names: &[&str]) -> bool {
     ORIGINS.iter().any(|(_, first, _)| names.iter().any(|name| is_last_part(name, first)))
 }
 
-/// Whether `name` is `last`, or ends with it behind a dot or a slash.
+/// Whether `name` is `last`, or ends with it after a dot or a slash.
 fn is_last_part(name: &str, last: &str) -> bool {
     name.strip_suffix(last).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with(['.', '/']))
 }
@@ -172,13 +172,13 @@ impl Names<'_> {
         Origin::Same(format!("{}{name}", self.prefix))
     }
 
-    /// The tensors of `ours`, each under the name that `theirs` has; `parts` are the parts of its normalisation.
+    /// The tensors of `ours` with their names in the file, `theirs`; `parts` are the names of the parts of its normalisation.
     fn unit(&self, ours: &Unit, theirs: &Unit, parts: [&str; 4]) -> Vec<(String, Origin)> {
         let mut tensors = vec![(format!("{}.weight", ours.convolution), self.same(&format!("{}.weight", theirs.convolution)))];
         for (our_part, their_part) in NORM_PARTS.iter().zip(parts) {
             tensors.push((format!("{}.{our_part}", ours.norm), self.same(&format!("{}.{their_part}", theirs.norm))));
         }
-        // Normalisations that were trained without a weight have one of 1.
+        // Normalisations that were trained without a weight have weight 1.
         if let Origin::Same(name) = &tensors[1].1
             && self.source.shape(name).is_none()
         {
@@ -229,7 +229,7 @@ fn inception_of_layers(names: &Names<'_>) -> BTreeMap<String, Origin> {
     let units = ours.iter().zip(&theirs).flat_map(|(ours, theirs)| names.unit(ours, theirs, ["gamma", "beta", "mean", "var"]));
     let mut tensors: BTreeMap<String, Origin> =
         units.chain(names.last(inception::output(Plain), inception::output(Layers))).collect();
-    // Some blocks have `tower_conv` for `tower.conv`.
+    // Some blocks have `tower_conv` instead of `tower.conv`.
     let known: BTreeMap<String, String> = names.source.names().into_iter().map(|name| (name.replace('.', "_"), name)).collect();
     for origin in tensors.values_mut() {
         if let Origin::Same(name) = origin
@@ -253,8 +253,7 @@ fn clip_of(names: &Names<'_>) -> BTreeMap<String, Origin> {
     clip::tensors().into_iter().map(|(name, _)| (name.clone(), names.same(&name))).collect()
 }
 
-/// The names that OpenAI's own files have, and those of open_clip: queries, keys and values are one tensor, and both projections are
-/// multiplied from the other side.
+/// The names of OpenAI's own files and of open_clip: queries, keys and values are one tensor, and both projections are transposed.
 fn clip_of_openai(names: &Names<'_>) -> BTreeMap<String, Origin> {
     const PARTS: [(&str, &str); 13] = [
         ("text_model.encoder.layers.", "transformer.resblocks."),

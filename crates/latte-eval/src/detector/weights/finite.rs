@@ -1,14 +1,14 @@
-//! Weights that are numbers: ReLU and pools would turn what is none into zeros, and the score into a wrong one.
+//! Checks that weights are finite: ReLU and pools would turn NaN into zeros, and so give a wrong score.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use latte_weights::{Result, TensorSource, refuse};
 
-/// What the names of variances of batch normalisations end with.
+/// Name suffix of the variances of batch normalisations.
 const VARIANCE: &str = "running_var";
 
-/// Tensors of a file, each looked at when it is asked for.
+/// The tensors of a file, checked on access.
 pub(super) struct Finite<'s> {
     path: PathBuf,
     source: &'s dyn TensorSource,
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_number_and_no_variance_is_said_with_its_place() {
+    fn invalid_numbers_and_variances_are_reported_with_their_index() {
         let of = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
         let weights: Parameters = [
             ("a.weight", of(&[0.0, -1.0, 2.0])),

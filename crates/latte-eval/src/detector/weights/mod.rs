@@ -1,7 +1,7 @@
-//! Weights of detectors: read once from whatever file they were published in, then kept in a file of this program.
+//! Weights of detectors: imported once from a published file, then stored in a file of this program.
 //!
-//! Such a file has the tensors under one set of names, and says whose they are: `kind`, `source` (the name of the file), `sha256`
-//! (of that file) and `bn_eps`.
+//! Such a file has the tensors under one set of names, and metadata about the weights: `kind`, `source` (the name of the original
+//! file), `sha256` (of that file) and `bn_eps`.
 
 mod convert;
 mod finite;
@@ -26,7 +26,7 @@ use convert::Converted;
 use finite::Finite;
 use tensor_flow::TensorFlowData;
 
-/// Weights of a detector as they were found in a file of somebody else.
+/// Weights of a detector from a file of another program.
 #[derive(Debug)]
 pub struct Import {
     path: PathBuf,
@@ -36,24 +36,23 @@ pub struct Import {
     note: Option<String>,
 }
 
-/// Finds the weights of a detector in a file of any usual kind: TensorFlow's `….data-00000-of-00001` of I3D, PyTorch's pickles,
-/// archives and TorchScript modules, safetensors, and `.npz`. Which network it is is inferred from the names in it; `kind` says
-/// which one it must be.
+/// Reads the weights of a detector from a file of any usual kind: TensorFlow's `….data-00000-of-00001` of I3D, PyTorch's pickles,
+/// archives and TorchScript modules, safetensors, and `.npz`. The network is detected by the names of its tensors; `kind` requires
+/// a particular one.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is damaged, holds no detector that is known, or another one than `kind`.
+/// If the file cannot be read, is damaged, or holds an unknown detector or another one than `kind`.
 pub fn import(path: &Path, kind: Option<Kind>) -> Result<Import> {
     import_with_mean(path, kind, None)
 }
 
-/// As [`import`], with a second file, `mean`, of the mean of the training clips, without which C3D is of no use (`mean2.npz`): an
-/// array `mean` `[3, 16, height, width]`, blue before green before red, of which 112 rows and columns are used, the first 8 being
-/// left out.
+/// As [`import`], with a second file, `mean`, that has the mean of the training clips, which C3D needs (`mean2.npz`): an array
+/// `mean` `[3, 16, height, width]`, channels in the order blue, green, red. 112 rows and columns are used, after the first 8.
 ///
 /// # Errors
 ///
-/// As [`import`]; if C3D is without a mean, or another network with one.
+/// Those of [`import`]; also if C3D is imported without a mean, or another network with one.
 pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) -> Result<Import> {
     let file = |what: String| Error::File { path: path.to_path_buf(), what };
     let mut note = None;
@@ -79,7 +78,7 @@ pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) ->
     match (found, mean) {
         (Kind::C3d, Some(mean)) => tensors.give(c3d::MEAN, read_mean(mean)?),
         (Kind::Clip, None) => {
-            // Texts need the list of merges too, which lies beside the weights.
+            // Texts also need the list of merges, which lies beside the weights.
             let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
             clip::check_activation(folder)?;
             if let Some(tokenizer) = Tokenizer::in_folder(folder)? {
@@ -108,7 +107,7 @@ pub fn import_with_mean(path: &Path, kind: Option<Kind>, mean: Option<&Path>) ->
     Ok(Import { path: path.to_path_buf(), kind: found, identity, tensors, note })
 }
 
-/// The part of the mean that the network takes off clips.
+/// Reads the part of the mean that the network subtracts from clips.
 fn read_mean(path: &Path) -> Result<Tensor> {
     let files = WeightFiles::open(path)?;
     let [channels, frames, height, width] = c3d::MEAN_SHAPE;
@@ -127,17 +126,17 @@ fn read_mean(path: &Path) -> Result<Tensor> {
 }
 
 impl Import {
-    /// Which network, whose weights.
+    /// The network and its weights.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Which of several sets of weights was taken, in words; `None` where there was no choice.
+    /// Which of several sets of weights was used, in words; `None` if there was only one.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// The detector.
+    /// Builds the detector.
     ///
     /// # Errors
     ///
@@ -146,7 +145,7 @@ impl Import {
         self.kind.build(&Finite::new(&self.path, &self.tensors), self.identity.clone(), setup)
     }
 
-    /// Writes a file for [`open`]; it is complete or not there.
+    /// Writes a file for [`open`], atomically.
     ///
     /// # Errors
     ///
@@ -175,22 +174,22 @@ const SOURCE: &str = "source";
 const SHA256: &str = "sha256";
 const EPS: &str = "bn_eps";
 
-/// The detector in a file that [`Import::save`] wrote.
+/// Opens the detector in a file that [`Import::save`] wrote.
 ///
 /// # Errors
 ///
-/// If it cannot be read, is damaged, or is a file of somebody else.
+/// If the file cannot be read, is damaged, or is not a file of this program.
 pub fn open(path: &Path, setup: Setup) -> Result<Box<dyn Detector>> {
     let (files, kind, identity) = open_file(path)?;
     kind.build(&Finite::new(path, &files), identity, setup)
 }
 
-/// Which network is in a file that [`Import::save`] wrote, and whose weights, without the work of making the network ready: all that
-/// [`open`] would refuse is refused.
+/// The kind and identity of the weights in a file that [`Import::save`] wrote, without building the network; has the same errors as
+/// [`open`].
 ///
 /// # Errors
 ///
-/// As [`open`].
+/// Those of [`open`].
 pub fn identify(path: &Path, setup: Setup) -> Result<(Kind, Identity)> {
     let (files, kind, mut identity) = open_file(path)?;
     let tensors = Finite::new(path, &files);
@@ -201,11 +200,11 @@ pub fn identify(path: &Path, setup: Setup) -> Result<(Kind, Identity)> {
     Ok((kind, identity))
 }
 
-/// As [`open`], of a file that holds CLIP, which knows texts besides images.
+/// As [`open`], for a file with CLIP, which also embeds texts.
 ///
 /// # Errors
 ///
-/// As [`open`], or if it holds another network.
+/// Those of [`open`]; also if the file holds another network.
 pub fn open_clip(path: &Path, setup: Setup) -> Result<Clip> {
     let (files, kind, identity) = open_file(path)?;
     if kind != Kind::Clip {
@@ -215,7 +214,7 @@ pub fn open_clip(path: &Path, setup: Setup) -> Result<Clip> {
     Clip::new(&Finite::new(path, &files), identity, setup.preparation.unwrap_or_else(|| kind.preparation()))
 }
 
-/// A file that [`Import::save`] wrote, and what it says of itself.
+/// Opens a file that [`Import::save`] wrote, and reads its metadata.
 fn open_file(path: &Path) -> Result<(WeightFiles, Kind, Identity)> {
     let file = |what: String| Error::File { path: path.to_path_buf(), what };
     let imported = "; bring weights of detectors into this program's form first: `latte eval import FILE --out OTHER`";

@@ -1,5 +1,5 @@
-//! TensorFlow's file of I3D's variables, `….data-00000-of-00001`: all values one behind the other, in the order of their names.
-//! The index beside it is not needed, since names and shapes are those of the network.
+//! TensorFlow's file of I3D's variables, `….data-00000-of-00001`: consecutive values in the order of the variables' names. The
+//! index file is not needed, because names and shapes are those of the network.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,25 +12,25 @@ use latte_weights::{Result, TensorSource, mixed_up, refuse};
 use super::super::i3d;
 use crate::Error;
 
-/// What the names begin with.
+/// Prefix of the names.
 const PREFIX: &str = "RGB/inception_i3d/";
-/// What every weights file of another kind begins with, or has behind the length of its header.
+/// The first bytes of other kinds of weights files, or the bytes after the header length.
 const OTHERS: [&[u8]; 2] = [b"PK", b"\x80"];
 
 /// The variables of I3D.
 pub(super) struct TensorFlowData {
     path: std::path::PathBuf,
     bytes: Vec<u8>,
-    /// Each with the bytes before it.
+    /// Offset in bytes and shape of each variable.
     variables: BTreeMap<String, (usize, Vec<usize>)>,
 }
 
 impl TensorFlowData {
-    /// Reads a file that has the size of I3D's variables, or is called as TensorFlow calls its files; `None` if it is another.
+    /// Reads a file that has the size of I3D's variables or a name like TensorFlow's files; `None` for another file.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is called so but has another size.
+    /// If it cannot be read, or has such a name but another size.
     pub(super) fn open(path: &Path) -> crate::Result<Option<Self>> {
         let io = |source| Error::Io { path: path.to_path_buf(), source };
         if path.is_dir() {
@@ -41,7 +41,7 @@ impl TensorFlowData {
         let named = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".data-0"));
         if len != expected as u64 {
             if named {
-                // Not read whole: it may be anything.
+                // Only the start is read: the file may be anything.
                 let mut begin = Vec::new();
                 std::fs::File::open(path).and_then(|file| file.take(512).read_to_end(&mut begin)).map_err(io)?;
                 if let Some(what) = mixed_up(&begin) {
@@ -63,7 +63,7 @@ impl TensorFlowData {
     }
 }
 
-/// Where each variable lies, and how many bytes there are.
+/// The offset of each variable, and the total number of bytes.
 fn layout() -> (BTreeMap<String, (usize, Vec<usize>)>, usize) {
     let mut shapes = BTreeMap::new();
     let weight = |[input, output]: [usize; 2], kernel: &[usize]| [kernel, &[input, output]].concat();
@@ -82,7 +82,7 @@ fn layout() -> (BTreeMap<String, (usize, Vec<usize>)>, usize) {
         end += shape.iter().product::<usize>() * size_of::<f32>();
         (start, shape)
     };
-    // A map of names is in the order of their bytes, as the file is.
+    // A map sorts names by their bytes, as the file does.
     let variables = shapes.into_iter().map(|(name, shape)| (name, place(shape))).collect();
     (variables, end)
 }
@@ -117,10 +117,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variables_fill_the_published_file() {
+    fn the_variables_have_the_size_of_the_published_file() {
         let (variables, bytes) = layout();
         assert_eq!((variables.len(), bytes), (230, 50_818_176));
-        // Capital letters come before small ones, and `/` before both.
+        // Capital letters sort before small ones, and `/` before both.
         let first: Vec<&str> = variables.keys().take(2).map(String::as_str).collect();
         assert_eq!(
             first,

@@ -1,4 +1,4 @@
-//! CLIP under the names of OpenAI's file and of open_clip: the same values in the same places.
+//! CLIP under the names of OpenAI's file and of open_clip gives the same tensors.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use latte_weights::{Result, refuse};
 use super::super::super::clip::tensors;
 use super::*;
 
-/// Tensors whose values follow from their own name and place, so that 150 million of them need not be in memory.
+/// Tensors with values computed from name and index, so that 150 million values need not be in memory.
 struct Made(BTreeMap<String, Vec<usize>>);
 
-/// No two rows or tensors are alike, nor two columns.
+/// A value; all tensors, rows and columns differ.
 fn value(seed: u32, row: usize, column: usize) -> f32 {
     (seed.wrapping_mul(2_654_435_761) % 1009) as f32 + (row * 31 % 1_021) as f32 * 2e-3 + (column * 17 % 2_039) as f32 * 1e-6
 }
@@ -25,7 +25,7 @@ fn made(name: &str, shape: &[usize]) -> Tensor {
 }
 
 impl Made {
-    /// The names and shapes of OpenAI's file, written down apart from the table that reads them.
+    /// The names and shapes of OpenAI's file, written independently of the table that reads them.
     fn openai(prefix: &str) -> Self {
         let mut shapes = vec![
             ("positional_embedding".to_string(), vec![77, 512]),
@@ -58,7 +58,7 @@ impl Made {
         Self(shapes.into_iter().map(|(name, shape)| (format!("{prefix}{name}"), shape)).collect())
     }
 
-    /// Ours that one of theirs is made of, by hand for some of each kind.
+    /// Our tensors that a tensor of theirs consists of, written by hand for some of each kind.
     fn ours(name: &str) -> Vec<String> {
         let name = name.strip_prefix("module.").unwrap_or(name);
         let layer = |name: &str| match name.strip_prefix("visual.transformer.resblocks.") {
@@ -138,7 +138,7 @@ fn clip_is_the_same_under_the_names_of_openai() {
         if !prefix.is_empty() {
             continue;
         }
-        // The first layers of both towers, the last ones, and what is around them.
+        // The first and the last layers of both towers, and the tensors outside the layers.
         let some = specification.iter().filter(|(name, _)| {
             !name.contains("layers.") || ["layers.0.", "layers.11."].iter().any(|layer| name.contains(layer))
         });
@@ -147,7 +147,7 @@ fn clip_is_the_same_under_the_names_of_openai() {
             assert!(ours == expected, "{prefix}: {name}");
         }
     }
-    // What does not fit is told of under our names, with its true shape.
+    // Missing and misshapen tensors are reported under our names, with their actual shapes.
     let mut short = Made::openai("");
     short.0.insert("transformer.resblocks.3.attn.in_proj_weight".into(), vec![1535, 512]);
     short.0.remove("visual.proj");

@@ -1,4 +1,4 @@
-//! The same weights through every container and every set of names.
+//! The same weights through every file format and every naming scheme.
 
 mod clip_names;
 mod torch_files;
@@ -13,7 +13,7 @@ use super::super::{Clips, i3d, inception};
 use super::*;
 use torch_files::{Named, legacy, torch_script};
 
-/// Weights of a kind under our names; the weights of normalisations are 1, as files without them mean.
+/// Weights of a kind under our names; the weights of normalisations are 1, which files without them imply.
 fn weights(kind: Kind) -> Parameters {
     let tensor = |(name, shape): (String, Vec<usize>)| {
         let values = golden::formula_weight(&name, &shape);
@@ -26,7 +26,7 @@ fn named(name: String, tensor: &Tensor) -> Named {
     (name, tensor.dims().to_vec(), tensor.flatten_all().unwrap().to_vec1().unwrap())
 }
 
-/// `weights` under the names of `theirs` for `ours`, with those parts of normalisations that have a name.
+/// `weights` under the names `theirs` in place of `ours`; only the parts of normalisations that have a name are kept.
 fn renamed(weights: &Parameters, ours: &[Unit], theirs: &[Unit], parts: [Option<&str>; 4], last: [&str; 2]) -> Vec<Named> {
     let get = |name: &str| weights.get(name).unwrap().to_host().unwrap();
     let mut tensors = Vec::new();
@@ -43,7 +43,7 @@ fn renamed(weights: &Parameters, ours: &[Unit], theirs: &[Unit], parts: [Option<
     tensors
 }
 
-/// Files of a folder of their own.
+/// Files in a temporary folder.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -57,7 +57,7 @@ impl Folder {
         path
     }
 
-    /// A file of `kind` with these tensors.
+    /// Writes a file of `kind` with these tensors.
     fn written(&self, name: &str, kind: &FileKind, tensors: &[Named]) -> PathBuf {
         let path = self.0.path().join(name);
         let names: Vec<&str> = tensors.iter().map(|(name, ..)| name.as_str()).collect();
@@ -71,7 +71,7 @@ impl Folder {
     }
 }
 
-/// That a file holds `weights`, bit for bit, so that every output is the same too.
+/// Checks that a file holds `weights`, bit for bit, so that every output is the same too.
 fn holds(path: &Path, kind: Kind, weights: &Parameters) {
     let found = import(path, Some(kind)).unwrap();
     assert_eq!(found.tensors.names().len(), weights.len(), "{}", path.display());
@@ -130,7 +130,7 @@ fn i3d_is_the_same_from_every_file() {
 }
 
 #[test]
-fn the_average_is_taken_behind_any_wrapper() {
+fn the_average_is_found_inside_any_wrapper() {
     let (folder, weights) = (Folder::new(), weights(Kind::InceptionFid));
     let as_ours: Vec<Named> = weights.iter().map(|(name, tensor)| named(name.into(), &tensor.to_host().unwrap())).collect();
     let under = |prefix: &str, factor: f32| {
@@ -169,7 +169,7 @@ fn inception_is_the_same_from_every_file() {
     holds(&folder.written("weights.pth", &TORCH, &as_ours), Kind::InceptionFid, &weights);
 }
 
-/// An archive of NumPy's arrays.
+/// An archive of NumPy arrays.
 fn npz(arrays: &[Named]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, shape, values) in arrays {
@@ -184,13 +184,13 @@ fn npz(arrays: &[Named]) -> Vec<u8> {
 }
 
 #[test]
-fn c3d_comes_from_arrays_and_needs_its_mean() {
+fn c3d_is_imported_from_arrays_and_needs_its_mean() {
     let folder = Folder::new();
     let (weights, mean): (Vec<Named>, Vec<Named>) = Kind::C3d
         .specification()
         .into_iter()
         .map(|(name, shape)| {
-            // What is in them does not matter, but that it is the right one does.
+            // The first value identifies the tensor; the others do not matter.
             let first = name.len() as f32;
             let values = (0..shape.iter().product()).map(|i: usize| first + (i % 1001) as f32).collect();
             (name, shape, values)
@@ -206,7 +206,7 @@ fn c3d_comes_from_arrays_and_needs_its_mean() {
     assert!(failed(None).contains("mean2.npz"));
     let wide: Vec<f32> = (0..3 * 16 * 128 * 128).map(|i| (i % 128) as f32).collect();
     let wide = folder.file("mean2.npz", &npz(&[("mean".into(), vec![3, 16, 128, 128], wide)]));
-    // All names are found, in their containers; what was left out is told of.
+    // All names are found, in each container; missing tensors are reported.
     let message = failed(Some(&wide));
     assert!(message.contains("`fc6.bias` is missing, `fc6.weight` is missing") && !message.contains("`conv"), "{message}");
     assert!(failed(Some(&file)).contains("expected an array `mean`"));
@@ -216,7 +216,7 @@ fn c3d_comes_from_arrays_and_needs_its_mean() {
 }
 
 #[test]
-fn an_imported_file_gives_the_same_features_and_says_whose_they_are() {
+fn an_imported_file_gives_the_same_features_and_identity() {
     let (folder, weights) = (Folder::new(), weights(Kind::I3d));
     let source = folder.file("variables.data-00000-of-00001", &tensor_flow(&weights));
     let imported = import(&source, None).unwrap();
@@ -234,7 +234,7 @@ fn an_imported_file_gives_the_same_features_and_says_whose_they_are() {
     let clips = Clips { pixels: &pixels, shape: [1, 9, 32, 32] };
     let features = [&direct, &opened].map(|d| d.features(clips, &d.feature_layers()[..1]).unwrap()[0].to_vec2::<f32>().unwrap());
     assert_eq!(features[0], features[1]);
-    // Another epsilon is another detector, and says so.
+    // With another epsilon it is another detector, and its identity shows that.
     let other = open(&path, Setup { batch_norm_eps: Some(1e-5), ..Setup::default() }).unwrap();
     assert_eq!(other.identity().batch_norm_eps, Some(1e-5));
     assert_ne!(features[0], other.features(clips, &other.feature_layers()[..1]).unwrap()[0].to_vec2::<f32>().unwrap());
@@ -245,7 +245,7 @@ fn an_imported_file_gives_the_same_features_and_says_whose_they_are() {
 }
 
 #[test]
-fn what_is_no_detector_is_one_clear_error() {
+fn a_file_without_a_detector_is_one_clear_error() {
     let folder = Folder::new();
     let failed = |path: &Path, kind: Option<Kind>| import(path, kind).map(|_| ()).map_err(|e| e.to_string()).unwrap_err();
     let some = |names: &[&str]| names.iter().map(|n| (n.to_string(), vec![2], vec![1.0, 2.0])).collect::<Vec<Named>>();

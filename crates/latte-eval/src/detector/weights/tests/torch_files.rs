@@ -1,4 +1,4 @@
-//! Writes files as PyTorch does, for tests: TorchScript modules, and pickles from before 1.6.
+//! Writes files in PyTorch's formats for tests: TorchScript modules, and pickles from before 1.6.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -9,7 +9,7 @@ use zip::{CompressionMethod, ZipWriter};
 /// A tensor of f32: name, shape, values.
 pub(super) type Named = (String, Vec<usize>, Vec<f32>);
 
-/// The part of a pickle that is there so far.
+/// A pickle under construction.
 #[derive(Default)]
 struct Pickle(Vec<u8>);
 
@@ -25,7 +25,7 @@ impl Pickle {
         self.0.extend(i32::try_from(number).unwrap().to_le_bytes());
     }
 
-    /// A tensor in the storage `key`; `part` is what old files say of parts of storages.
+    /// A tensor in the storage `key`; `part` adds the field of old files for views of storages.
     fn tensor(&mut self, key: usize, shape: &[usize], part: bool) {
         self.0.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
         self.text("storage");
@@ -50,7 +50,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// A TorchScript module whose parts nest as the dots in the names say.
+/// A TorchScript module whose submodules nest like the dots in the names.
 pub(super) fn torch_script(tensors: &[Named]) -> Vec<u8> {
     #[derive(Default)]
     struct Module {
@@ -100,7 +100,7 @@ pub(super) fn torch_script(tensors: &[Named]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// A state dict in a file from before 1.6.
+/// A state dict in the format from before 1.6.
 pub(super) fn legacy(tensors: &[Named]) -> Vec<u8> {
     let mut file = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}(".to_vec();
     let mut machine = Pickle::default();
