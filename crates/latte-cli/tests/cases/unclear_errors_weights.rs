@@ -27,7 +27,7 @@ fn an_output_that_cannot_be_written_is_named_before_anything_is_read() {
     }
     // A missing folder is created, as for every output.
     let message = place.refused(&["convert", "a.pt", "new/folder/b.pt"]);
-    assert!(message.contains("a.pt: is no") && place.path("new/folder").is_dir(), "{message}");
+    assert!(message.contains("a.pt: is neither a PyTorch file") && place.path("new/folder").is_dir(), "{message}");
     fs::create_dir(place.path("b.pt")).unwrap();
     assert!(place.refused(&["convert", "a.pt", "b.pt"]).contains("is a folder"));
     fs::write(place.path("folder"), "a file").unwrap();
