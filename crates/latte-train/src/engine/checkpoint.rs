@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const CONFIG_FILE: &str = "config.toml";
 
-/// What a run needs besides tensors to resume exactly.
+/// The state of a run besides its tensors: with both it resumes exactly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
@@ -40,11 +40,11 @@ pub struct RunState {
     pub version: String,
     /// Optimiser steps done.
     pub step: u64,
-    /// The generator of times, noise and dropped labels.
+    /// The random generator of times, noise and dropped conditions.
     pub rng: RngState,
     /// The next clip.
     pub position: Position,
-    /// What the timestep sampler has learnt, where there is one.
+    /// The state of the timestep sampler, if the task has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timesteps: Option<TimestepSampler>,
     /// How many videos the data has, and a number that changes with their names.
@@ -61,11 +61,11 @@ impl RunState {
 pub struct Checkpoint<C> {
     /// The tensors.
     pub state: TrainState,
-    /// What else the run needs.
+    /// The rest of the run's state.
     pub run: RunState,
     /// The configuration of the run that wrote it.
     pub config: C,
-    /// What `model.safetensors` says about the model.
+    /// The description of the model in `model.safetensors`.
     pub description: Option<Value>,
 }
 
@@ -140,7 +140,7 @@ fn read_state(path: &Path) -> Result<RunState> {
     Ok(table.try_into().map_err(|e: toml::de::Error| not_understood(path, &e.to_string().replace('\n', " ")))?)
 }
 
-/// Weights, average and moments must be one family.
+/// Checks that weights, average and moments have the same names and shapes.
 fn check_shapes(path: &Path, state: &TrainState) -> Result<()> {
     for (what, set) in [("ema", &state.ema), ("first moments", &state.first_moments), ("second moments", &state.second_moments)] {
         for (name, tensor) in set.iter() {

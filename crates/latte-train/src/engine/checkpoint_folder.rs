@@ -7,10 +7,10 @@ use latte_model::checkpoint::CheckpointFolder;
 
 use crate::error::{Error, Result};
 
-/// What the names of unfinished folders begin with.
+/// The prefix of the names of unfinished folders.
 const UNFINISHED: &str = ".unfinished-";
 
-/// Removes what a killed process left half-written.
+/// Removes unfinished folders of killed processes.
 pub(crate) fn remove_unfinished(folder: &CheckpointFolder) -> Result<()> {
     for path in folder.entries()? {
         if path.file_name().unwrap_or_default().to_string_lossy().starts_with(UNFINISHED) {
@@ -61,7 +61,7 @@ pub(crate) fn prune(folder: &CheckpointFolder, keep: usize) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a file or folder is on disk.
+/// Waits until a file or folder is written to disk.
 pub(crate) fn sync(path: &Path) -> Result<()> {
     // Windows opens no folders as files; there a rename is as durable as it gets.
     if cfg!(windows) && path.is_dir() {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::engine::progress::{StepEvent, TrainingProgress};
 
-/// Runs that take longer are worth a word.
+/// Longer runs cause a warning.
 const LONG: Duration = Duration::from_hours(24);
 /// The first steps of a process are slower than those after them.
 const STEPS: u64 = 3;
-/// But where steps take so long, the first one will do.
+/// After this time the estimate is good enough, however few steps are done.
 const ENOUGH: Duration = Duration::from_secs(30);
 
 /// Warns once of a run that takes more than a day.
@@ -30,7 +30,7 @@ impl Pace {
     }
 }
 
-/// What to say of a run that takes `left`, if that is more than a day.
+/// The warning for a run that takes `left`, if that is more than a day.
 pub fn long_run(left: Duration) -> Option<String> {
     (left > LONG).then(|| {
         format!(

@@ -10,13 +10,13 @@ use crate::run::record::{EvaluationRecord, StepRecord, ValidationRecord};
 /// A step that has been done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepEvent {
-    /// What `metrics.jsonl` got.
+    /// The line of `metrics.jsonl`.
     pub record: StepRecord,
     /// Optimiser steps of the whole run.
     pub max_steps: u64,
     /// Optimiser steps per second since the run was started or resumed.
     pub mean_steps_per_s: f64,
-    /// The time that the steps still to do will take at that speed.
+    /// The time that the remaining steps take at that speed.
     pub time_left: Duration,
 }
 

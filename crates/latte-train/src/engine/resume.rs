@@ -1,4 +1,4 @@
-//! Going on from a checkpoint: which one, whether it is whole, whether it fits the configuration, and what is no longer as it was.
+//! Resuming: chooses the checkpoint, checks it against the configuration, and lists the settings that have changed.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::data::fingerprint::DatasetFingerprint;
 use crate::data::loader::Position;
 use crate::error::{Error, Result};
 
-/// Where a run begins.
+/// Where a run starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// At the newest checkpoint of the run folder if there is one, else at step 0.
@@ -27,7 +27,7 @@ pub enum Start {
     Fresh,
 }
 
-/// The checkpoint to resume from, if any, as `start` wants it.
+/// The checkpoint to resume from, if `start` asks for one and there is one.
 pub(crate) fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, start: Start) -> Result<Option<PathBuf>> {
     let newest = checkpoints.latest()?;
     match (start, &newest) {
@@ -40,12 +40,12 @@ pub(crate) fn newest_checkpoint(checkpoints: &CheckpointFolder, run: &Path, star
     }
 }
 
-/// Where a run resumes.
+/// The state in which a run resumes.
 pub(crate) struct Resumed {
     pub(crate) state: TrainState,
     pub(crate) rng: TorchRng,
     pub(crate) position: Position,
-    /// Settings that are not those of the checkpoint.
+    /// One line for each setting that differs from the checkpoint's.
     pub(crate) changes: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn resume<T: Task>(
     Ok(Resumed { state, rng: TorchRng::from_state(&run.rng)?, position, changes })
 }
 
-/// The next clip. Where the videos are others, their order begins anew.
+/// The position of the next clip. If the videos have changed, their order starts again.
 fn position(saved: Position, then: &DatasetFingerprint, now: &DatasetFingerprint, warnings: &mut Vec<String>) -> Position {
     if then == now {
         return saved;
@@ -77,7 +77,7 @@ fn position(saved: Position, then: &DatasetFingerprint, now: &DatasetFingerprint
     Position { epoch: saved.epoch + 1, index: 0 }
 }
 
-/// Every key of two configurations, both written out in full, that has another value in `new` than in `old`.
+/// One line for each key whose value differs between two configurations, both written out in full.
 fn changes(old: &str, new: &str) -> Vec<String> {
     let flat = |text: &str| {
         let mut keys = Vec::new();

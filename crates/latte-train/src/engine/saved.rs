@@ -23,29 +23,30 @@ impl<'a, C: RunConfig> Saved<'a, C> {
     ///
     /// # Errors
     ///
-    /// If it cannot be read; the error says from which one the run can go on.
+    /// If it cannot be read; the error names the checkpoint that the run can resume from instead.
     pub(crate) fn load(checkpoints: &'a CheckpointFolder, path: &'a Path) -> Result<Self> {
         Ok(Self { path, checkpoint: whole(checkpoints, path, Checkpoint::load(path))?, checkpoints })
     }
 
-    /// What came of reading a part of the checkpoint. Where it cannot be read, the error says from which one the run can go on.
+    /// Passes on the result of reading a part of the checkpoint. If that failed, the error names the checkpoint that the run can resume
+    /// from instead.
     ///
     /// # Errors
     ///
-    /// That of `read`.
+    /// The error of `read`, with that advice.
     pub fn readable<T>(&self, read: Result<T>) -> Result<T> {
         whole(self.checkpoints, self.path, read)
     }
 
-    /// The checkpoint cannot be used, because `what` is another one than this configuration's.
+    /// The error of a checkpoint whose `what` differs from this configuration's.
     pub fn is_of_another(&self, what: &str) -> Error {
         let what = format!("{what} is another one than this configuration's; put it back, or set another `output.run`");
         Error::checkpoint(self.path, what)
     }
 }
 
-/// What came of reading the newest of `checkpoints`, which is at `path`. Where it cannot be read, the error says from which one the
-/// run can go on.
+/// Passes on the result of reading the newest of `checkpoints`, which is at `path`. If that failed, the error names the checkpoint that the
+/// run can resume from instead.
 fn whole<T>(checkpoints: &CheckpointFolder, path: &Path, read: Result<T>) -> Result<T> {
     let cause = match read {
         Ok(whole) => return Ok(whole),

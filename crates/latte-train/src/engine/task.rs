@@ -1,4 +1,4 @@
-//! What the engine asks of a task: see [`Task`].
+//! The interface between the engine and what it trains: [`Task`].
 
 use std::fmt;
 
@@ -15,16 +15,16 @@ use crate::data::loader::{ClipSource, LoadedClip};
 use crate::error::Result;
 use crate::hooks::Hook;
 
-/// Something that can be trained: a network, its loss, and what chance decides about its clips.
+/// Something that can be trained: a network, its loss, and the random draws for its clips.
 ///
 /// [`Trainer`](super::trainer::Trainer) does the rest: it loads clips, takes optimiser steps, keeps the average, writes logs and
 /// checkpoints, and resumes. A new kind of model is one file that implements this trait.
 pub trait Task: fmt::Debug {
     /// The configuration of a run.
     type Config: RunConfig;
-    /// The clips of one optimiser step, with everything that chance decides already decided.
+    /// The clips of one optimiser step, with all random draws done.
     type Batch;
-    /// What there is to tell when all steps are done.
+    /// The result of a finished run, besides its checkpoint.
     type Report: fmt::Debug;
 
     /// The configuration of this run, as it is saved beside checkpoints.
@@ -36,71 +36,72 @@ pub trait Task: fmt::Debug {
     /// The names of the parameters that training changes.
     fn trainable(&self) -> Vec<String>;
 
-    /// The weights before the first step, and lines that say where they come from.
+    /// The initial weights, and lines that say where they come from.
     ///
     /// # Errors
     ///
     /// If weights that the configuration names cannot be read.
     fn init(&self, rng: &mut TorchRng) -> Result<(Parameters, Vec<String>)>;
 
-    /// Draws what chance decides about the clips of one optimiser step. The result must depend on the arguments and on what
-    /// [`learn`](Self::learn) has learnt, and on nothing else.
+    /// Does the random draws for the clips of one optimiser step. The result must depend only on the arguments and on the state that
+    /// [`learn`](Self::learn) updates.
     ///
     /// # Errors
     ///
     /// If a shape does not fit, or memory runs out.
     fn draw(&self, clips: Vec<LoadedClip>, rng: &mut TorchRng) -> Result<Self::Batch>;
 
-    /// The gradient of the mean loss over all clips of a step, and that loss. Draws nothing.
+    /// The mean loss over all clips of a step and its gradient. Deterministic.
     ///
     /// # Errors
     ///
     /// If a shape does not fit, or memory runs out.
     fn gradients(&self, weights: &Parameters, batch: &Self::Batch) -> Result<StepGradients>;
 
-    /// Learns from a step that has been taken how to draw the next ones.
+    /// Updates the state of [`draw`](Self::draw), such as a timestep sampler, after a step.
     ///
     /// # Errors
     ///
-    /// If a loss cannot be learnt from.
+    /// If a loss is not usable.
     fn learn(&mut self, batch: &Self::Batch, found: &StepGradients) -> Result<()> {
         let _ = (batch, found);
         Ok(())
     }
 
-    /// What [`learn`](Self::learn) has learnt, for the checkpoint.
+    /// The timestep sampler that [`learn`](Self::learn) updates, for the checkpoint.
     fn timesteps(&self) -> Option<&TimestepSampler> {
         None
     }
 
-    /// What the files of weights and of their average say about the model after optimiser step `step`, in this order; `None` where
-    /// they say nothing.
+    /// The descriptions of the model in the files of the weights and of their average after optimiser step `step`, in this order; `None`
+    /// for no description.
     ///
     /// # Errors
     ///
-    /// If it has no JSON form.
+    /// If a description has no JSON form.
     fn descriptions(&self, step: u64) -> Result<Option<[Value; 2]>> {
         let _ = step;
         Ok(None)
     }
 
-    /// Continues the run of `saved`, or says why it cannot. `warnings` gets what makes the run another one than it would have been.
+    /// Checks that the run of `saved` can be continued, and restores the task's own state. `warnings` gets the changes that make the run differ
+    /// from an uninterrupted one.
     ///
     /// # Errors
     ///
     /// If the checkpoint is of another model, or damaged.
     fn resume(&mut self, saved: &Saved<'_, Self::Config>, warnings: &mut Vec<String>) -> Result<()>;
 
-    /// What is made of the weights on the way, in this order. Writes nothing.
+    /// The hooks of the run, in the order in which they run. Writes nothing.
     ///
     /// # Errors
     ///
-    /// If the configuration asks for something that cannot be made.
+    /// If the configuration asks for a hook that cannot work.
     fn hooks(&mut self) -> Result<Vec<Box<dyn Hook>>> {
         Ok(Vec::new())
     }
 
-    /// Makes of the averaged weights what the run is for, when all steps are done and saved.
+    /// Makes the run's final result from the averaged weights, after all steps are done and saved.
     ///
     /// # Errors
     ///
@@ -112,11 +113,11 @@ pub trait Task: fmt::Debug {
 pub struct Prepared<T> {
     /// The task.
     pub task: T,
-    /// Gives the clips that are trained on.
+    /// The training clips.
     pub source: Box<dyn ClipSource>,
-    /// Tells whether the data is still the same.
+    /// Detects whether the data has changed.
     pub data: DatasetFingerprint,
-    /// Where the steps are taken.
+    /// The device of the optimiser steps.
     pub device: candle_core::Device,
     /// What the user should know about the data.
     pub warnings: Vec<String>,

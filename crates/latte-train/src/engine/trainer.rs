@@ -36,10 +36,10 @@ pub enum Outcome<R> {
     Finished {
         /// The last checkpoint.
         checkpoint: PathBuf,
-        /// What the task has to tell.
+        /// The task's report.
         report: R,
     },
-    /// `stop` was set; the step under way was finished and saved.
+    /// `stop` was cancelled; the current step was finished and saved.
     Stopped {
         /// Optimiser steps done.
         step: u64,
@@ -64,16 +64,16 @@ pub struct Trainer<T: Task> {
     /// The newest checkpoint on disk: its step and folder.
     saved: Option<(u64, PathBuf)>,
     resumed_from: Option<PathBuf>,
-    /// Warnings for the progress when the run starts.
+    /// Reported as warnings when the run starts.
     warnings: Vec<String>,
-    /// The progress gets these lines too: how the initial weights were loaded, or which settings differ from the checkpoint.
+    /// Reported when the run starts: how the initial weights were loaded, or which settings differ from the checkpoint.
     notes: Vec<String>,
-    /// No other process trains in the run folder while this one does.
+    /// Keeps other processes from training in the run folder.
     _lock: RunLock,
 }
 
 impl<T: Task> Trainer<T> {
-    /// Looks at the run folder, and makes or loads the weights.
+    /// Opens the run folder, and initialises the weights or loads them from its newest checkpoint.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl<T: Task> Trainer<T> {
         })
     }
 
-    /// What is trained.
+    /// The task.
     pub fn task(&self) -> &T {
         &self.task
     }
@@ -141,7 +141,7 @@ impl<T: Task> Trainer<T> {
         self.resumed_from.as_deref()
     }
 
-    /// Weights, average and moments as they are now.
+    /// The current weights, their average and the moments.
     pub fn state(&self) -> &TrainState {
         &self.state
     }
@@ -156,14 +156,14 @@ impl<T: Task> Trainer<T> {
         self.data.num_videos
     }
 
-    /// Trains until all steps are done, or until `stop` is set: then the step under way is finished and saved.
+    /// Trains until all steps are done, or until `stop` is cancelled: then the current step is finished and saved.
     ///
-    /// What hooks make of the weights of a step comes after its checkpoint. They and event files end no run: where they fail, the
-    /// progress is warned. What is missing for the newest checkpoint is made up for when the run resumes.
+    /// Hooks run after the checkpoint of their step. A failure of a hook or of an event file is a warning and does not end the run. When a
+    /// run resumes, the hooks first do what they did not do for the newest checkpoint.
     ///
     /// # Errors
     ///
-    /// If the loss is no longer a number, no video can be read, or the disk fails. Checkpoints on disk stay as they are.
+    /// If the loss is not finite, no video can be read, or the disk fails. Checkpoints on disk are not changed.
     pub fn run(&mut self, stop: &CancelToken, progress: &mut dyn TrainingProgress) -> Result<Outcome<T::Report>> {
         let run = self.config().output().run.clone();
         let status = RunStatus::begins(self.state.step, self.config().max_steps());
@@ -175,7 +175,7 @@ impl<T: Task> Trainer<T> {
         })
     }
 
-    /// [`run`](Self::run) without the word about how it ended.
+    /// [`run`](Self::run) without writing the status of its end.
     fn run_steps(&mut self, stop: &CancelToken, progress: &mut dyn TrainingProgress) -> Result<Outcome<T::Report>> {
         for line in self.notes.drain(..) {
             progress.note(&line);
@@ -187,7 +187,7 @@ impl<T: Task> Trainer<T> {
         let started = Instant::now();
         let first = self.state.step;
         let mut pace = Pace::default();
-        // What the last process did not come to.
+        // What the last process did not do after its checkpoint.
         let mut all_made = self.run_hooks(stop, progress);
         while self.state.step < max_steps {
             let record = self.step(progress)?;
@@ -217,7 +217,7 @@ impl<T: Task> Trainer<T> {
         Ok(Outcome::Finished { checkpoint, report: self.task.finish(&self.state.ema)? })
     }
 
-    /// Runs the hooks that are due. A failure is a warning. Returns false where `stop` left something unmade.
+    /// Runs the hooks that are due. A failure is a warning. Returns false if `stop` ended a hook early.
     fn run_hooks(&mut self, stop: &CancelToken, progress: &mut dyn TrainingProgress) -> bool {
         let step = self.state.step;
         let now = Weights { ema: &self.state.ema, step, max_steps: self.task.config().max_steps() };
