@@ -52,9 +52,12 @@ pub(crate) struct Args {
     /// classes.
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: Option<f64>,
-    /// The sampler: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. ddim is good with
-    /// few steps, ddpm with many (250).
-    #[arg(long, default_value = "ddim", value_name = "NAME")]
+    #[arg(
+        long,
+        default_value = "ddim",
+        value_name = "NAME",
+        help = format!("The sampler: {}. ddim is good with few steps, ddpm with many (250)", Sampler::names())
+    )]
     sampler: Sampler,
     /// Sets a key of diffusers' scheduler_config.json to another value than this sampler's default, for example
     /// use_karras_sigmas=true. May be given several times.

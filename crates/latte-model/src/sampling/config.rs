@@ -5,17 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::ddim::Ddim;
-use super::ddpm::Ddpm;
-use super::deis::Deis;
-use super::dpm_multistep::DpmMultistep;
-use super::dpm_singlestep::DpmSinglestep;
-use super::euler::Euler;
-use super::heun::Heun;
-use super::kdpm2_ancestral::Kdpm2Ancestral;
 use super::levels::Levels;
-use super::pndm::Pndm;
-use super::unipc::Unipc;
 use super::{
     DpmAlgorithm, FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, Solver, StepFormula, TimestepType, config_keys,
 };
@@ -242,19 +232,7 @@ impl SolverConfig {
         if steps == 0 || steps > self.num_train_timesteps {
             return Err(Error::config("steps", format!("expected 1 to {}, got {steps}", self.num_train_timesteps)));
         }
-        let levels = Levels::new(self)?;
-        Ok(match self.kind {
-            Sampler::Ddim => Box::new(Ddim::new(self, levels, steps)?),
-            Sampler::Ddpm => Box::new(Ddpm::new(self, levels, steps)?),
-            Sampler::Euler | Sampler::EulerAncestral => Box::new(Euler::new(self, &levels, steps)?),
-            Sampler::DpmMultistep | Sampler::DpmMultistepSde => Box::new(DpmMultistep::new(self, &levels, steps)?),
-            Sampler::DpmSinglestep => Box::new(DpmSinglestep::new(self, &levels, steps)?),
-            Sampler::Pndm => Box::new(Pndm::new(self, levels, steps)?),
-            Sampler::Heun => Box::new(Heun::new(self, &levels, steps)?),
-            Sampler::Deis => Box::new(Deis::new(self, &levels, steps)?),
-            Sampler::Kdpm2Ancestral => Box::new(Kdpm2Ancestral::new(self, &levels, steps)?),
-            Sampler::Unipc => Box::new(Unipc::new(self, &levels, steps)?),
-        })
+        self.kind.solver(self, &Levels::new(self)?, steps)
     }
 
     /// ᾱ of each original timestep, in the single precision of training.

@@ -21,14 +21,14 @@ pub(super) struct Ddim {
 }
 
 impl Ddim {
-    pub(super) fn new(config: &SolverConfig, levels: Levels, steps: usize) -> Result<Self> {
+    pub(super) fn new(config: &SolverConfig, levels: &Levels, steps: usize) -> Result<Self> {
         let timesteps = spacing::timesteps(config, steps, true)?;
-        pure_noise_needs(config, &levels, &timesteps)?;
+        pure_noise_needs(config, levels, &timesteps)?;
         Ok(Self {
             timesteps,
             final_alpha_cumprod: if config.set_alpha_to_one { 1.0 } else { levels.alphas_cumprod[0] },
             stride: config.num_train_timesteps / steps,
-            alphas_cumprod: levels.alphas_cumprod,
+            alphas_cumprod: levels.alphas_cumprod.clone(),
             eta: config.eta,
             prediction: config.prediction,
             limit: Limit::new(config),

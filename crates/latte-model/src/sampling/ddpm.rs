@@ -22,12 +22,12 @@ pub(super) struct Ddpm {
 }
 
 impl Ddpm {
-    pub(super) fn new(config: &SolverConfig, levels: Levels, steps: usize) -> Result<Self> {
+    pub(super) fn new(config: &SolverConfig, levels: &Levels, steps: usize) -> Result<Self> {
         let timesteps = spacing::timesteps(config, steps, true)?;
-        pure_noise_needs(config, &levels, &timesteps)?;
+        pure_noise_needs(config, levels, &timesteps)?;
         Ok(Self {
             timesteps,
-            alphas_cumprod: levels.alphas_cumprod,
+            alphas_cumprod: levels.alphas_cumprod.clone(),
             prediction: config.prediction,
             variance: config.variance,
             limit: Limit::new(config),

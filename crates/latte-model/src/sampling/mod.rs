@@ -8,8 +8,8 @@
 //! Methods use *original* timesteps (0 ..= 999, which may be fractional) or noise levels, as diffusers' schedulers do. The official
 //! class models' DDIM and DDPM respace the process first: [`RespacedDdim`], [`RespacedDdpm`].
 //!
-//! To add a method: one file with a type that implements [`Solver`], one variant of [`Sampler`], its keys and defaults in
-//! `config.rs` and one line in [`SolverConfig::solver`].
+//! A new method is a file with a type that implements [`Solver`], its `mod` line below and its row in `options.rs`; see
+//! `docs/how-to/add-sampler.md`.
 
 mod asked;
 mod beta_quantile;

@@ -5,93 +5,80 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::levels::Levels;
+use super::{Solver, SolverConfig, ddim, ddpm, deis, dpm_multistep, dpm_singlestep, euler, heun, kdpm2_ancestral, pndm, unipc};
 use crate::{Error, Result};
 
-/// A sampling method. [`Sampler::name`] is its name in configuration files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sampler {
+/// Makes [`Sampler`] of one row for each method: the variant, its name here, its `_class_name` in diffusers, and its [`Solver`].
+macro_rules! samplers {
+    ($($(#[$doc:meta])* $method:ident = $name:literal, $class:literal, $solver:ty;)*) => {
+        /// A sampling method. [`Sampler::name`] is its name in configuration files.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Sampler {
+            $($(#[$doc])* #[serde(rename = $name)] $method,)*
+        }
+
+        impl Sampler {
+            /// All methods.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$method),*];
+
+            /// Its name in configuration and on the command line.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$method => $name,)*
+                }
+            }
+
+            /// Its `_class_name` in `scheduler_config.json`.
+            pub fn class_name(self) -> &'static str {
+                match self {
+                    $(Self::$method => $class,)*
+                }
+            }
+
+            /// The method, set up for `steps` steps.
+            pub(super) fn solver(self, config: &SolverConfig, levels: &Levels, steps: usize) -> Result<Box<dyn Solver>> {
+                Ok(match self {
+                    $(Self::$method => Box::new(<$solver>::new(config, levels, steps)?),)*
+                })
+            }
+        }
+    };
+}
+
+samplers! {
     /// Song et al. 2021: order 1, deterministic at η = 0.
-    Ddim,
+    Ddim = "ddim", "DDIMScheduler", ddim::Ddim;
     /// Ho et al. 2020: ancestral sampling.
-    Ddpm,
+    Ddpm = "ddpm", "DDPMScheduler", ddpm::Ddpm;
     /// Karras et al. 2022: Euler's method in σ, order 1.
-    Euler,
+    Euler = "euler", "EulerDiscreteScheduler", euler::Euler;
     /// Euler's method with ancestral noise.
-    #[serde(rename = "euler-a")]
-    EulerAncestral,
+    EulerAncestral = "euler-a", "EulerAncestralDiscreteScheduler", euler::Euler;
     /// DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3.
-    #[serde(rename = "dpm++")]
-    DpmMultistep,
+    DpmMultistep = "dpm++", "DPMSolverMultistepScheduler", dpm_multistep::DpmMultistep;
     /// As [`Sampler::DpmMultistep`], for the stochastic differential equation.
-    #[serde(rename = "dpm++-sde")]
-    DpmMultistepSde,
+    DpmMultistepSde = "dpm++-sde", "DPMSolverMultistepScheduler", dpm_multistep::DpmMultistep;
     /// DPM-Solver++ singlestep, orders 1 to 3.
-    #[serde(rename = "dpm-single")]
-    DpmSinglestep,
+    DpmSinglestep = "dpm-single", "DPMSolverSinglestepScheduler", dpm_singlestep::DpmSinglestep;
     /// Liu et al. 2022: linear multistep of order 4, with Runge–Kutta steps at the start.
-    Pndm,
+    Pndm = "pndm", "PNDMScheduler", pndm::Pndm;
     /// Heun's method in σ, order 2; twice the predictions.
-    Heun,
+    Heun = "heun", "HeunDiscreteScheduler", heun::Heun;
     /// Zhang & Chen 2023: exponential integrator multistep, orders 1 to 3.
-    Deis,
+    Deis = "deis", "DEISMultistepScheduler", deis::Deis;
     /// DPM-Solver-2 with ancestral noise; twice the predictions.
-    #[serde(rename = "kdpm2-a")]
-    Kdpm2Ancestral,
+    Kdpm2Ancestral = "kdpm2-a", "KDPM2AncestralDiscreteScheduler", kdpm2_ancestral::Kdpm2Ancestral;
     /// Zhao et al. 2023: predictor and corrector, orders 1 to 3.
-    Unipc,
+    Unipc = "unipc", "UniPCMultistepScheduler", unipc::Unipc;
 }
 
 impl Sampler {
-    /// All methods.
-    pub const ALL: [Self; 12] = [
-        Self::Ddim,
-        Self::Ddpm,
-        Self::Euler,
-        Self::EulerAncestral,
-        Self::DpmMultistep,
-        Self::DpmMultistepSde,
-        Self::DpmSinglestep,
-        Self::Pndm,
-        Self::Heun,
-        Self::Deis,
-        Self::Kdpm2Ancestral,
-        Self::Unipc,
-    ];
-
-    /// Its name in configuration and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ddim => "ddim",
-            Self::Ddpm => "ddpm",
-            Self::Euler => "euler",
-            Self::EulerAncestral => "euler-a",
-            Self::DpmMultistep => "dpm++",
-            Self::DpmMultistepSde => "dpm++-sde",
-            Self::DpmSinglestep => "dpm-single",
-            Self::Pndm => "pndm",
-            Self::Heun => "heun",
-            Self::Deis => "deis",
-            Self::Kdpm2Ancestral => "kdpm2-a",
-            Self::Unipc => "unipc",
-        }
-    }
-
-    /// Its `_class_name` in `scheduler_config.json`.
-    pub fn class_name(self) -> &'static str {
-        match self {
-            Self::Ddim => "DDIMScheduler",
-            Self::Ddpm => "DDPMScheduler",
-            Self::Euler => "EulerDiscreteScheduler",
-            Self::EulerAncestral => "EulerAncestralDiscreteScheduler",
-            Self::DpmMultistep | Self::DpmMultistepSde => "DPMSolverMultistepScheduler",
-            Self::DpmSinglestep => "DPMSolverSinglestepScheduler",
-            Self::Pndm => "PNDMScheduler",
-            Self::Heun => "HeunDiscreteScheduler",
-            Self::Deis => "DEISMultistepScheduler",
-            Self::Kdpm2Ancestral => "KDPM2AncestralDiscreteScheduler",
-            Self::Unipc => "UniPCMultistepScheduler",
-        }
+    /// The names of all methods, for help texts: `ddim, ddpm, … or unipc`.
+    pub fn names() -> String {
+        let names = Self::ALL.map(Self::name);
+        let (last, others) = names.split_last().unwrap_or((&"", &[]));
+        format!("{} or {last}", others.join(", "))
     }
 
     /// The method of a `_class_name`, with or without the ending `Scheduler`.

@@ -38,7 +38,7 @@ pub(super) struct Pndm {
 }
 
 impl Pndm {
-    pub(super) fn new(config: &SolverConfig, levels: Levels, steps: usize) -> Result<Self> {
+    pub(super) fn new(config: &SolverConfig, levels: &Levels, steps: usize) -> Result<Self> {
         let visited = spacing::timesteps(config, steps, true)?;
         let stride = config.num_train_timesteps / steps;
         // The three Runge–Kutta steps lead to the fourth timestep, so shorter runs cannot have them.
@@ -62,7 +62,7 @@ impl Pndm {
             timesteps,
             runge_kutta_calls,
             final_alpha_cumprod: if config.set_alpha_to_one { 1.0 } else { levels.alphas_cumprod[0] },
-            alphas_cumprod: levels.alphas_cumprod,
+            alphas_cumprod: levels.alphas_cumprod.clone(),
             stride: stride as i64,
             prediction: config.prediction,
             limit: Limit::new(config),

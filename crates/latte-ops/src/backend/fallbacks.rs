@@ -1,6 +1,10 @@
 //! Counts how often the reference formulation computed an operation.
 
+#[cfg(test)]
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use super::forced::is_comparison;
@@ -14,10 +18,18 @@ pub fn fallbacks() -> BTreeMap<&'static str, u64> {
     COUNTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+#[cfg(test)]
+thread_local! {
+    /// The operations that the reference formulation computed in this thread: other tests run at the same time.
+    pub(super) static OF_THREAD: RefCell<BTreeSet<&'static str>> = const { RefCell::new(BTreeSet::new()) };
+}
+
 pub(super) fn count(operation: &'static str) {
     if is_comparison() {
         return;
     }
+    #[cfg(test)]
+    OF_THREAD.with_borrow_mut(|names| names.insert(operation));
     *COUNTS.lock().unwrap_or_else(PoisonError::into_inner).entry(operation).or_default() += 1;
 }
 

@@ -1,13 +1,15 @@
 //! The backends that compute the operations. An operation calls a method of a [`Backend`]; only [`of`] chooses which backend, by
-//! the values of the call. A device is a folder here and an arm there.
+//! the values of the call. A device is a
+//! folder here: see [`device_tensor`].
 
 pub(crate) mod cpu;
+mod device_tensor;
 mod fallbacks;
 mod forced;
 mod prepared;
 pub(crate) mod reference;
 #[cfg(test)]
-pub(crate) mod remote;
+mod remote;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -41,8 +43,7 @@ pub(crate) fn of<'v>(values: impl IntoIterator<Item = &'v Value>) -> &'static dy
         let own: &'static dyn Backend = match value.repr() {
             Repr::Host(tensor) if cpu::has_kernels_for(tensor) => &cpu::Cpu,
             Repr::Host(_) => &reference::Reference,
-            #[cfg(test)]
-            Repr::Remote(_) => &remote::Remote,
+            Repr::Device(tensor) => tensor.backend(),
         };
         if chosen.is_some_and(|chosen| chosen.name() != own.name()) {
             return &reference::Reference;
@@ -55,6 +56,10 @@ pub(crate) fn of<'v>(values: impl IntoIterator<Item = &'v Value>) -> &'static dy
 /// Lists the operations of a backend. The default of each is the reference formulation.
 macro_rules! operations {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) -> $ret:ty;)*) => {
+        /// The names of all operations.
+        #[cfg(test)]
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
         /// Computes operations on one kind of device. The default of a method is the reference formulation, which copies the values
         /// to the CPU if the tensor library does not support the device, and is counted ([`fallbacks`]).
         pub(crate) trait Backend: Sync {

@@ -6,31 +6,47 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{Device, Tensor};
 
 use super::Backend;
+use super::device_tensor::DeviceTensor;
 use crate::ops::linear::Linear;
 use crate::{Result, Value};
 
 /// An f32 tensor in the device's memory.
-#[derive(Debug, Clone)]
-pub(crate) struct RemoteTensor {
-    memory: Arc<Mutex<Vec<f32>>>,
+#[derive(Debug)]
+pub(super) struct RemoteTensor {
+    memory: Mutex<Vec<f32>>,
     dims: Vec<usize>,
 }
 
 impl RemoteTensor {
-    pub(super) fn dims(&self) -> &[usize] {
+    /// A copy of `tensor` on the device.
+    pub(super) fn send(tensor: &Tensor) -> Result<Value> {
+        Ok(Self::copy_of(tensor)?.into())
+    }
+
+    fn copy_of(tensor: &Tensor) -> Result<Arc<dyn DeviceTensor>> {
+        Ok(Arc::new(Self { memory: Mutex::new(values(tensor)?), dims: tensor.dims().to_vec() }))
+    }
+}
+
+impl DeviceTensor for RemoteTensor {
+    fn dims(&self) -> &[usize] {
         &self.dims
     }
 
-    pub(crate) fn send(tensor: &Tensor) -> Result<Self> {
-        Ok(Self { memory: Arc::new(Mutex::new(values(tensor)?)), dims: tensor.dims().to_vec() })
+    fn backend(&self) -> &'static dyn Backend {
+        &Remote
     }
 
-    pub(super) fn fetch(&self) -> Result<Tensor> {
+    fn fetch(&self) -> Result<Tensor> {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Tensor::from_slice(&memory, self.dims.as_slice(), &Device::Cpu)?)
     }
 
-    pub(super) fn replace(&self, tensor: &Tensor) -> Result<()> {
+    fn send(&self, tensor: &Tensor) -> Result<Arc<dyn DeviceTensor>> {
+        Self::copy_of(tensor)
+    }
+
+    fn replace(&self, tensor: &Tensor) -> Result<()> {
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = values(tensor)?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a new device needs: a variant of [`Value`], an arm in [`of`], and no kernel at all.
+//! A new device needs a type that implements `DeviceTensor` and a `Backend`, and no kernel at all.
 
 use candle_core::{Device, Tensor};
 
@@ -16,7 +16,7 @@ fn bits(value: &Value) -> Result<Vec<u32>> {
 #[test]
 fn the_place_of_values_chooses() -> Result<()> {
     let here = Value::from(pseudo_random(&[2, 3], 1)?);
-    let remote = Value::from(RemoteTensor::send(&pseudo_random(&[2, 3], 1)?)?);
+    let remote = RemoteTensor::send(&pseudo_random(&[2, 3], 1)?)?;
     let words = Value::from(pseudo_random(&[2, 3], 1)?.to_dtype(candle_core::DType::BF16)?);
     let other = Value::from(pseudo_random(&[2, 3], 1)?.to_dtype(candle_core::DType::F64)?);
     assert_eq!(of([&here]).name(), "cpu");
@@ -33,8 +33,7 @@ fn the_place_of_values_chooses() -> Result<()> {
 fn a_device_that_the_tensor_library_does_not_know_falls_back_for_every_operation() -> Result<()> {
     undisturbed(|| {
         for operation in OPERATIONS {
-            let send = |tensor: &Tensor| Ok(RemoteTensor::send(tensor)?.into());
-            let remote = operation.results_on(&send)?;
+            let remote = operation.results_on(&RemoteTensor::send)?;
             let reference = by_reference(|| operation.results_on(&|tensor| Ok(tensor.into())))?;
             assert_eq!(remote.len(), reference.len());
             for (ours, expected) in remote.iter().zip(&reference) {
@@ -45,9 +44,25 @@ fn a_device_that_the_tensor_library_does_not_know_falls_back_for_every_operation
     })
 }
 
+/// A new operation without an entry in the self-test would never be compared with its reference formulation.
+#[test]
+fn the_self_test_runs_every_operation() -> Result<()> {
+    let found = undisturbed(|| {
+        fallbacks::OF_THREAD.take();
+        for operation in OPERATIONS {
+            operation.results_on(&RemoteTensor::send)?;
+        }
+        Ok::<_, crate::Error>(fallbacks::OF_THREAD.take())
+    })?;
+    // The device has a kernel for it.
+    let missing: Vec<_> = NAMES.iter().filter(|&&name| name != "linear_gated" && !found.contains(name)).collect();
+    assert!(missing.is_empty(), "add to `OPERATIONS` in selftest.rs: {missing:?}");
+    Ok(())
+}
+
 #[test]
 fn a_step_of_training_stays_on_the_device() -> Result<()> {
-    let send = |dims: &[usize], seed| -> Result<Value> { Ok(RemoteTensor::send(&pseudo_random(dims, seed)?)?.into()) };
+    let send = |dims: &[usize], seed| -> Result<Value> { RemoteTensor::send(&pseudo_random(dims, seed)?) };
     let mut weights = Parameters::new();
     weights.insert("w", send(&[4, 4], 1)?);
     weights.insert("b", send(&[4], 2)?);
@@ -59,7 +74,7 @@ fn a_step_of_training_stays_on_the_device() -> Result<()> {
         // The weight is used twice, so that gradients are added up.
         add(tape, &linear(tape, &silu(tape, &y)?, &w, None)?, &v[0])
     })?;
-    let is_remote = |value: &Value| matches!(value.repr(), Repr::Remote(_));
+    let is_remote = |value: &Value| value.on::<RemoteTensor>().is_some();
     assert!(is_remote(y.value()));
     let gradients = tape.backward(&y, weights.beside(&pseudo_random(&[3, 4], 4)?)?)?;
     assert!(gradients.input(&x).is_some_and(is_remote));
@@ -90,7 +105,7 @@ fn what_falls_back_is_counted() -> Result<()> {
         gated_residual(&tape, &x, &gate, &linear_gated(&tape, &x, &weight, None, &x, &gate)?).map(drop)
     };
     let before = count("gated_residual");
-    run(&|tensor| Ok(RemoteTensor::send(tensor)?.into()))?;
+    run(&RemoteTensor::send)?;
     assert!(count("gated_residual") > before);
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Values: tensors on any device.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor, TensorId};
 
 use super::cpu::slices;
-#[cfg(test)]
-use super::remote::RemoteTensor;
+use super::device_tensor::DeviceTensor;
 use crate::Result;
 
 /// A tensor on some device: the type that tapes, gradients and parameter sets hold. A clone shares its memory.
@@ -18,9 +19,8 @@ pub struct Value {
 pub(super) enum Repr {
     /// On a device that the tensor library supports.
     Host(Tensor),
-    /// On a device that it does not support, for tests.
-    #[cfg(test)]
-    Remote(RemoteTensor),
+    /// On a device that it does not support.
+    Device(Arc<dyn DeviceTensor>),
 }
 
 impl From<Tensor> for Value {
@@ -41,10 +41,9 @@ impl From<&Self> for Value {
     }
 }
 
-#[cfg(test)]
-impl From<RemoteTensor> for Value {
-    fn from(tensor: RemoteTensor) -> Self {
-        Self { repr: Repr::Remote(tensor) }
+impl From<Arc<dyn DeviceTensor>> for Value {
+    fn from(tensor: Arc<dyn DeviceTensor>) -> Self {
+        Self { repr: Repr::Device(tensor) }
     }
 }
 
@@ -53,12 +52,20 @@ impl Value {
         &self.repr
     }
 
+    /// The tensor, if it is one of the device whose tensors are `T`: for the kernels of that device.
+    #[cfg_attr(not(test), allow(dead_code, reason = "only tests have a device that the tensor library does not support"))]
+    pub(in crate::backend) fn on<T: DeviceTensor>(&self) -> Option<&T> {
+        match &self.repr {
+            Repr::Host(_) => None,
+            Repr::Device(tensor) => (tensor.as_ref() as &dyn std::any::Any).downcast_ref(),
+        }
+    }
+
     /// The lengths of the axes.
     pub fn dims(&self) -> &[usize] {
         match &self.repr {
             Repr::Host(tensor) => tensor.dims(),
-            #[cfg(test)]
-            Repr::Remote(tensor) => tensor.dims(),
+            Repr::Device(tensor) => tensor.dims(),
         }
     }
 
@@ -84,8 +91,7 @@ impl Value {
     pub fn beside(&self, tensor: &Tensor) -> Result<Self> {
         match &self.repr {
             Repr::Host(own) => Ok(tensor.to_device(own.device())?.into()),
-            #[cfg(test)]
-            Repr::Remote(_) => Ok(RemoteTensor::send(tensor)?.into()),
+            Repr::Device(own) => Ok(own.send(tensor)?.into()),
         }
     }
 
@@ -129,41 +135,26 @@ impl Value {
     }
 
     /// The values as a tensor of the library: in place if it supports the device, else on the CPU.
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unnecessary_wraps, reason = "tests have a device whose memory is elsewhere, and GPUs will be one")
-    )]
     pub(crate) fn fetch(&self) -> Result<Tensor> {
         match &self.repr {
             Repr::Host(tensor) => Ok(tensor.clone()),
-            #[cfg(test)]
-            Repr::Remote(tensor) => tensor.fetch(),
+            Repr::Device(tensor) => tensor.fetch(),
         }
     }
 
     /// A tensor computed from [`fetch`](Self::fetch)ed values, on the device of this one.
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unnecessary_wraps, reason = "tests have a device whose memory is elsewhere, and GPUs will be one")
-    )]
     pub(crate) fn like(&self, tensor: Tensor) -> Result<Self> {
         match &self.repr {
             Repr::Host(_) => Ok(tensor.into()),
-            #[cfg(test)]
-            Repr::Remote(_) => Ok(RemoteTensor::send(&tensor)?.into()),
+            Repr::Device(own) => Ok(own.send(&tensor)?.into()),
         }
     }
 
     /// The identity of this tensor: unique as long as it lives, and not changed by updates in place.
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unnecessary_wraps, reason = "tests have a device whose memory is elsewhere, and GPUs will be one")
-    )]
     pub(in crate::backend) fn id(&self) -> Option<TensorId> {
         match &self.repr {
             Repr::Host(tensor) => Some(tensor.id()),
-            #[cfg(test)]
-            Repr::Remote(_) => None,
+            Repr::Device(_) => None,
         }
     }
 
@@ -171,8 +162,7 @@ impl Value {
     pub(crate) fn replace(&self, tensor: &Tensor) -> Result<()> {
         match &self.repr {
             Repr::Host(own) => slices::replace(own, tensor),
-            #[cfg(test)]
-            Repr::Remote(own) => own.replace(tensor),
+            Repr::Device(own) => own.replace(tensor),
         }
     }
 
@@ -181,8 +171,7 @@ impl Value {
     pub(crate) fn change(&self, change: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
         match &self.repr {
             Repr::Host(own) => change(own),
-            #[cfg(test)]
-            Repr::Remote(own) => {
+            Repr::Device(own) => {
                 let tensor = own.fetch()?;
                 change(&tensor)?;
                 own.replace(&tensor)

@@ -57,9 +57,11 @@ pub(crate) struct Args {
     /// Height and width in pixels. Default: as in training.
     #[arg(long, value_parser = parse_size, value_name = "HxW")]
     size: Option<[usize; 2]>,
-    /// The sampler: ddim, ddpm, euler, euler-a, dpm++, dpm++-sde, dpm-single, pndm, heun, deis, kdpm2-a or unipc. Default: the one
-    /// in the model's scheduler_config.json.
-    #[arg(long, value_name = "NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = format!("The sampler: {}. Default: the one in the model's scheduler_config.json", Sampler::names())
+    )]
     sampler: Option<Sampler>,
     /// Noise added in each step of ddim, 0 (none) to 1.
     #[arg(long, value_name = "ETA", allow_negative_numbers = true)]
