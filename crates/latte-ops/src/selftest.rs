@@ -6,11 +6,11 @@ use candle_core::{Device, Tensor};
 use crate::backend::by_reference;
 use crate::finite_difference::pseudo_random;
 use crate::{
-    Activation, AdamW, AdamWState, Attention, AttentionAxis, Branch, Conv3d, Convolution, ConvolutionWeights, Error, GroupNorm,
-    GroupSums, Padding, Pool, Precision, Result, Rope, Tape, Value, Var, Window, activation, adamw_ema, add, add_assign,
-    attention, concat, convolution, convolution_over_frames, cross_attention, dot_product_attention, embedding, gated_residual,
-    global_norm, group_norm, layer_norm, linear, linear_gated, linear_gelu, mean_axis, modulated_layer_norm, mul, narrow, pad,
-    permute, repeat_rows, reshape, rms_norm, side_by_side, silu,
+    Activation, AdamW, AdamWState, Attention, AttentionAxis, Branch, Canvas, Conv3d, Convolution, ConvolutionWeights, Error,
+    GroupNorm, GroupSums, Padding, Pool, Precision, Result, Rope, Tape, Value, Var, Window, activation, adamw_ema, add,
+    add_assign, attention, concat, convolution, convolution_over_frames, cross_attention, dot_product_attention, embedding,
+    gated_residual, global_norm, group_norm, layer_norm, linear, linear_gated, linear_gelu, mean_axis, modulated_layer_norm, mul,
+    narrow, pad, permute, repeat_rows, reshape, rms_norm, side_by_side, silu,
 };
 
 /// The tolerance of a value against the reference formulation in f32: sums are added in another order.
@@ -172,6 +172,12 @@ pub const OPERATIONS: &[Operation] = &[
         let part = narrow(tape, &pad(tape, &turned, 2, [1, 0])?, 2, 1, 4)?; // [5, 2, 4, 3]
         let mean = mean_axis(tape, &part, 0)?; // [2, 4, 3]
         repeat_rows(tape, &reshape(tape, &mean, &[8, 3])?, 5)
+    }),
+    plain("canvas", &[&[2, 1, 3], &[2, 2, 3]], |tape, v| {
+        let mut canvas = Canvas::new(&[2, 3, 3], &v[0])?;
+        canvas.put(&v[1], 1, 1)?;
+        canvas.put(&v[0], 1, 0)?;
+        Ok(canvas.finish(tape))
     }),
     recorded("a value used twice", &[&[9, 48], &[48, 48]], |tape, v| {
         let y = linear(tape, &v[0], &v[1], None)?;
