@@ -129,6 +129,9 @@ const VOLUMES: &[&[usize]] = &[&[2, 4, 7, 6, 5], &[8, 5, 3, 3, 3], &[8]];
 
 const LINEAR: Operation = recorded("linear", LAYER, |tape, v| linear(tape, &v[0], &v[1], Some(&v[2])));
 const LINEAR_GELU: Operation = recorded("linear_gelu", LAYER, |tape, v| linear_gelu(tape, &v[0], &v[1], Some(&v[2])));
+const LINEAR_GATED: Operation = recorded("linear_gated", &[&[2, 27, 48], &[80, 48], &[80], &[2, 27, 80], &[2, 80]], |tape, v| {
+    linear_gated(tape, &v[0], &v[1], Some(&v[2]), &v[3], &v[4])
+});
 const SPATIAL: Operation = recorded("attention within frames", QKV, |tape, v| {
     attention(tape, &v[0], &Attention { axis: AttentionAxis::Spatial, num_heads: 4, heads: 0..4, rope: None })
 });
@@ -151,9 +154,9 @@ pub const OPERATIONS: &[Operation] = &[
     bf16(LINEAR, "linear, bf16"),
     LINEAR_GELU,
     bf16(LINEAR_GELU, "linear_gelu, bf16"),
-    recorded("linear_gated", &[&[2, 27, 48], &[80, 48], &[80], &[2, 27, 80], &[2, 80]], |tape, v| {
-        linear_gated(tape, &v[0], &v[1], Some(&v[2]), &v[3], &v[4])
-    }),
+    LINEAR_GATED,
+    // The fused kernel of sampling: a recording tape computes the layer and its gate one after the other.
+    Operation { name: "linear_gated, fused", has_gradients: false, ..LINEAR_GATED },
     SPATIAL,
     bf16(SPATIAL, "attention within frames, bf16"),
     TEMPORAL,
