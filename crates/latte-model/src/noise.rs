@@ -8,6 +8,7 @@
 use std::f64::consts::TAU;
 
 use candle_core::{Device, Shape, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -18,6 +19,8 @@ const WORDS: usize = 624;
 const SHIFT: usize = 397;
 /// `torch.randn` fills blocks of this many values; fewer values are drawn one by one.
 const BLOCK: usize = 16;
+/// Values that one thread transforms at a time.
+const PARALLEL: usize = 1024 * BLOCK;
 
 /// PyTorch's CPU generator.
 ///
@@ -223,10 +226,8 @@ impl TorchRng {
             return (0..n).map(|_| self.normal_f64() as f32).collect();
         }
         let mut values = self.rand_f32(n);
-        let mut blocks = values.chunks_exact_mut(BLOCK);
-        for block in &mut blocks {
-            block_to_normal(block);
-        }
+        // Uniform values depend on each other, the transform of a block on its own values alone.
+        values.par_chunks_mut(PARALLEL).for_each(|part| part.chunks_exact_mut(BLOCK).for_each(block_to_normal));
         if !n.is_multiple_of(BLOCK) {
             let end = &mut values[n - BLOCK..];
             for value in end.iter_mut() {
