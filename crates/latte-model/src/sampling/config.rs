@@ -1,13 +1,17 @@
-//! The configuration of a solver.
+//! The samplers, and the configuration of one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::levels::Levels;
 use super::{
-    DpmAlgorithm, FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, Solver, StepFormula, TimestepType, config_keys,
+    DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, Solver, StepFormula, TimestepType, config_keys, ddim, ddpm, deis,
+    dpm_multistep, dpm_singlestep, euler, heun, kdpm2_ancestral, pndm, unipc,
 };
 use crate::diffusion::{BetaSchedule, PredictionType, TimestepSpacing, VarianceType};
 use crate::weights::{read_small, refuse};
@@ -15,6 +19,124 @@ use crate::{Error, Result};
 
 /// The largest accepted number of timesteps: a damaged file must not fill the memory.
 const MAX_TRAIN_TIMESTEPS: usize = 1_000_000;
+
+/// Makes [`Sampler`] of one row for each method: the variant, its name here, its `_class_name` in diffusers, and its [`Solver`].
+macro_rules! samplers {
+    ($($(#[$doc:meta])* $method:ident = $name:literal, $class:literal, $solver:ty;)*) => {
+        /// A sampling method. [`Sampler::name`] is its name in configuration files.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Sampler {
+            $($(#[$doc])* #[serde(rename = $name)] $method,)*
+        }
+
+        impl Sampler {
+            /// All methods.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$method),*];
+
+            /// Its name in configuration and on the command line.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$method => $name,)*
+                }
+            }
+
+            /// Its `_class_name` in `scheduler_config.json`.
+            pub fn class_name(self) -> &'static str {
+                match self {
+                    $(Self::$method => $class,)*
+                }
+            }
+
+            /// The method, set up for `steps` steps.
+            pub(super) fn solver(self, config: &SolverConfig, levels: &Levels, steps: usize) -> Result<Box<dyn Solver>> {
+                Ok(match self {
+                    $(Self::$method => Box::new(<$solver>::new(config, levels, steps)?),)*
+                })
+            }
+        }
+    };
+}
+
+samplers! {
+    /// Song et al. 2021: order 1, deterministic at η = 0.
+    Ddim = "ddim", "DDIMScheduler", ddim::Ddim;
+    /// Ho et al. 2020: ancestral sampling.
+    Ddpm = "ddpm", "DDPMScheduler", ddpm::Ddpm;
+    /// Karras et al. 2022: Euler's method in σ, order 1.
+    Euler = "euler", "EulerDiscreteScheduler", euler::Euler;
+    /// Euler's method with ancestral noise.
+    EulerAncestral = "euler-a", "EulerAncestralDiscreteScheduler", euler::Euler;
+    /// DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3.
+    DpmMultistep = "dpm++", "DPMSolverMultistepScheduler", dpm_multistep::DpmMultistep;
+    /// As [`Sampler::DpmMultistep`], for the stochastic differential equation.
+    DpmMultistepSde = "dpm++-sde", "DPMSolverMultistepScheduler", dpm_multistep::DpmMultistep;
+    /// DPM-Solver++ singlestep, orders 1 to 3.
+    DpmSinglestep = "dpm-single", "DPMSolverSinglestepScheduler", dpm_singlestep::DpmSinglestep;
+    /// Liu et al. 2022: linear multistep of order 4, with Runge–Kutta steps at the start.
+    Pndm = "pndm", "PNDMScheduler", pndm::Pndm;
+    /// Heun's method in σ, order 2; twice the predictions.
+    Heun = "heun", "HeunDiscreteScheduler", heun::Heun;
+    /// Zhang & Chen 2023: exponential integrator multistep, orders 1 to 3.
+    Deis = "deis", "DEISMultistepScheduler", deis::Deis;
+    /// DPM-Solver-2 with ancestral noise; twice the predictions.
+    Kdpm2Ancestral = "kdpm2-a", "KDPM2AncestralDiscreteScheduler", kdpm2_ancestral::Kdpm2Ancestral;
+    /// Zhao et al. 2023: predictor and corrector, orders 1 to 3.
+    Unipc = "unipc", "UniPCMultistepScheduler", unipc::Unipc;
+}
+
+impl Sampler {
+    /// The names of all methods, for help texts: `ddim, ddpm, … or unipc`.
+    pub fn names() -> String {
+        let names = Self::ALL.map(Self::name);
+        let (last, others) = names.split_last().unwrap_or((&"", &[]));
+        format!("{} or {last}", others.join(", "))
+    }
+
+    /// The method of a `_class_name`, with or without the ending `Scheduler`.
+    ///
+    /// # Errors
+    ///
+    /// If no method here has this name.
+    pub fn from_class_name(name: &str) -> Result<Self> {
+        let bare = name.strip_suffix("Scheduler").unwrap_or(name);
+        let found = Self::ALL.into_iter().find(|kind| kind.class_name().strip_suffix("Scheduler") == Some(bare));
+        found.ok_or_else(|| {
+            let mut known: Vec<&str> = Self::ALL.iter().map(|kind| kind.class_name()).collect();
+            known.dedup();
+            Error::config("_class_name", format!("expected one of {}, got `{name}`", known.join(", ")))
+        })
+    }
+
+    /// Whether it supports the noise levels of Karras et al. and other spacings of σ.
+    pub fn spaces_sigmas(self) -> bool {
+        !matches!(self, Self::Ddim | Self::Ddpm | Self::EulerAncestral | Self::Pndm)
+    }
+
+    pub(super) fn is_dpm(self) -> bool {
+        matches!(self, Self::DpmMultistep | Self::DpmMultistepSde | Self::DpmSinglestep)
+    }
+
+    pub(super) fn is_multistep(self) -> bool {
+        self.is_dpm() || matches!(self, Self::Deis | Self::Unipc)
+    }
+}
+
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Sampler {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|kind| kind.name()).collect();
+            Error::config("solver", format!("expected one of {}, got `{text}`", known.join(", ")))
+        })
+    }
+}
 
 /// The content of a `scheduler_config.json`. Fields have the names of the file's keys unless noted otherwise; a field that the
 /// method does not use must keep its default.

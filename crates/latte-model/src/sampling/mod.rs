@@ -8,7 +8,7 @@
 //! Methods use *original* timesteps (0 ..= 999, which may be fractional) or noise levels, as diffusers' schedulers do. The official
 //! class models' DDIM and DDPM respace the process first: [`RespacedDdim`], [`RespacedDdpm`].
 //!
-//! A new method is a file with a type that implements [`Solver`], its `mod` line below and its row in `options.rs`; see
+//! A new method is a file with a type that implements [`Solver`], its `mod` line below and its row in `config.rs`; see
 //! `docs/how-to/add-sampler.md`.
 
 mod asked;
@@ -49,9 +49,9 @@ use crate::noise::NoiseSource;
 use crate::{Error, Result};
 
 pub use asked::{AskedFor, Sampling};
-pub use config::SolverConfig;
+pub use config::{Sampler, SolverConfig};
 pub use invert::{InvertOptions, ddim_reverse_step, invert};
-pub use options::{DpmAlgorithm, FinalSigma, Sampler, SigmaInterpolation, SigmaSpacing, StepFormula, TimestepType};
+pub use options::{DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, StepFormula, TimestepType};
 pub use respaced_ddim::RespacedDdim;
 pub use respaced_ddpm::RespacedDdpm;
 pub use state::{SamplingState, SavedState};

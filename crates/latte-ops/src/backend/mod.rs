@@ -1,6 +1,6 @@
 //! The backends that compute the operations. An operation calls a method of a [`Backend`]; only [`of`] chooses which backend, by
-//! the values of the call. A device is a
-//! folder here: see [`device_tensor`].
+//! the values of the call. A device is a folder here: a tensor type that implements
+//! [`device_tensor::DeviceTensor`], and its backend.
 
 pub(crate) mod cpu;
 mod device_tensor;
