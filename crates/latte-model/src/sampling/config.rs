@@ -9,10 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::levels::Levels;
-use super::{
-    DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, Solver, StepFormula, TimestepType, config_keys, ddim, ddpm, deis,
-    dpm_multistep, dpm_singlestep, euler, heun, kdpm2_ancestral, pndm, unipc,
-};
+use super::{DpmAlgorithm, FinalSigma, SigmaInterpolation, SigmaSpacing, Solver, StepFormula, TimestepType, config_keys};
 use crate::diffusion::{BetaSchedule, PredictionType, TimestepSpacing, VarianceType};
 use crate::weights::{read_small, refuse};
 use crate::{Error, Result};
@@ -59,29 +56,29 @@ macro_rules! samplers {
 
 samplers! {
     /// Song et al. 2021: order 1, deterministic at η = 0.
-    Ddim = "ddim", "DDIMScheduler", ddim::Ddim;
+    Ddim = "ddim", "DDIMScheduler", super::ddim::Ddim;
     /// Ho et al. 2020: ancestral sampling.
-    Ddpm = "ddpm", "DDPMScheduler", ddpm::Ddpm;
+    Ddpm = "ddpm", "DDPMScheduler", super::ddpm::Ddpm;
     /// Karras et al. 2022: Euler's method in σ, order 1.
-    Euler = "euler", "EulerDiscreteScheduler", euler::Euler;
+    Euler = "euler", "EulerDiscreteScheduler", super::euler::Euler;
     /// Euler's method with ancestral noise.
-    EulerAncestral = "euler-a", "EulerAncestralDiscreteScheduler", euler::Euler;
+    EulerAncestral = "euler-a", "EulerAncestralDiscreteScheduler", super::euler::Euler;
     /// DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3.
-    DpmMultistep = "dpm++", "DPMSolverMultistepScheduler", dpm_multistep::DpmMultistep;
+    DpmMultistep = "dpm++", "DPMSolverMultistepScheduler", super::dpm_multistep::DpmMultistep;
     /// As [`Sampler::DpmMultistep`], for the stochastic differential equation.
-    DpmMultistepSde = "dpm++-sde", "DPMSolverMultistepScheduler", dpm_multistep::DpmMultistep;
+    DpmMultistepSde = "dpm++-sde", "DPMSolverMultistepScheduler", super::dpm_multistep::DpmMultistep;
     /// DPM-Solver++ singlestep, orders 1 to 3.
-    DpmSinglestep = "dpm-single", "DPMSolverSinglestepScheduler", dpm_singlestep::DpmSinglestep;
+    DpmSinglestep = "dpm-single", "DPMSolverSinglestepScheduler", super::dpm_singlestep::DpmSinglestep;
     /// Liu et al. 2022: linear multistep of order 4, with Runge–Kutta steps at the start.
-    Pndm = "pndm", "PNDMScheduler", pndm::Pndm;
+    Pndm = "pndm", "PNDMScheduler", super::pndm::Pndm;
     /// Heun's method in σ, order 2; twice the predictions.
-    Heun = "heun", "HeunDiscreteScheduler", heun::Heun;
+    Heun = "heun", "HeunDiscreteScheduler", super::heun::Heun;
     /// Zhang & Chen 2023: exponential integrator multistep, orders 1 to 3.
-    Deis = "deis", "DEISMultistepScheduler", deis::Deis;
+    Deis = "deis", "DEISMultistepScheduler", super::deis::Deis;
     /// DPM-Solver-2 with ancestral noise; twice the predictions.
-    Kdpm2Ancestral = "kdpm2-a", "KDPM2AncestralDiscreteScheduler", kdpm2_ancestral::Kdpm2Ancestral;
+    Kdpm2Ancestral = "kdpm2-a", "KDPM2AncestralDiscreteScheduler", super::kdpm2_ancestral::Kdpm2Ancestral;
     /// Zhao et al. 2023: predictor and corrector, orders 1 to 3.
-    Unipc = "unipc", "UniPCMultistepScheduler", unipc::Unipc;
+    Unipc = "unipc", "UniPCMultistepScheduler", super::unipc::Unipc;
 }
 
 impl Sampler {
