@@ -165,7 +165,7 @@ fn recomputing_changes_no_bit() {
 fn weight_decay_shrinks_every_trainable_parameter_and_no_other() {
     let (stepper, weights) = stepper(ActivationCheckpointing::None);
     // Both runs take the same gradient step, so their difference is the decay: learning rate times weight decay.
-    let trainable: Vec<String> = stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
+    let trainable = stepper.model.trainable();
     let run = |weight_decay: f64| {
         let mut state = TrainState::new(&weights, &trainable).unwrap();
         let found = stepper.gradients(&weights, &[batch(2)]).unwrap();

@@ -57,8 +57,10 @@ impl Reading {
     pub fn left_out(&self) -> Vec<String> {
         let mut messages = Vec::new();
         if self.emptied {
-            messages
-                .push("cleaning leaves nothing of it; the model gets an empty text (--no-clean-caption keeps the words)".into());
+            messages.push(
+                "cleaning leaves nothing of the text, so the model reads an empty one (--no-clean-caption keeps the words)"
+                    .into(),
+            );
         } else if !self.removed.is_empty() {
             messages.push(format!("cleaning takes out {} (--no-clean-caption keeps it)", listed(&self.removed)));
         }

@@ -127,8 +127,7 @@ pub(crate) fn train(device: &Device, path: &Path) -> Result<Vec<Check>> {
     };
     let weights = parameters(&case)?;
     stepper.model.check(&weights)?;
-    let trainable: Vec<String> = stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
-    let mut state = TrainState::new(&weights, &trainable)?.to_device(device)?;
+    let mut state = TrainState::new(&weights, &stepper.model.trainable())?.to_device(device)?;
 
     let (steps, accumulate) = (config.count("steps")?, config.count("accumulate")?);
     let (mut losses, mut norms) = (Vec::new(), Vec::new());

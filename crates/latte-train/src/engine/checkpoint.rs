@@ -69,8 +69,8 @@ pub struct Checkpoint<C> {
     pub description: Option<Value>,
 }
 
-/// Writes a checkpoint, whole or not at all, and removes the oldest ones beyond `output.keep_last`. `descriptions` are of weights and
-/// average.
+/// Writes a checkpoint atomically, then removes the oldest checkpoints until `output.keep_last` are left. `descriptions` are those of the
+/// weights and of their average.
 pub(crate) fn save<C: RunConfig>(
     folder: &CheckpointFolder,
     state: &TrainState,

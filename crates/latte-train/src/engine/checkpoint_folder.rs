@@ -1,4 +1,4 @@
-//! Writes the folder of a run's checkpoints: each whole or not at all, the oldest removed.
+//! The folder of a run's checkpoints: writes each atomically and removes the oldest.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

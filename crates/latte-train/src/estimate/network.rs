@@ -129,11 +129,7 @@ fn corner(config: &TrainConfig, model: &LatteConfig, clips: usize, meter: &dyn M
         precision: config.train.precision,
     };
     let mut rng = TorchRng::new(config.train.seed);
-    let mut state = {
-        let trainable: Vec<String> =
-            stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect();
-        TrainState::new(&stepper.model.init(&mut rng)?, &trainable)?
-    };
+    let mut state = TrainState::new(&stepper.model.init(&mut rng)?, &stepper.model.trainable())?;
     let timesteps = TimestepSampler::new(config.train.timestep_sampler, config.diffusion.num_timesteps);
     let rules = DrawRules { batch_size: clips, offset_noise: config.train.offset_noise };
     let passes = config.train.gradient_accumulation_steps.min(MAX_PASSES);

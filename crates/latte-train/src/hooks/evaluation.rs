@@ -19,6 +19,7 @@ use crate::config::{EvaluationConfig, TrainConfig};
 use crate::engine::progress::TrainingProgress;
 use crate::error::{Error, Result};
 use crate::run::record::{EvaluationRecord, RunLog};
+use crate::run::status::now;
 
 /// Scores by their names, such as `i3d_fvd`.
 pub type Scores = BTreeMap<String, f64>;
@@ -95,12 +96,12 @@ impl Hook for Evaluation {
 
     fn run(
         &mut self,
-        now: Weights<'_>,
+        weights: Weights<'_>,
         stop: &CancelToken,
         events: &mut RunEvents,
         progress: &mut dyn TrainingProgress,
     ) -> Result<bool> {
-        let Weights { ema, step, max_steps } = now;
+        let Weights { ema, step, max_steps } = weights;
         if !self.is_due(step, max_steps) {
             return Ok(true);
         }
@@ -117,7 +118,7 @@ impl Hook for Evaluation {
             }
             value.is_finite()
         });
-        let record = EvaluationRecord { step, clips: self.config.num, scores, time: crate::run::status::now() };
+        let record = EvaluationRecord { step, clips: self.config.num, scores, time: now() };
         self.log.append(&record)?;
         let scalars: Vec<(String, f64)> =
             record.scores.iter().map(|(name, value)| (format!("evaluation/{name}"), *value)).collect();

@@ -44,7 +44,7 @@ pub trait Hook: fmt::Debug {
     /// If the work fails or its result cannot be written; the run reports a warning and continues.
     fn run(
         &mut self,
-        now: Weights<'_>,
+        weights: Weights<'_>,
         stop: &CancelToken,
         events: &mut RunEvents,
         progress: &mut dyn TrainingProgress,

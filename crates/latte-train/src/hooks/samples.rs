@@ -122,12 +122,12 @@ impl Hook for Samples {
 
     fn run(
         &mut self,
-        now: Weights<'_>,
+        weights: Weights<'_>,
         stop: &CancelToken,
         events: &mut RunEvents,
         progress: &mut dyn TrainingProgress,
     ) -> Result<bool> {
-        let Weights { ema, step, .. } = now;
+        let Weights { ema, step, .. } = weights;
         let folder = self.folder.join(format!("{FINISHED}{step:07}"));
         let Some(autoencoder) = &self.autoencoder else { return Ok(true) };
         if step == 0 || !step.is_multiple_of(self.config.every) || folder.exists() {

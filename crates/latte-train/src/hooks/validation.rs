@@ -145,12 +145,12 @@ impl Hook for Validation {
 
     fn run(
         &mut self,
-        now: Weights<'_>,
+        weights: Weights<'_>,
         _stop: &CancelToken,
         events: &mut RunEvents,
         progress: &mut dyn TrainingProgress,
     ) -> Result<bool> {
-        let Weights { ema, step, max_steps } = now;
+        let Weights { ema, step, max_steps } = weights;
         let is_due = step > 0 && (step.is_multiple_of(self.config.every) || step == max_steps);
         if !is_due || self.log.last_step() == Some(step) {
             return Ok(true);

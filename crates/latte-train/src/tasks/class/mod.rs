@@ -145,7 +145,7 @@ impl Task for ClassTask {
     }
 
     fn trainable(&self) -> Vec<String> {
-        self.stepper.model.parameters().iter().filter(|p| p.is_trainable()).map(|p| p.name.clone()).collect()
+        self.stepper.model.trainable()
     }
 
     fn init(&self, rng: &mut TorchRng) -> Result<(Parameters, Vec<String>)> {
